@@ -1,0 +1,1 @@
+"""The words of the domain: pure values and rules, with no I/O, clock or protobuf."""

@@ -1,0 +1,115 @@
+"""A key and the rules of its life.
+
+    ACTIVE ──expire_time──▶ EXPIRED ──revoke──▶ REVOKED ──delete──▶ gone
+       └────────────────revoke_time─────────────▲
+
+State is derived from the times and never stored. A revocation in the future is
+scheduled; once it has taken effect nothing takes it back (rule 16).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from hashlib import blake2b
+from typing import Self
+
+from authsvc.errors import FailedPrecondition
+
+
+class KeyState(Enum):
+    """Whether a key can be used."""
+
+    ACTIVE = "ACTIVE"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+
+
+@dataclass(frozen=True, slots=True)
+class TechnicalContact:
+    """Somebody to tell about a key."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key without its secret. Instants are UTC; a text that is not set is empty."""
+
+    key_id: str
+    owner_id: str
+    key_prefix: str
+    display_name: str
+    description: str = ""
+    scopes: tuple[str, ...] = ()
+    technical_contacts: tuple[TechnicalContact, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    create_time: datetime
+    creator_id: str
+    update_time: datetime
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+    revoker_id: str = ""
+    revoke_reason: str = ""
+    last_use_time: datetime | None = None
+    last_use_ip: str = ""
+    rotated_from_key_id: str = ""
+    rotated_to_key_id: str = ""
+    version: int = 1
+
+    def state(self, now: datetime) -> KeyState:
+        """Return the state at `now`. A revoked key is REVOKED even when it has expired (rule 12)."""
+        if self.revoke_time is not None and now >= self.revoke_time:
+            return KeyState.REVOKED
+        if self.expire_time is not None and now >= self.expire_time:
+            return KeyState.EXPIRED
+        return KeyState.ACTIVE
+
+    @property
+    def etag(self) -> str:
+        """A name for this version of the key; its use does not change it."""
+        return blake2b(f"{self.key_id}/{self.version}".encode(), digest_size=8).hexdigest()
+
+    def changed(self, now: datetime, **fields: object) -> Self:
+        """Return the next version of the key with other fields."""
+        return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]
+
+    def revoked(self, now: datetime, *, at: datetime, by: str, reason: str) -> Self:
+        """Return the key with its revocation at `at`; one yet to take effect is moved (rule 17)."""
+        self.refuse_if_revoked(now)
+        return self.changed(now, revoke_time=at, revoker_id=by, revoke_reason=reason)
+
+    def replaced(self, now: datetime, *, at: datetime, by: str, successor_id: str) -> Self:
+        """Return the key as rotated: revoked at `at`, or before if that was scheduled (rule 30)."""
+        changed = self.changed(now, rotated_to_key_id=successor_id)
+        if self.revoke_time is not None and self.revoke_time <= at:
+            return changed
+        return replace(changed, revoke_time=at, revoker_id=by, revoke_reason="rotated")
+
+    def refuse_if_revoked(self, now: datetime) -> None:
+        """Raise FailedPrecondition when the revocation has taken effect."""
+        if self.revoke_time is not None and self.state(now) is KeyState.REVOKED:
+            raise FailedPrecondition(
+                f"key {self.key_id} was already revoked at {self.revoke_time.isoformat()}, for good; "
+                "create a new key",
+                reason="KEY_ALREADY_REVOKED",
+                key_id=self.key_id,
+            )
+
+    def refuse_to_rotate(self, now: datetime) -> None:
+        """Raise FailedPrecondition unless the key is active and has no successor."""
+        self.refuse_if_revoked(now)
+        if self.rotated_to_key_id:
+            raise FailedPrecondition(
+                f"key {self.key_id} was already rotated to {self.rotated_to_key_id}; rotate that one",
+                reason="KEY_ALREADY_ROTATED",
+                key_id=self.key_id,
+                rotated_to_key_id=self.rotated_to_key_id,
+            )
+        if self.state(now) is KeyState.EXPIRED:
+            raise FailedPrecondition(
+                f"key {self.key_id} has expired; give it a later expire_time first, or create a new key",
+                reason="KEY_EXPIRED",
+                key_id=self.key_id,
+            )

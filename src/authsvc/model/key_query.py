@@ -1,0 +1,69 @@
+"""Which keys to list, in which order, and where a page ended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.key import Key, KeyState
+
+ORDERS = ("display_name", "create_time", "expire_time", "last_use_time")
+
+
+class KeyOrder(NamedTuple):
+    """One of ORDERS, and the direction. Ties are broken by id."""
+
+    field: str = "create_time"
+    descending: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> "KeyOrder":
+        """Read an `order_by` (AIP-132), for instance `expire_time desc`."""
+        words = text.split()
+        match words:
+            case []:
+                return cls()
+            case [field] | [field, "asc"] if field in ORDERS:
+                return cls(field, descending=False)
+            case [field, "desc"] if field in ORDERS:
+                return cls(field, descending=True)
+        raise InvalidArgument(
+            FieldViolation(
+                "order_by", "order_by.known", f"use one of {', '.join(ORDERS)}, and ' desc' to reverse it"
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFilter:
+    """Conditions that all have to hold; what is empty or None does not matter."""
+
+    states: tuple[KeyState, ...] = ()
+    query: str = ""
+    creator_id: str = ""
+    scope: str = ""
+    create_time_after: datetime | None = None
+    create_time_before: datetime | None = None
+    expire_time_before: datetime | None = None
+    unused_since: datetime | None = None
+
+
+class Position(NamedTuple):
+    """The last key of a page: its value in the order (None: never) and its id."""
+
+    value: str | datetime | None
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """The keys of an owner that pass a filter, in an order."""
+
+    owner_id: str
+    filter: KeyFilter
+    order: KeyOrder
+
+    def position(self, key: Key, folded_name: str) -> Position:
+        """Return where a page that ends with this key ended."""
+        value = folded_name if self.order.field == "display_name" else getattr(key, self.order.field)
+        return Position(value, key.key_id)

@@ -1,0 +1,90 @@
+"""The key string: `<brand>_<environment>_<lookup><secret><tag>`.
+
+`lookup` (12 characters) is random and public, `secret` (43) carries 256 random
+bits, `tag` (8) is a truncated HMAC-SHA256 (RFC 2104) over all before it. All three are base62,
+so that a double click selects the whole string and secret scanners can match it.
+
+The tag is a filter, not the proof: a string whose tag is wrong was not minted
+here, and costs one HMAC instead of a database round trip and an argon2. Who
+learns the tag key can pass the filter (or guess it once in about 2^46 tries)
+and still has to pass argon2id.
+"""
+
+import hmac
+import re
+import secrets
+import string
+from typing import NamedTuple
+
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_LOOKUP, _SECRET, _TAG = 12, 43, 8
+
+# What follows the key prefix; the prefix is all before it.
+TAIL_LENGTH = _SECRET + _TAG
+MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
+
+_FORM = re.compile(rf"[a-z][a-z0-9]{{1,9}}_(?:live|test)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}")
+_ANYWHERE = re.compile(
+    rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{{TAIL_LENGTH}}}"
+)
+
+# A byte becomes a character with one C call. 256 is no multiple of 62, so eight characters are somewhat
+# easier to guess than they could be (5/256 at worst, not 1/62): immaterial for a filter.
+_TAG_CHARACTERS = bytes(ord(_BASE62[byte % 62]) for byte in range(256))
+
+
+class KeyString(NamedTuple):
+    """A key string in its parts. `prefix` is public, `secret` and `text` are not."""
+
+    prefix: str
+    secret: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"KeyString({self.prefix}…)"
+
+
+class KeyMint:
+    """Mints key strings and recognizes its own, by the tag key that all workers share."""
+
+    def __init__(self, tag_key: bytes) -> None:
+        self._tag_key = tag_key
+
+    def mint(self, brand: str, environment: str) -> KeyString:
+        """Return a new key string for a checked `brand` and `environment`."""
+        prefix = f"{brand}_{environment}_{_random_base62(_LOOKUP)}"
+        secret = _base62(secrets.randbits(256), _SECRET)
+        return KeyString(prefix, secret, prefix + secret + self._tag(prefix + secret))
+
+    def parse(self, text: str) -> KeyString | None:
+        """Return the parts of a string that was minted here, None for anything else.
+
+        Never raises, whatever the text: scripts, NUL bytes, lone surrogates.
+        """
+        if len(text) > MAX_LENGTH or _FORM.fullmatch(text) is None:
+            return None
+        body, tag = text[:-_TAG], text[-_TAG:]
+        if not hmac.compare_digest(self._tag(body), tag):
+            return None
+        return KeyString(text[:-TAIL_LENGTH], body[-_SECRET:], text)
+
+    def _tag(self, body: str) -> str:
+        digest = hmac.digest(self._tag_key, body.encode("ascii"), "sha256")
+        return digest[:_TAG].translate(_TAG_CHARACTERS).decode("ascii")
+
+
+def redact(text: str) -> str:
+    """Return the text with each key string in it cut down to its prefix."""
+    return _ANYWHERE.sub(r"\1…", text)
+
+
+def _random_base62(length: int) -> str:
+    return "".join(secrets.choice(_BASE62) for _ in range(length))
+
+
+def _base62(number: int, length: int) -> str:
+    characters = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        characters.append(_BASE62[digit])
+    return "".join(reversed(characters))

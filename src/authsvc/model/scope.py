@@ -1,0 +1,19 @@
+"""Scopes: what a credential may do.
+
+`full_access` grants everything. No other scope implies another: `x:write` does
+not grant `x:read` (rule 22).
+"""
+
+from collections.abc import Collection, Iterable
+
+FULL_ACCESS = "full_access"
+
+# What authsvc itself asks of its callers; the RPCs name theirs in the protos.
+OWN_SCOPES = frozenset({FULL_ACCESS, "keys:verify", "keys:read", "keys:write"})
+
+
+def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:
+    """Return the required scopes that are not granted, in order."""
+    if FULL_ACCESS in granted:
+        return []
+    return [scope for scope in required if scope not in granted]

@@ -1,0 +1,12 @@
+"""The last use of a credential (rule 23)."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Use(NamedTuple):
+    """A successful verification: of what, when, and from which address (may be empty)."""
+
+    credential_id: str
+    time: datetime
+    client_ip: str

@@ -1,0 +1,43 @@
+"""The verdict on a presented credential. A negative one is data, not an error (rule 20)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple
+
+from authsvc.model.credential import Credential
+from authsvc.model.scope import missing
+
+
+class VerdictCode(Enum):
+    """What a presented credential is worth."""
+
+    VALID = "VALID"
+    NOT_FOUND = "NOT_FOUND"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+
+
+class Verdict(NamedTuple):
+    """`credential` is None exactly when `code` is NOT_FOUND: without the right secret, nothing is told."""
+
+    code: VerdictCode
+    credential: Credential | None
+
+
+NOT_FOUND = Verdict(VerdictCode.NOT_FOUND, None)
+
+
+def decide(credential: Credential, required_scopes: Sequence[str], now: datetime) -> Verdict:
+    """Judge a credential whose secret was proved.
+
+    Both ends are exclusive: refused from the instant `now >= expire_time` on (rule 13).
+    """
+    if credential.revoke_time is not None and now >= credential.revoke_time:
+        return Verdict(VerdictCode.REVOKED, credential)
+    if credential.expire_time is not None and now >= credential.expire_time:
+        return Verdict(VerdictCode.EXPIRED, credential)
+    if required_scopes and missing(credential.scopes, required_scopes):
+        return Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)
+    return Verdict(VerdictCode.VALID, credential)
