@@ -1,0 +1,78 @@
+"""Last use, written behind in batches.
+
+Mechanism: a verification notes the instant and the client's address in a
+dictionary, the last one wins; every few seconds, and at drain, what has gathered
+is written in batches. The store never moves a last use backwards, so the order
+in which processes write does not matter.
+
+Bound: one note a credential, `limit` credentials; the last uses of further ones
+are dropped and counted until the next write.
+
+Failure: what could not be written is kept and tried again with the next batch. A
+crash loses the last few seconds of last uses, and nothing else.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from authsvc.errors import Passing
+from authsvc.model.use import Use
+
+_log = logging.getLogger(__name__)
+_BATCH = 1000
+
+
+class UseStore(Protocol):
+    """Where last uses are kept."""
+
+    async def record_uses(self, uses: Sequence[Use]) -> None:
+        """Keep each use that is later than the one known; forget those of deleted credentials."""
+
+
+class UsageLog:
+    """Gathers last uses and writes them behind."""
+
+    def __init__(self, store: UseStore, *, limit: int = 200_000) -> None:
+        self._store = store
+        self._limit = limit
+        self._pending: dict[str, Use] = {}
+        self.dropped = 0
+
+    def note(self, credential_id: str, now: datetime, client_ip: str) -> None:
+        """Note a use. Touches memory only."""
+        known = self._pending.get(credential_id)
+        if known is None and len(self._pending) >= self._limit:
+            self.dropped += 1
+        elif known is None or known.time <= now:
+            self._pending[credential_id] = Use(credential_id, now, client_ip)
+
+    async def flush(self) -> None:
+        """Write what has gathered. Raises what the store raises; nothing is lost then."""
+        # In the order of ids, so that two processes that flush cannot deadlock.
+        gathered = sorted(self._pending.values())
+        self._pending = {}
+        for start in range(0, len(gathered), _BATCH):
+            try:
+                await self._store.record_uses(gathered[start : start + _BATCH])
+            except BaseException:
+                for use in gathered[start:]:
+                    self.note(*use)
+                raise
+
+    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
+        """Flush after each tick, for ever."""
+        failing = False
+        while True:
+            await tick()
+            try:
+                await self.flush()
+            except Passing as error:
+                if not failing:
+                    _log.warning("last uses cannot be written now and are kept: %s", error.message)
+                failing = True
+            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
+                _log.exception("last uses could not be written and are kept")
+            else:
+                failing = False
