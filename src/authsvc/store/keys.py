@@ -1,0 +1,146 @@
+"""Keys as rows."""
+
+import json
+import unicodedata
+from collections.abc import Collection
+from datetime import datetime
+
+import asyncpg
+
+from authsvc.model.key import Key, TechnicalContact
+from authsvc.store.pool import Connection
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("keys.sql")
+
+
+def fold(name: str) -> str:
+    """Return the form of a name that is sorted and searched: NFKC, case-folded (Unicode 3.13)."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+async def insert(
+    connection: Connection, key: Key, *, secret_hash: str, secret_origin: str, request_id: str
+) -> bool:
+    """Insert a key; return False, with nothing done, when its owner used this request_id before."""
+    await connection.execute(_SQL["share_owner"], key.owner_id)
+    inserted = await connection.fetchval(
+        _SQL["insert_key"],
+        key.key_id,
+        key.owner_id,
+        key.key_prefix,
+        secret_hash,
+        secret_origin,
+        key.display_name,
+        fold(key.display_name),
+        key.description,
+        key.scopes,
+        _contacts_json(key),
+        json.dumps(dict(key.annotations)),
+        key.create_time,
+        key.creator_id,
+        key.update_time,
+        key.expire_time,
+        key.revoke_time,
+        key.revoker_id,
+        key.revoke_reason,
+        key.rotated_from_key_id,
+        key.rotated_to_key_id,
+        request_id or None,
+        key.version,
+    )
+    return inserted is not None
+
+
+async def find_request(connection: Connection, owner_id: str, request_id: str) -> str | None:
+    """Return the id of the key that this request made."""
+    key_id: str | None = await connection.fetchval(_SQL["find_request"], owner_id, request_id)
+    return key_id
+
+
+async def find(connection: Connection, key_ids: Collection[str]) -> dict[str, Key]:
+    """Return those of the keys that exist, by id."""
+    rows = await connection.fetch(_SQL["find_keys"], key_ids)
+    return {row["key_id"]: from_row(row) for row in rows}
+
+
+async def lock(connection: Connection, key_ids: Collection[str]) -> dict[str, Key]:
+    """Return those of the keys that exist, by id; nobody else changes them before this transaction ends."""
+    await connection.execute(_SQL["lock_keys"], key_ids)
+    return await find(connection, key_ids)  # In a new snapshot, so what the lock waited for is seen.
+
+
+async def update(connection: Connection, keys: Collection[Key]) -> None:
+    """Write what may change of these keys."""
+    await connection.executemany(
+        _SQL["update_key"],
+        [
+            (
+                key.key_id,
+                key.display_name,
+                fold(key.display_name),
+                key.description,
+                key.scopes,
+                _contacts_json(key),
+                json.dumps(dict(key.annotations)),
+                key.update_time,
+                key.expire_time,
+                key.revoke_time,
+                key.revoker_id,
+                key.revoke_reason,
+                key.rotated_to_key_id,
+                key.version,
+            )
+            for key in keys
+        ],
+    )
+
+
+async def revoke_owner(
+    connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
+) -> list[tuple[str, str]]:
+    """Revoke all keys of an owner; return the id and prefix of each that was not revoked yet."""
+    await connection.execute(_SQL["lock_owner"], owner_id)
+    # An owner may have very many keys, and it is all or none.
+    rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
+    return [(row["key_id"], row["key_prefix"]) for row in rows]
+
+
+async def delete(connection: Connection, key_ids: Collection[str]) -> None:
+    """Delete keys and all that belongs to them."""
+    await connection.execute(_SQL["delete_keys"], key_ids)
+
+
+async def has_active_owner_key(connection: Connection, owner_id: str, scope: str, now: datetime) -> bool:
+    """Say whether an owner has a working key with a scope."""
+    return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now))
+
+
+def from_row(row: asyncpg.Record) -> Key:
+    """Return the key of a row of `key_rows`."""
+    return Key(
+        key_id=row["key_id"],
+        owner_id=row["owner_id"],
+        key_prefix=row["key_prefix"],
+        display_name=row["display_name"],
+        description=row["description"],
+        scopes=tuple(row["scopes"]),
+        technical_contacts=tuple(TechnicalContact(**c) for c in json.loads(row["technical_contacts"])),
+        annotations=json.loads(row["annotations"]),
+        create_time=row["create_time"],
+        creator_id=row["creator_id"],
+        update_time=row["update_time"],
+        expire_time=row["expire_time"],
+        revoke_time=row["revoke_time"],
+        revoker_id=row["revoker_id"],
+        revoke_reason=row["revoke_reason"],
+        last_use_time=row["last_use_time"],
+        last_use_ip=row["last_use_ip"],
+        rotated_from_key_id=row["rotated_from_key_id"],
+        rotated_to_key_id=row["rotated_to_key_id"],
+        version=row["version"],
+    )
+
+
+def _contacts_json(key: Key) -> str:
+    return json.dumps([{"name": c.name, "email": c.email} for c in key.technical_contacts])

@@ -1,0 +1,145 @@
+"""Brings the schema up to date.
+
+Mechanism: numbered SQL files, each run once, in order, in a transaction of its
+own, under an advisory lock, so that replicas that start together do not collide.
+The checksum of each is kept: a file that changed after it was run is refused.
+
+The role that serves gets the use of what is there, not its ownership, when the
+operator gives two roles.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+
+import asyncpg
+
+from authsvc.store.pool import Database
+
+# Any constant will do, as long as it stays.
+_LOCK = 0x617574687376
+_FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+
+_BOOKS = """
+    CREATE SCHEMA IF NOT EXISTS authsvc;
+    CREATE TABLE IF NOT EXISTS authsvc.migrations (
+        number     integer PRIMARY KEY,
+        name       text NOT NULL,
+        checksum   text NOT NULL,
+        apply_time timestamptz NOT NULL DEFAULT now()
+    );
+"""
+_GRANTS = """
+    GRANT USAGE ON SCHEMA authsvc TO {role};
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
+    REVOKE INSERT, UPDATE, DELETE ON authsvc.migrations FROM {role};
+    REVOKE UPDATE, DELETE ON authsvc.tag_keys FROM {role};
+"""
+
+
+class MigrationError(Exception):
+    """The database and the migrations do not fit together; the message says how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A numbered SQL file."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file's text."""
+        return sha256(self.sql.encode()).hexdigest()
+
+
+def known_migrations() -> list[Migration]:
+    """Return the migrations of this version, in order."""
+    migrations = [
+        Migration(int(match[1]), match[2], file.read_text("utf-8"))
+        for file in files("authsvc.store").joinpath("migrations").iterdir()
+        if (match := _FILE.fullmatch(file.name))
+    ]
+    return sorted(migrations, key=lambda migration: migration.number)
+
+
+async def migrate(
+    url: str,
+    *,
+    migrations: list[Migration] | None = None,
+    serving_role: str = "",
+    tell: Callable[[str], object] = lambda line: None,
+) -> int:
+    """Run what has not been run; return how many that were.
+
+    `serving_role`, when it is not the one that migrates, is granted the use of the
+    tables. Raises MigrationError; the migration that failed has left no trace.
+    """
+    todo = known_migrations() if migrations is None else migrations
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(_BOOKS)
+        applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
+        done = 0
+        for migration in todo:
+            if migration.number in applied:
+                _compare(migration, applied[migration.number]["checksum"])
+                continue
+            await _apply(connection, migration)
+            tell(f"applied {migration.number:04} {migration.name}")
+            done += 1
+        if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
+            quoted = '"' + serving_role.replace('"', '""') + '"'
+            await connection.execute(_GRANTS.format(role=quoted))
+            tell(f"granted the use of the tables to {serving_role}")
+        return done
+    finally:
+        await connection.close()
+
+
+async def pending(database: Database) -> list[str]:
+    """Return the names of this version's migrations that the database does not have."""
+    async with database.connection() as connection:
+        try:
+            rows = await connection.fetch("SELECT number, checksum FROM authsvc.migrations")
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+            rows = []
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise MigrationError(
+                f"the role that serves may not use the schema ({error}): run `authsvc migrate` with "
+                "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
+            ) from error
+        applied = {row["number"]: row["checksum"] for row in rows}
+    for migration in known_migrations():
+        if migration.number in applied:
+            _compare(migration, applied[migration.number])
+    return [f"{m.number:04} {m.name}" for m in known_migrations() if m.number not in applied]
+
+
+def _compare(migration: Migration, checksum: str) -> None:
+    if checksum != migration.checksum:
+        raise MigrationError(
+            f"migration {migration.number:04} {migration.name} was changed after it had been applied: "
+            "restore the file, and put the change into a migration of its own"
+        )
+
+
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO authsvc.migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                migration.number,
+                migration.name,
+                migration.checksum,
+            )
+    except asyncpg.PostgresError as error:
+        raise MigrationError(
+            f"migration {migration.number:04} {migration.name} failed and was rolled back: {error}"
+        ) from error

@@ -1,0 +1,56 @@
+-- name: insert_key
+-- A row for its last use comes with each key, so that a list can be in the order of last use.
+-- Nothing is inserted when the owner has sent the same request_id before.
+WITH inserted AS (
+    INSERT INTO authsvc.keys (
+        key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
+        technical_contacts, annotations, create_time, creator_id, update_time, expire_time, revoke_time, revoker_id,
+        revoke_reason, rotated_from_key_id, rotated_to_key_id, request_id, version)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+    ON CONFLICT (owner_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+    RETURNING key_id, owner_id)
+INSERT INTO authsvc.key_uses (key_id, owner_id) SELECT key_id, owner_id FROM inserted RETURNING key_id;
+
+-- name: find_request
+-- The key that an owner's request_id made.
+SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2;
+
+-- name: find_keys
+SELECT * FROM authsvc.key_rows WHERE key_id = ANY($1);
+
+-- name: lock_keys
+-- In the order of ids, so that two batches cannot deadlock.
+SELECT key_id FROM authsvc.keys WHERE key_id = ANY($1) ORDER BY key_id FOR UPDATE;
+
+-- name: share_owner
+-- Taken by whoever adds a key for an owner.
+SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
+
+-- name: lock_owner
+-- Taken by whoever means all keys of an owner: waits for those being added, and lets none in until it is done.
+SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
+
+-- name: update_key
+-- All that may change in the life of a key.
+UPDATE authsvc.keys
+   SET display_name = $2, folded_name = $3, description = $4, scopes = $5, technical_contacts = $6, annotations = $7,
+       update_time = $8, expire_time = $9, revoke_time = $10, revoker_id = $11, revoke_reason = $12,
+       rotated_to_key_id = $13, version = $14
+ WHERE key_id = $1;
+
+-- name: revoke_owner
+-- All keys of an owner that are not revoked yet, at once.
+UPDATE authsvc.keys
+   SET revoke_time = $2, revoker_id = $3, revoke_reason = $4, update_time = $2, version = version + 1
+ WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > $2)
+RETURNING key_id, key_prefix;
+
+-- name: delete_keys
+DELETE FROM authsvc.keys WHERE key_id = ANY($1);
+
+-- name: has_active_owner_key
+-- Whether an owner has a key with this scope that works at $3.
+SELECT EXISTS (
+    SELECT FROM authsvc.keys
+     WHERE owner_id = $1 AND $2 = ANY(scopes)
+       AND (revoke_time IS NULL OR revoke_time > $3) AND (expire_time IS NULL OR expire_time > $3));

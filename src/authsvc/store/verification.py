@@ -1,0 +1,55 @@
+"""What verification reads and writes; satisfies the protocols that `verify` declares."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.use import Use
+from authsvc.store.pool import Database
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("verification.sql")
+_NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
+
+
+class VerificationStore:
+    """The database as the verifier sees it. Each statement is a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_credential(self, key_prefix: str) -> StoredCredential | None:
+        """Return the credential with this prefix."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SQL["find_credential"], key_prefix)
+        if row is None:
+            return None
+        credential = Credential(
+            credential_id=row["key_id"],
+            owner_id=row["owner_id"],
+            scopes=tuple(row["scopes"]),
+            expire_time=row["expire_time"],
+            revoke_time=row["revoke_time"],
+            annotations=json.loads(row["annotations"]) or _NO_ANNOTATIONS,
+        )
+        return StoredCredential(credential, row["secret_hash"], row["secret_origin"])
+
+    async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
+        """Replace a secret's hash, unless somebody else has."""
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["replace_secret_hash"], key_prefix, old, new)
+
+    async def record_uses(self, uses: Sequence[Use]) -> None:
+        """Keep each use that is later than the one known."""
+        ids, times, addresses = zip(*uses, strict=True)
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["record_uses"], ids, times, addresses)
+
+    async def tag_key(self) -> bytes:
+        """Return the tag key, which the first worker ever has made."""
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["make_tag_key"], secrets.token_bytes(32))
+            tag_key: bytes = await connection.fetchval(_SQL["find_tag_key"])
+        return tag_key
