@@ -1,0 +1,109 @@
+"""Settings from the environment, all named `AUTHSVC_*`, checked before anything starts."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "AUTHSVC_"
+
+
+class ConfigError(Exception):
+    """A setting is unknown or wrong; the message names it and says what to do."""
+
+
+class Settings(BaseSettings):
+    """Each setting is `AUTHSVC_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
+
+    listen: str = Field("127.0.0.1:50051", description="where to serve gRPC, host:port")
+    metrics_listen: str = Field(
+        "", description="where to serve Prometheus metrics, host:port; empty: nowhere"
+    )
+    data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
+    database_url: SecretStr | None = Field(None, description="postgresql://…, the role that serves")
+    migration_database_url: SecretStr | None = Field(
+        None, description="postgresql://…, the role that owns the schema; default: the one that serves"
+    )
+    database_pool_size: int = Field(10, ge=1, le=1000, description="connections to PostgreSQL at most")
+    brand: str = Field("authsvc", description="first part of new key strings")
+    scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
+    )
+    cache_capacity: int = Field(200_000, ge=1, description="keys kept in memory, about 1 KiB each")
+    argon2_threads: int = Field(
+        os.cpu_count() or 1, ge=1, le=256, description="secrets proved at the same time"
+    )
+    argon2_queue: int = Field(512, ge=1, description="secrets waiting to be proved, before calls are refused")
+    usage_interval: float = Field(5.0, gt=0, le=3600, description="seconds between writes of last uses")
+    drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, else json"
+    )
+    # For the command line as a client.
+    address: str = Field(
+        "", description="the service that `authsvc keys` talks to; default: the one of `listen`"
+    )
+    key: SecretStr | None = Field(None, description="the key string that `authsvc keys` calls with")
+
+    @field_validator("scopes", mode="before")
+    @classmethod
+    def _split_scopes(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        scopes = tuple(scope.strip() for scope in value.split(",") if scope.strip())
+        for scope in scopes:
+            if re.fullmatch(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*", scope) is None or len(scope) > 64:
+                raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
+        return scopes
+
+    @field_validator("listen", "metrics_listen", "address")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        match = re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})", value)
+        if value and (match is None or int(match[1]) > 65535):
+            raise ValueError("use host:port, for instance 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("brand")
+    @classmethod
+    def _check_brand(cls, value: str) -> str:
+        if re.fullmatch(r"[a-z][a-z0-9]{1,9}", value) is None:
+            raise ValueError("use 2 to 10 characters of a-z 0-9, a letter first")
+        return value
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("use postgresql://user:password@host:port/database")
+        return value
+
+
+def load_settings(**given: Any) -> Settings:
+    """Return the settings of the environment, with those given in their place.
+
+    Raises ConfigError that names each unknown or wrong setting; values are never
+    shown, since some are secret.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    problems = [
+        f"{name}: not a setting of authsvc; known are {', '.join(sorted(known))}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    ]
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        problems += [
+            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
+            for detail in error.errors(include_input=False, include_url=False)
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings

@@ -1,0 +1,180 @@
+"""Protobuf messages to model words, and back."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.expiration import ExpirationPreset
+from authsvc.model.key import Key, KeyState, TechnicalContact
+from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
+from authsvc.model.new_key import NewKey
+from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.v1 import key_service_pb2 as service_pb
+from authsvc.v1 import resources_pb2 as pb
+
+_STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
+_CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
+_PRESETS = {
+    service_pb.ExpirationPreset.Value(f"EXPIRATION_PRESET_{preset.name}"): preset
+    for preset in ExpirationPreset
+}
+_EDITABLE = ("annotations", "description", "display_name", "expire_time", "scopes", "technical_contacts")
+
+
+def key_message(key: Key, now: datetime) -> pb.Key:
+    """Return a key as it is at `now`."""
+    return pb.Key(
+        key_id=key.key_id,
+        owner_id=key.owner_id,
+        display_name=key.display_name,
+        description=key.description,
+        key_prefix=key.key_prefix,
+        scopes=key.scopes,
+        technical_contacts=[pb.TechnicalContact(name=c.name, email=c.email) for c in key.technical_contacts],
+        state=_STATES[key.state(now)],
+        create_time=_timestamp(key.create_time),
+        creator_id=key.creator_id,
+        update_time=_timestamp(key.update_time),
+        expire_time=_timestamp(key.expire_time),
+        revoke_time=_timestamp(key.revoke_time),
+        revoker_id=key.revoker_id,
+        revoke_reason=key.revoke_reason,
+        last_use_time=_timestamp(key.last_use_time),
+        last_use_ip=key.last_use_ip,
+        rotated_from_key_id=key.rotated_from_key_id,
+        rotated_to_key_id=key.rotated_to_key_id,
+        annotations=key.annotations,
+        etag=key.etag,
+    )
+
+
+def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
+    """Return a verdict. The hot path: fields that are not set are not touched."""
+    code, credential = verdict
+    if credential is None:
+        return service_pb.VerifyKeyResponse(code=_CODES[code])
+    message = service_pb.VerifyKeyResponse(
+        valid=code is VerdictCode.VALID,
+        code=_CODES[code],
+        key_id=credential.credential_id,
+        owner_id=credential.owner_id,
+        scopes=credential.scopes,
+    )
+    if credential.expire_time is not None:
+        message.expire_time.FromDatetime(credential.expire_time)
+    if credential.annotations:
+        message.annotations.update(credential.annotations)
+    return message
+
+
+def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
+    """Return what a new key is to be."""
+    match request.WhichOneof("expiration"):
+        case "expire_time":
+            expiration: object = instant("expire_time", request.expire_time)
+        case "ttl":
+            expiration = request.ttl.ToTimedelta()
+        case "expiration_preset":
+            expiration = _PRESETS[request.expiration_preset]
+        case _:
+            expiration = ExpirationPreset.UNLIMITED
+    return NewKey(
+        owner_id=request.owner_id,
+        display_name=request.display_name,
+        description=request.description,
+        scopes=tuple(request.scopes),
+        technical_contacts=_contacts(request.technical_contacts),
+        annotations=dict(request.annotations),
+        expiration=expiration,  # type: ignore[arg-type]
+        brand=request.brand,
+        environment=request.environment,
+    )
+
+
+def key_query(request: service_pb.ListKeysRequest) -> KeyQuery:
+    """Return which keys to list, in which order."""
+    asked = request.filter
+
+    def bound(name: str) -> datetime | None:
+        return instant(f"filter.{name}", getattr(asked, name)) if asked.HasField(name) else None  # type: ignore[arg-type]
+
+    wanted = KeyFilter(
+        states=tuple(state for state, number in _STATES.items() if number in asked.states),
+        query=asked.query,
+        creator_id=asked.creator_id,
+        scope=asked.scope,
+        create_time_after=bound("create_time_after"),
+        create_time_before=bound("create_time_before"),
+        expire_time_before=bound("expire_time_before"),
+        unused_since=bound("unused_since"),
+    )
+    return KeyQuery(request.owner_id, wanted, KeyOrder.parse(request.order_by))
+
+
+def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
+    """Return the fields that an update mask names, with their new values (AIP-161).
+
+    Raises InvalidArgument for what cannot be changed: nothing is silently ignored (rule 8).
+    """
+    key, paths = request.key, list(request.update_mask.paths)
+    violations = [FieldViolation("update_mask", "update_mask.path", p) for p in _mask_problems(paths)]
+    if not key.key_id:
+        violations.append(FieldViolation("key.key_id", "key_id.required", "say which key to change"))
+    names = _EDITABLE if paths == ["*"] else paths
+    if "display_name" in names and not key.display_name:
+        violations.append(FieldViolation("key.display_name", "string.name", "a key cannot be without a name"))
+    if violations:
+        raise InvalidArgument(*violations)
+    values: dict[str, object] = {
+        "display_name": key.display_name,
+        "description": key.description,
+        "technical_contacts": _contacts(key.technical_contacts),
+        "scopes": tuple(sorted(set(key.scopes))),
+        "expire_time": instant("key.expire_time", key.expire_time) if key.HasField("expire_time") else None,
+        "annotations": dict(key.annotations),
+    }
+    return {name: values[name] for name in names}
+
+
+def _mask_problems(paths: list[str]) -> list[str]:
+    if not paths:
+        return [f"name what to change: {', '.join(_EDITABLE)}, or * for all of them"]
+    problems = []
+    if "*" in paths and len(paths) > 1:
+        problems.append("* stands for all fields, so it stands alone")
+    for path in paths:
+        field, _, below = path.partition(".")
+        if path == "*" or path in _EDITABLE:
+            continue
+        if below and field in _EDITABLE:
+            problems.append(f"{path} is part of a field; name {field} and send all of it")
+        elif field in pb.Key.DESCRIPTOR.fields_by_name:
+            problems.append(f"{path} cannot be changed; only {', '.join(_EDITABLE)} can")
+        else:
+            problems.append(f"{path} is not a field of Key")
+    if len(set(paths)) < len(paths):
+        problems.append("a field is named twice")
+    return problems
+
+
+def instant(path: str, timestamp: Timestamp) -> datetime:
+    """Return a timestamp as an instant, cut to microseconds; raise InvalidArgument for one that is none."""
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        problem = "is no instant between the years 1 and 9999"
+        raise InvalidArgument(FieldViolation(path, "timestamp.valid", problem)) from error
+
+
+def _timestamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def _contacts(contacts: Iterable[pb.TechnicalContact]) -> tuple[TechnicalContact, ...]:
+    return tuple(TechnicalContact(contact.name, contact.email) for contact in contacts)

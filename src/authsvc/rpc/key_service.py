@@ -1,0 +1,105 @@
+"""KeyService: each RPC is a use case and two conversions."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from authsvc.keys import Keys
+from authsvc.model.caller import Caller
+from authsvc.rpc.convert import changed_fields, key_message, key_query, new_key, verdict_message
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import resources_pb2
+from authsvc.verify.verifier import Verifier
+
+_DEFAULT_PAGE = 50
+
+
+class KeyService:
+    """Serves `authsvc.v1.KeyService`; the comments in the proto are its specification."""
+
+    def __init__(self, keys: Keys, verifier: Verifier, clock: Callable[[], datetime]) -> None:
+        self._keys = keys
+        self._verifier = verifier
+        self._clock = clock
+
+    async def CreateKey(self, caller: Caller, request: pb.CreateKeyRequest) -> pb.CreateKeyResponse:
+        """Mint a key."""
+        key, minted = await self._keys.create(caller, new_key(request), request.request_id)
+        return pb.CreateKeyResponse(key=key_message(key, self._clock()), key_string=minted.text)
+
+    async def GetKey(self, caller: Caller, request: pb.GetKeyRequest) -> resources_pb2.Key:
+        """Show a key."""
+        return key_message(await self._keys.get(caller, request.key_id), self._clock())
+
+    async def ListKeys(self, caller: Caller, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
+        """List an owner's keys."""
+        page, next_page_token, total = await self._keys.list(
+            caller,
+            key_query(request),
+            page_size=request.page_size or _DEFAULT_PAGE,
+            page_token=request.page_token,
+            with_total=request.include_total_size,
+        )
+        now = self._clock()
+        return pb.ListKeysResponse(
+            keys=[key_message(key, now) for key in page], next_page_token=next_page_token, total_size=total
+        )
+
+    async def UpdateKey(self, caller: Caller, request: pb.UpdateKeyRequest) -> resources_pb2.Key:
+        """Change a key."""
+        key = await self._keys.update(caller, request.key.key_id, changed_fields(request), request.key.etag)
+        return key_message(key, self._clock())
+
+    async def RotateKey(self, caller: Caller, request: pb.RotateKeyRequest) -> pb.RotateKeyResponse:
+        """Replace a key."""
+        key, minted = await self._keys.rotate(
+            caller, request.key_id, request.grace_period.ToTimedelta(), request.request_id
+        )
+        return pb.RotateKeyResponse(key=key_message(key, self._clock()), key_string=minted.text)
+
+    async def RevokeKey(self, caller: Caller, request: pb.RevokeKeyRequest) -> resources_pb2.Key:
+        """Revoke a key."""
+        key = await self._keys.revoke(
+            caller, request.key_id, reason=request.reason, revoke_in=request.revoke_in.ToTimedelta()
+        )
+        return key_message(key, self._clock())
+
+    async def BatchRevokeKeys(
+        self, caller: Caller, request: pb.BatchRevokeKeysRequest
+    ) -> pb.BatchRevokeKeysResponse:
+        """Revoke many keys."""
+        if request.owner_id:
+            keys, count = await self._keys.revoke_owner(caller, request.owner_id, reason=request.reason)
+        else:
+            keys, count = await self._keys.revoke_batch(caller, request.key_ids, reason=request.reason)
+        now = self._clock()
+        return pb.BatchRevokeKeysResponse(keys=[key_message(key, now) for key in keys], revoked_count=count)
+
+    async def DeleteKey(self, caller: Caller, request: pb.DeleteKeyRequest) -> pb.DeleteKeyResponse:
+        """Delete a revoked key."""
+        await self._keys.delete(caller, [request.key_id])
+        return pb.DeleteKeyResponse()
+
+    async def BatchDeleteKeys(
+        self, caller: Caller, request: pb.BatchDeleteKeysRequest
+    ) -> pb.BatchDeleteKeysResponse:
+        """Delete revoked keys."""
+        await self._keys.delete(caller, request.key_ids)
+        return pb.BatchDeleteKeysResponse()
+
+    async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
+        """Judge a key string."""
+        asked = (caller, request.key_string, request.required_scopes, request.client_ip)
+        return verdict_message(self._verifier.recall(*asked) or await self._verifier.verify(*asked))
+
+    async def BatchVerifyKeys(
+        self, caller: Caller, request: pb.BatchVerifyKeysRequest
+    ) -> pb.BatchVerifyKeysResponse:
+        """Judge many key strings; those that memory does not know are looked up side by side."""
+        verdicts = await self._verifier.verify_all(
+            caller, [(r.key_string, r.required_scopes, r.client_ip) for r in request.requests]
+        )
+        return pb.BatchVerifyKeysResponse(responses=[verdict_message(verdict) for verdict in verdicts])
+
+    async def LookupKey(self, caller: Caller, request: pb.LookupKeyRequest) -> resources_pb2.Key:
+        """Find out which key a key string is."""
+        return key_message(await self._keys.look_up(caller, request.key_string), self._clock())

@@ -1,0 +1,54 @@
+"""Domain errors as gRPC statuses with `google.rpc` details (AIP-193): the one table."""
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from authsvc import errors
+
+_CODES = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+# A client that sends thousands of bad fields gets the first of them: trailers hold about 8 KiB.
+_MOST_VIOLATIONS = 20
+
+
+def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
+    """Return the gRPC code of a domain error."""
+    return _CODES[type(error)]
+
+
+def status_of(error: errors.AuthsvcError) -> grpc.Status:
+    """Return the gRPC status of a domain error, with its details."""
+    details = [ErrorInfo(reason=error.reason, domain="authsvc", metadata=error.metadata)]
+    if isinstance(error, errors.InvalidArgument):
+        violations = [
+            BadRequest.FieldViolation(field=v.field, description=v.description, reason=_reason(v.rule))
+            for v in error.violations[:_MOST_VIOLATIONS]
+        ]
+        details.append(BadRequest(field_violations=violations))
+    if isinstance(error, errors.Passing):
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after * 1000))
+        details.append(retry)
+    packed = [Any() for _ in details]
+    for envelope, detail in zip(packed, details, strict=True):
+        envelope.Pack(detail)
+    status: grpc.Status = rpc_status.to_status(
+        Status(code=code_of(error).value[0], message=error.message, details=packed)
+    )
+    return status
+
+
+def _reason(rule: str) -> str:
+    return rule.upper().replace(".", "_")
