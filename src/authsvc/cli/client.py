@@ -1,0 +1,292 @@
+"""`authsvc keys`: the key service over gRPC, for people without grpcurl.
+
+Tables and notes go to the terminal; a key string goes to standard output alone,
+so that it can be piped.
+"""
+
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+import grpc
+from cyclopts import Parameter
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+
+from authsvc.config import load_settings
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import key_service_pb2_grpc, resources_pb2
+
+keys = cyclopts.App(
+    name="keys",
+    help_format="plaintext",
+    help="Create, list, revoke and rotate keys of a running service.\n\n"
+    "Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with its "
+    "admin.key.",
+)
+# A stub (its asynchronous type exists for the type checker only) and the metadata to call it with.
+_Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", list[tuple[str, str]]]
+# Away from a terminal nothing folds a line.
+_notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
+_output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+_STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
+
+
+class ClientError(Exception):
+    """The service refused or is not there; the message is for people."""
+
+
+@keys.command
+async def create(
+    owner_id: str,
+    display_name: str,
+    *,
+    scope: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    description: str = "",
+    contact: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    annotation: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    ttl: timedelta | None = None,
+    expires: datetime | None = None,
+    preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
+    brand: str = "",
+    environment: str = "",
+    request_id: str = "",
+) -> None:
+    """Create a key and print its key string, which is never shown again.
+
+    Parameters
+    ----------
+    owner_id
+        The user or organization that the key is for.
+    display_name
+        What people call the key.
+    scope
+        What it may do; repeat for several.
+    description
+        What it is for.
+    contact
+        Whom to tell, as "Name <mail@example.org>"; repeat for several.
+    annotation
+        Your own note, as team=payments; repeat for several.
+    ttl
+        How long it lives, for instance 90d or 12h.
+    expires
+        When it expires, for instance 2027-01-31; UTC unless an offset is given.
+    preset
+        How long it lives, by the calendar.
+    brand
+        The first part of the key string.
+    environment
+        The second part: live or test.
+    request_id
+        Makes the call safe to repeat.
+    """
+    if sum(choice is not None for choice in (ttl, expires, preset)) > 1:
+        raise ClientError("--ttl, --expires and --preset exclude each other; give one of them, or none")
+    request = pb.CreateKeyRequest(
+        owner_id=owner_id,
+        display_name=display_name,
+        description=description,
+        scopes=scope,
+        technical_contacts=[_contact(text) for text in contact],
+        annotations=dict(_annotation(text) for text in annotation),
+        brand=brand,
+        environment=environment,
+        request_id=request_id,
+    )
+    if ttl is not None:
+        request.ttl.FromTimedelta(ttl)
+    if expires is not None:
+        request.expire_time.FromDatetime(expires if expires.tzinfo else expires.replace(tzinfo=UTC))
+    if preset is not None:
+        name = f"EXPIRATION_PRESET_{preset.upper().replace('-', '_')}"
+        request.expiration_preset = pb.ExpirationPreset.Value(name)
+    async with _service() as (stub, metadata):
+        response = await stub.CreateKey(request, metadata=metadata)
+    _notes.print(_table([response.key]))
+    _tell(response.key_string)
+
+
+@keys.command(name="list")
+async def list_(
+    owner_id: str,
+    *,
+    state: Annotated[tuple[Literal["active", "expired", "revoked"], ...], Parameter(negative="")] = (),
+    query: str = "",
+    scope: str = "",
+    order_by: str = "",
+    limit: int = 100,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """List the keys of an owner.
+
+    Parameters
+    ----------
+    owner_id
+        Whose keys.
+    state
+        Only in this state; repeat for several.
+    query
+        Part of the name, or the beginning of the key prefix.
+    scope
+        Only with this scope.
+    order_by
+        display_name, create_time, expire_time or last_use_time, and " desc".
+    limit
+        How many at most.
+    as_json
+        One JSON object a line instead of a table.
+    """
+    request = pb.ListKeysRequest(owner_id=owner_id, order_by=order_by)
+    request.filter.query, request.filter.scope = query, scope
+    request.filter.states.extend(resources_pb2.KeyState.Value(f"KEY_STATE_{s.upper()}") for s in state)
+    found: list[resources_pb2.Key] = []
+    async with _service() as (stub, metadata):
+        while len(found) < limit:
+            request.page_size = min(1000, limit - len(found))
+            response = await stub.ListKeys(request, metadata=metadata)
+            found.extend(response.keys)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                break
+    if as_json:
+        for key in found:
+            print(json.dumps(MessageToDict(key, preserving_proto_field_name=True)))
+        return
+    _output.print(_table(found))
+    if request.page_token:
+        _notes.print(f"These are the first {limit}; --limit shows more.")
+
+
+@keys.command
+async def revoke(
+    key_id: str,
+    *,
+    reason: str = "",
+    revoke_in: Annotated[timedelta | None, Parameter(name="--in")] = None,
+) -> None:
+    """Revoke a key for good, now or later.
+
+    Parameters
+    ----------
+    key_id
+        The key, as `authsvc keys list` shows it.
+    reason
+        Why, for whoever reads the list later.
+    revoke_in
+        How much longer it works, for instance 24h.
+    """
+    request = pb.RevokeKeyRequest(key_id=key_id, reason=reason)
+    if revoke_in is not None:
+        request.revoke_in.FromTimedelta(revoke_in)
+    async with _service() as (stub, metadata):
+        key = await stub.RevokeKey(request, metadata=metadata)
+    _output.print(_table([key]))
+
+
+@keys.command
+async def rotate(key_id: str, *, grace: timedelta | None = None, request_id: str = "") -> None:
+    """Replace a key by a new one and print the new key string, which is never shown again.
+
+    Parameters
+    ----------
+    key_id
+        The key to replace.
+    grace
+        How much longer the old one works, for instance 24h.
+    request_id
+        Makes the call safe to repeat.
+    """
+    request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
+    if grace is not None:
+        request.grace_period.FromTimedelta(grace)
+    async with _service() as (stub, metadata):
+        response = await stub.RotateKey(request, metadata=metadata)
+    _notes.print(_table([response.key]))
+    _tell(response.key_string)
+
+
+@asynccontextmanager
+async def _service() -> AsyncIterator[_Service]:
+    settings = load_settings()
+    address = settings.address or settings.listen
+    if settings.key is not None:
+        key_string = settings.key.get_secret_value()
+    else:
+        key_string = _read(settings.data_dir / "admin.key")
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
+        try:
+            yield stub, [("authorization", f"Bearer {key_string}")]
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
+                raise ClientError(
+                    f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
+                ) from None
+            raise ClientError(f"{error.details()} ({error.code().name})") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError as error:
+        raise ClientError(
+            "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where `authsvc dev` keeps its data "
+            f"({error})"
+        ) from None
+
+
+def _contact(text: str) -> resources_pb2.TechnicalContact:
+    match = re.fullmatch(r"\s*(.+?)\s*<([^<>]+)>\s*", text)
+    if match is None:
+        raise ClientError(f"--contact {text!r}: write it as 'Name <mail@example.org>'")
+    return resources_pb2.TechnicalContact(name=match[1], email=match[2])
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ClientError(f"--annotation {text!r}: write it as name=value")
+    return name, value
+
+
+def _tell(key_string: str) -> None:
+    if sys.stdout.isatty():
+        _notes.print("The key string, shown this once:")
+    print(key_string)
+
+
+def _table(found: list[resources_pb2.Key]) -> Table:
+    table = Table("id", "name", "prefix", "state", "scopes", "created", "expires", "last used", box=None)
+    for column in table.columns:
+        column.no_wrap = column.header in ("id", "prefix", "state")
+        column.overflow = "fold"
+    for key in found:
+        state = resources_pb2.KeyState.Name(key.state).removeprefix("KEY_STATE_")
+        if state == "ACTIVE" and key.HasField("revoke_time"):
+            state_text = f"[yellow]ACTIVE until {_when(key.revoke_time)}[/]"
+        else:
+            state_text = f"[{_STYLES[state]}]{state}[/]"
+        table.add_row(
+            key.key_id,
+            key.display_name,
+            f"{key.key_prefix}...",
+            state_text,
+            " ".join(key.scopes),
+            _when(key.create_time),
+            _when(key.expire_time) if key.HasField("expire_time") else "never",
+            _when(key.last_use_time) if key.HasField("last_use_time") else "never",
+        )
+    return table
+
+
+def _when(moment: Timestamp) -> str:
+    return f"{moment.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M}"
