@@ -1,0 +1,162 @@
+"""What all tests share: a real PostgreSQL, a database a test, a clock that obeys, a running service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from authsvc import app
+from authsvc.config import Settings
+from authsvc.devpg import DevPostgres
+from authsvc.store.migrate import migrate
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+
+_TEMPLATE = "template_authsvc"
+# Tests lose nothing that a crash of the machine would take.
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+class Clock:
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self, now: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+
+class Ticker:
+    """A tick that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self._ticks = asyncio.Semaphore(0)
+
+    async def __call__(self) -> None:
+        await self._ticks.acquire()
+
+    def tick(self) -> None:
+        self._ticks.release()
+
+
+@dataclass
+class Service:
+    """A running service and its clients."""
+
+    app: app.App
+    address: str
+    clock: Clock
+    ticker: Ticker
+    admin_key: str
+    channel: grpc.aio.Channel
+
+    def as_caller(self, key_string: str) -> "Client":
+        """Return a client that calls with this key string."""
+        return Client(self.channel, key_string)
+
+    @property
+    def admin(self) -> "Client":
+        return self.as_caller(self.admin_key)
+
+    async def flush(self) -> None:
+        """Have the last uses written."""
+        await self.app.usage.flush()
+
+
+class Client:
+    """KeyService as one caller, for instance `await client.GetKey(key_id=...)`."""
+
+    def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
+        self._stub = KeyServiceStub(channel)
+        self._metadata = [("authorization", f"Bearer {key_string}")]
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        descriptor = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name[method]
+        request_type = getattr(pb, descriptor.input_type.name)
+
+        def call(request: object = None, /, **fields: object) -> Awaitable[Any]:
+            message = request if request is not None else request_type(**fields)
+            return getattr(self._stub, method)(message, metadata=self._metadata, timeout=30)  # type: ignore[no-any-return]
+
+        return call
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevPostgres]:
+    """The PostgreSQL of this test process, with a migrated template database."""
+    async with DevPostgres(tmp_path_factory.mktemp("pg") / "data", settings=_FAST) as server:
+        await _sql(server.url_for("postgres"), f"CREATE DATABASE {_TEMPLATE}")
+        await migrate(server.url_for(_TEMPLATE))
+        yield server
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name that no other test has."""
+    return f"t{abs(hash(request.node.nodeid)):x}"
+
+
+@pytest_asyncio.fixture
+async def database_url(postgres: DevPostgres, unique: str) -> AsyncIterator[str]:
+    """The URL of a migrated database of this test's own."""
+    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {unique} TEMPLATE {_TEMPLATE}")
+    yield postgres.url_for(unique)
+    await _sql(postgres.url_for("postgres"), f"DROP DATABASE {unique} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def serving(database_url: str, clock: Clock, **settings: object) -> AsyncIterator[Service]:
+    """Run the whole service on a database, with an administrator's key and a client."""
+    ticker = Ticker()
+    values = {
+        "listen": "127.0.0.1:0",
+        "database_url": SecretStr(database_url),
+        "drain_grace": 5.0,
+        **settings,
+    }
+    configuration = Settings(**values)  # type: ignore[arg-type]
+    async with app.running(configuration, clock=clock, tick=ticker) as running:
+        minted = await running.keys.ensure_administrator()
+        address = f"127.0.0.1:{running.port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            key_string = minted.text if minted else ""
+            yield Service(running, address, clock, ticker, key_string, channel)
+
+
+@pytest_asyncio.fixture
+async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
+    """The whole service on a real database, with a clock that the test moves."""
+    async with serving(database_url, clock) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).parent.parent
+
+
+async def _sql(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
