@@ -1,7 +1,9 @@
 """What all tests share: a real PostgreSQL, a database a test, a clock that obeys, a running service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,12 +102,21 @@ def clock() -> Clock:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevPostgres]:
+async def postgres(reachable_dir: Path) -> AsyncIterator[DevPostgres]:
     """The PostgreSQL of this test process, with a migrated template database."""
-    async with DevPostgres(tmp_path_factory.mktemp("pg") / "data", settings=_FAST) as server:
+    async with DevPostgres(reachable_dir / "postgres", settings=_FAST) as server:
         await _sql(server.url_for("postgres"), f"CREATE DATABASE {_TEMPLATE}")
         await migrate(server.url_for(_TEMPLATE))
         yield server
+
+
+@pytest.fixture(scope="session")
+def reachable_dir() -> Iterator[Path]:
+    """A directory that root's PostgreSQL can reach; pytest's own is below a private one."""
+    directory = Path(tempfile.mkdtemp(prefix="authsvc-tests-")).resolve()
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

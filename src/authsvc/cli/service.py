@@ -123,7 +123,8 @@ async def _dev_database(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Others may pass but not look: root's PostgreSQL runs as somebody else, in a 0700 directory of its own.
+    settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     async with DevPostgres(settings.data_dir / "postgres") as postgres:
         yield postgres.url
 
