@@ -96,6 +96,13 @@ class Client:
         return call
 
 
+async def eventually(read: Callable[[], Awaitable[Any]], holds: Callable[[Any], bool]) -> None:
+    """Read until what is read holds; fail after ten seconds."""
+    async with asyncio.timeout(10):
+        while not holds(await read()):
+            pass
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

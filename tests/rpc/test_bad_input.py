@@ -1,0 +1,108 @@
+"""What no sane client sends."""
+
+from typing import Any
+
+import grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from authsvc.rpc.server import MOST_BYTES
+from authsvc.v1 import key_service_pb2 as pb
+from tests.conftest import Service
+from tests.rpc.refusal import refused
+
+SERVICE = pb.DESCRIPTOR.services_by_name["KeyService"]
+METHODS = [method.name for method in SERVICE.methods]
+# What a request may be answered with; anything else is a fault of ours.
+FINE = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.ABORTED,
+}
+
+
+async def send(service: Service, method: str, data: bytes) -> object:
+    rpc: Any = service.channel.unary_unary(f"/{SERVICE.full_name}/{method}")
+    return await rpc(data, metadata=[("authorization", f"Bearer {service.admin_key}")])
+
+
+async def test_bytes_that_are_no_message(service: Service) -> None:
+    """They are the client's fault, not the server's."""
+    for data in (b"\xff", b"\x0a\x05abc", b"\x0a\x02\xff\xfe"):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+            await send(service, "VerifyKey", data)
+
+
+async def test_a_message_that_is_too_large(service: Service) -> None:
+    """It is refused before it is read, and the service goes on."""
+    try:
+        await service.admin.VerifyKey(key_string="x" * (MOST_BYTES + 1))
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017
+    else:
+        raise AssertionError("it was taken")
+    await service.admin.VerifyKey(key_string="x")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(method=st.sampled_from(METHODS), data=st.binary(max_size=300))
+async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
+    """No bytes make a handler fail with a fault of ours."""
+    try:
+        await send(service, method, data)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() in FINE, error  # noqa: PT017
+
+
+TEXT = st.text(max_size=20) | st.sampled_from(["acme", "key_1", "\0", "a:b", "r-1", "display_name", "*"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, pb.CreateKeyRequest]:
+    """A method and a well-formed message of its type, with any values in any fields."""
+    method = draw(st.sampled_from(METHODS))
+    message = getattr(pb, SERVICE.methods_by_name[method].input_type.name)()
+    _fill(draw, message, depth=3)
+    return method, message
+
+
+def _fill(draw: st.DrawFn, message: object, depth: int) -> None:
+    for field in message.DESCRIPTOR.fields:  # type: ignore[attr-defined]
+        if not draw(st.booleans()):
+            continue
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            getattr(message, field.name).update(draw(st.dictionaries(TEXT, TEXT, max_size=3)))
+        elif field.message_type is not None:
+            if depth:
+                child = getattr(message, field.name)
+                for target in [child.add() for _ in range(2)] if field.is_repeated else [child]:
+                    if not field.is_repeated:
+                        target.SetInParent()
+                    _fill(draw, target, depth - 1)
+        else:
+            values = {
+                field.TYPE_STRING: TEXT,
+                field.TYPE_BOOL: st.booleans(),
+                field.TYPE_INT64: st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**33),
+            }.get(field.type, st.integers(-(2**31), 2**31 - 1) | st.integers(0, 5))
+            if field.is_repeated:
+                getattr(message, field.name).extend(draw(st.lists(values, max_size=3)))
+            else:
+                setattr(message, field.name, draw(values))
+
+
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(asked=requests())
+async def test_random_fields(service: Service, asked: tuple[str, pb.CreateKeyRequest]) -> None:
+    """No values make a handler fail with a fault of ours."""
+    method, message = asked
+    try:
+        await send(service, method, message.SerializeToString())
+    except grpc.aio.AioRpcError as error:
+        assert error.code() in FINE, error  # noqa: PT017

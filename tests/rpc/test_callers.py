@@ -1,0 +1,182 @@
+"""Who may call: the access table of the protos, owners, and what a caller may grant."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import options_pb2, resources_pb2
+from tests.conftest import Clock, Service
+from tests.rpc.refusal import refused
+from tests.rpc.test_revoke import make
+
+SERVICE = pb.DESCRIPTOR.services_by_name["KeyService"]
+METHODS = [method.name for method in SERVICE.methods]
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+
+def scope_of(method: str) -> str:
+    return SERVICE.methods_by_name[method].GetOptions().Extensions[options_pb2.required_scope]
+
+
+async def call(service: Service, method: str, *authorization: str) -> Any:
+    """Call with these authorization headers and an empty request."""
+    request = getattr(pb, SERVICE.methods_by_name[method].input_type.name)()
+    rpc: Any = service.channel.unary_unary(
+        f"/{SERVICE.full_name}/{method}", request_serializer=type(request).SerializeToString
+    )
+    return await rpc(request, metadata=[("authorization", value) for value in authorization])
+
+
+def test_every_rpc_names_its_scope() -> None:
+    """The access table is as the documentation has it."""
+    assert {method: scope_of(method) for method in METHODS} == {
+        "CreateKey": "keys:write",
+        "GetKey": "keys:read",
+        "ListKeys": "keys:read",
+        "UpdateKey": "keys:write",
+        "RotateKey": "keys:write",
+        "RevokeKey": "keys:write",
+        "BatchRevokeKeys": "keys:write",
+        "DeleteKey": "keys:write",
+        "BatchDeleteKeys": "keys:write",
+        "VerifyKey": "keys:verify",
+        "BatchVerifyKeys": "keys:verify",
+        "LookupKey": "keys:read",
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_no_credential(service: Service, method: str) -> None:
+    """Every RPC needs one, and says so before it looks at the request."""
+    with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
+        await call(service, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_without_the_scope(service: Service, method: str) -> None:
+    """All other scopes together do not help; the error names the missing one."""
+    others = sorted({scope_of(other) for other in METHODS} - {scope_of(method)})
+    caller = await make(service, scopes=others)
+    with refused(DENIED, "SCOPE_MISSING") as refusal:
+        await call(service, method, f"Bearer {caller.key_string}")
+    assert refusal.info.metadata["required_scope"] == scope_of(method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_with_just_the_scope(service: Service, method: str) -> None:
+    """The scope alone opens the RPC; what is refused then is the empty request."""
+    caller = await make(service, scopes=[scope_of(method)])
+    try:
+        await call(service, method, f"Bearer {caller.key_string}")
+    except grpc.aio.AioRpcError as error:
+        assert error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        (["Bearer "], "CREDENTIAL_INVALID"),
+        (["Bearer rubbish"], "CREDENTIAL_INVALID"),
+        (["Bearer authsvc_live_" + "0" * 63], "CREDENTIAL_INVALID"),
+        (["Basic dXNlcjpwYXNz"], "CREDENTIAL_SCHEME"),
+        ([""], "CREDENTIAL_SCHEME"),
+        (["Bearer a", "Bearer b"], "CREDENTIAL_AMBIGUOUS"),
+    ],
+)
+async def test_bad_credentials(service: Service, headers: list[str], reason: str) -> None:
+    """Each says what is wrong with it, and none says what it was."""
+    with refused(UNAUTHENTICATED, reason) as refusal:
+        await call(service, "VerifyKey", *headers)
+    assert "dXNlcjpwYXNz" not in refusal.message
+
+
+async def test_the_scheme_has_no_case(service: Service) -> None:
+    """RFC 9110: schemes are case-insensitive."""
+    await call(service, "VerifyKey", f"bEARER  {service.admin_key}")
+
+
+async def test_a_dead_credential(service: Service, clock: Clock) -> None:
+    """A caller's key that was revoked or has expired is refused at once, and its owner learns why."""
+    revoked = await make(service, scopes=["keys:verify"])
+    expiring = await make(service, scopes=["keys:verify"], ttl={"seconds": 60})
+    for each in (revoked, expiring):
+        await call(service, "VerifyKey", f"Bearer {each.key_string}")
+    await service.admin.RevokeKey(key_id=revoked.key.key_id)
+    clock.advance(seconds=60)
+    with refused(UNAUTHENTICATED, "CREDENTIAL_REVOKED"):
+        await call(service, "VerifyKey", f"Bearer {revoked.key_string}")
+    with refused(UNAUTHENTICATED, "CREDENTIAL_EXPIRED"):
+        await call(service, "VerifyKey", f"Bearer {expiring.key_string}")
+
+
+async def test_callers_are_authenticated_from_memory(service: Service) -> None:
+    """A warm caller costs no round trip and no argon2."""
+    made = await make(service)
+    await service.admin.VerifyKey(key_string=made.key_string)
+    before = service.app.database.checkouts, service.app.hasher.runs
+    await service.admin.VerifyKey(key_string=made.key_string)
+    assert (service.app.database.checkouts, service.app.hasher.runs) == before
+
+
+async def test_another_owners_keys_do_not_exist(service: Service) -> None:
+    """By id, by string and in batches a foreign key is NOT_FOUND; its list and its creation are refused."""
+    mine = await make(service, "acme", scopes=["keys:read", "keys:write", "keys:verify"])
+    theirs = await make(service, "globex")
+    caller = service.as_caller(mine.key_string)
+    key_id = theirs.key.key_id
+    mask = {"paths": ["description"]}
+    not_found = (grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND")
+    attempts: list[Any] = [
+        lambda: caller.GetKey(key_id=key_id),
+        lambda: caller.RevokeKey(key_id=key_id),
+        lambda: caller.RotateKey(key_id=key_id),
+        lambda: caller.DeleteKey(key_id=key_id),
+        lambda: caller.BatchDeleteKeys(key_ids=[key_id]),
+        lambda: caller.BatchRevokeKeys(key_ids=[mine.key.key_id, key_id]),
+        lambda: caller.UpdateKey(key=resources_pb2.Key(key_id=key_id), update_mask=mask),
+        lambda: caller.LookupKey(key_string=theirs.key_string),
+    ]
+    for attempt in attempts:
+        with refused(*not_found):
+            await attempt()
+    denied: list[Any] = [
+        lambda: caller.ListKeys(owner_id="globex"),
+        lambda: caller.CreateKey(owner_id="globex", display_name="x"),
+        lambda: caller.BatchRevokeKeys(owner_id="globex"),
+        lambda: caller.CreateKey(owner_id="authsvc", display_name="x"),
+    ]
+    for attempt in denied:
+        with refused(DENIED, "OWNER_NOT_PERMITTED"):
+            await attempt()
+    verdict = await caller.VerifyKey(key_string=theirs.key_string)
+    assert verdict == pb.VerifyKeyResponse(code=resources_pb2.VERDICT_CODE_NOT_FOUND)
+    assert (await service.admin.VerifyKey(key_string=theirs.key_string)).valid
+
+
+async def test_nobody_grants_what_they_do_not_have(service: Service) -> None:  # rule 6
+    """Not by creating, not by updating, and not by rotating a stronger key to learn its new string."""
+    weak = await make(service, scopes=["keys:write", "a"])
+    strong = await make(service, scopes=["full_access"])
+    other = await make(service, scopes=["a", "b"])
+    caller = service.as_caller(weak.key_string)
+    assert (await caller.CreateKey(owner_id="acme", display_name="x", scopes=["a"])).key.scopes == ["a"]
+    attempts: list[Any] = [
+        lambda: caller.CreateKey(owner_id="acme", display_name="x", scopes=["b"]),
+        lambda: caller.CreateKey(owner_id="acme", display_name="x", scopes=["full_access"]),
+        lambda: caller.RotateKey(key_id=strong.key.key_id),
+        lambda: caller.UpdateKey(
+            key=resources_pb2.Key(key_id=other.key.key_id, scopes=["a", "b", "c"]),
+            update_mask={"paths": ["scopes"]},
+        ),
+    ]
+    for attempt in attempts:
+        with refused(DENIED, "SCOPE_NOT_GRANTABLE"):
+            await attempt()
+    reduced = await caller.UpdateKey(
+        key=resources_pb2.Key(key_id=other.key.key_id, scopes=["b"]), update_mask={"paths": ["scopes"]}
+    )
+    assert reduced.scopes == ["b"]
+    assert (await service.admin.VerifyKey(key_string=strong.key_string)).valid
