@@ -140,6 +140,21 @@ async def database_url(postgres: DevPostgres, unique: str) -> AsyncIterator[str]
     await _sql(postgres.url_for("postgres"), f"DROP DATABASE {unique} WITH (FORCE)")
 
 
+@pytest_asyncio.fixture
+async def empty_database_url(postgres: DevPostgres, unique: str) -> AsyncIterator[str]:
+    """The URL of a database without a schema."""
+    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {unique}_empty")
+    yield postgres.url_for(f"{unique}_empty")
+    await _sql(postgres.url_for("postgres"), f"DROP DATABASE {unique}_empty WITH (FORCE)")
+
+
+@pytest_asyncio.fixture
+async def plain_role(postgres: DevPostgres, unique: str) -> str:
+    """A role that may log in and nothing else; its name and its password."""
+    await _sql(postgres.url_for("postgres"), f"CREATE ROLE {unique} LOGIN PASSWORD '{unique}'")
+    return unique
+
+
 @asynccontextmanager
 async def serving(database_url: str, clock: Clock, **settings: object) -> AsyncIterator[Service]:
     """Run the whole service on a database, with an administrator's key and a client."""

@@ -1,0 +1,88 @@
+"""Each order and each filter that ListKeys offers has its index."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from authsvc.model.key import KeyState
+from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery, Position
+from authsvc.store.key_list import _Statement
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+# An owner among others, with few revoked, few expired, few unused and few alike keys.
+FILL = """
+    INSERT INTO authsvc.keys
+    SELECT 'key_' || lpad(n::text, 26, '0'), 'owner' || n % 3, 'p_live_' || lpad(n::text, 12, '0'), 'hash', 'minted',
+           name, name, '', ARRAY['common', 'scope' || n % 1000], '[]', '{}',
+           $1::timestamptz - n * interval '1 minute', 'creator' || n % 1000, $1,
+           CASE WHEN n % 500 = 1 THEN $1::timestamptz - interval '1 day' END,
+           CASE WHEN n % 500 = 2 THEN $1::timestamptz - interval '1 day' END, '', '', '', '', NULL, 1
+      FROM (SELECT n, left(md5(n::text), 12) AS name FROM generate_series(1, 12000) AS n) AS named
+"""  # noqa: E501
+USES = """
+    INSERT INTO authsvc.key_uses
+    SELECT key_id, owner_id, CASE WHEN right(key_id, 3) <> '007' THEN $1::timestamptz END, ''
+      FROM authsvc.keys
+"""
+# Each filter, such that few keys pass it, and the index that finds them.
+FILTERS = {
+    "keys_by_revoke_time": KeyFilter(states=(KeyState.REVOKED,)),
+    "keys_by_expire_time": KeyFilter(states=(KeyState.EXPIRED,)),
+    "keys_by_trigram": KeyFilter(query="c4ca4"),
+    "keys_key_prefix_key": KeyFilter(query="p_live_000000012"),
+    "keys_by_creator": KeyFilter(creator_id="creator33"),
+    "keys_by_scope": KeyFilter(scope="scope33"),
+    "keys_by_create_time": KeyFilter(create_time_after=NOW - timedelta(hours=1)),
+    "keys_by_create_time ": KeyFilter(create_time_before=NOW - timedelta(minutes=11900)),
+    "keys_by_expire_time ": KeyFilter(expire_time_before=NOW),
+    "key_uses_by_time": KeyFilter(unused_since=NOW),
+}
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(FILL, NOW)
+        await connection.execute(USES, NOW)
+        await connection.execute("ANALYZE")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def plan(
+    connection: "asyncpg.Connection[asyncpg.Record]", query: KeyQuery, after: Position | None
+) -> str:
+    statement = _Statement(query, NOW)
+    sql = statement.page(query, after, 51)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", *statement.values))
+
+
+async def test_each_order_and_each_filter_has_its_index(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    """Nothing is sorted for an order; no table is scanned for either."""
+    indexes: dict[str, tuple[str, str | datetime | None]] = {
+        "display_name": ("keys_by_name", "7"),
+        "create_time": ("keys_by_create_time", NOW - timedelta(days=5)),
+        "expire_time": ("keys_by_expire_time", None),
+        "last_use_time": ("key_uses_by_time", NOW),
+    }
+    for order, (index, value) in indexes.items():
+        for descending in (False, True):
+            for after in (None, Position(value, "key_" + "0" * 22 + "6000")):
+                query = KeyQuery("owner0", KeyFilter(), KeyOrder(order, descending))
+                told = await plan(connection, query, after)
+                assert index in told, told
+                assert "Seq Scan" not in told, told
+                assert "Sort" not in told, told
+    for index, filter_ in FILTERS.items():
+        query = KeyQuery("owner0", filter_, KeyOrder("display_name", descending=False))
+        told = await plan(connection, query, None)
+        assert index.strip() in told, told
+        assert "Seq Scan" not in told, told

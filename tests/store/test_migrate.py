@@ -1,0 +1,100 @@
+"""Migrations."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from authsvc.store.migrate import Migration, MigrationError, known_migrations, migrate, pending
+from authsvc.store.pool import Database
+from tests.conftest import Clock, serving
+
+GOOD = Migration(9001, "good", "CREATE TABLE authsvc.good (n integer)")
+BAD = Migration(9002, "bad", "CREATE TABLE authsvc.half (n integer); SELECT 1/0")
+
+
+async def tables(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'authsvc'")
+        return {row["tablename"] for row in rows}
+    finally:
+        await connection.close()
+
+
+def test_numbers_have_no_gaps() -> None:
+    """Migrations are numbered from 1 on, each number once."""
+    assert [m.number for m in known_migrations()] == list(range(1, len(known_migrations()) + 1))
+
+
+async def test_an_empty_database(empty_database_url: str) -> None:
+    """All migrations run once; the second time there is nothing to do."""
+    told: list[str] = []
+    assert await migrate(empty_database_url, tell=told.append) == len(known_migrations())
+    assert told[0] == "applied 0001 keys"
+    assert await migrate(empty_database_url) == 0
+    assert "keys" in await tables(empty_database_url)
+
+
+async def test_many_at_once(empty_database_url: str) -> None:
+    """Replicas that start together wait for each other; each migration runs once."""
+    done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(8)))
+    assert sorted(done) == [0] * 7 + [len(known_migrations())]
+
+
+async def test_a_migration_that_fails_leaves_no_trace(database_url: str) -> None:
+    """Those before it stay, it is named, and it can be tried again."""
+    with pytest.raises(MigrationError, match="9002 bad failed and was rolled back: division by zero"):
+        await migrate(database_url, migrations=[*known_migrations(), GOOD, BAD])
+    assert {"good"} == await tables(database_url) & {"good", "half"}
+    mended = Migration(9002, "bad", "CREATE TABLE authsvc.half (n integer)")
+    assert await migrate(database_url, migrations=[*known_migrations(), GOOD, mended]) == 1
+
+
+async def test_a_changed_migration_is_refused(database_url: str) -> None:
+    """A file that was edited after it had been applied is named, before anything runs."""
+    await migrate(database_url, migrations=[GOOD])
+    changed = Migration(9001, "good", GOOD.sql + " -- edited")
+    with pytest.raises(MigrationError, match="9001 good was changed after it had been applied"):
+        await migrate(database_url, migrations=[changed])
+
+
+async def test_what_is_pending(empty_database_url: str, database_url: str) -> None:
+    """A fresh database lacks all migrations, a migrated one none."""
+    async with Database.open(empty_database_url) as database:
+        assert await pending(database) == [f"{m.number:04} {m.name}" for m in known_migrations()]
+    async with Database.open(database_url) as database:
+        assert await pending(database) == []
+
+
+async def test_the_role_that_serves_cannot_change_the_schema(
+    plain_role: str, empty_database_url: str, clock: Clock
+) -> None:
+    """With two roles the whole life of a key works, and no table can be made, altered or dropped."""
+    await migrate(empty_database_url, serving_role=plain_role)
+    place = urlsplit(empty_database_url)
+    serving_url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
+    async with serving(serving_url, clock) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="x")
+        assert (await service.admin.VerifyKey(key_string=made.key_string)).valid
+        await service.flush()
+        await service.admin.RotateKey(key_id=made.key.key_id)
+        await service.admin.ListKeys(owner_id="acme", filter={"query": "xyz"})
+        await service.admin.DeleteKey(key_id=made.key.key_id)
+    connection = await asyncpg.connect(serving_url)
+    try:
+        for statement in (
+            "CREATE TABLE authsvc.mine (n integer)",
+            "ALTER TABLE authsvc.keys ADD COLUMN mine integer",
+            "DROP TABLE authsvc.keys",
+            "TRUNCATE authsvc.keys",
+            "DROP FUNCTION authsvc.trigrams(text) CASCADE",
+            "UPDATE authsvc.migrations SET checksum = ''",
+            "UPDATE authsvc.tag_keys SET tag_key = ''",
+            "DELETE FROM authsvc.tag_keys",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,113 @@
+"""The connections: what is out of reach, what is too much, what is never cut short."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from authsvc.errors import Overloaded, Unavailable
+from authsvc.store.pool import Database
+
+
+async def test_nobody_there() -> None:
+    """A refused connection is Unavailable, and says when to come back."""
+    async with Database.open("postgresql://nobody@127.0.0.1:1/none") as database:
+        with pytest.raises(Unavailable) as caught:
+            async with database.connection():
+                pass
+    assert caught.value.retry_after > 0
+
+
+async def test_a_lost_connection(database_url: str) -> None:
+    """A connection that the server ends is Unavailable; the next one is good."""
+    async with Database.open(database_url, size=1) as database:
+        with pytest.raises(Unavailable):
+            async with database.connection() as connection:
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_too_many_waiting(database_url: str) -> None:
+    """When 20 wait for each connection, the next is refused at once; the others are served."""
+    async with Database.open(database_url, size=1) as database:
+        held, done = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            async with database.connection():
+                held.set()
+                await done.wait()
+
+        async def use() -> int:
+            async with database.connection() as connection:
+                return int(await connection.fetchval("SELECT 1"))
+
+        holder = asyncio.create_task(hold())
+        await held.wait()
+        waiting = [asyncio.create_task(use()) for _ in range(20)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await use()
+        done.set()
+        await holder
+        assert await asyncio.gather(*waiting) == [1] * 20
+
+
+async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
+    """Bad SQL and bad arguments are raised as they are."""
+    async with Database.open(database_url) as database:
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            async with database.connection() as connection:
+                await connection.execute("SELEC")
+        with pytest.raises(asyncpg.DataError):
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT $1::integer", "text")
+
+
+async def test_an_error_rolls_back(database_url: str) -> None:
+    """What a transaction did before an error is undone."""
+    async with Database.open(database_url) as database:
+
+        async def fail() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("CREATE TABLE made (n integer)")
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            await fail()
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT to_regclass('made')") is None
+
+
+async def test_a_commit_is_not_cut_short(database_url: str) -> None:
+    """A caller that is cancelled while its transaction commits is cancelled after the commit."""
+    # A deferred trigger makes the commit wait for a lock that the test holds.
+    async with Database.open(database_url) as database, Database.open(database_url) as other:
+        async with database.connection() as connection:
+            await connection.execute(
+                """
+                CREATE TABLE made (n integer);
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+                CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON made DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW EXECUTE FUNCTION wait();
+                """
+            )
+
+        async def insert() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO made VALUES (1)")
+
+        async with other.transaction() as holder:
+            await holder.execute("SELECT pg_advisory_xact_lock(7)")
+            inserting = asyncio.create_task(insert())
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not await holder.fetchval(waiting):
+                pass
+            inserting.cancel()
+            await asyncio.sleep(0)
+            inserting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await inserting
+        async with other.connection() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM made") == 1
