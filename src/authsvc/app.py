@@ -20,7 +20,6 @@ from authsvc.errors import Passing, Unavailable
 from authsvc.keys import Keys
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
-from authsvc.model.verdict import VerdictCode
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.server import Server
 from authsvc.store.migrate import MigrationError, pending
@@ -33,6 +32,8 @@ from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
 
 _log = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,6 @@ async def running(
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
         stack.callback(hasher.close)
         usage = UsageLog(store)
-        count = {code: metrics.verdicts.labels(code.value).inc for code in VerdictCode}
         verifier = Verifier(
             mint=mint,
             cache=cache,
@@ -84,7 +84,6 @@ async def running(
             store=store,
             usage=usage,
             clock=clock,
-            count=lambda code: count[code](),
         )
         keys = Keys(
             database=database,
@@ -96,7 +95,7 @@ async def running(
             brand=settings.brand,
             scopes=settings.scopes,
         )
-        _watch(metrics, cache, hasher, usage, database)
+        _watch(metrics, verifier, cache, hasher, usage, database)
         if settings.metrics_listen:
             stack.callback(_serve_metrics(settings.metrics_listen, metrics))
         stack.push_async_callback(_write_last_uses, usage)
@@ -106,6 +105,10 @@ async def running(
         server = Server(KeyService(keys, verifier, clock), verifier, metrics)
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
+        if settings.listen.rpartition(":")[0] not in _LOOPBACK:
+            _log.warning(
+                "key strings travel in plain text at %s: keep it on a private network", settings.listen
+            )
         yield App(
             keys=keys,
             verifier=verifier,
@@ -132,7 +135,20 @@ async def _check_schema(database: Database) -> None:
         raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
 
 
-def _watch(metrics: Metrics, cache: PrefixCache, hasher: Hasher, usage: UsageLog, database: Database) -> None:
+def _watch(
+    metrics: Metrics,
+    verifier: Verifier,
+    cache: PrefixCache,
+    hasher: Hasher,
+    usage: UsageLog,
+    database: Database,
+) -> None:
+    metrics.watch_counter(
+        "verdicts",
+        "Credentials judged, callers' own included.",
+        lambda: {code.value: count for code, count in verifier.counts.items()},
+        label="code",
+    )
     metrics.watch_gauge("cached_keys", "Keys in memory.", lambda: len(cache))
     metrics.watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: cache.evictions)
     metrics.watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: hasher.pending)

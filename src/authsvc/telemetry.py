@@ -6,7 +6,7 @@ through one formatter, which cuts key strings down to their prefix.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 import structlog
@@ -62,7 +62,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.rpcs = Counter("authsvc_rpcs", "RPCs answered.", ["method", "code"], registry=self.registry)
+        self.rpc_errors = Counter(
+            "authsvc_rpc_errors",
+            "RPCs that were refused or failed.",
+            ["method", "code"],
+            registry=self.registry,
+        )
         self.rpc_seconds = Histogram(
             "authsvc_rpc_seconds",
             "Time from a request's arrival to its answer.",
@@ -70,22 +75,29 @@ class Metrics:
             buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
             registry=self.registry,
         )
-        self.verdicts = Counter(
-            "authsvc_verdicts", "Credentials judged, callers' own included.", ["code"], registry=self.registry
-        )
 
     def watch_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show a number that a part keeps anyway; read when somebody looks."""
         Gauge(f"authsvc_{name}", text, registry=self.registry).set_function(read)
 
-    def watch_counter(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Show a count that a part keeps anyway; read when somebody looks."""
-        self.registry.register(_Watched(f"authsvc_{name}", text, read))
+    def watch_counter(
+        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
+    ) -> None:
+        """Show a count that a part keeps anyway, or one for each value of a label; read when somebody looks."""
+        self.registry.register(_Watched(f"authsvc_{name}", text, read, label))
 
 
 class _Watched(Collector):
-    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
-        self._name, self._text, self._read = name, text, read
+    def __init__(
+        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str
+    ) -> None:
+        self._name, self._text, self._read, self._label = name, text, read, label
 
     def collect(self) -> list[CounterMetricFamily]:
-        return [CounterMetricFamily(self._name, self._text, value=self._read())]
+        now = self._read()
+        if not isinstance(now, Mapping):
+            return [CounterMetricFamily(self._name, self._text, value=now)]
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in now.items():
+            family.add_metric([value], count)
+        return [family]

@@ -70,7 +70,6 @@ def _endpoint(
     request_type = GetMessageClass(method.input_type)
     takes_key_string = not {"key_string", "requests"}.isdisjoint(method.input_type.fields_by_name)
     observe = metrics.rpc_seconds.labels(method.name).observe
-    count_ok = metrics.rpcs.labels(method.name, grpc.StatusCode.OK.name).inc
 
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
@@ -82,12 +81,11 @@ def _endpoint(
                     f"{method.name} needs the scope {scope}", reason="SCOPE_MISSING", required_scope=scope
                 )
             response = await serve(caller, _parse(request_type, data, takes_key_string))
-            count_ok()
         except AuthsvcError as error:
-            metrics.rpcs.labels(method.name, code_of(error).name).inc()
+            metrics.rpc_errors.labels(method.name, code_of(error).name).inc()
             await context.abort_with_status(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            metrics.rpcs.labels(method.name, grpc.StatusCode.INTERNAL.name).inc()
+            metrics.rpc_errors.labels(method.name, grpc.StatusCode.INTERNAL.name).inc()
             _log.exception("a fault in %s", method.name)
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:

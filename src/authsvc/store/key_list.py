@@ -69,11 +69,14 @@ class _Statement:
         column, parameter, key_id = _ORDERS[query.order.field]
         conditions = list(self._conditions)
         if after is not None:
-            # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows share
-            # (never expires, never used) would look as if next to nothing followed; with "<=" it does not.
+            # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows
+            # share (never expires, never used) would look as if next to nothing followed it.
             comparison = "<=" if query.order.descending else ">="
-            value, last_id = parameter.format(self._value(after.value)), self._value(after.key_id)
-            conditions.append(f"({column}, {key_id}) {comparison} ({value}, {last_id}) AND {key_id} <> {last_id}")
+            value = parameter.format(self._value(after.value))
+            last_id = self._value(after.key_id)
+            conditions.append(
+                f"({column}, {key_id}) {comparison} ({value}, {last_id}) AND {key_id} <> {last_id}"
+            )
         direction = "DESC" if query.order.descending else "ASC"
         return (
             f"SELECT * FROM authsvc.key_rows WHERE {' AND '.join(conditions)}"
