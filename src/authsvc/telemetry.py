@@ -83,7 +83,7 @@ class Metrics:
     def watch_counter(
         self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
     ) -> None:
-        """Show a count that a part keeps anyway, or one for each value of a label; read when somebody looks."""
+        """Show a count that a part keeps anyway, or one for each value of a label."""
         self.registry.register(_Watched(f"authsvc_{name}", text, read, label))
 
 

@@ -56,6 +56,14 @@ async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
         assert error.code() in FINE, error  # noqa: PT017
 
 
+async def test_a_management_call_that_is_too_large(service: Service) -> None:
+    """What no field has room for is refused at once, also where it hides in fields that nobody knows."""
+    unknown = b"\xfa\x3f" + b"\x80\x80\x40" + b"a" * 2**20
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await send(service, "CreateKey", unknown)
+    assert "bytes" in refusal.message
+
+
 TEXT = st.text(max_size=20) | st.sampled_from(["acme", "key_1", "\0", "a:b", "r-1", "display_name", "*"])
 
 

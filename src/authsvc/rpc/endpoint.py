@@ -39,6 +39,8 @@ Context = grpc.aio.ServicerContext[bytes, Message]
 Method = Callable[[Caller, Any], Awaitable[Message]]
 
 _SCHEME = "bearer "
+# All fields of a management call at their longest; a client may verify larger rubbish than that.
+_MOST_BYTES = 128 * 1024
 # A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
 _REFUSALS = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
@@ -132,6 +134,9 @@ def _address(context: Context) -> str:
 
 
 def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> Message:
+    if not takes_key_string and len(data) > _MOST_BYTES:
+        problem = f"has {len(data)} bytes; none of this kind needs more than {_MOST_BYTES}"
+        raise InvalidArgument(FieldViolation("", "request.size", problem))
     try:
         request = request_type.FromString(data)
     except DecodeError as error:
