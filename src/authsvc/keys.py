@@ -34,6 +34,8 @@ from authsvc.verify.verifier import Verifier
 
 # How many keys BatchRevokeKeys shows of an owner who may have very many.
 SHOWN = 1000
+# Errors travel in trailers, which hold about 8 KiB.
+_ROOM = 4000
 
 
 class Keys:
@@ -205,7 +207,7 @@ class Keys:
                 raise FailedPrecondition(
                     f"{_listed(alive)} not revoked yet; revoke first, then delete",
                     reason="KEY_NOT_REVOKED",
-                    key_ids=",".join(alive),
+                    key_ids=_joined(alive),
                 )
             await rows.delete(connection, key_ids)
 
@@ -243,7 +245,7 @@ class Keys:
         """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""
         unknown = [i for i in key_ids if i not in found or not caller.acts_on(found[i].owner_id)]
         if unknown:
-            raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=",".join(unknown))
+            raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=_joined(unknown))
         return [found[key_id] for key_id in key_ids]
 
     def _check_grant(self, caller: Caller, scopes: Sequence[str], path: str = "scopes") -> None:
@@ -284,6 +286,11 @@ def _repeated(request_id: str, key_id: str | None) -> AlreadyExists:
 def _scopes(fields: Mapping[str, object], key: Key) -> tuple[str, ...]:
     scopes = fields.get("scopes", key.scopes)
     return scopes if isinstance(scopes, tuple) else ()
+
+
+def _joined(key_ids: Sequence[str]) -> str:
+    """Return ids for a program: all of a full batch of ours, and of longer ones what an error has room for."""
+    return ",".join(key_ids)[:_ROOM]
 
 
 def _listed(key_ids: Sequence[str]) -> str:

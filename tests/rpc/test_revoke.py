@@ -149,6 +149,13 @@ async def test_a_full_batch_names_every_id(service: Service) -> None:  # rule 18
     assert refusal.info.metadata["key_ids"].split(",") == keys
 
 
+async def test_ids_that_are_too_long_for_an_error(service: Service) -> None:
+    """A hundred unknown ids of the greatest length are NOT_FOUND still, not an error too large to send."""
+    with refused(NOT_FOUND, "KEY_NOT_FOUND") as refusal:
+        await service.admin.BatchDeleteKeys(key_ids=[f"{n:064}" for n in range(100)])
+    assert "and 95 more" in refusal.message
+
+
 async def test_a_batch_of_revocations(service: Service, clock: Clock) -> None:
     """All named keys are revoked at once; those revoked before keep their stamp and are not counted."""
     made = [await make(service) for _ in range(3)]
