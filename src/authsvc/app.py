@@ -129,6 +129,9 @@ async def _check_schema(database: Database) -> None:
         raise ConfigError(
             f"AUTHSVC_DATABASE_URL: cannot use the database: {error.__cause__ or error}"
         ) from error
+    except ValueError:
+        # The driver's own words may hold a part of the password.
+        raise ConfigError("AUTHSVC_DATABASE_URL: the driver cannot read it; check its options") from None
     except MigrationError as error:
         raise ConfigError(str(error)) from error
     if missing:
@@ -164,6 +167,8 @@ def _serve_metrics(listen: str, metrics: Metrics) -> Callable[[], None]:
         server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
     except OSError as error:
         raise ConfigError(f"AUTHSVC_METRICS_LISTEN: cannot listen at {listen}: {error.strerror}") from error
+
+    _log.info("metrics at %s:%d", host, server.server_port)
 
     def stop() -> None:
         server.shutdown()

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,7 +19,9 @@ class ConfigError(Exception):
 class Settings(BaseSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     listen: str = Field("127.0.0.1:50051", description="where to serve gRPC, host:port")
     metrics_listen: str = Field(
@@ -34,11 +37,13 @@ class Settings(BaseSettings):
     scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
     )
-    cache_capacity: int = Field(200_000, ge=1, description="keys kept in memory, about 1 KiB each")
+    cache_capacity: int = Field(200_000, ge=1000, description="keys kept in memory, about 1 KiB each")
     argon2_threads: int = Field(
         os.cpu_count() or 1, ge=1, le=256, description="secrets proved at the same time"
     )
-    argon2_queue: int = Field(512, ge=1, description="secrets waiting to be proved, before calls are refused")
+    argon2_queue: int = Field(
+        1024, ge=1, description="secrets waiting to be proved, before calls are refused"
+    )
     usage_interval: float = Field(5.0, gt=0, le=3600, description="seconds between writes of last uses")
     drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
@@ -80,8 +85,17 @@ class Settings(BaseSettings):
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("use postgresql://user:password@host:port/database")
+        if value is not None:
+            try:
+                url = urlsplit(value.get_secret_value())
+                readable = url.scheme in ("postgresql", "postgres") and url.port != 0
+            except ValueError:
+                readable = False
+            if not readable:
+                raise ValueError(
+                    "use postgresql://user:password@host:port/database; "
+                    "in user and password write / # ? @ : % as %2F %23 %3F %40 %3A %25"
+                )
         return value
 
 

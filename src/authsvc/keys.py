@@ -289,7 +289,7 @@ def _scopes(fields: Mapping[str, object], key: Key) -> tuple[str, ...]:
 
 
 def _joined(key_ids: Sequence[str]) -> str:
-    """Return ids for a program: all of a full batch of ours, and of longer ones what an error has room for."""
+    """Return ids for a program: all of a full batch of ours, of longer ones what an error has room for."""
     return ",".join(key_ids)[:_ROOM]
 
 

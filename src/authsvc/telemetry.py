@@ -38,7 +38,11 @@ def configure_logging(
     """Send all logs of the process to `stream` (default: standard error), redacted."""
     target = sys.stderr if stream is None else stream
     as_text = style == "text" or (style == "auto" and target.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_text
+        else structlog.processors.JSONRenderer()
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_BEFORE,
         processors=[

@@ -53,11 +53,7 @@ async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asy
         await connection.close()
 
 
-async def plan(
-    connection: "asyncpg.Connection[asyncpg.Record]", query: KeyQuery, after: Position | None
-) -> str:
-    statement = _Statement(query, NOW)
-    sql = statement.page(query, after, 51)
+async def plan(connection: "asyncpg.Connection[asyncpg.Record]", statement: _Statement, sql: str) -> str:
     async with connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", *statement.values))
@@ -76,13 +72,14 @@ async def test_each_order_and_each_filter_has_its_index(
     for order, (index, value) in indexes.items():
         for descending in (False, True):
             for after in (None, Position(value, "key_" + "0" * 22 + "6000")):
-                query = KeyQuery("owner0", KeyFilter(), KeyOrder(order, descending))
-                told = await plan(connection, query, after)
+                statement = _Statement(KeyQuery("owner0", KeyFilter(), KeyOrder(order, descending)), NOW)
+                told = await plan(connection, statement, statement.walk(after, 51))
                 assert index in told, told
                 assert "Seq Scan" not in told, told
                 assert "Sort" not in told, told
     for index, filter_ in FILTERS.items():
         query = KeyQuery("owner0", filter_, KeyOrder("display_name", descending=False))
-        told = await plan(connection, query, None)
+        statement = _Statement(query, NOW)
+        told = await plan(connection, statement, statement.find(None, 51))
         assert index.strip() in told, told
         assert "Seq Scan" not in told, told

@@ -29,7 +29,7 @@ async def test_a_lost_connection(database_url: str) -> None:
 
 
 async def test_too_many_waiting(database_url: str) -> None:
-    """When 20 wait for each connection, the next is refused at once; the others are served."""
+    """When 100 wait for each connection, the next is refused at once; the others are served."""
     async with Database.open(database_url, size=1) as database:
         held, done = asyncio.Event(), asyncio.Event()
 
@@ -44,13 +44,13 @@ async def test_too_many_waiting(database_url: str) -> None:
 
         holder = asyncio.create_task(hold())
         await held.wait()
-        waiting = [asyncio.create_task(use()) for _ in range(20)]
+        waiting = [asyncio.create_task(use()) for _ in range(100)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await use()
         done.set()
         await holder
-        assert await asyncio.gather(*waiting) == [1] * 20
+        assert await asyncio.gather(*waiting) == [1] * 100
 
 
 async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
@@ -62,6 +62,9 @@ async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
         with pytest.raises(asyncpg.DataError):
             async with database.connection() as connection:
                 await connection.fetchval("SELECT $1::integer", "text")
+        with pytest.raises(asyncpg.InterfaceError):
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT $1::integer", 1, 2)
 
 
 async def test_an_error_rolls_back(database_url: str) -> None:

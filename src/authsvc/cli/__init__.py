@@ -11,6 +11,7 @@ from rich.text import Text
 from authsvc.cli import client, service
 from authsvc.config import ConfigError
 from authsvc.devpg import DevPostgresError
+from authsvc.model.key_string import redact
 from authsvc.rpc.server import AddressInUseError
 from authsvc.store.migrate import MigrationError
 
@@ -37,5 +38,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except _FAULTS as error:
-        Console(stderr=True).print(Text.assemble(("authsvc: ", "bold red"), str(error)), soft_wrap=True)
+        Console(stderr=True).print(
+            Text.assemble(("authsvc: ", "bold red"), redact(str(error))), soft_wrap=True
+        )
         sys.exit(1)

@@ -19,6 +19,7 @@ from cyclopts import Parameter
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from authsvc.config import load_settings
@@ -111,8 +112,8 @@ async def create(
         request.expiration_preset = pb.ExpirationPreset.Value(name)
     async with _service() as (stub, metadata):
         response = await stub.CreateKey(request, metadata=metadata)
-    _notes.print(_table([response.key]))
     _tell(response.key_string)
+    _notes.print(_table([response.key]))
 
 
 @keys.command(name="list")
@@ -210,8 +211,8 @@ async def rotate(key_id: str, *, grace: timedelta | None = None, request_id: str
         request.grace_period.FromTimedelta(grace)
     async with _service() as (stub, metadata):
         response = await stub.RotateKey(request, metadata=metadata)
-    _notes.print(_table([response.key]))
     _tell(response.key_string)
+    _notes.print(_table([response.key]))
 
 
 @asynccontextmanager
@@ -219,15 +220,18 @@ async def _service() -> AsyncIterator[_Service]:
     settings = load_settings()
     address = settings.address or settings.listen
     if settings.key is not None:
-        key_string = settings.key.get_secret_value()
+        key_string = settings.key.get_secret_value().strip()
     else:
         key_string = _read(settings.data_dir / "admin.key")
+    if not (key_string.isascii() and key_string.isprintable()):
+        raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
     async with grpc.aio.insecure_channel(address) as channel:
         stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
         try:
             yield stub, [("authorization", f"Bearer {key_string}")]
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
+            told = error.details() or ""
+            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
                 raise ClientError(
                     f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
                 ) from None
@@ -277,10 +281,10 @@ def _table(found: list[resources_pb2.Key]) -> Table:
             state_text = f"[{_STYLES[state]}]{state}[/]"
         table.add_row(
             key.key_id,
-            key.display_name,
+            escape(key.display_name),
             f"{key.key_prefix}...",
             state_text,
-            " ".join(key.scopes),
+            escape(" ".join(key.scopes)),
             _when(key.create_time),
             _when(key.expire_time) if key.HasField("expire_time") else "never",
             _when(key.last_use_time) if key.HasField("last_use_time") else "never",

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ from authsvc.telemetry import configure_logging
 
 _log = logging.getLogger(__name__)
 
+# Where a server listens that listens everywhere.
+_SOMEWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _WELCOME = """\
 
 Your administrator key, shown this once and kept in {file}:
@@ -33,15 +37,15 @@ Your administrator key, shown this once and kept in {file}:
 
 Try it in another terminal:
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {file})" \\
+  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
     -d '{{"owner_id": "acme", "display_name": "Orders", "scopes": ["orders:read"]}}' \\
     {address} authsvc.v1.KeyService/CreateKey
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {file})" \\
+  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
     -d '{{"owner_id": "acme"}}' {address} authsvc.v1.KeyService/ListKeys
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {file})" \\
-    -d "{{\\"key_string\\": \\"$(cat {file})\\"}}" {address} authsvc.v1.KeyService/VerifyKey
+  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
+    -d "{{\\"key_string\\": \\"$(cat {quoted})\\"}}" {address} authsvc.v1.KeyService/VerifyKey
 """
 
 
@@ -63,17 +67,22 @@ async def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False)
     """
     settings = _start()
     stopped = asyncio.ensure_future(_stop_signal())
+    _make_data_dir(settings.data_dir)
     async with _dev_database(settings) as url:
         await migrations.migrate(url, tell=_log.info)
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.running(settings) as service:
             address = _reachable(settings.listen, service.port)
             minted = await service.keys.ensure_administrator(another=new_admin_key)
-            file = settings.data_dir / "admin.key"
+            file = (settings.data_dir / "admin.key").resolve()
             print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
             if minted is not None:
                 _keep(file, minted.text)
-                print(_WELCOME.format(file=file, key_string=minted.text, address=address))
+                print(
+                    _WELCOME.format(
+                        file=file, quoted=shlex.quote(str(file)), key_string=minted.text, address=address
+                    )
+                )
             elif file.exists():
                 print(f"Your administrator key is in {file}.")
             else:
@@ -96,10 +105,7 @@ async def migrate() -> None:
     if owning is None:
         raise ConfigError("AUTHSVC_DATABASE_URL: say which database to migrate")
     role = unquote(urlsplit(serving.get_secret_value()).username or "") if serving else ""
-    try:
-        done = await migrations.migrate(owning.get_secret_value(), serving_role=role, tell=print)
-    except OSError as error:
-        raise ConfigError(f"cannot reach the database: {error}") from error
+    done = await migrations.migrate(owning.get_secret_value(), serving_role=role, tell=print)
     print(f"{done} applied; the schema is up to date" if done else "nothing to do; the schema is up to date")
 
 
@@ -123,10 +129,18 @@ async def _dev_database(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
-    # Others may pass but not look: root's PostgreSQL runs as somebody else, in a 0700 directory of its own.
-    settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     async with DevPostgres(settings.data_dir / "postgres") as postgres:
         yield postgres.url
+
+
+def _make_data_dir(data_dir: Path) -> None:
+    """Make sure, before a key is minted, that there is where to keep it."""
+    try:
+        # Others may pass but not look: root's PostgreSQL runs as somebody else, in a directory of its own.
+        data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=data_dir).close()
+    except OSError as error:
+        raise ConfigError(f"AUTHSVC_DATA_DIR: cannot write in {data_dir}: {error.strerror}") from error
 
 
 async def _stop_signal() -> None:
@@ -154,4 +168,4 @@ def _keep(file: Path, key_string: str) -> None:
 def _reachable(listen: str, port: int) -> str:
     """Return the address that a client on this machine can use."""
     host = listen.rpartition(":")[0]
-    return f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
+    return f"{_SOMEWHERE.get(host, host)}:{port}"

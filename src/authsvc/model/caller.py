@@ -1,7 +1,7 @@
 """Who calls our API, as far as a use case needs to know."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from authsvc.model.scope import FULL_ACCESS, missing
 
@@ -9,8 +9,7 @@ from authsvc.model.scope import FULL_ACCESS, missing
 PLATFORM_OWNER = "authsvc"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """An authenticated caller. Acts within its own owner, or is the platform."""
 
     credential_id: str

@@ -59,8 +59,12 @@ class Key:
     version: int = 1
 
     def state(self, now: datetime) -> KeyState:
-        """Return the state at `now`. A revoked key is REVOKED even when it has expired (rule 12)."""
-        if self.revoke_time is not None and now >= self.revoke_time:
+        """Return the state at `now`. A revoked key is REVOKED even when it has expired (rule 12).
+
+        One that was revoked at once (not scheduled: `revoke_time` is when it was
+        written) is REVOKED also by a clock that was set back since (rule 16).
+        """
+        if self.revoke_time is not None and max(now, self.update_time) >= self.revoke_time:
             return KeyState.REVOKED
         if self.expire_time is not None and now >= self.expire_time:
             return KeyState.EXPIRED

@@ -14,7 +14,7 @@ import hmac
 import re
 import secrets
 import string
-from typing import NamedTuple
+from dataclasses import dataclass
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _LOOKUP, _SECRET, _TAG = 12, 43, 8
@@ -24,8 +24,9 @@ TAIL_LENGTH = _SECRET + _TAG
 MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
 
 _FORM = re.compile(rf"[a-z][a-z0-9]{{1,9}}_(?:live|test)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}")
+# Also one that was cut: a few characters of the secret are some too many.
 _ANYWHERE = re.compile(
-    rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{{TAIL_LENGTH}}}"
+    rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{8,{TAIL_LENGTH}}}"
 )
 
 # A byte becomes a character with one C call. 256 is no multiple of 62, so eight characters are somewhat
@@ -33,7 +34,8 @@ _ANYWHERE = re.compile(
 _TAG_CHARACTERS = bytes(ord(_BASE62[byte % 62]) for byte in range(256))
 
 
-class KeyString(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeyString:
     """A key string in its parts. `prefix` is public, `secret` and `text` are not."""
 
     prefix: str
@@ -74,7 +76,7 @@ class KeyMint:
 
 
 def redact(text: str) -> str:
-    """Return the text with each key string in it cut down to its prefix."""
+    """Return the text with each key string in it, whole or not, cut down to its prefix."""
     return _ANYWHERE.sub(r"\1…", text)
 
 

@@ -30,7 +30,7 @@ class NewKey:
         """Return the instant of expiry of a key made at `now`; raise InvalidArgument for one that is past."""
         match self.expiration:
             case timedelta():
-                return now + self.expiration
+                return checked_expire_time("ttl", now + self.expiration, now)
             case datetime():
                 return checked_expire_time("expire_time", self.expiration, now)
             case ExpirationPreset():

@@ -26,8 +26,11 @@ class PageTokens:
         """Return the token for the page that follows `position`."""
         value, key_id = position
         stamp = {"t": value.isoformat()} if isinstance(value, datetime) else {"v": value}
-        payload = json.dumps([_digest(query), stamp, key_id], separators=(",", ":")).encode()
-        return urlsafe_b64encode(self._mac(payload) + payload).rstrip(b"=").decode()
+        content = [_digest(query), stamp, key_id]
+        payload = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+        return _text(self._mac(payload) + payload)
 
     def open(self, query: KeyQuery, token: str) -> Position:
         """Return the position that a token of this very query holds."""
@@ -36,9 +39,9 @@ class PageTokens:
         except ValueError:
             raise _refused() from None
         mac, payload = sealed[:_MAC], sealed[_MAC:]
-        if not hmac.compare_digest(mac, self._mac(payload)):
+        if _text(sealed) != token or not hmac.compare_digest(mac, self._mac(payload)):
             raise _refused()
-        digest, stamp, key_id = json.loads(payload)
+        digest, stamp, key_id = json.loads(payload.decode("utf-8", "surrogatepass"))
         if digest != _digest(query):
             raise _refused()
         value = datetime.fromisoformat(stamp["t"]) if "t" in stamp else stamp["v"]
@@ -46,6 +49,10 @@ class PageTokens:
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")[:_MAC]
+
+
+def _text(sealed: bytes) -> str:
+    return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def _digest(query: KeyQuery) -> str:

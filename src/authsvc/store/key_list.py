@@ -2,9 +2,13 @@
 
 The position of the last row goes into the WHERE clause, so a page costs the same
 however deep it is, and rows that come and go do not shift it.
+
+A filter that many keys pass is served by walking the order's index, one that few
+pass by finding them through the filter's own index and sorting. PostgreSQL chooses by
+what is common in the whole table, which is wrong for an owner that is unlike the
+others; so we choose: walk a bounded stretch, and find when that did not fill the page.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from authsvc.model.key import Key, KeyState
@@ -28,25 +32,31 @@ _ORDERS = {
         "use_key_id",
     ),
 }
+# A key that was revoked at once is so whatever the clock says; see Key.state.
 _STATES = {
-    KeyState.REVOKED: "revoke_time <= {now}",
+    KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
     KeyState.EXPIRED: f"coalesce(expire_time, {_NEVER_EXPIRES}) <= {{now}}"
-    " AND (revoke_time IS NULL OR revoke_time > {now})",
-    KeyState.ACTIVE: f"coalesce(expire_time, {_NEVER_EXPIRES}) > {{now}}"
-    " AND (revoke_time IS NULL OR revoke_time > {now})",
+    " AND (revoke_time IS NULL OR revoke_time > greatest({now}, update_time))",
+    KeyState.ACTIVE: "(least(expire_time, revoke_time) IS NULL OR least(expire_time, revoke_time) > {now})"
+    " AND (revoke_time IS NULL OR revoke_time > update_time)",
 }
 _TRIGRAM = 3
+# How many rows to walk for each that is asked for, before the rest is left to the filter's index.
+_STRETCH = 20
 
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
 ) -> list[Key]:
     """Return at most `size` keys that follow the position. Call it within a transaction."""
-    statement = _Statement(query, now)
-    sql = statement.page(query, after, size)
     # A plan for any owner and filter would be wrong for most: each statement gets a plan of its own.
     await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-    return [keys.from_row(row) for row in await connection.fetch(sql, *statement.values)]
+    statement = _Statement(query, now)
+    rows = await connection.fetch(statement.walk(after, size), *statement.values)
+    if len(rows) < size and statement.filters:
+        statement = _Statement(query, now)
+        rows = await connection.fetch(statement.find(after, size), *statement.values)
+    return [keys.from_row(row) for row in rows]
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:
@@ -56,66 +66,96 @@ async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> in
 
 
 class _Statement:
-    """Conditions, and the values of their parameters."""
+    """One SQL statement and the values of its parameters, which stand in the order of their making.
+
+    A filter has two forms: a plain one that is cheap for a row at hand, and one that
+    an index can answer, which is for all rows.
+    """
 
     def __init__(self, query: KeyQuery, now: datetime) -> None:
         self.values: list[object] = []
-        self._conditions = [f"owner_id = {self._value(query.owner_id)}", *self._filter(query.filter, now)]
+        self._order = query.order
+        self._column, self._parameter, self._id = _ORDERS[query.order.field]
+        self._owner = self._value(query.owner_id)
+        self.filters: list[str] = []
+        self._indexed: list[str] = []
+        # What bounds the order's own column, besides the owner: part of where to walk, not of what to skip.
+        self._bounds: list[str] = []
+        self._add(query.filter, now)
 
     def count(self) -> str:
-        return f"SELECT count(*) FROM authsvc.key_rows WHERE {' AND '.join(self._conditions)}"
+        return f"SELECT count(*) FROM authsvc.key_rows WHERE {self._all(*self.filters, *self._indexed)}"
 
-    def page(self, query: KeyQuery, after: Position | None, size: int) -> str:
-        column, parameter, key_id = _ORDERS[query.order.field]
-        conditions = list(self._conditions)
-        if after is not None:
-            # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows
-            # share (never expires, never used) would look as if next to nothing followed it.
-            comparison = "<=" if query.order.descending else ">="
-            value = parameter.format(self._value(after.value))
-            last_id = self._value(after.key_id)
-            conditions.append(
-                f"({column}, {key_id}) {comparison} ({value}, {last_id}) AND {key_id} <> {last_id}"
-            )
-        direction = "DESC" if query.order.descending else "ASC"
+    def walk(self, after: Position | None, size: int) -> str:
+        """Return the SQL that walks the order, a bounded stretch of it when there are filters."""
+        stretch = f"SELECT * FROM authsvc.key_rows WHERE {self._all(*self._after(after))} {self._sorted}"
+        if not self.filters:
+            return f"{stretch} LIMIT {self._value(size)}"
         return (
-            f"SELECT * FROM authsvc.key_rows WHERE {' AND '.join(conditions)}"
-            f" ORDER BY {column} {direction}, {key_id} {direction} LIMIT {self._value(size)}"
+            f"SELECT * FROM ({stretch} LIMIT {self._value(size * _STRETCH)}) AS stretch"
+            f" WHERE {' AND '.join(self.filters)} {self._sorted} LIMIT {self._value(size)}"
         )
+
+    def find(self, after: Position | None, size: int) -> str:
+        """Return the SQL that finds all that pass the filters, then sorts."""
+        conditions = self._all(*self.filters, *self._indexed, *self._after(after))
+        return (
+            f"WITH found AS MATERIALIZED (SELECT * FROM authsvc.key_rows WHERE {conditions})"
+            f" SELECT * FROM found {self._sorted} LIMIT {self._value(size)}"
+        )
+
+    @property
+    def _sorted(self) -> str:
+        direction = "DESC" if self._order.descending else "ASC"
+        return f"ORDER BY {self._column} {direction}, {self._id} {direction}"
+
+    def _all(self, *conditions: str) -> str:
+        return " AND ".join([f"owner_id = {self._owner}", *self._bounds, *conditions])
+
+    def _after(self, after: Position | None) -> list[str]:
+        if after is None:
+            return []
+        # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows
+        # share (never expires, never used) would look as if next to nothing followed it.
+        comparison = "<=" if self._order.descending else ">="
+        value, last_id = self._parameter.format(self._value(after.value)), self._value(after.key_id)
+        return [f"({self._column}, {self._id}) {comparison} ({value}, {last_id})", f"{self._id} <> {last_id}"]
 
     def _value(self, value: object) -> str:
         self.values.append(value)
         return f"${len(self.values)}"
 
-    def _filter(self, filter_: KeyFilter, now: datetime) -> Sequence[str]:
-        conditions = []
-        if filter_.states:
+    def _add(self, wanted: KeyFilter, now: datetime) -> None:
+        if wanted.states:
             instant = f"{self._value(now)}::timestamptz"
-            states = [f"({_STATES[state].format(now=instant)})" for state in filter_.states]
-            conditions.append(f"({' OR '.join(states)})")
-        if filter_.query:
-            conditions.append(self._search(filter_.query))
-        if filter_.creator_id:
-            conditions.append(f"creator_id = {self._value(filter_.creator_id)}")
-        if filter_.scope:
-            conditions.append(f"scopes @> {self._value([filter_.scope])}::text[]")
-        if filter_.create_time_after is not None:
-            conditions.append(f"create_time >= {self._value(filter_.create_time_after)}")
-        if filter_.create_time_before is not None:
-            conditions.append(f"create_time < {self._value(filter_.create_time_before)}")
-        if filter_.expire_time_before is not None:
-            column, parameter, _ = _ORDERS["expire_time"]
-            conditions.append(f"{column} < {parameter.format(self._value(filter_.expire_time_before))}")
-        if filter_.unused_since is not None:
-            column, parameter, _ = _ORDERS["last_use_time"]
-            conditions.append(f"{column} < {parameter.format(self._value(filter_.unused_since))}")
-        return conditions
+            states = [f"({_STATES[state].format(now=instant)})" for state in wanted.states]
+            self.filters.append(f"({' OR '.join(states)})")
+        if wanted.query:
+            self._search(wanted.query)
+        if wanted.creator_id:
+            self.filters.append(f"creator_id = {self._value(wanted.creator_id)}")
+        if wanted.scope:
+            scope = f"ARRAY[{self._value(wanted.scope)}::text]"
+            self.filters.append(f"scopes @> {scope}")
+            self._indexed.append(f"authsvc.owned(owner_id, scopes) @> authsvc.owned({self._owner}, {scope})")
+        self._bound("create_time", ">=", wanted.create_time_after)
+        self._bound("create_time", "<", wanted.create_time_before)
+        self._bound("expire_time", "<", wanted.expire_time_before)
+        self._bound("last_use_time", "<", wanted.unused_since)
 
-    def _search(self, text: str) -> str:
+    def _bound(self, field: str, comparison: str, moment: datetime | None) -> None:
+        if moment is not None:
+            column, parameter, _ = _ORDERS[field]
+            conditions = self._bounds if field == self._order.field else self.filters
+            conditions.append(f"{column} {comparison} {parameter.format(self._value(moment))}")
+
+    def _search(self, text: str) -> None:
         """Part of the name, in any case, or the beginning of the prefix."""
         name = self._value(keys.fold(text))
-        in_name = f"strpos(folded_name, {name}) > 0"
-        if len(keys.fold(text)) >= _TRIGRAM:
-            in_name = f"(authsvc.trigrams(folded_name) @> authsvc.trigrams({name}) AND {in_name})"
         escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-        return f"({in_name} OR key_prefix LIKE {self._value(escaped + '%')})"
+        prefix = f"key_prefix LIKE {self._value(escaped + '%')}"
+        self.filters.append(f"(strpos(folded_name, {name}) > 0 OR {prefix})")
+        if len(keys.fold(text)) >= _TRIGRAM:
+            trigrams = f"authsvc.owned({self._owner}, authsvc.trigrams({name}))"
+            in_name = f"authsvc.owned(owner_id, authsvc.trigrams(folded_name)) @> {trigrams}"
+            self._indexed.append(f"({in_name} OR {prefix})")

@@ -80,7 +80,13 @@ async def migrate(
     tables. Raises MigrationError; the migration that failed has left no trace.
     """
     todo = known_migrations() if migrations is None else migrations
-    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
+    except ValueError:
+        # The driver's own words may hold a part of the password.
+        raise MigrationError("the driver cannot read the URL of the database; check its options") from None
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_BOOKS)

@@ -3,14 +3,16 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from sys import intern
 from types import MappingProxyType
 
-from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.credential import ALWAYS, Credential, StoredCredential
 from authsvc.model.use import Use
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("verification.sql")
+_MOST_SHARED = 10_000
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -19,6 +21,7 @@ class VerificationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     async def find_credential(self, key_prefix: str) -> StoredCredential | None:
         """Return the credential with this prefix."""
@@ -29,12 +32,19 @@ class VerificationStore:
         credential = Credential(
             credential_id=row["key_id"],
             owner_id=row["owner_id"],
-            scopes=tuple(row["scopes"]),
+            scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
-            revoke_time=row["revoke_time"],
-            annotations=json.loads(row["annotations"]) or _NO_ANNOTATIONS,
+            revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],
+            annotations={intern(name): value for name, value in json.loads(row["annotations"]).items()}
+            or _NO_ANNOTATIONS,
         )
         return StoredCredential(credential, row["secret_hash"], row["secret_origin"])
+
+    def _shared(self, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return an equal tuple that other credentials have, too: many keys have the same scopes."""
+        if len(self._scopes) >= _MOST_SHARED:
+            self._scopes.clear()
+        return self._scopes.setdefault(scopes, scopes)
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
         """Replace a secret's hash, unless somebody else has."""

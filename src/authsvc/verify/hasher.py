@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2 import DEFAULT_HASH_LENGTH, PasswordHasher, extract_parameters
+from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from authsvc.errors import Overloaded, Unavailable
 
@@ -50,14 +50,12 @@ class Hasher:
         """Say whether the hash is the secret's, at the cost that the hash itself states."""
         try:
             return await self._run(lambda: _PROFILES[MINTED].verify(secret_hash, secret))
-        except VerifyMismatchError:
+        except VerifyMismatchError as error:
+            if extract_parameters(secret_hash).hash_len < DEFAULT_HASH_LENGTH:  # One that lost its end.
+                raise _unreadable() from error
             return False
-        except (InvalidHashError, VerificationError) as error:
-            raise Unavailable(
-                "the stored proof of this key cannot be read; restore it from a backup, or replace the key",
-                reason="PROOF_UNREADABLE",
-                retry_after=60,
-            ) from error
+        except (VerificationError, ValueError) as error:
+            raise _unreadable() from error
 
     def is_outdated(self, secret_hash: str, origin: str) -> bool:
         """Say whether the hash was made at another cost than its origin's profile asks for today."""
@@ -76,7 +74,20 @@ class Hasher:
             )
         self.pending += 1
         self.runs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, job)
-        finally:
-            self.pending -= 1
+        running = asyncio.get_running_loop().run_in_executor(self._threads, job)
+        running.add_done_callback(self._ended)
+        # A caller that goes away does not take its place in the queue along: the thread goes on with the job.
+        return await asyncio.shield(running)
+
+    def _ended(self, job: "asyncio.Future[T]") -> None:
+        self.pending -= 1
+        if not job.cancelled():
+            job.exception()  # Seen by whoever waits; nobody may.
+
+
+def _unreadable() -> Unavailable:
+    return Unavailable(
+        "the stored proof of this key cannot be read; restore it from a backup, or replace the key",
+        reason="PROOF_UNREADABLE",
+        retry_after=60,
+    )

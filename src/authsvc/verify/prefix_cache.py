@@ -8,8 +8,8 @@ Bound: `capacity` entries. An eviction looks at no more than `_CHANCES` entries,
 so that a full cache of well-used entries cannot stall the event loop.
 
 Failure: a fill that fails is remembered by nobody; the next miss tries again. A
-fill that was under way when its prefix was forgotten answers those who asked
-before, is not admitted, and nobody new joins it: it may have read the old row.
+fill that was under way when its prefix was forgotten is not admitted, and nobody
+new joins it: it may have read the old row.
 """
 
 import asyncio

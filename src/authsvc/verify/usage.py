@@ -12,6 +12,7 @@ Failure: what could not be written is kept and tried again with the next batch. 
 crash loses the last few seconds of last uses, and nothing else.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -37,7 +38,7 @@ class UsageLog:
     def __init__(self, store: UseStore, *, limit: int = 200_000) -> None:
         self._store = store
         self._limit = limit
-        self._pending: dict[str, Use] = {}
+        self._pending: dict[str, tuple[datetime, str]] = {}
         self.dropped = 0
 
     def note(self, credential_id: str, now: datetime, client_ip: str) -> None:
@@ -45,21 +46,35 @@ class UsageLog:
         known = self._pending.get(credential_id)
         if known is None and len(self._pending) >= self._limit:
             self.dropped += 1
-        elif known is None or known.time <= now:
-            self._pending[credential_id] = Use(credential_id, now, client_ip)
+        elif known is None or known[0] <= now:
+            self._pending[credential_id] = now, client_ip
 
     async def flush(self) -> None:
-        """Write what has gathered. Raises what the store raises; nothing is lost then."""
+        """Write what has gathered. What could not be written is kept, and the last error raised.
+
+        The database out of reach ends the attempt; a batch that fails for another
+        reason does not stand in the way of the others.
+        """
         # In the order of ids, so that two processes that flush cannot deadlock.
-        gathered = sorted(self._pending.values())
+        gathered = [Use(credential_id, *last) for credential_id, last in sorted(self._pending.items())]
         self._pending = {}
+        fault: Exception | None = None
         for start in range(0, len(gathered), _BATCH):
+            batch = gathered[start : start + _BATCH]
             try:
-                await self._store.record_uses(gathered[start : start + _BATCH])
-            except BaseException:
-                for use in gathered[start:]:
-                    self.note(*use)
+                await self._store.record_uses(batch)
+            except (Passing, asyncio.CancelledError):
+                self._keep(gathered[start:])
                 raise
+            except Exception as error:  # noqa: BLE001 - raised at the end
+                self._keep(batch)
+                fault = error
+        if fault is not None:
+            raise fault
+
+    def _keep(self, uses: Sequence[Use]) -> None:
+        for use in uses:
+            self.note(*use)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
         """Flush after each tick, for ever."""

@@ -5,13 +5,12 @@ the package's docstring for the mechanism and its bounds.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from datetime import datetime
 from hmac import compare_digest
 from typing import Protocol
 
-from authsvc.errors import Passing
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, StoredCredential
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
@@ -19,6 +18,8 @@ from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.prefix_cache import Entry, PrefixCache
 from authsvc.verify.usage import UsageLog
+
+_log = logging.getLogger(__name__)
 
 
 class CredentialStore(Protocol):
@@ -79,25 +80,32 @@ class Verifier:
         What memory does not know is looked up side by side; then all are judged at
         one instant. Raises for all what `verify` raises for one.
         """
-        cold = {text for text, _, _ in asked if isinstance(self._prove_from_memory(text), KeyString)}
-        found = dict(zip(cold, await asyncio.gather(*map(self.identify, cold)), strict=True)) if cold else {}
-        return [
-            self.recall(caller, text, scopes, client_ip)
-            or self._judge(caller, found.get(text), scopes, client_ip)
-            for text, scopes, client_ip in asked
-        ]
+        found: dict[str, Credential | None] = {}
+        # Again for what was forgotten or evicted while the others were looked up.
+        while cold := {text for text, _, _ in asked if text not in found and self._is_cold(text)}:
+            found.update(zip(cold, await asyncio.gather(*map(self.identify, cold)), strict=True))
+        verdicts = []
+        for text, required_scopes, client_ip in asked:
+            proved = self._prove_from_memory(text)
+            credential = found[text] if isinstance(proved, KeyString) else proved
+            verdicts.append(self._judge(caller, credential, required_scopes, client_ip))
+        return verdicts
 
     def authenticate(self, presented: str, client_ip: str) -> Verdict | Awaitable[Verdict]:
         """Return the verdict on our caller's own credential: at once from memory, or to be awaited."""
         proved = self._prove_from_memory(presented)
         if isinstance(proved, KeyString):
-            return self._authenticate_cold(proved, client_ip)
+            return self._authenticate_cold(presented, client_ip)
         return self._judge(None, proved, (), client_ip)
 
     async def identify(self, presented: str) -> Credential | None:
         """Return the credential whose very string this is, whatever its state; not counted as a use."""
-        proved = self._prove_from_memory(presented)
-        return await self._fill(proved) if isinstance(proved, KeyString) else proved
+        while isinstance(proved := self._prove_from_memory(presented), KeyString):
+            if await self._fill(proved) is None:
+                return None
+            # The answer comes from memory, at the moment it is given: a change that came while
+            # this waited has been forgotten there, and is read anew.
+        return proved
 
     def forget(self, key_prefixes: Collection[str]) -> None:
         """Make a committed change known: the one place through which verification learns of it."""
@@ -132,13 +140,16 @@ class Verifier:
         self.counts[verdict.code] += 1
         return verdict
 
-    async def _authenticate_cold(self, key: KeyString, client_ip: str) -> Verdict:
-        return self._judge(None, await self._fill(key), (), client_ip)
+    def _is_cold(self, presented: str) -> bool:
+        return isinstance(self._prove_from_memory(presented), KeyString)
 
-    async def _fill(self, key: KeyString) -> Credential | None:
+    async def _authenticate_cold(self, presented: str, client_ip: str) -> Verdict:
+        return self._judge(None, await self.identify(presented), (), client_ip)
+
+    async def _fill(self, key: KeyString) -> Entry | None:
+        """Have the database and argon2id say about a string; None when its secret is wrong."""
         digest = self._cache.digest(key.text)
-        entry = await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
-        return None if entry is None else entry.credential
+        return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
 
     async def _load(self, key: KeyString, digest: bytes) -> Entry | None:
         stored = await self._store.find_credential(key.prefix)
@@ -148,7 +159,9 @@ class Verifier:
         if not await self._hasher.verify(key.secret, stored.secret_hash):
             return None
         if self._hasher.is_outdated(stored.secret_hash, stored.secret_origin):
-            with suppress(Passing):  # The next cold start tries again.
+            try:
                 renewed = await self._hasher.hash(key.secret, stored.secret_origin)
                 await self._store.replace_secret_hash(key.prefix, stored.secret_hash, renewed)
+            except Exception as error:  # noqa: BLE001 - the key is proved; the next cold start tries again
+                _log.warning("the hash of %s could not be renewed: %s", key.prefix, type(error).__name__)
         return Entry(digest, stored.credential)

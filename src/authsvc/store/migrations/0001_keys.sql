@@ -34,14 +34,21 @@ CREATE INDEX keys_by_expire_time ON authsvc.keys (owner_id, (coalesce(expire_tim
 
 -- One for each filter that no order serves.
 CREATE INDEX keys_by_revoke_time ON authsvc.keys (owner_id, revoke_time) WHERE revoke_time IS NOT NULL;
+CREATE INDEX keys_by_end_time ON authsvc.keys (owner_id, least(expire_time, revoke_time)) WHERE least(expire_time, revoke_time) IS NOT NULL;
 CREATE INDEX keys_by_creator ON authsvc.keys (owner_id, creator_id, create_time);
-CREATE INDEX keys_by_scope ON authsvc.keys USING gin (scopes);
+
+-- Words of an owner as numbers, for indexes that find an owner's words and no other's. A number may stand for two
+-- words, so what is found is compared with the word itself.
+CREATE FUNCTION authsvc.owned(owner_id text, words text[]) RETURNS bigint[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT coalesce(array_agg(hashtextextended(owner_id || ' ' || word, 0)), '{}') FROM unnest(words) AS word $$;
+CREATE INDEX keys_by_scope ON authsvc.keys USING gin (authsvc.owned(owner_id, scopes));
 
 -- Any part of a name is found through its trigrams. The extension pg_trgm does this too, but is not everywhere.
 CREATE FUNCTION authsvc.trigrams(name text) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$ SELECT coalesce(array_agg(DISTINCT substr(name, i, 3)), '{}') FROM generate_series(1, length(name) - 2) AS i $$;
-CREATE INDEX keys_by_trigram ON authsvc.keys USING gin (authsvc.trigrams(folded_name));
+CREATE INDEX keys_by_trigram ON authsvc.keys USING gin (authsvc.owned(owner_id, authsvc.trigrams(folded_name)));
 
 -- Last use changes with every few seconds of traffic, so it stays out of the wide table and its many indexes.
 CREATE TABLE authsvc.key_uses (

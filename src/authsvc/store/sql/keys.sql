@@ -42,7 +42,7 @@ UPDATE authsvc.keys
 -- All keys of an owner that are not revoked yet, at once.
 UPDATE authsvc.keys
    SET revoke_time = $2, revoker_id = $3, revoke_reason = $4, update_time = $2, version = version + 1
- WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > $2)
+ WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > greatest($2, update_time))
 RETURNING key_id, key_prefix;
 
 -- name: delete_keys
@@ -53,4 +53,4 @@ DELETE FROM authsvc.keys WHERE key_id = ANY($1);
 SELECT EXISTS (
     SELECT FROM authsvc.keys
      WHERE owner_id = $1 AND $2 = ANY(scopes)
-       AND (revoke_time IS NULL OR revoke_time > $3) AND (expire_time IS NULL OR expire_time > $3));
+       AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3));

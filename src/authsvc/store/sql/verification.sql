@@ -1,6 +1,6 @@
 -- name: find_credential
 -- What verification needs to know of a key.
-SELECT key_id, owner_id, scopes, expire_time, revoke_time, annotations, secret_hash, secret_origin
+SELECT key_id, owner_id, scopes, expire_time, revoke_time, revoke_time <= update_time AS revoked_at_once, annotations, secret_hash, secret_origin
   FROM authsvc.keys
  WHERE key_prefix = $1;
 

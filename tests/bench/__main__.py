@@ -1,0 +1,49 @@
+"""`make bench`: measure, then print one table. ARGS='--quick' or ARGS='--only verify' for less."""
+
+import argparse
+import sys
+
+import uvloop
+
+from tests.bench import cold, h2load, lists, memory, table, verify
+from tests.bench.bench import running, say
+
+_PARTS = ("memory", "verify", "cold", "lists")
+
+
+def main() -> None:
+    """Measure what the arguments ask for. An aim that is missed is no failure of the run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=_PARTS, help="this part; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes, about a minute")
+    arguments = parser.parse_args()
+    parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
+    left_out = ["verify"] if "verify" in parts and not h2load.is_there() else []
+    parts = [part for part in parts if part not in left_out]
+    if left_out:
+        say(f"verify is left out: {h2load.HOW_TO_GET}")
+    if not parts:
+        sys.exit(1)
+    uvloop.run(_run(parts, quick=arguments.quick))
+    if left_out:
+        print(f"\nLeft out: {', '.join(left_out)}. {h2load.HOW_TO_GET}")
+
+
+async def _run(parts: list[str], *, quick: bool) -> None:
+    rows, facts = [], table.machine()
+    if "memory" in parts:
+        rows += await memory.measure(quick=quick)
+    if parts != ["memory"]:
+        async with running(quick=quick) as bench:
+            facts.append(await bench.postgres_fact())
+            if "verify" in parts:
+                facts.append(h2load.described())
+                rows += await verify.measure(bench)
+            if "cold" in parts:
+                rows += await cold.measure(bench)
+            if "lists" in parts:
+                rows += await lists.measure(bench)
+    table.show(rows, facts)
+
+
+main()

@@ -1,0 +1,146 @@
+"""The memory that a cached key takes, and that the cache stops at its capacity.
+
+Runs in a process of its own, where nothing else grows. The verifier, the cache and the
+store are the real ones; only the rows are made up, and argon2 is taken as done, since
+neither leaves anything in memory.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import cast
+
+from authsvc.clock import system_clock
+from authsvc.model.identifier import new_identifier
+from authsvc.model.key_string import KeyMint
+from authsvc.store.pool import Database
+from authsvc.store.verification import VerificationStore
+from authsvc.verify.hasher import MINTED, Hasher
+from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.usage import UsageLog
+from authsvc.verify.verifier import Verifier
+from tests.bench.bench import say
+from tests.bench.table import AtMost, Row
+
+_PART = "memory"
+_STATM = Path("/proc/self/statm")
+_ANNOTATIONS = json.dumps({"team": "payments", "cost-center": "eu-4711"})
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    """Return the rows about memory; none where the system does not tell what is resident."""
+    if sys.platform != "linux":
+        say("memory: left out, since only Linux has /proc/self/statm")
+        return []
+    capacity = 20_000 if quick else 200_000
+    say(f"memory: {capacity:,} cached keys, with annotations and without")
+    plain, annotated = await asyncio.gather(
+        _in_a_process(capacity, "{}"), _in_a_process(capacity, _ANNOTATIONS)
+    )
+    return [
+        _size(capacity, "3 scopes, an expiry", plain),
+        _size(capacity, "that and 2 annotations", annotated),
+        Row(
+            _PART,
+            "keys in memory after one more than the capacity",
+            f"{annotated['kept']:,}",
+            f"{capacity:,} capacity",
+            annotated["kept"] / capacity,
+            AtMost(1),
+        ),
+    ]
+
+
+def _size(capacity: int, told: str, measured: dict[str, int]) -> Row:
+    each = measured["bytes"] / capacity
+    what = f"a cached key with {told}, against 1 KiB"
+    return Row(_PART, what, f"{each:,.0f} bytes", f"1,024 bytes, {capacity:,} keys", each / 1024, AtMost(1))
+
+
+async def _in_a_process(capacity: int, annotations: str) -> dict[str, int]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.memory", str(capacity), annotations), stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    measured: dict[str, int] = json.loads(output)
+    return measured
+
+
+class _MadeUpRows:
+    """A connection whose every row exists, in strings of its own as asyncpg makes them."""
+
+    def __init__(self, annotations: str) -> None:
+        self._annotations = annotations.encode()
+        self._numbers = count()
+
+    async def fetchrow(self, _: str, key_prefix: str) -> dict[str, object]:
+        now = datetime.now(UTC)
+        return {
+            "key_id": new_identifier("key", now),
+            "owner_id": f"customer-{next(self._numbers):06}",
+            "scopes": [scope.decode() for scope in (b"orders:read", b"orders:write", b"reports:read")],
+            "expire_time": now + timedelta(days=365),
+            "revoke_time": None,
+            "annotations": self._annotations.decode(),
+            "secret_hash": "",
+            "secret_origin": MINTED,
+        }
+
+
+class _MadeUpDatabase:
+    def __init__(self, annotations: str) -> None:
+        self._connection = _MadeUpRows(annotations)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[_MadeUpRows]:
+        yield self._connection
+
+
+class _Trusting(Hasher):
+    """Takes every proof as good."""
+
+    async def verify(self, secret: str, secret_hash: str) -> bool:
+        return True
+
+    def is_outdated(self, secret_hash: str, origin: str) -> bool:
+        return False
+
+
+async def _fill(capacity: int, annotations: str) -> dict[str, int]:
+    store = VerificationStore(cast("Database", _MadeUpDatabase(annotations)))
+    cache = PrefixCache(capacity)
+    mint = KeyMint(b"0" * 32)
+    verifier = Verifier(
+        mint=mint,
+        cache=cache,
+        hasher=_Trusting(threads=1, queue_limit=1),
+        store=store,
+        usage=UsageLog(store),
+        clock=system_clock,
+    )
+    await verifier.identify(mint.mint("bench", "live").text)
+    gc.collect()
+    before = _resident()
+    for _ in range(capacity - 1):
+        await verifier.identify(mint.mint("bench", "live").text)
+    gc.collect()
+    grown = _resident() - before
+    assert len(cache) == capacity
+    await verifier.identify(mint.mint("bench", "live").text)
+    return {"bytes": grown, "kept": len(cache)}
+
+
+def _resident() -> int:
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_fill(int(sys.argv[1]), sys.argv[2]))))

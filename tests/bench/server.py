@@ -1,0 +1,164 @@
+"""The process under load: the service as `authsvc serve` runs it, and two RPCs that do nothing.
+
+Both take VerifyKey's request and return one constant VerifyKeyResponse, in the same
+process, on the same port, with the same options:
+
+- `authsvc.bench.v1.Null/VerifyKey` goes through our endpoint: authenticate, parse, validate.
+- `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any work of ours.
+
+Last uses are not written while it runs, since that would be counted as checkouts of the database.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from unittest import mock
+
+import grpc
+import uvloop
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from authsvc import app
+from authsvc.config import load_settings
+from authsvc.model.caller import Caller
+from authsvc.model.key_string import redact
+from authsvc.rpc.endpoint import service_handler
+from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.server import Server
+from authsvc.telemetry import Metrics, configure_logging
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import options_pb2, resources_pb2
+from authsvc.verify.verifier import Verifier
+
+VERIFY = "/authsvc.v1.KeyService/VerifyKey"
+BATCH_VERIFY = "/authsvc.v1.KeyService/BatchVerifyKeys"
+NULL = "/authsvc.bench.v1.Null/VerifyKey"
+BARE = "/authsvc.bench.v1.Bare/VerifyKey"
+
+_CONSTANT = pb.VerifyKeyResponse(
+    valid=True,
+    code=resources_pb2.VERDICT_CODE_VALID,
+    key_id="key_01jd3v5q8m0k2n4p6r8s0t2v4w",
+    owner_id="acme",
+    scopes=("orders:read", "orders:write", "reports:read"),
+    expire_time=Timestamp(seconds=1_900_000_000),
+)
+
+
+class Process:
+    """The running process, as the measuring one sees it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+        self._process = process
+        self.address = address
+
+    async def counts(self) -> dict[str, float]:
+        """Return the metrics of the service, for instance `authsvc_verdicts_total VALID`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        counts: dict[str, float] = json.loads(await _line(self._process))
+        return counts
+
+
+@asynccontextmanager
+async def running(database_url: str) -> AsyncIterator[Process]:
+    """Run the process while the block runs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
+        "AUTHSVC_DATABASE_URL": database_url,
+        "AUTHSVC_LISTEN": "127.0.0.1:0",
+        "AUTHSVC_USAGE_INTERVAL": "3600",
+        "AUTHSVC_LOG_LEVEL": "warning",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.server"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        yield Process(process, f"127.0.0.1:{int(await _line(process))}")
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+async def _line(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError("the process under load has ended; its last words are above")
+    return line
+
+
+class _Null:
+    """A service that is nothing but the endpoint around it."""
+
+    async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
+        return _CONSTANT
+
+
+def _bare_handler() -> grpc.GenericRpcHandler:
+    constant = _CONSTANT.SerializeToString()
+
+    async def verify_key(request: bytes, context: object) -> bytes:
+        return constant
+
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "VerifyKey": grpc.unary_unary_rpc_method_handler(verify_key)
+    }
+    return grpc.method_handlers_generic_handler("authsvc.bench.v1.Bare", handlers)
+
+
+def _null_descriptor() -> ServiceDescriptor:
+    """Describe a service of one RPC that is VerifyKey but for the service's name."""
+    described = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name["VerifyKey"]
+    file = FileDescriptorProto(
+        name="authsvc/bench/v1/null.proto", package="authsvc.bench.v1", syntax="proto3"
+    )
+    file.dependency.extend((pb.DESCRIPTOR.name, options_pb2.DESCRIPTOR.name))
+    described.CopyToProto(file.service.add(name="Null").method.add())
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    return pool.FindServiceByName("authsvc.bench.v1.Null")
+
+
+class _Server(Server):
+    """The server of the service, with the two RPCs on it."""
+
+    def __init__(self, keys: KeyService, verifier: Verifier, metrics: Metrics) -> None:
+        super().__init__(keys, verifier, metrics)
+        null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
+        self._server.add_generic_rpc_handlers((null, _bare_handler()))
+
+
+async def _serve() -> None:
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format, redact)
+    asked = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
+    with mock.patch.object(app, "Server", _Server):
+        async with app.running(settings) as service:
+            print(service.port, flush=True)
+            while await asked.readline():
+                print(json.dumps(_samples(service.metrics)), flush=True)
+
+
+def _samples(metrics: Metrics) -> dict[str, float]:
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+    }
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())

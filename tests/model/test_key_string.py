@@ -1,0 +1,225 @@
+"""Key strings: what is minted, what is recognized, what is cut out of a log."""
+
+import json
+import math
+import re
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString, redact
+
+BASE62 = string.digits + string.ascii_letters
+MINT = KeyMint(b"k" * 32)
+KEY = MINT.mint("eg", "live")
+FORM = re.compile(r"([a-z][a-z0-9]{1,9}_(?:live|test)_[0-9A-Za-z]{12})([0-9A-Za-z]{43})([0-9A-Za-z]{8})")
+
+# Every code point, lone surrogates and NUL included.
+anything = st.text(st.characters())
+brands = st.from_regex(r"[a-z][a-z0-9]{1,9}", fullmatch=True)
+environments = st.sampled_from(["live", "test"])
+
+
+@given(brands, environments)
+def test_minted_form(brand: str, environment: str) -> None:
+    """A key string is brand, environment, 12 public, 43 secret and 8 checking characters of base62."""
+    key = MINT.mint(brand, environment)
+    parts = FORM.fullmatch(key.text)
+    assert parts is not None
+    assert parts[1] == key.prefix
+    assert parts[2] == key.secret
+    assert key.prefix.startswith(f"{brand}_{environment}_")
+    assert len(key.text) == len(key.prefix) + TAIL_LENGTH <= MAX_LENGTH
+
+
+def test_secret_has_room_for_256_bits() -> None:
+    """43 characters of base62 hold 256 bits, and 42 would not."""
+    assert 42 * math.log2(62) < 256 <= len(KEY.secret) * math.log2(62)
+
+
+def test_secret_spreads_over_all_256_bits() -> None:
+    """As numbers, secrets stay below 2^256, and each bit is set in some and clear in others."""
+    alphabet = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    numbers = []
+    for _ in range(200):
+        number = 0
+        for character in MINT.mint("eg", "live").secret:
+            number = number * 62 + alphabet.index(character)
+        numbers.append(number)
+    assert 2**255 <= max(numbers) < 2**256
+    ones = zeros = 0
+    for number in numbers:
+        ones |= number
+        zeros |= ~number
+    assert ones & zeros & (2**256 - 1) == 2**256 - 1
+
+
+def test_no_two_are_alike() -> None:
+    """Neither a prefix nor a secret comes twice."""
+    minted = [MINT.mint("eg", "live") for _ in range(2000)]
+    assert len({key.prefix for key in minted}) == len({key.secret for key in minted}) == 2000
+
+
+@given(brands, environments)
+def test_parse_returns_what_was_minted(brand: str, environment: str) -> None:
+    """A minted string comes back in the same parts."""
+    key = MINT.mint(brand, environment)
+    assert MINT.parse(key.text) == key
+
+
+def test_workers_with_the_same_tag_key_recognize_each_other() -> None:
+    """The tag key is all that two mints have to share."""
+    assert KeyMint(b"k" * 32).parse(KEY.text) == KEY
+
+
+def test_another_mint_is_not_recognized() -> None:
+    """A string of the right form with another tag key's tag was not minted here."""
+    foreign = KeyMint(b"o" * 32).mint("eg", "live")
+    assert FORM.fullmatch(foreign.text)
+    assert MINT.parse(foreign.text) is None
+
+
+@given(anything)
+@example("\0")
+@example("\ud800" * 80)
+@example("٣" * len(KEY.text))
+@example("")
+def test_parse_refuses_any_text(text: str) -> None:
+    """Whatever the text, parse does not raise and says no."""
+    assert MINT.parse(text) is None
+
+
+@given(st.from_regex(FORM, fullmatch=True))
+def test_parse_refuses_the_right_form(text: str) -> None:
+    """The form alone is not enough."""
+    assert MINT.parse(text) is None
+
+
+@given(anything.filter(bool), st.integers(0, len(KEY.text)))
+@example("\n", len(KEY.text))
+@example("\0", len(KEY.text))
+@example("\ud800", 0)
+def test_parse_refuses_anything_inserted(inserted: str, position: int) -> None:
+    """A minted string with more text at its ends or within is not that string."""
+    assert MINT.parse(KEY.text[:position] + inserted + KEY.text[position:]) is None
+
+
+@pytest.mark.parametrize("padding", [" ", "\n", "\r\n", "\t", "\u00a0", "\ufeff"])
+def test_parse_does_not_trim(padding: str) -> None:
+    """White space around the string is not forgiven."""
+    assert MINT.parse(padding + KEY.text) is None
+    assert MINT.parse(KEY.text + padding) is None
+
+
+def test_parse_refuses_what_is_truncated() -> None:
+    """No beginning and no end of a minted string is accepted."""
+    for length in range(len(KEY.text)):
+        assert MINT.parse(KEY.text[:length]) is None
+        assert MINT.parse(KEY.text[len(KEY.text) - length :]) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 2**20, KEY.text * 15_000, "\ud800" * 2**20], ids=["a", "keys", "halves"]
+)
+def test_parse_refuses_a_megabyte(text: str) -> None:
+    """A very long text is refused like any other."""
+    assert MINT.parse(text) is None
+
+
+def test_parse_refuses_one_changed_character() -> None:
+    """At each position, each other character of base62 makes the string a stranger."""
+    for position, known in enumerate(KEY.text):
+        for other in BASE62.replace(known, "") + "_- é\0\ud800":
+            if other != known:
+                assert MINT.parse(KEY.text[:position] + other + KEY.text[position + 1 :]) is None
+
+
+def test_parse_refuses_another_brand_or_environment() -> None:
+    """The tag covers the prefix too."""
+    for text in (
+        KEY.text.replace("eg_", "mu_"),
+        KEY.text.replace("_live_", "_test_"),
+        KEY.text.replace("_live_", "_session_"),
+    ):
+        assert text != KEY.text
+        assert MINT.parse(text) is None
+
+
+def test_parts_of_two_keys_do_not_mix() -> None:
+    """The secret and tag of one key do not fit the prefix of another."""
+    other = MINT.mint("eg", "live")
+    assert MINT.parse(KEY.prefix + other.text[len(other.prefix) :]) is None
+
+
+@pytest.mark.parametrize(
+    "show", [repr, str, "{}".format, "{!r}".format], ids=["repr", "str", "format", "nested"]
+)
+def test_shown_without_its_secret(show: "type[str]") -> None:  # rule 1
+    """The usual ways to show an object show the prefix of a key string only."""
+    for shown in (show(KEY), repr([KEY]), f"{KEY}", f"{KEY!s}"):
+        assert KEY.prefix in shown
+        assert KEY.secret not in shown
+        assert KEY.text[-8:] not in shown
+
+
+def test_not_in_a_json_log_line() -> None:  # rule 1
+    """A key string that is logged as a value does not show its secret once the line is redacted."""
+    try:
+        line = json.dumps({"event": "minted", "key": KEY}, default=repr)
+    except TypeError:
+        return
+    assert KEY.secret not in redact(line)
+
+
+@given(anything, anything)
+@example("a", "")
+@example("authorization: Bearer ", "\n")
+@example('{"key":"', '"}')
+@example("https://x.example/?key=", "&page=2")
+@example(KEY.text, KEY.text)
+@example("", "0123456789")
+def test_redact_cuts_key_strings_anywhere(before: str, after: str) -> None:  # rule 1
+    """Wherever a key string stands in a text, its prefix stays and its secret goes."""
+    redacted = redact(before + KEY.text + after)
+    assert KEY.secret not in redacted
+    assert f"{KEY.prefix}…" in redacted
+
+
+def test_redact_cuts_every_kind() -> None:  # rule 1
+    """Test keys, the longest brand, session tokens and strings of other mints are all cut."""
+    for key in (MINT.mint("abcdefghij", "test"), KeyMint(b"o").mint("mu", "live")):
+        assert redact(f"<{key.text}>") == f"<{key.prefix}…>"
+    session = f"eg_session_{'a' * 12}{'b' * 51}"
+    assert redact(session) == f"eg_session_{'a' * 12}…"
+
+
+def test_redact_leaves_the_rest_of_the_text() -> None:
+    """What stands around and between key strings is kept as it is."""
+    other = MINT.mint("mu", "test")
+    assert redact(f"a {KEY.text}, b {other.text}.") == f"a {KEY.prefix}…, b {other.prefix}…."
+
+
+@given(anything)
+@example(KEY.prefix)
+@example(f"{KEY.prefix}…")
+@example(f"{KEY.prefix}...")
+@example(f"EG_LIVE_{KEY.text[8:]}")
+@example(f"eg_prod_{KEY.text[8:]}")
+@example("0" * 100)
+def test_redact_leaves_other_text_alone(text: str) -> None:
+    """A prefix, a text of another form and arbitrary text are not touched."""
+    assert redact(text) == text
+
+
+def test_redact_cuts_truncated_key_strings() -> None:  # rule 1
+    """A key string that lost its end, as in a cut log line, does not show the rest of its secret either."""
+    for kept in range(8, TAIL_LENGTH):
+        truncated = KEY.text[: len(KEY.prefix) + kept]
+        assert redact(f"key={truncated} refused") == f"key={KEY.prefix}… refused"
+
+
+def test_equal_parts_make_equal_key_strings() -> None:
+    """A key string is a value."""
+    assert KeyString(KEY.prefix, KEY.secret, KEY.text) == KEY

@@ -1,0 +1,23 @@
+"""A furnished hot room for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.verify.room import Room, make_room
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    """A hot room with room for many keys."""
+    furnished = make_room()
+    yield furnished
+    furnished.hasher.close()
+
+
+@pytest.fixture
+def narrow_room() -> Iterator[Room]:
+    """A hot room that remembers one key."""
+    furnished = make_room(capacity=1)
+    yield furnished
+    furnished.hasher.close()

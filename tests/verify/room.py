@@ -1,0 +1,236 @@
+"""The hot room as the tests furnish it: real parts, and hand-written stores that count, pause and fail."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self, TypeVar
+
+from argon2 import PasswordHasher
+
+from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.key_string import KeyMint, KeyString
+from authsvc.model.use import Use
+from authsvc.model.verdict import VerdictCode
+from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
+from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.usage import UsageLog
+from authsvc.verify.verifier import Verifier
+from tests.conftest import Clock
+
+T = TypeVar("T")
+
+ACME = Caller("key_caller", "acme", ("keys:verify",))
+GLOBEX = Caller("key_other", "globex", ("keys:verify",))
+PLATFORM = Caller("key_platform", PLATFORM_OWNER, ("keys:verify",))
+
+COSTS = {
+    MINTED: PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1),
+    IMPORTED: PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1),
+}
+
+
+class Pause:
+    """A place where somebody stops until the test lets them go on."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    async def here(self) -> None:
+        self._reached.set()
+        await self._opened.wait()
+
+    async def reached(self) -> None:
+        await self._reached.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+class FakeCredentialStore:
+    """Credentials by prefix. A paused answer is what was true before the pause."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, StoredCredential] = {}
+        self.finds: list[str] = []
+        self.replacements: list[tuple[str, str, str]] = []
+        self.fault: BaseException | None = None
+        self.replacement_fault: BaseException | None = None
+        self.pauses: dict[str, Pause] = {}
+
+    async def find_credential(self, key_prefix: str) -> StoredCredential | None:
+        self.finds.append(key_prefix)
+        found, fault = self.rows.get(key_prefix), self.fault
+        if pause := self.pauses.get(key_prefix):
+            await pause.here()
+        if fault is not None:
+            raise fault
+        return found
+
+    async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
+        self.replacements.append((key_prefix, old, new))
+        if self.replacement_fault is not None:
+            raise self.replacement_fault
+        row = self.rows[key_prefix]
+        assert row.secret_hash == old
+        self.rows[key_prefix] = StoredCredential(row.credential, new, row.secret_origin)
+
+    def pause(self, key_prefix: str) -> Pause:
+        self.pauses[key_prefix] = Pause()
+        return self.pauses[key_prefix]
+
+
+class PausingHasher(Hasher):
+    """A hasher that stops before a proof when told to."""
+
+    pause: Pause | None = None
+
+    async def verify(self, secret: str, secret_hash: str) -> bool:
+        if self.pause is not None:
+            await self.pause.here()
+        return await super().verify(secret, secret_hash)
+
+
+class Job:
+    """Work for a hasher that keeps one of its threads until the test ends it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._started = asyncio.Event()
+        self._end = threading.Event()
+
+    def __call__(self) -> str:
+        self._loop.call_soon_threadsafe(self._started.set)
+        self._end.wait()
+        return "done"
+
+    async def started(self) -> None:
+        await self._started.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End, also when the test fails: the pool waits for its threads."""
+        self._end.set()
+
+
+class FakeUseStore:
+    """Keeps each batch that it is given, or fails, or pauses."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Use]] = []
+        self.faults: list[BaseException | None] = []
+        self.pause: Pause | None = None
+
+    async def record_uses(self, uses: Sequence[Use]) -> None:
+        if self.pause is not None:
+            await self.pause.here()
+        if self.faults and (fault := self.faults.pop(0)) is not None:
+            raise fault
+        self.batches.append(list(uses))
+
+    @property
+    def uses(self) -> list[Use]:
+        return [use for batch in self.batches for use in batch]
+
+
+@dataclass
+class Room:
+    """A verifier and what it is made of."""
+
+    clock: Clock
+    mint: KeyMint
+    cache: PrefixCache
+    hasher: PausingHasher
+    store: FakeCredentialStore
+    use_store: FakeUseStore
+    usage: UsageLog
+    issued: int = 0
+
+    def __post_init__(self) -> None:
+        self.verifier = Verifier(
+            mint=self.mint,
+            cache=self.cache,
+            hasher=self.hasher,
+            store=self.store,
+            usage=self.usage,
+            clock=self.clock,
+        )
+
+    def issue(
+        self,
+        *,
+        owner_id: str = "acme",
+        scopes: tuple[str, ...] = (),
+        expire_time: datetime | None = None,
+        revoke_time: datetime | None = None,
+        cost: str = MINTED,
+        origin: str = MINTED,
+    ) -> KeyString:
+        """Put a new key into the store and return its key string."""
+        key = self.mint.mint("eg", "live")
+        self.issued += 1
+        credential = Credential(
+            f"key_{self.issued}", owner_id, scopes, expire_time, revoke_time, {"team": "orders"}
+        )
+        self.store.rows[key.prefix] = StoredCredential(credential, COSTS[cost].hash(key.secret), origin)
+        return key
+
+    def change(self, key: KeyString, **changed: Any) -> None:
+        """Change a key in the store, of which the verifier does not know yet."""
+        row = self.store.rows[key.prefix]
+        values = {name: getattr(row.credential, name) for name in Credential.__slots__}
+        credential = Credential(**values | changed)
+        self.store.rows[key.prefix] = StoredCredential(credential, row.secret_hash, row.secret_origin)
+
+    def forge(self, key: KeyString) -> KeyString:
+        """Return a string with the key's prefix, another secret and the right tag for it."""
+        body = key.prefix + self.mint.mint("eg", "live").secret
+        forged = self.mint.parse(body + self.mint._tag(body))
+        assert forged is not None
+        assert forged.prefix == key.prefix
+        return forged
+
+    def credential_of(self, key: KeyString) -> Credential:
+        return self.store.rows[key.prefix].credential
+
+    async def code(
+        self, presented: KeyString | str, scopes: Sequence[str] = (), caller: Caller = ACME
+    ) -> VerdictCode:
+        """Return what a presented string is worth."""
+        text = presented.text if isinstance(presented, KeyString) else presented
+        return (await self.verifier.verify(caller, text, scopes)).code
+
+    async def uses(self) -> list[Use]:
+        """Return all uses noted so far."""
+        await self.usage.flush()
+        return self.use_store.uses
+
+
+def make_room(*, capacity: int = 100, queue_limit: int = 64) -> Room:
+    """Furnish a room; close its hasher in the end."""
+    use_store = FakeUseStore()
+    return Room(
+        clock=Clock(),
+        mint=KeyMint(b"k" * 32),
+        cache=PrefixCache(capacity),
+        hasher=PausingHasher(threads=2, queue_limit=queue_limit),
+        store=FakeCredentialStore(),
+        use_store=use_store,
+        usage=UsageLog(use_store),
+    )
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return what the coroutine returns, when it gets there without waiting for anything."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    work.close()
+    raise AssertionError("it waits")

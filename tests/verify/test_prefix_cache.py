@@ -1,0 +1,306 @@
+"""The prefix cache: what it remembers, what it shares, what it forgets."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authsvc.errors import Unavailable
+from authsvc.verify.prefix_cache import Entry, PrefixCache
+from tests.verify.room import Pause
+
+CHANCES = 16
+UNAVAILABLE = Unavailable("gone", reason="GONE", retry_after=1)
+
+
+class Load:
+    """A load that counts its runs, and pauses or fails when told to."""
+
+    def __init__(self, entry: Entry | None = None) -> None:
+        self.entry = entry
+        self.runs = 0
+        self.fault: BaseException | None = None
+        self.pause: Pause | None = None
+
+    async def __call__(self) -> Entry | None:
+        self.runs += 1
+        entry, fault = self.entry, self.fault
+        if self.pause is not None:
+            await self.pause.here()
+        if fault is not None:
+            raise fault
+        return entry
+
+
+def paused(entry: Entry | None) -> tuple[Load, Pause]:
+    load = Load(entry)
+    load.pause = Pause()
+    return load, load.pause
+
+
+def an_entry() -> Entry:
+    return Entry(b"digest", None)
+
+
+async def remember(cache: PrefixCache, *prefixes: str) -> None:
+    for prefix in prefixes:
+        await cache.fill(prefix, cache.digest(prefix), Load(an_entry()))
+
+
+async def test_a_hit_returns_what_was_admitted() -> None:
+    """What a fill found is returned and remembered, under its prefix only."""
+    cache = PrefixCache(2)
+    entry = an_entry()
+    assert await cache.fill("a", b"A", Load(entry)) is entry
+    assert cache.get("a") is entry
+    assert cache.get("b") is None
+    assert len(cache) == 1
+
+
+async def test_nothing_found_is_not_remembered() -> None:
+    """A load that finds nothing takes no place, and the next miss loads anew."""
+    cache, load = PrefixCache(2), Load(None)
+    assert await cache.fill("a", b"A", load) is None
+    assert await cache.fill("a", b"A", load) is None
+    assert (load.runs, len(cache), cache.get("a")) == (2, 0, None)
+
+
+async def test_a_later_fill_replaces_the_entry() -> None:
+    """Of two fills of one prefix the later one counts; it takes no second place."""
+    cache, entry = PrefixCache(1), an_entry()
+    await remember(cache, "a")
+    await cache.fill("a", b"A2", Load(entry))
+    assert cache.get("a") is entry
+    assert (len(cache), cache.evictions) == (1, 0)
+
+
+def test_digest_is_of_this_process() -> None:
+    """Equal texts have equal digests in one cache and other ones in the next; any text has one."""
+    cache = PrefixCache(1)
+    for text in "", "a", "\0", "\ud800", "é":
+        assert cache.digest(text) == cache.digest(text)
+        assert len(cache.digest(text)) == 16
+        assert cache.digest(text) != PrefixCache(1).digest(text)
+    assert cache.digest("\ud800") != cache.digest("\ud801")
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, CHANCES))
+async def test_used_entries_outlive_unused_ones(data: st.DataObject, capacity: int) -> None:
+    """While an entry is left that nobody used, no used one is evicted."""
+    cache = PrefixCache(capacity)
+    prefixes = [f"p{number}" for number in range(capacity)]
+    await remember(cache, *prefixes)
+    used = data.draw(st.lists(st.sampled_from(prefixes), unique=True, max_size=capacity - 1))
+    for prefix in used:
+        cache.get(prefix)
+    await remember(cache, "newcomer")
+    assert (len(cache), cache.evictions) == (capacity, 1)
+    assert cache.get("newcomer") is not None
+    assert all(cache.get(prefix) is not None for prefix in used)
+
+
+async def test_the_oldest_unused_entry_is_evicted() -> None:
+    """Where nobody used anything, the first to come is the first to go."""
+    cache = PrefixCache(3)
+    await remember(cache, "a", "b", "c", "d", "e")
+    assert [prefix for prefix in "abcde" if cache.get(prefix)] == ["c", "d", "e"]
+    assert cache.evictions == 2
+
+
+async def test_use_does_not_protect_for_ever() -> None:
+    """An entry that was used once gets a second chance, not a third."""
+    cache = PrefixCache(2)
+    await remember(cache, "a", "b")
+    cache.get("a")
+    await remember(cache, "c", "d")
+    assert cache.get("a") is None
+
+
+async def test_an_eviction_gives_a_bounded_number_of_chances() -> None:
+    """In a cache full of used entries an eviction passes 16 of them and takes the next, used as it is."""
+    cache = PrefixCache(40)
+    prefixes = [f"p{number}" for number in range(40)]
+    await remember(cache, *prefixes)
+    for prefix in prefixes:
+        cache.get(prefix)
+    await remember(cache, "newcomer")
+    assert [prefix for prefix in prefixes if cache.get(prefix) is None] == ["p16"]
+
+
+async def test_concurrent_misses_share_one_load() -> None:
+    """Any number of callers who miss the same string wait for one load and get the same."""
+    cache, entry = PrefixCache(2), an_entry()
+    load, pause = paused(entry)
+    waiting = [asyncio.create_task(cache.fill("a", b"A", load)) for _ in range(50)]
+    await pause.reached()
+    pause.open()
+    assert all(found is entry for found in await asyncio.gather(*waiting))
+    assert load.runs == 1
+
+
+async def test_two_strings_do_not_share_a_load() -> None:
+    """Two strings with the same prefix are proved each by itself."""
+    cache, entry = PrefixCache(2), an_entry()
+    wrong, pause = paused(None)
+    waiting = asyncio.create_task(cache.fill("a", b"wrong", wrong))
+    await pause.reached()
+    assert await cache.fill("a", b"right", Load(entry)) is entry
+    pause.open()
+    assert await waiting is None
+    assert cache.get("a") is entry
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2], ids=["first", "second", "third"])
+async def test_cancellation_does_not_disturb_the_others(gone: int) -> None:
+    """Whichever caller goes away, the first one included, the others get their answer."""
+    cache, entry = PrefixCache(2), an_entry()
+    load, pause = paused(entry)
+    waiting = [asyncio.create_task(cache.fill("a", b"A", load)) for _ in range(3)]
+    await pause.reached()
+    leaver = waiting.pop(gone)
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    pause.open()
+    assert all(found is entry for found in await asyncio.gather(*waiting))
+    assert load.runs == 1
+
+
+async def test_a_load_that_all_have_left_is_finished() -> None:
+    """A later caller joins the load that its only caller has left."""
+    cache, entry = PrefixCache(2), an_entry()
+    load, pause = paused(entry)
+    leaver = asyncio.create_task(cache.fill("a", b"A", load))
+    await pause.reached()
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    joiner = asyncio.create_task(cache.fill("a", b"A", load))
+    pause.open()
+    assert await joiner is entry
+    assert cache.get("a") is entry
+    assert load.runs == 1
+
+
+async def test_a_failing_load_is_not_remembered() -> None:
+    """All who wait see the error; the next miss tries again."""
+    cache, entry = PrefixCache(2), an_entry()
+    load, pause = paused(entry)
+    load.fault = UNAVAILABLE
+    waiting = [asyncio.create_task(cache.fill("a", b"A", load)) for _ in range(3)]
+    await pause.reached()
+    pause.open()
+    assert await asyncio.gather(*waiting, return_exceptions=True) == [UNAVAILABLE] * 3
+    assert (cache.get("a"), len(cache)) == (None, 0)
+    load.fault = None
+    assert await cache.fill("a", b"A", load) is entry
+    assert load.runs == 2
+
+
+async def test_forgotten_is_gone() -> None:
+    """What is forgotten is not returned until it is filled again; other entries stay."""
+    cache = PrefixCache(3)
+    await remember(cache, "a", "b", "c")
+    cache.forget({"a", "c", "unknown"})
+    assert [prefix for prefix in "abc" if cache.get(prefix)] == ["b"]
+    await remember(cache, "a")
+    assert cache.get("a") is not None
+
+
+async def test_forgetting_during_a_fill() -> None:  # rule 15
+    """A fill whose prefix is forgotten answers those who asked before, and leaves nothing behind."""
+    cache, old = PrefixCache(2), an_entry()
+    load, pause = paused(old)
+    waiting = asyncio.create_task(cache.fill("a", b"A", load))
+    await pause.reached()
+    cache.forget({"a"})
+    pause.open()
+    assert await waiting is old
+    assert cache.get("a") is None
+    assert len(cache) == 0
+
+
+async def test_nobody_joins_an_outdated_fill() -> None:  # rule 15
+    """Who asks after the forgetting gets a load of their own, which is remembered, whichever ends first."""
+    for old_ends_first in (True, False):
+        cache, old, new = PrefixCache(2), an_entry(), an_entry()
+        old_load, old_pause = paused(old)
+        new_load, new_pause = paused(new)
+        before = asyncio.create_task(cache.fill("a", b"A", old_load))
+        await old_pause.reached()
+        cache.forget({"a"})
+        after = [asyncio.create_task(cache.fill("a", b"A", new_load)) for _ in range(2)]
+        await new_pause.reached()
+        ends = [(old_pause, [before]), (new_pause, after)]
+        for pause, waiting in ends if old_ends_first else reversed(ends):
+            pause.open()
+            await asyncio.gather(*waiting)
+        assert await before is old
+        assert [await waiting for waiting in after] == [new, new]
+        assert cache.get("a") is new
+        assert (old_load.runs, new_load.runs) == (1, 1)
+
+
+async def test_an_outdated_fill_does_not_end_the_sharing_of_the_new_one() -> None:
+    """While the new fill goes on, the end of the old one does not make the next caller load a third time."""
+    cache = PrefixCache(2)
+    old_load, old_pause = paused(an_entry())
+    new_load, new_pause = paused(an_entry())
+    before = asyncio.create_task(cache.fill("a", b"A", old_load))
+    await old_pause.reached()
+    cache.forget({"a"})
+    after = asyncio.create_task(cache.fill("a", b"A", new_load))
+    await new_pause.reached()
+    old_pause.open()
+    await before
+    joiner = asyncio.create_task(cache.fill("a", b"A", new_load))
+    new_pause.open()
+    assert await joiner is await after
+    assert new_load.runs == 1
+
+
+async def test_forgetting_reaches_all_strings_of_a_prefix() -> None:  # rule 15
+    """Of two strings with one prefix that are being proved, neither is remembered; another prefix's is."""
+    cache = PrefixCache(3)
+    loads = {digest: paused(an_entry()) for digest in (b"one", b"two", b"other")}
+    prefixes = {b"one": "a", b"two": "a", b"other": "b"}
+    waiting = [
+        asyncio.create_task(cache.fill(prefixes[digest], digest, load)) for digest, (load, _) in loads.items()
+    ]
+    for _, pause in loads.values():
+        await pause.reached()
+    cache.forget({"a"})
+    for _, pause in loads.values():
+        pause.open()
+    await asyncio.gather(*waiting)
+    assert cache.get("a") is None
+    assert cache.get("b") is not None
+
+
+async def test_forgetting_an_entry_while_another_string_is_loading() -> None:  # rule 15
+    """With one string remembered and another of its prefix loading, forgetting drops the one for good."""
+    cache = PrefixCache(2)
+    await cache.fill("a", b"right", Load(an_entry()))
+    wrong, pause = paused(None)
+    waiting = asyncio.create_task(cache.fill("a", b"wrong", wrong))
+    await pause.reached()
+    cache.forget({"a"})
+    pause.open()
+    assert await waiting is None
+    assert cache.get("a") is None
+
+
+async def test_a_failing_outdated_fill_is_harmless() -> None:
+    """A load that fails after its prefix was forgotten tells those who wait, and the next one works."""
+    cache, entry = PrefixCache(2), an_entry()
+    load, pause = paused(None)
+    load.fault = UNAVAILABLE
+    waiting = asyncio.create_task(cache.fill("a", b"A", load))
+    await pause.reached()
+    cache.forget({"a"})
+    pause.open()
+    with pytest.raises(Unavailable):
+        await waiting
+    assert await cache.fill("a", b"A", Load(entry)) is entry
