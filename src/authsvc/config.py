@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             try:
-                url = urlsplit(value.get_secret_value())
-                readable = url.scheme in ("postgresql", "postgres") and url.port != 0
+                text = value.get_secret_value()
+                readable = text.startswith(("postgresql://", "postgres://")) and urlsplit(text).port != 0
             except ValueError:
                 readable = False
             if not readable:

@@ -1,0 +1,1 @@
+"""The command line and its settings, within the test's own process."""

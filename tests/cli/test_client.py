@@ -1,0 +1,50 @@
+"""What `authsvc keys` makes of its arguments."""
+
+import pytest
+
+from authsvc.cli.client import ClientError, _annotation, _contact
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "email"),
+    [
+        ("Ada <ada@example.org>", "Ada", "ada@example.org"),
+        ("  Ada  Lovelace   <ada@example.org>  ", "Ada  Lovelace", "ada@example.org"),
+        ("Ops, on call <ops@example.org>", "Ops, on call", "ops@example.org"),
+        ("O'Neil <o'neil@example.org>", "O'Neil", "o'neil@example.org"),
+        ("a > b <c@example.org>", "a > b", "c@example.org"),
+    ],
+)
+def test_a_contact_is_a_name_and_an_address(text: str, name: str, email: str) -> None:  # rule 4
+    """The name is what stands before the address, without the spaces around it."""
+    contact = _contact(text)
+    assert (contact.name, contact.email) == (name, email)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Ada", "ada@example.org", "<ada@example.org>", "Ada <>", "Ada <a> b", "Ada <a"]
+)
+def test_what_is_no_contact_is_told(text: str) -> None:  # rule 4
+    """The option, what was given and how to write it are told."""
+    with pytest.raises(ClientError, match=r"^--contact .*: write it as 'Name <mail@example.org>'$"):
+        _contact(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("team=payments", "team", "payments"),
+        ("q=a=b", "q", "a=b"),
+        ("empty=", "empty", ""),
+        ("a= b ", "a", " b "),
+    ],
+)
+def test_an_annotation_is_a_name_and_a_value(text: str, name: str, value: str) -> None:
+    """The first equals sign parts them; the value is kept as it is."""
+    assert _annotation(text) == (name, value)
+
+
+def test_what_is_no_annotation_is_told() -> None:
+    """The option, what was given and how to write it are told."""
+    with pytest.raises(ClientError, match=r"^--annotation 'team': write it as name=value$"):
+        _annotation("team")

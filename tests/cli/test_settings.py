@@ -1,0 +1,172 @@
+"""Settings from the environment: what is taken, what is refused, what is never shown."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from authsvc.cli.service import _reachable, settings
+from authsvc.config import ConfigError, Settings, load_settings
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.upper().startswith("AUTHSVC_"):
+            monkeypatch.delenv(name)
+
+
+def refusal(**given: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(**given)
+    return str(refused.value)
+
+
+def test_defaults_are_enough() -> None:
+    """Nothing has to be set to try it out; the service is for this machine only."""
+    assert load_settings().listen == "127.0.0.1:50051"
+    assert load_settings().data_dir == Path(".data")
+
+
+@pytest.mark.parametrize("name", ["AUTHSVC_LISTEN", "authsvc_listen", "Authsvc_Listen"])
+def test_a_setting_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Capitals are usual and small letters do."""
+    monkeypatch.setenv(name, "127.0.0.1:1")
+    assert load_settings().listen == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("name", ["AUTHSVC_LISTENS", "AUTHSVC_", "authsvc_pepper", "AUTHSVC_LISTEN_"])
+def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A mistyped name does not pass silently; the known ones are told, the value is not."""
+    monkeypatch.setenv(name, SECRET)
+    told = refusal()
+    assert told.startswith(f"{name}: not a setting of authsvc; known are AUTHSVC_ADDRESS, ")
+    assert SECRET not in told
+
+
+def test_given_values_stand_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program gives wins."""
+    monkeypatch.setenv("AUTHSVC_BRAND", "eg")
+    assert load_settings(brand="acme").brand == "acme"
+    assert load_settings().brand == "eg"
+
+
+@pytest.mark.parametrize("field", ["listen", "metrics_listen", "address"])
+@pytest.mark.parametrize(
+    "value", ["localhost", ":1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "a b:1", "h:1\n"]
+)
+def test_an_address_is_host_and_port(field: str, value: str) -> None:
+    """What is none is refused with an example."""
+    assert refusal(**{field: value}) == (
+        f"AUTHSVC_{field.upper()}: use host:port, for instance 127.0.0.1:50051 or [::1]:50051"
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["127.0.0.1:0", "localhost:65535", "[::1]:1", "[::]:50051", "a-b.example.org:1"]
+)
+def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
+    """Names, IPv4 and bracketed IPv6 are addresses."""
+    assert load_settings(listen=value).listen == value
+
+
+@pytest.mark.parametrize(
+    ("value", "scopes"),
+    [
+        ("", ()),
+        ("orders:read", ("orders:read",)),
+        (" orders:read , orders:write ,", ("orders:read", "orders:write")),
+        ("a:b:c,d.e-f_g", ("a:b:c", "d.e-f_g")),
+    ],
+)
+def test_scopes_are_parted_by_commas(value: str, scopes: tuple[str, ...]) -> None:  # rule 2
+    """Spaces around them and a comma too many do no harm."""
+    assert load_settings(scopes=value).scopes == scopes
+
+
+@pytest.mark.parametrize("scope", ["Orders", "orders:", ":read", "a b", "a" * 65, "a*"])
+def test_a_bad_scope_is_named(monkeypatch: pytest.MonkeyPatch, scope: str) -> None:  # rule 2
+    """The scope and the form of one are told."""
+    monkeypatch.setenv("AUTHSVC_SCOPES", f"orders:read,{scope}")
+    assert refusal() == f"AUTHSVC_SCOPES: {scope!r} is no scope; use a form like orders:read"
+
+
+@pytest.mark.parametrize("field", ["database_url", "migration_database_url"])
+@pytest.mark.parametrize("value", ["", SECRET, f"mysql://u:{SECRET}@h/d", f" postgresql://u:{SECRET}@h/d"])
+def test_a_bad_database_url_is_not_shown(field: str, value: str) -> None:
+    """The form is told, and not what was given, since a password is in it."""
+    told = refusal(**{field: value})
+    assert told == (
+        f"AUTHSVC_{field.upper()}: use postgresql://user:password@host:port/database; "
+        "in user and password write / # ? @ : % as %2F %23 %3F %40 %3A %25"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("database_pool_size", "0"),
+        ("database_pool_size", "ten"),
+        ("argon2_threads", "257"),
+        ("cache_capacity", "0"),
+        ("usage_interval", "0"),
+        ("drain_grace", "-1"),
+        ("log_level", "loud"),
+        ("log_format", "xml"),
+        ("brand", "E"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(field: str, value: str) -> None:
+    """The setting is named; one line says what it may be."""
+    [line] = refusal(**{field: value}).splitlines()
+    assert line.startswith(f"AUTHSVC_{field.upper()}: ")
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody mends one setting only to hear of the next."""
+    monkeypatch.setenv("AUTHSVC_FOO", "1")
+    told = refusal(listen="x", brand="E").splitlines()
+    assert [line.partition(":")[0] for line in told] == ["AUTHSVC_FOO", "AUTHSVC_LISTEN", "AUTHSVC_BRAND"]
+
+
+def test_secrets_do_not_show() -> None:
+    """Settings can be printed: passwords and key strings are covered."""
+    loaded = load_settings(database_url=f"postgresql://u:{SECRET}@h/d", key=SECRET)
+    assert SECRET not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.model_dump_json()}"
+
+
+def test_every_setting_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list has each setting, with its description and its default."""
+    settings()
+    listed = capsys.readouterr().out
+    for name, field in Settings.model_fields.items():
+        assert f"AUTHSVC_{name.upper()} " in listed
+        assert field.description
+        assert field.description in listed
+
+
+def test_the_list_of_settings_shows_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It tells defaults, not what is set here."""
+    monkeypatch.setenv("AUTHSVC_KEY", SECRET)
+    settings()
+    assert SECRET not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("listen", "reachable"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:7"),
+        ("0.0.0.0:50051", "127.0.0.1:7"),
+        ("[::1]:0", "[::1]:7"),
+        ("[::]:0", "[::1]:7"),
+        ("localhost:0", "localhost:7"),
+    ],
+)
+def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
+    """What listens on all addresses is called on this machine's own."""
+    assert _reachable(listen, 7) == reachable

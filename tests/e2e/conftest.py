@@ -1,0 +1,50 @@
+"""A running service for all tests of this package, and the programs that call it."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import Server, running
+
+
+def _new_directory(below: Path) -> Path:
+    directory = Path(tempfile.mkdtemp(dir=below))
+    directory.chmod(0o755)
+    return directory
+
+
+@pytest.fixture
+def directory(reachable_dir: Path) -> Path:
+    """A directory of this test's own, where root's PostgreSQL can work, too."""
+    return _new_directory(reachable_dir)
+
+
+@pytest.fixture(scope="session")
+def dev(reachable_dir: Path) -> Iterator[Server]:
+    """`authsvc dev`, started once for all tests that neither stop nor hurt it."""
+    with running("dev", _new_directory(reachable_dir)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def grpcurl(checkout: Path) -> Path:
+    """Where grpcurl is; without it a test that needs it is skipped."""
+    found = shutil.which("grpcurl", path=f"{checkout / '.tools'}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(
+            "no grpcurl: GOBIN=$PWD/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest"
+        )
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def buf() -> Path:
+    """Where buf is: beside the Python that has our development packages."""
+    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found is not None
+    return Path(found)

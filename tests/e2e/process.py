@@ -1,0 +1,187 @@
+"""authsvc as a process: started, read, called, signalled, ended."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.conftest import Client
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")
+
+# What would change how programs write.
+_PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a program left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """Return our environment with these settings and no other ones."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("AUTHSVC_") and name not in _PRESENTATION
+    }
+    return kept | {f"AUTHSVC_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def run(
+    *command: str | Path, cwd: Path, env: dict[str, str] | None = None, stdin: str | None = None
+) -> Ended:
+    """Run a program to its end."""
+    done = subprocess.run(
+        command, cwd=cwd, env=env or environment(), input=stdin, capture_output=True, text=True, timeout=60
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def authsvc(*arguments: str, cwd: Path, **settings: object) -> Ended:
+    """Run an authsvc command to its end."""
+    return run(sys.executable, "-m", "authsvc", *arguments, cwd=cwd, env=environment(**settings))
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something outside of this process to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait likewise, and let others run meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def processes_in(directory: Path) -> list[int]:
+    """Return the processes that work in a directory, as all of PostgreSQL's do in its cluster; no zombies."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            working = (process / "cwd").readlink()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+        if working.is_relative_to(directory):
+            found.append(int(process.name))
+    return found
+
+
+@dataclass
+class Server:
+    """A running `authsvc dev` or `authsvc serve`."""
+
+    process: "subprocess.Popen[bytes]"
+    directory: Path
+    settings: dict[str, object] = field(repr=False)
+    address: str = ""
+
+    @property
+    def stdout(self) -> str:
+        return (self.directory / "stdout").read_text("utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return (self.directory / "stderr").read_text("utf-8")
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def admin_key(self) -> str:
+        return (self.data_dir / "admin.key").read_text("utf-8").strip()
+
+    @property
+    def cluster(self) -> Path:
+        return self.data_dir / "postgres" / "cluster"
+
+    def run(self, *arguments: str, **settings: object) -> Ended:
+        """Run an authsvc command that finds this service."""
+        given = {"data_dir": self.data_dir, "address": self.address, **settings}
+        return authsvc(*arguments, cwd=self.directory, **given)
+
+    @asynccontextmanager
+    async def client(self, key_string: str = "") -> AsyncIterator[Client]:
+        """Yield a client of this service, an administrator unless it has another key."""
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            yield Client(channel, key_string or self.admin_key)
+
+    def metrics(self) -> str:
+        """Return the metrics page."""
+        with urllib.request.urlopen(f"http://{self.settings['metrics_listen']}/metrics", timeout=10) as page:
+            return str(page.read(), "utf-8")
+
+    def metric(self, name: str) -> float:
+        """Return one metric, named with its labels as on the page."""
+        value = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.MULTILINE)
+        assert value is not None, f"{name} is not on the metrics page"
+        return float(value[1])
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running(command: str, directory: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+    """Run `authsvc dev` or `authsvc serve` with its data and output in a directory, at a port of its own."""
+    given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", **settings}
+    with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "authsvc", command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=directory,
+            env=environment(**given),
+        )
+    server = Server(process, directory, given)
+
+    def ready() -> bool:
+        assert process.poll() is None, f"exit code {process.returncode}:\n{server.stdout}{server.stderr}"
+        told = re.search(r"serv(?:es|ing) at (\S+:\d+)", server.stdout + server.stderr)
+        server.address = told[1] if told else ""
+        # `authsvc dev` tells last where the key is.
+        return bool(told) and (command == "serve" or "admin.key" in server.stdout)
+
+    try:
+        until(ready, 60)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

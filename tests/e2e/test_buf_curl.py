@@ -1,0 +1,47 @@
+"""`buf curl` as the second client: another gRPC implementation, again by reflection alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.process import Ended, Server, run
+
+
+def curl(buf: Path, server: Server, method: str, *, caller: str = "", **fields: object) -> Ended:
+    url = f"http://{server.address}/authsvc.v1.KeyService/{method}"
+    credential = f"authorization: Bearer {caller or server.admin_key}"
+    options = ["--protocol", "grpc", "--http2-prior-knowledge", "-H", credential, "-d", json.dumps(fields)]
+    return run(buf, "curl", *options, url, cwd=server.directory)
+
+
+def answer(done: Ended) -> Any:
+    assert done.code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_key_is_created_verified_and_revoked(buf: Path, dev: Server) -> None:  # rules 15, 20
+    """What one client creates, it can verify and revoke."""
+    made = answer(curl(buf, dev, "CreateKey", owner_id="acme", display_name="Orders", scopes=["orders:read"]))
+    verdict = answer(curl(buf, dev, "VerifyKey", key_string=made["keyString"]))
+    assert (verdict["valid"], verdict["keyId"]) == (True, made["key"]["keyId"])
+    answer(curl(buf, dev, "RevokeKey", key_id=made["key"]["keyId"]))
+    verdict = answer(curl(buf, dev, "VerifyKey", key_string=made["keyString"]))
+    assert verdict["code"] == "VERDICT_CODE_REVOKED"
+
+
+def test_an_error_arrives_with_its_details(buf: Path, dev: Server) -> None:
+    """Code, message and details reach a client of another make."""
+    done = curl(buf, dev, "CreateKey", owner_id="acme")
+    error = json.loads(done.stderr)
+    assert done.code != 0
+    assert (error["code"], error["message"].split(":")[0]) == ("invalid_argument", "display_name")
+    assert {detail["type"] for detail in error["details"]} == {
+        "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest",
+    }
+
+
+def test_a_stranger_is_refused(buf: Path, dev: Server) -> None:  # rule 6
+    """A key string that was not minted here opens nothing."""
+    done = curl(buf, dev, "ListKeys", caller="authsvc_live_nonsense", owner_id="acme")
+    assert json.loads(done.stderr)["code"] == "unauthenticated"

@@ -1,0 +1,235 @@
+"""`authsvc keys`: for people without grpcurl, and for their scripts."""
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import Ended, Server, authsvc, free_port
+
+KEY_STRING = re.compile(r"authsvc_live_[0-9A-Za-z]{63}")
+KEY_ID = re.compile(r"key_[0-9a-z]{26}")
+
+
+@pytest.fixture
+def owner() -> str:
+    """An owner without keys."""
+    return f"acme-{uuid.uuid4()}"
+
+
+def create(dev: Server, owner: str, *arguments: str) -> tuple[str, str]:
+    """Create a key; return its id and its key string."""
+    done = dev.run("keys", "create", owner, "Orders", *arguments)
+    assert done.code == 0, done.stderr
+    [key_id] = KEY_ID.findall(done.stderr)
+    return key_id, done.stdout.rstrip("\n")
+
+
+def listed(dev: Server, owner: str, *arguments: str) -> list[dict[str, object]]:
+    """Return an owner's keys as a script reads them."""
+    done = dev.run("keys", "list", owner, "--json", *arguments)
+    assert (done.code, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def refusal(done: Ended, code: int = 1) -> str:
+    """Return the one line that says why a command could not be carried out."""
+    assert (done.code, done.stdout) == (code, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("authsvc: ")
+    return line.removeprefix("authsvc: ")
+
+
+def test_the_key_string_stands_alone_on_standard_output(dev: Server, owner: str) -> None:  # rule 1
+    """`$(authsvc keys create …)` is the key string; the table is for the eyes, without it."""
+    done = dev.run("keys", "create", owner, "Orders", "--scope", "orders:read", "--scope", "orders:write")
+    assert done.code == 0
+    assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
+    heading, row = done.stderr.splitlines()
+    assert heading.split() == [
+        "id",
+        "name",
+        "prefix",
+        "state",
+        "scopes",
+        "created",
+        "expires",
+        "last",
+        "used",
+    ]
+    assert re.match(r"^ key_\S+ +Orders +authsvc_live_\w{12}\.\.\. +ACTIVE +orders:read orders:write ", row)
+    assert done.stdout.strip() not in done.stderr
+
+
+def test_a_created_key_opens_the_door(dev: Server, owner: str) -> None:
+    """What `create` prints works as AUTHSVC_KEY, within its owner and its scopes."""
+    _, key_string = create(dev, owner, "--scope", "keys:read")
+    done = dev.run("keys", "list", owner, key=key_string)
+    assert (done.code, len(KEY_ID.findall(done.stdout))) == (0, 1)
+    told = refusal(dev.run("keys", "list", "somebody-else", key=key_string))
+    assert told.endswith("(PERMISSION_DENIED)")
+    told = refusal(dev.run("keys", "create", owner, "More", key=key_string))
+    assert told == "CreateKey needs the scope keys:write (PERMISSION_DENIED)"
+
+
+def test_all_that_create_takes_arrives(dev: Server, owner: str) -> None:  # rules 3, 4
+    """Description, contacts, annotations, expiry, brand and environment are on the key."""
+    contacts = ["--contact", "Ada <ada@example.org>", "--contact", "Ops Team <ops@example.org>"]
+    notes = ["--annotation", "team=payments", "--annotation", "query=a=b", "--description", "for orders"]
+    form = ["--brand", "eg", "--environment", "test", "--expires", "2099-01-31"]
+    _, key_string = create(dev, owner, *contacts, *notes, *form)
+    [key] = listed(dev, owner)
+    assert key_string.startswith("eg_test_")
+    assert key["technical_contacts"] == [
+        {"name": "Ada", "email": "ada@example.org"},
+        {"name": "Ops Team", "email": "ops@example.org"},
+    ]
+    assert key["annotations"] == {"team": "payments", "query": "a=b"}
+    assert (key["description"], key["expire_time"]) == ("for orders", "2099-01-31T00:00:00Z")
+
+
+@pytest.mark.parametrize("choice", ["--ttl=90d", "--preset=one-month", "--expires=2099-01-31T12:00:00+02:00"])
+def test_each_way_to_say_when_a_key_expires(dev: Server, owner: str, choice: str) -> None:  # rule 3
+    """A length, a preset and an instant each make a key that expires."""
+    create(dev, owner, choice)
+    [key] = listed(dev, owner)
+    assert "expire_time" in key
+
+
+def test_a_list_without_json_is_a_table(dev: Server, owner: str) -> None:  # rule 9
+    """The table goes to standard output, with what a person looks for, and no line is folded."""
+    key_id, key_string = create(dev, owner, "--scope", "orders:read")
+    done = dev.run("keys", "list", owner)
+    assert (done.code, done.stderr) == (0, "")
+    heading, row = done.stdout.splitlines()
+    assert "last used" in heading
+    for part in key_id, "Orders", f"{key_string[:25]}...", "ACTIVE", "orders:read", "never":
+        assert part in row
+    assert key_string not in done.stdout
+
+
+def test_a_list_can_be_narrowed_and_cut(dev: Server, owner: str) -> None:  # rule 10
+    """State, order and limit reach the service; a cut list says so, beside the list."""
+    first, _ = create(dev, owner)
+    second, _ = create(dev, owner)
+    dev.run("keys", "revoke", first)
+    assert [key["key_id"] for key in listed(dev, owner, "--state", "revoked")] == [first]
+    assert [key["key_id"] for key in listed(dev, owner, "--order-by", "create_time")] == [first, second]
+    done = dev.run("keys", "list", owner, "--limit", "1")
+    assert KEY_ID.findall(done.stdout) == [second]
+    assert done.stderr == "These are the first 1; --limit shows more.\n"
+
+
+def test_rotate_prints_the_new_key_string_alone(dev: Server, owner: str) -> None:  # rules 1, 30
+    """The new key string is on standard output; the old key works on during the grace period."""
+    key_id, old = create(dev, owner, "--scope", "keys:read")
+    done = dev.run("keys", "rotate", key_id, "--grace", "24h")
+    assert done.code == 0
+    assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
+    assert done.stdout.strip() not in done.stderr
+    assert "ACTIVE until " in dev.run("keys", "list", owner, key=old).stdout
+
+
+def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
+    """A revoked key opens nothing at once; revoking it again is refused in one line."""
+    key_id, key_string = create(dev, owner, "--scope", "keys:read")
+    done = dev.run("keys", "revoke", key_id, "--reason", "leaked")
+    assert (done.code, done.stderr) == (0, "")
+    assert "REVOKED" in done.stdout
+    assert refusal(dev.run("keys", "list", owner, key=key_string)).endswith("(UNAUTHENTICATED)")
+    told = refusal(dev.run("keys", "revoke", key_id))
+    assert "already revoked" in told
+    assert told.endswith("(FAILED_PRECONDITION)")
+    [key] = listed(dev, owner)
+    assert key["revoke_reason"] == "leaked"
+
+
+def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> None:  # rule 14
+    """Until then the key is ACTIVE, and the table says until when."""
+    key_id, _ = create(dev, owner)
+    done = dev.run("keys", "revoke", key_id, "--in", "24h")
+    assert re.search(r"ACTIVE until \d{4}-\d\d-\d\d \d\d:\d\d", done.stdout)
+
+
+@pytest.mark.parametrize("name", ["[bold]Orders[/]", "Orders [/b] [red]", r"C:\[x] [y", "ключ 鍵 🔑"])
+def test_a_name_is_shown_as_it_is(dev: Server, owner: str, name: str) -> None:
+    """Brackets in a name are no commands to the terminal, and never cost anybody the key string."""
+    done = dev.run("keys", "create", owner, name)
+    assert done.code == 0, done.stderr[-300:]
+    assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
+    assert name in done.stderr
+    assert name in dev.run("keys", "list", owner).stdout
+
+
+def test_a_refusal_is_one_line(dev: Server) -> None:
+    """What the service refuses is told in one line, with its remedy and the code."""
+    told = refusal(dev.run("keys", "create", "ac me", "Orders"))
+    assert told == "owner_id: use 1 to 128 characters of A-Z a-z 0-9 . _ : @ - (INVALID_ARGUMENT)"
+    told = refusal(dev.run("keys", "revoke", "key_nobody"))
+    assert told == "key key_nobody is not known (NOT_FOUND)"
+
+
+def test_a_repeated_request_is_one_line(dev: Server, owner: str) -> None:
+    """A repeated request_id prints no key string, and names the key that there is."""
+    key_id, _ = create(dev, owner, "--request-id", "once")
+    told = refusal(dev.run("keys", "create", owner, "Orders", "--request-id", "once"))
+    assert key_id in told
+    assert told.endswith("(ALREADY_EXISTS)")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_no_service_is_one_line(dev: Server, host: str) -> None:
+    """When nobody answers, the address and the setting are named."""
+    address = f"{host}:{free_port()}"
+    told = refusal(dev.run("keys", "list", "acme", address=address))
+    assert told == f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
+
+
+def test_no_key_is_one_line(directory: Path) -> None:
+    """Without a key the setting and the place to look are named."""
+    told = refusal(authsvc("keys", "list", "acme", cwd=directory, data_dir=directory / "data"))
+    assert told.startswith("set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where")
+    assert str(directory / "data" / "admin.key") in told
+
+
+@pytest.mark.parametrize("key", ["nonsense", "schlüssel", "two\nlines"])
+def test_a_bad_key_is_one_line(dev: Server, key: str) -> None:
+    """What is no key is refused in one line, and not repeated."""
+    told = refusal(dev.run("keys", "list", "acme", key=key))
+    assert key not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("--contact", "ada@example.org"),
+            "--contact 'ada@example.org': write it as 'Name <mail@example.org>'",
+        ),
+        (("--annotation", "team"), "--annotation 'team': write it as name=value"),
+        (("--ttl", "1d", "--preset", "one-year"), "--ttl, --expires and --preset exclude each other"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[str, ...], told: str) -> None:
+    """What we find wrong with an argument is told in one line, with how to write it."""
+    assert refusal(dev.run("keys", "create", "acme", "Orders", *arguments)).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("list",), "parameter --owner-id requires an argument"),
+        (("create", "acme", "Orders", "--bogus"), "Unknown option: --bogus"),
+        (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: unable to convert "soon"'),
+        (("create", "acme", "Orders", "--preset", "x"), 'Invalid value "x" for --preset'),
+        (("frob",), 'Unknown command "frob". Available commands: create, list, revoke, rotate.'),
+    ],
+)
+def test_a_wrong_usage_is_told(dev: Server, arguments: tuple[str, ...], told: str) -> None:
+    """What cannot be read as a command is told by name, without a traceback; the code is 2."""
+    done = dev.run("keys", *arguments)
+    assert (done.code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

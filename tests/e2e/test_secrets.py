@@ -1,0 +1,404 @@
+"""Rule 1, seen from outside: a key string is in the answer that made it, and nowhere else, ever.
+
+One story that contains all that can happen to a key, told to a service that logs
+at its loudest, on a PostgreSQL that logs every statement with its parameters. Then
+everything that was said or kept is searched: for the key strings, for parts of
+their secrets, also where a terminal would break or colour them, and for their
+base64 and hexadecimal forms.
+"""
+
+import base64
+import os
+import re
+import string
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from authsvc.devpg import Binaries, DevPostgres
+from authsvc.model.key_string import KeyMint
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from tests.e2e.process import Server, environment, free_port, run, running
+
+LOUD = {
+    "fsync": "off",
+    "log_statement": "all",
+    "log_min_duration_statement": "0",
+    "log_parameter_max_length": "-1",
+    "log_parameter_max_length_on_error": "-1",
+    "log_min_messages": "debug1",
+}
+SOURCES = ("answers", "errors", "stdout", "log", "commands", "metrics", "database", "postgresql log", "files")
+BASE62 = (string.digits + string.ascii_letters).encode()
+NOT_BASE62 = bytes(byte for byte in range(256) if byte not in BASE62)
+COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
+# A stretch of a secret, never there by chance. Any 23 characters of a secret contain one that we look for.
+STRETCH = 12
+
+
+@dataclass
+class Story:
+    """All that was said and kept, by where, and the key strings that must not be in it."""
+
+    told: dict[str, list[bytes]] = field(default_factory=lambda: {source: [] for source in SOURCES})
+    key_strings: list[str] = field(default_factory=list)
+
+    def note(self, source: str, *parts: object) -> None:
+        for part in parts:
+            self.told[source].append(part if isinstance(part, bytes) else str(part).encode())
+
+    def learn(self, key_string: str) -> str:
+        """Remember a key string that was just made."""
+        self.key_strings.append(key_string)
+        return key_string
+
+    def text(self, source: str) -> bytes:
+        return b"\n".join(self.told[source])
+
+
+def prefix_of(key_string: str) -> bytes:
+    return key_string[:-51].encode()
+
+
+def forms_of(key_string: str) -> set[bytes]:
+    """Return what a text may hold that gives a secret away."""
+    secret = key_string[-51:-8].encode()
+    stretches = {
+        secret[start : start + STRETCH] for start in (*range(0, 37 - STRETCH + 1, STRETCH), 43 - STRETCH)
+    }
+    in_hex = {form for part in stretches for form in (part.hex().encode(), part.hex().upper().encode())}
+    # Wherever in an encoded text it stands, the secret begins at one of three offsets.
+    encoded = {base64.b64encode(b"x" * offset + secret)[4:44] for offset in range(3)}
+    urlsafe = {form.replace(b"+", b"-").replace(b"/", b"_") for form in encoded}
+    return stretches | in_hex | encoded | urlsafe
+
+
+def leaks(text: bytes, key_strings: list[str]) -> list[str]:
+    """Return where key strings show in a text, with what stands before."""
+    plain = COLOURS.sub(b"", text)
+    squeezed = plain.translate(None, NOT_BASE62)
+    found = []
+    for key_string in key_strings:
+        for form in forms_of(key_string):
+            for kind, where in ("as it is", text), ("over lines or colours", squeezed):
+                at = where.find(form)
+                if at >= 0:
+                    around = where[max(0, at - 150) : at]
+                    found.append(f"{prefix_of(key_string).decode()}… {kind} after {around!r}")
+                    break
+    return found
+
+
+class Teller:
+    """Calls RPCs and notes every answer and error."""
+
+    def __init__(self, story: Story, channel: grpc.aio.Channel) -> None:
+        self._story = story
+        self._stub = KeyServiceStub(channel)
+
+    async def __call__(self, method: str, *credentials: str, **fields: object) -> Message | None:
+        """Call an RPC with these authorization headers."""
+        descriptor = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name[method]
+        request = getattr(pb, descriptor.input_type.name)(**fields)
+        metadata = [("authorization", credential) for credential in credentials]
+        call = getattr(self._stub, method)(request, metadata=metadata, timeout=30)
+        try:
+            answer: Message = await call
+        except grpc.aio.AioRpcError as error:
+            self._story.note("errors", error.code(), error.details(), error.debug_error_string(), repr(error))
+            self._story.note("errors", *(v for m in (await call.trailing_metadata(),) for _, v in m))
+            self._story.note("errors", *(v for m in (await call.initial_metadata(),) for _, v in m))
+            return None
+        if isinstance(answer, pb.CreateKeyResponse | pb.RotateKeyResponse):
+            self._story.learn(answer.key_string)
+            self._story.note("answers", answer.key, answer.key.SerializeToString())
+        else:
+            self._story.note("answers", answer, answer.SerializeToString())
+        return answer
+
+
+@asynccontextmanager
+async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story, Server, str]]:
+    """Run the loudest service there is, and note what it wrote and kept when it has ended."""
+    (directory / "data").mkdir()
+    story = Story()
+    async with DevPostgres(directory / "postgres", settings=LOUD) as postgres:
+        settings = {
+            "database_url": postgres.url,
+            "log_level": "debug",
+            "log_format": log_format,
+            "metrics_listen": f"127.0.0.1:{free_port()}",
+            "usage_interval": 0.2,
+        }
+        with running("dev", directory, **settings) as server:
+            story.learn(server.admin_key)
+            yield story, server, postgres.url
+            story.note("metrics", server.metrics())
+            server.end()
+        # The first start shows the administrator's key, once.
+        story.note("stdout", server.stdout.replace(server.admin_key, "", 1))
+        story.note("log", server.stderr)
+        story.note("database", await dump(postgres.url, directory))
+    story.note("postgresql log", (directory / "postgres" / "log").read_bytes())
+    cluster = directory / "postgres" / "cluster"
+    story.note("files", *(file.read_bytes() for file in cluster.glob("**/*") if file.is_file()))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def story(reachable_dir: Path) -> Story:
+    """Everything that there is to read after all has happened."""
+    directory = reachable_dir / "secrets"
+    directory.mkdir()
+    async with telling(directory, "json") as (told, server, url):
+        await tell(told, server, url)
+        tell_commands(told, server)
+    return told
+
+
+async def tell(story: Story, server: Server, url: str) -> None:
+    """Let all happen to keys that can happen."""
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call = Teller(story, channel)
+        admin = f"Bearer {server.admin_key}"
+
+        async def create(**fields: object) -> pb.CreateKeyResponse:
+            made = await call("CreateKey", admin, owner_id="acme", display_name="Orders", **fields)
+            assert isinstance(made, pb.CreateKeyResponse)
+            return made
+
+        made = await create(scopes=["keys:read", "orders:read"], annotations={"team": "payments"})
+        key_id, key_string = made.key.key_id, made.key_string
+        connection = await asyncpg.connect(url)
+        mint = KeyMint(await connection.fetchval("SELECT tag_key FROM authsvc.tag_keys"))
+        wrong_secret = mint.mint("eg", "live").text[-51:-8]
+        wrong_body = key_string[:-51] + wrong_secret
+        wrong = [
+            key_string[:-1] + ("A" if key_string[-1] != "A" else "B"),  # no tag of ours
+            wrong_body + mint._tag(wrong_body),  # a tag of ours, another secret
+            mint.mint("eg", "live").text,  # a tag of ours, no such prefix
+            key_string[:-1],
+            f"{key_string} ",
+            f'"{key_string}"',
+        ]
+
+        async def look(text: str) -> None:
+            await call(
+                "VerifyKey", admin, key_string=text, required_scopes=["orders:read"], client_ip="192.0.2.7"
+            )
+            await call("VerifyKey", admin, key_string=text, required_scopes=["orders:write"])
+            await call("VerifyKey", admin, key_string=text, client_ip=key_string)
+            await call("VerifyKey", admin, key_string=text, required_scopes=[key_string])
+            await call("BatchVerifyKeys", admin, requests=[{"key_string": text}, {"key_string": key_string}])
+            await call("BatchVerifyKeys", admin, requests=[{"key_string": text, "client_ip": key_string}])
+            await call("LookupKey", admin, key_string=text)
+            for header in f"Bearer {text}", f"Basic {text}", text:
+                await call("GetKey", header, key_id=key_id)
+                await call("CreateKey", header, owner_id="acme", display_name="Orders")
+            await call("ListKeys", f"Bearer {text}", f"Bearer {text}", owner_id="acme")
+
+        for text in (*wrong, key_string, *wrong):  # cold, then warm
+            await look(text)
+        await paste(call, admin, key_id, key_string)
+
+        await call("GetKey", admin, key_id=key_id)
+        await call(
+            "UpdateKey",
+            admin,
+            key={"key_id": key_id, "description": "new"},
+            update_mask={"paths": ["description"]},
+        )
+        await call(
+            "ListKeys", admin, owner_id="acme", filter={"query": key_string[:-51]}, include_total_size=True
+        )
+        turned = await call(
+            "RotateKey", admin, key_id=key_id, grace_period={"seconds": 3600}, request_id="once"
+        )
+        assert isinstance(turned, pb.RotateKeyResponse)
+        await call("RotateKey", admin, key_id=key_id, request_id="once")
+        await look(turned.key_string)
+        await call("DeleteKey", admin, key_id=key_id)
+        await call("RevokeKey", admin, key_id=key_id, reason="leaked")
+        await call("RevokeKey", admin, key_id=key_id)
+        await look(key_string)
+        await call("BatchRevokeKeys", admin, key_ids=[key_id, "key_nobody"])
+        await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
+
+        cold = [(await create(scopes=["full_access"])).key_string for _ in range(5)]
+        await connection.execute("ALTER TABLE authsvc.keys RENAME COLUMN secret_hash TO lost")
+        await faults(call, admin, turned.key.key_id, cold)
+        await connection.execute("ALTER TABLE authsvc.keys RENAME COLUMN lost TO secret_hash")
+        await connection.execute(
+            "UPDATE authsvc.keys SET secret_hash = 'unreadable' WHERE key_prefix = $1", cold[4][:-51]
+        )
+        await look(cold[4])
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'authsvc'"
+        )
+        await faults(call, admin, turned.key.key_id, cold)
+        await connection.close()
+
+        await call("BatchRevokeKeys", admin, owner_id="acme", reason="all of them")
+        await look(turned.key_string)
+        await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
+        await look(turned.key_string)
+        left = await create()
+        await call("VerifyKey", admin, key_string=left.key_string)
+
+
+async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:
+    """Make calls that meet whatever is broken just now."""
+    await call("VerifyKey", admin, key_string=cold[0])
+    await call("BatchVerifyKeys", admin, requests=[{"key_string": text} for text in cold])
+    await call("LookupKey", admin, key_string=cold[1])
+    await call("GetKey", f"Bearer {cold[2]}", key_id=key_id)
+    await call("CreateKey", admin, owner_id="acme", display_name="Orders")
+    await call("CreateKey", f"Bearer {cold[3]}", owner_id="acme", display_name="Orders")
+    await call("RotateKey", admin, key_id=key_id)
+
+
+async def paste(call: Teller, admin: str, key_id: str, key_string: str) -> None:
+    """Put a key string into every field where none belongs."""
+    new = {"owner_id": "acme", "display_name": "Orders"}
+    for text in key_string, f"see {key_string}!":
+        for name in ("owner_id", "display_name", "description", "brand", "environment", "request_id"):
+            await call("CreateKey", admin, **(new | {name: text}))
+        await call("CreateKey", admin, **new, scopes=[text])
+        await call("CreateKey", admin, **new, annotations={"note": text})
+        await call("CreateKey", admin, **new, annotations={text: "note"})
+        await call("CreateKey", admin, **new, technical_contacts=[{"name": text, "email": "a@example.org"}])
+        await call("CreateKey", admin, **new, technical_contacts=[{"name": "a", "email": text}])
+        await call(
+            "CreateKey", admin, **new, technical_contacts=[{"name": "a", "email": f"{text}@example.org"}]
+        )
+        for method in ("GetKey", "RotateKey", "RevokeKey", "DeleteKey"):
+            await call(method, admin, key_id=text)
+        await call("RevokeKey", admin, key_id=key_id, reason=text)
+        await call("RotateKey", admin, key_id=key_id, request_id=text)
+        for method in ("BatchRevokeKeys", "BatchDeleteKeys"):
+            await call(method, admin, key_ids=[text])
+        await call("BatchRevokeKeys", admin, owner_id="acme", reason=text)
+        for name in ("owner_id", "order_by", "page_token"):
+            await call("ListKeys", admin, **({"owner_id": "acme"} | {name: text}))
+        for name in ("query", "creator_id", "scope"):
+            await call("ListKeys", admin, owner_id="acme", filter={name: text})
+        for name in ("display_name", "description", "owner_id", "revoke_reason", "etag"):
+            await call("UpdateKey", admin, key={"key_id": key_id, name: text}, update_mask={"paths": [name]})
+        await call("UpdateKey", admin, key={"key_id": key_id}, update_mask={"paths": [text]})
+        await call(
+            "UpdateKey",
+            admin,
+            key={"key_id": key_id, "annotations": {text: "note"}},
+            update_mask={"paths": ["annotations"]},
+        )
+
+
+def tell_commands(story: Story, server: Server) -> None:
+    """Let people do it on the command line, where create and rotate alone may print key strings."""
+    made = server.run("keys", "create", "acme", "Orders", "--scope", "keys:read")
+    key_id = re.findall(r"key_\w{26}", made.stderr)[0]
+    key_string = story.learn(made.stdout.strip())
+    turned = server.run("keys", "rotate", key_id, "--grace", "1h")
+    story.learn(turned.stdout.strip())
+    story.note("commands", made.stderr, turned.stderr)
+    for done in (
+        server.run("keys", "list", "acme"),
+        server.run("keys", "list", "acme", "--json", key=key_string),
+        server.run("keys", "revoke", key_id),
+        server.run("keys", "list", "acme", key=key_string),
+        server.run("keys", "create", "acme", key_string),
+        server.run("keys", "create", "acme", "Orders", "--annotation", key_string),
+        server.run("keys", "create", "acme", "Orders", "--contact", key_string),
+    ):
+        story.note("commands", done.stdout, done.stderr)
+
+
+async def dump(url: str, directory: Path) -> bytes:
+    """Return all that the database holds: with pg_dump if it is there, and in any case row by row."""
+    parts = []
+    pg_dump = Binaries.find().directory / "pg_dump"
+    if pg_dump.exists() and os.access(pg_dump, os.X_OK):
+        done = run(pg_dump, url, "--inserts", cwd=directory, env=environment())
+        assert done.code == 0, done.stderr
+        parts.append(done.stdout.encode())
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'authsvc'")
+        for (table,) in tables:
+            query = f"SELECT * FROM authsvc.{table}"  # noqa: S608 - a name out of the catalogue
+            parts += [repr(row).encode() for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+    return b"\n".join(parts)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_no_key_string_leaves(story: Story, source: str) -> None:  # rule 1
+    """No key string, no stretch of a secret and no encoded form of either is in it."""
+    assert leaks(story.text(source), story.key_strings) == []
+
+
+async def test_the_story_has_all_that_matters(story: Story) -> None:
+    """Keys were made, calls were answered and refused with every code, and faults were logged."""
+    assert len(set(story.key_strings)) >= 10
+    errors = story.text("errors").decode(errors="replace")
+    for code in (
+        "INVALID_ARGUMENT",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "INTERNAL",
+        "UNAVAILABLE",
+    ):
+        assert f"StatusCode.{code}" in errors, code
+    assert b"a fault in VerifyKey" in story.text("log")
+    assert b"UndefinedColumnError" in COLOURS.sub(b"", story.text("log"))
+    assert b"INSERT INTO authsvc.keys" in story.text("postgresql log")
+
+
+@pytest.mark.parametrize("source", ["answers", "commands", "database", "postgresql log", "files"])
+async def test_the_search_would_find_a_key_string(story: Story, source: str) -> None:
+    """What may be there, the public prefix, is found in these places: they are what they claim to be."""
+    text = story.text(source)
+    present = {prefix for prefix in map(prefix_of, story.key_strings) if prefix in text}
+    assert len(present) >= 2
+
+
+async def test_a_fault_shown_on_a_terminal_keeps_secrets(directory: Path) -> None:  # rule 1
+    """The log for people, with its coloured tracebacks, holds no more than the one for machines."""
+    async with telling(directory, "text") as (told, server, url):
+        await tell(told, server, url)
+    assert b"a fault in VerifyKey" in told.text("log")
+    assert leaks(told.text("log"), told.key_strings) == []
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source != "files"])
+async def test_the_search_finds_every_form(story: Story, source: str) -> None:
+    """A key string that is planted there is found in any disguise."""
+    key_string = story.key_strings[-1]
+    secret = key_string[-51:-8]
+    encoded = base64.b64encode(f"Bearer {key_string}".encode())
+    disguises = [
+        key_string.encode(),
+        secret.encode(),
+        f"{secret[:20]}\x1b[0m │\n│ \x1b[32m{secret[20:]}".encode(),
+        f"{key_string[:60]}…".encode(),
+        encoded,
+        base64.urlsafe_b64encode(key_string.encode()),
+        base64.b64encode(secret.encode()),
+        key_string.encode().hex().encode(),
+    ]
+    text = story.text(source)
+    half = len(text) // 2
+    for disguise in disguises:
+        planted = text[:half] + b" " + disguise + b" " + text[half:]
+        assert any(key_string[:-51] in leak for leak in leaks(planted, [key_string])), disguise
