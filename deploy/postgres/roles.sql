@@ -13,3 +13,7 @@ CREATE ROLE authsvc_server LOGIN PASSWORD :'server_password';
 CREATE DATABASE authsvc OWNER authsvc_owner;
 REVOKE ALL ON DATABASE authsvc FROM PUBLIC;
 GRANT CONNECT ON DATABASE authsvc TO authsvc_server;
+
+-- PostgreSQL 14 lets everybody make tables there.
+\connect authsvc
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;

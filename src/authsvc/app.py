@@ -183,6 +183,8 @@ async def _write_last_uses(usage: UsageLog) -> None:
         await usage.flush()
     except Passing as error:
         _log.warning("the last uses of the last seconds are lost: %s", error.message)
+    except Exception:  # noqa: BLE001 - the rest is to be drained all the same
+        _log.exception("the last uses of the last seconds are lost")
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from authsvc.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    Unauthenticated,
 )
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER, Caller
 from authsvc.model.identifier import new_identifier
@@ -34,8 +35,6 @@ from authsvc.verify.verifier import Verifier
 
 # How many keys BatchRevokeKeys shows of an owner who may have very many.
 SHOWN = 1000
-# Errors travel in trailers, which hold about 8 KiB.
-_ROOM = 4000
 
 
 class Keys:
@@ -84,6 +83,7 @@ class Keys:
         )
         secret_hash = await self._hasher.hash(minted.secret, MINTED)
         async with self._database.transaction() as connection:
+            await rows.share_owner(connection, key.owner_id)
             await self._insert(connection, key, secret_hash, request_id)
         return key, minted
 
@@ -101,9 +101,9 @@ class Keys:
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
         async with self._database.transaction() as connection:
+            total = await key_list.count(connection, query, now=now) if with_total else 0
             # One more than asked for tells whether there is a next page.
             found = await key_list.page(connection, query, now=now, size=page_size + 1, after=after)
-            total = await key_list.count(connection, query, now=now) if with_total else 0
         page = found[:page_size]
         if len(found) == len(page):
             return page, "", total
@@ -133,10 +133,11 @@ class Keys:
     ) -> tuple[Key, KeyString]:
         """Replace an active key; the old one works until the grace period ends (rule 30)."""
         now = self._clock()
-        brand, environment, _ = (await self.get(caller, key_id)).key_prefix.split("_")
+        before = await self.get(caller, key_id)
+        brand, environment, _ = before.key_prefix.split("_")
         minted = self._mint.mint(brand, environment)
         secret_hash = await self._hasher.hash(minted.secret, MINTED)
-        async with self._change(caller, [key_id]) as (connection, [old]):
+        async with self._change(caller, [key_id], adding_to=before.owner_id) as (connection, [old]):
             if request_id and (made := await rows.find_request(connection, old.owner_id, request_id)):
                 raise _repeated(request_id, made)
             old.refuse_to_rotate(now)
@@ -207,16 +208,19 @@ class Keys:
                 raise FailedPrecondition(
                     f"{_listed(alive)} not revoked yet; revoke first, then delete",
                     reason="KEY_NOT_REVOKED",
-                    key_ids=_joined(alive),
+                    key_ids=",".join(alive),
                 )
             await rows.delete(connection, key_ids)
 
     async def look_up(self, caller: Caller, key_string: str) -> Key:
         """Return the key whose very string this is, whatever its state."""
         credential = await self._verifier.identify(key_string)
-        if credential is None:
-            raise NotFound("no key has this key string", reason="KEY_NOT_FOUND")
-        return await self.get(caller, credential.credential_id)
+        async with self._database.connection() as connection:
+            found = await rows.find(connection, [credential.credential_id] if credential else [])
+        for key in found.values():
+            if caller.acts_on(key.owner_id):
+                return key
+        raise NotFound("no key has this key string", reason="KEY_NOT_FOUND")
 
     async def ensure_administrator(self, *, another: bool = False) -> KeyString | None:
         """Mint the platform's administrator key when no working one is left, or another if asked for."""
@@ -230,13 +234,18 @@ class Keys:
 
     @asynccontextmanager
     async def _change(
-        self, caller: Caller, key_ids: Sequence[str]
+        self, caller: Caller, key_ids: Sequence[str], *, adding_to: str = ""
     ) -> AsyncIterator[tuple[Connection, Sequence[Key]]]:
-        """Lend locked keys, in the order asked for; verification forgets them at the end, come what may."""
+        """Lend locked keys, in the order asked for; verification forgets them at the end, come what may.
+
+        Who adds a key to an owner says so, since the owner is locked before its keys.
+        """
         found: dict[str, Key] = {}
         try:
             async with self._database.transaction() as connection:
-                found = await rows.lock(connection, key_ids)
+                if adding_to:
+                    await rows.share_owner(connection, adding_to)
+                found = await rows.lock(connection, key_ids, owner_id=_only_owner(caller))
                 yield connection, self._visible(caller, key_ids, found)
         finally:
             self._verifier.forget({key.key_prefix for key in found.values()})
@@ -245,7 +254,7 @@ class Keys:
         """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""
         unknown = [i for i in key_ids if i not in found or not caller.acts_on(found[i].owner_id)]
         if unknown:
-            raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=_joined(unknown))
+            raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=",".join(unknown))
         return [found[key_id] for key_id in key_ids]
 
     def _check_grant(self, caller: Caller, scopes: Sequence[str], path: str = "scopes") -> None:
@@ -262,10 +271,20 @@ class Keys:
             )
 
     async def _insert(self, connection: Connection, key: Key, secret_hash: str, request_id: str) -> None:
+        # Who was revoked while this waited, with all keys of the owner, adds none.
+        if await rows.is_revoked(connection, key.creator_id, self._clock()):
+            raise Unauthenticated(
+                "the key in the authorization header was revoked meanwhile", reason="CREDENTIAL_REVOKED"
+            )
         if not await rows.insert(
             connection, key, secret_hash=secret_hash, secret_origin=MINTED, request_id=request_id
         ):
             raise _repeated(request_id, await rows.find_request(connection, key.owner_id, request_id))
+
+
+def _only_owner(caller: Caller) -> str | None:
+    """Return the owner that the caller is confined to."""
+    return None if caller.owner_id == PLATFORM_OWNER else caller.owner_id
 
 
 def _check_owner(caller: Caller, owner_id: str) -> None:
@@ -286,11 +305,6 @@ def _repeated(request_id: str, key_id: str | None) -> AlreadyExists:
 def _scopes(fields: Mapping[str, object], key: Key) -> tuple[str, ...]:
     scopes = fields.get("scopes", key.scopes)
     return scopes if isinstance(scopes, tuple) else ()
-
-
-def _joined(key_ids: Sequence[str]) -> str:
-    """Return ids for a program: all of a full batch of ours, of longer ones what an error has room for."""
-    return ",".join(key_ids)[:_ROOM]
 
 
 def _listed(key_ids: Sequence[str]) -> str:

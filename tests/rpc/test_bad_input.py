@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from authsvc.rpc.server import MOST_BYTES
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import resources_pb2
 from tests.conftest import Service
 from tests.rpc.refusal import refused
 
@@ -62,6 +63,46 @@ async def test_a_management_call_that_is_too_large(service: Service) -> None:
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await send(service, "CreateKey", unknown)
     assert "bytes" in refusal.message
+
+
+async def test_lists_that_are_far_too_long(service: Service) -> None:
+    """They are refused by their length, before anybody looks at each item."""
+    contact = resources_pb2.TechnicalContact()
+    many = [pb.VerifyKeyRequest(client_ip="x")] * 100_000
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await service.admin.CreateKey(
+            owner_id="acme", display_name="x", technical_contacts=[contact] * 20_000
+        )
+    assert refusal.fields == {"technical_contacts": "has 20000 items; no list takes more than 100"}
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await service.admin.BatchVerifyKeys(requests=many)
+    assert list(refusal.fields) == ["requests"]
+    key = resources_pb2.Key(key_id="key_1", technical_contacts=[contact] * 1000)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await service.admin.UpdateKey(key=key, update_mask={"paths": ["technical_contacts"]})
+    assert list(refusal.fields) == ["key.technical_contacts"]
+
+
+async def test_errors_fit_into_trailers(service: Service) -> None:
+    """However long what was wrong is, the client gets the error and not a broken stream."""
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+        await service.admin.UpdateKey(
+            key=resources_pb2.Key(key_id="key_1"), update_mask={"paths": ["x" * 3000] * 30}
+        )
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+        await service.admin.CreateKey(
+            owner_id="acme", display_name="x", annotations={f"{n} " + "x" * 3000: "" for n in range(30)}
+        )
+
+
+async def test_an_address_is_an_address_and_no_more(service: Service) -> None:  # rule 1
+    """The zone of an IPv6 address could hold anything, a key string too; it is refused."""
+    made = await service.admin.CreateKey(owner_id="acme", display_name="x")
+    for zone in ("eth0", made.key_string):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+            await service.admin.VerifyKey(key_string=made.key_string, client_ip=f"fe80::1%{zone}")
+        assert list(refusal.fields) == ["client_ip"]
+        assert made.key_string not in refusal.message
 
 
 TEXT = st.text(max_size=20) | st.sampled_from(["acme", "key_1", "\0", "a:b", "r-1", "display_name", "*"])

@@ -151,6 +151,11 @@ async def test_another_owners_keys_do_not_exist(service: Service) -> None:
     for attempt in denied:
         with refused(DENIED, "OWNER_NOT_PERMITTED"):
             await attempt()
+    for string in (theirs.key_string, "rubbish"):
+        with refused(*not_found) as refusal:
+            await caller.LookupKey(key_string=string)
+        assert refusal.message == "no key has this key string"
+        assert not refusal.info.metadata
     verdict = await caller.VerifyKey(key_string=theirs.key_string)
     assert verdict == pb.VerifyKeyResponse(code=resources_pb2.VERDICT_CODE_NOT_FOUND)
     assert (await service.admin.VerifyKey(key_string=theirs.key_string)).valid

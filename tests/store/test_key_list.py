@@ -73,7 +73,7 @@ async def test_each_order_and_each_filter_has_its_index(
         for descending in (False, True):
             for after in (None, Position(value, "key_" + "0" * 22 + "6000")):
                 statement = _Statement(KeyQuery("owner0", KeyFilter(), KeyOrder(order, descending)), NOW)
-                told = await plan(connection, statement, statement.walk(after, 51))
+                told = await plan(connection, statement, statement.walk(after, 51, None))
                 assert index in told, told
                 assert "Seq Scan" not in told, told
                 assert "Sort" not in told, told

@@ -42,6 +42,9 @@ Method = Callable[[Caller, Any], Awaitable[Message]]
 _SCHEME = "bearer "
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
 _MOST_BYTES = 128 * 1024
+# The longest list that any field takes, and how small a message cannot hold one that takes long to check.
+_MOST_ITEMS = 100
+_MANY = 1024
 # A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
 _REFUSALS = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
@@ -76,8 +79,10 @@ def _endpoint(
 
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
+        entered = False
         try:
             gate.enter()
+            entered = True
             verdict = verifier.authenticate(_bearer(context), _address(context))
             caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict)
             if caller.lacks((scope,)):
@@ -95,7 +100,8 @@ def _endpoint(
         else:
             return response
         finally:
-            gate.leave()
+            if entered:
+                gate.leave()
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
@@ -149,10 +155,25 @@ def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> 
     if not takes_key_string and redact(text := data.decode("utf-8", "replace")) != text:
         problem = "a key string stands where none belongs; leave it out, and revoke that key if others saw it"
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
+    if len(data) > _MANY:
+        _refuse_too_many(request)
     violations = protovalidate.collect_violations(request)
     if violations:
         raise InvalidArgument(*(_violation(v.proto) for v in violations))
     return request
+
+
+def _refuse_too_many(message: Message, path: str = "") -> None:
+    """Refuse lists that are far too long before each of their items is looked at."""
+    for field, value in message.ListFields():
+        here = f"{path}{field.name}"
+        if field.is_repeated and len(value) > _MOST_ITEMS:
+            problem = f"has {len(value)} items; no list takes more than {_MOST_ITEMS}"
+            raise InvalidArgument(FieldViolation(here, "repeated.max_items", problem))
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for index, child in enumerate(value) if field.is_repeated else ((None, value),):
+            _refuse_too_many(child, f"{here}." if index is None else f"{here}[{index}].")
 
 
 def _violation(violation: Any) -> FieldViolation:

@@ -7,6 +7,7 @@ refused as UNAVAILABLE, which every client may retry.
 
 import asyncio
 import time
+from contextlib import suppress
 
 from authsvc.errors import Unavailable
 
@@ -19,27 +20,30 @@ class Gate:
 
     def __init__(self) -> None:
         self._in_flight = 0
-        self._arrived = 0
         self._closed = False
+        self._empty = asyncio.Event()
 
     def enter(self) -> None:
-        """Count an RPC in; raise Unavailable when the gate is closed. Each call needs its `leave`."""
-        self._in_flight += 1
-        self._arrived += 1
+        """Count an RPC in, which is to `leave`; raise Unavailable when the gate is closed."""
         if self._closed:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
+        self._in_flight += 1
 
     def leave(self) -> None:
         """Count an RPC out."""
         self._in_flight -= 1
+        if self._closed and not self._in_flight:
+            self._empty.set()
 
     async def close(self, grace: float) -> float:
-        """Refuse what comes from now on; return when all is quiet, with what is left of `grace` seconds."""
+        """Refuse what comes from now on; return when none is in flight, with what is left of `grace` seconds.
+
+        What is left is never nothing, so that answers on their way get out.
+        """
         self._closed = True
         deadline = time.monotonic() + grace
-        while (left := deadline - time.monotonic()) > 0:
-            before = self._arrived
-            await asyncio.sleep(min(_QUIET, left))
-            if self._in_flight == 0 and self._arrived == before:
-                break
-        return max(0.0, deadline - time.monotonic())
+        await asyncio.sleep(_QUIET)  # For what has arrived and not begun.
+        if self._in_flight:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), deadline - time.monotonic())
+        return max(_QUIET, deadline - time.monotonic())

@@ -65,8 +65,9 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds."""
         await self._health.enter_graceful_shutdown()
+        left = await self._gate.close(grace)
         self._health.release()
-        await self._server.stop(await self._gate.close(grace))
+        await self._server.stop(left)
 
 
 def _probe(listen: str) -> None:

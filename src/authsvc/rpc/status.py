@@ -19,8 +19,10 @@ _CODES = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
-# A client that sends thousands of bad fields gets the first of them: trailers hold about 8 KiB.
-_MOST_VIOLATIONS = 20
+# Trailers hold about 8 KiB, so a client that sends much that is wrong is told of the first of it.
+_MOST_VIOLATIONS = 10
+_MOST_TEXT = 200
+_MOST_METADATA = 3200
 
 
 def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
@@ -30,10 +32,13 @@ def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
 
 def status_of(error: errors.AuthsvcError) -> grpc.Status:
     """Return the gRPC status of a domain error, with its details."""
-    details = [ErrorInfo(reason=error.reason, domain="authsvc", metadata=error.metadata)]
+    metadata = {name: value[:_MOST_METADATA] for name, value in error.metadata.items()}
+    details = [ErrorInfo(reason=error.reason, domain="authsvc", metadata=metadata)]
     if isinstance(error, errors.InvalidArgument):
         violations = [
-            BadRequest.FieldViolation(field=v.field, description=v.description, reason=_reason(v.rule))
+            BadRequest.FieldViolation(
+                field=v.field[:_MOST_TEXT], description=v.description[:_MOST_TEXT], reason=_reason(v.rule)
+            )
             for v in error.violations[:_MOST_VIOLATIONS]
         ]
         details.append(BadRequest(field_violations=violations))
@@ -45,7 +50,7 @@ def status_of(error: errors.AuthsvcError) -> grpc.Status:
     for envelope, detail in zip(packed, details, strict=True):
         envelope.Pack(detail)
     status: grpc.Status = rpc_status.to_status(
-        Status(code=code_of(error).value[0], message=error.message, details=packed)
+        Status(code=code_of(error).value[0], message=error.message[: 2 * _MOST_TEXT], details=packed)
     )
     return status
 

@@ -6,7 +6,8 @@ however deep it is, and rows that come and go do not shift it.
 A filter that many keys pass is served by walking the order's index, one that few
 pass by finding them through the filter's own index and sorting. PostgreSQL chooses by
 what is common in the whole table, which is wrong for an owner that is unlike the
-others; so we choose: walk a bounded stretch, and find when that did not fill the page.
+others; so we choose: walk a short stretch; if that did not fill the page, find what
+passes, unless it is a lot; then walk on.
 """
 
 from datetime import datetime
@@ -37,25 +38,38 @@ _STATES = {
     KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
     KeyState.EXPIRED: f"coalesce(expire_time, {_NEVER_EXPIRES}) <= {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > greatest({now}, update_time))",
-    KeyState.ACTIVE: "(least(expire_time, revoke_time) IS NULL OR least(expire_time, revoke_time) > {now})"
+    KeyState.ACTIVE: f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > update_time)",
 }
+# A plan for any owner and filter would be wrong for most, so each statement gets its own. And a key has one
+# row of use: to join all of an owner's by a hash, for a page of them, is never the better way.
+_PLANNING = """
+    SET LOCAL plan_cache_mode = force_custom_plan;
+    SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off
+"""
+# What these states alone say of expiry: where to walk when expiry is the order.
+_EXPIRY = {(KeyState.ACTIVE,): ">", (KeyState.EXPIRED,): "<="}
 _TRIGRAM = 3
-# How many rows to walk for each that is asked for, before the rest is left to the filter's index.
-_STRETCH = 20
+# How many rows to walk for each that is asked for, before the filter's index is asked.
+_STRETCH = 6
+# More than this is a lot to find and sort; so many are met soon by walking.
+_A_LOT = 2000
 
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
 ) -> list[Key]:
     """Return at most `size` keys that follow the position. Call it within a transaction."""
-    # A plan for any owner and filter would be wrong for most: each statement gets a plan of its own.
-    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    await connection.execute(_PLANNING)
     statement = _Statement(query, now)
-    rows = await connection.fetch(statement.walk(after, size), *statement.values)
+    rows = await connection.fetch(statement.walk(after, size, size * _STRETCH), *statement.values)
     if len(rows) < size and statement.filters:
         statement = _Statement(query, now)
         rows = await connection.fetch(statement.find(after, size), *statement.values)
+        if rows and rows[0]["found_count"] >= _A_LOT:
+            statement = _Statement(query, now)
+            rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
     return [keys.from_row(row) for row in rows]
 
 
@@ -81,33 +95,44 @@ class _Statement:
         self._indexed: list[str] = []
         # What bounds the order's own column, besides the owner: part of where to walk, not of what to skip.
         self._bounds: list[str] = []
+        # Where to find: without last use, unless that is asked for, which is in a table of its own.
+        with_use = query.order.field == "last_use_time" or query.filter.unused_since is not None
+        self._source = "authsvc.key_rows" if with_use else "authsvc.keys"
         self._add(query.filter, now)
 
     def count(self) -> str:
         return f"SELECT count(*) FROM authsvc.key_rows WHERE {self._all(*self.filters, *self._indexed)}"
 
-    def walk(self, after: Position | None, size: int) -> str:
-        """Return the SQL that walks the order, a bounded stretch of it when there are filters."""
-        stretch = f"SELECT * FROM authsvc.key_rows WHERE {self._all(*self._after(after))} {self._sorted}"
-        if not self.filters:
-            return f"{stretch} LIMIT {self._value(size)}"
+    def walk(self, after: Position | None, size: int, stretch: int | None) -> str:
+        """Return the SQL that walks the order and keeps what passes; not further than `stretch` rows."""
+        if stretch is None or not self.filters:
+            conditions = self._all(*self.filters, *self._after(after))
+            return f"{self._rows} WHERE {conditions} {self._sorted} LIMIT {self._value(size)}"
+        walked = f"{self._rows} WHERE {self._all(*self._after(after))} {self._sorted}"
         return (
-            f"SELECT * FROM ({stretch} LIMIT {self._value(size * _STRETCH)}) AS stretch"
+            f"SELECT * FROM ({walked} LIMIT {self._value(stretch)}) AS walked"
             f" WHERE {' AND '.join(self.filters)} {self._sorted} LIMIT {self._value(size)}"
         )
 
     def find(self, after: Position | None, size: int) -> str:
-        """Return the SQL that finds all that pass the filters, then sorts."""
+        """Return the SQL that finds what passes and sorts it; right when `found_count` is below a lot."""
         conditions = self._all(*self.filters, *self._indexed, *self._after(after))
         return (
-            f"WITH found AS MATERIALIZED (SELECT * FROM authsvc.key_rows WHERE {conditions})"
-            f" SELECT * FROM found {self._sorted} LIMIT {self._value(size)}"
+            f"WITH found AS MATERIALIZED"
+            f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_A_LOT)})"
+            f" SELECT *, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
+            f" FROM authsvc.key_rows JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
         )
+
+    @property
+    def _rows(self) -> str:
+        # As a column, the value in the order is known to be sorted outside of a subquery, too.
+        return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_rows"
 
     @property
     def _sorted(self) -> str:
         direction = "DESC" if self._order.descending else "ASC"
-        return f"ORDER BY {self._column} {direction}, {self._id} {direction}"
+        return f"ORDER BY sort_value {direction}, {self._id} {direction}"
 
     def _all(self, *conditions: str) -> str:
         return " AND ".join([f"owner_id = {self._owner}", *self._bounds, *conditions])
@@ -130,6 +155,8 @@ class _Statement:
             instant = f"{self._value(now)}::timestamptz"
             states = [f"({_STATES[state].format(now=instant)})" for state in wanted.states]
             self.filters.append(f"({' OR '.join(states)})")
+            if self._order.field == "expire_time" and wanted.states in _EXPIRY:
+                self._bounds.append(f"{self._column} {_EXPIRY[wanted.states]} {instant}")
         if wanted.query:
             self._search(wanted.query)
         if wanted.creator_id:

@@ -23,7 +23,6 @@ async def insert(
     connection: Connection, key: Key, *, secret_hash: str, secret_origin: str, request_id: str
 ) -> bool:
     """Insert a key; return False, with nothing done, when its owner used this request_id before."""
-    await connection.execute(_SQL["share_owner"], key.owner_id)
     inserted = await connection.fetchval(
         _SQL["insert_key"],
         key.key_id,
@@ -64,10 +63,26 @@ async def find(connection: Connection, key_ids: Collection[str]) -> dict[str, Ke
     return {row["key_id"]: from_row(row) for row in rows}
 
 
-async def lock(connection: Connection, key_ids: Collection[str]) -> dict[str, Key]:
-    """Return those of the keys that exist, by id; nobody else changes them before this transaction ends."""
-    await connection.execute(_SQL["lock_keys"], key_ids)
-    return await find(connection, key_ids)  # In a new snapshot, so what the lock waited for is seen.
+async def lock(
+    connection: Connection, key_ids: Collection[str], *, owner_id: str | None = None
+) -> dict[str, Key]:
+    """Return those of the keys that exist, by id; nobody else changes them before this transaction ends.
+
+    With `owner_id`, only those of this owner.
+    """
+    locked = await connection.fetch(_SQL["lock_keys"], key_ids, owner_id)
+    # In a new snapshot, so what the lock waited for is seen.
+    return await find(connection, [row["key_id"] for row in locked])
+
+
+async def share_owner(connection: Connection, owner_id: str) -> None:
+    """Keep those out who mean all keys of an owner, until this transaction ends."""
+    await connection.execute(_SQL["share_owner"], owner_id)
+
+
+async def is_revoked(connection: Connection, key_id: str, now: datetime) -> bool:
+    """Say whether a key was revoked."""
+    return bool(await connection.fetchval(_SQL["is_revoked"], key_id, now))
 
 
 async def update(connection: Connection, keys: Collection[Key]) -> None:

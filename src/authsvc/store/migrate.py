@@ -89,7 +89,10 @@ async def migrate(
         raise MigrationError("the driver cannot read the URL of the database; check its options") from None
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute(_BOOKS)
+        try:
+            await connection.execute(_BOOKS)
+        except asyncpg.PostgresError as error:
+            raise MigrationError(f"cannot make the schema: {error}; migrate as the owner") from error
         applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
         done = 0
         for migration in todo:
@@ -101,7 +104,10 @@ async def migrate(
             done += 1
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
             quoted = '"' + serving_role.replace('"', '""') + '"'
-            await connection.execute(_GRANTS.format(role=quoted))
+            try:
+                await connection.execute(_GRANTS.format(role=quoted))
+            except asyncpg.PostgresError as error:
+                raise MigrationError(f"cannot grant {serving_role} the use of the tables: {error}") from error
             tell(f"granted the use of the tables to {serving_role}")
         return done
     finally:

@@ -52,6 +52,7 @@ class PrefixCache:
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
         self.evictions = 0
+        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -85,6 +86,7 @@ class PrefixCache:
 
     def forget(self, prefixes: Collection[str]) -> None:
         """Drop what is remembered of these prefixes, and see to it that no fill under way brings it back."""
+        self.changes += 1
         for prefix in prefixes:
             self._entries.pop(prefix, None)
         for digest, fill in list(self._fills.items()):

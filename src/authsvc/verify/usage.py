@@ -55,7 +55,7 @@ class UsageLog:
         The database out of reach ends the attempt; a batch that fails for another
         reason does not stand in the way of the others.
         """
-        # In the order of ids, so that two processes that flush cannot deadlock.
+        # By id, since neighbours are written together faster.
         gathered = [Use(credential_id, *last) for credential_id, last in sorted(self._pending.items())]
         self._pending = {}
         fault: Exception | None = None

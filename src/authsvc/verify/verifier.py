@@ -83,7 +83,11 @@ class Verifier:
         found: dict[str, Credential | None] = {}
         # Again for what was forgotten or evicted while the others were looked up.
         while cold := {text for text, _, _ in asked if text not in found and self._is_cold(text)}:
+            changes = self._cache.changes
             found.update(zip(cold, await asyncio.gather(*map(self.identify, cold)), strict=True))
+            if self._cache.changes != changes:
+                # What was found may have changed since; what is no key of ours stays none.
+                found = {text: None for text, credential in found.items() if credential is None}
         verdicts = []
         for text, required_scopes, client_ip in asked:
             proved = self._prove_from_memory(text)

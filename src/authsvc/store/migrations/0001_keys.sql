@@ -34,7 +34,8 @@ CREATE INDEX keys_by_expire_time ON authsvc.keys (owner_id, (coalesce(expire_tim
 
 -- One for each filter that no order serves.
 CREATE INDEX keys_by_revoke_time ON authsvc.keys (owner_id, revoke_time) WHERE revoke_time IS NOT NULL;
-CREATE INDEX keys_by_end_time ON authsvc.keys (owner_id, least(expire_time, revoke_time)) WHERE least(expire_time, revoke_time) IS NOT NULL;
+CREATE INDEX keys_by_end_time ON authsvc.keys
+    (owner_id, (coalesce(least(expire_time, revoke_time), 'infinity'::timestamptz)));
 CREATE INDEX keys_by_creator ON authsvc.keys (owner_id, creator_id, create_time);
 
 -- Words of an owner as numbers, for indexes that find an owner's words and no other's. A number may stand for two

@@ -20,7 +20,13 @@ SELECT * FROM authsvc.key_rows WHERE key_id = ANY($1);
 
 -- name: lock_keys
 -- In the order of ids, so that two batches cannot deadlock.
-SELECT key_id FROM authsvc.keys WHERE key_id = ANY($1) ORDER BY key_id FOR UPDATE;
+SELECT key_id FROM authsvc.keys
+ WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2)
+ ORDER BY key_id
+   FOR UPDATE;
+
+-- name: is_revoked
+SELECT revoke_time <= greatest($2, update_time) FROM authsvc.keys WHERE key_id = $1;
 
 -- name: share_owner
 -- Taken by whoever adds a key for an owner.
