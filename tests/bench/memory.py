@@ -82,13 +82,16 @@ class _MadeUpRows:
         self._numbers = count()
 
     async def fetchrow(self, _: str, key_prefix: str) -> dict[str, object]:
-        now = datetime.now(UTC)
+        now, number = datetime.now(UTC), next(self._numbers)
+        # Five thousand combinations of scopes, so that most tuples of them are shared and many are not.
+        here, there = number % 50, number // 50 % 100
         return {
             "key_id": new_identifier("key", now),
-            "owner_id": f"customer-{next(self._numbers):06}",
-            "scopes": [scope.decode() for scope in (b"orders:read", b"orders:write", b"reports:read")],
+            "owner_id": f"customer-{number:06}",
+            "scopes": [f"service{here}:read", f"service{here}:write", f"service{there}:read"],
             "expire_time": now + timedelta(days=365),
             "revoke_time": None,
+            "revoked_at_once": None,
             "annotations": self._annotations.decode(),
             "secret_hash": "",
             "secret_origin": MINTED,
