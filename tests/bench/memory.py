@@ -81,11 +81,15 @@ class _MadeUpRows:
         self._annotations = annotations.encode()
         self._numbers = count()
 
-    async def fetchrow(self, _: str, key_prefix: str) -> dict[str, object]:
+    async def fetch(self, _: str, key_prefixes: list[str]) -> list[dict[str, object]]:
+        return [self._row(key_prefix) for key_prefix in key_prefixes]
+
+    def _row(self, key_prefix: str) -> dict[str, object]:
         now, number = datetime.now(UTC), next(self._numbers)
         # Five thousand combinations of scopes, so that most tuples of them are shared and many are not.
         here, there = number % 50, number // 50 % 100
         return {
+            "key_prefix": key_prefix,
             "key_id": new_identifier("key", now),
             "owner_id": f"customer-{number:06}",
             "scopes": [f"service{here}:read", f"service{here}:write", f"service{there}:read"],

@@ -1,11 +1,15 @@
 """What verification reads and writes; satisfies the protocols that `verify` declares."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Mapping, Sequence
 from sys import intern
 from types import MappingProxyType
 
+import asyncpg
+
+from authsvc.errors import Overloaded
 from authsvc.model.credential import ALWAYS, Credential, StoredCredential
 from authsvc.model.use import Use
 from authsvc.store.pool import Database
@@ -13,6 +17,8 @@ from authsvc.store.queries import load_queries
 
 _SQL = load_queries("verification.sql")
 _MOST_SHARED = 10_000
+_MOST_WANTED = 1000
+_BATCH = 100
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -21,14 +27,49 @@ class VerificationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._wanted: list[tuple[str, asyncio.Future[StoredCredential | None]]] = []
+        self._finding: asyncio.Task[None] | None = None
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     async def find_credential(self, key_prefix: str) -> StoredCredential | None:
-        """Return the credential with this prefix."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_SQL["find_credential"], key_prefix)
-        if row is None:
-            return None
+        """Return the credential with this prefix.
+
+        Look-ups that come while one is under way share the next statement: after a
+        cold start, when every key is looked up, that is most of what a look-up costs.
+        Each is answered by a statement that was sent after it was asked for.
+        """
+        if len(self._wanted) >= _MOST_WANTED:
+            raise Overloaded(
+                "too many keys are being looked up; retry after the delay in RetryInfo",
+                reason="LOOKUP_QUEUE_FULL",
+                retry_after=0.5,
+            )
+        found = asyncio.get_running_loop().create_future()
+        self._wanted.append((key_prefix, found))
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._find_wanted())
+        credential: StoredCredential | None = await found
+        return credential
+
+    async def _find_wanted(self) -> None:
+        while self._wanted:
+            batch, self._wanted = self._wanted[:_BATCH], self._wanted[_BATCH:]
+            try:
+                async with self._database.connection() as connection:
+                    rows = await connection.fetch(
+                        _SQL["find_credentials"], list({prefix for prefix, _ in batch})
+                    )
+                by_prefix = {row["key_prefix"]: self._credential(row) for row in rows}
+            except Exception as error:  # noqa: BLE001 - raised for those who wait
+                for _, found in batch:
+                    if not found.done():
+                        found.set_exception(error)
+            else:
+                for prefix, found in batch:
+                    if not found.done():
+                        found.set_result(by_prefix.get(prefix))
+
+    def _credential(self, row: asyncpg.Record) -> StoredCredential:
         credential = Credential(
             credential_id=row["key_id"],
             owner_id=row["owner_id"],

@@ -1,8 +1,8 @@
--- name: find_credential
--- What verification needs to know of a key.
-SELECT key_id, owner_id, scopes, expire_time, revoke_time, revoke_time <= update_time AS revoked_at_once, annotations, secret_hash, secret_origin
+-- name: find_credentials
+-- What verification needs to know of keys.
+SELECT key_prefix, key_id, owner_id, scopes, expire_time, revoke_time, revoke_time <= update_time AS revoked_at_once, annotations, secret_hash, secret_origin
   FROM authsvc.keys
- WHERE key_prefix = $1;
+ WHERE key_prefix = ANY($1);
 
 -- name: replace_secret_hash
 -- The same secret at another cost. Not a change of the key.
