@@ -41,12 +41,14 @@ _STATES = {
     KeyState.ACTIVE: f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > update_time)",
 }
-# A plan for any owner and filter would be wrong for most, so each statement gets its own. And a key has one
-# row of use: to join all of an owner's by a hash, for a page of them, is never the better way.
+# A plan for any owner and filter would be wrong for most, so each statement gets its own. A key has one row of
+# use: to join all of an owner's by a hash, for a page of them, is never the better way, nor is to start other
+# processes for it.
 _PLANNING = """
     SET LOCAL plan_cache_mode = force_custom_plan;
     SET LOCAL enable_hashjoin = off;
-    SET LOCAL enable_mergejoin = off
+    SET LOCAL enable_mergejoin = off;
+    SET LOCAL max_parallel_workers_per_gather = 0
 """
 # What these states alone say of expiry: where to walk when expiry is the order.
 _EXPIRY = {(KeyState.ACTIVE,): ">", (KeyState.EXPIRED,): "<="}
