@@ -41,9 +41,8 @@ _STATES = {
     KeyState.ACTIVE: f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > update_time)",
 }
-# A plan for any owner and filter would be wrong for most, so each statement gets its own. A key has one row of
-# use: to join all of an owner's by a hash, for a page of them, is never the better way, nor is to start other
-# processes for it.
+# A plan for any owner and filter would be wrong for most, so each statement gets its own. For a page of keys,
+# joining all of an owner's last uses by a hash and starting other processes are never worth it.
 _PLANNING = """
     SET LOCAL plan_cache_mode = force_custom_plan;
     SET LOCAL enable_hashjoin = off;
