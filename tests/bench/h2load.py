@@ -6,6 +6,7 @@ the server's own counts afterwards.
 
 import asyncio
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -30,7 +31,7 @@ def described() -> str:
     version = subprocess.run(
         ("h2load", "--version"), capture_output=True, text=True, check=True
     ).stdout.strip()
-    command = " ".join(_command("REQUESTS", Path("REQUEST"), "http://127.0.0.1:PORT/SERVICE/METHOD", "KEY"))
+    command = shlex.join(_command("REQUESTS", Path("REQUEST"), "http://127.0.0.1:PORT/SERVICE/METHOD", "KEY"))
     return f"Load: {command}  ({version})"
 
 

@@ -114,3 +114,13 @@ async def test_a_commit_is_not_cut_short(database_url: str) -> None:
             await inserting
         async with other.connection() as connection:
             assert await connection.fetchval("SELECT count(*) FROM made") == 1
+
+
+async def test_a_transaction_that_was_left_open(database_url: str) -> None:
+    """A connection that comes back in the middle of a transaction is handed on without it."""
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("BEGIN; CREATE TABLE made (n integer); SET LOCAL enable_hashjoin = off")
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT to_regclass('made')") is None
+            assert await connection.fetchval("SHOW enable_hashjoin") == "on"

@@ -179,11 +179,12 @@ class _Statement:
 
     def _search(self, text: str) -> None:
         """Part of the name, in any case, or the beginning of the prefix."""
-        name = self._value(keys.fold(text))
+        folded = keys.fold(text)
+        name = self._value(folded)
         escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         prefix = f"key_prefix LIKE {self._value(escaped + '%')}"
         self.filters.append(f"(strpos(folded_name, {name}) > 0 OR {prefix})")
-        if len(keys.fold(text)) >= _TRIGRAM:
+        if len(folded) >= _TRIGRAM:
             trigrams = f"authsvc.owned({self._owner}, authsvc.trigrams({name}))"
             in_name = f"authsvc.owned(owner_id, authsvc.trigrams(folded_name)) @> {trigrams}"
             self._indexed.append(f"({in_name} OR {prefix})")
