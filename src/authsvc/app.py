@@ -6,27 +6,33 @@ server takes no more calls, last uses are written, the pool closes.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import UUID
 
-from prometheus_client import start_http_server
-
-from authsvc.clock import Clock, system_clock
+from authsvc.barrier import Barrier
+from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
 from authsvc.errors import Passing, Unavailable
+from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
+from authsvc.metrics_server import serve_metrics
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.server import Server
+from authsvc.store.feed import FeedConnection
+from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.telemetry import Metrics
+from authsvc.verify.feed import Feed
 from authsvc.verify.hasher import Hasher
+from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
@@ -38,55 +44,127 @@ _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """The parts that run, for those who look at them from outside: the command line and the tests."""
+    """The parts of a worker, for those who look at them from outside: the command line and the tests."""
 
     keys: Keys
     verifier: Verifier
     cache: PrefixCache
     hasher: Hasher
     usage: UsageLog
+    lease: Lease
+    feed: Feed
+    reaper: Reaper
     database: Database
+    database_clock: DatabaseClock
+    clock: Clock
     metrics: Metrics
-    port: int
+    port: int = 0
 
 
 @asynccontextmanager
 async def running(
     settings: Settings,
     *,
-    clock: Clock = system_clock,
+    clock: Clock | None = None,
+    stopwatch: Stopwatch = boottime,
     tick: Callable[[], Awaitable[object]] | None = None,
+    slot: int = 0,
+    predecessors: Collection[UUID] = (),
+    on_register: Callable[[UUID], object] = lambda _: None,
 ) -> AsyncIterator[App]:
-    """Run the service while the block runs; drain it at the end.
+    """Run a worker while the block runs; drain it at the end.
 
-    `tick` is awaited between two writes of last uses. Raises ConfigError when the
-    database cannot be served from.
+    `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is
+    awaited between two writes of last uses. The worker is number `slot` of its
+    supervisor, which is told each id that it registers under, and knows the
+    `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
     """
-    if settings.database_url is None:
-        raise ConfigError("AUTHSVC_DATABASE_URL: set it, or use `authsvc dev` for a database of its own")
-    metrics = Metrics()
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            Database.open(settings.database_url.get_secret_value(), size=settings.database_pool_size)
+    async with (
+        _composed(settings, clock, stopwatch, predecessors, on_register) as app,
+        AsyncExitStack() as stack,
+    ):
+        _watch(app)
+        if settings.metrics_listen:
+            stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
+        stack.push_async_callback(_write_last_uses, app.usage)
+        await app.feed.start()
+        # When the server has stopped answering, and before the pool closes.
+        stack.push_async_callback(app.feed.stop)
+        for work in (
+            app.feed.run(),
+            app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
+            app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
+        ):
+            await stack.enter_async_context(_in_background(work))
+        server = Server(
+            KeyService(app.keys, app.verifier, app.clock),
+            app.verifier,
+            app.metrics,
         )
-        await _check_schema(database)
+        await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
+        stack.push_async_callback(server.stop, settings.drain_grace)
+        port = await server.start(settings.listen)
+        if settings.listen.rpartition(":")[0] not in _LOOPBACK:
+            _log.warning(
+                "key strings travel in plain text at %s: keep it on a private network", settings.listen
+            )
+        yield replace(app, port=port)
+        _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+
+
+@asynccontextmanager
+async def administering(settings: Settings) -> AsyncIterator[Keys]:
+    """Yield the use cases of keys without serving, for what comes before the first worker."""
+    async with _composed(settings) as app:
+        app.database_clock.set(await database_time(app.database), boottime())
+        yield app.keys
+
+
+@asynccontextmanager
+async def _composed(
+    settings: Settings,
+    clock: Clock | None = None,
+    stopwatch: Stopwatch = boottime,
+    predecessors: Collection[UUID] = (),
+    on_register: Callable[[UUID], object] = lambda _: None,
+) -> AsyncIterator[App]:
+    """Yield the parts, put together, before any of them runs."""
+    async with _database(settings) as (database, url):
         store = VerificationStore(database)
         tag_key = await store.tag_key()
         mint = KeyMint(tag_key)
+        database_clock = DatabaseClock(stopwatch)
+        clock = clock or database_clock
         cache = PrefixCache(settings.cache_capacity)
-        hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
-        stack.callback(hasher.close)
+        lease = Lease(stopwatch)
         usage = UsageLog(store)
+        hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
+        connection = FeedConnection(url, lease=settings.lease, listen=settings.feed == "listen")
+        feed = Feed(
+            connection,
+            cache=cache,
+            lease=lease,
+            clock=database_clock,
+            seconds=settings.lease,
+            poll_interval=settings.feed_poll_interval,
+            stopwatch=stopwatch,
+            predecessors=predecessors,
+            on_register=on_register,
+        )
+        connection.on_hint(feed.hint)
         verifier = Verifier(
             mint=mint,
             cache=cache,
             hasher=hasher,
             store=store,
             usage=usage,
+            lease=lease,
+            feed=feed,
             clock=clock,
         )
         keys = Keys(
             database=database,
+            barrier=Barrier(database, hint=feed.hint, stopwatch=stopwatch),
             verifier=verifier,
             hasher=hasher,
             mint=mint,
@@ -95,31 +173,34 @@ async def running(
             brand=settings.brand,
             scopes=settings.scopes,
         )
-        _watch(metrics, verifier, cache, hasher, usage, database)
-        if settings.metrics_listen:
-            stack.callback(_serve_metrics(settings.metrics_listen, metrics))
-        stack.push_async_callback(_write_last_uses, usage)
-        await stack.enter_async_context(
-            _in_background(usage.run(tick or partial(asyncio.sleep, settings.usage_interval)))
-        )
-        server = Server(KeyService(keys, verifier, clock), verifier, metrics)
-        stack.push_async_callback(server.stop, settings.drain_grace)
-        port = await server.start(settings.listen)
-        if settings.listen.rpartition(":")[0] not in _LOOPBACK:
-            _log.warning(
-                "key strings travel in plain text at %s: keep it on a private network", settings.listen
+        try:
+            yield App(
+                keys=keys,
+                verifier=verifier,
+                cache=cache,
+                hasher=hasher,
+                usage=usage,
+                lease=lease,
+                feed=feed,
+                reaper=Reaper(database, stopwatch=stopwatch),
+                database=database,
+                database_clock=database_clock,
+                clock=clock,
+                metrics=Metrics(),
             )
-        yield App(
-            keys=keys,
-            verifier=verifier,
-            cache=cache,
-            hasher=hasher,
-            usage=usage,
-            database=database,
-            metrics=metrics,
-            port=port,
-        )
-        _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+        finally:
+            hasher.close()
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[tuple[Database, str]]:
+    """Yield the database, reachable and with the schema of this version, and its URL."""
+    if settings.database_url is None:
+        raise ConfigError("AUTHSVC_DATABASE_URL: set it, or use `authsvc dev` for a database of its own")
+    url, pooler = settings.database_url.get_secret_value(), settings.feed == "poll"
+    async with Database.open(url, size=settings.database_pool_size, pooler=pooler) as database:
+        await _check_schema(database)
+        yield database, url
 
 
 async def _check_schema(database: Database) -> None:
@@ -138,44 +219,23 @@ async def _check_schema(database: Database) -> None:
         raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
 
 
-def _watch(
-    metrics: Metrics,
-    verifier: Verifier,
-    cache: PrefixCache,
-    hasher: Hasher,
-    usage: UsageLog,
-    database: Database,
-) -> None:
-    metrics.watch_counter(
+def _watch(app: App) -> None:
+    watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
+    watch_counter(
         "verdicts",
         "Credentials judged, callers' own included.",
-        lambda: {code.value: count for code, count in verifier.counts.items()},
+        lambda: {code.value: count for code, count in app.verifier.counts.items()},
         label="code",
     )
-    metrics.watch_gauge("cached_keys", "Keys in memory.", lambda: len(cache))
-    metrics.watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: cache.evictions)
-    metrics.watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: hasher.pending)
-    metrics.watch_counter("argon2_runs", "Secrets hashed or proved.", lambda: hasher.runs)
-    metrics.watch_counter("uses_dropped", "Last uses not kept, for lack of room.", lambda: usage.dropped)
-    metrics.watch_counter("database_checkouts", "Connections lent.", lambda: database.checkouts)
-
-
-def _serve_metrics(listen: str, metrics: Metrics) -> Callable[[], None]:
-    """Serve the metrics at host:port in a thread; return what ends it."""
-    host, _, port = listen.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
-    except OSError as error:
-        raise ConfigError(f"AUTHSVC_METRICS_LISTEN: cannot listen at {listen}: {error.strerror}") from error
-
-    _log.info("metrics at %s:%d", host, server.server_port)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
+    watch_gauge("feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.feed.seq)
+    watch_counter("registrations", "Times that it began anew.", lambda: app.feed.registrations)
+    watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
+    watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
+    watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: app.hasher.pending)
+    watch_counter("argon2_runs", "Secrets hashed or proved.", lambda: app.hasher.runs)
+    watch_counter("uses_dropped", "Last uses not kept, for lack of room.", lambda: app.usage.dropped)
+    watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 
 
 async def _write_last_uses(usage: UsageLog) -> None:

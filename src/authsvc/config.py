@@ -12,6 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "AUTHSVC_"
 
 
+def _cores() -> int:
+    """Return how many cores we may use, which in a container are not all that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class ConfigError(Exception):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
@@ -24,25 +29,56 @@ class Settings(BaseSettings):
     )
 
     listen: str = Field("127.0.0.1:50051", description="where to serve gRPC, host:port")
+    workers: int = Field(
+        default_factory=_cores, ge=1, le=256, description="processes that serve; default: one a core"
+    )
+    connection_age: float = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        description="seconds until a client has to connect anew, to any worker; 0: never",
+    )
     metrics_listen: str = Field(
-        "", description="where to serve Prometheus metrics, host:port; empty: nowhere"
+        "",
+        description="where to serve Prometheus metrics, host:port; worker 1 one port further; empty: nowhere",
     )
     data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
     database_url: SecretStr | None = Field(None, description="postgresql://…, the role that serves")
     migration_database_url: SecretStr | None = Field(
         None, description="postgresql://…, the role that owns the schema; default: the one that serves"
     )
-    database_pool_size: int = Field(10, ge=1, le=1000, description="connections to PostgreSQL at most")
+    database_pool_size: int = Field(
+        10, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
+    )
+    lease: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="seconds that workers answer from memory without the database; what a revocation waits for "
+        "a worker that is out of reach",
+    )
+    feed: Literal["listen", "poll"] = Field(
+        "listen",
+        description="how workers hear of changes; poll: for poolers that lend a connection per transaction",
+    )
+    feed_poll_interval: float = Field(
+        0.1, gt=0, le=60, description="seconds between looks at the feed where no hints arrive"
+    )
     brand: str = Field("authsvc", description="first part of new key strings")
     scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
     )
-    cache_capacity: int = Field(200_000, ge=1000, description="keys kept in memory, about 1 KiB each")
+    cache_capacity: int = Field(
+        200_000, ge=1000, description="keys kept in memory, about 1 KiB each, a worker"
+    )
     argon2_threads: int = Field(
-        os.cpu_count() or 1, ge=1, le=256, description="secrets proved at the same time"
+        default_factory=lambda given: max(1, _cores() // given.get("workers", 1)),
+        ge=1,
+        le=256,
+        description="secrets proved at the same time, a worker; default: cores / workers",
     )
     argon2_queue: int = Field(
-        1024, ge=1, description="secrets waiting to be proved, before calls are refused"
+        1024, ge=1, description="secrets waiting to be proved, a worker, before calls are refused"
     )
     usage_interval: float = Field(5.0, gt=0, le=3600, description="seconds between writes of last uses")
     drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
@@ -117,6 +153,8 @@ def load_settings(**given: Any) -> Settings:
         problems += [
             f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_input=False, include_url=False)
+            # A default that depends on a wrong setting: nothing is wrong with this one.
+            if detail["type"] != "default_factory_not_called"
         ]
     if problems:
         raise ConfigError("\n".join(problems))

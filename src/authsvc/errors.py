@@ -10,7 +10,8 @@
     ├── Conflict             somebody else was faster (etag)
     └── Passing              try again later; carries when
         ├── Overloaded       too much at once: nothing was done
-        └── Unavailable      a part is out of reach: the outcome may be unknown
+        ├── Unavailable      a part is out of reach: the outcome may be unknown
+        └── DeadlineExceeded it is done, and not everybody has confirmed it in the caller's time
 
 A bad credential that is being verified is a verdict, not an error (rule 20).
 `rpc/status.py` holds the one table that maps these to gRPC.
@@ -79,8 +80,8 @@ class Conflict(AuthsvcError):  # noqa: N818
 class Passing(AuthsvcError):  # noqa: N818
     """Trouble that passes. `retry_after` is in seconds."""
 
-    def __init__(self, message: str, *, reason: str, retry_after: float) -> None:
-        super().__init__(message, reason=reason)
+    def __init__(self, message: str, *, reason: str, retry_after: float, **metadata: str) -> None:
+        super().__init__(message, reason=reason, **metadata)
         self.retry_after = retry_after
 
 
@@ -90,3 +91,7 @@ class Overloaded(Passing):
 
 class Unavailable(Passing):
     """A part that the answer needs is out of reach."""
+
+
+class DeadlineExceeded(Passing):
+    """The caller's time is over before all is confirmed. What was asked is durable."""

@@ -1,14 +1,15 @@
 """The life of keys: check the caller, do it, make it known.
 
 Each use case takes the caller first, so that no transport gets round the check.
-Each change runs in one transaction, and verification is told of it before the
-answer, whether the transaction succeeded, failed or left that open.
+Each change runs in one transaction, and what verification has to know of it is known to
+every worker before the answer: see `barrier`.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+from authsvc.barrier import Barrier
 from authsvc.errors import (
     AlreadyExists,
     Conflict,
@@ -33,6 +34,9 @@ from authsvc.store.pool import Connection, Database
 from authsvc.verify.hasher import MINTED, Hasher
 from authsvc.verify.verifier import Verifier
 
+# Fields of a key that verification does not look at: changing them is nobody else's business.
+_UNSEEN = frozenset({"display_name", "description", "technical_contacts"})
+
 # How many keys BatchRevokeKeys shows of an owner who may have very many.
 SHOWN = 1000
 
@@ -44,6 +48,7 @@ class Keys:
         self,
         *,
         database: Database,
+        barrier: Barrier,
         verifier: Verifier,
         hasher: Hasher,
         mint: KeyMint,
@@ -53,6 +58,7 @@ class Keys:
         scopes: Collection[str] = (),
     ) -> None:
         self._database = database
+        self._barrier = barrier
         self._verifier = verifier
         self._hasher = hasher
         self._mint = mint
@@ -115,7 +121,8 @@ class Keys:
         now = self._clock()
         if isinstance(expire_time := fields.get("expire_time"), datetime):
             checked_expire_time("key.expire_time", expire_time, now)
-        async with self._change(caller, [key_id]) as (connection, [key]):
+        seen = not _UNSEEN.issuperset(fields)
+        async with self._change(caller, [key_id], seen=seen) as (connection, [key]):
             if etag and etag != key.etag:
                 raise Conflict(
                     f"key {key_id} was changed since it was read; get it again and repeat the change",
@@ -137,7 +144,8 @@ class Keys:
         brand, environment, _ = before.key_prefix.split("_")
         minted = self._mint.mint(brand, environment)
         secret_hash = await self._hasher.hash(minted.secret, MINTED)
-        async with self._change(caller, [key_id], adding_to=before.owner_id) as (connection, [old]):
+        changing = self._change(caller, [key_id], done="rotated", adding_to=before.owner_id)
+        async with changing as (connection, [old]):
             if request_id and (made := await rows.find_request(connection, old.owner_id, request_id)):
                 raise _repeated(request_id, made)
             old.refuse_to_rotate(now)
@@ -166,7 +174,7 @@ class Keys:
     async def revoke(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
         """Revoke a key for good, now or later (rules 14 to 17)."""
         now = self._clock()
-        async with self._change(caller, [key_id]) as (connection, [key]):
+        async with self._change(caller, [key_id], done="revoked") as (connection, [key]):
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             await rows.update(connection, [revoked])
         return revoked
@@ -176,7 +184,7 @@ class Keys:
     ) -> tuple[Sequence[Key], int]:
         """Revoke these keys now, all or none; return them, and how many were not revoked before."""
         now = self._clock()
-        async with self._change(caller, key_ids) as (connection, keys):
+        async with self._change(caller, key_ids, done="revoked") as (connection, keys):
             revoked = {
                 key.key_id: key.revoked(now, at=now, by=caller.credential_id, reason=reason)
                 for key in keys
@@ -188,21 +196,21 @@ class Keys:
     async def revoke_owner(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
         """Revoke all keys of an owner now; return the first of them, and how many there were."""
         _check_owner(caller, owner_id)
-        revoked: list[tuple[str, str]] = []
-        try:
-            async with self._database.transaction() as connection:
-                revoked = await rows.revoke_owner(
-                    connection, owner_id, at=self._clock(), by=caller.credential_id, reason=reason
-                )
-                shown = await rows.find(connection, sorted(key_id for key_id, _ in revoked)[:SHOWN])
-        finally:
-            self._verifier.forget({prefix for _, prefix in revoked})
+        async with self._barrier.change(caller, "revoked") as change:
+            revoked = await rows.revoke_owner(
+                change.connection, owner_id, at=self._clock(), by=caller.credential_id, reason=reason
+            )
+            if 0 < len(revoked) <= SHOWN:
+                change.key_prefixes.update(revoked.values())
+            else:  # Very many; or none, and those of an earlier call may not have been waited for (R7).
+                change.owner_id = owner_id
+            shown = await rows.find(change.connection, sorted(revoked)[:SHOWN])
         return [shown[key_id] for key_id in sorted(shown)], len(revoked)
 
     async def delete(self, caller: Caller, key_ids: Sequence[str]) -> None:
         """Delete keys whose revocation has taken effect, all or none (rule 18)."""
         now = self._clock()
-        async with self._change(caller, key_ids) as (connection, keys):
+        async with self._change(caller, key_ids, done="deleted") as (connection, keys):
             alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
             if alive:
                 raise FailedPrecondition(
@@ -234,21 +242,33 @@ class Keys:
 
     @asynccontextmanager
     async def _change(
-        self, caller: Caller, key_ids: Sequence[str], *, adding_to: str = ""
+        self,
+        caller: Caller,
+        key_ids: Sequence[str],
+        *,
+        done: str = "changed",
+        adding_to: str = "",
+        seen: bool = True,
     ) -> AsyncIterator[tuple[Connection, Sequence[Key]]]:
-        """Lend locked keys, in the order asked for; verification forgets them at the end, come what may.
+        """Lend locked keys, in the order asked for; at the end, no worker acts on what they were before.
 
-        Who adds a key to an owner says so, since the owner is locked before its keys.
+        Who adds a key to an owner says so, since the owner is locked before its keys. A
+        change that is not `seen` by verification waits for nobody.
         """
         found: dict[str, Key] = {}
         try:
-            async with self._database.transaction() as connection:
+            async with self._barrier.change(caller, done) as change:
                 if adding_to:
-                    await rows.share_owner(connection, adding_to)
-                found = await rows.lock(connection, key_ids, owner_id=_only_owner(caller))
-                yield connection, self._visible(caller, key_ids, found)
-        finally:
-            self._verifier.forget({key.key_prefix for key in found.values()})
+                    await rows.share_owner(change.connection, adding_to)
+                found = await rows.lock(change.connection, key_ids, owner_id=_only_owner(caller))
+                if seen:
+                    change.key_prefixes.update(key.key_prefix for key in found.values())
+                yield change.connection, self._visible(caller, key_ids, found)
+        except (FailedPrecondition, AlreadyExists):
+            # Who is told that it was done before may rely on that, too (R7).
+            if found:
+                await self._barrier.settle(caller, [key.key_prefix for key in found.values()], done)
+            raise
 
     def _visible(self, caller: Caller, key_ids: Sequence[str], found: Mapping[str, Key]) -> Sequence[Key]:
         """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""

@@ -5,16 +5,20 @@ import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 from argon2 import PasswordHasher
 
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.feed import Place
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
+from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
@@ -50,10 +54,24 @@ class Pause:
         self._opened.set()
 
 
+class FakeHistory:
+    """A feed that has applied all there is, until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.known: list[bool] = []
+
+    async def knows(self, place: Place, since: int) -> bool:
+        return self.known.pop(0) if self.known else True
+
+
 class FakeCredentialStore:
     """Credentials by prefix. A paused answer is what was true before the pause."""
 
+    place = Place(0, UUID(int=0))
+
     def __init__(self) -> None:
+        self.refreshes = 0
         self.rows: dict[str, StoredCredential] = {}
         self.finds: list[str] = []
         self.replacements: list[tuple[str, str, str]] = []
@@ -61,14 +79,17 @@ class FakeCredentialStore:
         self.replacement_fault: BaseException | None = None
         self.pauses: dict[str, Pause] = {}
 
-    async def find_credential(self, key_prefix: str) -> StoredCredential | None:
+    async def refresh(self) -> None:
+        self.refreshes += 1
+
+    async def find_credential(self, key_prefix: str) -> tuple[StoredCredential | None, Place]:
         self.finds.append(key_prefix)
         found, fault = self.rows.get(key_prefix), self.fault
         if pause := self.pauses.get(key_prefix):
             await pause.here()
         if fault is not None:
             raise fault
-        return found
+        return found, self.place
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
         self.replacements.append((key_prefix, old, new))
@@ -149,6 +170,8 @@ class Room:
     store: FakeCredentialStore
     use_store: FakeUseStore
     usage: UsageLog
+    lease: Lease
+    feed: FakeHistory
     issued: int = 0
 
     def __post_init__(self) -> None:
@@ -158,6 +181,8 @@ class Room:
             hasher=self.hasher,
             store=self.store,
             usage=self.usage,
+            lease=self.lease,
+            feed=self.feed,
             clock=self.clock,
         )
 
@@ -214,6 +239,8 @@ class Room:
 def make_room(*, capacity: int = 100, queue_limit: int = 64) -> Room:
     """Furnish a room; close its hasher in the end."""
     use_store = FakeUseStore()
+    lease = Lease()
+    lease.renew(inf)
     return Room(
         clock=Clock(),
         mint=KeyMint(b"k" * 32),
@@ -222,6 +249,8 @@ def make_room(*, capacity: int = 100, queue_limit: int = 64) -> Room:
         store=FakeCredentialStore(),
         use_store=use_store,
         usage=UsageLog(use_store),
+        lease=lease,
+        feed=FakeHistory(),
     )
 
 

@@ -154,7 +154,7 @@ async def test_a_warm_string_forgotten_meanwhile(room: Room) -> None:
     pause = room.store.pause(cold.prefix)
     batch = asyncio.create_task(codes(room, warm.text, cold.text))
     await pause.reached()
-    room.verifier.forget([warm.prefix])
+    room.cache.forget([warm.prefix])
     pause.open()
     assert await batch == [VALID] * 2
 
@@ -166,7 +166,7 @@ async def test_a_cold_string_revoked_meanwhile(room: Room) -> None:  # rule 15
     batch = asyncio.create_task(codes(room, early.text, late.text))
     await pause.reached()
     room.change(early, revoke_time=room.clock.now)
-    room.verifier.forget([early.prefix])
+    room.cache.forget([early.prefix])
     pause.open()
     await batch
     assert await codes(room, early.text) == [VerdictCode.REVOKED]

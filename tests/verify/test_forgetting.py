@@ -11,7 +11,7 @@ async def test_forget_makes_it_load_anew(room: Room) -> None:  # rule 15
     key, other = room.issue(), room.issue()
     assert await room.code(key) is await room.code(other) is VerdictCode.VALID
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     assert room.verifier.recall(ACME, key.text) is None
     assert await room.code(key) is VerdictCode.REVOKED
     assert at_once(room.verifier.verify(ACME, other.text)).code is VerdictCode.VALID
@@ -23,7 +23,7 @@ async def test_scopes_and_expiry_are_read_anew(room: Room) -> None:
     key = room.issue()
     assert await room.code(key, ["orders:read"]) is VerdictCode.INSUFFICIENT_SCOPE
     room.change(key, scopes=("orders:read",))
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     assert await room.code(key, ["orders:read"]) is VerdictCode.VALID
 
 
@@ -34,7 +34,7 @@ async def test_revoked_during_a_fill(room: Room) -> None:  # rule 15
     before = asyncio.create_task(room.code(key))
     await pause.reached()
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     del room.store.pauses[key.prefix]
     assert await room.code(key) is VerdictCode.REVOKED
     pause.open()
@@ -50,7 +50,7 @@ async def test_revoked_during_a_fill_that_ends_first(room: Room) -> None:  # rul
     before = asyncio.create_task(room.code(key))
     await pause.reached()
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     pause.open()
     await before
     assert await room.code(key) is VerdictCode.REVOKED
@@ -63,7 +63,7 @@ async def test_revoked_before_the_old_answer_is_given(room: Room) -> None:  # ru
     before = asyncio.create_task(room.code(key))
     await pause.reached()
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     pause.open()
     assert await before is VerdictCode.REVOKED
 
@@ -75,7 +75,7 @@ async def test_revoked_while_the_secret_is_being_proved(room: Room) -> None:  # 
     before = asyncio.create_task(room.code(key))
     await room.hasher.pause.reached()
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     room.hasher.pause.open()
     await before
     assert await room.code(key) is VerdictCode.REVOKED
@@ -89,7 +89,7 @@ async def test_forgetting_a_wrong_string_in_flight(room: Room) -> None:  # rule 
     wrong = asyncio.create_task(room.verifier.verify(ACME, forged.text))
     await pause.reached()
     room.change(key, revoke_time=room.clock.now)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     pause.open()
     assert await wrong == NOT_FOUND
     assert await room.code(key) is VerdictCode.REVOKED
@@ -102,7 +102,7 @@ async def test_a_deletion_during_a_fill(room: Room) -> None:  # rule 15
     before = asyncio.create_task(room.code(key))
     await pause.reached()
     del room.store.rows[key.prefix]
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     pause.open()
     await before
     assert await room.code(key) is VerdictCode.NOT_FOUND

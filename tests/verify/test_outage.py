@@ -94,7 +94,7 @@ async def test_an_outdated_hash_is_replaced_once(room: Room) -> None:
     assert (prefix, replaced) == (key.prefix, old)
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert COSTS[IMPORTED].verify(new, key.secret)
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     assert await room.code(key) is VerdictCode.VALID
     assert len(room.store.replacements) == 1
 
@@ -135,7 +135,7 @@ async def test_a_failing_replacement_is_harmless(room: Room, fault: Exception) -
     assert await room.code(key) is VerdictCode.VALID
     assert at_once(room.verifier.verify(ACME, key.text)).code is VerdictCode.VALID
     room.store.replacement_fault = None
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     assert await room.code(key) is VerdictCode.VALID
     assert len(room.store.replacements) == 2
     assert room.store.rows[key.prefix].secret_hash == room.store.replacements[1][2]

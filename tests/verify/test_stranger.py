@@ -136,7 +136,7 @@ async def test_a_deleted_key_is_remembered_as_absent(room: Room) -> None:  # rul
     key = room.issue(revoke_time=room.clock.now)
     assert await room.code(key) is VerdictCode.REVOKED
     del room.store.rows[key.prefix]
-    room.verifier.forget([key.prefix])
+    room.cache.forget([key.prefix])
     assert await room.verifier.verify(ACME, key.text) == NOT_FOUND
     await refused_at_no_cost(room, key.text)
     assert len(room.store.finds) == 2

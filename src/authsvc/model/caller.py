@@ -1,6 +1,7 @@
 """Who calls our API, as far as a use case needs to know."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import NamedTuple
 
 from authsvc.model.scope import FULL_ACCESS, missing
@@ -15,6 +16,8 @@ class Caller(NamedTuple):
     credential_id: str
     owner_id: str
     scopes: tuple[str, ...]
+    # Until when they wait for the answer to a change, by the stopwatch.
+    deadline: float = inf
 
     def acts_on(self, owner_id: str) -> bool:
         """Say whether this caller may see and change what belongs to `owner_id`."""

@@ -7,6 +7,7 @@ cost every VerifyKey.
 """
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from authsvc.clock import boottime
 from authsvc.errors import (
     AuthsvcError,
     FieldViolation,
@@ -40,6 +42,8 @@ Context = grpc.aio.ServicerContext[bytes, Message]
 Method = Callable[[Caller, Any], Awaitable[Message]]
 
 _SCHEME = "bearer "
+# Seconds that an answer gets to arrive before the caller's deadline.
+_ANSWER_TAKES = 0.2
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
 _MOST_BYTES = 128 * 1024
 # The longest list that any field takes, and how small a message cannot hold one that takes long to check.
@@ -74,6 +78,7 @@ def _endpoint(
     if not scope:
         raise ValueError(f"{method.full_name} names no required_scope")
     request_type = GetMessageClass(method.input_type)
+    changes = scope.endswith(":write")
     takes_key_string = not {"key_string", "requests"}.isdisjoint(method.input_type.fields_by_name)
     observe = metrics.rpc_seconds.labels(method.name).observe
 
@@ -85,6 +90,8 @@ def _endpoint(
             entered = True
             verdict = verifier.authenticate(_bearer(context), _address(context))
             caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict)
+            if changes:
+                caller = caller._replace(deadline=_deadline(context))
             if caller.lacks((scope,)):
                 raise PermissionDenied(
                     f"{method.name} needs the scope {scope}", reason="SCOPE_MISSING", required_scope=scope
@@ -140,6 +147,12 @@ def _address(context: Context) -> str:
     if peer.startswith("ipv4:"):
         return peer[5 : peer.rindex(":")]
     return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
+
+
+def _deadline(context: Context) -> float:
+    """Return until when the caller waits, by the stopwatch: a little less, so that our answer arrives."""
+    left = context.time_remaining()
+    return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_TAKES)
 
 
 def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> Message:

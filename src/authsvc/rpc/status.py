@@ -18,6 +18,7 @@ _CODES = {
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # Trailers hold about 8 KiB, so a client that sends much that is wrong is told of the first of it.
 _MOST_VIOLATIONS = 10

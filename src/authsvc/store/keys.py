@@ -113,12 +113,12 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
 
 async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
-) -> list[tuple[str, str]]:
-    """Revoke all keys of an owner; return the id and prefix of each that was not revoked yet."""
+) -> dict[str, str]:
+    """Revoke all keys of an owner; return the prefix, by id, of each that was not revoked yet."""
     await connection.execute(_SQL["lock_owner"], owner_id)
     # An owner may have very many keys, and it is all or none.
     rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
-    return [(row["key_id"], row["key_prefix"]) for row in rows]
+    return {row["key_id"]: row["key_prefix"] for row in rows}
 
 
 async def delete(connection: Connection, key_ids: Collection[str]) -> None:

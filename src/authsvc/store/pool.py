@@ -7,13 +7,15 @@ Bound: `size` connections, `size * 100` callers waiting for one, 5 s for a wait 
 5 s for a statement.
 
 Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
-never cut short by a caller that goes away: its outcome would be unknown.
+never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
+ends only the wait for a synchronous standby: PostgreSQL then commits with a warning. A
+commit with a warning is a failure here.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -29,6 +31,9 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _WAIT = 5.0
 _WAITERS_PER_CONNECTION = 100
+# A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
+_COMMIT_WAIT = 30.0
+_FOR_EVER = 86_400.0
 
 # A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
 # transactions that PostgreSQL asks to be tried again.
@@ -41,6 +46,8 @@ _PASSING = (
     pg.ReadOnlySQLTransactionError,
     pg.TransactionRollbackError,
     pg.LockNotAvailableError,
+    pg.ObjectNotInPrerequisiteStateError,  # a standby, to what only a primary can do
+    pg.TargetServerAttributeNotMatched,  # no primary among the hosts
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
 )
@@ -57,18 +64,19 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, size: int = 10) -> AsyncIterator[Self]:
-        """Yield a database; nothing is connected before the first use."""
+    async def open(cls, url: str, *, size: int = 10, pooler: bool = False) -> AsyncIterator[Self]:
+        """Yield a database; nothing is connected before the first use.
+
+        Behind a `pooler` that lends a connection for one transaction only, nothing of a session
+        is relied upon.
+        """
         pool = asyncpg.create_pool(
             url,
             min_size=0,
             max_size=size,
-            timeout=_WAIT,
-            command_timeout=_WAIT,
             # No session state outlives a transaction here: nothing to reset, and a round trip less.
             reset=_as_it_is,
-            # JIT pays for analytics, not for queries of a millisecond.
-            server_settings={"application_name": "authsvc", "jit": "off", "TimeZone": "UTC"},
+            **connect_options(pooler=pooler),
         )
         async with pool:
             try:
@@ -90,23 +98,14 @@ class Database:
             )
         self._waiting += 1
         try:
-            connection = await self._pool.acquire(timeout=_WAIT)
-        except (*_PASSING, pg.InterfaceError) as error:
-            if isinstance(error, ValueError):
-                raise  # The URL is no good; waiting will not mend it.
-            raise _unavailable() from error
+            with in_our_words():
+                connection = await self._pool.acquire(timeout=_WAIT)
         finally:
             self._waiting -= 1
         self.checkouts += 1
         try:
-            yield connection
-        except _PASSING as error:
-            raise _unavailable() from error
-        except pg.InterfaceError as error:
-            # asyncpg says so of connections that were closed, and of faults of ours.
-            if not connection.is_closed():
-                raise
-            raise _unavailable() from error
+            with in_our_words(connection):
+                yield connection
         finally:
             await self._release(connection)
 
@@ -114,21 +113,94 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error."""
         async with self.connection() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
+            await connection.execute("BEGIN")
             try:
                 yield connection
             except BaseException:
-                if not connection.is_closed():
-                    await _to_the_end(transaction.rollback())
+                await _to_the_end(_roll_back(connection))
                 raise
-            await _to_the_end(transaction.commit())
+            with heeding_warnings(connection):
+                await _to_the_end(_commit(connection))
+
+    async def refresh(self) -> None:
+        """Lend no connection again that is open now: the node at its other end is behind."""
+        await self._pool.expire_connections()
 
     async def _release(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=_WAIT)
         except (*_PASSING, pg.InterfaceError):
             _log.debug("a lost connection was dropped")
+
+
+def connect_options(*, pooler: bool = False) -> dict[str, Any]:
+    """Return how all our connections are made."""
+    settings = {"application_name": "authsvc", "TimeZone": "UTC"}
+    options: dict[str, Any] = {
+        "timeout": _WAIT,
+        "command_timeout": _WAIT,
+        "server_settings": settings,
+        # Of several hosts, the primary: nothing here may be read from a standby.
+        "target_session_attrs": "read-write",
+    }
+    if pooler:
+        options["statement_cache_size"] = 0
+    else:
+        settings["jit"] = "off"  # It pays for analytics, not for queries of a millisecond.
+    return options
+
+
+@contextmanager
+def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
+    """Raise the driver's passing errors as Unavailable."""
+    try:
+        yield
+    except _PASSING as error:
+        raise _unavailable() from error
+    except pg.InterfaceError as error:
+        # asyncpg says so of connections that were closed, of faults of ours, and of URLs that are no good.
+        if isinstance(error, ValueError) or (connection is not None and not connection.is_closed()):
+            raise
+        raise _unavailable() from error
+
+
+@contextmanager
+def heeding_warnings(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
+    """Raise Unavailable when PostgreSQL warns meanwhile: so it says that a commit is on no standby."""
+    warnings = []
+
+    def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.severity_en == "WARNING":
+            warnings.append(message)
+
+    connection.add_log_listener(note)
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            connection.remove_log_listener(note)
+    if warnings:
+        _log.error("PostgreSQL warned of a commit, so it counts as failed: %s", warnings[0])
+        raise Unavailable(
+            "the commit may not outlive the loss of the primary; repeat the call",
+            reason="COMMIT_UNCERTAIN",
+            retry_after=1,
+        )
+
+
+async def _commit(connection: Connection) -> None:
+    # Not the driver's time-out, which would cancel the wait for the standby.
+    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_FOR_EVER))
+    done, _ = await asyncio.wait({commit}, timeout=_COMMIT_WAIT)
+    if not done:
+        _log.error("a commit took %g s and was given up; it may have been carried out", _COMMIT_WAIT)
+        connection.terminate()
+    await commit
+
+
+async def _roll_back(connection: Connection) -> None:
+    if not connection.is_closed():
+        await connection.execute("ROLLBACK")
 
 
 async def _as_it_is(_: object) -> None:

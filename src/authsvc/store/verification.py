@@ -6,19 +6,22 @@ import secrets
 from collections.abc import Mapping, Sequence
 from sys import intern
 from types import MappingProxyType
+from typing import TypeAlias
 
 import asyncpg
 
 from authsvc.errors import Overloaded
 from authsvc.model.credential import ALWAYS, Credential, StoredCredential
+from authsvc.model.feed import Place
 from authsvc.model.use import Use
-from authsvc.store.pool import Database
+from authsvc.store.pool import Database, heeding_warnings
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("verification.sql")
 _MOST_SHARED = 10_000
 _MOST_WANTED = 1000
 _BATCH = 100
+Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -27,12 +30,12 @@ class VerificationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._wanted: list[tuple[str, asyncio.Future[StoredCredential | None]]] = []
+        self._wanted: list[tuple[str, asyncio.Future[Found]]] = []
         self._finding: asyncio.Task[None] | None = None
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    async def find_credential(self, key_prefix: str) -> StoredCredential | None:
-        """Return the credential with this prefix.
+    async def find_credential(self, key_prefix: str) -> Found:
+        """Return the credential with this prefix, and the feed's end in the same snapshot.
 
         Look-ups that come while one is under way share the next statement: after a
         cold start, when every key is looked up, that is most of what a look-up costs.
@@ -48,18 +51,18 @@ class VerificationStore:
         self._wanted.append((key_prefix, found))
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(self._find_wanted())
-        credential: StoredCredential | None = await found
-        return credential
+        answer: Found = await found
+        return answer
+
+    async def refresh(self) -> None:
+        """Read from now on over new connections."""
+        await self._database.refresh()
 
     async def _find_wanted(self) -> None:
         while self._wanted:
             batch, self._wanted = self._wanted[:_BATCH], self._wanted[_BATCH:]
             try:
-                async with self._database.connection() as connection:
-                    rows = await connection.fetch(
-                        _SQL["find_credentials"], list({prefix for prefix, _ in batch})
-                    )
-                by_prefix = {row["key_prefix"]: self._credential(row) for row in rows}
+                by_prefix, place = await self._find({prefix for prefix, _ in batch})
             except Exception as error:  # noqa: BLE001 - raised for those who wait
                 for _, found in batch:
                     if not found.done():
@@ -67,7 +70,17 @@ class VerificationStore:
             else:
                 for prefix, found in batch:
                     if not found.done():
-                        found.set_result(by_prefix.get(prefix))
+                        found.set_result((by_prefix.get(prefix), place))
+
+    async def _find(self, prefixes: set[str]) -> tuple[dict[str, StoredCredential], Place]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["find_credentials"], list(prefixes))
+            found = {row["key_prefix"]: self._credential(row) for row in rows if row["key_prefix"]}
+            if len(found) < len(prefixes):
+                # "No such key" is remembered, so a node that was replaced must not be the one to say it.
+                with heeding_warnings(connection):
+                    await connection.execute(_SQL["prove_primary"])
+        return found, Place(rows[0]["seq"], rows[0]["nonce"])
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
         credential = Credential(

@@ -89,8 +89,32 @@ class PrefixCache:
         self.changes += 1
         for prefix in prefixes:
             self._entries.pop(prefix, None)
+        self._detach(lambda fill: fill.prefix in prefixes)
+
+    def forget_owner(self, owner_id: str) -> None:
+        """Drop all that is remembered of an owner, likewise.
+
+        Looks at every entry, and detaches every fill: whose key it loads is not known yet.
+        """
+        self.changes += 1
+        for prefix in [
+            prefix
+            for prefix, entry in self._entries.items()
+            if entry.credential is not None and entry.credential.owner_id == owner_id
+        ]:
+            del self._entries[prefix]
+        self._detach(lambda fill: True)
+
+    def clear(self) -> None:
+        """Drop everything, likewise."""
+        self.changes += 1
+        self._entries.clear()
+        self._detach(lambda fill: True)
+
+    def _detach(self, concerns: Callable[[_Fill], bool]) -> None:
+        """Let those who wait for such a fill have it, and nobody else."""
         for digest, fill in list(self._fills.items()):
-            if fill.prefix in prefixes:
+            if concerns(fill):
                 fill.outdated = True
                 del self._fills[digest]
 

@@ -6,34 +6,58 @@ the package's docstring for the mechanism and its bounds.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
 from typing import Protocol
 
+from authsvc.errors import Unavailable
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.hasher import Hasher
+from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import Entry, PrefixCache
 from authsvc.verify.usage import UsageLog
 
 _log = logging.getLogger(__name__)
 
 
+# How often a fill reads again when the node that answered turns out to be behind.
+_READS = 3
+
+
 class CredentialStore(Protocol):
     """What the verifier needs of the database."""
 
-    async def find_credential(self, key_prefix: str) -> StoredCredential | None:
-        """Return the credential with this prefix; raise Passing when it cannot be known now."""
+    async def find_credential(self, key_prefix: str) -> tuple[StoredCredential | None, Place]:
+        """Return the credential with this prefix, and the feed's end in the same snapshot.
+
+        None is said by the primary alone. Raises Passing when it cannot be known now.
+        """
+
+    async def refresh(self) -> None:
+        """Read from now on over new connections."""
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
         """Replace a secret's hash, unless somebody else has."""
 
 
+class History(Protocol):
+    """What the verifier needs of the feed, which is all that a fill is checked against."""
+
+    @property
+    def seq(self) -> int:
+        """Up to where changes were applied."""
+
+    async def knows(self, place: Place, since: int) -> bool:
+        """Say whether a read at `place` may be remembered; see Feed."""
+
+
 class Verifier:
-    """Says what a presented credential is worth."""
+    """Says what a presented credential is worth, while it holds the lease."""
 
     def __init__(
         self,
@@ -43,6 +67,8 @@ class Verifier:
         hasher: Hasher,
         store: CredentialStore,
         usage: UsageLog,
+        lease: Lease,
+        feed: History,
         clock: Callable[[], datetime],
     ) -> None:
         self._mint = mint
@@ -50,6 +76,8 @@ class Verifier:
         self._hasher = hasher
         self._store = store
         self._usage = usage
+        self._lease = lease
+        self._feed = feed
         self._clock = clock
         # How many verdicts of each kind there were; plain numbers, for the hot path's sake.
         self.counts = dict.fromkeys(VerdictCode, 0)
@@ -111,10 +139,6 @@ class Verifier:
             # this waited has been forgotten there, and is read anew.
         return proved
 
-    def forget(self, key_prefixes: Collection[str]) -> None:
-        """Make a committed change known: the one place through which verification learns of it."""
-        self._cache.forget(key_prefixes)
-
     def _prove_from_memory(self, presented: str) -> Credential | KeyString | None:
         """Return the proved credential, None for a stranger, or the parts of a string yet to be proved.
 
@@ -133,7 +157,12 @@ class Verifier:
     def _judge(
         self, caller: Caller | None, credential: Credential | None, required: Sequence[str], client_ip: str
     ) -> Verdict:
-        """Decide last, with no await between this and the answer."""
+        """Decide last, with no await between this and the answer (R4).
+
+        An entry that a change has ended is in memory no more, so the lease is all that
+        is left to check.
+        """
+        self._lease.check()
         if credential is None or (caller is not None and not caller.acts_on(credential.owner_id)):
             self.counts[VerdictCode.NOT_FOUND] += 1
             return NOT_FOUND
@@ -156,7 +185,7 @@ class Verifier:
         return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
 
     async def _load(self, key: KeyString, digest: bytes) -> Entry | None:
-        stored = await self._store.find_credential(key.prefix)
+        stored = await self._find(key.prefix)
         if stored is None:
             # Prefixes are never used again, so what is absent stays absent.
             return Entry(digest, None)
@@ -169,3 +198,20 @@ class Verifier:
             except Exception as error:  # noqa: BLE001 - the key is proved; the next cold start tries again
                 _log.warning("the hash of %s could not be renewed: %s", key.prefix, type(error).__name__)
         return Entry(digest, stored.credential)
+
+    async def _find(self, key_prefix: str) -> StoredCredential | None:
+        """R5: what was read may be remembered only if this worker has applied all that it builds on.
+
+        A change that is applied from now on detaches the fill.
+        """
+        for _ in range(_READS):
+            since = self._feed.seq
+            stored, place = await self._store.find_credential(key_prefix)
+            if await self._feed.knows(place, since):
+                return stored
+            await self._store.refresh()
+        raise Unavailable(
+            "the database answers from an older state than is known here; retry",
+            reason="DATABASE_BEHIND",
+            retry_after=1,
+        )

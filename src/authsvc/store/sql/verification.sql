@@ -1,8 +1,12 @@
 -- name: find_credentials
--- What verification needs to know of keys.
-SELECT key_prefix, key_id, owner_id, scopes, expire_time, revoke_time, revoke_time <= update_time AS revoked_at_once, annotations, secret_hash, secret_origin
-  FROM authsvc.keys
- WHERE key_prefix = ANY($1);
+-- What verification needs to know of keys, and the feed's end in the same snapshot: at least one row.
+SELECT h.seq, h.nonce, k.key_prefix, k.key_id, k.owner_id, k.scopes, k.expire_time, k.revoke_time,
+       k.revoke_time <= k.update_time AS revoked_at_once, k.annotations, k.secret_hash, k.secret_origin
+  FROM authsvc.feed_head h LEFT JOIN authsvc.keys k ON k.key_prefix = ANY($1);
+
+-- name: prove_primary
+-- Writes to the log of the database, and nothing else; its commit is waited for, which a node that was replaced cannot do.
+SELECT pg_logical_emit_message(true, 'authsvc', '') FROM set_config('synchronous_commit', 'on', true);
 
 -- name: replace_secret_hash
 -- The same secret at another cost. Not a change of the key.

@@ -1,0 +1,131 @@
+"""The barrier: a change is answered when no worker anywhere can act on what was before.
+
+Mechanism: the change and its entry in the feed commit together. Then this waits
+until every registered worker has acknowledged the entry, or the lease of those who
+have not is over for certain: they cannot answer from memory then. docs/revocation.md has the proof.
+
+Bound: with all workers well, a few milliseconds after the commit. With one out of
+reach, its lease, 2 % for clocks that run apart, and a sixth of it as a margin.
+
+Failure: who gives up earlier is told that the change is durable and who has not confirmed
+it. Saying the same again (`settle`) waits for the rest.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from authsvc.clock import Stopwatch, boottime
+from authsvc.errors import DeadlineExceeded, Passing
+from authsvc.model.caller import Caller
+from authsvc.store import feed as rows
+from authsvc.store.pool import Connection, Database
+
+_log = logging.getLogger(__name__)
+
+# How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
+_DRIFT = 1.02
+_MARGIN = 1 / 6
+_FIRST_LOOK, _SLOWEST_LOOK = 0.002, 0.1
+
+
+def certainly_over(lease: float) -> float:
+    """Return the seconds after which a lease of that length, held by anybody, is over by our stopwatch."""
+    return lease * (_DRIFT + _MARGIN)
+
+
+@dataclass(slots=True)
+class Change:
+    """A transaction, and whom verification has to forget when it is committed."""
+
+    connection: Connection
+    key_prefixes: set[str] = field(default_factory=set)
+    owner_id: str | None = None  # all of this owner
+
+
+class Barrier:
+    """Carries out changes that verification has to know of."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hint: Callable[[], object] = lambda: None,
+        stopwatch: Stopwatch = boottime,
+    ) -> None:
+        self._database = database
+        self._hint = hint
+        self._stopwatch = stopwatch
+
+    @asynccontextmanager
+    async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
+        """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
+
+        `done` is what to tell who cannot wait: durably revoked, for instance. Raises Unavailable when the outcome of the commit is unknown, and DeadlineExceeded
+        when the caller cannot wait for the workers; the change is durable then.
+        """
+        seq = 0
+        try:
+            async with self._database.transaction() as connection:
+                change = Change(connection)
+                yield change
+                if change.key_prefixes or change.owner_id is not None:
+                    seq = await rows.publish(connection, change.key_prefixes, change.owner_id)
+        finally:
+            self._hint()
+        if seq:
+            await self._wait(seq, self._stopwatch(), caller.deadline, done)
+
+    async def settle(self, caller: Caller, key_prefixes: Collection[str], done: str = "changed") -> None:
+        """Say again that these have changed, and wait likewise (R7).
+
+        A new entry is a fresh synchronous write: with it, whatever was committed before
+        is on the standby, too.
+        """
+        async with self.change(caller, done) as change:
+            change.key_prefixes.update(key_prefixes)
+
+    async def _wait(self, seq: int, committed: float, deadline: float, done: str) -> None:
+        await self._notify()
+        behind: dict[UUID, float] | None = None
+        pause = _FIRST_LOOK
+        while True:
+            try:
+                behind = await rows.find_behind(self._database, seq)
+            except Passing as error:
+                # Who was behind may still be; nobody who came later can be.
+                _log.debug("the workers cannot be listed: %s", error)
+            if behind is not None and not behind:
+                return
+            now = self._stopwatch()
+            over = committed + certainly_over(max(behind.values())) if behind else deadline
+            if behind and now >= over:
+                _log.warning(
+                    "change %d was answered without %s: their leases are over",
+                    seq,
+                    ", ".join(map(str, behind)),
+                )
+                return
+            if now >= deadline:
+                raise _unconfirmed(behind, done)
+            await asyncio.sleep(max(0.0, min(pause, over - now, deadline - now)))
+            pause = min(2 * pause, _SLOWEST_LOOK)
+
+    async def _notify(self) -> None:
+        try:
+            await rows.notify(self._database)
+        except Passing as error:
+            _log.debug("no hint was sent: %s", error)
+
+
+def _unconfirmed(behind: dict[UUID, float] | None, done: str) -> DeadlineExceeded:
+    count = "an unknown number of" if behind is None else str(len(behind))
+    return DeadlineExceeded(
+        f"durably {done}, {count} workers unconfirmed; repeat the call to wait for the rest",
+        reason="WORKERS_UNCONFIRMED",
+        retry_after=1,
+        workers=",".join(map(str, behind or ())),
+    )

@@ -1,0 +1,30 @@
+"""The feed of changes, in the words that store and verification share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+
+class Place(NamedTuple):
+    """A place in the feed. The nonce tells it from the same `seq` in another history."""
+
+    seq: int
+    nonce: UUID
+
+
+class FeedEntry(NamedTuple):
+    """A change: what to forget."""
+
+    place: Place
+    key_prefixes: Sequence[str]
+    owner_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a renewal showed: the database's time, and the entries after our place."""
+
+    now: datetime
+    entries: Sequence[FeedEntry]

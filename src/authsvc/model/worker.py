@@ -1,0 +1,21 @@
+"""A worker process as its fellows and its operators see it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A registration. `lease` is in seconds; `beat` counts its renewals."""
+
+    worker_id: UUID
+    host: str
+    pid: int
+    lease: float
+    beat: int
+    applied: int
+    register_time: datetime
+    beat_time: datetime
+    # Since when it has not applied an entry of the feed; None when it has applied all.
+    behind_since: datetime | None

@@ -1,0 +1,68 @@
+"""grpc.health.v1, told by the lease: a worker that cannot answer says so, and why.
+
+The reason is in the trailer `authsvc-reason` of a Check, and in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from grpc_health.v1 import health, health_pb2
+
+from authsvc.verify.lease import Lease
+
+_log = logging.getLogger(__name__)
+
+REASON = "authsvc-reason"
+
+
+class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types
+    """The health of some services, which is that of the lease; its watchers do not hold up a stop."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        super().__init__()
+        self._services = ("", *services)
+        self._reason = ""
+        self._released = asyncio.Event()
+
+    async def follow(self, lease: Lease) -> None:
+        """Tell whether the lease is held, for ever."""
+        while True:
+            if not lease.left:
+                await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING, lease.reason)
+                _log.error("nothing can be verified: %s", lease.reason)
+                await lease.taken()
+                _log.info("the lease is held; verification goes on")
+            await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
+            await lease.over()
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._reason = "this worker is stopping"
+        await self.enter_graceful_shutdown()
+
+    def release(self) -> None:
+        """Let those go who watch."""
+        self._released.set()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
+        """Answer, with the reason when it is not SERVING."""
+        if self._reason:
+            context.set_trailing_metadata(((REASON, self._reason),))
+        return await super().Check(request, context)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        """Answer at each change, until the server stops."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        released = asyncio.ensure_future(self._released.wait())
+        try:
+            await asyncio.wait((watching, released), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            released.cancel()
+            watching.cancel()
+
+    async def _tell(self, status: Any, reason: str) -> None:
+        self._reason = reason
+        for service in self._services:
+            await self.set(service, status)

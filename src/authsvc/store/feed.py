@@ -1,0 +1,195 @@
+"""The feed and the registrations of workers, as rows.
+
+`FeedConnection` is a worker's own connection: hints (LISTEN) need one that no
+pool takes back, and following the feed must not wait for a place in a pool. The
+functions below it are for those who publish and those who look.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.model.worker import Worker
+from authsvc.store.pool import Connection, Database, connect_options, heeding_warnings, in_our_words
+from authsvc.store.queries import load_queries
+
+_log = logging.getLogger(__name__)
+
+_SQL = load_queries("feed.sql")
+_CHANNEL = "authsvc_feed"
+_PATIENCE = 5.0
+
+
+class FeedConnection:
+    """One worker's connection; made when first needed, and made anew after any trouble.
+
+    Satisfies the protocol that the feed declares. Bound: a quarter of the lease for
+    each operation, so that there is time for another try.
+    """
+
+    def __init__(self, url: str, *, lease: float, listen: bool) -> None:
+        self._url = url
+        self._patience = min(_PATIENCE, lease / 4)
+        self._listen = listen
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._heard = False
+        self._on_hint: Callable[[], object] = lambda: None
+
+    @property
+    def hears(self) -> bool:
+        """Whether hints arrive: one that we sent to ourselves did."""
+        return self._heard and self._connection is not None and not self._connection.is_closed()
+
+    def on_hint(self, call: Callable[[], object]) -> None:
+        """Have `call` called when there may be news."""
+        self._on_hint = call
+
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+        """Make this worker known in a transaction of its own; then return the feed's end (R1)."""
+        async with self._asking() as connection:
+            if predecessors:
+                await connection.execute(_SQL["leave"], list(predecessors))
+            await connection.execute(
+                _SQL["register"], worker_id, math.ceil(lease * 1000), socket.gethostname(), os.getpid()
+            )
+        async with self._asking() as connection:
+            [row] = await connection.fetch(_SQL["find_head"])
+        return Place(row["seq"], row["nonce"])
+
+    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+        """Prove registration, place and primary (R2)."""
+        async with self._asking() as connection:
+            rows = await connection.fetch(_SQL["renew"], worker_id, *place)
+        return Renewal(rows[0]["now"], _entries(rows)) if rows else None
+
+    async def read(self, place: Place) -> Sequence[FeedEntry] | None:
+        """Return the entries after a place; None when it is not in this feed (R3)."""
+        async with self._asking() as connection:
+            rows = await connection.fetch(_SQL["read_feed"], *place)
+        return _entries(rows) if rows else None
+
+    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+        """Say up to where entries were applied (R3)."""
+        async with self._asking() as connection:
+            return bool(await connection.fetchval(_SQL["acknowledge"], worker_id, *place))
+
+    async def leave(self, worker_id: UUID) -> None:
+        """Take the registration back (R8), and close."""
+        async with self._asking() as connection:
+            await connection.execute(_SQL["leave"], [worker_id])
+        self._drop()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """Lend the connection for one operation. What goes wrong in any way, a warning included, ends it."""
+        try:
+            with in_our_words():
+                async with asyncio.timeout(self._patience):
+                    connection = await self._connected()
+                    with heeding_warnings(connection):
+                        yield connection
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
+        if self._connection is None or self._connection.is_closed():
+            self._heard = False
+            self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
+            if self._listen:
+                self._connection.add_termination_listener(self._note_end)
+                await self._connection.add_listener(_CHANNEL, self._hear)
+                # Through a pooler LISTEN may succeed and nothing ever arrive.
+                await self._connection.execute(_SQL["notify"])
+        return self._connection
+
+    def _note_end(self, _: object) -> None:
+        self._on_hint()
+
+    def _hear(self, *_: object) -> None:
+        self._heard = True
+        self._on_hint()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(Exception):
+                self._connection.terminate()
+        self._connection = None
+
+
+async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> int:
+    """Append an entry; return its seq. The last statement of a transaction (R6)."""
+    seq: int = await connection.fetchval(_SQL["publish"], sorted(key_prefixes), owner_id)
+    return seq
+
+
+async def notify(database: Database) -> None:
+    """Hint at news to all who listen."""
+    async with database.connection() as connection:
+        await connection.execute(_SQL["notify"])
+
+
+async def find_behind(database: Database, seq: int) -> dict[UUID, float]:
+    """Return the workers that have not applied `seq`, with their leases in seconds."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SQL["find_behind"], seq)
+    return {row["worker_id"]: row["lease_ms"] / 1000 for row in rows}
+
+
+async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]:
+    """Return all workers, the feed's end, and the database's time."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SQL["find_workers"])
+    workers = [
+        Worker(
+            worker_id=row["worker_id"],
+            host=row["host"],
+            pid=row["pid"],
+            lease=row["lease_ms"] / 1000,
+            beat=row["beat"],
+            applied=row["applied"],
+            register_time=row["register_time"],
+            beat_time=row["beat_time"],
+            behind_since=row["behind_since"],
+        )
+        for row in rows
+        if row["worker_id"] is not None
+    ]
+    return workers, rows[0]["head_seq"], rows[0]["now"]
+
+
+async def reap(database: Database, worker: Worker) -> bool:
+    """Take back the registration of a worker that has not renewed since it was read (R8)."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_SQL["reap"], worker.worker_id, worker.beat))
+
+
+async def trim(database: Database) -> None:
+    """Delete entries that all have applied long ago."""
+    async with database.connection() as connection:
+        await connection.execute(_SQL["trim"])
+
+
+async def now(database: Database) -> datetime:
+    """Return the database's time."""
+    async with database.connection() as connection:
+        found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return found
+
+
+def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
+    """Return the entries of rows, of which a lone one without `seq` says that there are none."""
+    return [
+        FeedEntry(Place(row["seq"], row["nonce"]), row["key_prefixes"], row["owner_id"])
+        for row in rows
+        if row["seq"] is not None
+    ]

@@ -1,0 +1,76 @@
+-- name: register
+-- R1. In a transaction of its own, before the feed's end is read as the place to start from.
+INSERT INTO authsvc.workers (worker_id, lease_ms, host, pid)
+SELECT $1, $2, $3, $4 WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL;
+
+-- name: leave
+-- R8. For those who have stopped answering, or are known to be dead.
+DELETE FROM authsvc.workers WHERE worker_id = ANY($1);
+
+-- name: find_head
+SELECT seq, nonce FROM authsvc.feed_head;
+
+-- name: renew
+-- R2. One snapshot proves that the registration stands and that our place is in this feed, and shows what follows it.
+-- No row: one of the two is not so. Only a commit that waits for the standby proves that this node is the primary.
+WITH me AS (
+    UPDATE authsvc.workers SET beat = beat + 1, applied = greatest(applied, $2), beat_time = clock_timestamp()
+     WHERE worker_id = $1
+       AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
+       AND set_config('synchronous_commit', 'on', true) IS NOT NULL
+    RETURNING clock_timestamp() AS now)
+SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id
+  FROM me LEFT JOIN authsvc.feed f ON f.seq > $2
+ ORDER BY f.seq;
+
+-- name: read_feed
+-- R3. What follows our place; no row when our place is not in this feed.
+SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id
+  FROM authsvc.feed here LEFT JOIN authsvc.feed f ON f.seq > here.seq
+ WHERE here.seq = $1 AND here.nonce = $2
+ ORDER BY f.seq;
+
+-- name: acknowledge
+-- R3. Never extends a lease, so it need not wait for the standby.
+UPDATE authsvc.workers SET applied = greatest(applied, $2)
+ WHERE worker_id = $1
+   AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
+   AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+RETURNING true;
+
+-- name: publish
+-- R6. Last in its transaction: whoever holds the head's lock holds up all other changes.
+WITH head AS (
+    UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
+     WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
+    RETURNING seq, nonce)
+INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id) SELECT seq, nonce, $1, $2 FROM head RETURNING seq;
+
+-- name: notify
+-- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.
+SELECT pg_notify('authsvc_feed', '');
+
+-- name: find_behind
+-- R6. Who may still accept what ended before this seq.
+SELECT worker_id, lease_ms FROM authsvc.workers WHERE applied < $1;
+
+-- name: find_workers
+-- With the entry that each has to apply next, if there is one.
+SELECT w.worker_id, w.host, w.pid, w.lease_ms, w.beat, w.applied, w.register_time, w.beat_time,
+       h.seq AS head_seq, clock_timestamp() AS now,
+       (SELECT f.publish_time FROM authsvc.feed f WHERE f.seq = greatest(w.applied, 0) + 1) AS behind_since
+  FROM authsvc.feed_head h LEFT JOIN authsvc.workers w ON true
+ ORDER BY w.host, w.register_time, w.worker_id;
+
+-- name: reap
+-- R8. Whoever renewed since its beat was seen lives.
+DELETE FROM authsvc.workers WHERE worker_id = $1 AND beat = $2 RETURNING true;
+
+-- name: trim
+-- What all have applied, kept a while for those who look. The newest entry always stays: it is the place of many.
+DELETE FROM authsvc.feed
+ WHERE seq IN (SELECT seq FROM authsvc.feed
+                WHERE seq < (SELECT seq FROM authsvc.feed_head)
+                  AND seq < coalesce((SELECT min(applied) FROM authsvc.workers), 0)
+                  AND publish_time < clock_timestamp() - interval '1 hour'
+                ORDER BY seq LIMIT 10000);
