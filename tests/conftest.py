@@ -17,6 +17,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from authsvc import app
+from authsvc.clock import Stopwatch, boottime
 from authsvc.config import Settings
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
@@ -89,9 +90,9 @@ class Client:
         descriptor = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name[method]
         request_type = getattr(pb, descriptor.input_type.name)
 
-        def call(request: object = None, /, **fields: object) -> Awaitable[Any]:
+        def call(request: object = None, /, timeout: float = 30, **fields: object) -> Awaitable[Any]:
             message = request if request is not None else request_type(**fields)
-            return getattr(self._stub, method)(message, metadata=self._metadata, timeout=30)  # type: ignore[no-any-return]
+            return getattr(self._stub, method)(message, metadata=self._metadata, timeout=timeout)  # type: ignore[no-any-return]
 
         return call
 
@@ -156,8 +157,13 @@ async def plain_role(postgres: DevPostgres, unique: str) -> str:
 
 
 @asynccontextmanager
-async def serving(database_url: str, clock: Clock, **settings: object) -> AsyncIterator[Service]:
-    """Run the whole service on a database, with an administrator's key and a client."""
+async def serving(
+    database_url: str, clock: Clock | None, *, stopwatch: Stopwatch = boottime, **settings: object
+) -> AsyncIterator[Service]:
+    """Run the whole service on a database, with an administrator's key and a client.
+
+    Without a `clock`, its time is the database's. Of several on one database, the first knows the key.
+    """
     ticker = Ticker()
     values = {
         "listen": "127.0.0.1:0",
@@ -166,12 +172,12 @@ async def serving(database_url: str, clock: Clock, **settings: object) -> AsyncI
         **settings,
     }
     configuration = Settings(**values)  # type: ignore[arg-type]
-    async with app.running(configuration, clock=clock, tick=ticker) as running:
+    async with app.running(configuration, clock=clock, stopwatch=stopwatch, tick=ticker) as running:
         minted = await running.keys.ensure_administrator()
         address = f"127.0.0.1:{running.port}"
         async with grpc.aio.insecure_channel(address) as channel:
             key_string = minted.text if minted else ""
-            yield Service(running, address, clock, ticker, key_string, channel)
+            yield Service(running, address, clock or Clock(), ticker, key_string, channel)
 
 
 @pytest_asyncio.fixture

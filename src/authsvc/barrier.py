@@ -64,8 +64,9 @@ class Barrier:
     async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
         """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
 
-        `done` is what to tell who cannot wait: durably revoked, for instance. Raises Unavailable when the outcome of the commit is unknown, and DeadlineExceeded
-        when the caller cannot wait for the workers; the change is durable then.
+        `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises
+        Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
+        caller cannot wait for the workers; the change is durable then.
         """
         seq = 0
         try:
@@ -122,9 +123,12 @@ class Barrier:
 
 
 def _unconfirmed(behind: dict[UUID, float] | None, done: str) -> DeadlineExceeded:
-    count = "an unknown number of" if behind is None else str(len(behind))
+    if behind is None:
+        missing = "an unknown number of workers"
+    else:
+        missing = "1 worker" if len(behind) == 1 else f"{len(behind)} workers"
     return DeadlineExceeded(
-        f"durably {done}, {count} workers unconfirmed; repeat the call to wait for the rest",
+        f"durably {done}, {missing} unconfirmed; repeat the call to wait for the rest",
         reason="WORKERS_UNCONFIRMED",
         retry_after=1,
         workers=",".join(map(str, behind or ())),

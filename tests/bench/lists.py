@@ -9,14 +9,13 @@ state have a fifth of that size.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
 import asyncpg
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authsvc.clock import system_clock
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.key_query import ORDERS, KeyQuery
 from authsvc.rpc.convert import key_query
@@ -147,7 +146,7 @@ _CASES = (
 async def measure(bench: Bench) -> list[Row]:
     """Return a row for each case, and the worst of them first."""
     rounds, size, beside = (3, 20_000, 50) if bench.quick else (9, 200_000, 500)
-    now = system_clock().replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
     await _fill(bench, size, beside, now)
     say(f"lists: {rounds} rounds of {len(_CASES)} cases")
     rows = []

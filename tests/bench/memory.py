@@ -15,15 +15,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import cast
+from uuid import UUID
 
-from authsvc.clock import system_clock
+from authsvc.clock import DatabaseClock
+from authsvc.model.feed import Place
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import KeyMint
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.verify.hasher import MINTED, Hasher
+from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
@@ -99,7 +103,12 @@ class _MadeUpRows:
             "annotations": self._annotations.decode(),
             "secret_hash": "",
             "secret_origin": MINTED,
+            "seq": 0,
+            "nonce": _NONCE,
         }
+
+
+_NONCE = UUID(int=0)
 
 
 class _MadeUpDatabase:
@@ -121,17 +130,29 @@ class _Trusting(Hasher):
         return False
 
 
+class _Quiet:
+    """A feed without news."""
+
+    seq = 0
+
+    async def knows(self, place: Place, since: int) -> bool:
+        return True
+
+
 async def _fill(capacity: int, annotations: str) -> dict[str, int]:
     store = VerificationStore(cast("Database", _MadeUpDatabase(annotations)))
     cache = PrefixCache(capacity)
-    mint = KeyMint(b"0" * 32)
+    mint, lease = KeyMint(b"0" * 32), Lease()
+    lease.renew(inf)
     verifier = Verifier(
         mint=mint,
         cache=cache,
         hasher=_Trusting(threads=1, queue_limit=1),
         store=store,
         usage=UsageLog(store),
-        clock=system_clock,
+        lease=lease,
+        feed=_Quiet(),
+        clock=DatabaseClock(),
     )
     await verifier.identify(mint.mint("bench", "live").text)
     gc.collect()

@@ -1,0 +1,222 @@
+"""A change is answered when every worker acts on it: several workers on one database, in one process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from authsvc.barrier import Barrier, certainly_over
+from authsvc.clock import boottime
+from authsvc.errors import DeadlineExceeded, Unavailable
+from authsvc.model.caller import BOOTSTRAP
+from authsvc.store import feed as rows
+from authsvc.store.pool import Database
+from authsvc.v1 import resources_pb2
+from tests.conftest import Service, serving
+from tests.rpc.refusal import refused
+
+LEASE = 30.0
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database.open(database_url) as database:
+        yield database
+
+
+@asynccontextmanager
+async def two_workers(database_url: str) -> AsyncIterator[tuple[Service, Service]]:
+    async with serving(database_url, None) as one, serving(database_url, None) as other:
+        other.admin_key = one.admin_key
+        yield one, other
+
+
+async def register(database: Database, lease: float = LEASE) -> str:
+    """Register a worker that never applies anything; return its id."""
+    worker_id = str(uuid4())
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO authsvc.workers (worker_id, lease_ms, host, pid) VALUES ($1, $2, 'nowhere', 1)",
+            worker_id,
+            int(lease * 1000),
+        )
+    return worker_id
+
+
+async def code(service: Service, key_string: str, *scopes: str) -> str:
+    answer = await service.admin.VerifyKey(key_string=key_string, required_scopes=scopes)
+    return resources_pb2.VerdictCode.Name(answer.code).removeprefix("VERDICT_CODE_")
+
+
+@pytest.mark.parametrize("change", ["revoke", "schedule", "update", "rotate", "batch", "owner", "delete"])
+async def test_every_worker_knows(database_url: str, change: str) -> None:  # rules 14, 15, 16, 18, 30
+    """What one worker changes, another one acts on as soon as the change has answered."""
+    async with two_workers(database_url) as (one, other):
+        made = await one.admin.CreateKey(owner_id="acme", display_name="Orders", scopes=["orders:read"])
+        key_id = made.key.key_id
+        assert await code(other, made.key_string, "orders:read") == "VALID"
+        expected = "REVOKED"
+        match change:
+            case "revoke":
+                await one.admin.RevokeKey(key_id=key_id)
+            case "schedule":
+                await one.admin.RevokeKey(key_id=key_id, revoke_in={"nanos": 1000})
+            case "update":
+                await one.admin.UpdateKey(
+                    key=resources_pb2.Key(key_id=key_id), update_mask={"paths": ["scopes"]}
+                )
+                expected = "INSUFFICIENT_SCOPE"
+            case "rotate":
+                await one.admin.RotateKey(key_id=key_id)
+            case "batch":
+                await one.admin.BatchRevokeKeys(key_ids=[key_id])
+            case "owner":
+                await one.admin.BatchRevokeKeys(owner_id="acme")
+            case "delete":
+                await one.admin.RevokeKey(key_id=key_id)
+                await one.admin.DeleteKey(key_id=key_id)
+                expected = "NOT_FOUND"
+        assert await code(other, made.key_string, "orders:read") == expected
+        assert await code(one, made.key_string, "orders:read") == expected
+
+
+async def test_a_whole_owner_is_one_entry(database_url: str, database: Database) -> None:
+    """However many keys an owner has, the feed gets one entry, and every worker forgets them all."""
+    async with two_workers(database_url) as (one, other):
+        made = [
+            await one.admin.CreateKey(owner_id="acme", display_name=str(i), scopes=["a"]) for i in range(12)
+        ]
+        assert {await code(other, key.key_string) for key in made} == {"VALID"}
+        before = one.app.feed.seq
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("authsvc.keys.SHOWN", 5)
+            answer = await one.admin.BatchRevokeKeys(owner_id="acme")
+        assert answer.revoked_count == 12
+        assert one.app.feed.seq == other.app.feed.seq == before + 1
+        assert {await code(other, key.key_string) for key in made} == {"REVOKED"}
+
+
+async def test_a_new_name_waits_for_nobody(database_url: str, database: Database) -> None:
+    """What verification does not look at is no news: no entry, no waiting for a worker that is gone."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        await register(database)
+        before = service.app.feed.seq
+        key = resources_pb2.Key(key_id=made.key.key_id, display_name="Bills")
+        await service.admin.UpdateKey(key=key, update_mask={"paths": ["display_name"]})
+        assert service.app.feed.seq == before
+
+
+async def test_it_waits_for_who_has_not_confirmed(database_url: str, database: Database) -> None:
+    """A worker that does not answer is waited for until the lease that its row tells is over for certain."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        await register(database, lease=0.3)
+        slow = await register(database, lease=0.6)
+        started = boottime()
+        await service.admin.RevokeKey(key_id=made.key.key_id)
+        assert boottime() - started >= certainly_over(0.6)
+        async with database.connection() as connection:
+            assert (
+                await connection.fetchval("SELECT applied FROM authsvc.workers WHERE worker_id = $1", slow)
+                == -1
+            )
+
+
+async def test_a_worker_that_left_is_not_waited_for(database_url: str, database: Database) -> None:
+    """A registration that goes while a change waits, goes for the change, too."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        gone = await register(database, lease=3600)
+        revoking = asyncio.ensure_future(service.admin.RevokeKey(key_id=made.key.key_id))
+        while await code(service, made.key_string) == "VALID":
+            pass
+        assert not revoking.done()
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM authsvc.workers WHERE worker_id = $1", gone)
+        assert (await revoking).state == resources_pb2.KEY_STATE_REVOKED
+
+
+async def test_a_deadline_before_all_have_confirmed(database_url: str, database: Database) -> None:  # rule 17
+    """The caller is told in time that it is durable and who is missing; a retry waits for the rest."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        gone = await register(database, lease=3600)
+        for _ in range(2):  # The retry waits, too.
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
+                await service.admin.RevokeKey(key_id=made.key.key_id, timeout=1)
+            assert "durably revoked, 1 worker unconfirmed" in refusal.message
+            assert refusal.info.metadata["workers"] == gone
+        assert await code(service, made.key_string) == "REVOKED"
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM authsvc.workers")
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_ALREADY_REVOKED"):
+            await service.admin.RevokeKey(key_id=made.key.key_id)
+
+
+async def test_the_database_gone_while_a_change_waits(database_url: str, database: Database) -> None:
+    """Whoever was behind when the workers could last be listed is waited for; who came later need not be."""
+    waiting = Barrier(database)
+    await register(database, lease=0.5)
+    started = boottime()
+    calls = 0
+    find_behind = rows.find_behind
+
+    async def once(*asked: Any) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
+        return await find_behind(*asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authsvc.barrier.rows.find_behind", once)
+        await waiting.settle(BOOTSTRAP, ["eg_live_000000000000"])
+    assert boottime() - started >= certainly_over(0.5)
+    assert calls > 1
+
+
+async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
+    """Without knowing who is there, no time is long enough."""
+    waiting = Barrier(database)
+    asked = asyncio.Event()
+
+    async def gone(*_: object) -> object:
+        asked.set()
+        raise Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authsvc.barrier.rows.find_behind", gone)
+        caller = BOOTSTRAP._replace(deadline=boottime() + 0.2)
+        with pytest.raises(DeadlineExceeded, match="an unknown number of workers unconfirmed"):
+            await waiting.settle(caller, ["eg_live_000000000000"])
+    assert asked.is_set()
+
+
+async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> None:
+    """A transaction that is rolled back leaves no entry."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        before = service.app.feed.seq
+        key = resources_pb2.Key(key_id=made.key.key_id, etag="old")
+        with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
+            await service.admin.UpdateKey(key=key, update_mask={"paths": ["scopes"]})
+        with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
+            await service.admin.RevokeKey(key_id="key_unknown")
+        assert service.app.feed.seq == before
+
+
+async def test_entries_without_gaps(database_url: str) -> None:
+    """Changes at the same time on two workers are entries in a row, each known to both."""
+    async with two_workers(database_url) as (one, other):
+        made = [await one.admin.CreateKey(owner_id="acme", display_name=str(i)) for i in range(40)]
+        before = one.app.feed.seq
+        calls = [(one, other)[i % 2].admin.RevokeKey(key_id=key.key.key_id) for i, key in enumerate(made)]
+        await asyncio.gather(*calls)
+        assert one.app.feed.seq == other.app.feed.seq == before + len(made)
+        assert set(range(before + 1, before + len(made) + 1)) <= set(one.app.feed._history)

@@ -1,0 +1,71 @@
+"""The database's time, carried forward."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from authsvc import clock as clocks
+from authsvc.clock import DatabaseClock, boottime
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+class Watch:
+    """A stopwatch that the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 5000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_it_goes_on_with_the_stopwatch() -> None:
+    """A reading counts from the instant at which it was taken."""
+    watch = Watch()
+    clock = DatabaseClock(watch)
+    clock.set(NOON, at=4999.0)
+    assert clock() == NOON + timedelta(seconds=1)
+    watch.seconds += 3600
+    assert clock() == NOON + timedelta(seconds=3601)
+
+
+def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither clock asks what time the machine thinks it is."""
+    clock = DatabaseClock()
+    clock.set(NOON, at=boottime())
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "Wrong":
+            raise AssertionError("the wall clock was asked")
+
+    monkeypatch.setattr(clocks, "datetime", Wrong)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert timedelta(0) <= clock() - NOON < timedelta(minutes=5)
+
+
+def test_readings_that_differ_a_little_do_not_take_it_back() -> None:
+    """It stands still until the later reading has caught up, so that nothing comes to life again."""
+    watch = Watch()
+    clock = DatabaseClock(watch)
+    clock.set(NOON, at=5000.0)
+    assert clock() == NOON
+    clock.set(NOON - timedelta(milliseconds=20), at=5000.0)
+    assert clock() == NOON
+    watch.seconds += 0.015
+    assert clock() == NOON
+    watch.seconds += 0.015
+    assert clock() == NOON + timedelta(milliseconds=10)
+
+
+def test_it_follows_a_database_that_was_set_back() -> None:
+    """More than a second is no jitter: the database is right."""
+    watch = Watch()
+    clock = DatabaseClock(watch)
+    clock.set(NOON, at=5000.0)
+    assert clock() == NOON
+    clock.set(NOON - timedelta(hours=1), at=5000.0)
+    assert clock() == NOON - timedelta(hours=1)
+    clock.set(NOON, at=5000.0)
+    assert clock() == NOON

@@ -1,0 +1,323 @@
+"""How a worker follows the feed, step by step, on a store that obeys."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+
+from authsvc.clock import DatabaseClock
+from authsvc.errors import Unavailable
+from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.verify.feed import Feed
+from authsvc.verify.lease import Lease
+from authsvc.verify.prefix_cache import Entry, PrefixCache
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+GONE = Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+
+class FakeFeedStore:
+    """A feed in memory. `before` is called with an operation's name before it answers."""
+
+    hears = True
+
+    def __init__(self) -> None:
+        self.entries = [FeedEntry(Place(0, uuid4()), (), None)]
+        self.workers: dict[UUID, int] = {}
+        self.asked: list[str] = []
+        self.before: Callable[[str], object] = lambda operation: None
+        self.fault: Exception | None = None
+
+    def publish(self, *key_prefixes: str, owner_id: str | None = None) -> Place:
+        place = Place(self.entries[-1].place.seq + 1, uuid4())
+        self.entries.append(FeedEntry(place, key_prefixes, owner_id))
+        return place
+
+    def _ask(self, operation: str) -> None:
+        self.asked.append(operation)
+        self.before(operation)
+        if self.fault is not None:
+            raise self.fault
+
+    def _after(self, place: Place) -> list[FeedEntry] | None:
+        known = [entry.place for entry in self.entries]
+        return self.entries[known.index(place) + 1 :] if place in known else None
+
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+        self._ask("register")
+        for dead in predecessors:
+            self.workers.pop(dead, None)
+        self.workers[worker_id] = -1
+        return self.entries[-1].place
+
+    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+        self._ask("renew")
+        after = self._after(place)
+        if worker_id not in self.workers or after is None:
+            return None
+        self.workers[worker_id] = max(self.workers[worker_id], place.seq)
+        return Renewal(NOON, after)
+
+    async def read(self, place: Place) -> Sequence[FeedEntry] | None:
+        self._ask("read")
+        return self._after(place)
+
+    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+        self._ask("acknowledge")
+        if worker_id not in self.workers or self._after(place) is None:
+            return False
+        self.workers[worker_id] = max(self.workers[worker_id], place.seq)
+        return True
+
+    async def leave(self, worker_id: UUID) -> None:
+        self._ask("leave")
+        self.workers.pop(worker_id, None)
+
+
+class Stand:
+    """A feed, what it works on, and a stopwatch that the test moves."""
+
+    def __init__(self, *, predecessors: Collection[UUID] = ()) -> None:
+        self.now = 1000.0
+        self.store = FakeFeedStore()
+        self.cache = PrefixCache(100)
+        self.lease = Lease(lambda: self.now)
+        self.clock = DatabaseClock(lambda: self.now)
+        self.registered: list[UUID] = []
+        self.feed = Feed(
+            self.store,
+            cache=self.cache,
+            lease=self.lease,
+            clock=self.clock,
+            seconds=30,
+            stopwatch=lambda: self.now,
+            predecessors=predecessors,
+            on_register=self.registered.append,
+        )
+
+    @property
+    def acknowledged(self) -> int:
+        return self.store.workers[self.feed.worker_id]
+
+    async def know(self, *prefixes: str) -> None:
+        for prefix in prefixes:
+            digest = self.cache.digest(prefix)
+
+            async def load(digest: bytes = digest) -> Entry:
+                return Entry(digest, None)
+
+            await self.cache.fill(prefix, digest, load)
+
+    async def until_applied(self, seq: int) -> None:
+        async with asyncio.timeout(10):
+            while self.feed.seq < seq:
+                await self.feed._advanced.wait()
+
+    async def step(self) -> None:
+        self.store.asked.clear()
+        await self.feed._follow()
+
+
+@pytest.fixture
+async def stand() -> Stand:
+    stand = Stand()
+    await stand.feed.start()
+    return stand
+
+
+async def test_a_start_registers_then_renews() -> None:  # R1
+    """The registration comes first, dead predecessors go with it, and the lease is there at the end."""
+    dead = uuid4()
+    stand = Stand(predecessors=[dead])
+    stand.store.workers[dead] = 0
+    stand.store.publish("old")
+    assert stand.lease.left == 0
+    await stand.feed.start()
+    assert stand.store.asked == ["register", "renew"]
+    assert list(stand.store.workers) == [stand.feed.worker_id] == stand.registered
+    assert stand.lease.left == 30
+    assert stand.feed.seq == 1
+
+
+async def test_the_lease_counts_from_before_the_question(stand: Stand) -> None:  # R2
+    """However long the answer takes, the lease ends 30 s after the question was asked."""
+    stand.now += 10
+
+    def slow(operation: str) -> None:
+        stand.now += 7
+
+    stand.store.before = slow
+    await stand.step()
+    assert stand.store.asked == ["renew"]
+    assert stand.lease.left == 23
+
+
+async def test_a_renewal_applies_before_it_takes_the_lease(stand: Stand) -> None:  # R2
+    """News that came with the renewal is forgotten and acknowledged."""
+    await stand.know("a", "b")
+    stand.store.publish("a")
+    stand.now += 3
+    await stand.step()
+    assert stand.store.asked == ["renew", "acknowledge"]
+    assert stand.cache.get("a") is None
+    assert stand.cache.get("b") is not None
+    assert stand.acknowledged == stand.feed.seq == 1
+
+
+async def test_a_read_does_not_extend_the_lease(stand: Stand) -> None:  # R3
+    """Between renewals the feed is read, applied, acknowledged; the lease stays what it was."""
+    await stand.know("a")
+    stand.store.publish("a")
+    stand.now += 2
+    await stand.step()
+    assert stand.store.asked == ["read", "acknowledge"]
+    assert stand.cache.get("a") is None
+    assert stand.lease.left == 28
+    stand.now += 0.5
+    await stand.step()
+    assert stand.store.asked == ["read"]
+
+
+async def test_an_owner_at_once(stand: Stand) -> None:
+    """One entry about an owner is one entry, however many keys it is about."""
+    stand.store.publish(owner_id="acme")
+    await stand.step()
+    assert stand.feed.seq == 1
+
+
+@pytest.mark.parametrize("loss", ["reaped", "another history"])
+@pytest.mark.parametrize("step", ["renew", "read", "acknowledge"])
+async def test_what_does_not_hold_any_more_is_dropped(stand: Stand, loss: str, step: str) -> None:  # R2
+    """A registration or a place that is gone costs lease and memory; the next step registers anew."""
+    await stand.know("a")
+    before = stand.feed.worker_id
+
+    def lose(operation: str = "") -> None:
+        if loss == "reaped":
+            stand.store.workers.clear()
+        else:
+            stand.store.entries = [
+                FeedEntry(Place(e.place.seq, uuid4()), (), None) for e in stand.store.entries
+            ]
+
+    if step == "acknowledge":
+        stand.store.publish("b")
+        stand.store.before = lambda operation: lose() if operation == "acknowledge" else None
+    else:
+        lose()
+        stand.now += 3 if step == "renew" else 0
+    await stand.step()
+    if step == "read" and loss == "reaped":
+        assert stand.lease.left  # Only what writes can see it; the next renewal does.
+        stand.now += 3
+        await stand.step()
+    assert stand.lease.left == 0
+    assert len(stand.cache) == 0
+    stand.store.before = lambda operation: None
+    await stand.step()
+    assert stand.store.asked == ["register", "renew"]
+    assert stand.lease.left == 30
+    assert stand.feed.worker_id != before
+    assert stand.registered == [before, stand.feed.worker_id]
+
+
+async def test_trouble_gives_no_lease(stand: Stand) -> None:  # R2
+    """With the database out of reach the lease runs out; memory stays for when it is back."""
+    await stand.know("a")
+    stand.store.fault = GONE
+    stand.now += 3
+    with pytest.raises(Unavailable):
+        await stand.step()
+    assert stand.lease.left == 27
+    stand.now += 27
+    assert stand.lease.left == 0
+    stand.store.fault = None
+    await stand.step()
+    assert stand.store.asked == ["renew"]
+    assert stand.cache.get("a") is not None
+
+
+async def test_reads_that_may_be_remembered(stand: Stand) -> None:  # R5
+    """What is part of the applied history, and no older than the question; what is ahead is waited for."""
+    start = stand.store.entries[0].place
+    assert await stand.feed.knows(start, since=0)
+    assert not await stand.feed.knows(Place(0, uuid4()), since=0)
+    first = stand.store.publish("a")
+    asking = asyncio.ensure_future(stand.feed.knows(first, since=0))
+    await asyncio.sleep(0)
+    assert not asking.done()
+    await stand.step()
+    assert await asking
+    assert await stand.feed.knows(start, since=0)
+    assert not await stand.feed.knows(start, since=1)
+
+
+async def test_a_read_on_another_history_is_not_remembered(stand: Stand) -> None:  # R5
+    """The same seq with another nonce; and nothing at all once the history was dropped."""
+    stand.store.publish("a")
+    await stand.step()
+    assert not await stand.feed.knows(Place(1, uuid4()), since=0)
+    place = stand.store.entries[-1].place
+    assert await stand.feed.knows(place, since=0)
+    stand.store.workers.clear()
+    stand.now += 3
+    await stand.step()
+    assert not await stand.feed.knows(place, since=0)
+
+
+async def test_the_history_that_is_kept_is_bounded(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads from before what is kept are read again."""
+    monkeypatch.setattr("authsvc.verify.feed._REMEMBERED", 10)
+    start = stand.store.entries[0].place
+    places = [stand.store.publish(str(i)) for i in range(50)]
+    await stand.step()
+    assert len(stand.feed._history) == 10
+    assert not await stand.feed.knows(start, since=0)
+    assert await stand.feed.knows(places[-1], since=0)
+
+
+async def test_a_stop_gives_up_the_lease_then_the_registration(stand: Stand) -> None:  # R8
+    """When the registration is gone, nothing is answered any more."""
+    held: list[float] = []
+    stand.store.before = lambda operation: held.append(stand.lease.left)
+    await stand.feed.stop()
+    assert held == [0]
+    assert stand.store.workers == {}
+
+
+async def test_a_hint_is_followed_at_once(stand: Stand) -> None:
+    """The task sleeps until its renewal is due, unless it is told of news."""
+    following = asyncio.ensure_future(stand.feed.run())
+    stand.store.publish("a")
+    stand.feed.hint()
+    await stand.until_applied(1)
+    following.cancel()
+
+
+async def test_without_hints_it_looks_by_itself(stand: Stand) -> None:
+    """Where no hints arrive, it looks every `poll_interval`."""
+    stand.store.hears = False
+    following = asyncio.ensure_future(stand.feed.run())
+    stand.store.publish("a")
+    await stand.until_applied(1)
+    following.cancel()
+
+
+async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that nobody thought of is logged, and the feed is followed all the same."""
+    monkeypatch.setattr("authsvc.verify.feed._RETRY", 0.0)
+    stand.store.fault = ZeroDivisionError()
+    stand.store.before = lambda operation: (
+        setattr(stand.store, "fault", None) if len(stand.store.asked) > 3 else None
+    )
+    following = asyncio.ensure_future(stand.feed.run())
+    stand.store.publish("a")
+    stand.feed.hint()
+    async with asyncio.timeout(10):
+        while stand.feed.seq < 1:
+            stand.feed.hint()
+            await asyncio.sleep(0)
+    assert not following.done()
+    following.cancel()

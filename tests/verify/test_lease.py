@@ -1,0 +1,92 @@
+"""The right to answer from memory."""
+
+import asyncio
+
+import pytest
+
+from authsvc.errors import Unavailable
+from authsvc.model.verdict import VerdictCode
+from authsvc.verify.lease import Lease
+from tests.verify.room import ACME, Room
+
+
+class Watch:
+    """A stopwatch that the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_lease_is_held_until_its_end() -> None:
+    """Not before the first renewal, until the instant that was given, and not at it."""
+    watch = Watch()
+    lease = Lease(watch)
+    with pytest.raises(Unavailable):
+        lease.check()
+    lease.renew(110.0)
+    assert lease.left == 10.0
+    watch.seconds = 109.999
+    lease.check()
+    watch.seconds = 110.0
+    with pytest.raises(Unavailable, match="cannot reach the database") as refusal:
+        lease.check()
+    assert refusal.value.reason == "LEASE_OVER"
+    assert lease.left == 0
+
+
+def test_a_lease_can_be_let_go() -> None:
+    """What ends it is told to those who ask; a renewal gives it back."""
+    lease = Lease(Watch())
+    lease.renew(110.0)
+    lease.end("this worker was reaped")
+    with pytest.raises(Unavailable, match="this worker was reaped"):
+        lease.check()
+    lease.renew(110.0)
+    lease.check()
+
+
+async def test_taken_and_over() -> None:
+    """Who waits for the lease, or for its end, is woken by it."""
+    watch = Watch()
+    lease = Lease(watch)
+    waiting = asyncio.ensure_future(lease.taken())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lease.renew(110.0)
+    await asyncio.wait_for(waiting, 10)
+    waiting = asyncio.ensure_future(lease.over())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lease.end("for a test")
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_nothing_is_judged_without_it(room: Room) -> None:
+    """Warm and cold keys, strangers and wrong secrets: without the lease there is no verdict at all."""
+    warm, cold = room.issue(), room.issue()
+    assert await room.code(warm) is VerdictCode.VALID
+    room.lease.end("for a test")
+    for presented in (warm.text, cold.text, room.forge(warm).text, "rubbish"):
+        with pytest.raises(Unavailable):
+            await room.verifier.verify(ACME, presented)
+    with pytest.raises(Unavailable):
+        room.verifier.recall(ACME, warm.text)
+    with pytest.raises(Unavailable):
+        await room.verifier.verify_all(ACME, [(warm.text, (), "")])
+    with pytest.raises(Unavailable):
+        room.verifier.authenticate(warm.text, "")
+
+
+async def test_it_is_looked_at_last(room: Room) -> None:
+    """A lease that ends while a key is being looked up is not one to answer by."""
+    key = room.issue()
+    pause = room.store.pause(key.prefix)
+    asked = asyncio.ensure_future(room.code(key))
+    await pause.reached()
+    room.lease.end("for a test")
+    pause.open()
+    with pytest.raises(Unavailable):
+        await asked
