@@ -22,7 +22,9 @@ from authsvc.keys import Keys
 from authsvc.metrics_server import serve_metrics
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
+from authsvc.replicas import Replicas
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.store.feed import FeedConnection
 from authsvc.store.feed import now as database_time
@@ -98,6 +100,7 @@ async def running(
             await stack.enter_async_context(_in_background(work))
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),
+            ReplicaService(Replicas(app.database)),
             app.verifier,
             app.metrics,
         )

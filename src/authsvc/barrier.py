@@ -21,6 +21,7 @@ from uuid import UUID
 from authsvc.clock import Stopwatch, boottime
 from authsvc.errors import DeadlineExceeded, Passing
 from authsvc.model.caller import Caller
+from authsvc.model.feed import Place
 from authsvc.store import feed as rows
 from authsvc.store.pool import Connection, Database
 
@@ -68,17 +69,17 @@ class Barrier:
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
         caller cannot wait for the workers; the change is durable then.
         """
-        seq = 0
+        place: Place | None = None
         try:
             async with self._database.transaction() as connection:
                 change = Change(connection)
                 yield change
                 if change.key_prefixes or change.owner_id is not None:
-                    seq = await rows.publish(connection, change.key_prefixes, change.owner_id)
+                    place = await rows.publish(connection, change.key_prefixes, change.owner_id)
         finally:
             self._hint()
-        if seq:
-            await self._wait(seq, self._stopwatch(), caller.deadline, done)
+        if place is not None:
+            await self._wait(place, self._stopwatch(), caller.deadline, done)
 
     async def settle(self, caller: Caller, key_prefixes: Collection[str], done: str = "changed") -> None:
         """Say again that these have changed, and wait likewise (R7).
@@ -89,16 +90,20 @@ class Barrier:
         async with self.change(caller, done) as change:
             change.key_prefixes.update(key_prefixes)
 
-    async def _wait(self, seq: int, committed: float, deadline: float, done: str) -> None:
+    async def _wait(self, place: Place, committed: float, deadline: float, done: str) -> None:
         await self._notify()
         behind: dict[UUID, float] | None = None
         pause = _FIRST_LOOK
         while True:
             try:
-                behind = await rows.find_behind(self._database, seq)
+                listed = await rows.find_behind(self._database, place)
             except Passing as error:
-                # Who was behind may still be; nobody who came later can be.
                 _log.debug("the workers cannot be listed: %s", error)
+            else:
+                if listed is None:
+                    await self._database.refresh()
+                # Who was behind when they could not be listed may still be; nobody who came later can be.
+                behind = behind if listed is None else listed
             if behind is not None and not behind:
                 return
             now = self._stopwatch()
@@ -106,7 +111,7 @@ class Barrier:
             if behind and now >= over:
                 _log.warning(
                     "change %d was answered without %s: their leases are over",
-                    seq,
+                    place.seq,
                     ", ".join(map(str, behind)),
                 )
                 return

@@ -31,6 +31,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
@@ -133,8 +134,10 @@ def _null_descriptor() -> ServiceDescriptor:
 class _Server(Server):
     """The server of the service, with the two RPCs on it."""
 
-    def __init__(self, keys: KeyService, verifier: Verifier, metrics: Metrics) -> None:
-        super().__init__(keys, verifier, metrics)
+    def __init__(
+        self, keys: KeyService, replicas: ReplicaService, verifier: Verifier, metrics: Metrics, **options: float
+    ) -> None:
+        super().__init__(keys, replicas, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 

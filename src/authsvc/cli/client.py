@@ -10,19 +10,16 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 
 import cyclopts
-import grpc
 from cyclopts import Parameter
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from authsvc.config import load_settings
+from authsvc.cli.call import ClientError, Metadata, calling, notes, output
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -34,15 +31,8 @@ keys = cyclopts.App(
     "admin.key.",
 )
 # A stub (its asynchronous type exists for the type checker only) and the metadata to call it with.
-_Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", list[tuple[str, str]]]
-# Away from a terminal nothing folds a line.
-_notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
-_output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+_Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 _STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
-
-
-class ClientError(Exception):
-    """The service refused or is not there; the message is for people."""
 
 
 @keys.command
@@ -113,7 +103,7 @@ async def create(
     async with _service() as (stub, metadata):
         response = await stub.CreateKey(request, metadata=metadata)
     _tell(response.key_string)
-    _notes.print(_table([response.key]))
+    notes.print(_table([response.key]))
 
 
 @keys.command(name="list")
@@ -162,9 +152,9 @@ async def list_(
         for key in found:
             print(json.dumps(MessageToDict(key, preserving_proto_field_name=True)))
         return
-    _output.print(_table(found))
+    output.print(_table(found))
     if request.page_token:
-        _notes.print(f"These are the first {limit}; --limit shows more.")
+        notes.print(f"These are the first {limit}; --limit shows more.")
 
 
 @keys.command
@@ -190,7 +180,7 @@ async def revoke(
         request.revoke_in.FromTimedelta(revoke_in)
     async with _service() as (stub, metadata):
         key = await stub.RevokeKey(request, metadata=metadata)
-    _output.print(_table([key]))
+    output.print(_table([key]))
 
 
 @keys.command
@@ -212,40 +202,14 @@ async def rotate(key_id: str, *, grace: timedelta | None = None, request_id: str
     async with _service() as (stub, metadata):
         response = await stub.RotateKey(request, metadata=metadata)
     _tell(response.key_string)
-    _notes.print(_table([response.key]))
+    notes.print(_table([response.key]))
 
 
 @asynccontextmanager
 async def _service() -> AsyncIterator[_Service]:
-    settings = load_settings()
-    address = settings.address or settings.listen
-    if settings.key is not None:
-        key_string = settings.key.get_secret_value().strip()
-    else:
-        key_string = _read(settings.data_dir / "admin.key")
-    if not (key_string.isascii() and key_string.isprintable()):
-        raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with calling() as (channel, metadata):
         stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
-        try:
-            yield stub, [("authorization", f"Bearer {key_string}")]
-        except grpc.aio.AioRpcError as error:
-            told = error.details() or ""
-            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
-                raise ClientError(
-                    f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
-                ) from None
-            raise ClientError(f"{error.details()} ({error.code().name})") from None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text("utf-8").strip()
-    except OSError as error:
-        raise ClientError(
-            "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where `authsvc dev` keeps its data "
-            f"({error})"
-        ) from None
+        yield stub, metadata
 
 
 def _contact(text: str) -> resources_pb2.TechnicalContact:
@@ -264,7 +228,7 @@ def _annotation(text: str) -> tuple[str, str]:
 
 def _tell(key_string: str) -> None:
     if sys.stdout.isatty():
-        _notes.print("The key string, shown this once:")
+        notes.print("The key string, shown this once:")
     print(key_string)
 
 

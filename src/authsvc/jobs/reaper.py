@@ -30,7 +30,7 @@ class Reaper:
         self._database = database
         self._stopwatch = stopwatch
         # The beat that was seen of each worker, and when it was seen first.
-        self._seen: dict[UUID, tuple[int, float]] = {}
+        self._seen: dict[UUID, tuple[UUID, float]] = {}
 
     async def look(self) -> None:
         """Look once; raise Passing when the database is out of reach."""

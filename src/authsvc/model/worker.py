@@ -7,15 +7,15 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A registration. `lease` is in seconds; `beat` counts its renewals."""
+    """A registration. `lease` is in seconds; `beat` is another one after each renewal."""
 
     worker_id: UUID
     host: str
     pid: int
     lease: float
-    beat: int
+    beat: UUID
     applied: int
     register_time: datetime
-    beat_time: datetime
+    beat_time: datetime | None  # of the last renewal
     # Since when it has not applied an entry of the feed; None when it has applied all.
     behind_since: datetime | None

@@ -35,14 +35,14 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         scopes=key.scopes,
         technical_contacts=[pb.TechnicalContact(name=c.name, email=c.email) for c in key.technical_contacts],
         state=_STATES[key.state(now)],
-        create_time=_timestamp(key.create_time),
+        create_time=timestamp(key.create_time),
         creator_id=key.creator_id,
-        update_time=_timestamp(key.update_time),
-        expire_time=_timestamp(key.expire_time),
-        revoke_time=_timestamp(key.revoke_time),
+        update_time=timestamp(key.update_time),
+        expire_time=timestamp(key.expire_time),
+        revoke_time=timestamp(key.revoke_time),
         revoker_id=key.revoker_id,
         revoke_reason=key.revoke_reason,
-        last_use_time=_timestamp(key.last_use_time),
+        last_use_time=timestamp(key.last_use_time),
         last_use_ip=key.last_use_ip,
         rotated_from_key_id=key.rotated_from_key_id,
         rotated_to_key_id=key.rotated_to_key_id,
@@ -169,7 +169,8 @@ def instant(path: str, timestamp: Timestamp) -> datetime:
         raise InvalidArgument(FieldViolation(path, "timestamp.valid", problem)) from error
 
 
-def _timestamp(moment: datetime | None) -> Timestamp | None:
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """Return an instant in UTC as a message; None for none."""
     if moment is None:
         return None
     timestamp = Timestamp()

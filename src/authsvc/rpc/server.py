@@ -9,8 +9,9 @@ from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.reflection import CommentedPool
+from authsvc.rpc.replica_service import ReplicaService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2
+from authsvc.v1 import key_service_pb2, replica_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -28,6 +29,7 @@ _OPTIONS = [
 # How long a connection that has reached its age may go on with what it has begun: longer than any RPC takes.
 _AGED_GRACE = 60_000
 _KEY_SERVICE = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
+_REPLICA_SERVICE = replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]
 
 
 class AddressInUseError(Exception):
@@ -44,20 +46,30 @@ class Server:
     """Serves from `start` until `stop` has let the RPCs in flight end."""
 
     def __init__(
-        self, keys: KeyService, verifier: Verifier, metrics: Metrics, *, connection_age: float = 0
+        self,
+        keys: KeyService,
+        replicas: ReplicaService,
+        verifier: Verifier,
+        metrics: Metrics,
+        *,
+        connection_age: float = 0,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients.
         """
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age)])
-        self._health = Health((_KEY_SERVICE.full_name,))
+        names = (_KEY_SERVICE.full_name, _REPLICA_SERVICE.full_name)
+        self._health = Health(names)
         self._gate = Gate()
         self._server.add_generic_rpc_handlers(
-            (service_handler(keys, _KEY_SERVICE, verifier, metrics, self._gate),)
+            (
+                service_handler(keys, _KEY_SERVICE, verifier, metrics, self._gate),
+                service_handler(replicas, _REPLICA_SERVICE, verifier, metrics, self._gate),
+            )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (_KEY_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names += (health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, pool=CommentedPool())
 
     async def start(self, listen: str) -> int:

@@ -126,10 +126,10 @@ class FeedConnection:
         self._connection = None
 
 
-async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> int:
-    """Append an entry; return its seq. The last statement of a transaction (R6)."""
-    seq: int = await connection.fetchval(_SQL["publish"], sorted(key_prefixes), owner_id)
-    return seq
+async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> Place:
+    """Append an entry; return its place. The last statement of a transaction (R6)."""
+    [row] = await connection.fetch(_SQL["publish"], sorted(key_prefixes), owner_id)
+    return Place(row["seq"], row["nonce"])
 
 
 async def notify(database: Database) -> None:
@@ -138,11 +138,16 @@ async def notify(database: Database) -> None:
         await connection.execute(_SQL["notify"])
 
 
-async def find_behind(database: Database, seq: int) -> dict[UUID, float]:
-    """Return the workers that have not applied `seq`, with their leases in seconds."""
+async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
+    """Return the workers that have not applied an entry, with their leases in seconds.
+
+    None when the node that answers does not know the entry: a primary that was replaced.
+    """
     async with database.connection() as connection:
-        rows = await connection.fetch(_SQL["find_behind"], seq)
-    return {row["worker_id"]: row["lease_ms"] / 1000 for row in rows}
+        rows = await connection.fetch(_SQL["find_behind"], *place)
+    if not rows:
+        return None
+    return {row["worker_id"]: row["lease_ms"] / 1000 for row in rows if row["worker_id"] is not None}
 
 
 async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]:

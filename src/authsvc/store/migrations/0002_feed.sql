@@ -23,10 +23,10 @@ INSERT INTO authsvc.feed (seq, nonce) SELECT seq, nonce FROM authsvc.feed_head;
 CREATE TABLE authsvc.workers (
     worker_id     uuid PRIMARY KEY,
     lease_ms      integer NOT NULL CHECK (lease_ms > 0),       -- how long a renewal lets it answer
-    beat          bigint NOT NULL DEFAULT 0,                   -- counts renewals
+    beat          uuid NOT NULL DEFAULT gen_random_uuid(),     -- another one at each renewal, on whichever node
     applied       bigint NOT NULL DEFAULT -1,                  -- the seq up to which it has forgotten what changed
     host          text NOT NULL,
     pid           integer NOT NULL,
     register_time timestamptz NOT NULL DEFAULT clock_timestamp(),
-    beat_time     timestamptz NOT NULL DEFAULT clock_timestamp() -- to look at; no decision uses it
+    beat_time     timestamptz                                  -- to look at; no decision uses it
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);

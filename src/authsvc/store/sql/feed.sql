@@ -14,7 +14,7 @@ SELECT seq, nonce FROM authsvc.feed_head;
 -- R2. One snapshot proves that the registration stands and that our place is in this feed, and shows what follows it.
 -- No row: one of the two is not so. Only a commit that waits for the standby proves that this node is the primary.
 WITH me AS (
-    UPDATE authsvc.workers SET beat = beat + 1, applied = greatest(applied, $2), beat_time = clock_timestamp()
+    UPDATE authsvc.workers SET beat = gen_random_uuid(), applied = greatest(applied, $2), beat_time = clock_timestamp()
      WHERE worker_id = $1
        AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
        AND set_config('synchronous_commit', 'on', true) IS NOT NULL
@@ -44,15 +44,18 @@ WITH head AS (
     UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
      WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING seq, nonce)
-INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id) SELECT seq, nonce, $1, $2 FROM head RETURNING seq;
+INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id) SELECT seq, nonce, $1, $2 FROM head RETURNING seq, nonce;
 
 -- name: notify
 -- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.
 SELECT pg_notify('authsvc_feed', '');
 
 -- name: find_behind
--- R6. Who may still accept what ended before this seq.
-SELECT worker_id, lease_ms FROM authsvc.workers WHERE applied < $1;
+-- R6. Who may still accept what ended with this entry. No row at all: this node does not know the entry, so it cannot
+-- know the workers either.
+SELECT w.worker_id, w.lease_ms
+  FROM authsvc.feed f LEFT JOIN authsvc.workers w ON w.applied < f.seq
+ WHERE f.seq = $1 AND f.nonce = $2;
 
 -- name: find_workers
 -- With the entry that each has to apply next, if there is one.

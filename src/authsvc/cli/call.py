@@ -1,0 +1,54 @@
+"""How a command calls a running service, and tells people what it said."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from rich.console import Console
+
+from authsvc.config import load_settings
+
+# Away from a terminal nothing folds a line.
+notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
+output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+
+Metadata = list[tuple[str, str]]
+
+
+class ClientError(Exception):
+    """The service refused or is not there; the message is for people."""
+
+
+@asynccontextmanager
+async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
+    """Yield a channel to the service and the metadata to call it with; raise its refusals as ClientError."""
+    settings = load_settings()
+    address = settings.address or settings.listen
+    if settings.key is not None:
+        key_string = settings.key.get_secret_value().strip()
+    else:
+        key_string = _read(settings.data_dir / "admin.key")
+    if not (key_string.isascii() and key_string.isprintable()):
+        raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            yield channel, [("authorization", f"Bearer {key_string}")]
+        except grpc.aio.AioRpcError as error:
+            told = error.details() or ""
+            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
+                raise ClientError(
+                    f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
+                ) from None
+            raise ClientError(f"{error.details()} ({error.code().name})") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError as error:
+        raise ClientError(
+            "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where `authsvc dev` keeps its data "
+            f"({error})"
+        ) from None

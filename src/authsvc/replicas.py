@@ -1,0 +1,36 @@
+"""What operators may know of the workers of all replicas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from authsvc.errors import PermissionDenied
+from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.worker import Worker
+from authsvc.store import feed as rows
+from authsvc.store.pool import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """All workers at one instant of the database's clock."""
+
+    read_time: datetime
+    head_seq: int
+    workers: Sequence[Worker]
+
+
+class Replicas:
+    """The use cases of ReplicaService."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def status(self, caller: Caller) -> ReplicaStatus:
+        """Return all workers, and how far each has applied what changed."""
+        if caller.owner_id != PLATFORM_OWNER:
+            raise PermissionDenied(
+                f"only callers of the owner {PLATFORM_OWNER!r} may look at replicas", reason="PLATFORM_ONLY"
+            )
+        workers, head_seq, read_time = await rows.find_workers(self._database)
+        return ReplicaStatus(read_time, head_seq, workers)

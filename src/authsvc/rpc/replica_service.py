@@ -1,0 +1,34 @@
+"""ReplicaService: what operators may know of the workers."""
+
+from datetime import timedelta
+
+from authsvc.model.caller import Caller
+from authsvc.replicas import Replicas
+from authsvc.rpc.convert import timestamp
+from authsvc.v1 import replica_service_pb2 as pb
+
+
+class ReplicaService:
+    """Serves `authsvc.v1.ReplicaService`; the comments in the proto are its specification."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    async def GetReplicaStatus(self, caller: Caller, request: pb.GetReplicaStatusRequest) -> pb.ReplicaStatus:
+        """Show the workers."""
+        status = await self._replicas.status(caller)
+        message = pb.ReplicaStatus(read_time=timestamp(status.read_time), head_seq=status.head_seq)
+        for worker in status.workers:
+            lease = timedelta(seconds=worker.lease)
+            shown = message.workers.add(
+                worker_id=str(worker.worker_id),
+                host=worker.host,
+                pid=worker.pid,
+                register_time=timestamp(worker.register_time),
+                renew_time=timestamp(worker.beat_time),
+                applied_seq=max(worker.applied, 0),
+                behind_since=timestamp(worker.behind_since),
+                lease_over=worker.beat_time is None or status.read_time >= worker.beat_time + lease,
+            )
+            shown.lease.FromTimedelta(lease)
+        return message

@@ -1,0 +1,1 @@
+"""Faults: what must hold when things fail."""

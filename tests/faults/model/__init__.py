@@ -1,0 +1,1 @@
+"""A bounded model of the revocation protocol, explored exhaustively."""

@@ -1,0 +1,61 @@
+"""The revocation protocol keeps its promise in every run within bounds, and needs each of its rules."""
+
+import pytest
+
+from tests.faults.model.explore import explore
+from tests.faults.model.protocol import Model
+from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
+
+
+def told(trace: list[str] | None) -> str:
+    return "\n".join(trace or [])
+
+
+@pytest.mark.parametrize("scenario", FLOORS, ids=lambda scenario: scenario.name)
+def test_the_protocol_has_no_violation(scenario: Model) -> None:
+    """Explored to the last state, the protocol never answers VALID after OK, nor buries a living key."""
+    result = explore(scenario, any_violation)
+    assert result.trace is None, told(result.trace)
+    assert result.states >= FLOORS[scenario]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_without_a_rule_there_is_a_violation(name: str) -> None:
+    """Each mutant answers VALID to a verification that was invoked after OK."""
+    mutant = MUTANTS[name]
+    assert explore(mutant.model(name), mutant.violated).trace is not None
+
+
+@pytest.mark.parametrize("name", BURIALS)
+def test_without_a_rule_a_living_key_is_buried(name: str) -> None:
+    """The second property can fail: a fill from the old primary's branch is kept, and the key is alive."""
+    mutant = BURIALS[name]
+    assert explore(mutant.model(name), mutant.violated).trace is not None
+
+
+@pytest.mark.parametrize("name", SPARE)
+def test_a_spare_rule_is_not_needed(name: str) -> None:
+    """A rule that we keep for its plainness could go."""
+    spare = SPARE[name]
+    result = explore(spare.model(name), any_violation)
+    assert result.trace is None, told(result.trace)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_is_known(name: str) -> None:
+    """What the protocol does not promise does happen: after a failover, by a read at the old primary."""
+    limit = LIMITS[name]
+    trace = explore(limit.model(), limit.violated).trace
+    assert trace is not None
+    assert any("failover" in step for step in trace)
+    assert any("NOT_FOUND at the old primary" in step for step in trace)
+
+
+@pytest.mark.parametrize("name", AMENDMENTS)
+def test_an_amendment_ends_a_limit(name: str) -> None:
+    """With one more rule the limit is gone, and no other violation has come."""
+    amendment = AMENDMENTS[name]
+    model = amendment.model(name)
+    result = explore(model, lambda state: amendment.violated(state) or any_violation(state))
+    assert result.trace is None, told(result.trace)
+    assert result.states >= 2_000
