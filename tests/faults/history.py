@@ -1,0 +1,217 @@
+"""What clients saw, and whether it keeps the promise.
+
+The promise: a verification invoked after a change was answered acts on that change, on
+every worker; and a key that is alive is never refused. While a change is in flight both
+answers are right. A change whose outcome is not known may take effect at any time from
+its invocation on, until another one on the same key is answered.
+
+All instants are of one clock, the client's. An invocation is noted before the request is sent and
+an answer after it has arrived, so "invoked after the answer" is never said wrongly.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+from typing import NamedTuple
+
+
+class Outcome(Enum):
+    """What a verification said."""
+
+    VALID = "VALID"
+    NOT_FOUND = "NOT_FOUND"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    UNAVAILABLE = "UNAVAILABLE"  # No verdict: refused for now, or no answer in time.
+    UNAUTHENTICATED = "UNAUTHENTICATED"  # The caller's own key, which is always alive here, was turned away.
+
+
+class Operation(Enum):
+    """What a change does to a key."""
+
+    REVOKE = "RevokeKey"
+    ROTATE = "RotateKey"
+    BATCH_REVOKE = "BatchRevokeKeys"
+    OWNER_REVOKE = "BatchRevokeKeys of the owner"
+    DELETE = "DeleteKey"
+    TAKE_SCOPE = "UpdateKey that takes the scope"
+    GIVE_SCOPE = "UpdateKey that gives the scope"
+
+
+class Ending(Enum):
+    """How a change was answered."""
+
+    OK = "OK"
+    ALREADY = "KEY_ALREADY_REVOKED"  # As good as OK: the key is dead everywhere.
+    UNKNOWN = "no answer"  # It may have happened, or may happen yet.
+    REFUSED = "a refusal"  # It has not happened.
+
+
+KILLING = frozenset(
+    {
+        Operation.REVOKE,
+        Operation.ROTATE,
+        Operation.BATCH_REVOKE,
+        Operation.OWNER_REVOKE,
+        Operation.DELETE,
+    }
+)
+_SCOPING = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
+_DEAD = frozenset({Outcome.REVOKED, Outcome.NOT_FOUND})
+# A verdict that only who takes the key for alive can give.
+_ALIVE = frozenset({Outcome.VALID, Outcome.INSUFFICIENT_SCOPE})
+
+
+class Verification(NamedTuple):
+    """One key string verified; `scoped` when the scope that updates give and take was required."""
+
+    key: str
+    worker: str
+    invoked: float
+    answered: float
+    outcome: Outcome
+    scoped: bool = False
+
+
+class Change(NamedTuple):
+    """One change of one key. What is never answered is UNKNOWN, and answered at infinity."""
+
+    operation: Operation
+    key: str
+    worker: str
+    invoked: float
+    answered: float
+    ending: Ending
+
+
+class Violation(NamedTuple):
+    """A verification that breaks the promise, in words."""
+
+    event: Verification | Change
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass
+class History:
+    """What clients saw of one service, in any order. Keys have the scope at first."""
+
+    verifications: list[Verification] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many verifications had this outcome."""
+        return sum(seen.outcome is outcome for seen in self.verifications)
+
+    def violations(self) -> list[Violation]:
+        """Return all that breaks the promise."""
+        changes: defaultdict[str, list[Change]] = defaultdict(list)
+        for change in self.changes:
+            changes[change.key].append(change)
+        lives = {key: _Life(found) for key, found in changes.items()}
+        unchanged = _Life(())
+        found = [violation for life in lives.values() for violation in life.strange_endings()]
+        for seen in self.verifications:
+            text = lives.get(seen.key, unchanged).fault(seen)
+            if text:
+                found.append(Violation(seen, f"key {seen.key} {seen.outcome.value} on {seen.worker}{text}"))
+        return sorted(found, key=lambda violation: violation.event.invoked)
+
+
+class _Life:
+    """What is known of one key."""
+
+    def __init__(self, changes: Iterable[Change]) -> None:
+        happened = [change for change in changes if change.ending is not Ending.REFUSED]
+        self._kills = [change for change in happened if change.operation in KILLING]
+        deletions = [change for change in self._kills if change.operation is Operation.DELETE]
+        self._dead = _first_answered(self._kills)
+        self._deleted = _first_answered(deletions)
+        self._maybe_dead_at = min((change.invoked for change in self._kills), default=inf)
+        self._maybe_deleted_at = min((change.invoked for change in deletions), default=inf)
+        self._scopings = sorted(
+            (change for change in happened if change.operation in _SCOPING),
+            key=lambda change: change.answered,
+        )
+
+    def strange_endings(self) -> list[Violation]:
+        """Return the changes that were told that the key is dead before anybody can have killed it."""
+        strange = []
+        for change in self._kills:
+            if change.ending is Ending.ALREADY and all(
+                other.invoked > change.answered for other in self._kills if other is not change
+            ):
+                text = f"key {change.key} KEY_ALREADY_REVOKED on {change.worker}, and nobody had revoked it"
+                strange.append(Violation(change, text))
+        return strange
+
+    def fault(self, seen: Verification) -> str:
+        """Return what is wrong with a verification, "" if nothing is."""
+        outcome = seen.outcome
+        if outcome is Outcome.UNAVAILABLE:
+            return ""
+        if outcome is Outcome.UNAUTHENTICATED:
+            return ", although the caller's key is alive"
+        if outcome is Outcome.EXPIRED:
+            return ", and it never expires"
+        if outcome in _DEAD and seen.answered < self._maybe_dead_at:
+            return _before("any revocation was begun", seen, self._maybe_dead_at)
+        if outcome is Outcome.NOT_FOUND and seen.answered < self._maybe_deleted_at:
+            return _before("any deletion was begun", seen, self._maybe_deleted_at)
+        if outcome is Outcome.REVOKED and self._deleted and seen.invoked > self._deleted.answered:
+            return _after(self._deleted, seen)
+        if outcome not in _ALIVE:
+            return ""
+        if self._dead and seen.invoked > self._dead.answered:
+            return _after(self._dead, seen)
+        return self._scope_fault(seen)
+
+    def _scope_fault(self, seen: Verification) -> str:
+        if not seen.scoped:
+            return "" if seen.outcome is Outcome.VALID else ", and no scope was required"
+        has_scope = seen.outcome is Outcome.VALID
+        last: Change | None = None
+        possible = {True}
+        for change in self._scopings:
+            gives = _SCOPING[change.operation]
+            if change.answered < seen.invoked and change.ending is Ending.OK:
+                last, possible = change, {gives}
+        # What was in flight since, and what was never answered.
+        for change in self._scopings:
+            if change.invoked < seen.answered and (
+                change.ending is not Ending.OK or change.answered >= seen.invoked
+            ):
+                possible.add(_SCOPING[change.operation])
+        # Two that overlap may have been carried out in either order.
+        if last is not None:
+            possible |= {
+                _SCOPING[change.operation]
+                for change in self._scopings
+                if change is not last and change.answered > last.invoked and change.invoked < seen.answered
+            }
+        if has_scope in possible:
+            return ""
+        if last is None:
+            return ", and nobody had taken its scope"
+        return _after(last, seen)
+
+
+def _first_answered(changes: Sequence[Change]) -> Change | None:
+    answered = [change for change in changes if change.ending in (Ending.OK, Ending.ALREADY)]
+    return min(answered, key=lambda change: change.answered, default=None)
+
+
+def _after(change: Change, seen: Verification) -> str:
+    return (
+        f", invoked {seen.invoked - change.answered:.3f} s after {change.operation.value}"
+        f" answered {change.ending.value} on {change.worker}"
+    )
+
+
+def _before(what: str, seen: Verification, at: float) -> str:
+    return f", and answered {at - seen.answered:.3f} s before {what}" if at < inf else f", before {what}"

@@ -1,0 +1,623 @@
+"""Each rule of the protocol left out in turn, in a course of events that makes it matter.
+
+Real workers in one process on a real database, with a stopwatch that jumps: a course
+pauses them where it has to, and ends with verifications on the worker that was held. With
+all rules in place the history has no violation; with the rule left out it has some. Rules
+that only a failover shows are left out in `test_failover`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import grpc
+
+from authsvc import app, barrier
+from authsvc.barrier import Barrier, certainly_over
+from authsvc.clock import boottime
+from authsvc.jobs import reaper
+from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.store import feed as rows
+from authsvc.store import pool
+from authsvc.store.feed import FeedConnection
+from authsvc.v1 import resources_pb2
+from authsvc.verify.feed import Feed
+from authsvc.verify.lease import Lease
+from authsvc.verify.prefix_cache import PrefixCache
+from tests.conftest import Service, serving
+from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
+from tests.verify.room import Pause
+
+LEASE = 30.0
+# Verifications at the end of a course.
+ASKED = 25
+_OPERATIONS = ("register", "renew", "read", "acknowledge", "leave")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+class Held(FeedConnection):
+    """A worker's connection that stops where the course wants it to: before or after an operation."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.pauses: dict[str, Pause] = {}
+
+    async def _at(self, point: str) -> None:
+        if pause := self.pauses.get(point):
+            await pause.here()
+
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+        await self._at("before register")
+        return await super().register(worker_id, lease, predecessors)
+
+    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+        await self._at("before renew")
+        renewal = await super().renew(worker_id, place)
+        await self._at("after renew")
+        return renewal
+
+    async def read(self, place: Place) -> Any:
+        await self._at("before read")
+        return await super().read(place)
+
+    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+        await self._at("before acknowledge")
+        return await super().acknowledge(worker_id, place)
+
+
+class Worker:
+    """A running worker and the points where it can be held."""
+
+    def __init__(self, name: str, service: Service) -> None:
+        self.name = name
+        self.service = service
+        store = service.app.feed._store
+        assert isinstance(store, Held)
+        self.store = store
+
+    def pause(self, point: str) -> Pause:
+        """Stop it there, from the next time on."""
+        self.store.pauses[point] = Pause()
+        return self.store.pauses[point]
+
+    def hold(self) -> None:
+        """Let it neither hear nor say anything from now on; what it was doing goes on."""
+        for operation in _OPERATIONS:
+            self.store.pauses.setdefault(f"before {operation}", Pause())
+
+    def release(self) -> None:
+        """Let it go on."""
+        pauses, self.store.pauses = self.store.pauses, {}
+        for pause in pauses.values():
+            pause.open()
+
+    async def renew(self) -> None:
+        """Have it renew its lease now."""
+        feed = self.service.app.feed
+        feed._renew_at = 0.0
+        left = self.service.app.lease._until
+        feed.hint()
+        await until(lambda: self.service.app.lease._until != left)
+
+
+class Course:
+    """What happens to some workers on one database, by one stopwatch that jumps."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.history = History()
+        self.workers: list[Worker] = []
+        self.ahead = 0.0
+        self.looks = 0
+        self.key = ""
+        self.key_id = ""
+        self._stack = AsyncExitStack()
+
+    def stopwatch(self) -> float:
+        return boottime() + self.ahead
+
+    async def start_worker(self) -> Worker:
+        """Start one more worker."""
+        service = await self._stack.enter_async_context(
+            serving(self.database_url, None, stopwatch=self.stopwatch, lease=LEASE, drain_grace=0.5)
+        )
+        if self.workers:
+            service.admin_key = self.workers[0].service.admin_key
+        worker = Worker(f"worker {len(self.workers)}", service)
+        self.workers.append(worker)
+        return worker
+
+    def jump(self, seconds: float) -> None:
+        """Let that much time pass for all."""
+        self.ahead += seconds
+        for worker in self.workers:
+            worker.service.app.feed.hint()
+
+    async def verify(self, worker: Worker, times: int = 1) -> Outcome:
+        """Verify the key there."""
+        for _ in range(times):
+            invoked = time.monotonic()
+            try:
+                answer = await worker.service.admin.VerifyKey(key_string=self.key)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                outcome = Outcome.UNAVAILABLE
+            else:
+                code = resources_pb2.VerdictCode.Name(answer.code).removeprefix("VERDICT_CODE_")
+                outcome = Outcome(code)
+            seen = Verification(self.key_id, worker.name, invoked, time.monotonic(), outcome)
+            self.history.verifications.append(seen)
+        return outcome
+
+    async def revoke(self, worker: Worker, timeout: float = 60) -> Ending:
+        """Revoke the key there."""
+        invoked = time.monotonic()
+        ending = Ending.OK
+        try:
+            await worker.service.admin.RevokeKey(key_id=self.key_id, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            ending = Ending.ALREADY if "already revoked" in (error.details() or "") else Ending.UNKNOWN
+        self.history.changes.append(
+            Change(Operation.REVOKE, self.key_id, worker.name, invoked, time.monotonic(), ending)
+        )
+        return ending
+
+    async def answered_or_waiting(self, revoking: "asyncio.Task[Ending]") -> None:
+        """Wait until a revocation was answered, or has looked at the workers a few times in vain."""
+        looks = self.looks
+        await until(lambda: revoking.done() or self.looks >= looks + 4)
+
+    async def finish(self, revoking: "asyncio.Task[Ending]", held: Worker) -> None:
+        """Verify where it is held, before and after the leases of others are over for certain."""
+        await self.answered_or_waiting(revoking)
+        await self.verify(held, ASKED)
+        self.jump(certainly_over(LEASE) + 1)
+        async with asyncio.timeout(20):
+            await revoking
+        await self.verify(held, ASKED)
+
+
+@asynccontextmanager
+async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
+    """Run some workers, of which the second knows a key."""
+    going = Course(database_url)
+    find_behind = rows.find_behind
+
+    async def looked(*given: Any) -> Any:
+        going.looks += 1
+        return await find_behind(*given)
+
+    with (
+        mock.patch.object(app, "FeedConnection", Held),
+        mock.patch.object(barrier.rows, "find_behind", looked),  # type: ignore[attr-defined]
+    ):
+        async with going._stack:
+            for _ in range(workers):
+                await going.start_worker()
+            made = await going.workers[0].service.admin.CreateKey(owner_id="acme", display_name="Orders")
+            going.key, going.key_id = made.key_string, made.key.key_id
+            for worker in going.workers:
+                assert await going.verify(worker) is Outcome.VALID
+            try:
+                yield going
+            finally:
+                for worker in going.workers:
+                    worker.release()
+
+
+# The courses of events.
+
+
+async def a_worker_that_hears_nothing(going: Course) -> None:
+    """A worker cut off from the feed while a key is revoked."""
+    one, held = going.workers
+    held.hold()
+    await going.finish(asyncio.ensure_future(going.revoke(one)), held)
+
+
+async def a_retry(going: Course) -> None:
+    """The same, and the caller gives up and asks again."""
+    one, held = going.workers
+    held.hold()
+    assert await going.revoke(one, timeout=2) is Ending.UNKNOWN
+    await going.finish(asyncio.ensure_future(going.revoke(one)), held)
+
+
+async def a_late_reply(going: Course) -> None:
+    """The reply to a renewal arrives when all others think that its lease is over."""
+    one, held = going.workers
+    answered = held.pause("after renew")
+    held.service.app.feed._renew_at = 0.0
+    held.service.app.feed.hint()
+    await answered.reached()
+    held.hold()
+    revoking = asyncio.ensure_future(going.revoke(one))
+    await going.answered_or_waiting(revoking)
+    going.jump(certainly_over(LEASE) + 1)
+    await revoking
+    before = held.service.app.lease._until
+    answered.open()
+    await until(lambda: held.service.app.lease._until != before)
+    await going.verify(held, ASKED)
+
+
+async def a_worker_that_starts(going: Course) -> None:
+    """A worker has its place and fills its memory, and is yet to renew, when a key is revoked."""
+    one = going.workers[0]
+    registered = Pause()
+    register = Feed._register
+
+    async def and_then(feed: Feed) -> Place:
+        place = await register(feed)
+        if feed._store.pauses is late:  # type: ignore[attr-defined]
+            await registered.here()
+        return place
+
+    late: dict[str, Pause] = {}
+    _, starting = going.workers
+    # The start of a worker over again: a server is needed to fill its memory.
+    starting.store.pauses = late
+    with mock.patch.object(Feed, "_register", and_then):
+        await starting.store.leave(starting.service.app.feed.worker_id)
+        starting.service.app.feed._lose("for a test")
+        starting.service.app.feed.hint()
+        await registered.reached()
+    assert await going.verify(starting) is Outcome.UNAVAILABLE  # And the key is in memory.
+    starting.service.app.lease.renew(boottime() + going.ahead + 1)
+    assert await going.verify(starting) is Outcome.VALID
+    starting.service.app.lease.end("for a test")
+    granting = starting.pause("granting")
+    renewing = starting.pause("before renew")
+    for operation in ("read", "acknowledge"):
+        starting.pause(f"before {operation}")
+    registered.open()
+    renewing.open()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(granting.reached(), 1)
+    revoking = asyncio.ensure_future(going.revoke(one))
+    await going.answered_or_waiting(revoking)
+    granting.open()
+    await starting.service.app.lease.taken()
+    await going.verify(starting, ASKED)
+    starting.release()
+    await revoking
+    await going.verify(starting, ASKED)
+
+
+async def a_worker_that_was_reaped(going: Course) -> None:
+    """A worker pauses for longer than its lease, is reaped, and goes on."""
+    one, held = going.workers
+    renewing = held.pause("before renew")
+    held.service.app.feed._renew_at = 0.0
+    held.service.app.feed.hint()
+    await renewing.reached()
+    await one.service.app.reaper.look()
+    going.jump(certainly_over(LEASE) + 1)
+    await one.renew()
+    await one.service.app.reaper.look()
+    held.hold()
+    went_on = asyncio.ensure_future(_next_outcome(held))
+    renewing.open()
+    await went_on
+    await going.finish(asyncio.ensure_future(going.revoke(one)), held)
+
+
+async def a_worker_that_starts_before_the_commit(going: Course) -> None:
+    """A worker registers, renews and fills its memory while a revocation is about to commit."""
+    one = going.workers[0]
+    commit, about_to = pool._commit, Pause()
+
+    async def paused(connection: Any) -> None:
+        await about_to.here()
+        await commit(connection)
+
+    with mock.patch.object(pool, "_commit", paused):
+        revoking = asyncio.ensure_future(going.revoke(one))
+        await about_to.reached()
+        pool._commit = commit
+        late = await going.start_worker()
+        assert await going.verify(late) is Outcome.VALID
+        late.hold()
+        about_to.open()
+        await going.finish(revoking, late)
+
+
+async def a_slow_commit(going: Course) -> None:
+    """A commit takes long, and a worker renews meanwhile."""
+    one, held = going.workers
+    commit, about_to = pool._commit, Pause()
+
+    async def paused(connection: Any) -> None:
+        await about_to.here()
+        await commit(connection)
+
+    with mock.patch.object(pool, "_commit", paused):
+        revoking = asyncio.ensure_future(going.revoke(one))
+        await about_to.reached()
+    going.jump(25)
+    await held.renew()
+    held.hold()
+    going.jump(certainly_over(LEASE) - 24)
+    await one.renew()
+    about_to.open()
+    await going.finish(revoking, held)
+
+
+async def a_fill_under_way(going: Course) -> None:
+    """A fill has read the key, and is proving it, when it is revoked."""
+    one, filling = going.workers
+    filling.service.app.cache.clear()
+    await filling.service.admin.GetKey(key_id=going.key_id)  # The caller's own key is known again.
+    hasher, proving = filling.service.app.hasher, Pause()
+    verify = hasher.verify
+
+    async def paused(secret: str, secret_hash: str) -> bool:
+        await proving.here()
+        return await verify(secret, secret_hash)
+
+    with mock.patch.object(hasher, "verify", paused):
+        asking = asyncio.ensure_future(going.verify(filling))
+        await _reached(proving, asking)
+    await going.revoke(one)
+    proving.open()
+    await asking
+    await going.verify(filling, ASKED)
+
+
+async def a_read_from_a_node_that_is_behind(going: Course) -> None:
+    """A fill is answered by a connection to a node that does not have the revocation."""
+    one, filling = going.workers
+    store = filling.service.app.verifier._store
+    prefix = going.key[:-51]
+    find, refresh = store.find_credential, store.refresh
+    old = await find(prefix)
+    await going.revoke(one)
+    behind = True
+
+    async def from_there(key_prefix: str) -> Any:
+        return old if behind and key_prefix == prefix else await find(key_prefix)
+
+    async def and_away() -> None:
+        nonlocal behind
+        behind = False
+        await refresh()
+
+    with (
+        mock.patch.object(store, "find_credential", from_there),
+        mock.patch.object(store, "refresh", and_away),
+    ):
+        await going.verify(filling, ASKED)
+
+
+async def a_hasty_reaper(going: Course) -> None:
+    """A reaper looks twice in no time, while a worker that hears nothing has its lease."""
+    one, held = going.workers
+    held.hold()
+    await one.service.app.reaper.look()
+    await one.service.app.reaper.look()
+    await going.finish(asyncio.ensure_future(going.revoke(one)), held)
+
+
+async def a_reaper_and_a_slow_renewal(going: Course) -> None:
+    """A worker renews after a reaper has found it dead, and before it has deleted it."""
+    one, held = going.workers
+    renewing = held.pause("before renew")
+    held.service.app.feed._renew_at = 0.0
+    held.service.app.feed.hint()
+    await renewing.reached()
+    await one.service.app.reaper.look()
+    going.jump(certainly_over(LEASE) + 1)
+    await one.renew()
+    reap, about_to = rows.reap, Pause()
+
+    async def paused(*given: Any) -> bool:
+        await about_to.here()
+        return await reap(*given)
+
+    with mock.patch.object(reaper.rows, "reap", paused):  # type: ignore[attr-defined]
+        looking = asyncio.ensure_future(one.service.app.reaper.look())
+        await about_to.reached()
+        renewing.open()
+        await held.service.app.lease.taken()
+        held.hold()
+        about_to.open()
+        await looking
+    await going.finish(asyncio.ensure_future(going.revoke(one)), held)
+
+
+async def an_early_acknowledgement(going: Course) -> None:
+    """A worker is paused between reading the feed and acknowledging it."""
+    one, held = going.workers
+    between = held.pause("between")
+    revoking = asyncio.ensure_future(going.revoke(one))
+    await going.answered_or_waiting(revoking)
+    await going.verify(held, ASKED)
+    between.open()
+    await revoking
+    await going.verify(held, ASKED)
+
+
+async def _next_outcome(worker: Worker) -> None:
+    """Wait until a renewal gave a lease, or did not."""
+    lease = worker.service.app.lease
+    before = lease._until
+    await until(lambda: lease._until != before)
+
+
+async def _reached(pause: Pause, asking: "asyncio.Future[Any]") -> None:
+    reached = asyncio.ensure_future(pause.reached())
+    await asyncio.wait((reached, asking), return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    assert reached.done(), "it was answered without getting there"
+
+
+# The rules left out.
+
+
+@contextmanager
+def _patched(target: Any, name: str, value: Any) -> Iterator[None]:
+    with mock.patch.object(target, name, value):
+        yield
+
+
+def _no_wait() -> Any:
+    async def at_once(*_: Any) -> None: ...
+
+    return _patched(Barrier, "_wait", at_once)
+
+
+def _retry_that_answers_at_once() -> Any:
+    async def at_once(*_: Any) -> None: ...
+
+    return _patched(Barrier, "settle", at_once)
+
+
+def _lease_not_looked_at() -> Any:
+    return _patched(Lease, "check", lambda lease: None)
+
+
+def _lease_from_the_reply() -> Any:
+    renew = Lease.renew
+
+    def from_now(lease: Lease, until: float) -> None:
+        renew(lease, lease._stopwatch() + LEASE)
+
+    return _patched(Lease, "renew", from_now)
+
+
+@contextmanager
+def _registering_while_granting() -> Iterator[None]:
+    """The registration is committed with the first renewal, whose news is from before."""
+
+    async def register(store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+        async with store._asking() as connection:
+            [row] = await connection.fetch(rows._SQL["find_head"])
+        return Place(row["seq"], row["nonce"])
+
+    renew = Held.renew
+
+    async def grant(store: Held, worker_id: UUID, place: Place) -> Renewal | None:
+        if "granting" not in store.pauses:
+            return await renew(store, worker_id, place)
+        entries = await FeedConnection.read(store, place)
+        await store._at("granting")
+        await FeedConnection.register(store, worker_id, LEASE, ())
+        async with store._asking() as connection:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+        return Renewal(now, entries or ())
+
+    with mock.patch.object(Held, "register", register), mock.patch.object(Held, "renew", grant):
+        yield
+
+
+def _renewing_without_registration() -> Any:
+    sql = rows._SQL["renew"].replace("FROM me LEFT", "FROM (SELECT clock_timestamp() AS now) me LEFT")
+    sql = sql.replace("WITH me AS", "WITH ignored AS")
+    return mock.patch.dict(rows._SQL, {"renew": sql})
+
+
+@contextmanager
+def _list_before_the_commit() -> Iterator[None]:
+    publish, find_behind = rows.publish, barrier.rows.find_behind  # type: ignore[attr-defined]
+    listed: list[UUID] = []
+
+    async def list_first(connection: Any, *given: Any) -> Place:
+        listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
+        return await publish(connection, *given)
+
+    async def of_those(*given: Any) -> Any:
+        behind = await find_behind(*given)
+        return {worker: lease for worker, lease in behind.items() if worker in listed}
+
+    with (
+        mock.patch.object(rows, "publish", list_first),
+        mock.patch.object(rows, "find_behind", of_those),
+    ):
+        yield
+
+
+@contextmanager
+def _waiting_from_the_begin() -> Iterator[None]:
+    change, wait = Barrier.change, Barrier._wait
+    begun: list[float] = []
+
+    def noted(waiting: Barrier, *given: Any) -> Any:
+        begun.append(waiting._stopwatch())
+        return change(waiting, *given)
+
+    async def from_then(waiting: Barrier, place: Place, committed: float, *given: Any) -> None:
+        await wait(waiting, place, begun[-1], *given)
+
+    with mock.patch.object(Barrier, "change", noted), mock.patch.object(Barrier, "_wait", from_then):
+        yield
+
+
+def _fills_not_detached() -> Any:
+    return _patched(PrefixCache, "_detach", lambda *_: None)
+
+
+def _reads_not_checked() -> Any:
+    async def always(*_: Any) -> bool:
+        return True
+
+    return _patched(Feed, "knows", always)
+
+
+def _reaping_early() -> Any:
+    return _patched(reaper, "certainly_over", lambda lease: 0.0)
+
+
+def _reaping_without_the_beat() -> Any:
+    sql = "DELETE FROM authsvc.workers WHERE worker_id = $1 AND $2::uuid IS NOT NULL RETURNING true"
+    return mock.patch.dict(rows._SQL, {"reap": sql})
+
+
+def _acknowledging_before_applying() -> Any:
+    async def early(feed: Feed, place: Place) -> None:
+        entries: list[FeedEntry] | None = await feed._store.read(place)  # type: ignore[assignment]
+        if entries:
+            await feed._acknowledge(entries[-1].place)
+            await feed._store._at("between")  # type: ignore[attr-defined]
+            feed._apply(entries)
+
+    return _patched(Feed, "_read", early)
+
+
+Mutation = Callable[[], Any]
+# What is left out, how, and what makes it matter.
+MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
+    "no wait": (_no_wait, a_worker_that_hears_nothing),
+    "a retry that answers at once": (_retry_that_answers_at_once, a_retry),
+    "the lease not looked at": (_lease_not_looked_at, a_worker_that_hears_nothing),
+    "the lease counted from the reply": (_lease_from_the_reply, a_late_reply),
+    "registering in the granting statement": (_registering_while_granting, a_worker_that_starts),
+    "no registration check on renewal": (_renewing_without_registration, a_worker_that_was_reaped),
+    "the list read before the commit": (_list_before_the_commit, a_worker_that_starts_before_the_commit),
+    "the wait counted from BEGIN": (_waiting_from_the_begin, a_slow_commit),
+    "no tombstones: fills not detached": (_fills_not_detached, a_fill_under_way),
+    "no fill check": (_reads_not_checked, a_read_from_a_node_that_is_behind),
+    "reaping early": (_reaping_early, a_hasty_reaper),
+    "reaping without the beat": (_reaping_without_the_beat, a_reaper_and_a_slow_renewal),
+    "acknowledging before applying": (_acknowledging_before_applying, an_early_acknowledgement),
+}
+
+
+async def run(name: str, database_url: str, *, mutated: bool) -> History:
+    """Run the course of a mutant, with the rule or without it; return what was seen."""
+    mutate, happens = MUTANTS[name]
+    async with course(database_url) as going:
+        with mutate() if mutated else nullcontext():
+            await happens(going)
+        for worker in going.workers:
+            worker.release()
+    return going.history

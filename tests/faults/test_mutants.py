@@ -1,0 +1,27 @@
+"""The checker catches each rule that is left out, and finds nothing when none is."""
+
+import pytest
+
+from tests.faults.history import Outcome
+from tests.faults.mutants import ASKED, MUTANTS, run
+
+
+@pytest.mark.parametrize("rule", MUTANTS)
+async def test_with_the_rule_nothing_is_violated(rule: str, database_url: str) -> None:  # rule 15
+    """The course of events that needs the rule ends well with it."""
+    history = await run(rule, database_url, mutated=False)
+    assert history.violations() == []
+    # It got to where it matters: the revocation was answered, and the key asked for after that.
+    answered = history.changes[-1].answered
+    late = [seen.outcome for seen in history.verifications if seen.invoked > answered]
+    assert len(late) >= ASKED
+    assert set(late) <= {Outcome.REVOKED, Outcome.UNAVAILABLE}
+
+
+@pytest.mark.parametrize("rule", MUTANTS)
+async def test_without_the_rule_it_is_caught(rule: str, database_url: str) -> None:
+    """The same course without the rule has verifications that the checker finds."""
+    history = await run(rule, database_url, mutated=True)
+    violations = history.violations()
+    assert len(violations) >= ASKED, history
+    assert all("VALID" in violation.text for violation in violations)
