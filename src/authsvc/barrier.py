@@ -21,7 +21,7 @@ from uuid import UUID
 from authsvc.clock import Stopwatch, boottime
 from authsvc.errors import DeadlineExceeded, Passing
 from authsvc.model.caller import Caller
-from authsvc.model.feed import Place
+from authsvc.model.feed import FeedEntry
 from authsvc.store import feed as rows
 from authsvc.store.pool import Connection, Database
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 # How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-_FIRST_LOOK, _SLOWEST_LOOK = 0.002, 0.1
+_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.001, 1.3, 0.1
 
 
 def certainly_over(lease: float) -> float:
@@ -54,7 +54,7 @@ class Barrier:
         self,
         database: Database,
         *,
-        hint: Callable[[], object] = lambda: None,
+        hint: Callable[[FeedEntry | None], object] = lambda _: None,
         stopwatch: Stopwatch = boottime,
     ) -> None:
         self._database = database
@@ -69,17 +69,19 @@ class Barrier:
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
         caller cannot wait for the workers; the change is durable then.
         """
-        place: Place | None = None
+        entry: FeedEntry | None = None
         try:
             async with self._database.transaction() as connection:
                 change = Change(connection)
                 yield change
                 if change.key_prefixes or change.owner_id is not None:
-                    place = await rows.publish(connection, change.key_prefixes, change.owner_id)
-        finally:
-            self._hint()
-        if place is not None:
-            await self._wait(place, self._stopwatch(), caller.deadline, done)
+                    entry = await rows.publish(connection, change.key_prefixes, change.owner_id)
+        except Passing:
+            self._hint(None)  # It may have been committed all the same.
+            raise
+        if entry is not None:
+            self._hint(entry)
+            await self._wait(entry, self._stopwatch(), caller.deadline, done)
 
     async def settle(self, caller: Caller, key_prefixes: Collection[str], done: str = "changed") -> None:
         """Say again that these have changed, and wait likewise (R7).
@@ -90,13 +92,13 @@ class Barrier:
         async with self.change(caller, done) as change:
             change.key_prefixes.update(key_prefixes)
 
-    async def _wait(self, place: Place, committed: float, deadline: float, done: str) -> None:
-        await self._notify()
+    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, done: str) -> None:
+        await self._notify(entry)
         behind: dict[UUID, float] | None = None
         pause = _FIRST_LOOK
         while True:
             try:
-                listed = await rows.find_behind(self._database, place)
+                listed = await rows.find_behind(self._database, entry.place)
             except Passing as error:
                 _log.debug("the workers cannot be listed: %s", error)
             else:
@@ -111,18 +113,18 @@ class Barrier:
             if behind and now >= over:
                 _log.warning(
                     "change %d was answered without %s: their leases are over",
-                    place.seq,
+                    entry.place.seq,
                     ", ".join(map(str, behind)),
                 )
                 return
             if now >= deadline:
                 raise _unconfirmed(behind, done)
             await asyncio.sleep(max(0.0, min(pause, over - now, deadline - now)))
-            pause = min(2 * pause, _SLOWEST_LOOK)
+            pause = min(_GROWTH * pause, _SLOWEST_LOOK)
 
-    async def _notify(self) -> None:
+    async def _notify(self, entry: FeedEntry) -> None:
         try:
-            await rows.notify(self._database)
+            await rows.notify(self._database, entry)
         except Passing as error:
             _log.debug("no hint was sent: %s", error)
 

@@ -5,10 +5,10 @@ import sys
 
 import uvloop
 
-from tests.bench import cold, h2load, lists, memory, table, verify
+from tests.bench import cold, h2load, lists, memory, revocation, table, verify
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists")
+_PARTS = ("memory", "verify", "cold", "lists", "revocation")
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ async def _run(parts: list[str], *, quick: bool) -> None:
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
-    if parts != ["memory"]:
+    if {"verify", "cold", "lists"}.intersection(parts):
         async with running(quick=quick) as bench:
             facts.append(await bench.postgres_fact())
             if "verify" in parts:
@@ -43,6 +43,8 @@ async def _run(parts: list[str], *, quick: bool) -> None:
                 rows += await cold.measure(bench)
             if "lists" in parts:
                 rows += await lists.measure(bench)
+    if "revocation" in parts:
+        rows += await revocation.measure(quick=quick)
     table.show(rows, facts)
 
 

@@ -135,7 +135,12 @@ class _Server(Server):
     """The server of the service, with the two RPCs on it."""
 
     def __init__(
-        self, keys: KeyService, replicas: ReplicaService, verifier: Verifier, metrics: Metrics, **options: float
+        self,
+        keys: KeyService,
+        replicas: ReplicaService,
+        verifier: Verifier,
+        metrics: Metrics,
+        **options: float,
     ) -> None:
         super().__init__(keys, replicas, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)

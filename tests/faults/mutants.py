@@ -51,6 +51,11 @@ class Held(FeedConnection):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.pauses: dict[str, Pause] = {}
+        self.deaf = False
+
+    def _hear(self, *hint: Any) -> None:
+        if not self.deaf:
+            super()._hear(*hint)
 
     async def _at(self, point: str) -> None:
         if pause := self.pauses.get(point):
@@ -70,9 +75,9 @@ class Held(FeedConnection):
         await self._at("before read")
         return await super().read(place)
 
-    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+    async def acknowledge(self, worker_id: UUID, place: Place, before: Place | None = None) -> bool:
         await self._at("before acknowledge")
-        return await super().acknowledge(worker_id, place)
+        return await super().acknowledge(worker_id, place, before)
 
 
 class Worker:
@@ -92,11 +97,13 @@ class Worker:
 
     def hold(self) -> None:
         """Let it neither hear nor say anything from now on; what it was doing goes on."""
+        self.store.deaf = True
         for operation in _OPERATIONS:
             self.store.pauses.setdefault(f"before {operation}", Pause())
 
     def release(self) -> None:
         """Let it go on."""
+        self.store.deaf = False
         pauses, self.store.pauses = self.store.pauses, {}
         for pause in pauses.values():
             pause.open()
@@ -531,7 +538,7 @@ def _list_before_the_commit() -> Iterator[None]:
     publish, find_behind = rows.publish, barrier.rows.find_behind  # type: ignore[attr-defined]
     listed: list[UUID] = []
 
-    async def list_first(connection: Any, *given: Any) -> Place:
+    async def list_first(connection: Any, *given: Any) -> FeedEntry:
         listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
         return await publish(connection, *given)
 
@@ -555,8 +562,8 @@ def _waiting_from_the_begin() -> Iterator[None]:
         begun.append(waiting._stopwatch())
         return change(waiting, *given)
 
-    async def from_then(waiting: Barrier, place: Place, committed: float, *given: Any) -> None:
-        await wait(waiting, place, begun[-1], *given)
+    async def from_then(waiting: Barrier, entry: FeedEntry, committed: float, *given: Any) -> None:
+        await wait(waiting, entry, begun[-1], *given)
 
     with mock.patch.object(Barrier, "change", noted), mock.patch.object(Barrier, "_wait", from_then):
         yield
@@ -582,15 +589,22 @@ def _reaping_without_the_beat() -> Any:
     return mock.patch.dict(rows._SQL, {"reap": sql})
 
 
-def _acknowledging_before_applying() -> Any:
-    async def early(feed: Feed, place: Place) -> None:
-        entries: list[FeedEntry] | None = await feed._store.read(place)  # type: ignore[assignment]
+@contextmanager
+def _acknowledging_before_applying() -> Iterator[None]:
+    async def read_early(feed: Feed, place: Place) -> None:
+        entries = await feed._store.read(place)
         if entries:
             await feed._acknowledge(entries[-1].place)
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply(entries)
 
-    return _patched(Feed, "_read", early)
+    async def take_early(feed: Feed, place: Place, entry: FeedEntry) -> None:
+        if await feed._store.acknowledge(feed._worker_id, entry.place, place):
+            await feed._store._at("between")  # type: ignore[attr-defined]
+            feed._apply([entry])
+
+    with mock.patch.object(Feed, "_read", read_early), mock.patch.object(Feed, "_take", take_early):
+        yield
 
 
 Mutation = Callable[[], Any]

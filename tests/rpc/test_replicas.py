@@ -14,9 +14,7 @@ from tests.rpc.refusal import refused
 async def status_of(service: Service, key_string: str = "") -> pb.ReplicaStatus:
     stub = replica_service_pb2_grpc.ReplicaServiceStub(service.channel)
     metadata = [("authorization", f"Bearer {key_string or service.admin_key}")]
-    answer: pb.ReplicaStatus = await stub.GetReplicaStatus(  # type: ignore[misc]
-        pb.GetReplicaStatusRequest(), metadata=metadata
-    )
+    answer: pb.ReplicaStatus = await stub.GetReplicaStatus(pb.GetReplicaStatusRequest(), metadata=metadata)
     return answer
 
 

@@ -64,9 +64,11 @@ class FakeFeedStore:
         self._ask("read")
         return self._after(place)
 
-    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+    async def acknowledge(self, worker_id: UUID, place: Place, before: Place | None = None) -> bool:
         self._ask("acknowledge")
         if worker_id not in self.workers or self._after(place) is None:
+            return False
+        if before is not None and self._after(before) is None:
             return False
         self.workers[worker_id] = max(self.workers[worker_id], place.seq)
         return True
@@ -117,6 +119,12 @@ class Stand:
 
     async def step(self) -> None:
         self.store.asked.clear()
+        self.feed.hint()
+        await self.feed._follow()
+
+    async def hear(self, entry: FeedEntry) -> None:
+        self.store.asked.clear()
+        self.feed.hint(entry)
         await self.feed._follow()
 
 
@@ -285,6 +293,53 @@ async def test_a_stop_gives_up_the_lease_then_the_registration(stand: Stand) -> 
     await stand.feed.stop()
     assert held == [0]
     assert stand.store.workers == {}
+
+
+async def test_a_hint_that_has_the_entry_saves_reading_it(stand: Stand) -> None:  # R3
+    """The next entry is applied and acknowledged; one that was applied before is nothing new."""
+    await stand.know("a")
+    stand.store.publish("a")
+    [entry] = stand.store.entries[1:]
+    await stand.hear(entry)
+    assert stand.store.asked == ["acknowledge"]
+    assert stand.cache.get("a") is None
+    assert stand.acknowledged == stand.feed.seq == 1
+    assert await stand.feed.knows(entry.place, since=1)
+    await stand.hear(entry)
+    assert stand.store.asked == []
+
+
+async def test_a_hint_about_a_later_entry_is_read(stand: Stand) -> None:  # R3
+    """What lies between has to be applied, too."""
+    await stand.know("a", "b")
+    stand.store.publish("a")
+    stand.store.publish("b")
+    await stand.hear(stand.store.entries[-1])
+    assert stand.store.asked == ["read", "acknowledge"]
+    assert len(stand.cache) == 0
+    assert stand.acknowledged == stand.feed.seq == 2
+
+
+async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
+    """An entry that the feed does not have, or that does not follow our place in this feed, moves nobody."""
+    stand.store.publish("a")
+    await stand.hear(FeedEntry(Place(1, uuid4()), (), None))
+    assert stand.store.asked == ["acknowledge", "read", "acknowledge"]
+    assert stand.feed.seq == 1
+    # The same feed again from another history, of which our place is no part.
+    stand.store.entries = [FeedEntry(Place(e.place.seq, uuid4()), (), None) for e in stand.store.entries]
+    stand.store.publish("b")
+    await stand.hear(stand.store.entries[-1])
+    assert stand.lease.left == 0
+    assert stand.feed.seq == 0
+
+
+async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -> None:
+    """Who asked to look gets it, whatever else was heard meanwhile."""
+    stand.store.publish("a")
+    stand.feed.hint()
+    await stand.hear(stand.store.entries[0])
+    assert stand.store.asked == ["read", "acknowledge"]
 
 
 async def test_a_hint_is_followed_at_once(stand: Stand) -> None:

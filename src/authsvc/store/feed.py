@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
 _PATIENCE = 5.0
+# How many keys a hint names at most; it has 8,000 bytes.
+_MOST_TOLD = 100
 
 
 class FeedConnection:
@@ -42,15 +44,15 @@ class FeedConnection:
         self._listen = listen
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
-        self._on_hint: Callable[[], object] = lambda: None
+        self._on_hint: Callable[[FeedEntry | None], object] = lambda _: None
 
     @property
     def hears(self) -> bool:
         """Whether hints arrive: one that we sent to ourselves did."""
         return self._heard and self._connection is not None and not self._connection.is_closed()
 
-    def on_hint(self, call: Callable[[], object]) -> None:
-        """Have `call` called when there may be news."""
+    def on_hint(self, call: Callable[[FeedEntry | None], object]) -> None:
+        """Have `call` called when there may be news, with the entry if the hint has it."""
         self._on_hint = call
 
     async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
@@ -77,10 +79,12 @@ class FeedConnection:
             rows = await connection.fetch(_SQL["read_feed"], *place)
         return _entries(rows) if rows else None
 
-    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
+    async def acknowledge(self, worker_id: UUID, place: Place, before: Place | None = None) -> bool:
         """Say up to where entries were applied (R3)."""
         async with self._asking() as connection:
-            return bool(await connection.fetchval(_SQL["acknowledge"], worker_id, *place))
+            return bool(
+                await connection.fetchval(_SQL["acknowledge"], worker_id, *place, *(before or (None, None)))
+            )
 
     async def leave(self, worker_id: UUID) -> None:
         """Take the registration back (R8), and close."""
@@ -109,15 +113,15 @@ class FeedConnection:
                 self._connection.add_termination_listener(self._note_end)
                 await self._connection.add_listener(_CHANNEL, self._hear)
                 # Through a pooler LISTEN may succeed and nothing ever arrive.
-                await self._connection.execute(_SQL["notify"])
+                await self._connection.execute(_SQL["notify"], "")
         return self._connection
 
     def _note_end(self, _: object) -> None:
-        self._on_hint()
+        self._on_hint(None)
 
-    def _hear(self, *_: object) -> None:
+    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._heard = True
-        self._on_hint()
+        self._on_hint(_from_payload(str(payload)))
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -126,16 +130,17 @@ class FeedConnection:
         self._connection = None
 
 
-async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> Place:
-    """Append an entry; return its place. The last statement of a transaction (R6)."""
-    [row] = await connection.fetch(_SQL["publish"], sorted(key_prefixes), owner_id)
-    return Place(row["seq"], row["nonce"])
+async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> FeedEntry:
+    """Append an entry and return it. The last statement of a transaction (R6)."""
+    prefixes = sorted(key_prefixes)
+    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id)
+    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id)
 
 
-async def notify(database: Database) -> None:
+async def notify(database: Database, entry: FeedEntry) -> None:
     """Hint at news to all who listen."""
     async with database.connection() as connection:
-        await connection.execute(_SQL["notify"])
+        await connection.execute(_SQL["notify"], _payload(entry))
 
 
 async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
@@ -198,3 +203,19 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
         for row in rows
         if row["seq"] is not None
     ]
+
+
+def _payload(entry: FeedEntry) -> str:
+    """Return a hint's text: the entry itself when it is small, else nothing."""
+    if entry.owner_id is not None or len(entry.key_prefixes) > _MOST_TOLD:
+        return ""
+    return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
+
+
+def _from_payload(payload: str) -> FeedEntry | None:
+    """Return the entry of a hint; None for one without, and for what anybody else may have sent."""
+    try:
+        seq, nonce, *prefixes = payload.split()
+        return FeedEntry(Place(int(seq), UUID(nonce)), prefixes, None)
+    except ValueError:
+        return None

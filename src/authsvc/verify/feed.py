@@ -53,8 +53,11 @@ class FeedStore(Protocol):
     async def read(self, place: Place) -> Sequence[FeedEntry] | None:
         """Return the entries after a place; None when it is not in this feed."""
 
-    async def acknowledge(self, worker_id: UUID, place: Place) -> bool:
-        """Say up to where entries were applied; return False when registration or place do not hold."""
+    async def acknowledge(self, worker_id: UUID, place: Place, before: Place | None = None) -> bool:
+        """Say up to where entries were applied; return False when registration or place do not hold.
+
+        With `before`, that one has to hold, too.
+        """
 
     async def leave(self, worker_id: UUID) -> None:
         """Take the registration back."""
@@ -91,6 +94,8 @@ class Feed:
         self._history: dict[int, UUID] = {}
         self._renew_at = 0.0
         self._hint = asyncio.Event()
+        self._look = False
+        self._told: FeedEntry | None = None
         self._advanced = asyncio.Event()
         self.registrations = 0
 
@@ -104,8 +109,12 @@ class Feed:
         """Up to where this worker has applied the feed."""
         return self._place.seq if self._place else 0
 
-    def hint(self) -> None:
-        """Look at the feed soon; there may be news."""
+    def hint(self, entry: FeedEntry | None = None) -> None:
+        """Look at the feed soon; there may be news. If they are but this entry, it need not be read."""
+        if entry is None:
+            self._look = True
+        else:
+            self._told = entry
         self._hint.set()
 
     async def start(self) -> None:
@@ -165,18 +174,24 @@ class Feed:
         seconds = self._renew_at - self._stopwatch()
         if not self._store.hears:
             seconds = min(seconds, self._poll_interval)
-        if seconds > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), seconds)
+        try:
+            await asyncio.wait_for(self._hint.wait(), max(0, seconds))
+        except TimeoutError:
+            self._look = True
         self._hint.clear()
 
     async def _follow(self) -> None:
-        if self._place is None:
+        """Do one thing, the most urgent."""
+        place, look, told = self._place, self._look, self._told
+        self._look, self._told = False, None
+        if place is None:
             await self.start()
         elif self._stopwatch() >= self._renew_at:
-            await self._renew(self._place)
-        else:
-            await self._read(self._place)
+            await self._renew(place)
+        elif look or (told is not None and told.place.seq > place.seq + 1):
+            await self._read(place)
+        elif told is not None and told.place.seq > place.seq:
+            await self._take(place, told)
 
     async def _register(self) -> Place:
         """R1: from the feed's end, with nothing in memory, under a name that nobody else can mean."""
@@ -215,19 +230,36 @@ class Feed:
             self._apply(entries)
             await self._acknowledge(entries[-1].place)
 
+    async def _take(self, place: Place, entry: FeedEntry) -> None:
+        """R3, a statement less: forget what a hint names, which never does harm, then see whether it is so.
+
+        The acknowledgement proves that the entry is in the feed, and that it follows our place.
+        """
+        self._forget(entry)
+        if await self._store.acknowledge(self._worker_id, entry.place, place):
+            self._advance(entry)
+        else:
+            await self._read(place)
+
     async def _acknowledge(self, place: Place) -> None:
         if not await self._store.acknowledge(self._worker_id, place):
             self._lose("this worker is not registered any more, or the database has another history")
 
     def _apply(self, entries: Sequence[FeedEntry]) -> None:
         for entry in entries:
-            self._cache.forget(entry.key_prefixes)
-            if entry.owner_id is not None:
-                self._cache.forget_owner(entry.owner_id)
-            self._history[entry.place.seq] = entry.place.nonce
-            if len(self._history) > _REMEMBERED:
-                del self._history[next(iter(self._history))]
-            self._move(entry.place)
+            self._forget(entry)
+            self._advance(entry)
+
+    def _forget(self, entry: FeedEntry) -> None:
+        self._cache.forget(entry.key_prefixes)
+        if entry.owner_id is not None:
+            self._cache.forget_owner(entry.owner_id)
+
+    def _advance(self, entry: FeedEntry) -> None:
+        self._history[entry.place.seq] = entry.place.nonce
+        if len(self._history) > _REMEMBERED:
+            del self._history[next(iter(self._history))]
+        self._move(entry.place)
 
     def _move(self, place: Place | None) -> None:
         self._place = place

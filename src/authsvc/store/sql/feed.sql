@@ -31,10 +31,11 @@ SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id
  ORDER BY f.seq;
 
 -- name: acknowledge
--- R3. Never extends a lease, so it need not wait for the standby.
+-- R3. Never extends a lease, so it need not wait for the standby. With $4 and $5, that place has to be in this feed, too.
 UPDATE authsvc.workers SET applied = greatest(applied, $2)
  WHERE worker_id = $1
    AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
+   AND ($4::bigint IS NULL OR EXISTS (SELECT FROM authsvc.feed WHERE seq = $4 AND nonce = $5))
    AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 RETURNING true;
 
@@ -48,7 +49,7 @@ INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id) SELECT seq, nonce,
 
 -- name: notify
 -- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.
-SELECT pg_notify('authsvc_feed', '');
+SELECT pg_notify('authsvc_feed', $1);
 
 -- name: find_behind
 -- R6. Who may still accept what ended with this entry. No row at all: this node does not know the entry, so it cannot

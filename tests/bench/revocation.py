@@ -1,0 +1,154 @@
+"""What a revocation takes with many workers, and what the leases cost.
+
+All is real: `authsvc serve` with its workers, and a PostgreSQL that waits for its disk at each
+commit, as a deployment's does. A revocation is timed at the client, from the call to the answer; in
+turns with it a bare commit, one row changed and committed by a statement of its own.
+"""
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+
+import asyncpg
+import grpc
+from pydantic import SecretStr
+
+from authsvc import app
+from authsvc.config import load_settings
+from authsvc.devpg import DevPostgres
+from authsvc.store.migrate import migrate
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from tests.bench.bench import say
+from tests.bench.table import AtMost, Row
+
+_PART = "revocation"
+_WORKERS = (2, 8, 16)
+# An aim in milliseconds beyond the multiple of the bare commit.
+_SPARE_MS = 5.0
+_TIMES = 3
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    """Return the rows about revocation latency and idle workers."""
+    count = 60 if quick else 300
+    rows = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        # Connections for 16 workers. What a commit waits for is left as PostgreSQL has it.
+        settings = {"max_connections": "300"}
+        async with DevPostgres(Path(directory) / "postgres", settings=settings) as postgres:
+            await migrate(postgres.url)
+            given = load_settings(listen="127.0.0.1:0", database_url=SecretStr(postgres.url))
+            async with app.administering(given) as keys:
+                minted = await keys.ensure_administrator()
+                assert minted is not None
+            for workers in _WORKERS:
+                say(f"revocation: {count} with {workers} workers")
+                async with _serving(postgres.url, workers) as address:
+                    rows += await _latency(postgres.url, address, minted.text, workers, count)
+                    if workers == _WORKERS[0]:
+                        rows.append(await _idle(postgres.url, workers, 15 if quick else 60))
+    return rows
+
+
+@asynccontextmanager
+async def _serving(url: str, workers: int) -> AsyncIterator[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
+        "AUTHSVC_DATABASE_URL": url,
+        "AUTHSVC_LISTEN": "127.0.0.1:0",
+        "AUTHSVC_LOG_FORMAT": "json",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "authsvc", "serve", "--workers", str(workers)),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stderr is not None
+    try:
+        while True:
+            line = (await process.stderr.readline()).decode()
+            if not line:
+                raise RuntimeError("authsvc has ended instead of serving")
+            if told := re.search(r"serving at (\S+:\d+)", line):
+                break
+        # Nobody reads the rest; it is little.
+        yield told[1]
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def _latency(url: str, address: str, admin_key: str, workers: int, count: int) -> list[Row]:
+    metadata = (("authorization", f"Bearer {admin_key}"),)
+    revoked: list[float] = []
+    committed: list[float] = []
+    connection = await asyncpg.connect(url)
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = KeyServiceStub(channel)
+            made = [
+                await stub.CreateKey(  # type: ignore[misc]
+                    pb.CreateKeyRequest(owner_id="acme", display_name=str(number)), metadata=metadata
+                )
+                for number in range(count)
+            ]
+            bare = await connection.prepare("UPDATE authsvc.keys SET description = $2 WHERE key_id = $1")
+            for number, key in enumerate(made):
+                started = time.perf_counter()
+                await bare.fetch(key.key.key_id, str(number))
+                committed.append((time.perf_counter() - started) * 1000)
+                started = time.perf_counter()
+                await stub.RevokeKey(pb.RevokeKeyRequest(key_id=key.key.key_id), metadata=metadata)  # type: ignore[misc]
+                revoked.append((time.perf_counter() - started) * 1000)
+    finally:
+        await connection.close()
+    aim = _TIMES * median(committed) + _SPARE_MS
+    return [
+        Row(
+            _PART,
+            f"RevokeKey with {workers} workers against {_TIMES} bare commits + {_SPARE_MS:g} ms, median",
+            f"{median(revoked):.1f} ms",
+            f"{aim:.1f} ms; a bare commit {median(committed):.2f} ms",
+            median(revoked) / aim,
+            AtMost(1.0),
+        ),
+        Row(
+            _PART,
+            f"the same, 99th percentile, against a bare commit's ({workers} workers)",
+            f"{_percentile(revoked):.1f} ms",
+            f"{_percentile(committed):.1f} ms",
+            _percentile(revoked) / _percentile(committed),
+        ),
+    ]
+
+
+def _percentile(values: list[float]) -> float:
+    return quantiles(values, n=100)[98]
+
+
+async def _idle(url: str, workers: int, seconds: float) -> Row:
+    """Count the transactions of workers that nobody asks; each is one statement here."""
+    say(f"revocation: {seconds:g} s of {workers} idle workers")
+    connection = await asyncpg.connect(url)
+    count = partial(
+        connection.fetchval,
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()",
+    )
+    try:
+        # A server process that falls idle tells its counts ten seconds later.
+        await asyncio.sleep(12)
+        before, started = await count(), time.perf_counter()
+        await asyncio.sleep(seconds)
+        counted, elapsed = await count() - before, time.perf_counter() - started
+    finally:
+        await connection.close()
+    rate = counted / elapsed / workers
+    return Row(_PART, "statements a second of an idle worker", f"{rate:.2f}/s", "", rate)
