@@ -89,7 +89,10 @@ async def running(
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)
-        await app.feed.start()
+        try:
+            await app.feed.start()
+        except Passing as error:
+            raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
         for work in (

@@ -96,6 +96,7 @@ class Barrier:
         await self._notify(entry)
         behind: dict[UUID, float] | None = None
         pause = _FIRST_LOOK
+        await asyncio.sleep(pause)
         while True:
             try:
                 listed = await rows.find_behind(self._database, entry.place)
@@ -125,8 +126,8 @@ class Barrier:
     async def _notify(self, entry: FeedEntry) -> None:
         try:
             await rows.notify(self._database, entry)
-        except Passing as error:
-            _log.debug("no hint was sent: %s", error)
+        except Exception as error:  # noqa: BLE001 - the change is durable, and who polls will see it
+            _log.warning("no hint was sent, so workers will take longer: %s", error)
 
 
 def _unconfirmed(behind: dict[UUID, float] | None, done: str) -> DeadlineExceeded:

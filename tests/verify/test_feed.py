@@ -324,14 +324,37 @@ async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
     """An entry that the feed does not have, or that does not follow our place in this feed, moves nobody."""
     stand.store.publish("a")
     await stand.hear(FeedEntry(Place(1, uuid4()), (), None))
-    assert stand.store.asked == ["acknowledge", "read", "acknowledge"]
+    assert stand.store.asked == ["acknowledge"]
+    assert stand.lease.left == stand.feed.seq == 0
+    await stand.step()
     assert stand.feed.seq == 1
-    # The same feed again from another history, of which our place is no part.
+    # A feed of another history, of which our place is no part, and an entry that follows there.
     stand.store.entries = [FeedEntry(Place(e.place.seq, uuid4()), (), None) for e in stand.store.entries]
     stand.store.publish("b")
     await stand.hear(stand.store.entries[-1])
-    assert stand.lease.left == 0
-    assert stand.feed.seq == 0
+    assert stand.lease.left == stand.feed.seq == 0
+
+
+async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
+    """From the moment that a hint was followed: whoever waits for the acknowledgement may answer any time."""
+    start = stand.store.entries[0].place
+    stand.store.publish("a")
+    asked: list[bool] = []
+    stand.store.before = lambda operation: asked.append(stand.feed.seq == 1)
+    await stand.hear(stand.store.entries[-1])
+    assert asked == [True]
+    assert not await stand.feed.knows(start, since=stand.feed.seq)
+    stand.store.before = lambda operation: None
+    # Also when the acknowledgement fails.
+    stand.store.publish("b")
+    stand.store.fault = GONE
+    with pytest.raises(Unavailable):
+        await stand.hear(stand.store.entries[-1])
+    assert not await stand.feed.knows(stand.store.entries[1].place, since=stand.feed.seq)
+    stand.store.fault = None
+    await stand.step()
+    assert stand.store.asked == ["read", "acknowledge"]
+    assert stand.acknowledged == stand.feed.seq == 2
 
 
 async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -> None:

@@ -71,8 +71,7 @@ async def lock(
     With `owner_id`, only those of this owner.
     """
     locked = await connection.fetch(_SQL["lock_keys"], key_ids, owner_id)
-    # In a new snapshot, so what the lock waited for is seen.
-    return await find(connection, [row["key_id"] for row in locked])
+    return {row["key_id"]: from_row(row) for row in locked}
 
 
 async def share_owner(connection: Connection, owner_id: str) -> None:

@@ -35,6 +35,7 @@ _RENEWALS = 10  # in each lease
 _REMEMBERED = 10_000
 _PATIENCE = 5.0
 _RETRY = 0.2
+_GONE = "this worker is not registered any more, or the database has another history"
 
 
 class FeedStore(Protocol):
@@ -90,6 +91,7 @@ class Feed:
         self._predecessors = predecessors
         self._worker_id = uuid4()
         self._place: Place | None = None
+        self._oldest = 0
         # The nonces of what was applied, in order: the history that this worker knows.
         self._history: dict[int, UUID] = {}
         self._renew_at = 0.0
@@ -106,8 +108,8 @@ class Feed:
 
     @property
     def seq(self) -> int:
-        """Up to where this worker has applied the feed."""
-        return self._place.seq if self._place else 0
+        """Up to where this worker has forgotten what changed."""
+        return self._oldest
 
     def hint(self, entry: FeedEntry | None = None) -> None:
         """Look at the feed soon; there may be news. If they are but this entry, it need not be read."""
@@ -120,6 +122,7 @@ class Feed:
     async def start(self) -> None:
         """Register and take the lease; raise Passing when that cannot be done now."""
         await self._renew(await self._register())
+        self._lease.check()
 
     async def run(self) -> None:
         """Follow for ever. Trouble that passes is logged when it begins and when it ends."""
@@ -211,7 +214,7 @@ class Feed:
         renewal = await self._store.renew(self._worker_id, place)
         answered = self._stopwatch()
         if renewal is None:
-            self._lose("this worker is not registered any more, or the database has another history")
+            self._lose(_GONE)
             return
         self._apply(renewal.entries)
         # The reading lies between question and answer (Cristian 1989).
@@ -225,7 +228,7 @@ class Feed:
         """R3: never extends the lease."""
         entries = await self._store.read(place)
         if entries is None:
-            self._lose("the database has another history")
+            self._lose(_GONE)
         elif entries:
             self._apply(entries)
             await self._acknowledge(entries[-1].place)
@@ -233,17 +236,19 @@ class Feed:
     async def _take(self, place: Place, entry: FeedEntry) -> None:
         """R3, a statement less: forget what a hint names, which never does harm, then see whether it is so.
 
-        The acknowledgement proves that the entry is in the feed, and that it follows our place.
+        The acknowledgement proves that the entry is in the feed, and follows our place in it.
+        Reads from before the entry are too old from now on, although it is not proved yet.
         """
         self._forget(entry)
+        self._oldest = entry.place.seq
         if await self._store.acknowledge(self._worker_id, entry.place, place):
             self._advance(entry)
         else:
-            await self._read(place)
+            self._lose(_GONE)
 
     async def _acknowledge(self, place: Place) -> None:
         if not await self._store.acknowledge(self._worker_id, place):
-            self._lose("this worker is not registered any more, or the database has another history")
+            self._lose(_GONE)
 
     def _apply(self, entries: Sequence[FeedEntry]) -> None:
         for entry in entries:
@@ -263,6 +268,7 @@ class Feed:
 
     def _move(self, place: Place | None) -> None:
         self._place = place
+        self._oldest = place.seq if place else 0
         self._advanced.set()
         self._advanced = asyncio.Event()
 

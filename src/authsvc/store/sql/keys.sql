@@ -19,11 +19,12 @@ SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2;
 SELECT * FROM authsvc.key_rows WHERE key_id = ANY($1);
 
 -- name: lock_keys
--- In the order of ids, so that two batches cannot deadlock.
-SELECT key_id FROM authsvc.keys
- WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2)
- ORDER BY key_id
-   FOR UPDATE;
+-- In the order of ids, so that two batches cannot deadlock. A row that this waited for is seen as it is then.
+SELECT k.*, u.last_use_time, u.last_use_ip
+  FROM authsvc.keys k JOIN authsvc.key_uses u USING (key_id, owner_id)
+ WHERE k.key_id = ANY($1) AND ($2::text IS NULL OR k.owner_id = $2)
+ ORDER BY k.key_id
+   FOR UPDATE OF k;
 
 -- name: is_revoked
 SELECT revoke_time <= greatest($2, update_time) FROM authsvc.keys WHERE key_id = $1;
