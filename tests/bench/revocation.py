@@ -95,7 +95,7 @@ async def _latency(url: str, address: str, admin_key: str, workers: int, count: 
         async with grpc.aio.insecure_channel(address) as channel:
             stub = KeyServiceStub(channel)
             made = [
-                await stub.CreateKey(  # type: ignore[misc]
+                await stub.CreateKey(
                     pb.CreateKeyRequest(owner_id="acme", display_name=str(number)), metadata=metadata
                 )
                 for number in range(count)
@@ -106,7 +106,7 @@ async def _latency(url: str, address: str, admin_key: str, workers: int, count: 
                 await bare.fetch(key.key.key_id, str(number))
                 committed.append((time.perf_counter() - started) * 1000)
                 started = time.perf_counter()
-                await stub.RevokeKey(pb.RevokeKeyRequest(key_id=key.key.key_id), metadata=metadata)  # type: ignore[misc]
+                await stub.RevokeKey(pb.RevokeKeyRequest(key_id=key.key.key_id), metadata=metadata)
                 revoked.append((time.perf_counter() - started) * 1000)
     finally:
         await connection.close()

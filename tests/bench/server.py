@@ -36,11 +36,13 @@ from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
+from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 BATCH_VERIFY = "/authsvc.v1.KeyService/BatchVerifyKeys"
 NULL = "/authsvc.bench.v1.Null/VerifyKey"
+LEASELESS = "leaseless"
 BARE = "/authsvc.bench.v1.Bare/VerifyKey"
 
 _CONSTANT = pb.VerifyKeyResponse(
@@ -69,8 +71,8 @@ class Process:
 
 
 @asynccontextmanager
-async def running(database_url: str) -> AsyncIterator[Process]:
-    """Run the process while the block runs."""
+async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
+    """Run the process while the block runs. LEASELESS makes it verify without a look at the lease."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
         "AUTHSVC_DATABASE_URL": database_url,
         "AUTHSVC_LISTEN": "127.0.0.1:0",
@@ -78,7 +80,7 @@ async def running(database_url: str) -> AsyncIterator[Process]:
         "AUTHSVC_LOG_LEVEL": "warning",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.server"),
+        *(sys.executable, "-m", "tests.bench.server", *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -148,6 +150,8 @@ class _Server(Server):
 
 
 async def _serve() -> None:
+    if LEASELESS in sys.argv:
+        mock.patch.object(Lease, "check", lambda lease: None).start()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format, redact)
     asked = asyncio.StreamReader()

@@ -15,6 +15,8 @@ from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from tests.bench import server
 from tests.bench.bench import Bench, say
 from tests.bench.h2load import H2LoadError, Load
 from tests.bench.rounds import in_turns, ratio
@@ -74,7 +76,26 @@ async def measure(bench: Bench) -> list[Row]:
         row("forged tag against a warm hit", "forged", "hit", AtLeast(0.90)),
         Row(_PART, "database checkouts and argon2 runs in all that", f"{work:.0f}", "", work, AtMost(0)),
         await _measure_batch(bench, load(BATCH_VERIFY, batch), loads["hit"]),
+        await _measure_lease(bench, loads["hit"], requests_of["hit"], caller),
     ]
+
+
+async def _measure_lease(bench: Bench, checked: Load, request: pb.VerifyKeyRequest, caller: str) -> Row:
+    """Ask a second process that is the same but for the lease, in turns with the first."""
+    rounds, requests = (3, 3_000) if bench.quick else (7, 8_000)
+    say(f"verify: {rounds} rounds of {requests} RPCs with and without a look at the lease")
+    async with server.running(bench.database_url, server.LEASELESS) as other:
+        async with grpc.aio.insecure_channel(other.address) as channel:
+            answer = await KeyServiceStub(channel).VerifyKey(request, metadata=bench.as_caller(caller))
+            assert answer.valid
+        unchecked = Load(other.address, VERIFY, request.SerializeToString(), caller)
+        rates = await in_turns(
+            {"with": partial(checked.rate, requests), "without": partial(unchecked.rate, requests)}, rounds
+        )
+    shown = (f"{median(rates[side]):,.0f}/s {side}" for side in ("with", "without"))
+    return Row(
+        _PART, "warm hit with the lease against without", *shown, ratio(rates["with"], rates["without"])
+    )
 
 
 async def _measure_batch(bench: Bench, batch: Load, single: Load) -> Row:
