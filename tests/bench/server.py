@@ -151,7 +151,7 @@ class _Server(Server):
 
 async def _serve() -> None:
     if LEASELESS in sys.argv:
-        mock.patch.object(Lease, "check", lambda lease: None).start()
+        mock.patch.object(Lease, "check", return_value=None).start()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format, redact)
     asked = asyncio.StreamReader()

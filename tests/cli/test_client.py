@@ -2,7 +2,8 @@
 
 import pytest
 
-from authsvc.cli.client import ClientError, _annotation, _contact
+from authsvc.cli.call import ClientError
+from authsvc.cli.client import _annotation, _contact
 
 
 @pytest.mark.parametrize(
