@@ -124,3 +124,49 @@ async def test_a_transaction_that_was_left_open(database_url: str) -> None:
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT to_regclass('made')") is None
             assert await connection.fetchval("SHOW enable_hashjoin") == "on"
+
+
+async def test_a_commit_that_never_ends_is_given_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is closed, nothing is cancelled, and the outcome is unknown: Unavailable."""
+    monkeypatch.setattr("authsvc.store.pool._COMMIT_WAIT", 0.2)
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("""
+                CREATE TABLE slow (id integer);
+                CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql
+                    AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW EXECUTE FUNCTION sleep();
+                """)
+        other = await asyncpg.connect(database_url)
+        await other.execute("SELECT pg_advisory_lock(1)")
+        with pytest.raises(Unavailable):
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO slow VALUES (1)")
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM slow") == 0
+            await other.execute("SELECT pg_advisory_unlock(1)")
+            # It was carried out all the same, when it could be.
+            async with asyncio.timeout(10):
+                while not await connection.fetchval("SELECT count(*) FROM slow"):
+                    pass
+        await other.close()
+
+
+async def test_a_commit_with_a_warning_counts_as_failed(database_url: str) -> None:
+    """PostgreSQL says in a warning, and nowhere else, that a commit is on no standby."""
+    async with Database.open(database_url) as database:
+        async with database.connection() as connection:
+            await connection.execute("""
+                CREATE TABLE warning (id integer);
+                CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql
+                    AS $$ BEGIN RAISE WARNING 'not on the standby'; RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON warning DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW EXECUTE FUNCTION warn();
+                """)
+        with pytest.raises(Unavailable) as refusal:
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO warning VALUES (1)")
+        assert refusal.value.reason == "COMMIT_UNCERTAIN"

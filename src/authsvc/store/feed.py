@@ -44,6 +44,7 @@ class FeedConnection:
         self._listen = listen
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
+        self._told = False
         self._on_hint: Callable[[FeedEntry | None], object] = lambda _: None
 
     @property
@@ -71,6 +72,12 @@ class FeedConnection:
         """Prove registration, place and primary (R2)."""
         async with self._asking() as connection:
             rows = await connection.fetch(_SQL["renew"], worker_id, *place)
+        if self._listen and not self._heard and not self._told:
+            self._told = True
+            _log.warning(
+                "hints of changes do not arrive, so the feed is polled: if a pooler lends connections for "
+                "a transaction only, set AUTHSVC_FEED=poll"
+            )
         return Renewal(rows[0]["now"], _entries(rows)) if rows else None
 
     async def read(self, place: Place) -> Sequence[FeedEntry] | None:

@@ -159,7 +159,7 @@ def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
         raise _unavailable() from error
     except pg.InterfaceError as error:
         # asyncpg says so of connections that were closed, of faults of ours, and of URLs that are no good.
-        if isinstance(error, ValueError) or (connection is not None and not connection.is_closed()):
+        if isinstance(error, ValueError) or (connection is not None and not _is_closed(connection)):
             raise
         raise _unavailable() from error
 
@@ -177,7 +177,7 @@ def heeding_warnings(connection: "Connection | asyncpg.Connection[asyncpg.Record
     try:
         yield
     finally:
-        if not connection.is_closed():
+        if not _is_closed(connection):
             connection.remove_log_listener(note)
     if warnings:
         _log.error("PostgreSQL warned of a commit, so it counts as failed: %s", warnings[0])
@@ -199,8 +199,16 @@ async def _commit(connection: Connection) -> None:
 
 
 async def _roll_back(connection: Connection) -> None:
-    if not connection.is_closed():
+    if not _is_closed(connection):
         await connection.execute("ROLLBACK")
+
+
+def _is_closed(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> bool:
+    try:
+        return connection.is_closed()
+    except pg.InterfaceError:
+        # The pool has taken it back: so it does when it is closed while it is lent.
+        return True
 
 
 async def _as_it_is(_: object) -> None:
