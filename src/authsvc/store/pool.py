@@ -157,6 +157,12 @@ def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
         yield
     except _PASSING as error:
         raise _unavailable() from error
+    except pg.InternalClientError as error:
+        # The driver is confused by a connection that is just being lost; nobody is to use it again.
+        if connection is not None and not _is_closed(connection):
+            connection.terminate()
+        _log.warning("a connection was given up: %s", error)
+        raise _unavailable() from error
     except pg.InterfaceError as error:
         # asyncpg says so of connections that were closed, of faults of ours, and of URLs that are no good.
         if isinstance(error, ValueError) or (connection is not None and not _is_closed(connection)):

@@ -1,0 +1,67 @@
+"""What fault tests share: a scene of workers under load, whose history is checked when it ends."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.faults.history import Outcome
+from tests.faults.load import Load
+from tests.faults.table import VOLUME
+from tests.faults.workers import Fleet, fleet
+
+# How many verifications one fault is put to; more when somebody asks for more.
+_SOME = 1500
+# What a busy machine may add to the time of a call.
+SLACK = 0.5
+
+Scene: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load]]]
+
+
+@pytest.fixture
+def volume() -> int:
+    """How many verifications this test is to check at least."""
+    return int(os.environ.get(VOLUME, _SOME))
+
+
+@pytest.fixture
+def scene(
+    tmp_path: Path, database_url: str, volume: int, record_property: Callable[[str, object], None]
+) -> Scene:
+    """Run workers under load while the block runs, up to the volume; then check what clients saw."""
+
+    @asynccontextmanager
+    async def run(
+        *,
+        url: str = database_url,
+        load: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncIterator[tuple[Fleet, Load]]:
+        async with fleet(tmp_path, url, **options) as on:
+            clients = Load(on, **(load or {}))
+            begun = time.monotonic()
+            try:
+                await clients.start()
+                yield on, clients
+                await clients.reach(volume)
+                await clients.finish()
+            finally:
+                await clients.abandon()
+                history = clients.history
+                violations = history.violations()
+                record_property("operations", len(history.changes))
+                record_property("verifications", len(history.verifications))
+                record_property("unavailable", history.count(Outcome.UNAVAILABLE))
+                record_property("violations", len(violations))
+                record_property("load_seconds", time.monotonic() - begun)
+                print(f"{len(violations)} violations", *violations[:20], sep="\n")  # noqa: T201
+                print(dict(clients.refusals))  # noqa: T201
+                print(*on.faults(), sep="\n")  # noqa: T201
+            assert not violations, "\n".join(map(str, violations[:20]))
+            assert not on.faults()
+
+    return run

@@ -1,0 +1,485 @@
+"""Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see."""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import resources_pb2
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
+from tests.faults.workers import Fleet, Worker
+
+SCOPE = "orders:write"
+_SCOPES = ["orders:read", SCOPE]
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_OUTCOMES = {
+    number: Outcome(name.removeprefix("VERDICT_CODE_"))
+    for name, number in resources_pb2.VerdictCode.items()
+    if name.removeprefix("VERDICT_CODE_") in Outcome.__members__
+}
+_BATCH = 20
+# One call in so many is a batch.
+_BATCH_EVERY = 40
+_HOT = 24
+
+
+@dataclass(eq=False)
+class Key:
+    """A key as the client that made it knows it."""
+
+    key_id: str
+    key_string: str = field(repr=False)
+    owner_id: str
+    scoped: bool = True
+    # Whether an update of its scopes was never answered: its clients change them no more.
+    doubtful: bool = False
+    # When it expires by the database's clock, in seconds since the epoch; 0: never.
+    expiry: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a change ended, for those who look closer than the checker."""
+
+    ending: Ending
+    invoked: float
+    answered: float
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return self.answered - self.invoked
+
+
+class Load:
+    """Runs until `finish`; `history` has all that was seen."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        keys: int = 30,
+        verifiers: int = 2,
+        changers: int = 3,
+        verify_timeout: float = 4.0,
+        change_timeout: float = 12.0,
+        seed: int = 1,
+    ) -> None:
+        self.history = History()
+        self.refusals: Counter[str] = Counter()
+        self.begun = time.monotonic()
+        self._fleet = fleet
+        self._wanted = keys
+        self._verifiers = verifiers
+        self._changers = changers
+        self._verify_timeout = verify_timeout
+        self._change_timeout = change_timeout
+        self._random = random.Random(seed)  # noqa: S311
+        self._alive: list[Key] = []
+        self._hot: deque[Key] = deque(maxlen=_HOT)
+        self._stubs: dict[Worker, tuple[grpc.aio.Channel, Any]] = {}
+        self._metadata = [("authorization", f"Bearer {fleet.admin_key}")]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._probes: set[asyncio.Task[None]] = set()
+        self._verified_by: Counter[Worker] = Counter()
+        self._stopping = False
+        self._owners = 0
+        # Whether a fault of the service counts as an outcome that is not known.
+        # Changes go to these; all that serve when there are none.
+        self.revokers: Collection[Worker] = ()
+
+    # What tests do themselves.
+
+    async def start(self) -> None:
+        """Make the first keys, have every worker know them, and begin."""
+        self._alive += await asyncio.gather(*(self.make() for _ in range(self._wanted)))
+        for worker in self._fleet.serving:
+            self.add_verifiers(worker)
+        for _ in range(self._changers):
+            self._spawn(self._go_on_changing())
+
+    def add_verifiers(self, worker: Worker) -> None:
+        """Begin to verify on a worker, too; one that is killed and comes back needs no second call."""
+        for _ in range(self._verifiers):
+            self._spawn(self._go_on_verifying(worker))
+
+    async def make(
+        self, *, worker: Worker | None = None, owner_id: str = "acme", warm: bool = True, **fields: Any
+    ) -> Key:
+        """Create a key, and have every worker that serves verify it, unless it is to stay cold."""
+        while True:
+            request = pb.CreateKeyRequest(owner_id=owner_id, display_name="fault", scopes=_SCOPES, **fields)
+            try:
+                made = await self._call(worker or self._revoker(), "CreateKey", request, self._change_timeout)
+            except grpc.aio.AioRpcError as error:
+                self._expect_passing(error)
+                await asyncio.sleep(0.05)
+                continue
+            key = Key(made.key.key_id, made.key_string, owner_id)
+            if made.key.HasField("expire_time"):
+                key.expiry = made.key.expire_time.ToNanoseconds() / 1e9
+                self.history.mortal.add(key.key_id)
+            if warm:
+                await self.verify_everywhere(key)
+            return key
+
+    async def revoke(self, key: Key, worker: Worker, *, timeout: float = 60) -> Answer:
+        """Revoke a key, once."""
+        self._hot.append(key)
+        request = pb.RevokeKeyRequest(key_id=key.key_id)
+        answer, _ = await self._change(Operation.REVOKE, [key], worker, "RevokeKey", request, timeout)
+        return answer
+
+    async def verify(
+        self, key: Key, worker: Worker, *, scoped: bool = False, timeout: float | None = None
+    ) -> Outcome:
+        """Verify a key on a worker."""
+        request = pb.VerifyKeyRequest(
+            key_string=key.key_string, required_scopes=[SCOPE] if scoped else [], client_ip="192.0.2.1"
+        )
+        invoked = time.monotonic()
+        outcome = Outcome.UNAVAILABLE
+        try:
+            verdict = await self._call(worker, "VerifyKey", request, timeout or self._verify_timeout)
+            outcome = _OUTCOMES[verdict.code]
+        except grpc.aio.AioRpcError as error:
+            outcome = self._no_verdict(error)
+        finally:
+            self._note(key, worker, invoked, outcome, scoped)
+        return outcome
+
+    def revoke_soon(self, key: Key, worker: Worker, *, timeout: float = 60) -> "asyncio.Task[Answer]":
+        """Revoke a key, and do not wait for it."""
+        return asyncio.create_task(self.revoke(key, worker, timeout=timeout))
+
+    def verify_soon(
+        self, key: Key, worker: Worker, *, timeout: float | None = None
+    ) -> "asyncio.Task[Outcome]":
+        """Verify a key, and do not wait for it."""
+        return asyncio.create_task(self.verify(key, worker, timeout=timeout))
+
+    async def watch(self, key: Key, worker: Worker, over: asyncio.Event) -> None:
+        """Verify a key on a worker again and again."""
+        while not over.is_set():
+            await self.verify(key, worker)
+            await asyncio.sleep(0.005)
+
+    async def recovered(self, worker: Worker, seconds: float = 15) -> None:
+        """Wait until a worker says VALID of a key that is alive."""
+        key = await self.make(warm=False)
+        deadline = time.monotonic() + seconds
+        while await self.verify(key, worker) is not Outcome.VALID:
+            assert time.monotonic() < deadline, f"{worker.name} does not recover"
+            await asyncio.sleep(0.02)
+
+    async def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
+        """Wait for a condition, and for faults of the load."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self._raise_faults()
+            assert time.monotonic() < deadline, "waited in vain"
+            await asyncio.sleep(0.01)
+
+    async def verdicts(self, key: Key) -> set[Outcome]:
+        """Return what the workers that serve say of a key now, all of them."""
+        return set(await self.verify_everywhere(key))
+
+    async def until_told(
+        self, read: Callable[[], Awaitable[object]], wanted: object, seconds: float = 20
+    ) -> None:
+        """Wait until what is read is what is wanted."""
+        deadline = time.monotonic() + seconds
+        while (found := await read()) != wanted:
+            assert time.monotonic() < deadline, f"still {found}"
+            await asyncio.sleep(0.01)
+
+    async def verify_everywhere(self, key: Key, timeout: float | None = None) -> list[Outcome]:
+        """Verify a key on every worker that serves, at the same time."""
+        asked = (self.verify(key, worker, timeout=timeout) for worker in self._fleet.serving)
+        return list(await asyncio.gather(*asked))
+
+    async def reach(self, volume: int, round_: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Go on until there were so many verifications, doing `round_` again and again meanwhile."""
+        while len(self.history.verifications) < volume:
+            self._raise_faults()
+            await (round_() if round_ else asyncio.sleep(0.05))
+
+    async def see(self, count: int, worker: Worker | None = None) -> None:
+        """Go on until there were so many more verifications, by a worker if one is given."""
+        told = self._verified_by
+        wanted = count + (told[worker] if worker else told.total())
+        while (told[worker] if worker else told.total()) < wanted:
+            self._raise_faults()
+            await asyncio.sleep(0.01)
+
+    async def see_changes(self, count: int) -> None:
+        """Go on until so many more changes were answered."""
+        wanted = len(self.history.changes) + count
+        while len(self.history.changes) < wanted:
+            self._raise_faults()
+            await asyncio.sleep(0.01)
+
+    def last_valid(self, worker: Worker) -> Verification:
+        """Return the last VALID verification of a worker."""
+        return max(
+            (
+                seen
+                for seen in self.history.verifications
+                if seen.worker == worker.name and seen.outcome is Outcome.VALID
+            ),
+            key=lambda seen: seen.answered,
+        )
+
+    async def finish(self) -> None:
+        """End: verifications now, changes when they are answered or have had their time."""
+        self._stopping = True
+        tasks = [*self._tasks, *self._probes]
+        _, late = await asyncio.wait(tasks, timeout=6) if tasks else (None, set())
+        for task in late:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    async def abandon(self) -> None:
+        """End at once, whatever is under way."""
+        self._stopping = True
+        tasks = [*self._tasks, *self._probes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # What runs on its own.
+
+    async def _go_on_verifying(self, worker: Worker) -> None:
+        count = self._random.randrange(_BATCH_EVERY)
+        while not self._stopping:
+            if not worker.serves:
+                await asyncio.sleep(0.02)
+                continue
+            count += 1
+            before = self._verified_by[worker]
+            if count % _BATCH_EVERY:
+                scoped = self._random.random() < 0.3
+                outcome = await self.verify(self._pick(), worker, scoped=scoped)
+            else:
+                outcome = await self._verify_batch([self._pick() for _ in range(_BATCH)], worker)
+            if outcome is Outcome.UNAVAILABLE or self._verified_by[worker] == before:
+                await asyncio.sleep(0.01)
+
+    async def _verify_batch(self, keys: Sequence[Key], worker: Worker) -> Outcome:
+        asked = [(key, self._random.random() < 0.3) for key in keys]
+        request = pb.BatchVerifyKeysRequest(
+            requests=[
+                pb.VerifyKeyRequest(key_string=key.key_string, required_scopes=[SCOPE] if scoped else [])
+                for key, scoped in asked
+            ]
+        )
+        invoked = time.monotonic()
+        outcomes = [Outcome.UNAVAILABLE] * len(asked)
+        try:
+            told = await self._call(worker, "BatchVerifyKeys", request, self._verify_timeout)
+            outcomes = [_OUTCOMES[verdict.code] for verdict in told.responses]
+        except grpc.aio.AioRpcError as error:
+            outcomes = [self._no_verdict(error)] * len(asked)
+        finally:
+            for (key, scoped), outcome in zip(asked, outcomes, strict=True):
+                self._note(key, worker, invoked, outcome, scoped)
+        return outcomes[0]
+
+    def _pick(self) -> Key:
+        if self._hot and (not self._alive or self._random.random() < 0.45):
+            return self._random.choice(self._hot)
+        return self._random.choice(self._alive)
+
+    async def _go_on_changing(self) -> None:
+        while not self._stopping:
+            if len(self._alive) < self._wanted:
+                self._alive.append(await self.make())
+                continue
+            dice = self._random.random()
+            if dice < 0.25:
+                await self._change_scope(self._random.choice(self._alive))
+            elif dice < 0.75:
+                await self._kill(Operation.REVOKE, [self._take()])
+            elif dice < 0.87:
+                await self._kill(Operation.ROTATE, [self._take()])
+            elif dice < 0.95:
+                await self._kill(Operation.BATCH_REVOKE, [self._take() for _ in range(3)])
+            else:
+                await self.revoke_owner()
+
+    def _take(self) -> Key:
+        return self._alive.pop(self._random.randrange(len(self._alive)))
+
+    async def revoke_owner(self) -> None:
+        """Make an owner with some keys, and revoke them all at once."""
+        self._owners += 1
+        owner_id = f"owner-{self._owners}"
+        keys = [await self.make(owner_id=owner_id) for _ in range(3)]
+        await self._kill(Operation.OWNER_REVOKE, keys)
+
+    async def _kill(self, operation: Operation, keys: list[Key]) -> None:
+        """Revoke in one way or other, again and again until the answer is known; then look everywhere."""
+        key_ids = [key.key_id for key in keys]
+        method, request = {
+            Operation.REVOKE: ("RevokeKey", pb.RevokeKeyRequest(key_id=key_ids[0])),
+            Operation.ROTATE: ("RotateKey", pb.RotateKeyRequest(key_id=key_ids[0])),
+            Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
+            Operation.OWNER_REVOKE: (
+                "BatchRevokeKeys",
+                pb.BatchRevokeKeysRequest(owner_id=keys[0].owner_id),
+            ),
+            Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_ids[0])),
+        }[operation]
+        self._hot.extend(keys)
+        ending = Ending.UNKNOWN
+        while ending is Ending.UNKNOWN and not self._stopping:
+            timeout = 0.3 if self._random.random() < 0.1 else self._change_timeout
+            answer, told = await self._change(operation, keys, self._revoker(), method, request, timeout)
+            if answer.reason == "KEY_NOT_FOUND":
+                # A deletion whose answer was lost; nothing else takes keys away.
+                assert operation is Operation.DELETE, f"{keys} are gone: {answer.message}"
+                return
+            ending = answer.ending
+            for key in keys:
+                self._look_everywhere(key)
+            # The new key has the scopes of the old one; the checker takes it that it has all.
+            if ending is Ending.OK and operation is Operation.ROTATE and set(told.key.scopes) == set(_SCOPES):
+                self._alive.append(Key(told.key.key_id, told.key_string, keys[0].owner_id))
+            if ending is Ending.UNKNOWN:
+                await asyncio.sleep(0.02)
+        if operation is not Operation.DELETE and self._random.random() < 0.3 and not self._stopping:
+            await self._kill(Operation.DELETE, keys[:1])
+
+    async def _change_scope(self, key: Key) -> None:
+        if key.doubtful:
+            return
+        self._alive.remove(key)  # Nobody else is to change it meanwhile.
+        self._hot.append(key)
+        operation = Operation.TAKE_SCOPE if key.scoped else Operation.GIVE_SCOPE
+        key.scoped = not key.scoped
+        request = pb.UpdateKeyRequest(
+            key=resources_pb2.Key(key_id=key.key_id, scopes=_SCOPES if key.scoped else _SCOPES[:1]),
+            update_mask=FieldMask(paths=["scopes"]),
+        )
+        answer, _ = await self._change(
+            operation, [key], self._revoker(), "UpdateKey", request, self._change_timeout
+        )
+        key.doubtful = answer.ending is not Ending.OK
+        for worker in self._fleet.serving:
+            self._probe(self.verify(key, worker, scoped=True))
+        self._alive.append(key)
+
+    async def _change(
+        self,
+        operation: Operation,
+        keys: Sequence[Key],
+        worker: Worker,
+        method: str,
+        request: object,
+        timeout: float,
+    ) -> tuple[Answer, Any]:
+        invoked, answered, ending, reason, message = time.monotonic(), inf, Ending.UNKNOWN, "", ""
+        told = None
+        try:
+            told = await self._call(worker, method, request, timeout)
+            answered, ending = time.monotonic(), Ending.OK
+        except grpc.aio.AioRpcError as error:
+            answered, reason, message = time.monotonic(), reason_of(error), error.details() or ""
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason == "KEY_ALREADY_REVOKED":
+                ending = Ending.ALREADY
+            elif reason != "KEY_NOT_FOUND":
+                self._expect_passing(error)
+        finally:
+            self.history.changes.extend(
+                Change(operation, key.key_id, worker.name, invoked, answered, ending) for key in keys
+            )
+        return Answer(ending, invoked, answered, reason, message), told
+
+    def _look_everywhere(self, key: Key) -> None:
+        for worker in self._fleet.serving:
+            self._probe(self.verify(key, worker))
+
+    def _probe(self, work: Coroutine[Any, Any, object]) -> None:
+        async def probe() -> None:
+            await work
+
+        task = asyncio.create_task(probe())
+        self._probes.add(task)
+
+        def done(_: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                self._probes.discard(task)
+
+        task.add_done_callback(done)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _raise_faults(self) -> None:
+        for task in (*self._tasks, *self._probes):
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                raise error
+
+    def _revoker(self) -> Worker:
+        return self._random.choice(list(self.revokers) or self._fleet.serving)
+
+    async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
+        if not worker.serves:  # Killed, and not yet back.
+            raise _nobody_there()
+        channel, stub = self._stubs.get(worker, (None, None))
+        if channel is not worker.channel:
+            channel, stub = worker.channel, KeyServiceStub(worker.channel)
+            self._stubs[worker] = channel, stub
+        return await getattr(stub, method)(request, metadata=self._metadata, timeout=timeout)
+
+    def _note(self, key: Key, worker: Worker, invoked: float, outcome: Outcome, scoped: bool) -> None:
+        self._verified_by[worker] += 1
+        self.history.verifications.append(
+            Verification(key.key_id, worker.name, invoked, time.monotonic(), outcome, scoped)
+        )
+
+    def _no_verdict(self, error: grpc.aio.AioRpcError) -> Outcome:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            return Outcome.UNAUTHENTICATED
+        self._expect_passing(error)
+        return Outcome.UNAVAILABLE
+
+    def _expect_passing(self, error: grpc.aio.AioRpcError) -> None:
+        if error.code() not in _PASSING:
+            raise error
+        self.refusals[reason_of(error) or f"{error.code().name}: {(error.details() or '')[:80]}"] += 1
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Return the service's reason, "" when it is gRPC that says so."""
+    status = rpc_status.from_call(error)
+    info = ErrorInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            detail.Unpack(info)
+    return str(info.reason)
+
+
+def _nobody_there() -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "the worker is not running"
+    )

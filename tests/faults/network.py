@@ -1,0 +1,67 @@
+"""A network of its own for one worker: a link to its clients, and one to the database that can be cut."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Network:
+    """Two links. Addresses are of the range for measuring (RFC 2544), which nobody else has."""
+
+    name: str
+    block: int
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What a program is started with to be in it."""
+        return "ip", "netns", "exec", self.name
+
+    @property
+    def worker_address(self) -> str:
+        """Where clients find the worker."""
+        return f"198.18.{self.block}.2"
+
+    @property
+    def database_address(self) -> str:
+        """Where the worker finds whoever passes its bytes on to the database."""
+        return f"198.19.{self.block}.1"
+
+    def cut(self) -> None:
+        """Take the link to the database down at its far end: packets are lost, and nobody is told."""
+        _ip("link", "set", f"fd{self.block}", "down")
+
+    def heal(self) -> None:
+        """Take it up again."""
+        _ip("link", "set", f"fd{self.block}", "up")
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """Make a network while the block runs; skip the test where that is not for us to do."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("needs root and iproute2")
+    made = Network(f"faults-{os.getpid()}", os.getpid() % 250 + 1)
+    if subprocess.run(["ip", "netns", "add", made.name], capture_output=True, check=False).returncode:
+        pytest.skip("network namespaces cannot be made here")
+    try:
+        for here, net in (("fc", "198.18"), ("fd", "198.19")):
+            link, there = f"{here}{made.block}", f"{here}{made.block}n"
+            _ip("link", "add", link, "type", "veth", "peer", "name", there, "netns", made.name)
+            _ip("address", "add", f"{net}.{made.block}.1/24", "dev", link)
+            _ip("-n", made.name, "address", "add", f"{net}.{made.block}.2/24", "dev", there)
+            _ip("link", "set", link, "up")
+            _ip("-n", made.name, "link", "set", there, "up")
+        yield made
+    finally:
+        # Its ends of the links go with it, and with them ours.
+        _ip("netns", "delete", made.name)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], capture_output=True, check=True)

@@ -1,0 +1,66 @@
+"""Workers die under load, with nobody to take their registrations back."""
+
+import random
+
+from authsvc.barrier import certainly_over
+from tests.faults.conftest import SLACK, Scene
+from tests.faults.history import Ending
+
+
+async def test_without_a_fault_nothing_is_wrong(scene: Scene) -> None:
+    """The load itself: no violation, and no verification without a verdict."""
+    async with scene(workers=2, lease=20) as (_, load):
+        await load.see_changes(20)
+    assert not load.refusals["LEASE_OVER"]
+
+
+async def test_random_workers_are_killed_and_come_back(scene: Scene, volume: int) -> None:
+    """Revocations wait for the lease of the dead and then answer, again and again."""
+    dice = random.Random(7)  # noqa: S311
+    async with scene(workers=3) as (on, load):
+
+        async def lose_one() -> None:
+            victim = dice.choice(on.workers)
+            survivor = next(worker for worker in on.workers if worker is not victim)
+            key = await load.make()
+            await victim.kill()
+            answer = await load.revoke(key, survivor)
+            assert answer.ending is Ending.OK
+            assert answer.seconds < certainly_over(on.lease) + SLACK
+            await load.see(50, survivor)
+            await victim.start()
+            await load.see(50, victim)
+
+        await lose_one()
+        await load.reach(volume, lose_one)
+
+
+async def test_a_dead_worker_is_waited_for_once(scene: Scene) -> None:
+    """A revocation takes its lease and no longer; from when it is reaped on, none waits."""
+    async with scene(workers=3, lease=1.5) as (on, load):
+        victim, survivor, _ = on.workers
+        first, second = [await load.make() for _ in range(2)]
+        [dead] = victim.registrations
+        await victim.kill()
+        answer = await load.revoke(first, survivor)
+        assert answer.ending is Ending.OK
+        assert on.lease < answer.seconds < certainly_over(on.lease) + SLACK
+        await on.gone(dead)
+        assert (await load.revoke(second, survivor)).seconds < SLACK
+
+
+async def test_whoever_knows_its_predecessor_to_be_dead_frees_those_who_wait(scene: Scene) -> None:
+    """A worker that is started in place of a dead one takes that registration back at once."""
+    async with scene(workers=3, lease=20) as (on, load):
+        victim, survivor, _ = on.workers
+        before, after = [await load.make() for _ in range(2)]
+        dead = tuple(victim.registrations)
+        await victim.kill()
+        waiting = load.revoke_soon(before, survivor)
+        await load.see(50, survivor)
+        assert not waiting.done()
+        await victim.start(predecessors=dead)
+        answer = await waiting
+        assert answer.ending is Ending.OK
+        assert answer.seconds < on.lease / 2
+        assert (await load.revoke(after, survivor)).seconds < SLACK

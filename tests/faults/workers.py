@@ -1,0 +1,290 @@
+"""Several worker processes on one database, each at a port of its own, and what can be done to them."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import grpc
+from pydantic import SecretStr
+
+from authsvc import app
+from authsvc.config import Settings
+from tests.conftest import Client
+from tests.e2e.process import environment, eventually
+
+_CHECKOUT = Path(__file__).parent.parent.parent
+# A client finds a worker that has come back at once.
+_CHANNEL = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class Worker:
+    """One worker: its process, and the place of one that died."""
+
+    def __init__(self, number: int, directory: Path, database_url: str, settings: dict[str, object]) -> None:
+        self.name = f"worker {number}"
+        self.wall_clock = 0.0
+        self.command: tuple[str, ...] = ()  # what it is started with
+        self.host = "127.0.0.1"
+        self.starts = 0
+        self._predecessors: tuple[str, ...] = ()
+        self._home = directory / f"worker-{number}"
+        self._directory = self._home
+        self._settings = {"database_url": database_url, **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        assert self._channel is not None, f"{self.name} does not serve yet"
+        return self._channel
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has a port that clients know."""
+        return self._channel is not None
+
+    @property
+    def registrations(self) -> list[str]:
+        """The ids that this process has registered under, the last one last."""
+        return self._told("registered").split()
+
+    @property
+    def log(self) -> str:
+        """What all its processes have logged."""
+        return "".join(path.read_text("utf-8") for path in sorted(self._home.glob("*/stderr")))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether SIGSTOP holds it."""
+        return self._state() == "T"
+
+    async def start(self, *, predecessors: tuple[str, ...] = ()) -> None:
+        """Start the process, and return when it serves."""
+        self.launch(predecessors=predecessors)
+        await self.ready()
+
+    def launch(self, *, predecessors: tuple[str, ...] = ()) -> None:
+        """Start the process."""
+        self._predecessors = predecessors
+        self.starts += 1
+        self._directory = self._home / str(self.starts)
+        self._directory.mkdir(parents=True)
+        given = environment(**{"listen": f"{self.host}:0", **self._settings})
+        given["FAULTS_PREDECESSORS"] = " ".join(predecessors)
+        given["FAULTS_WALL_CLOCK"] = str(self.wall_clock)
+        with (self._directory / "stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [*self.command, sys.executable, "-m", "tests.faults.worker", str(self._directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd=_CHECKOUT,
+                env=given,
+            )
+
+    async def ready(self) -> None:
+        """Wait until it serves."""
+
+        def serves() -> bool:
+            if self.process.poll() is not None:
+                # On a busy machine a quarter of a short lease may not do. Supervisors try again, too.
+                passing = "authsvc.errors.Unavailable" in self._told("stderr")
+                assert passing, f"{self.name} exited:\n{self.log}"
+                (self._directory / "stderr").unlink()
+                self.launch(predecessors=self._predecessors)
+            return bool(self._told("port"))
+
+        await eventually(serves, 60)
+        self._channel = grpc.aio.insecure_channel(f"{self.host}:{self._told('port')}", options=_CHANNEL)
+        await asyncio.wait_for(self._channel.channel_ready(), 30)
+
+    async def kill(self) -> None:
+        """SIGKILL: nobody takes its registration back."""
+        channel, self._channel = self._channel, None
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait, 30)
+        if channel is not None:
+            await channel.close()
+
+    async def end(self) -> None:
+        """Stop it in good order; a stopped one goes on first."""
+        if self._process is not None and self._process.poll() is None:
+            self.go_on()
+            for order in ("hold-read", "hold-proof"):
+                self.order(order, on=False)
+            self._process.terminate()
+            try:
+                await asyncio.to_thread(self._process.wait, 20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    def use_database(self, url: str) -> None:
+        """Have it use this way to the database from its next start on."""
+        self._settings["database_url"] = url
+
+    def stop_at(self, stage: str) -> None:
+        """Have it stop itself when it gets to a stage."""
+        (self._directory / f"stop-{stage}").touch()
+
+    async def stopped(self) -> None:
+        """Wait until it has stopped itself."""
+        await eventually(lambda: self.is_stopped, 20)
+
+    async def stop(self) -> None:
+        """SIGSTOP, wherever it is."""
+        self.process.send_signal(signal.SIGSTOP)
+        await self.stopped()
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def order(self, name: str, *, on: bool = True) -> None:
+        """Give one of the standing orders that `tests.faults.worker` lists, or take it back."""
+        if on:
+            (self._directory / name).touch()
+        else:
+            (self._directory / name).unlink(missing_ok=True)
+
+    @property
+    def held(self) -> list[str]:
+        """Where fills were held, one each."""
+        return self._told("held").split()
+
+    @property
+    def feed_pid(self) -> int:
+        """The process id of PostgreSQL's end of its feed connection."""
+        return int(self._told("feed-pid") or 0)
+
+    @property
+    def believed_time(self) -> str:
+        """What its wall clock showed when it was ready."""
+        return self._told("wall-clock")
+
+    def _told(self, name: str) -> str:
+        try:
+            return (self._directory / name).read_text("utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _state(self) -> str:
+        try:
+            return Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return ""
+
+
+class Fleet:
+    """Workers that serve one database, and an administrator's key."""
+
+    def __init__(
+        self, directory: Path, database_url: str, admin_key: str, lease: float, settings: dict[str, object]
+    ) -> None:
+        self.database_url = database_url
+        self.lease = lease
+        self.workers: list[Worker] = []
+        self.admin_key = admin_key
+        self._directory = directory
+        self._settings = {
+            "lease": lease,
+            "database_pool_size": 6,
+            "argon2_threads": 1,
+            "drain_grace": 1,
+            "log_format": "json",
+            **settings,
+        }
+
+    @property
+    def serving(self) -> list[Worker]:
+        """The workers that clients know."""
+        return [worker for worker in self.workers if worker.serves]
+
+    def add(self, *, database_url: str = "", **settings: object) -> Worker:
+        """Return a new worker, not started yet."""
+        given = {**self._settings, **settings}
+        worker = Worker(len(self.workers), self._directory, database_url or self.database_url, given)
+        self.workers.append(worker)
+        return worker
+
+    def client(self, worker: Worker) -> Client:
+        """Return an administrator who calls this worker."""
+        return Client(worker.channel, self.admin_key)
+
+    async def end(self) -> None:
+        """Stop all workers."""
+        await asyncio.gather(*(worker.end() for worker in self.workers))
+
+    async def sql(self, statement: str, *given: object) -> list[asyncpg.Record]:
+        """Ask the database, not through any worker."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return list(await connection.fetch(statement, *given))
+        finally:
+            await connection.close()
+
+    async def gone(self, registration: str, seconds: float = 20) -> None:
+        """Wait until a registration was taken back."""
+        deadline = time.monotonic() + seconds
+        while await self.sql("SELECT FROM authsvc.workers WHERE worker_id = $1::text::uuid", registration):
+            assert time.monotonic() < deadline, f"{registration} is still registered"
+            await asyncio.sleep(0.05)
+
+    def faults(self) -> list[str]:
+        """Return the log lines that tell of a fault of the product."""
+        signs = ("Traceback", "a fault in", "never awaited", "never retrieved")
+        return [
+            f"{worker.name}: {line[:2000]}"
+            for worker in self.workers
+            for line in worker.log.splitlines()
+            if any(sign in line for sign in signs)
+        ]
+
+
+@asynccontextmanager
+async def fleet(
+    directory: Path,
+    database_url: str,
+    *,
+    workers: int = 3,
+    lease: float = 1.0,
+    arrange: Callable[[Fleet], object] = lambda _: None,
+    **settings: object,
+) -> AsyncIterator[Fleet]:
+    """Run workers on a migrated database while the block runs.
+
+    `arrange` may change workers, or add some, before any is started.
+    """
+    given = Settings(database_url=SecretStr(database_url))  # type: ignore[call-arg]
+    async with app.administering(given) as keys:
+        minted = await keys.ensure_administrator(another=True)
+    assert minted is not None
+    running = Fleet(directory, database_url, minted.text, lease, settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(running.end)
+        for _ in range(workers):
+            running.add()
+        arrange(running)
+        for worker in running.workers:
+            worker.launch()
+        await asyncio.gather(*(worker.ready() for worker in running.workers))
+        yield running
