@@ -106,6 +106,7 @@ async def running(
             ReplicaService(Replicas(app.database)),
             app.verifier,
             app.metrics,
+            connection_age=settings.connection_age,
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)

@@ -54,8 +54,8 @@ class Settings(BaseSettings):
         30.0,
         ge=1,
         le=3600,
-        description="seconds that workers answer from memory without the database; what a revocation waits for "
-        "a worker that is out of reach",
+        description="seconds that workers answer from memory without the database, "
+        "and that a revocation waits for one that is out of reach",
     )
     feed: Literal["listen", "poll"] = Field(
         "listen",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,14 +135,15 @@ class Server:
         async with grpc.aio.insecure_channel(self.address) as channel:
             yield Client(channel, key_string or self.admin_key)
 
-    def metrics(self) -> str:
-        """Return the metrics page."""
-        with urllib.request.urlopen(f"http://{self.settings['metrics_listen']}/metrics", timeout=10) as page:
+    def metrics(self, worker: int = 0) -> str:
+        """Return the metrics page of a worker."""
+        host, _, port = str(self.settings["metrics_listen"]).rpartition(":")
+        with urllib.request.urlopen(f"http://{host}:{int(port) + worker}/metrics", timeout=10) as page:
             return str(page.read(), "utf-8")
 
-    def metric(self, name: str) -> float:
-        """Return one metric, named with its labels as on the page."""
-        value = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.MULTILINE)
+    def metric(self, name: str, worker: int = 0) -> float:
+        """Return one metric of a worker, named with its labels as on the page."""
+        value = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(worker), re.MULTILINE)
         assert value is not None, f"{name} is not on the metrics page"
         return float(value[1])
 
@@ -154,11 +155,23 @@ class Server:
 
 @contextmanager
 def running(command: str, directory: Path, *arguments: str, **settings: object) -> Iterator[Server]:
-    """Run `authsvc dev` or `authsvc serve` with its data and output in a directory, at a port of its own."""
-    given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", **settings}
+    """Run `authsvc dev` or `authsvc serve` with its data and output in a directory, at a port of its own.
+
+    It has one worker unless the test says otherwise, which is quicker.
+    """
+    with running_as(("-m", "authsvc"), command, directory, *arguments, **settings) as server:
+        yield server
+
+
+@contextmanager
+def running_as(
+    program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
+) -> Iterator[Server]:
+    """Run likewise what these arguments of Python run."""
+    given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", "workers": 1, **settings}
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "authsvc", command, *arguments],
+            [sys.executable, *program, command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

@@ -1,5 +1,6 @@
-"""The command line: `serve`, `dev` and `migrate` for operators, `keys` for people."""
+"""The command line: `serve`, `dev`, `migrate` and `status` for operators, `keys` for people."""
 
+import inspect
 import sys
 from importlib.metadata import version
 
@@ -8,12 +9,12 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
+from authsvc.child import FAULTS
 from authsvc.cli import client, service
-from authsvc.config import ConfigError
-from authsvc.devpg import DevPostgresError
+from authsvc.cli.call import ClientError
+from authsvc.cli.status import status
 from authsvc.model.key_string import redact
-from authsvc.rpc.server import AddressInUseError
-from authsvc.store.migrate import MigrationError
+from authsvc.supervisor import StartError
 
 app = cyclopts.App(
     name="authsvc",
@@ -27,14 +28,20 @@ app.command(service.dev)
 app.command(service.migrate)
 app.command(service.settings)
 app.command(client.keys)
+app.command(status)
 
-_FAULTS = (ConfigError, DevPostgresError, MigrationError, AddressInUseError, client.ClientError)
+_FAULTS = (*FAULTS, StartError, ClientError)
 
 
 def main() -> None:
     """Run the command that the arguments name; exit with 1 and a message when it cannot be done."""
     try:
-        uvloop.run(app.run_async())
+        command, given, _ = app.parse_args()
+        # Who forks, as `serve` and `dev` do, must have no event loop.
+        if inspect.iscoroutinefunction(command):
+            uvloop.run(command(*given.args, **given.kwargs))
+        else:
+            sys.exit(command(*given.args, **given.kwargs))
     except KeyboardInterrupt:
         sys.exit(130)
     except _FAULTS as error:

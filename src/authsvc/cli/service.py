@@ -1,31 +1,35 @@
 """Commands for operators: serve, dev, migrate, settings."""
 
-import asyncio
 import logging
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
 from authsvc import app
+from authsvc.child import Report
 from authsvc.config import PREFIX, ConfigError, Settings, load_settings
 from authsvc.devpg import DevPostgres
 from authsvc.model.key_string import redact
 from authsvc.store import migrate as migrations
+from authsvc.supervisor import Supervisor
 from authsvc.telemetry import configure_logging
 
 _log = logging.getLogger(__name__)
+
+_Workers = Annotated[int | None, Parameter(validator=Number(gte=1, lte=256))]
 
 # Where a server listens that listens everywhere.
 _SOMEWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
@@ -49,48 +53,42 @@ Try it in another terminal:
 """
 
 
-async def serve() -> None:
-    """Serve from the PostgreSQL of AUTHSVC_DATABASE_URL until SIGTERM or Ctrl-C."""
-    settings = _start()
-    async with app.running(settings) as service:
-        _log.info("serving at %s", _reachable(settings.listen, service.port))
-        await _stop_signal()
+def serve(*, workers: _Workers = None) -> int:
+    """Serve from the PostgreSQL of AUTHSVC_DATABASE_URL until SIGTERM or Ctrl-C.
+
+    SIGHUP replaces the workers by new ones, one after the other, and no call is lost.
+
+    Parameters
+    ----------
+    workers
+        How many processes serve, instead of AUTHSVC_WORKERS.
+    """
+    settings = _start(workers)
+
+    def announce(port: int, minted: str) -> None:
+        number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+        _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
+
+    return Supervisor(settings, announce=announce).run()
 
 
-async def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False) -> None:
+def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, workers: _Workers = None) -> int:
     """Serve from an embedded PostgreSQL, ready for trying out; this is `make run`.
 
     Parameters
     ----------
     new_admin_key
         Mint another administrator key, for when the first one is lost.
+    workers
+        How many processes serve, instead of AUTHSVC_WORKERS.
     """
-    settings = _start()
-    stopped = asyncio.ensure_future(_stop_signal())
+    settings = _start(workers)
     _make_data_dir(settings.data_dir)
-    async with _dev_database(settings) as url:
-        await migrations.migrate(url, tell=_log.info)
-        settings = settings.model_copy(update={"database_url": SecretStr(url)})
-        async with app.running(settings) as service:
-            address = _reachable(settings.listen, service.port)
-            minted = await service.keys.ensure_administrator(another=new_admin_key)
-            file = (settings.data_dir / "admin.key").resolve()
-            print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
-            if minted is not None:
-                _keep(file, minted.text)
-                print(
-                    _WELCOME.format(
-                        file=file, quoted=shlex.quote(str(file)), key_string=minted.text, address=address
-                    )
-                )
-            elif file.exists():
-                print(f"Your administrator key is in {file}.")
-            else:
-                print(
-                    f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another."
-                )
-            sys.stdout.flush()
-            await stopped
+    return Supervisor(
+        settings,
+        database=partial(_dev_database, settings, new_admin_key),
+        announce=partial(_welcome, settings),
+    ).run()
 
 
 async def migrate() -> None:
@@ -113,24 +111,53 @@ def settings() -> None:
     """List the settings, which come from the environment."""
     table = Table("setting", "default", "what it does", box=None)
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, "", ()) else str(field.default)
-        table.add_row(PREFIX + name.upper(), default, field.description)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        default = field.get_default(call_default_factory=True, validated_data={})
+        table.add_row(
+            PREFIX + name.upper(), "" if default in (None, "", ()) else str(default), field.description
+        )
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
-def _start() -> Settings:
-    settings = load_settings()
+def _start(workers: int | None = None) -> Settings:
+    settings = load_settings() if workers is None else load_settings(workers=workers)
     configure_logging(settings.log_level, settings.log_format, redact)
     return settings
 
 
 @asynccontextmanager
-async def _dev_database(settings: Settings) -> AsyncIterator[str]:
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    async with DevPostgres(settings.data_dir / "postgres") as postgres:
-        yield postgres.url
+async def _dev_database(settings: Settings, new_admin_key: bool, report: Report) -> AsyncIterator[str]:
+    """Run the database of `authsvc dev`, migrated and with an administrator; yield its URL."""
+    async with AsyncExitStack() as stack:
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            url = (await stack.enter_async_context(DevPostgres(settings.data_dir / "postgres"))).url
+        await migrations.migrate(url, tell=_log.info)
+        settings = settings.model_copy(update={"database_url": SecretStr(url)})
+        async with app.administering(settings) as keys:
+            minted = await keys.ensure_administrator(another=new_admin_key)
+        if minted is not None:
+            # Kept before anything else can fail: nobody can be told it a second time.
+            _keep(_admin_key_file(settings), minted.text)
+            report("minted", minted.text)
+        yield url
+
+
+def _welcome(settings: Settings, port: int, minted: str) -> None:
+    """Say where `authsvc dev` serves, and where its administrator's key is."""
+    address, file = _reachable(settings.listen, port), _admin_key_file(settings)
+    print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
+    if minted:
+        print(_WELCOME.format(file=file, quoted=shlex.quote(str(file)), key_string=minted, address=address))
+    elif file.exists():
+        print(f"Your administrator key is in {file}.")
+    else:
+        print(f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another.")
+    sys.stdout.flush()
+
+
+def _admin_key_file(settings: Settings) -> Path:
+    return (settings.data_dir / "admin.key").resolve()
 
 
 def _make_data_dir(data_dir: Path) -> None:
@@ -141,19 +168,6 @@ def _make_data_dir(data_dir: Path) -> None:
         tempfile.TemporaryFile(dir=data_dir).close()
     except OSError as error:
         raise ConfigError(f"AUTHSVC_DATA_DIR: cannot write in {data_dir}: {error.strerror}") from error
-
-
-async def _stop_signal() -> None:
-    """Return at the first SIGTERM or SIGINT; the second one is the usual sudden end."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await stop.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _keep(file: Path, key_string: str) -> None:

@@ -1,9 +1,12 @@
 """The gRPC server: our services, health and reflection on one port."""
 
+import asyncio
+
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from authsvc.rpc import sockets
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
@@ -28,6 +31,8 @@ _OPTIONS = [
 ]
 # How long a connection that has reached its age may go on with what it has begun: longer than any RPC takes.
 _AGED_GRACE = 60_000
+# An answer is handed to the system in far less than this.
+_ANSWERED = 0.1
 _KEY_SERVICE = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
 _REPLICA_SERVICE = replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]
 
@@ -62,6 +67,7 @@ class Server:
         names = (_KEY_SERVICE.full_name, _REPLICA_SERVICE.full_name)
         self._health = Health(names)
         self._gate = Gate()
+        self._port = 0
         self._server.add_generic_rpc_handlers(
             (
                 service_handler(keys, _KEY_SERVICE, verifier, metrics, self._gate),
@@ -69,17 +75,17 @@ class Server:
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names += (health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, pool=CommentedPool())
+        shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(shown, self._server, pool=CommentedPool())
 
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
         try:
-            port = self._server.add_insecure_port(listen)
+            self._port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
             raise AddressInUseError(listen, error) from error
         await self._server.start()
-        return port
+        return self._port
 
     async def tell_health(self, lease: Lease) -> None:
         """Have our health follow the lease, for ever."""
@@ -88,8 +94,11 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds."""
         await self._health.stop()
+        sockets.leave(self._port)
         left = await self._gate.close(grace)
         self._health.release()
+        await asyncio.sleep(_ANSWERED)
+        sockets.hang_up(self._port)
         await self._server.stop(left)
 
 

@@ -1,0 +1,54 @@
+"""The sockets of our gRPC server, ended in an order that gRPC has no call for.
+
+A gRPC server that stops ends what has arrived and not begun as CANCELLED, which no client may retry, and it
+takes new connections until that very moment. So we leave the port before, and at the end we hang up
+ourselves: to a client a lost connection is UNAVAILABLE, and the next one leads to another worker.
+
+Mechanism: our sockets are found among the descriptors of the process, by their port. Where descriptors
+cannot be listed nothing is done, and gRPC stops in its own way.
+
+Bound: a connection that waits to be taken when we leave is reset; its client sees that as UNAVAILABLE, too.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def leave(port: int) -> None:
+    """Take no more connections: whoever connects gets another worker, or nobody."""
+    for descriptor, found in _sockets(port):
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            # gRPC owns the number and closes it later; until then it is a socket to which nothing happens.
+            with socket.socket(type=socket.SOCK_DGRAM) as idle:
+                os.dup2(idle.fileno(), descriptor, inheritable=False)
+
+
+def hang_up(port: int) -> None:
+    """End all connections; what was written to them still arrives."""
+    for _, found in _sockets(port):
+        with suppress(OSError):  # the client was faster
+            found.shutdown(socket.SHUT_RDWR)
+
+
+def _sockets(port: int) -> Iterator[tuple[int, socket.socket]]:
+    """Yield the descriptors at a port of ours, each with a socket of its own that shares the connection."""
+    with suppress(OSError):
+        for path in sorted(Path("/dev/fd").iterdir()) if port else ():  # 0: it never served
+            with suppress(OSError), _shared(int(path.name)) as found:
+                if found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port:
+                    yield int(path.name), found
+
+
+@contextmanager
+def _shared(descriptor: int) -> Iterator[socket.socket]:
+    copy = os.dup(descriptor)
+    try:
+        found = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+    with found:
+        yield found
