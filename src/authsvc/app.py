@@ -41,8 +41,6 @@ from authsvc.verify.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 
-_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
@@ -111,10 +109,6 @@ async def running(
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
-        if settings.listen.rpartition(":")[0] not in _LOOPBACK:
-            _log.warning(
-                "key strings travel in plain text at %s: keep it on a private network", settings.listen
-            )
         yield replace(app, port=port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _Workers = Annotated[int | None, Parameter(validator=Number(gte=1, lte=256))]
 
+_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 # Where a server listens that listens everywhere.
 _SOMEWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _WELCOME = """\
@@ -56,7 +57,8 @@ Try it in another terminal:
 def serve(*, workers: _Workers = None) -> int:
     """Serve from the PostgreSQL of AUTHSVC_DATABASE_URL until SIGTERM or Ctrl-C.
 
-    SIGHUP replaces the workers by new ones, one after the other, and no call is lost.
+    SIGHUP replaces the workers by new ones, one after the other, and no call is lost. New
+    code and new settings take a restart.
 
     Parameters
     ----------
@@ -68,6 +70,7 @@ def serve(*, workers: _Workers = None) -> int:
     def announce(port: int, minted: str) -> None:
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
         _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
+        _warn_of_plain_text(settings)
 
     return Supervisor(settings, announce=announce).run()
 
@@ -154,6 +157,12 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     else:
         print(f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another.")
     sys.stdout.flush()
+    _warn_of_plain_text(settings)
+
+
+def _warn_of_plain_text(settings: Settings) -> None:
+    if settings.listen.rpartition(":")[0] not in _LOOPBACK:
+        _log.warning("key strings travel in plain text at %s: keep it on a private network", settings.listen)
 
 
 def _admin_key_file(settings: Settings) -> Path:

@@ -86,7 +86,7 @@ def _endpoint(
         started = time.perf_counter()
         entered = False
         try:
-            gate.enter()
+            gate.enter(context)
             entered = True
             verdict = verifier.authenticate(_bearer(context), _address(context))
             caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict)
@@ -108,7 +108,7 @@ def _endpoint(
             return response
         finally:
             if entered:
-                gate.leave()
+                gate.leave(context)
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 

@@ -6,8 +6,8 @@ refused as UNAVAILABLE, which every client may retry.
 """
 
 import asyncio
-import time
 from contextlib import suppress
+from typing import Protocol
 
 from authsvc.errors import Unavailable
 
@@ -15,35 +15,42 @@ from authsvc.errors import Unavailable
 _QUIET = 0.05
 
 
+class _Call(Protocol):
+    def peer(self) -> str: ...
+
+
 class Gate:
-    """Lets RPCs in until it is closed."""
+    """Lets RPCs in until it is closed. Each is known by its context."""
 
     def __init__(self) -> None:
-        self._in_flight = 0
+        self._in_flight: set[_Call] = set()
         self._closed = False
         self._empty = asyncio.Event()
 
-    def enter(self) -> None:
-        """Count an RPC in, which is to `leave`; raise Unavailable when the gate is closed."""
+    def enter(self, call: _Call) -> None:
+        """Let an RPC in, which is to `leave`; raise Unavailable when the gate is closed."""
         if self._closed:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
-        self._in_flight += 1
+        self._in_flight.add(call)
 
-    def leave(self) -> None:
-        """Count an RPC out."""
-        self._in_flight -= 1
+    def leave(self, call: _Call) -> None:
+        """Let an RPC out."""
+        self._in_flight.discard(call)
         if self._closed and not self._in_flight:
             self._empty.set()
 
-    async def close(self, grace: float) -> float:
-        """Refuse what comes from now on; return when none is in flight, with what is left of `grace` seconds.
-
-        What is left is never nothing, so that answers on their way get out.
-        """
+    async def close(self) -> None:
+        """Refuse what comes from now on, and what has arrived and not begun."""
         self._closed = True
-        deadline = time.monotonic() + grace
-        await asyncio.sleep(_QUIET)  # For what has arrived and not begun.
-        if self._in_flight:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), deadline - time.monotonic())
-        return max(_QUIET, deadline - time.monotonic())
+        await asyncio.sleep(_QUIET)
+        if not self._in_flight:
+            self._empty.set()
+
+    def peers(self) -> set[str]:
+        """Return whose RPCs are in flight, as gRPC calls them."""
+        return {call.peer() for call in self._in_flight}
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until none is in flight, or for so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), max(0, seconds))

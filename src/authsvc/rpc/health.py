@@ -26,6 +26,10 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         self._reason = ""
         self._released = asyncio.Event()
 
+    async def begin(self) -> None:
+        """Say SERVING: nobody begins to serve without the lease."""
+        await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
+
     async def follow(self, lease: Lease) -> None:
         """Tell whether the lease is held, for ever."""
         while True:

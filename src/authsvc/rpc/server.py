@@ -1,6 +1,7 @@
 """The gRPC server: our services, health and reflection on one port."""
 
 import asyncio
+import time
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -84,6 +85,7 @@ class Server:
             self._port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
             raise AddressInUseError(listen, error) from error
+        await self._health.begin()
         await self._server.start()
         return self._port
 
@@ -92,14 +94,22 @@ class Server:
         await self._health.follow(lease)
 
     async def stop(self, grace: float) -> None:
-        """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds."""
+        """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.
+
+        Who has no RPC in flight is hung up on at once, and turns to another worker.
+        """
+        deadline = time.monotonic() + grace
         await self._health.stop()
         sockets.leave(self._port)
-        left = await self._gate.close(grace)
+        await self._gate.close()
+        busy = self._gate.peers()
+        await asyncio.sleep(_ANSWERED)
+        sockets.hang_up(self._port, but=busy)
+        await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
         await asyncio.sleep(_ANSWERED)
         sockets.hang_up(self._port)
-        await self._server.stop(left)
+        await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
 
 
 def _ageing(seconds: float) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ Bound: a connection that waits to be taken when we leave is reset; its client se
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,11 +26,13 @@ def leave(port: int) -> None:
                 os.dup2(idle.fileno(), descriptor, inheritable=False)
 
 
-def hang_up(port: int) -> None:
-    """End all connections; what was written to them still arrives."""
+def hang_up(port: int, but: Collection[str] = ()) -> None:
+    """End all connections but those to some peers, as gRPC calls them; what was written still arrives."""
+    spared = {peer.rpartition(":")[2] for peer in but}
     for _, found in _sockets(port):
         with suppress(OSError):  # the client was faster
-            found.shutdown(socket.SHUT_RDWR)
+            if str(found.getpeername()[1]) not in spared:
+                found.shutdown(socket.SHUT_RDWR)
 
 
 def _sockets(port: int) -> Iterator[tuple[int, socket.socket]]:
