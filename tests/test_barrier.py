@@ -176,7 +176,8 @@ async def test_the_database_gone_while_a_change_waits(database_url: str, databas
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("authsvc.barrier.rows.find_behind", once)
-        await waiting.settle(BOOTSTRAP, ["eg_live_000000000000"])
+        async with waiting.change(BOOTSTRAP) as change:
+            change.key_prefixes.add("eg_live_000000000000")
     assert boottime() - started >= certainly_over(0.5)
     assert calls > 1
 
@@ -194,7 +195,8 @@ async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
         patch.setattr("authsvc.barrier.rows.find_behind", gone)
         caller = BOOTSTRAP._replace(deadline=boottime() + 0.2)
         with pytest.raises(DeadlineExceeded, match="an unknown number of workers unconfirmed"):
-            await waiting.settle(caller, ["eg_live_000000000000"])
+            async with waiting.change(caller) as change:
+                change.key_prefixes.add("eg_live_000000000000")
     assert asked.is_set()
 
 

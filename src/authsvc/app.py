@@ -53,6 +53,7 @@ class App:
     usage: UsageLog
     lease: Lease
     feed: Feed
+    feed_connection: FeedConnection
     reaper: Reaper
     database: Database
     database_clock: DatabaseClock
@@ -89,10 +90,16 @@ async def running(
         stack.push_async_callback(_write_last_uses, app.usage)
         try:
             await app.feed.start()
+            heard = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
         except Passing as error:
             raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
+        if not heard:
+            raise ConfigError(
+                "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a pooler "
+                "that lends connections for one transaction, or a database without them, set AUTHSVC_FEED=poll"
+            )
         for work in (
             app.feed.run(),
             app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
@@ -140,7 +147,9 @@ async def _composed(
         lease = Lease(stopwatch)
         usage = UsageLog(store)
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
-        connection = FeedConnection(url, lease=settings.lease, listen=settings.feed == "listen")
+        connection = FeedConnection(
+            url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh
+        )
         feed = Feed(
             connection,
             cache=cache,
@@ -183,6 +192,7 @@ async def _composed(
                 usage=usage,
                 lease=lease,
                 feed=feed,
+                feed_connection=connection,
                 reaper=Reaper(database, stopwatch=stopwatch),
                 database=database,
                 database_clock=database_clock,
@@ -208,9 +218,12 @@ async def _check_schema(database: Database) -> None:
     try:
         missing = await pending(database)
     except Unavailable as error:
-        raise ConfigError(
-            f"AUTHSVC_DATABASE_URL: cannot use the database: {error.__cause__ or error}"
-        ) from error
+        cause = str(error if error.reason == "DATABASE_POOLED" else error.__cause__ or error)
+        if "startup parameter" in cause:
+            cause += (
+                " (pgbouncer: set AUTHSVC_FEED=poll, or session mode and ignore_startup_parameters = jit)"
+            )
+        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot use the database: {cause}") from error
     except ValueError:
         # The driver's own words may hold a part of the password.
         raise ConfigError("AUTHSVC_DATABASE_URL: the driver cannot read it; check its options") from None

@@ -8,18 +8,18 @@ Bound: with all workers well, a few milliseconds after the commit. With one out 
 reach, its lease, 2 % for clocks that run apart, and a sixth of it as a margin.
 
 Failure: who gives up earlier is told that the change is durable and who has not confirmed
-it. Saying the same again (`settle`) waits for the rest.
+it. Asking again waits for the rest: "already revoked" is answered like a change.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from authsvc.clock import Stopwatch, boottime
-from authsvc.errors import DeadlineExceeded, Passing
+from authsvc.errors import AlreadyExists, AuthsvcError, DeadlineExceeded, FailedPrecondition, Passing
 from authsvc.model.caller import Caller
 from authsvc.model.feed import FeedEntry
 from authsvc.store import feed as rows
@@ -65,15 +65,24 @@ class Barrier:
     async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
         """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
 
+        Whoever refuses in it, with FailedPrecondition or AlreadyExists, has written nothing
+        before: the refusal is raised after the same commit and the same wait.
+
         `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
         caller cannot wait for the workers; the change is durable then.
         """
         entry: FeedEntry | None = None
+        refusal: AuthsvcError | None = None
         try:
             async with self._database.transaction() as connection:
                 change = Change(connection)
-                yield change
+                try:
+                    yield change
+                except (FailedPrecondition, AlreadyExists) as error:
+                    # Who is told that it was done before may rely on that as well (R7). So the entry is written by
+                    # the transaction that saw it: what that saw is on the standby when this is.
+                    refusal = error
                 if change.key_prefixes or change.owner_id is not None:
                     entry = await rows.publish(connection, change.key_prefixes, change.owner_id)
         except Passing:
@@ -82,15 +91,8 @@ class Barrier:
         if entry is not None:
             self._hint(entry)
             await self._wait(entry, self._stopwatch(), caller.deadline, done)
-
-    async def settle(self, caller: Caller, key_prefixes: Collection[str], done: str = "changed") -> None:
-        """Say again that these have changed, and wait likewise (R7).
-
-        A new entry is a fresh synchronous write: with it, whatever was committed before
-        is on the standby, too.
-        """
-        async with self.change(caller, done) as change:
-            change.key_prefixes.update(key_prefixes)
+        if refusal is not None:
+            raise refusal
 
     async def _wait(self, entry: FeedEntry, committed: float, deadline: float, done: str) -> None:
         await self._notify(entry)

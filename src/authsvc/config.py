@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "AUTHSVC_"
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 
 
 def _cores() -> int:
@@ -124,10 +125,12 @@ class Settings(BaseSettings):
         if value is not None:
             try:
                 text = value.get_secret_value()
-                readable = text.startswith(("postgresql://", "postgres://")) and urlsplit(text).port != 0
+                hosts = urlsplit(text).netloc.rpartition("@")[2]
+                # One host, several, or none, which the query names then.
+                readable = all(_HOST.fullmatch(host) for host in hosts.split(","))
             except ValueError:
                 readable = False
-            if not readable:
+            if not (readable and text.startswith(("postgresql://", "postgres://"))):
                 raise ValueError(
                     "use postgresql://user:password@host:port/database; "
                     "in user and password write / # ? @ : % as %2F %23 %3F %40 %3A %25"

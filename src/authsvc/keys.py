@@ -255,20 +255,13 @@ class Keys:
         Who adds a key to an owner says so, since the owner is locked before its keys. A
         change that is not `seen` by verification waits for nobody.
         """
-        found: dict[str, Key] = {}
-        try:
-            async with self._barrier.change(caller, done) as change:
-                if adding_to:
-                    await rows.share_owner(change.connection, adding_to)
-                found = await rows.lock(change.connection, key_ids, owner_id=_only_owner(caller))
-                if seen:
-                    change.key_prefixes.update(key.key_prefix for key in found.values())
-                yield change.connection, self._visible(caller, key_ids, found)
-        except (FailedPrecondition, AlreadyExists):
-            # Who is told that it was done before may rely on that, too (R7).
-            if found:
-                await self._barrier.settle(caller, [key.key_prefix for key in found.values()], done)
-            raise
+        async with self._barrier.change(caller, done) as change:
+            if adding_to:
+                await rows.share_owner(change.connection, adding_to)
+            found = await rows.lock(change.connection, key_ids, owner_id=_only_owner(caller))
+            if seen:
+                change.key_prefixes.update(key.key_prefix for key in found.values())
+            yield change.connection, self._visible(caller, key_ids, found)
 
     def _visible(self, caller: Caller, key_ids: Sequence[str], found: Mapping[str, Key]) -> Sequence[Key]:
         """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""

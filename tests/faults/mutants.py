@@ -19,6 +19,7 @@ import grpc
 from authsvc import app, barrier
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import boottime
+from authsvc.errors import FailedPrecondition
 from authsvc.jobs import reaper
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.store import feed as rows
@@ -484,9 +485,18 @@ def _no_wait() -> Any:
 
 
 def _retry_that_answers_at_once() -> Any:
-    async def at_once(*_: Any) -> None: ...
+    change = Barrier.change
 
-    return _patched(Barrier, "settle", at_once)
+    @asynccontextmanager
+    async def at_once(waiting: Barrier, *given: Any) -> AsyncIterator[Any]:
+        async with change(waiting, *given) as changing:
+            try:
+                yield changing
+            except FailedPrecondition:
+                changing.key_prefixes.clear()
+                raise
+
+    return _patched(Barrier, "change", at_once)
 
 
 def _lease_not_looked_at() -> Any:

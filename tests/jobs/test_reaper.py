@@ -44,7 +44,9 @@ async def register(database: Database) -> UUID:
 
 async def beat(database: Database, worker_id: UUID) -> None:
     async with database.connection() as connection:
-        await connection.execute("UPDATE authsvc.workers SET beat = gen_random_uuid() WHERE worker_id = $1", worker_id)
+        await connection.execute(
+            "UPDATE authsvc.workers SET beat = gen_random_uuid() WHERE worker_id = $1", worker_id
+        )
 
 
 async def registered(database: Database) -> set[UUID]:

@@ -10,10 +10,10 @@ import logging
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
 _PATIENCE = 5.0
+_MOST_BEATS = 100
 # How many keys a hint names at most; it has 8,000 bytes.
 _MOST_TOLD = 100
 
@@ -38,13 +39,25 @@ class FeedConnection:
     each operation, so that there is time for another try.
     """
 
-    def __init__(self, url: str, *, lease: float, listen: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease: float,
+        listen: bool,
+        on_connect: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self._url = url
         self._patience = min(_PATIENCE, lease / 4)
         self._listen = listen
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
         self._told = False
+        self._awaited = ""
+        self._arrived = asyncio.Event()
+        # The last beat that is known to be committed, and those that may be.
+        self._beats: list[UUID] = []
+        self._on_connect = on_connect
         self._on_hint: Callable[[FeedEntry | None], object] = lambda _: None
 
     @property
@@ -56,14 +69,26 @@ class FeedConnection:
         """Have `call` called when there may be news, with the entry if the hint has it."""
         self._on_hint = call
 
+    async def hears_from(self, database: Database) -> bool:
+        """Say whether a hint from another connection arrives, which a pooler may prevent."""
+        self._awaited, self._arrived = f"probe {uuid4()}", asyncio.Event()
+        with in_our_words():
+            async with database.connection() as connection:
+                await connection.execute(_SQL["notify"], self._awaited)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), _PATIENCE)
+        return self._arrived.is_set()
+
     async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
         """Make this worker known in a transaction of its own; then return the feed's end (R1)."""
+        beat = uuid4()
         async with self._asking() as connection:
             if predecessors:
                 await connection.execute(_SQL["leave"], list(predecessors))
             await connection.execute(
-                _SQL["register"], worker_id, math.ceil(lease * 1000), socket.gethostname(), os.getpid()
+                _SQL["register"], worker_id, math.ceil(lease * 1000), socket.gethostname(), os.getpid(), beat
             )
+        self._beats = [beat]
         async with self._asking() as connection:
             [row] = await connection.fetch(_SQL["find_head"])
         return Place(row["seq"], row["nonce"])
@@ -71,7 +96,10 @@ class FeedConnection:
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         """Prove registration, place and primary (R2)."""
         async with self._asking() as connection:
-            rows = await connection.fetch(_SQL["renew"], worker_id, *place)
+            before, beat = self._beats, uuid4()
+            self._beats = [*before[-_MOST_BEATS:], beat]
+            rows = await connection.fetch(_SQL["renew"], worker_id, *place, beat, before)
+        self._beats = [beat]
         if self._listen and not self._heard and not self._told:
             self._told = True
             _log.warning(
@@ -116,6 +144,9 @@ class FeedConnection:
         if self._connection is None or self._connection.is_closed():
             self._heard = False
             self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
+            if self._on_connect is not None:
+                # The last connection was lost, or led to a node that is the primary no longer; others may, too.
+                await self._on_connect()
             if self._listen:
                 self._connection.add_termination_listener(self._note_end)
                 await self._connection.add_listener(_CHANNEL, self._hear)
@@ -128,6 +159,8 @@ class FeedConnection:
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._heard = True
+        if payload == self._awaited:
+            self._arrived.set()
         self._on_hint(_from_payload(str(payload)))
 
     def _drop(self) -> None:

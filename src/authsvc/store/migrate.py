@@ -9,7 +9,8 @@ operator gives two roles.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -81,16 +82,16 @@ async def migrate(
     """
     todo = known_migrations() if migrations is None else migrations
     try:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # Poolers, too
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
     except ValueError:
         # The driver's own words may hold a part of the password.
         raise MigrationError("the driver cannot read the URL of the database; check its options") from None
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         try:
-            await connection.execute(_BOOKS)
+            async with _alone(connection):
+                await connection.execute(_BOOKS)
         except asyncpg.PostgresError as error:
             raise MigrationError(f"cannot make the schema: {error}; migrate as the owner") from error
         applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
@@ -99,9 +100,9 @@ async def migrate(
             if migration.number in applied:
                 _compare(migration, applied[migration.number]["checksum"])
                 continue
-            await _apply(connection, migration)
-            tell(f"applied {migration.number:04} {migration.name}")
-            done += 1
+            if await _apply(connection, migration):
+                tell(f"applied {migration.number:04} {migration.name}")
+                done += 1
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
             quoted = '"' + serving_role.replace('"', '""') + '"'
             try:
@@ -141,9 +142,22 @@ def _compare(migration: Migration, checksum: str) -> None:
         )
 
 
-async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> None:
+@asynccontextmanager
+async def _alone(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
+    """Run a transaction of migrations while no other runs. The lock is the transaction's: poolers share sessions."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        yield
+
+
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> bool:
+    """Run a migration; return False when somebody else has done so meanwhile."""
     try:
-        async with connection.transaction():
+        async with _alone(connection):
+            applied = "SELECT checksum FROM authsvc.migrations WHERE number = $1"
+            if checksum := await connection.fetchval(applied, migration.number):
+                _compare(migration, checksum)
+                return False
             await connection.execute(migration.sql)
             await connection.execute(
                 "INSERT INTO authsvc.migrations (number, name, checksum) VALUES ($1, $2, $3)",
@@ -155,3 +169,4 @@ async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Mi
         raise MigrationError(
             f"migration {migration.number:04} {migration.name} failed and was rolled back: {error}"
         ) from error
+    return True

@@ -157,6 +157,12 @@ def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
         yield
     except _PASSING as error:
         raise _unavailable() from error
+    except (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError) as error:
+        raise Unavailable(
+            "a pooler between us and the database lends connections for one transaction: set AUTHSVC_FEED=poll",
+            reason="DATABASE_POOLED",
+            retry_after=1,
+        ) from error
     except pg.InternalClientError as error:
         # The driver is confused by a connection that is just being lost; nobody is to use it again.
         if connection is not None and not _is_closed(connection):

@@ -198,6 +198,9 @@ class Feed:
 
     async def _register(self) -> Place:
         """R1: from the feed's end, with nothing in memory, under a name that nobody else can mean."""
+        if self.registrations:
+            # This one answers nothing any more under the name that it had.
+            self._predecessors = (*self._predecessors, self._worker_id)
         self._worker_id = uuid4()
         place = await self._store.register(self._worker_id, self._seconds, self._predecessors)
         self._cache.clear()

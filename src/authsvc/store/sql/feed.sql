@@ -1,7 +1,7 @@
 -- name: register
 -- R1. In a transaction of its own, before the feed's end is read as the place to start from.
-INSERT INTO authsvc.workers (worker_id, lease_ms, host, pid)
-SELECT $1, $2, $3, $4 WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL;
+INSERT INTO authsvc.workers (worker_id, lease_ms, host, pid, beat)
+SELECT $1, $2, $3, $4, $5 WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL;
 
 -- name: leave
 -- R8. For those who have stopped answering, or are known to be dead.
@@ -14,8 +14,8 @@ SELECT seq, nonce FROM authsvc.feed_head;
 -- R2. One snapshot proves that the registration stands and that our place is in this feed, and shows what follows it.
 -- No row: one of the two is not so. Only a commit that waits for the standby proves that this node is the primary.
 WITH me AS (
-    UPDATE authsvc.workers SET beat = gen_random_uuid(), applied = greatest(applied, $2), beat_time = clock_timestamp()
-     WHERE worker_id = $1
+    UPDATE authsvc.workers SET beat = $4, applied = greatest(applied, $2), beat_time = clock_timestamp()
+     WHERE worker_id = $1 AND beat = ANY($5)
        AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
        AND set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING clock_timestamp() AS now)
