@@ -97,8 +97,9 @@ async def running(
         stack.push_async_callback(app.feed.stop)
         if not heard:
             raise ConfigError(
-                "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a pooler "
-                "that lends connections for one transaction, or a database without them, set AUTHSVC_FEED=poll"
+                "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a "
+                "pooler that lends connections for one transaction, or to a database without them, set "
+                "AUTHSVC_FEED=poll"
             )
         for work in (
             app.feed.run(),

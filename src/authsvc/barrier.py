@@ -80,8 +80,8 @@ class Barrier:
                 try:
                     yield change
                 except (FailedPrecondition, AlreadyExists) as error:
-                    # Who is told that it was done before may rely on that as well (R7). So the entry is written by
-                    # the transaction that saw it: what that saw is on the standby when this is.
+                    # Who is told that it was done before may rely on that, too (R7). So the entry is written
+                    # by the transaction that saw it: what that saw is on the standby when this is.
                     refusal = error
                 if change.key_prefixes or change.owner_id is not None:
                     entry = await rows.publish(connection, change.key_prefixes, change.owner_id)

@@ -239,7 +239,7 @@ async def test_a_fill_under_way_is_not_admitted(
 async def test_a_change_whose_answer_was_lost_is_known_all_the_same(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the connection is lost while a revocation commits, the feed tells what the caller could not be told."""
+    """A revocation commits while its connection is lost: the caller gets an error, and the feed the news."""
     made = await make(service)
     assert await code_of(service, made.key_string) == "VALID"
     commit = pool._commit

@@ -145,12 +145,11 @@ class FeedConnection:
             self._heard = False
             self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
             if self._on_connect is not None:
-                # The last connection was lost, or led to a node that is the primary no longer; others may, too.
+                # The last one was lost, or led to a node that is the primary no longer; others may, too.
                 await self._on_connect()
             if self._listen:
                 self._connection.add_termination_listener(self._note_end)
                 await self._connection.add_listener(_CHANNEL, self._hear)
-                # Through a pooler LISTEN may succeed and nothing ever arrive.
                 await self._connection.execute(_SQL["notify"], "")
         return self._connection
 

@@ -144,7 +144,7 @@ def _compare(migration: Migration, checksum: str) -> None:
 
 @asynccontextmanager
 async def _alone(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
-    """Run a transaction of migrations while no other runs. The lock is the transaction's: poolers share sessions."""
+    """Run a transaction of migrations while no other runs. Poolers share sessions, so the lock is its own."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         yield

@@ -159,7 +159,7 @@ def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
         raise _unavailable() from error
     except (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError) as error:
         raise Unavailable(
-            "a pooler between us and the database lends connections for one transaction: set AUTHSVC_FEED=poll",
+            "a pooler before the database lends connections for one transaction: set AUTHSVC_FEED=poll",
             reason="DATABASE_POOLED",
             retry_after=1,
         ) from error

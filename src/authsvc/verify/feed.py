@@ -246,8 +246,11 @@ class Feed:
         self._oldest = entry.place.seq
         if await self._store.acknowledge(self._worker_id, entry.place, place):
             self._advance(entry)
-        else:
-            self._lose(_GONE)
+            return
+        # Our registration or place does not hold, or anybody who may send hints has sent this one.
+        await self._read(place)
+        if self._place == place:
+            self._oldest = place.seq
 
     async def _acknowledge(self, place: Place) -> None:
         if not await self._store.acknowledge(self._worker_id, place):
