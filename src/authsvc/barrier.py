@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 # How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.001, 1.3, 0.1
+_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.0005, 1.6, 0.1
 
 
 def certainly_over(lease: float) -> float:
