@@ -449,7 +449,7 @@ async def test_root_below_a_private_home(
         with pytest.raises(DevPostgresError, match=f"in use by process {pg.pid}$"):
             await DevPostgres(data_dir).start()
     assert (mode(home), mode(data_dir), owner(home)) == (0o700, 0o700, 0)
-    (moved,) = place.iterdir()
+    (moved,) = place.glob("postgres-*")
     assert mode(moved) == 0o700
     assert f"{data_dir} is out of reach for PostgreSQL: its data are in {moved}" in caplog.messages
 

@@ -170,3 +170,22 @@ async def test_a_commit_with_a_warning_counts_as_failed(database_url: str) -> No
             async with database.transaction() as connection:
                 await connection.execute("INSERT INTO warning VALUES (1)")
         assert refusal.value.reason == "COMMIT_UNCERTAIN"
+
+
+async def test_a_transaction_whose_client_is_gone_ends(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has locked is free again soon: a worker that is cut off does not hold up everybody's changes."""
+    monkeypatch.setattr("authsvc.store.pool._MOST_IDLE_MS", 100)
+    lock = "UPDATE authsvc.feed_head SET seq = seq"
+    async with Database.open(database_url) as database:
+
+        async def hold() -> None:
+            async with database.transaction() as connection:
+                await connection.execute(lock)
+                async with database.transaction() as other:
+                    await other.execute(lock)
+                await connection.execute("SELECT 1")
+
+        with pytest.raises(Unavailable):
+            await hold()

@@ -34,6 +34,8 @@ _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _COMMIT_WAIT = 30.0
 _FOR_EVER = 86_400.0
+# A transaction whose client was cut off ends by itself, before those who wait for its locks give up.
+_MOST_IDLE_MS = 3000
 
 # A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
 # transactions that PostgreSQL asks to be tried again.
@@ -113,7 +115,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error."""
         async with self.connection() as connection:
-            await connection.execute("BEGIN")
+            await connection.execute(
+                f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}"
+            )
             try:
                 yield connection
             except BaseException:
