@@ -1,7 +1,7 @@
 """A change is answered when every worker acts on it: several workers on one database, in one process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -147,10 +147,10 @@ async def test_a_deadline_before_all_have_confirmed(database_url: str, database:
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         gone = await register(database, lease=3600)
-        for _ in range(2):  # The retry waits, too.
+        for said in ("durably revoked", "nothing is left to do"):  # The retry waits, too.
             with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
                 await service.admin.RevokeKey(key_id=made.key.key_id, timeout=1)
-            assert "durably revoked, 1 worker unconfirmed" in refusal.message
+            assert f"{said}, 1 worker unconfirmed" in refusal.message
             assert refusal.info.metadata["workers"] == gone
         assert await code(service, made.key_string) == "REVOKED"
         async with database.connection() as connection:
@@ -208,9 +208,80 @@ async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> No
         key = resources_pb2.Key(key_id=made.key.key_id, etag="old")
         with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
             await service.admin.UpdateKey(key=key, update_mask={"paths": ["scopes"]})
-        with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
-            await service.admin.RevokeKey(key_id="key_unknown")
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_NOT_REVOKED"):
+            await service.admin.DeleteKey(key_id=made.key.key_id)
         assert service.app.feed.seq == before
+
+
+@pytest.mark.parametrize("ask", ["update", "delete", "revoke"])
+async def test_who_is_told_that_it_was_done_may_rely_on_it(
+    database_url: str, database: Database, ask: str
+) -> None:  # R7, rule 17
+    """Already revoked, or not there: that is said after the wait that an earlier call did not end."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        key_id = made.key.key_id
+        await register(database, lease=3600)
+        with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED"):
+            await service.admin.RevokeKey(key_id=key_id, timeout=1)
+        if ask == "delete":
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
+                await service.admin.DeleteKey(key_id=key_id, timeout=1)
+            assert "durably deleted" in refusal.message
+
+        def again(timeout: float) -> Awaitable[object]:
+            named = resources_pb2.Key(key_id=key_id, display_name="Bills")
+            return {
+                "update": lambda: service.admin.UpdateKey(
+                    key=named, update_mask={"paths": ["display_name"]}, timeout=timeout
+                ),
+                "delete": lambda: service.admin.DeleteKey(key_id=key_id, timeout=timeout),
+                "revoke": lambda: service.admin.BatchRevokeKeys(owner_id="acme", timeout=timeout),
+            }[ask]()
+
+        with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
+            await again(1)
+        if ask != "revoke":
+            assert "durably" not in refusal.message
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM authsvc.workers WHERE lease_ms = 3600000")
+        if ask == "revoke":
+            await again(30)
+        else:
+            told = (
+                ("FAILED_PRECONDITION", "KEY_ALREADY_REVOKED")
+                if ask == "update"
+                else ("NOT_FOUND", "KEY_NOT_FOUND")
+            )
+            with refused(grpc.StatusCode[told[0]], told[1]):
+                await again(30)
+
+
+async def test_a_mistake_waits_for_nobody(database_url: str, database: Database) -> None:
+    """Deleting a key that is not revoked is refused at once, whoever is out of reach."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        await register(database, lease=3600)
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_NOT_REVOKED"):
+            await service.admin.DeleteKey(key_id=made.key.key_id, timeout=5)
+
+
+async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failover to an asynchronous standby lost is not answered OK, and not waited for for ever."""
+    monkeypatch.setattr("authsvc.barrier._KNOWN_WITHIN", 0.0)
+
+    async def unknown(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr("authsvc.barrier.rows.find_behind", unknown)
+    with pytest.raises(Unavailable) as refusal:
+        await _publish(Barrier(database))
+    assert refusal.value.reason == "COMMIT_UNCERTAIN"
+
+
+async def _publish(waiting: Barrier) -> None:
+    async with waiting.change(BOOTSTRAP) as change:
+        change.key_prefixes.add("eg_live_000000000000")
 
 
 async def test_entries_without_gaps(database_url: str) -> None:

@@ -24,7 +24,7 @@ def test_it_goes_on_with_the_stopwatch() -> None:
     """A reading counts from the instant at which it was taken."""
     watch = Watch()
     clock = DatabaseClock(watch)
-    clock.set(NOON, at=4999.0)
+    clock.set(NOON, 4998.9, 4999.1)
     assert clock() == NOON + timedelta(seconds=1)
     watch.seconds += 3600
     assert clock() == NOON + timedelta(seconds=3601)
@@ -33,7 +33,7 @@ def test_it_goes_on_with_the_stopwatch() -> None:
 def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither clock asks what time the machine thinks it is."""
     clock = DatabaseClock()
-    clock.set(NOON, at=boottime())
+    clock.set(NOON, boottime(), boottime())
 
     class Wrong(datetime):
         @classmethod
@@ -49,9 +49,9 @@ def test_readings_that_differ_a_little_do_not_take_it_back() -> None:
     """It stands still until the later reading has caught up, so that nothing comes to life again."""
     watch = Watch()
     clock = DatabaseClock(watch)
-    clock.set(NOON, at=5000.0)
+    clock.set(NOON, 5000.0, 5000.0)
     assert clock() == NOON
-    clock.set(NOON - timedelta(milliseconds=20), at=5000.0)
+    clock.set(NOON - timedelta(milliseconds=20), 5000.0, 5000.0)
     assert clock() == NOON
     watch.seconds += 0.015
     assert clock() == NOON
@@ -63,9 +63,19 @@ def test_it_follows_a_database_that_was_set_back() -> None:
     """More than a second is no jitter: the database is right."""
     watch = Watch()
     clock = DatabaseClock(watch)
-    clock.set(NOON, at=5000.0)
+    clock.set(NOON, 5000.0, 5000.0)
     assert clock() == NOON
-    clock.set(NOON - timedelta(hours=1), at=5000.0)
+    clock.set(NOON - timedelta(hours=1), 5000.0, 5000.0)
     assert clock() == NOON - timedelta(hours=1)
-    clock.set(NOON, at=5000.0)
+    clock.set(NOON, 5000.0, 5000.0)
     assert clock() == NOON
+
+
+def test_a_reading_that_took_long_is_not_taken() -> None:
+    """It would move the time by half of what it took: what had expired would come to life."""
+    watch = Watch()
+    clock = DatabaseClock(watch)
+    clock.set(NOON, 5000.0, 5000.2)
+    before = clock()
+    clock.set(NOON, 5000.0, 5005.0)
+    assert clock() == before

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from authsvc.barrier import Barrier
+from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
 from authsvc.errors import Passing, Unavailable
@@ -88,13 +88,13 @@ async def running(
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)
+        # When the server has stopped answering, and before the pool closes.
+        stack.push_async_callback(app.feed.stop)
         try:
             await app.feed.start()
             heard = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
         except Passing as error:
             raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
-        # When the server has stopped answering, and before the pool closes.
-        stack.push_async_callback(app.feed.stop)
         if not heard:
             raise ConfigError(
                 "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a "
@@ -113,6 +113,7 @@ async def running(
             app.verifier,
             app.metrics,
             connection_age=settings.connection_age,
+            longest=certainly_over(settings.lease),
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
@@ -125,7 +126,8 @@ async def running(
 async def administering(settings: Settings) -> AsyncIterator[Keys]:
     """Yield the use cases of keys without serving, for what comes before the first worker."""
     async with _composed(settings) as app:
-        app.database_clock.set(await database_time(app.database), boottime())
+        asked = boottime()
+        app.database_clock.set(await database_time(app.database), asked, boottime())
         yield app.keys
 
 

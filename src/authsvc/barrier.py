@@ -16,10 +16,19 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from uuid import UUID
 
 from authsvc.clock import Stopwatch, boottime
-from authsvc.errors import AlreadyExists, AuthsvcError, DeadlineExceeded, FailedPrecondition, Passing
+from authsvc.errors import (
+    AlreadyDone,
+    AlreadyExists,
+    AuthsvcError,
+    DeadlineExceeded,
+    NotFound,
+    Passing,
+    Unavailable,
+)
 from authsvc.model.caller import Caller
 from authsvc.model.feed import FeedEntry
 from authsvc.store import feed as rows
@@ -30,7 +39,9 @@ _log = logging.getLogger(__name__)
 # How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.0005, 1.6, 0.1
+_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.0005, 1.6, 1.0
+# After a failover it takes a moment to reach the node that knows.
+_KNOWN_WITHIN = 30.0
 
 
 def certainly_over(lease: float) -> float:
@@ -65,8 +76,8 @@ class Barrier:
     async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
         """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
 
-        Whoever refuses in it, with FailedPrecondition or AlreadyExists, has written nothing
-        before: the refusal is raised after the same commit and the same wait.
+        Whoever says in it that there is nothing left to do (AlreadyDone, AlreadyExists, NotFound)
+        has written nothing before: that is raised after the same commit and the same wait.
 
         `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
@@ -79,51 +90,64 @@ class Barrier:
                 change = Change(connection)
                 try:
                     yield change
-                except (FailedPrecondition, AlreadyExists) as error:
-                    # Who is told that it was done before may rely on that, too (R7). So the entry is written
-                    # by the transaction that saw it: what that saw is on the standby when this is.
+                except (AlreadyDone, AlreadyExists, NotFound) as error:
+                    # Who is told so may rely on it, too (R7). The entry is written by the transaction that
+                    # saw it: what that saw is on the standby when this is.
                     refusal = error
-                if change.key_prefixes or change.owner_id is not None:
+                if refusal is not None or change.key_prefixes or change.owner_id is not None:
                     entry = await rows.publish(connection, change.key_prefixes, change.owner_id)
-        except Passing:
+        except BaseException:
             self._hint(None)  # It may have been committed all the same.
             raise
         if entry is not None:
             self._hint(entry)
-            await self._wait(entry, self._stopwatch(), caller.deadline, done)
+            said = f"durably {done}" if refusal is None else "nothing is left to do"
+            await self._wait(entry, self._stopwatch(), caller.deadline, said)
         if refusal is not None:
             raise refusal
 
-    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, done: str) -> None:
-        await self._notify(entry)
+    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, said: str) -> None:
         behind: dict[UUID, float] | None = None
         pause = _FIRST_LOOK
-        await asyncio.sleep(pause)
-        while True:
-            try:
-                listed = await rows.find_behind(self._database, entry.place)
-            except Passing as error:
-                _log.debug("the workers cannot be listed: %s", error)
-            else:
-                if listed is None:
-                    await self._database.refresh()
-                # Who was behind when they could not be listed may still be; nobody who came later can be.
-                behind = behind if listed is None else listed
-            if behind is not None and not behind:
-                return
-            now = self._stopwatch()
-            over = committed + certainly_over(max(behind.values())) if behind else deadline
-            if behind and now >= over:
-                _log.warning(
-                    "change %d was answered without %s: their leases are over",
-                    entry.place.seq,
-                    ", ".join(map(str, behind)),
-                )
-                return
-            if now >= deadline:
-                raise _unconfirmed(behind, done)
-            await asyncio.sleep(max(0.0, min(pause, over - now, deadline - now)))
-            pause = min(_GROWTH * pause, _SLOWEST_LOOK)
+        try:
+            async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
+                await self._notify(entry)
+                while behind != {}:
+                    over = committed + certainly_over(max(behind.values())) if behind else inf
+                    left = over - self._stopwatch()
+                    if left <= 0:
+                        told = entry.place.seq, ", ".join(map(str, behind or ()))
+                        _log.warning("change %d was answered without %s: their leases are over", *told)
+                        return
+                    await asyncio.sleep(min(pause, left))
+                    pause = min(_GROWTH * pause, _SLOWEST_LOOK)
+                    # Who was behind may still be when nobody can be listed; who came later cannot be.
+                    listed = await self._list(entry, committed)
+                    behind = behind if listed is None else listed
+        except TimeoutError as error:
+            raise _unconfirmed(behind, said) from error
+
+    async def _list(self, entry: FeedEntry, committed: float) -> dict[UUID, float] | None:
+        """Return who is behind; None when that cannot be known now."""
+        try:
+            listed = await rows.find_behind(self._database, entry.place)
+        except Passing as error:
+            _log.debug("the workers cannot be listed: %s", error)
+            return None
+        if listed is None:
+            await self._leave_the_old_primary(committed)
+        return listed
+
+    async def _leave_the_old_primary(self, committed: float) -> None:
+        """Turn to other connections; give up when no node knows what was committed."""
+        if self._stopwatch() - committed > _KNOWN_WITHIN:
+            raise Unavailable(
+                "no node of the database knows the change that was just committed; repeat the call",
+                reason="COMMIT_UNCERTAIN",
+                retry_after=1,
+            )
+        await self._database.refresh()
+        await asyncio.sleep(_SLOWEST_LOOK)
 
     async def _notify(self, entry: FeedEntry) -> None:
         try:
@@ -132,13 +156,13 @@ class Barrier:
             _log.warning("no hint was sent, so workers will take longer: %s", error)
 
 
-def _unconfirmed(behind: dict[UUID, float] | None, done: str) -> DeadlineExceeded:
+def _unconfirmed(behind: dict[UUID, float] | None, said: str) -> DeadlineExceeded:
     if behind is None:
         missing = "an unknown number of workers"
     else:
         missing = "1 worker" if len(behind) == 1 else f"{len(behind)} workers"
     return DeadlineExceeded(
-        f"durably {done}, {missing} unconfirmed; repeat the call to wait for the rest",
+        f"{said}, {missing} unconfirmed; repeat the call to wait for the rest",
         reason="WORKERS_UNCONFIRMED",
         retry_after=1,
         workers=",".join(map(str, behind or ())),

@@ -16,6 +16,7 @@ Stopwatch = Callable[[], float]
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What the readings of one clock may differ by, from one round trip to the next.
 _JITTER = 1.0
+_PRECISE = 0.5
 
 
 def boottime() -> float:
@@ -26,7 +27,8 @@ def boottime() -> float:
 class DatabaseClock:
     """The database's time in UTC, carried forward between readings.
 
-    Off by at most half a round trip and what the stopwatch drifts between two readings.
+    Off by at most half a round trip, a quarter of a second once there was a quick one, and
+    by what the stopwatch drifts between two readings.
     It does not go back by less than a second, which is what readings differ by; when
     the database's own clock was set back by more, it follows.
     """
@@ -36,9 +38,13 @@ class DatabaseClock:
         self._start = 0.0
         self._latest = 0.0
 
-    def set(self, now: datetime, at: float) -> None:
-        """Take a reading: the database's time was `now` when the stopwatch showed `at`."""
-        self._start = now.timestamp() - at
+    def set(self, now: datetime, asked: float, answered: float) -> None:
+        """Take a reading: the database's time was `now` between two instants of the stopwatch (Cristian).
+
+        One that took long says little, and is not taken when there is another.
+        """
+        if answered - asked < _PRECISE or not self._start:
+            self._start = now.timestamp() - (asked + answered) / 2
 
     def __call__(self) -> datetime:
         """Return the database's time."""

@@ -7,6 +7,7 @@
     ├── NotFound             no such thing, or not for this caller's eyes
     ├── AlreadyExists        this request was carried out before
     ├── FailedPrecondition   the thing is not in the state that this needs
+    │   └── AlreadyDone      it was done before, for good
     ├── Conflict             somebody else was faster (etag)
     └── Passing              try again later; carries when
         ├── Overloaded       too much at once: nothing was done
@@ -71,6 +72,10 @@ class AlreadyExists(AuthsvcError):  # noqa: N818
 
 class FailedPrecondition(AuthsvcError):  # noqa: N818
     """The thing is not in the state that the call needs."""
+
+
+class AlreadyDone(FailedPrecondition):
+    """What was asked was done before. Who is told so may rely on it as on the doing."""
 
 
 class Conflict(AuthsvcError):  # noqa: N818

@@ -144,7 +144,9 @@ class Keys:
         brand, environment, _ = before.key_prefix.split("_")
         minted = self._mint.mint(brand, environment)
         secret_hash = await self._hasher.hash(minted.secret, MINTED)
-        changing = self._change(caller, [key_id], done="rotated", adding_to=before.owner_id)
+        new_id = new_identifier("key", now)
+        done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
+        changing = self._change(caller, [key_id], done=done, adding_to=before.owner_id)
         async with changing as (connection, [old]):
             if request_id and (made := await rows.find_request(connection, old.owner_id, request_id)):
                 raise _repeated(request_id, made)
@@ -152,7 +154,7 @@ class Keys:
             # Who rotates learns the new key string, and with it all that the key may do.
             self._check_grant(caller, old.scopes)
             key = Key(
-                key_id=new_identifier("key", now),
+                key_id=new_id,
                 owner_id=old.owner_id,
                 key_prefix=minted.prefix,
                 display_name=old.display_name,

@@ -289,6 +289,7 @@ class Supervisor:
             elif all(slot.worker and slot.worker.ready_at < _NEVER for slot in self._slots):
                 self._phase = _Phase.SERVING
                 self._announce(int(text), self._minted)
+                self._minted = ""
 
     def _worker_lost(self, one: _Worker, how: str) -> None:
         if one.stopping:

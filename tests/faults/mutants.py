@@ -19,7 +19,7 @@ import grpc
 from authsvc import app, barrier
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import boottime
-from authsvc.errors import FailedPrecondition
+from authsvc.errors import AlreadyDone, FailedPrecondition
 from authsvc.jobs import reaper
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.store import feed as rows
@@ -492,9 +492,8 @@ def _retry_that_answers_at_once() -> Any:
         async with change(waiting, *given) as changing:
             try:
                 yield changing
-            except FailedPrecondition:
-                changing.key_prefixes.clear()
-                raise
+            except AlreadyDone as error:
+                raise FailedPrecondition(error.message, reason=error.reason) from error
 
     return _patched(Barrier, "change", at_once)
 

@@ -175,7 +175,7 @@ async def test_a_commit_with_a_warning_counts_as_failed(database_url: str) -> No
 async def test_a_transaction_whose_client_is_gone_ends(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has locked is free again soon: a worker that is cut off does not hold up everybody's changes."""
+    """What it has locked is free again soon: who is cut off does not hold up everybody's changes."""
     monkeypatch.setattr("authsvc.store.pool._MOST_IDLE_MS", 100)
     lock = "UPDATE authsvc.feed_head SET seq = seq"
     async with Database.open(database_url) as database:

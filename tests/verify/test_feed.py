@@ -359,6 +359,15 @@ async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
     assert stand.acknowledged == stand.feed.seq == 2
 
 
+async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3
+    """The latest one counts: what an earlier one has is on the way to it."""
+    stand.store.publish("a")
+    stand.store.publish("b")
+    stand.feed.hint(stand.store.entries[2])
+    await stand.hear(stand.store.entries[1])
+    assert stand.acknowledged == stand.feed.seq == 2
+
+
 async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -> None:
     """Who asked to look gets it, whatever else was heard meanwhile."""
     stand.store.publish("a")

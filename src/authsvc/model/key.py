@@ -14,7 +14,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Self
 
-from authsvc.errors import FailedPrecondition
+from authsvc.errors import AlreadyDone, FailedPrecondition
 
 
 class KeyState(Enum):
@@ -94,7 +94,7 @@ class Key:
     def refuse_if_revoked(self, now: datetime) -> None:
         """Raise FailedPrecondition when the revocation has taken effect."""
         if self.revoke_time is not None and self.state(now) is KeyState.REVOKED:
-            raise FailedPrecondition(
+            raise AlreadyDone(
                 f"key {self.key_id} was already revoked at {self.revoke_time.isoformat()}, for good; "
                 "create a new key",
                 reason="KEY_ALREADY_REVOKED",
@@ -105,7 +105,7 @@ class Key:
         """Raise FailedPrecondition unless the key is active and has no successor."""
         self.refuse_if_revoked(now)
         if self.rotated_to_key_id:
-            raise FailedPrecondition(
+            raise AlreadyDone(
                 f"key {self.key_id} was already rotated to {self.rotated_to_key_id}; rotate that one",
                 reason="KEY_ALREADY_ROTATED",
                 key_id=self.key_id,

@@ -53,4 +53,5 @@ class Gate:
     async def emptied(self, seconds: float) -> None:
         """Wait until none is in flight, or for so long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), max(0, seconds))
+            async with asyncio.timeout(max(0, seconds)):
+                await self._empty.wait()

@@ -30,8 +30,8 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
-# How long a connection that has reached its age may go on with what it has begun: longer than any RPC takes.
-_AGED_GRACE = 60_000
+# How long a connection that has reached its age may go on with what it has begun, besides the longest RPC.
+_AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
 _ANSWERED = 0.1
 _KEY_SERVICE = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
@@ -59,12 +59,15 @@ class Server:
         metrics: Metrics,
         *,
         connection_age: float = 0,
+        longest: float = 0,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
+        No RPC takes longer than `longest` by itself.
+
         So connections spread over workers that start later than their clients.
         """
-        self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age)])
+        self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
         names = (_KEY_SERVICE.full_name, _REPLICA_SERVICE.full_name)
         self._health = Health(names)
         self._gate = Gate()
@@ -112,10 +115,10 @@ class Server:
         await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
 
 
-def _ageing(seconds: float) -> list[tuple[str, int]]:
+def _ageing(seconds: float, longest: float) -> list[tuple[str, int]]:
     if not seconds:
         return []
     return [
         ("grpc.max_connection_age_ms", round(seconds * 1000)),
-        ("grpc.max_connection_age_grace_ms", _AGED_GRACE),
+        ("grpc.max_connection_age_grace_ms", round((longest + _AGED_GRACE) * 1000)),
     ]

@@ -52,7 +52,7 @@ class FeedConnection:
         self._listen = listen
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
-        self._told = False
+        self._warned = False
         self._awaited = ""
         self._arrived = asyncio.Event()
         # The last beat that is known to be committed, and those that may be.
@@ -100,8 +100,8 @@ class FeedConnection:
             self._beats = [*before[-_MOST_BEATS:], beat]
             rows = await connection.fetch(_SQL["renew"], worker_id, *place, beat, before)
         self._beats = [beat]
-        if self._listen and not self._heard and not self._told:
-            self._told = True
+        if self._listen and not self._heard and not self._warned:
+            self._warned = True
             _log.warning(
                 "hints of changes do not arrive, so the feed is polled: if a pooler lends connections for "
                 "a transaction only, set AUTHSVC_FEED=poll"

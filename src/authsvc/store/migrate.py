@@ -37,6 +37,8 @@ _GRANTS = """
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
     REVOKE INSERT, UPDATE, DELETE ON authsvc.migrations FROM {role};
     REVOKE UPDATE, DELETE ON authsvc.tag_keys FROM {role};
+    REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
+    REVOKE UPDATE ON authsvc.feed FROM {role};
 """
 
 

@@ -8,7 +8,7 @@ its place is in this very feed, and that the node is the primary, and that shows
 what it has not applied yet. One task does all this, one statement at a time.
 
 Bound: a hint (NOTIFY) makes it look at once; without hints it looks at each renewal,
-ten times a lease, or every `poll_interval` where there are none. Memory: the
+ten times a lease or every three seconds, or every `poll_interval` where there are none. Memory: the
 nonces of the last `_REMEMBERED` entries.
 
 Failure: a registration that is gone, or a place that the feed does not know (a
@@ -32,6 +32,7 @@ from authsvc.verify.prefix_cache import PrefixCache
 _log = logging.getLogger(__name__)
 
 _RENEWALS = 10  # in each lease
+_SELDOM = 3.0  # And a lost hint is made up for within this.
 _REMEMBERED = 10_000
 _PATIENCE = 5.0
 _RETRY = 0.2
@@ -115,8 +116,8 @@ class Feed:
         """Look at the feed soon; there may be news. If they are but this entry, it need not be read."""
         if entry is None:
             self._look = True
-        else:
-            self._told = entry
+        elif self._told is None or entry.place.seq > self._told.place.seq:
+            self._told = entry  # Hints may come in any order.
         self._hint.set()
 
     async def start(self) -> None:
@@ -174,11 +175,13 @@ class Feed:
 
     async def _wait(self) -> None:
         """Wait for a hint, or for the time to look."""
-        seconds = self._renew_at - self._stopwatch()
+        # The loop's own clock stands still while the machine is suspended.
+        seconds = min(self._renew_at - self._stopwatch(), _SELDOM)
         if not self._store.hears:
             seconds = min(seconds, self._poll_interval)
         try:
-            await asyncio.wait_for(self._hint.wait(), max(0, seconds))
+            async with asyncio.timeout(max(0, seconds)):
+                await self._hint.wait()
         except TimeoutError:
             self._look = True
         self._hint.clear()
@@ -202,13 +205,13 @@ class Feed:
             # This one answers nothing any more under the name that it had.
             self._predecessors = (*self._predecessors, self._worker_id)
         self._worker_id = uuid4()
+        self._on_register(self._worker_id)  # Before: who dies in between can be named.
         place = await self._store.register(self._worker_id, self._seconds, self._predecessors)
         self._cache.clear()
         self._history = {place.seq: place.nonce}
         self._move(place)
         self._predecessors = ()
         self.registrations += 1
-        self._on_register(self._worker_id)
         return place
 
     async def _renew(self, place: Place) -> None:
@@ -220,10 +223,9 @@ class Feed:
             self._lose(_GONE)
             return
         self._apply(renewal.entries)
-        # The reading lies between question and answer (Cristian 1989).
-        self._clock.set(renewal.now, (asked + answered) / 2)
+        self._clock.set(renewal.now, asked, answered)
         self._lease.renew(asked + self._seconds)
-        self._renew_at = asked + self._seconds / _RENEWALS
+        self._renew_at = asked + min(self._seconds / _RENEWALS, _SELDOM)
         if renewal.entries:
             await self._acknowledge(renewal.entries[-1].place)
 

@@ -61,7 +61,9 @@ class Lease:
 
     async def over(self) -> None:
         """Wait until it is not held."""
-        self._ended.clear()
         while left := self.left:
+            self._ended.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), left)
+                # The loop's own clock stands still while the machine is suspended, so look now and then.
+                async with asyncio.timeout(min(left, 1.0)):
+                    await self._ended.wait()

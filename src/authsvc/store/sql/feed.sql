@@ -62,7 +62,8 @@ SELECT w.worker_id, w.lease_ms
 -- With the entry that each has to apply next, if there is one.
 SELECT w.worker_id, w.host, w.pid, w.lease_ms, w.beat, w.applied, w.register_time, w.beat_time,
        h.seq AS head_seq, clock_timestamp() AS now,
-       (SELECT f.publish_time FROM authsvc.feed f WHERE f.seq = greatest(w.applied, 0) + 1) AS behind_since
+       (SELECT greatest(f.publish_time, w.register_time) FROM authsvc.feed f WHERE f.seq > w.applied
+         ORDER BY f.seq LIMIT 1) AS behind_since
   FROM authsvc.feed_head h LEFT JOIN authsvc.workers w ON true
  ORDER BY w.host, w.register_time, w.worker_id;
 
