@@ -134,7 +134,12 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            url = (await stack.enter_async_context(DevPostgres(settings.data_dir / "postgres"))).url
+            # For each worker, for the new one of a rolling restart, and for whoever looks.
+            connections = (settings.workers + 1) * (settings.database_pool_size + 1) + 10
+            postgres = DevPostgres(
+                settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
+            )
+            url = (await stack.enter_async_context(postgres)).url
         await migrations.migrate(url, tell=_log.info)
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.administering(settings) as keys:

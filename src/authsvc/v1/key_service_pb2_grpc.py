@@ -34,6 +34,11 @@ class KeyServiceStub:
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
 
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -115,6 +120,11 @@ class KeyServiceServicer:
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
 
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -153,7 +163,8 @@ class KeyServiceServicer:
     def RotateKey(self, request, context):
         """Replaces a key by a new one with the same name, scopes, contacts, annotations
         and length of life. The new key works at once; the old one is revoked when
-        the grace period ends, and expires no later than it would have.
+        the grace period ends, and expires no later than it would have. If the answer
+        is lost, so is the new key string: rotate the new key, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +172,8 @@ class KeyServiceServicer:
 
     def RevokeKey(self, request, context):
         """Revokes a key, now or at a scheduled time. When this has answered OK without
-        `revoke_in`, nobody accepts the key any more, and nothing brings it back. A
+        `revoke_in`, no worker of any replica accepts the key any more, and nothing
+        brings it back. A
         scheduled revocation may be moved by another call until it takes effect;
         after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
         """
@@ -296,6 +308,11 @@ class KeyService:
     `required_scope` option names. A caller acts within its own owner; a caller of
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
+
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,

@@ -35,6 +35,11 @@ class KeyServiceStub:
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
 
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -59,11 +64,13 @@ class KeyServiceStub:
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
     and length of life. The new key works at once; the old one is revoked when
-    the grace period ends, and expires no later than it would have.
+    the grace period ends, and expires no later than it would have. If the answer
+    is lost, so is the new key string: rotate the new key, too.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
-    `revoke_in`, nobody accepts the key any more, and nothing brings it back. A
+    `revoke_in`, no worker of any replica accepts the key any more, and nothing
+    brings it back. A
     scheduled revocation may be moved by another call until it takes effect;
     after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
     """
@@ -102,6 +109,11 @@ class KeyServiceAsyncStub(KeyServiceStub):
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
 
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -123,11 +135,13 @@ class KeyServiceAsyncStub(KeyServiceStub):
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
     and length of life. The new key works at once; the old one is revoked when
-    the grace period ends, and expires no later than it would have.
+    the grace period ends, and expires no later than it would have. If the answer
+    is lost, so is the new key string: rotate the new key, too.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
-    `revoke_in`, nobody accepts the key any more, and nothing brings it back. A
+    `revoke_in`, no worker of any replica accepts the key any more, and nothing
+    brings it back. A
     scheduled revocation may be moved by another call until it takes effect;
     after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
     """
@@ -164,6 +178,11 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     `required_scope` option names. A caller acts within its own owner; a caller of
     the reserved owner `authsvc` acts on every owner. Another owner's key does not
     exist for a caller: NOT_FOUND.
+
+    A change is answered when every worker of every replica acts on it: within
+    milliseconds, or after a lease (30 s by default) when a worker is out of
+    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
+    and some have not confirmed it yet; the same call again waits for the rest.
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
@@ -214,7 +233,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.RotateKeyResponse, _abc.Awaitable[_key_service_pb2.RotateKeyResponse]]:
         """Replaces a key by a new one with the same name, scopes, contacts, annotations
         and length of life. The new key works at once; the old one is revoked when
-        the grace period ends, and expires no later than it would have.
+        the grace period ends, and expires no later than it would have. If the answer
+        is lost, so is the new key string: rotate the new key, too.
         """
 
     @_abc_1.abstractmethod
@@ -224,7 +244,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Revokes a key, now or at a scheduled time. When this has answered OK without
-        `revoke_in`, nobody accepts the key any more, and nothing brings it back. A
+        `revoke_in`, no worker of any replica accepts the key any more, and nothing
+        brings it back. A
         scheduled revocation may be moved by another call until it takes effect;
         after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
         """
