@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 # How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.0005, 1.6, 1.0
+_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.0008, 1.25, 1.0
 # After a failover it takes a moment to reach the node that knows.
 _KNOWN_WITHIN = 30.0
 
