@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _RENEWALS = 10  # in each lease
 _SELDOM = 3.0  # And a lost hint is made up for within this.
 _REMEMBERED = 10_000
+_NAMES_KEPT = 100
 _PATIENCE = 5.0
 _RETRY = 0.2
 _GONE = "this worker is not registered any more, or the database has another history"
@@ -202,8 +203,8 @@ class Feed:
     async def _register(self) -> Place:
         """R1: from the feed's end, with nothing in memory, under a name that nobody else can mean."""
         if self.registrations:
-            # This one answers nothing any more under the name that it had.
-            self._predecessors = (*self._predecessors, self._worker_id)
+            # This one answers nothing any more under the names that it had.
+            self._predecessors = [*self._predecessors, self._worker_id][-_NAMES_KEPT:]
         self._worker_id = uuid4()
         self._on_register(self._worker_id)  # Before: who dies in between can be named.
         place = await self._store.register(self._worker_id, self._seconds, self._predecessors)
