@@ -127,6 +127,7 @@ class Course:
         self.workers: list[Worker] = []
         self.ahead = 0.0
         self.looks = 0
+        self.behind: set[UUID] = set()
         self.key = ""
         self.key_id = ""
         self._stack = AsyncExitStack()
@@ -182,9 +183,14 @@ class Course:
         return ending
 
     async def answered_or_waiting(self, revoking: "asyncio.Task[Ending]") -> None:
-        """Wait until a revocation was answered, or has looked at the workers a few times in vain."""
+        """Wait until a revocation was answered, or waits for none but those that are held."""
         looks = self.looks
-        await until(lambda: revoking.done() or self.looks >= looks + 4)
+
+        def waits_in_vain() -> bool:
+            held = {worker.service.app.feed.worker_id for worker in self.workers if worker.store.pauses}
+            return self.looks >= looks + 4 and self.behind <= held
+
+        await until(lambda: revoking.done() or waits_in_vain())
 
     async def finish(self, revoking: "asyncio.Task[Ending]", held: Worker) -> None:
         """Verify where it is held, before and after the leases of others are over for certain."""
@@ -203,8 +209,9 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
     find_behind = rows.find_behind
 
     async def looked(*given: Any) -> Any:
-        going.looks += 1
-        return await find_behind(*given)
+        behind = await find_behind(*given)
+        going.looks, going.behind = going.looks + 1, set(behind or ())
+        return behind
 
     with (
         mock.patch.object(app, "FeedConnection", Held),
@@ -323,34 +330,20 @@ async def a_worker_that_was_reaped(going: Course) -> None:
 
 async def a_worker_that_starts_before_the_commit(going: Course) -> None:
     """A worker registers, renews and fills its memory while a revocation is about to commit."""
-    one = going.workers[0]
-    commit, about_to = pool._commit, Pause()
-
-    async def paused(connection: Any) -> None:
-        await about_to.here()
-        await commit(connection)
-
-    with mock.patch.object(pool, "_commit", paused):
-        revoking = asyncio.ensure_future(going.revoke(one))
+    with _paused_commit() as about_to:
+        revoking = asyncio.ensure_future(going.revoke(going.workers[0]))
         await about_to.reached()
-        pool._commit = commit
-        late = await going.start_worker()
-        assert await going.verify(late) is Outcome.VALID
-        late.hold()
-        about_to.open()
-        await going.finish(revoking, late)
+    late = await going.start_worker()
+    assert await going.verify(late) is Outcome.VALID
+    late.hold()
+    about_to.open()
+    await going.finish(revoking, late)
 
 
 async def a_slow_commit(going: Course) -> None:
     """A commit takes long, and a worker renews meanwhile."""
     one, held = going.workers
-    commit, about_to = pool._commit, Pause()
-
-    async def paused(connection: Any) -> None:
-        await about_to.here()
-        await commit(connection)
-
-    with mock.patch.object(pool, "_commit", paused):
+    with _paused_commit() as about_to:
         revoking = asyncio.ensure_future(going.revoke(one))
         await about_to.reached()
     going.jump(25)
@@ -360,6 +353,19 @@ async def a_slow_commit(going: Course) -> None:
     await one.renew()
     about_to.open()
     await going.finish(revoking, held)
+
+
+@contextmanager
+def _paused_commit() -> Iterator[Pause]:
+    """Pause whoever is about to commit."""
+    commit, about_to = pool._commit, Pause()
+
+    async def paused(connection: Any) -> None:
+        await about_to.here()
+        await commit(connection)
+
+    with mock.patch.object(pool, "_commit", paused):
+        yield about_to
 
 
 async def a_fill_under_way(going: Course) -> None:
