@@ -6,7 +6,8 @@ process, on the same port, with the same options:
 - `authsvc.bench.v1.Null/VerifyKey` goes through our endpoint: authenticate, parse, validate.
 - `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any work of ours.
 
-Last uses are not written while it runs, since that would be counted as checkouts of the database.
+Last uses are not written and other workers not looked at while it runs, since that would be counted as checkouts
+of the database.
 """
 
 import asyncio
@@ -77,6 +78,7 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
         "AUTHSVC_DATABASE_URL": database_url,
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_USAGE_INTERVAL": "3600",
+        "AUTHSVC_LEASE": "3600",
         "AUTHSVC_LOG_LEVEL": "warning",
     }
     process = await asyncio.create_subprocess_exec(
