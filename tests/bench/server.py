@@ -6,8 +6,8 @@ process, on the same port, with the same options:
 - `authsvc.bench.v1.Null/VerifyKey` goes through our endpoint: authenticate, parse, validate.
 - `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any work of ours.
 
-Last uses are not written and other workers not looked at while it runs, since that would be counted as checkouts
-of the database.
+Last uses are not written and other workers not looked at while it runs, since that would be
+counted as checkouts of the database.
 """
 
 import asyncio
