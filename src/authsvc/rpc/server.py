@@ -63,9 +63,8 @@ class Server:
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
-        No RPC takes longer than `longest` by itself.
-
-        So connections spread over workers that start later than their clients.
+        So connections spread over workers that start later than their clients. No RPC takes
+        longer than `longest` seconds by itself, so ageing cuts none off.
         """
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
         names = (_KEY_SERVICE.full_name, _REPLICA_SERVICE.full_name)
