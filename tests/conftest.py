@@ -22,7 +22,9 @@ from authsvc.config import Settings
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import session_service_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 
 _TEMPLATE = "template_authsvc"
 # Tests lose nothing that a crash of the machine would take.
@@ -75,24 +77,36 @@ class Service:
         return self.as_caller(self.admin_key)
 
     async def flush(self) -> None:
-        """Have the last uses written."""
+        """Have the last uses and activities written."""
         await self.app.usage.flush()
+        await self.app.activity.flush()
+
+
+_METHODS: dict[str, tuple[Any, Any]] = {
+    method.name: (messages, stub)
+    for messages, service, stub in (
+        (pb, "KeyService", KeyServiceStub),
+        (session_service_pb2, "SessionService", SessionServiceStub),
+    )
+    for method in messages.DESCRIPTOR.services_by_name[service].methods
+}
 
 
 class Client:
-    """KeyService as one caller, for instance `await client.GetKey(key_id=...)`."""
+    """KeyService and SessionService as one caller, for instance `await client.GetKey(key_id=...)`."""
 
     def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
-        self._stub = KeyServiceStub(channel)
+        self._channel = channel
         self._metadata = [("authorization", f"Bearer {key_string}")]
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        descriptor = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name[method]
-        request_type = getattr(pb, descriptor.input_type.name)
+        messages, stub = _METHODS[method]
+        request_type = getattr(messages, f"{method}Request")
+        send = getattr(stub(self._channel), method)
 
         def call(request: object = None, /, timeout: float = 30, **fields: object) -> Awaitable[Any]:
             message = request if request is not None else request_type(**fields)
-            return getattr(self._stub, method)(message, metadata=self._metadata, timeout=timeout)  # type: ignore[no-any-return]
+            return send(message, metadata=self._metadata, timeout=timeout)  # type: ignore[no-any-return]
 
         return call
 

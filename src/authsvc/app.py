@@ -17,15 +17,22 @@ from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
 from authsvc.errors import Passing, Unavailable
+from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
+from authsvc.location import LocationError, Locations
 from authsvc.metrics_server import serve_metrics
+from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
+from authsvc.model.session import SessionBounds
 from authsvc.replicas import Replicas
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
+from authsvc.rpc.session_service import SessionService
+from authsvc.sessions import Sessions
+from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
 from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
@@ -41,16 +48,24 @@ from authsvc.verify.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 
+# Seconds between two looks for something to purge, and between two batches.
+_PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
+_LOCATIONS_LOOK = 10.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
     """The parts of a worker, for those who look at them from outside: the command line and the tests."""
 
     keys: Keys
+    sessions: Sessions
+    locations: Locations
     verifier: Verifier
     cache: PrefixCache
     hasher: Hasher
     usage: UsageLog
+    activity: UsageLog
+    purge: Purge
     lease: Lease
     feed: Feed
     feed_connection: FeedConnection
@@ -88,6 +103,7 @@ async def running(
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)
+        stack.push_async_callback(_write_last_uses, app.activity)
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
         try:
@@ -104,11 +120,15 @@ async def running(
         for work in (
             app.feed.run(),
             app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
+            app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
             app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
+            app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
+            app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),
+            SessionService(app.sessions, app.verifier, app.locations, app.clock),
             ReplicaService(Replicas(app.database)),
             app.verifier,
             app.metrics,
@@ -140,6 +160,7 @@ async def _composed(
     on_register: Callable[[UUID], object] = lambda _: None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
+    locations = _locations(settings)
     async with _database(settings) as (database, url):
         store = VerificationStore(database)
         tag_key = await store.tag_key()
@@ -149,6 +170,8 @@ async def _composed(
         cache = PrefixCache(settings.cache_capacity)
         lease = Lease(stopwatch)
         usage = UsageLog(store)
+        activities = ActivityStore(database, clock)
+        activity = UsageLog(activities)
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
         connection = FeedConnection(
             url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh
@@ -171,28 +194,52 @@ async def _composed(
             hasher=hasher,
             store=store,
             usage=usage,
+            activities=activities,
+            activity=activity,
             lease=lease,
             feed=feed,
             clock=clock,
         )
+        barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
+        page_tokens = PageTokens(tag_key)
+        catalogue = Catalogue(settings.scopes)
         keys = Keys(
             database=database,
-            barrier=Barrier(database, hint=feed.hint, stopwatch=stopwatch),
+            barrier=barrier,
             verifier=verifier,
             hasher=hasher,
             mint=mint,
-            page_tokens=PageTokens(tag_key),
+            page_tokens=page_tokens,
             clock=clock,
             brand=settings.brand,
-            scopes=settings.scopes,
+            catalogue=catalogue,
+        )
+        sessions = Sessions(
+            database=database,
+            barrier=barrier,
+            mint=mint,
+            page_tokens=page_tokens,
+            clock=clock,
+            brand=settings.brand,
+            bounds=SessionBounds(
+                settings.session_idle_timeout,
+                settings.session_idle_timeout_max,
+                settings.session_lifetime,
+                settings.session_lifetime_max,
+            ),
+            catalogue=catalogue,
         )
         try:
             yield App(
                 keys=keys,
+                sessions=sessions,
+                locations=locations,
                 verifier=verifier,
                 cache=cache,
                 hasher=hasher,
                 usage=usage,
+                activity=activity,
+                purge=Purge(database, retention=settings.session_retention, clock=clock),
                 lease=lease,
                 feed=feed,
                 feed_connection=connection,
@@ -204,6 +251,14 @@ async def _composed(
             )
         finally:
             hasher.close()
+            locations.close()
+
+
+def _locations(settings: Settings) -> Locations:
+    try:
+        return Locations(settings.geoip_db)
+    except LocationError as error:
+        raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error
 
 
 @asynccontextmanager
@@ -251,7 +306,12 @@ def _watch(app: App) -> None:
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
     watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: app.hasher.pending)
     watch_counter("argon2_runs", "Secrets hashed or proved.", lambda: app.hasher.runs)
-    watch_counter("uses_dropped", "Last uses not kept, for lack of room.", lambda: app.usage.dropped)
+    watch_counter(
+        "uses_dropped",
+        "Last uses and activities not kept, for lack of room.",
+        lambda: app.usage.dropped + app.activity.dropped,
+    )
+    watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 
 

@@ -2,15 +2,23 @@
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
 
 PREFIX = "AUTHSVC_"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
+
+
+_LENGTH = re.compile(r"(\d{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=36500)
 
 
 def _cores() -> int:
@@ -82,6 +90,27 @@ class Settings(BaseSettings):
         1024, ge=1, description="secrets waiting to be proved, a worker, before calls are refused"
     )
     usage_interval: float = Field(5.0, gt=0, le=3600, description="seconds between writes of last uses")
+    activity_interval: float = Field(
+        5.0, gt=0, le=MOST_INTERVAL, description="seconds between writes of sessions' last activity"
+    )
+    session_idle_timeout: timedelta = Field(
+        timedelta(days=7), description="how long a session lives without activity, if its client does not say"
+    )
+    session_idle_timeout_max: timedelta = Field(
+        timedelta(days=30), description="the longest idle timeout that a client can ask for"
+    )
+    session_lifetime: timedelta = Field(
+        timedelta(days=30), description="how long a session lives at most, if its client does not say"
+    )
+    session_lifetime_max: timedelta = Field(
+        timedelta(days=365), description="the longest lifetime that a client can ask for"
+    )
+    session_retention: timedelta = Field(
+        timedelta(days=30), description="how long ended sessions are kept to be looked at"
+    )
+    geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="MMDB files that say where an address is, by commas; empty: no locations"
+    )
     drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
     log_format: Literal["auto", "json", "text"] = Field(
@@ -103,6 +132,48 @@ class Settings(BaseSettings):
             if re.fullmatch(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*", scope) is None or len(scope) > 64:
                 raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
         return scopes
+
+    @field_validator("geoip_db", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(Path(path.strip()) for path in value.split(",") if path.strip())
+
+    @field_validator(
+        "session_idle_timeout",
+        "session_idle_timeout_max",
+        "session_lifetime",
+        "session_lifetime_max",
+        "session_retention",
+        mode="before",
+    )
+    @classmethod
+    def _read_length(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if (match := _LENGTH.fullmatch(value)) is None:
+            raise ValueError("use a number and s, m, h or d, for instance 30m, 12h or 7d")
+        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+    @field_validator(
+        "session_idle_timeout", "session_idle_timeout_max", "session_lifetime", "session_lifetime_max"
+    )
+    @classmethod
+    def _check_length(cls, value: timedelta) -> timedelta:
+        if not SHORTEST_TIMEOUT <= value <= _LONGEST:
+            raise ValueError("use 1m to 36500d")
+        return value
+
+    @field_validator("session_idle_timeout_max", "session_lifetime_max")
+    @classmethod
+    def _check_most(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        default = str(info.field_name).removesuffix("_max")
+        if default in info.data and info.data[default] > value:
+            raise ValueError(
+                f"is less than {PREFIX}{default.upper()}, the default of each session; raise it, or lower that"
+            )
+        return value
 
     @field_validator("listen", "metrics_listen", "address")
     @classmethod

@@ -5,7 +5,7 @@ Each change runs in one transaction, and what verification has to know of it is 
 every worker before the answer: see `barrier`.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -14,20 +14,18 @@ from authsvc.errors import (
     AlreadyExists,
     Conflict,
     FailedPrecondition,
-    FieldViolation,
-    InvalidArgument,
     NotFound,
-    PermissionDenied,
     Unauthenticated,
 )
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER, Caller
+from authsvc.model.catalogue import Catalogue
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_query import KeyQuery
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.new_key import NewKey, checked_expire_time
 from authsvc.model.page_token import PageTokens
-from authsvc.model.scope import FULL_ACCESS, OWN_SCOPES
+from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import key_list
 from authsvc.store import keys as rows
 from authsvc.store.pool import Connection, Database
@@ -55,7 +53,7 @@ class Keys:
         page_tokens: PageTokens,
         clock: Callable[[], datetime],
         brand: str,
-        scopes: Collection[str] = (),
+        catalogue: Catalogue,
     ) -> None:
         self._database = database
         self._barrier = barrier
@@ -65,12 +63,12 @@ class Keys:
         self._page_tokens = page_tokens
         self._clock = clock
         self._brand = brand
-        self._scopes = OWN_SCOPES.union(scopes) if scopes else frozenset()
+        self._catalogue = catalogue
 
     async def create(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
         """Mint a key for an owner; this is the only time that its key string is told (rule 1)."""
-        _check_owner(caller, new.owner_id)
-        self._check_grant(caller, new.scopes)
+        caller.refuse_other_owner(new.owner_id)
+        self._catalogue.check_grant(caller, new.scopes)
         now = self._clock()
         minted = self._mint.mint(new.brand or self._brand, new.environment or "live")
         key = Key(
@@ -103,7 +101,7 @@ class Keys:
         self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
     ) -> tuple[Sequence[Key], str, int]:
         """Return a page of keys, the token of the next page ("" on the last), and the total if asked for."""
-        _check_owner(caller, query.owner_id)
+        caller.refuse_other_owner(query.owner_id)
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
         async with self._database.transaction() as connection:
@@ -130,7 +128,7 @@ class Keys:
                 )
             key.refuse_if_revoked(now)
             added = set(_scopes(fields, key)) - set(key.scopes)
-            self._check_grant(caller, sorted(added), path="key.scopes")
+            self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
             changed = key.changed(now, **fields)
             await rows.update(connection, [changed])
         return changed
@@ -152,7 +150,7 @@ class Keys:
                 raise _repeated(request_id, made)
             old.refuse_to_rotate(now)
             # Who rotates learns the new key string, and with it all that the key may do.
-            self._check_grant(caller, old.scopes)
+            self._catalogue.check_grant(caller, old.scopes)
             key = Key(
                 key_id=new_id,
                 owner_id=old.owner_id,
@@ -197,7 +195,7 @@ class Keys:
 
     async def revoke_owner(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
         """Revoke all keys of an owner now; return the first of them, and how many there were."""
-        _check_owner(caller, owner_id)
+        caller.refuse_other_owner(owner_id)
         async with self._barrier.change(caller, "revoked") as change:
             revoked = await rows.revoke_owner(
                 change.connection, owner_id, at=self._clock(), by=caller.credential_id, reason=reason
@@ -260,7 +258,7 @@ class Keys:
         async with self._barrier.change(caller, done) as change:
             if adding_to:
                 await rows.share_owner(change.connection, adding_to)
-            found = await rows.lock(change.connection, key_ids, owner_id=_only_owner(caller))
+            found = await rows.lock(change.connection, key_ids, owner_id=caller.confined_to)
             if seen:
                 change.key_prefixes.update(key.key_prefix for key in found.values())
             yield change.connection, self._visible(caller, key_ids, found)
@@ -272,19 +270,6 @@ class Keys:
             raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=",".join(unknown))
         return [found[key_id] for key_id in key_ids]
 
-    def _check_grant(self, caller: Caller, scopes: Sequence[str], path: str = "scopes") -> None:
-        """Refuse scopes that the operator does not know (rule 2) or the caller does not have (rule 6)."""
-        unknown = [scope for scope in scopes if self._scopes and scope not in self._scopes]
-        if unknown:
-            problem = f"{', '.join(unknown)} not known here; use one of {', '.join(sorted(self._scopes))}"
-            raise InvalidArgument(FieldViolation(path, "scopes.known", problem))
-        if lacking := caller.lacks(scopes):
-            raise PermissionDenied(
-                f"the caller cannot grant what it does not have: {', '.join(lacking)}",
-                reason="SCOPE_NOT_GRANTABLE",
-                scopes=",".join(lacking),
-            )
-
     async def _insert(self, connection: Connection, key: Key, secret_hash: str, request_id: str) -> None:
         # Who was revoked while this waited, with all keys of the owner, adds none.
         if await rows.is_revoked(connection, key.creator_id, self._clock()):
@@ -295,18 +280,6 @@ class Keys:
             connection, key, secret_hash=secret_hash, secret_origin=MINTED, request_id=request_id
         ):
             raise _repeated(request_id, await rows.find_request(connection, key.owner_id, request_id))
-
-
-def _only_owner(caller: Caller) -> str | None:
-    """Return the owner that the caller is confined to."""
-    return None if caller.owner_id == PLATFORM_OWNER else caller.owner_id
-
-
-def _check_owner(caller: Caller, owner_id: str) -> None:
-    if not caller.acts_on(owner_id):
-        raise PermissionDenied(
-            f"the caller acts within its own owner {caller.owner_id!r} only", reason="OWNER_NOT_PERMITTED"
-        )
 
 
 def _repeated(request_id: str, key_id: str | None) -> AlreadyExists:

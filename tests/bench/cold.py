@@ -16,9 +16,11 @@ import asyncpg
 from argon2 import PasswordHasher
 
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.credential import CredentialKind
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.verify.verifier import Question
 from tests.bench.bench import Bench, say
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.table import AtLeast, Row
@@ -28,6 +30,7 @@ T = TypeVar("T")
 _PART = "cold"
 _AT_ONCE = 64
 _OWNER = "cold-start"
+_QUESTION = Question(CredentialKind.KEY, BOOTSTRAP)
 
 
 async def measure(bench: Bench) -> list[Row]:
@@ -46,7 +49,7 @@ async def measure(bench: Bench) -> list[Row]:
     remote = iter([minted[start : start + count] for start in range(0, len(minted), count)])
 
     async def verify(key: KeyString) -> None:
-        assert (await bench.app.verifier.verify(BOOTSTRAP, key.text)).credential is not None
+        assert (await bench.app.verifier.verify(_QUESTION, key.text)).credential is not None
 
     async def in_process() -> float:
         bench.app.cache.forget([key.prefix for key in keys])
@@ -100,8 +103,8 @@ async def _at_once(things: Sequence[T], work: Callable[[T], Awaitable[None]]) ->
 
 async def _in_batches(bench: Bench, keys: Sequence[KeyString]) -> None:
     for start in range(0, len(keys), _AT_ONCE):
-        asked = [(key.text, (), "") for key in keys[start : start + _AT_ONCE]]
-        assert all(verdict.credential for verdict in await bench.app.verifier.verify_all(BOOTSTRAP, asked))
+        asked = [(_QUESTION, key.text) for key in keys[start : start + _AT_ONCE]]
+        assert all(verdict.credential for verdict in await bench.app.verifier.verify_all(asked))
 
 
 async def _over_grpc(bench: Bench, keys: Sequence[KeyString]) -> None:

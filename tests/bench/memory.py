@@ -24,6 +24,7 @@ from authsvc.clock import DatabaseClock
 from authsvc.model.feed import Place
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import KeyMint
+from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.verify.hasher import MINTED, Hasher
@@ -94,7 +95,10 @@ class _MadeUpRows:
         here, there = number % 50, number // 50 % 100
         return {
             "key_prefix": key_prefix,
-            "key_id": new_identifier("key", now),
+            "kind": "key",
+            "credential_id": new_identifier("key", now),
+            "last_activity_time": None,
+            "idle_timeout": None,
             "owner_id": f"customer-{number:06}",
             "scopes": [f"service{here}:read", f"service{here}:write", f"service{there}:read"],
             "expire_time": now + timedelta(days=365),
@@ -140,7 +144,8 @@ class _Quiet:
 
 
 async def _fill(capacity: int, annotations: str) -> dict[str, int]:
-    store = VerificationStore(cast("Database", _MadeUpDatabase(annotations)))
+    database = cast("Database", _MadeUpDatabase(annotations))
+    store, activities = VerificationStore(database), ActivityStore(database, DatabaseClock())
     cache = PrefixCache(capacity)
     mint, lease = KeyMint(b"0" * 32), Lease()
     lease.renew(inf)
@@ -150,6 +155,8 @@ async def _fill(capacity: int, annotations: str) -> dict[str, int]:
         hasher=_Trusting(threads=1, queue_limit=1),
         store=store,
         usage=UsageLog(store),
+        activities=activities,
+        activity=UsageLog(activities),
         lease=lease,
         feed=_Quiet(),
         clock=DatabaseClock(),

@@ -34,6 +34,7 @@ from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
+from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
@@ -141,12 +142,13 @@ class _Server(Server):
     def __init__(
         self,
         keys: KeyService,
+        sessions: SessionService,
         replicas: ReplicaService,
         verifier: Verifier,
         metrics: Metrics,
         **options: float,
     ) -> None:
-        super().__init__(keys, replicas, verifier, metrics, **options)
+        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 

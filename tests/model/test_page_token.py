@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from authsvc.errors import InvalidArgument
 from authsvc.model.key import KeyState
-from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery, Position
-from authsvc.model.page_token import PageTokens
+from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
+from authsvc.model.page_token import PageTokens, Position
 from tests.model.samples import HOUR, NOW, TICK
 
 TOKENS = PageTokens(b"k" * 32)

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from authsvc.model.key import KeyState
-from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery, Position
+from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
+from authsvc.model.page_token import Position
 from authsvc.store.key_list import _Statement
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -12,16 +12,16 @@ from uuid import UUID
 from argon2 import PasswordHasher
 
 from authsvc.model.caller import PLATFORM_OWNER, Caller
-from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.use import Use
-from authsvc.model.verdict import VerdictCode
+from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
-from authsvc.verify.verifier import Verifier
+from authsvc.verify.verifier import Question, Verifier
 from tests.conftest import Clock
 
 T = TypeVar("T")
@@ -139,6 +139,41 @@ class Job:
         self._end.set()
 
 
+class FakeActivityStore:
+    """What is recorded of sessions' activity: by id, the last one and the idle timeout."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[datetime, timedelta]] = {}
+        self.asked: list[str] = []
+        self.fault: BaseException | None = None
+
+    async def find_activity(self, session_id: str) -> datetime | None:
+        self.asked.append(f"find {session_id}")
+        if self.fault is not None:
+            raise self.fault
+        return self.rows[session_id][0] if session_id in self.rows else None
+
+    async def record_activity(self, use: Use) -> datetime | None:
+        self.asked.append(f"record {use.credential_id}")
+        if self.fault is not None:
+            raise self.fault
+        last, timeout = self.rows.get(use.credential_id, (use.time, timedelta(0)))
+        if use.time >= last + timeout:
+            return None
+        self.rows[use.credential_id] = max(last, use.time), timeout
+        return max(last, use.time)
+
+
+def ask(
+    caller: Caller,
+    required_scopes: Sequence[str] = (),
+    client_ip: str = "",
+    kind: CredentialKind = CredentialKind.KEY,
+) -> Question:
+    """Return the question of a caller about a key."""
+    return Question(kind, caller, required_scopes, client_ip)
+
+
 class FakeUseStore:
     """Keeps each batch that it is given, or fails, or pauses."""
 
@@ -172,6 +207,8 @@ class Room:
     usage: UsageLog
     lease: Lease
     feed: FakeHistory
+    activities: FakeActivityStore
+    activity: UsageLog
     issued: int = 0
 
     def __post_init__(self) -> None:
@@ -181,6 +218,8 @@ class Room:
             hasher=self.hasher,
             store=self.store,
             usage=self.usage,
+            activities=self.activities,
+            activity=self.activity,
             lease=self.lease,
             feed=self.feed,
             clock=self.clock,
@@ -228,7 +267,15 @@ class Room:
     ) -> VerdictCode:
         """Return what a presented string is worth."""
         text = presented.text if isinstance(presented, KeyString) else presented
-        return (await self.verifier.verify(caller, text, scopes)).code
+        return (await self.verifier.verify(ask(caller, scopes), text)).code
+
+    async def verify_all(
+        self, caller: Caller, asked: Sequence[tuple[str, Sequence[str], str]]
+    ) -> list[Verdict]:
+        """Return the verdicts on keys: what was presented, the scopes, the client's address."""
+        return await self.verifier.verify_all(
+            [(ask(caller, scopes, client_ip), text) for text, scopes, client_ip in asked]
+        )
 
     async def uses(self) -> list[Use]:
         """Return all uses noted so far."""
@@ -251,6 +298,8 @@ def make_room(*, capacity: int = 100, queue_limit: int = 64) -> Room:
         usage=UsageLog(use_store),
         lease=lease,
         feed=FakeHistory(),
+        activities=FakeActivityStore(),
+        activity=UsageLog(use_store),
     )
 
 

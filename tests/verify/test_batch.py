@@ -14,13 +14,13 @@ VALID = VerdictCode.VALID
 
 
 async def codes(room: Room, *presented: str) -> list[VerdictCode]:
-    verdicts = await room.verifier.verify_all(ACME, [(text, (), "") for text in presented])
+    verdicts = await room.verify_all(ACME, [(text, (), "") for text in presented])
     return [verdict.code for verdict in verdicts]
 
 
 async def test_nothing_asked(room: Room) -> None:
     """An empty batch has an empty answer."""
-    assert await room.verifier.verify_all(ACME, []) == []
+    assert await room.verify_all(ACME, []) == []
 
 
 async def test_answers_are_in_order(room: Room) -> None:  # rule 20
@@ -67,7 +67,7 @@ async def test_warm_strings_need_no_wait(room: Room) -> None:
     keys = [room.issue() for _ in range(3)]
     await codes(room, *(key.text for key in keys))
     asked = [(key.text, (), "") for key in keys] + [("rubbish", (), "")]
-    verdicts = at_once(room.verifier.verify_all(ACME, asked))
+    verdicts = at_once(room.verify_all(ACME, asked))
     assert [verdict.code for verdict in verdicts] == [VALID] * 3 + [VerdictCode.NOT_FOUND]
     assert len(room.store.finds) == 3
 
@@ -87,7 +87,7 @@ async def test_look_ups_go_side_by_side(room: Room) -> None:
 async def test_each_has_its_own_scopes_and_address(room: Room) -> None:  # rules 22, 23
     """The same string may be asked with several scopes; the use has the address of a VALID one."""
     key = room.issue(scopes=("orders:read",))
-    verdicts = await room.verifier.verify_all(
+    verdicts = await room.verify_all(
         ACME,
         [
             (key.text, ["orders:write"], "192.0.2.1"),
@@ -105,7 +105,7 @@ async def test_a_foreign_caller_learns_nothing(room: Room) -> None:  # rule 19
     warm, cold = room.issue(), room.issue()
     await room.verifier.identify(warm.text)
     asked = [(warm.text, (), ""), (cold.text, (), "")]
-    assert await room.verifier.verify_all(GLOBEX, asked) == [NOT_FOUND, NOT_FOUND]
+    assert await room.verify_all(GLOBEX, asked) == [NOT_FOUND, NOT_FOUND]
     assert await room.uses() == []
 
 

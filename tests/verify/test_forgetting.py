@@ -3,7 +3,7 @@
 import asyncio
 
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
-from tests.verify.room import ACME, Pause, Room, at_once
+from tests.verify.room import ACME, Pause, Room, ask, at_once
 
 
 async def test_forget_makes_it_load_anew(room: Room) -> None:  # rule 15
@@ -12,9 +12,9 @@ async def test_forget_makes_it_load_anew(room: Room) -> None:  # rule 15
     assert await room.code(key) is await room.code(other) is VerdictCode.VALID
     room.change(key, revoke_time=room.clock.now)
     room.cache.forget([key.prefix])
-    assert room.verifier.recall(ACME, key.text) is None
+    assert room.verifier.recall(ask(ACME), key.text) is None
     assert await room.code(key) is VerdictCode.REVOKED
-    assert at_once(room.verifier.verify(ACME, other.text)).code is VerdictCode.VALID
+    assert at_once(room.verifier.verify(ask(ACME), other.text)).code is VerdictCode.VALID
     assert room.store.finds == [key.prefix, other.prefix, key.prefix]
 
 
@@ -40,7 +40,7 @@ async def test_revoked_during_a_fill(room: Room) -> None:  # rule 15
     pause.open()
     await before
     assert await room.code(key) is VerdictCode.REVOKED
-    assert at_once(room.verifier.verify(ACME, key.text)).code is VerdictCode.REVOKED
+    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.REVOKED
 
 
 async def test_revoked_during_a_fill_that_ends_first(room: Room) -> None:  # rule 15
@@ -86,7 +86,7 @@ async def test_forgetting_a_wrong_string_in_flight(room: Room) -> None:  # rule 
     key = room.issue()
     forged = room.forge(key)
     pause = room.store.pause(key.prefix)
-    wrong = asyncio.create_task(room.verifier.verify(ACME, forged.text))
+    wrong = asyncio.create_task(room.verifier.verify(ask(ACME), forged.text))
     await pause.reached()
     room.change(key, revoke_time=room.clock.now)
     room.cache.forget([key.prefix])

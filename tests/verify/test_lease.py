@@ -7,7 +7,7 @@ import pytest
 from authsvc.errors import Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.lease import Lease
-from tests.verify.room import ACME, Room
+from tests.verify.room import ACME, Room, ask
 
 
 class Watch:
@@ -71,11 +71,11 @@ async def test_nothing_is_judged_without_it(room: Room) -> None:
     room.lease.end("for a test")
     for presented in (warm.text, cold.text, room.forge(warm).text, "rubbish"):
         with pytest.raises(Unavailable):
-            await room.verifier.verify(ACME, presented)
+            await room.verifier.verify(ask(ACME), presented)
     with pytest.raises(Unavailable):
-        room.verifier.recall(ACME, warm.text)
+        room.verifier.recall(ask(ACME), warm.text)
     with pytest.raises(Unavailable):
-        await room.verifier.verify_all(ACME, [(warm.text, (), "")])
+        await room.verify_all(ACME, [(warm.text, (), "")])
     with pytest.raises(Unavailable):
         room.verifier.authenticate(warm.text, "")
 

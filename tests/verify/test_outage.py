@@ -9,7 +9,7 @@ from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.credential import StoredCredential
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED
-from tests.verify.room import ACME, COSTS, Job, Room, at_once, make_room
+from tests.verify.room import ACME, COSTS, Job, Room, ask, at_once, make_room
 
 UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 
@@ -28,7 +28,7 @@ async def test_no_verdict_without_the_store(room: Room) -> None:  # rule 20
     room.store.fault = UNAVAILABLE
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await room.verifier.verify(ACME, key.text)
+            await room.verifier.verify(ask(ACME), key.text)
     with pytest.raises(Unavailable):
         await room.verifier.identify(key.text)
     room.store.fault = None
@@ -40,9 +40,9 @@ async def test_memory_answers_without_the_store(room: Room) -> None:
     key = room.issue()
     await room.code(key)
     room.store.fault = UNAVAILABLE
-    assert at_once(room.verifier.verify(ACME, key.text)).code is VerdictCode.VALID
-    assert at_once(room.verifier.verify(ACME, room.forge(key).text)).code is VerdictCode.NOT_FOUND
-    assert at_once(room.verifier.verify(ACME, "rubbish")).code is VerdictCode.NOT_FOUND
+    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
+    assert at_once(room.verifier.verify(ask(ACME), room.forge(key).text)).code is VerdictCode.NOT_FOUND
+    assert at_once(room.verifier.verify(ask(ACME), "rubbish")).code is VerdictCode.NOT_FOUND
 
 
 async def test_a_full_queue_is_told_and_not_remembered(busy_room: Room) -> None:
@@ -133,7 +133,7 @@ async def test_a_failing_replacement_is_harmless(room: Room, fault: Exception) -
     key = room.issue(cost=MINTED, origin=IMPORTED)
     room.store.replacement_fault = fault
     assert await room.code(key) is VerdictCode.VALID
-    assert at_once(room.verifier.verify(ACME, key.text)).code is VerdictCode.VALID
+    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
     room.store.replacement_fault = None
     room.cache.forget([key.prefix])
     assert await room.code(key) is VerdictCode.VALID

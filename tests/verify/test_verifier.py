@@ -9,7 +9,7 @@ from authsvc.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
-from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, at_once
+from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, ask, at_once
 
 HOUR = timedelta(hours=1)
 TICK = timedelta(microseconds=1)
@@ -18,7 +18,7 @@ TICK = timedelta(microseconds=1)
 async def test_valid(room: Room) -> None:  # rule 20
     """The right string of an active key is VALID, and tells which key it is."""
     key = room.issue(scopes=("orders:read",))
-    verdict = await room.verifier.verify(ACME, key.text, ["orders:read"])
+    verdict = await room.verifier.verify(ask(ACME, ["orders:read"]), key.text)
     assert verdict == (VerdictCode.VALID, room.credential_of(key))
 
 
@@ -26,7 +26,7 @@ async def test_missing_scope(room: Room) -> None:  # rules 20, 22
     """The right string without the scope asked for is INSUFFICIENT_SCOPE, cold and warm."""
     key = room.issue(scopes=("orders:write",))
     for _ in range(2):
-        verdict = await room.verifier.verify(ACME, key.text, ["orders:read"])
+        verdict = await room.verifier.verify(ask(ACME, ["orders:read"]), key.text)
         assert verdict == (VerdictCode.INSUFFICIENT_SCOPE, room.credential_of(key))
 
 
@@ -36,21 +36,21 @@ async def test_a_hit_touches_memory_only(room: Room) -> None:
     await room.code(key)
     finds, runs = len(room.store.finds), room.hasher.runs
     for _ in range(10):
-        assert at_once(room.verifier.verify(ACME, key.text)).code is VerdictCode.VALID
+        assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
     assert (len(room.store.finds), room.hasher.runs) == (finds, runs) == (1, 1)
 
 
 async def test_recall_answers_from_memory(room: Room) -> None:
     """`recall` does not know a cold key, and returns the verdict on a warm one, not something to await."""
     key = room.issue(scopes=("orders:read",))
-    assert room.verifier.recall(ACME, key.text) is None
+    assert room.verifier.recall(ask(ACME), key.text) is None
     assert room.store.finds == []
     await room.code(key)
-    assert room.verifier.recall(ACME, key.text, ["orders:read"]) == (
+    assert room.verifier.recall(ask(ACME, ["orders:read"]), key.text) == (
         VerdictCode.VALID,
         room.credential_of(key),
     )
-    verdict = room.verifier.recall(ACME, key.text, ["orders:write"])
+    verdict = room.verifier.recall(ask(ACME, ["orders:write"]), key.text)
     assert isinstance(verdict, Verdict)
     assert verdict.code is VerdictCode.INSUFFICIENT_SCOPE
 
@@ -111,8 +111,8 @@ async def test_a_foreign_owner_is_not_told(room: Room, warm: bool) -> None:  # r
     for key in (room.issue(), room.issue(revoke_time=now), room.issue(expire_time=now)):
         if warm:
             await room.code(key, caller=PLATFORM)
-        assert await room.verifier.verify(GLOBEX, key.text) == NOT_FOUND
-        assert room.verifier.recall(GLOBEX, key.text) == NOT_FOUND
+        assert await room.verifier.verify(ask(GLOBEX), key.text) == NOT_FOUND
+        assert room.verifier.recall(ask(GLOBEX), key.text) == NOT_FOUND
 
 
 async def test_the_platform_sees_all(room: Room) -> None:
@@ -124,7 +124,7 @@ async def test_the_platform_sees_all(room: Room) -> None:
 async def test_a_platform_key_is_foreign_to_tenants(room: Room) -> None:  # rule 19
     """The platform's own keys are nothing that a tenant's caller could verify."""
     key = room.issue(owner_id="authsvc")
-    assert await room.verifier.verify(ACME, key.text) == NOT_FOUND
+    assert await room.verifier.verify(ask(ACME), key.text) == NOT_FOUND
 
 
 async def test_a_valid_verdict_is_a_use(room: Room) -> None:  # rule 23
@@ -132,7 +132,7 @@ async def test_a_valid_verdict_is_a_use(room: Room) -> None:  # rule 23
     key = room.issue()
     for address in ("192.0.2.1", "2001:db8::1"):
         room.clock.advance(seconds=1)
-        await room.verifier.verify(ACME, key.text, (), address)
+        await room.verifier.verify(ask(ACME, (), address), key.text)
         assert (await room.uses())[-1] == Use("key_1", room.clock.now, address)
 
 
@@ -167,9 +167,9 @@ async def test_each_verdict_is_counted_once(room: Room) -> None:
     """Cold, warm, recalled or in a batch: one verdict, one count."""
     key, expired = room.issue(), room.issue(expire_time=room.clock.now)
     for presented in (key.text, key.text, expired.text, "rubbish"):
-        await room.verifier.verify(ACME, presented)
-    room.verifier.recall(ACME, key.text, ["orders:read"])
-    await room.verifier.verify_all(GLOBEX, [(key.text, (), ""), (room.issue().text, (), "")])
+        await room.verifier.verify(ask(ACME), presented)
+    room.verifier.recall(ask(ACME, ["orders:read"]), key.text)
+    await room.verify_all(GLOBEX, [(key.text, (), ""), (room.issue().text, (), "")])
     assert {code.value: count for code, count in room.verifier.counts.items()} == {
         "VALID": 2,
         "NOT_FOUND": 3,

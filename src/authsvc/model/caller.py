@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
+from authsvc.errors import PermissionDenied
 from authsvc.model.scope import FULL_ACCESS, missing
 
 # The reserved owner: its credentials act on every owner.
@@ -22,6 +23,18 @@ class Caller(NamedTuple):
     def acts_on(self, owner_id: str) -> bool:
         """Say whether this caller may see and change what belongs to `owner_id`."""
         return self.owner_id in (owner_id, PLATFORM_OWNER)
+
+    @property
+    def confined_to(self) -> str | None:
+        """The only owner that this caller acts on; None for the platform."""
+        return None if self.owner_id == PLATFORM_OWNER else self.owner_id
+
+    def refuse_other_owner(self, owner_id: str) -> None:
+        """Raise PermissionDenied for an owner that the caller does not act on."""
+        if not self.acts_on(owner_id):
+            raise PermissionDenied(
+                f"the caller acts within its own owner {self.owner_id!r} only", reason="OWNER_NOT_PERMITTED"
+            )
 
     def lacks(self, scopes: Iterable[str]) -> list[str]:
         """Return those of `scopes` that the caller does not have."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.model.key import Key, KeyState
+from authsvc.model.page_token import Position
 
 ORDERS = ("display_name", "create_time", "expire_time", "last_use_time")
 
@@ -46,13 +47,6 @@ class KeyFilter:
     create_time_before: datetime | None = None
     expire_time_before: datetime | None = None
     unused_since: datetime | None = None
-
-
-class Position(NamedTuple):
-    """The last key of a page: its value in the order (None: never) and its id."""
-
-    value: str | datetime | None
-    key_id: str
 
 
 @dataclass(frozen=True, slots=True)

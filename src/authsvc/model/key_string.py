@@ -1,5 +1,6 @@
 """The key string: `<brand>_<environment>_<lookup><secret><tag>`.
 
+A session token has the same form, with the environment `session`.
 `lookup` (12 characters) is random and public, `secret` (43) carries 256 random
 bits, `tag` (8) is a truncated HMAC-SHA256 (RFC 2104) over all before it. All three are base62,
 so that a double click selects the whole string and secret scanners can match it.
@@ -19,11 +20,14 @@ from dataclasses import dataclass
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _LOOKUP, _SECRET, _TAG = 12, 43, 8
 
+# The environment of session tokens; those of keys are the client's choice.
+SESSION = "session"
+
 # What follows the key prefix; the prefix is all before it.
 TAIL_LENGTH = _SECRET + _TAG
 MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
 
-_FORM = re.compile(rf"[a-z][a-z0-9]{{1,9}}_(?:live|test)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}")
+_FORM = re.compile(rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}")
 # Also one that was cut: a few characters of the secret are some too many.
 _ANYWHERE = re.compile(
     rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{8,{TAIL_LENGTH}}}"

@@ -1,7 +1,7 @@
 """Page tokens: opaque, and good for one query only (AIP-158).
 
-A token holds a digest of the query and the position of the last row, under an
-HMAC. Another query's token, an altered one and rubbish are refused alike.
+A token holds a digest of the query, which is any value with a telling `repr`, and
+the position of the last row, under an HMAC. Another query's token, an altered one and rubbish are refused alike.
 """
 
 import hmac
@@ -9,11 +9,18 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from authsvc.errors import FieldViolation, InvalidArgument
-from authsvc.model.key_query import KeyQuery, Position
 
 _MAC = 16
+
+
+class Position(NamedTuple):
+    """The last item of a page: its value in the order (None: never) and its id."""
+
+    value: str | datetime | None
+    item_id: str
 
 
 class PageTokens:
@@ -22,17 +29,17 @@ class PageTokens:
     def __init__(self, tag_key: bytes) -> None:
         self._key = hmac.digest(tag_key, b"page token", "sha256")
 
-    def seal(self, query: KeyQuery, position: Position) -> str:
+    def seal(self, query: object, position: tuple[str | datetime | None, str]) -> str:
         """Return the token for the page that follows `position`."""
-        value, key_id = position
+        value, item_id = position
         stamp = {"t": value.isoformat()} if isinstance(value, datetime) else {"v": value}
-        content = [_digest(query), stamp, key_id]
+        content = [_digest(query), stamp, item_id]
         payload = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "surrogatepass"
         )
         return _text(self._mac(payload) + payload)
 
-    def open(self, query: KeyQuery, token: str) -> Position:
+    def open(self, query: object, token: str) -> Position:
         """Return the position that a token of this very query holds."""
         try:
             sealed = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
@@ -41,11 +48,11 @@ class PageTokens:
         mac, payload = sealed[:_MAC], sealed[_MAC:]
         if _text(sealed) != token or not hmac.compare_digest(mac, self._mac(payload)):
             raise _refused()
-        digest, stamp, key_id = json.loads(payload.decode("utf-8", "surrogatepass"))
+        digest, stamp, item_id = json.loads(payload.decode("utf-8", "surrogatepass"))
         if digest != _digest(query):
             raise _refused()
         value = datetime.fromisoformat(stamp["t"]) if "t" in stamp else stamp["v"]
-        return Position(value, key_id)
+        return Position(value, item_id)
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")[:_MAC]
@@ -55,7 +62,7 @@ def _text(sealed: bytes) -> str:
     return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
-def _digest(query: KeyQuery) -> str:
+def _digest(query: object) -> str:
     return sha256(repr(query).encode()).hexdigest()[:32]
 
 
@@ -64,6 +71,6 @@ def _refused() -> InvalidArgument:
         FieldViolation(
             "page_token",
             "page_token.query",
-            "is not of this query: send next_page_token as it came, with the same owner_id, filter, order_by",
+            "is not of this query: send next_page_token as it came, with the rest of the request as it was",
         )
     )

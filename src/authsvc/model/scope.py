@@ -9,7 +9,18 @@ from collections.abc import Collection, Iterable
 FULL_ACCESS = "full_access"
 
 # What authsvc itself asks of its callers; the RPCs name theirs in the protos.
-OWN_SCOPES = frozenset({FULL_ACCESS, "keys:verify", "keys:read", "keys:write", "replicas:read"})
+OWN_SCOPES = frozenset(
+    {
+        FULL_ACCESS,
+        "keys:verify",
+        "keys:read",
+        "keys:write",
+        "sessions:verify",
+        "sessions:read",
+        "sessions:write",
+        "replicas:read",
+    }
+)
 
 
 def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 
 class Use(NamedTuple):
-    """A successful verification: of what, when, and from which address (may be empty)."""
+    """A successful verification: of what, when, from which address, with which program (may be empty)."""
 
     credential_id: str
     time: datetime
     client_ip: str
+    user_agent: str = ""

@@ -32,11 +32,14 @@ NOT_FOUND = Verdict(VerdictCode.NOT_FOUND, None)
 def decide(credential: Credential, required_scopes: Sequence[str], now: datetime) -> Verdict:
     """Judge a credential whose secret was proved.
 
-    Both ends are exclusive: refused from the instant `now >= expire_time` on (rule 13).
+    Both ends are exclusive: refused from the instant `now >= expire_time` on (rule 13),
+    and a session from the instant that its idle timeout is over.
     """
     if credential.revoke_time is not None and now >= credential.revoke_time:
         return Verdict(VerdictCode.REVOKED, credential)
     if credential.expire_time is not None and now >= credential.expire_time:
+        return Verdict(VerdictCode.EXPIRED, credential)
+    if credential.activity is not None and credential.activity.is_idle(now):
         return Verdict(VerdictCode.EXPIRED, credential)
     if required_scopes and missing(credential.scopes, required_scopes):
         return Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)

@@ -16,7 +16,7 @@ from authsvc.v1 import resources_pb2 as pb
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
-_CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
+CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
 _PRESETS = {
     service_pb.ExpirationPreset.Value(f"EXPIRATION_PRESET_{preset.name}"): preset
     for preset in ExpirationPreset
@@ -55,16 +55,16 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
     """Return a verdict. The hot path: fields that are not set are not touched."""
     code, credential = verdict
     if credential is None:
-        return service_pb.VerifyKeyResponse(code=_CODES[code])
+        return service_pb.VerifyKeyResponse(code=CODES[code])
     message = service_pb.VerifyKeyResponse(
         valid=code is VerdictCode.VALID,
-        code=_CODES[code],
+        code=CODES[code],
         key_id=credential.credential_id,
         owner_id=credential.owner_id,
         scopes=credential.scopes,
     )
     if credential.expire_time is not None:
-        _set(message.expire_time, credential.expire_time)
+        set_timestamp(message.expire_time, credential.expire_time)
     if credential.annotations:
         message.annotations.update(credential.annotations)
     return message
@@ -174,11 +174,11 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
     timestamp = Timestamp()
-    _set(timestamp, moment)
+    set_timestamp(timestamp, moment)
     return timestamp
 
 
-def _set(timestamp: Timestamp, moment: datetime) -> None:
+def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
     """Do what Timestamp.FromDatetime does for an instant in UTC, in a third of its time."""
     since = moment - _EPOCH
     timestamp.seconds = since.days * 86400 + since.seconds

@@ -52,8 +52,11 @@ _MANY = 1024
 # A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
 _REFUSALS = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
-    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key"),
-    VerdictCode.EXPIRED: ("CREDENTIAL_EXPIRED", "has expired; create or rotate to a new key"),
+    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
+    VerdictCode.EXPIRED: (
+        "CREDENTIAL_EXPIRED",
+        "has expired; create or rotate to a new key, or sign in again",
+    ),
 }
 
 
@@ -79,7 +82,9 @@ def _endpoint(
         raise ValueError(f"{method.full_name} names no required_scope")
     request_type = GetMessageClass(method.input_type)
     changes = scope.endswith(":write")
-    takes_key_string = not {"key_string", "requests"}.isdisjoint(method.input_type.fields_by_name)
+    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
+        method.input_type.fields_by_name
+    )
     observe = metrics.rpc_seconds.labels(method.name).observe
 
     async def handle(data: bytes, context: Context) -> Message:
@@ -138,7 +143,7 @@ def _caller(verdict: Verdict) -> Caller:
         known = verdict.credential
         return Caller(known.credential_id, known.owner_id, known.scopes)
     reason, problem = _REFUSALS[verdict.code]
-    raise Unauthenticated(f"the key in the authorization header {problem}", reason=reason)
+    raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
 
 
 def _address(context: Context) -> str:

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from authsvc.keys import Keys
 from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
 from authsvc.rpc.convert import changed_fields, key_message, key_query, new_key, verdict_message
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
-from authsvc.verify.verifier import Verifier
+from authsvc.verify.verifier import Question, Verifier
 
 _DEFAULT_PAGE = 50
 
@@ -88,18 +89,24 @@ class KeyService:
 
     async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
         """Judge a key string."""
-        asked = (caller, request.key_string, request.required_scopes, request.client_ip)
-        return verdict_message(self._verifier.recall(*asked) or await self._verifier.verify(*asked))
+        question, text = _question(caller, request), request.key_string
+        return verdict_message(
+            self._verifier.recall(question, text) or await self._verifier.verify(question, text)
+        )
 
     async def BatchVerifyKeys(
         self, caller: Caller, request: pb.BatchVerifyKeysRequest
     ) -> pb.BatchVerifyKeysResponse:
         """Judge many key strings; those that memory does not know are looked up side by side."""
         verdicts = await self._verifier.verify_all(
-            caller, [(r.key_string, r.required_scopes, r.client_ip) for r in request.requests]
+            [(_question(caller, asked), asked.key_string) for asked in request.requests]
         )
         return pb.BatchVerifyKeysResponse(responses=[verdict_message(verdict) for verdict in verdicts])
 
     async def LookupKey(self, caller: Caller, request: pb.LookupKeyRequest) -> resources_pb2.Key:
         """Find out which key a key string is."""
         return key_message(await self._keys.look_up(caller, request.key_string), self._clock())
+
+
+def _question(caller: Caller, request: pb.VerifyKeyRequest) -> Question:
+    return Question(CredentialKind.KEY, caller, request.required_scopes, request.client_ip)

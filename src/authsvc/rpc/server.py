@@ -14,8 +14,9 @@ from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, replica_service_pb2
+from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -34,8 +35,6 @@ _OPTIONS = [
 _AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
 _ANSWERED = 0.1
-_KEY_SERVICE = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
-_REPLICA_SERVICE = replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]
 
 
 class AddressInUseError(Exception):
@@ -54,6 +53,7 @@ class Server:
     def __init__(
         self,
         keys: KeyService,
+        sessions: SessionService,
         replicas: ReplicaService,
         verifier: Verifier,
         metrics: Metrics,
@@ -67,15 +67,20 @@ class Server:
         longer than `longest` seconds by itself, so ageing cuts none off.
         """
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
-        names = (_KEY_SERVICE.full_name, _REPLICA_SERVICE.full_name)
+        served = (
+            (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
+            (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
+            (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
+        )
+        names = [descriptor.full_name for _, descriptor in served]
         self._health = Health(names)
         self._gate = Gate()
         self._port = 0
         self._server.add_generic_rpc_handlers(
-            (
-                service_handler(keys, _KEY_SERVICE, verifier, metrics, self._gate),
-                service_handler(replicas, _REPLICA_SERVICE, verifier, metrics, self._gate),
-            )
+            [
+                service_handler(service, descriptor, verifier, metrics, self._gate)
+                for service, descriptor in served
+            ]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)

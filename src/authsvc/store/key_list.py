@@ -13,7 +13,8 @@ passes, unless it is a lot; then walk on.
 from datetime import datetime
 
 from authsvc.model.key import Key, KeyState
-from authsvc.model.key_query import KeyFilter, KeyQuery, Position
+from authsvc.model.key_query import KeyFilter, KeyQuery
+from authsvc.model.page_token import Position
 from authsvc.store import keys
 from authsvc.store.pool import Connection
 
@@ -144,7 +145,7 @@ class _Statement:
         # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows
         # share (never expires, never used) would look as if next to nothing followed it.
         comparison = "<=" if self._order.descending else ">="
-        value, last_id = self._parameter.format(self._value(after.value)), self._value(after.key_id)
+        value, last_id = self._parameter.format(self._value(after.value)), self._value(after.item_id)
         return [f"({self._column}, {self._id}) {comparison} ({value}, {last_id})", f"{self._id} <> {last_id}"]
 
     def _value(self, value: object) -> str:

@@ -11,7 +11,8 @@ from typing import TypeAlias
 import asyncpg
 
 from authsvc.errors import Overloaded
-from authsvc.model.credential import ALWAYS, Credential, StoredCredential
+from authsvc.model.activity import Activity
+from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.use import Use
 from authsvc.store.pool import Database, heeding_warnings
@@ -83,8 +84,11 @@ class VerificationStore:
         return found, Place(rows[0]["seq"], rows[0]["nonce"])
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
+        last = row["last_activity_time"]
         credential = Credential(
-            credential_id=row["key_id"],
+            kind=CredentialKind(row["kind"]),
+            activity=None if last is None else Activity(last, row["idle_timeout"]),
+            credential_id=row["credential_id"],
             owner_id=row["owner_id"],
             scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
@@ -107,7 +111,7 @@ class VerificationStore:
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Keep each use that is later than the one known."""
-        ids, times, addresses = zip(*uses, strict=True)
+        ids, times, addresses, _ = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["record_uses"], ids, times, addresses)
 

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -47,6 +48,34 @@ KEY_STATE_EXPIRED: KeyState.ValueType  # 2
 KEY_STATE_REVOKED: KeyState.ValueType  # 3
 """`revoke_time` has come. Final, and shown before EXPIRED."""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
+
+class _SessionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
+    """Not set."""
+    SESSION_STATE_ACTIVE: _SessionState.ValueType  # 1
+    """The session verifies."""
+    SESSION_STATE_EXPIRED: _SessionState.ValueType  # 2
+    """`expire_time` has come: unused for too long, or too old."""
+    SESSION_STATE_REVOKED: _SessionState.ValueType  # 3
+    """Logged out. Final, and shown before EXPIRED."""
+
+class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
+    """Whether a session can be used, at the moment of the answer."""
+
+SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
+"""Not set."""
+SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
+"""The session verifies."""
+SESSION_STATE_EXPIRED: SessionState.ValueType  # 2
+"""`expire_time` has come: unused for too long, or too old."""
+SESSION_STATE_REVOKED: SessionState.ValueType  # 3
+"""Logged out. Final, and shown before EXPIRED."""
+Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _VerdictCode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -269,3 +298,211 @@ class TechnicalContact(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TechnicalContact: _TypeAlias = TechnicalContact  # noqa: Y015
+
+@_typing.final
+class Session(_message.Message):
+    """A device that a user is signed in on. The session token itself is shown once,
+    by CreateSession, and is kept nowhere.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AnnotationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    IP_ADDRESS_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    LATEST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    KEY_PREFIX_FIELD_NUMBER: _builtins.int
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    REVOKER_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The stable id: `ses_` and 26 characters that sort by time of creation."""
+    owner_id: _builtins.str
+    """The user that is signed in."""
+    ip_address: _builtins.str
+    """The address of the last activity, or of the sign-in."""
+    state: Global___SessionState.ValueType
+    """Derived from the times at the moment of the answer."""
+    current: _builtins.bool
+    """Whether this is the session that asked, `current_session_id` in ListSessions."""
+    key_prefix: _builtins.str
+    """The public beginning of the session token: enough to recognize a session,
+    useless to call with.
+    """
+    creator_id: _builtins.str
+    """The credential that created the session."""
+    revoker_id: _builtins.str
+    """The credential that revoked the session."""
+    @_builtins.property
+    def device(self) -> Global___Device:
+        """What the user signed in with, as far as its user agent tells."""
+
+    @_builtins.property
+    def location(self) -> Global___Location:
+        """Where that address is, as far as the operator's location file tells."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the session may do, sorted."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the user signed in."""
+
+    @_builtins.property
+    def last_activity_time(self) -> _timestamp_pb2.Timestamp:
+        """The last successful verification, or the sign-in; written a few seconds late."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From this instant on the session is refused, unless it is used before:
+        `last_activity_time` + `idle_timeout`, and never beyond `latest_expire_time`.
+        """
+
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """From this instant on the session is refused for good, by whichever call."""
+
+    @_builtins.property
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The client's own notes."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """How long the session lives without activity."""
+
+    @_builtins.property
+    def latest_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From this instant on the session is refused, however active it is."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
+        device: Global___Device | None = ...,
+        ip_address: _builtins.str = ...,
+        location: Global___Location | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___SessionState.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        last_activity_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        current: _builtins.bool = ...,
+        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        latest_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        key_prefix: _builtins.str = ...,
+        creator_id: _builtins.str = ...,
+        revoker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "last_activity_time", b"last_activity_time", "latest_expire_time", b"latest_expire_time", "location", b"location", "revoke_time", b"revoke_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "current", b"current", "device", b"device", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "ip_address", b"ip_address", "key_prefix", b"key_prefix", "last_activity_time", b"last_activity_time", "latest_expire_time", b"latest_expire_time", "location", b"location", "owner_id", b"owner_id", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "scopes", b"scopes", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class Device(_message.Message):
+    """What a user signed in with. What is not known is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BROWSER_FIELD_NUMBER: _builtins.int
+    BROWSER_VERSION_FIELD_NUMBER: _builtins.int
+    OS_FIELD_NUMBER: _builtins.int
+    OS_VERSION_FIELD_NUMBER: _builtins.int
+    DEVICE_TYPE_FIELD_NUMBER: _builtins.int
+    USER_AGENT_FIELD_NUMBER: _builtins.int
+    browser: _builtins.str
+    """The browser, for instance `Firefox`, or the program, for instance `curl`."""
+    browser_version: _builtins.str
+    """Its version, for instance `131`."""
+    os: _builtins.str
+    """The operating system, for instance `macOS`."""
+    os_version: _builtins.str
+    """Its version, for instance `14.5`."""
+    device_type: _builtins.str
+    """`desktop`, `mobile`, `tablet`, `tv`, `console`, `bot`, `program`, or empty."""
+    user_agent: _builtins.str
+    """The user agent as it was presented, cut to 512 characters."""
+    def __init__(
+        self,
+        *,
+        browser: _builtins.str = ...,
+        browser_version: _builtins.str = ...,
+        os: _builtins.str = ...,
+        os_version: _builtins.str = ...,
+        device_type: _builtins.str = ...,
+        user_agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "browser_version", b"browser_version", "device_type", b"device_type", "os", b"os", "os_version", b"os_version", "user_agent", b"user_agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class Location(_message.Message):
+    """Where an address is. What is not known is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    """The city, in English."""
+    region: _builtins.str
+    """The region, state or province, in English."""
+    country_code: _builtins.str
+    """The country: ISO 3166-1 alpha-2."""
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        region: _builtins.str = ...,
+        country_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "country_code", b"country_code", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Location: _TypeAlias = Location  # noqa: Y015

@@ -1,4 +1,4 @@
-"""Last use, written behind in batches.
+"""Last use of keys and last activity of sessions, written behind in batches.
 
 Mechanism: a verification notes the instant and the client's address in a
 dictionary, the last one wins; every few seconds, and at drain, what has gathered
@@ -38,16 +38,16 @@ class UsageLog:
     def __init__(self, store: UseStore, *, limit: int = 200_000) -> None:
         self._store = store
         self._limit = limit
-        self._pending: dict[str, tuple[datetime, str]] = {}
+        self._pending: dict[str, tuple[datetime, str, str]] = {}
         self.dropped = 0
 
-    def note(self, credential_id: str, now: datetime, client_ip: str) -> None:
+    def note(self, credential_id: str, now: datetime, client_ip: str, user_agent: str = "") -> None:
         """Note a use. Touches memory only."""
         known = self._pending.get(credential_id)
         if known is None and len(self._pending) >= self._limit:
             self.dropped += 1
         elif known is None or known[0] <= now:
-            self._pending[credential_id] = now, client_ip
+            self._pending[credential_id] = now, client_ip, user_agent
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.

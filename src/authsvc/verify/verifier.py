@@ -1,4 +1,4 @@
-"""parse → cache → proof → decide.
+"""parse → cache → proof → decide, for credentials of either kind.
 
 A hit touches memory only and does not await, so that any transport can ask. See
 the package's docstring for the mechanism and its bounds.
@@ -9,17 +9,20 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authsvc.errors import Unavailable
+from authsvc.model.activity import Activity
 from authsvc.model.caller import Caller
-from authsvc.model.credential import Credential, StoredCredential
+from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
+from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import Entry, PrefixCache
+from authsvc.verify.session_digest import session_digest
 from authsvc.verify.usage import UsageLog
 
 _log = logging.getLogger(__name__)
@@ -45,6 +48,29 @@ class CredentialStore(Protocol):
         """Replace a secret's hash, unless somebody else has."""
 
 
+class ActivityStore(Protocol):
+    """What the verifier needs of the database when a session nears its idle end, or seems to be past it."""
+
+    async def find_activity(self, session_id: str) -> datetime | None:
+        """Return the last activity that any worker has recorded; None for a session that is gone.
+
+        Raises Passing when it cannot be known now.
+        """
+
+    async def record_activity(self, use: Use) -> datetime | None:
+        """Record an activity, durably; return the last one then, or None when the session was over before."""
+
+
+class Question(NamedTuple):
+    """What is asked of a credential. `kind` None: whichever; `caller` None: it is our caller's own."""
+
+    kind: CredentialKind | None
+    caller: Caller | None
+    required_scopes: Sequence[str] = ()
+    client_ip: str = ""
+    user_agent: str = ""
+
+
 class History(Protocol):
     """What the verifier needs of the feed, which is all that a fill is checked against."""
 
@@ -67,6 +93,8 @@ class Verifier:
         hasher: Hasher,
         store: CredentialStore,
         usage: UsageLog,
+        activities: ActivityStore,
+        activity: UsageLog,
         lease: Lease,
         feed: History,
         clock: Callable[[], datetime],
@@ -76,59 +104,58 @@ class Verifier:
         self._hasher = hasher
         self._store = store
         self._usage = usage
+        self._activities = activities
+        self._activity = activity
         self._lease = lease
         self._feed = feed
         self._clock = clock
         # How many verdicts of each kind there were; plain numbers, for the hot path's sake.
         self.counts = dict.fromkeys(VerdictCode, 0)
 
-    def recall(
-        self, caller: Caller, presented: str, required_scopes: Sequence[str] = (), client_ip: str = ""
-    ) -> Verdict | None:
+    def recall(self, question: Question, presented: str) -> Verdict | None:
         """Return the verdict from memory alone, without an await; None when `verify` has to look further."""
         proved = self._prove_from_memory(presented)
         if isinstance(proved, KeyString):
             return None
-        return self._judge(caller, proved, required_scopes, client_ip)
+        return self._judge(question, proved)
 
-    async def verify(
-        self, caller: Caller, presented: str, required_scopes: Sequence[str] = (), client_ip: str = ""
-    ) -> Verdict:
-        """Return the verdict on what was presented, for this caller. A VALID one counts as a use (rule 23).
+    async def verify(self, question: Question, presented: str) -> Verdict:
+        """Return the verdict on what was presented. A VALID one counts as a use (rule 23).
 
         Raises Overloaded or Unavailable when it cannot be known now.
         """
-        return self._judge(caller, await self.identify(presented), required_scopes, client_ip)
+        while True:
+            credential = await self.identify(presented)
+            verdict = self._judge(question, credential)
+            if verdict is not None:
+                return verdict
+            await self._settle(question, credential)
 
-    async def verify_all(
-        self, caller: Caller, asked: Sequence[tuple[str, Sequence[str], str]]
-    ) -> list[Verdict]:
-        """Return a verdict for each (presented, required_scopes, client_ip), in order.
+    async def verify_all(self, asked: Sequence[tuple[Question, str]]) -> list[Verdict]:
+        """Return a verdict for each question about something presented, in order.
 
         What memory does not know is looked up side by side; then all are judged at
         one instant. Raises for all what `verify` raises for one.
         """
         found: dict[str, Credential | None] = {}
         # Again for what was forgotten or evicted while the others were looked up.
-        while cold := {text for text, _, _ in asked if text not in found and self._is_cold(text)}:
+        while cold := {text for _, text in asked if text not in found and self._is_cold(text)}:
             changes = self._cache.changes
             found.update(zip(cold, await asyncio.gather(*map(self.identify, cold)), strict=True))
             if self._cache.changes != changes:
                 # What was found may have changed since; what is no key of ours stays none.
                 found = {text: None for text, credential in found.items() if credential is None}
         verdicts = []
-        for text, required_scopes, client_ip in asked:
+        for question, text in asked:
             proved = self._prove_from_memory(text)
             credential = found[text] if isinstance(proved, KeyString) else proved
-            verdicts.append(self._judge(caller, credential, required_scopes, client_ip))
+            verdicts.append(self._judge(question, credential) or await self.verify(question, text))
         return verdicts
 
     def authenticate(self, presented: str, client_ip: str) -> Verdict | Awaitable[Verdict]:
         """Return the verdict on our caller's own credential: at once from memory, or to be awaited."""
-        proved = self._prove_from_memory(presented)
-        if isinstance(proved, KeyString):
-            return self._authenticate_cold(presented, client_ip)
-        return self._judge(None, proved, (), client_ip)
+        question = Question(None, None, (), client_ip)
+        return self.recall(question, presented) or self.verify(question, presented)
 
     async def identify(self, presented: str) -> Credential | None:
         """Return the credential whose very string this is, whatever its state; not counted as a use."""
@@ -154,30 +181,55 @@ class Verifier:
             return entry.credential
         return None
 
-    def _judge(
-        self, caller: Caller | None, credential: Credential | None, required: Sequence[str], client_ip: str
-    ) -> Verdict:
-        """Decide last, with no await between this and the answer (R4).
+    def _judge(self, question: Question, credential: Credential | None) -> Verdict | None:
+        """Decide last, with no await between this and the answer (R4); None when `_settle` has to look first.
 
         An entry that a change has ended is in memory no more, so the lease is all that
         is left to check.
         """
         self._lease.check()
-        if credential is None or (caller is not None and not caller.acts_on(credential.owner_id)):
+        kind, caller, required_scopes, client_ip, user_agent = question
+        if (
+            credential is None
+            or (kind is not None and credential.kind is not kind)
+            or (caller is not None and not caller.acts_on(credential.owner_id))
+        ):
             self.counts[VerdictCode.NOT_FOUND] += 1
             return NOT_FOUND
         now = self._clock()
-        verdict = decide(credential, required, now)
-        if verdict.code is VerdictCode.VALID:
-            self._usage.note(credential.credential_id, now, client_ip)
-        self.counts[verdict.code] += 1
+        verdict = decide(credential, required_scopes, now)
+        code, activity = verdict.code, credential.activity
+        if activity is not None and _is_in_doubt(credential, activity, code, now):
+            return None
+        if code is VerdictCode.VALID:
+            if activity is None:
+                self._usage.note(credential.credential_id, now, client_ip)
+            else:
+                activity.note(now)
+                self._activity.note(credential.credential_id, now, client_ip, user_agent)
+        self.counts[code] += 1
         return verdict
+
+    async def _settle(self, question: Question, credential: Credential | None) -> None:
+        """Have the database say whether a session is alive, before anybody relies on it; see Activity."""
+        if credential is None or (activity := credential.activity) is None:
+            raise AssertionError("only a session can be in doubt")
+        now = self._clock()
+        if activity.is_idle(now):
+            recorded = await self._activities.find_activity(credential.credential_id)
+            if recorded is not None and now < recorded + activity.idle_timeout:
+                activity.learn(recorded)
+                return
+        else:
+            use = Use(credential.credential_id, now, question.client_ip, question.user_agent)
+            recorded = await self._activities.record_activity(use)
+            if recorded is not None:
+                activity.learn(recorded)
+                return
+        activity.end()
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self._prove_from_memory(presented), KeyString)
-
-    async def _authenticate_cold(self, presented: str, client_ip: str) -> Verdict:
-        return self._judge(None, await self.identify(presented), (), client_ip)
 
     async def _fill(self, key: KeyString) -> Entry | None:
         """Have the database and argon2id say about a string; None when its secret is wrong."""
@@ -189,6 +241,10 @@ class Verifier:
         if stored is None:
             # Prefixes are never used again, so what is absent stays absent.
             return Entry(digest, None)
+        if stored.credential.kind is CredentialKind.SESSION:
+            # Nothing to guess and nothing to renew: see ADR 10.
+            is_right = compare_digest(session_digest(key.secret), stored.secret_hash)
+            return Entry(digest, stored.credential) if is_right else None
         if not await self._hasher.verify(key.secret, stored.secret_hash):
             return None
         if self._hasher.is_outdated(stored.secret_hash, stored.secret_origin):
@@ -215,3 +271,13 @@ class Verifier:
             reason="DATABASE_BEHIND",
             retry_after=1,
         )
+
+
+def _is_in_doubt(credential: Credential, activity: Activity, code: VerdictCode, now: datetime) -> bool:
+    """Say whether the database has to be asked before this is said of a session."""
+    if activity.is_certain(now):
+        return False
+    if code is VerdictCode.EXPIRED:
+        # Beyond its lifetime, no activity matters.
+        return credential.expire_time is None or now < credential.expire_time
+    return code is VerdictCode.VALID

@@ -1,8 +1,7 @@
 -- name: find_credentials
--- What verification needs to know of keys, and the feed's end in the same snapshot: at least one row.
-SELECT h.seq, h.nonce, k.key_prefix, k.key_id, k.owner_id, k.scopes, k.expire_time, k.revoke_time,
-       k.revoke_time <= k.update_time AS revoked_at_once, k.annotations, k.secret_hash, k.secret_origin
-  FROM authsvc.feed_head h LEFT JOIN authsvc.keys k ON k.key_prefix = ANY($1);
+-- What verification needs to know of credentials, and the feed's end in the same snapshot: at least one row.
+SELECT h.seq, h.nonce, c.*
+  FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY($1);
 
 -- name: prove_primary
 -- Writes to the log of the database, and nothing else; its commit is waited for, which a node that was replaced cannot do.
@@ -18,6 +17,28 @@ UPDATE authsvc.key_uses k
    SET last_use_time = u.use_time, last_use_ip = u.client_ip
   FROM unnest($1::text[], $2::timestamptz[], $3::text[]) AS u (key_id, use_time, client_ip)
  WHERE k.key_id = u.key_id AND (k.last_use_time IS NULL OR k.last_use_time < u.use_time);
+
+-- name: find_activity
+SELECT last_activity_time FROM authsvc.sessions WHERE session_id = $1;
+
+-- name: record_activity
+-- No row: the session is over. Others rely on this one, so the commit is waited for.
+UPDATE authsvc.sessions
+   SET last_activity_time = greatest(last_activity_time, $2),
+       ip_address = coalesce(nullif($3, ''), ip_address), user_agent = coalesce(nullif($4, ''), user_agent)
+ WHERE session_id = $1 AND $2 < last_activity_time + idle_timeout
+   AND set_config('synchronous_commit', 'on', true) IS NOT NULL
+RETURNING last_activity_time;
+
+-- name: record_activities
+-- Never moves a last activity backwards, and brings no session back that is over by what others know.
+UPDATE authsvc.sessions s
+   SET last_activity_time = a.time,
+       ip_address = coalesce(nullif(a.ip_address, ''), s.ip_address),
+       user_agent = coalesce(nullif(a.user_agent, ''), s.user_agent)
+  FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS a (session_id, time, ip_address, user_agent)
+ WHERE s.session_id = a.session_id AND s.last_activity_time < a.time
+   AND $5 < s.last_activity_time + s.idle_timeout;
 
 -- name: make_tag_key
 INSERT INTO authsvc.tag_keys (tag_key_id, tag_key) VALUES (1, $1) ON CONFLICT DO NOTHING;

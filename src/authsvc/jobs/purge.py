@@ -1,0 +1,70 @@
+"""The purge: deletes what has ended long ago.
+
+Sessions that ended a retention time ago, and the rows that ended all of an owner's.
+Of keys nothing is left to purge: DeleteKey takes the row, its proof and its last use along.
+
+Mechanism: a walk over the sessions in the order of their ids, a batch at a time, each
+in a transaction of its own that holds the lock of the job's row: so one worker of
+all replicas works at a time, and any goes on where another stopped. An hour after a
+walk has come to its end the next one begins.
+
+Bound: `BATCH` sessions looked at in a transaction, and a pause after each.
+
+Failure: a batch that fails is tried again; one that was cut off has left no trace.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from authsvc.errors import Passing
+from authsvc.store import purge as rows
+from authsvc.store.pool import Database
+
+_log = logging.getLogger(__name__)
+
+BATCH = 500
+EVERY = timedelta(hours=1)
+
+
+class Purge:
+    """Deletes ended sessions after the retention time."""
+
+    def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._retention = retention
+        self._clock = clock
+        self.deleted = 0
+
+    async def step(self) -> bool:
+        """Do one batch; return whether there is more to do now, for this worker."""
+        now = self._clock()
+        async with self._database.transaction() as connection:
+            job = await rows.take(connection, "purge", now)
+            if job is None:
+                return False
+            position, deleted = await rows.delete_ended(
+                connection, after=job, ended_before=now - self._retention, size=BATCH
+            )
+            if not position:
+                await rows.delete_ends(connection, before=now - self._retention)
+            await rows.put_back(connection, "purge", position, now if position else now + EVERY)
+        self.deleted += deleted
+        return bool(position)
+
+    async def run(
+        self, tick: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]
+    ) -> None:
+        """After each tick, do what is due, with a pause after each batch, for ever."""
+        while True:
+            await tick()
+            try:
+                while await self.step():
+                    await pause()
+            except Passing as error:
+                _log.debug("nothing can be purged now: %s", error)
+            except asyncio.CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - a fault here must not end the purging for good
+                _log.exception("a fault in purging")

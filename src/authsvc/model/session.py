@@ -1,0 +1,120 @@
+"""A session, which is one signed-in device, and the rules of its life.
+
+    ACTIVE ──idle too long, or too old──▶ EXPIRED ──revoke──▶ REVOKED ──retention──▶ gone
+       └───────────revoke, or all of the owner────────────────▲
+
+State is derived from the times and never stored.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Self
+
+from authsvc.errors import AlreadyDone, FieldViolation, InvalidArgument
+from authsvc.model.activity import SHORTEST_TIMEOUT
+
+_LONGEST_AGENT = 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+class SessionState(Enum):
+    """Whether a session can be used."""
+
+    ACTIVE = "ACTIVE"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session without its secret. Instants are UTC; a text that is not set is empty."""
+
+    session_id: str
+    owner_id: str
+    key_prefix: str
+    scopes: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    create_time: datetime
+    creator_id: str
+    latest_expire_time: datetime
+    idle_timeout: timedelta
+    last_activity_time: datetime
+    user_agent: str = ""
+    ip_address: str = ""
+    revoke_time: datetime | None = None
+    revoker_id: str = ""
+
+    @property
+    def expire_time(self) -> datetime:
+        """When the session ends unless it is used before."""
+        return min(self.last_activity_time + self.idle_timeout, self.latest_expire_time)
+
+    def state(self, now: datetime) -> SessionState:
+        """Return the state at `now`. A revocation is never scheduled, so no clock matters to it (rule 16)."""
+        if self.revoke_time is not None:
+            return SessionState.REVOKED
+        return SessionState.EXPIRED if now >= self.expire_time else SessionState.ACTIVE
+
+    def revoked(self, now: datetime, *, by: str) -> Self:
+        """Return the session as ended at `now`."""
+        return replace(self, revoke_time=now, revoker_id=by)
+
+    def refuse_if_revoked(self) -> None:
+        """Raise AlreadyDone when the session was revoked."""
+        if self.revoke_time is not None:
+            raise AlreadyDone(
+                f"session {self.session_id} was already revoked at {self.revoke_time.isoformat()}, for good",
+                reason="SESSION_ALREADY_REVOKED",
+                session_id=self.session_id,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """What a new session is to be. A length that is None is the operator's default."""
+
+    owner_id: str
+    user_agent: str = ""
+    ip_address: str = ""
+    scopes: tuple[str, ...] = ()
+    idle_timeout: timedelta | None = None
+    lifetime: timedelta | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBounds:
+    """How long sessions may live: the operator's defaults and the most that a client can ask for."""
+
+    idle_timeout: timedelta
+    most_idle_timeout: timedelta
+    lifetime: timedelta
+    most_lifetime: timedelta
+
+    def lengths(self, new: NewSession) -> tuple[timedelta, timedelta]:
+        """Return the idle timeout and the lifetime of a new session; refuse what is beyond the bounds."""
+        idle_timeout = self.idle_timeout if new.idle_timeout is None else new.idle_timeout
+        lifetime = self.lifetime if new.lifetime is None else new.lifetime
+        violations = [
+            FieldViolation(name, f"{name}.bounds", f"use {_told(SHORTEST_TIMEOUT)} to {_told(most)}")
+            for name, length, most in (
+                ("idle_timeout", idle_timeout, self.most_idle_timeout),
+                ("lifetime", lifetime, self.most_lifetime),
+            )
+            if not SHORTEST_TIMEOUT <= length <= most
+        ]
+        if violations:
+            raise InvalidArgument(*violations)
+        return idle_timeout, lifetime
+
+
+def shortened(user_agent: str) -> str:
+    """Return as much of a user agent as is kept."""
+    return _CONTROL.sub(" ", user_agent[:_LONGEST_AGENT])
+
+
+def _told(length: timedelta) -> str:
+    return f"{length.total_seconds():g}s ({length})"

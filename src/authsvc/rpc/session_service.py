@@ -1,0 +1,155 @@
+"""SessionService: each RPC is a use case and two conversions."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from authsvc.device import describe
+from authsvc.location import Locations
+from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
+from authsvc.model.session import NewSession, Session, SessionState
+from authsvc.model.session_query import SessionQuery
+from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.convert import CODES, set_timestamp, timestamp
+from authsvc.sessions import Sessions
+from authsvc.v1 import resources_pb2
+from authsvc.v1 import session_service_pb2 as pb
+from authsvc.verify.verifier import Question, Verifier
+
+_DEFAULT_PAGE = 50
+_STATES = {state: resources_pb2.SessionState.Value(f"SESSION_STATE_{state.value}") for state in SessionState}
+
+
+class SessionService:
+    """Serves `authsvc.v1.SessionService`; the comments in the proto are its specification."""
+
+    def __init__(
+        self, sessions: Sessions, verifier: Verifier, locations: Locations, clock: Callable[[], datetime]
+    ) -> None:
+        self._sessions = sessions
+        self._verifier = verifier
+        self._locations = locations
+        self._clock = clock
+
+    async def CreateSession(
+        self, caller: Caller, request: pb.CreateSessionRequest
+    ) -> pb.CreateSessionResponse:
+        """Open a session."""
+        new = NewSession(
+            owner_id=request.owner_id,
+            user_agent=request.user_agent,
+            ip_address=request.ip_address,
+            scopes=tuple(request.scopes),
+            idle_timeout=_length(request.idle_timeout) if request.HasField("idle_timeout") else None,
+            lifetime=_length(request.lifetime) if request.HasField("lifetime") else None,
+            annotations=dict(request.annotations),
+        )
+        session, minted = await self._sessions.create(caller, new)
+        return pb.CreateSessionResponse(session=self._message(session), session_token=minted.text)
+
+    async def VerifySession(
+        self, caller: Caller, request: pb.VerifySessionRequest
+    ) -> pb.VerifySessionResponse:
+        """Judge a session token."""
+        question = Question(
+            CredentialKind.SESSION, caller, request.required_scopes, request.client_ip, request.user_agent
+        )
+        token = request.session_token
+        return _verdict_message(
+            self._verifier.recall(question, token) or await self._verifier.verify(question, token)
+        )
+
+    async def GetSession(self, caller: Caller, request: pb.GetSessionRequest) -> resources_pb2.Session:
+        """Show a session."""
+        session = await self._sessions.get(caller, request.session_id)
+        return self._message(session, current=session.session_id == caller.credential_id)
+
+    async def ListSessions(self, caller: Caller, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+        """List the devices that an owner is signed in on."""
+        page, next_page_token = await self._sessions.list(
+            caller,
+            SessionQuery(request.owner_id, request.include_ended),
+            page_size=request.page_size or _DEFAULT_PAGE,
+            page_token=request.page_token,
+        )
+        current = request.current_session_id or caller.credential_id
+        return pb.ListSessionsResponse(
+            sessions=[self._message(session, current=session.session_id == current) for session in page],
+            next_page_token=next_page_token,
+        )
+
+    async def RevokeSession(self, caller: Caller, request: pb.RevokeSessionRequest) -> resources_pb2.Session:
+        """Log out one device."""
+        return self._message(await self._sessions.revoke(caller, request.session_id))
+
+    async def RevokeAllSessions(
+        self, caller: Caller, request: pb.RevokeAllSessionsRequest
+    ) -> pb.RevokeAllSessionsResponse:
+        """Log out all devices of an owner."""
+        count = await self._sessions.revoke_all(
+            caller, request.owner_id, except_session_id=request.except_session_id
+        )
+        return pb.RevokeAllSessionsResponse(revoked_count=count)
+
+    def _message(self, session: Session, *, current: bool = False) -> resources_pb2.Session:
+        device = describe(session.user_agent)
+        location = self._locations.find(session.ip_address)
+        message = resources_pb2.Session(
+            session_id=session.session_id,
+            owner_id=session.owner_id,
+            device=resources_pb2.Device(
+                browser=device.browser,
+                browser_version=device.browser_version,
+                os=device.os,
+                os_version=device.os_version,
+                device_type=device.device_type,
+                user_agent=session.user_agent,
+            ),
+            ip_address=session.ip_address,
+            location=resources_pb2.Location(
+                city=location.city, region=location.region, country_code=location.country_code
+            ),
+            scopes=session.scopes,
+            state=_STATES[session.state(self._clock())],
+            create_time=timestamp(session.create_time),
+            last_activity_time=timestamp(session.last_activity_time),
+            expire_time=timestamp(session.expire_time),
+            revoke_time=timestamp(session.revoke_time),
+            current=current,
+            annotations=session.annotations,
+            latest_expire_time=timestamp(session.latest_expire_time),
+            key_prefix=session.key_prefix,
+            creator_id=session.creator_id,
+            revoker_id=session.revoker_id,
+        )
+        message.idle_timeout.FromTimedelta(session.idle_timeout)
+        return message
+
+
+def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
+    """Return a verdict. The hot path, as in `convert.verdict_message`."""
+    code, credential = verdict
+    if credential is None or credential.activity is None:
+        return pb.VerifySessionResponse(code=CODES[code])
+    message = pb.VerifySessionResponse(
+        valid=code is VerdictCode.VALID,
+        code=CODES[code],
+        session_id=credential.credential_id,
+        owner_id=credential.owner_id,
+        scopes=credential.scopes,
+    )
+    end = credential.activity.idle_end
+    if credential.expire_time is not None:
+        end = min(end, credential.expire_time)
+    set_timestamp(message.expire_time, end)
+    return message
+
+
+def _length(duration: Duration) -> timedelta:
+    """Return a length of time; one too long for a timedelta is as long as can be, and refused as such."""
+    try:
+        return duration.ToTimedelta()
+    except OverflowError:
+        return timedelta.max

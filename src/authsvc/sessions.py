@@ -1,0 +1,142 @@
+"""The life of sessions: check the caller, do it, make it known.
+
+Like keys: the caller comes first, and a change is answered when no worker anywhere
+acts on what was before; see `barrier`.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from authsvc.barrier import Barrier
+from authsvc.errors import NotFound
+from authsvc.model.caller import Caller
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.identifier import new_identifier
+from authsvc.model.key_string import SESSION, KeyMint, KeyString
+from authsvc.model.page_token import PageTokens
+from authsvc.model.session import NewSession, Session, SessionBounds, shortened
+from authsvc.model.session_query import SessionPosition, SessionQuery
+from authsvc.store import sessions as rows
+from authsvc.store.pool import Database
+from authsvc.verify.session_digest import session_digest
+
+
+class Sessions:
+    """The use cases of SessionService, but for verification, which is the Verifier's."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        barrier: Barrier,
+        mint: KeyMint,
+        page_tokens: PageTokens,
+        clock: Callable[[], datetime],
+        brand: str,
+        bounds: SessionBounds,
+        catalogue: Catalogue,
+    ) -> None:
+        self._database = database
+        self._barrier = barrier
+        self._mint = mint
+        self._page_tokens = page_tokens
+        self._clock = clock
+        self._brand = brand
+        self._bounds = bounds
+        self._catalogue = catalogue
+
+    async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
+        """Open a session; this is the only time that its token is told (rule 1)."""
+        caller.refuse_other_owner(new.owner_id)
+        self._catalogue.check_grant(caller, new.scopes)
+        idle_timeout, lifetime = self._bounds.lengths(new)
+        now = self._clock()
+        minted = self._mint.mint(self._brand, SESSION)
+        session = Session(
+            session_id=new_identifier("ses", now),
+            owner_id=new.owner_id,
+            key_prefix=minted.prefix,
+            scopes=tuple(sorted(new.scopes)),
+            annotations=new.annotations,
+            create_time=now,
+            creator_id=caller.credential_id,
+            latest_expire_time=now + lifetime,
+            idle_timeout=idle_timeout,
+            last_activity_time=now,
+            user_agent=shortened(new.user_agent),
+            ip_address=new.ip_address,
+        )
+        async with self._database.connection() as connection:
+            await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
+        return session, minted
+
+    async def get(self, caller: Caller, session_id: str) -> Session:
+        """Return a session."""
+        async with self._database.connection() as connection:
+            found = await rows.find(connection, [session_id])
+        return _visible(caller, session_id, found.get(session_id))
+
+    async def list(
+        self, caller: Caller, query: SessionQuery, *, page_size: int, page_token: str
+    ) -> tuple[Sequence[Session], str]:
+        """Return a page of sessions, and the token of the next page ("" on the last)."""
+        caller.refuse_other_owner(query.owner_id)
+        after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
+        async with self._database.connection() as connection:
+            # One more than asked for tells whether there is a next page.
+            found = await rows.page(
+                connection,
+                query.owner_id,
+                include_ended=query.include_ended,
+                now=self._clock(),
+                size=page_size + 1,
+                after=after,
+            )
+        page = found[:page_size]
+        if len(found) == len(page):
+            return page, ""
+        last = SessionPosition(page[-1].last_activity_time, page[-1].session_id)
+        return page, self._page_tokens.seal(query, last)
+
+    async def revoke(self, caller: Caller, session_id: str) -> Session:
+        """End a session for good (rule 25)."""
+        async with self._barrier.change(caller, "revoked") as change:
+            locked = await rows.lock(change.connection, session_id, owner_id=caller.confined_to)
+            if locked is not None:
+                change.key_prefixes.add(locked.key_prefix)
+            session = _visible(caller, session_id, locked)
+            session.refuse_if_revoked()
+            revoked = session.revoked(self._clock(), by=caller.credential_id)
+            await rows.update_revocation(change.connection, revoked)
+        return revoked
+
+    async def revoke_all(self, caller: Caller, owner_id: str, *, except_session_id: str = "") -> int:
+        """End all sessions of an owner, but for one if it is named (rule 26); return how many were active.
+
+        A session whose CreateSession did not see this is ended by it; one that did is newer. No
+        session is looked at: verification forgets the owner, and each session says what
+        became of its epoch.
+        """
+        caller.refuse_other_owner(owner_id)
+        async with self._barrier.change(caller, "revoked") as change:
+            change.owner_id = owner_id
+            await rows.lock_owner(change.connection, owner_id)
+            if except_session_id:
+                kept = await rows.lock(change.connection, except_session_id, owner_id=owner_id)
+                _visible(caller, except_session_id, kept)
+            return await rows.end_all(
+                change.connection,
+                owner_id,
+                at=self._clock(),
+                by=caller.credential_id,
+                but=except_session_id,
+            )
+
+
+def _visible(caller: Caller, session_id: str, session: Session | None) -> Session:
+    """Return the session; raise NotFound for one unknown or another owner's (rule 19)."""
+    if session is None or not caller.acts_on(session.owner_id):
+        raise NotFound(
+            f"session {session_id} is not known", reason="SESSION_NOT_FOUND", session_id=session_id
+        )
+    return session

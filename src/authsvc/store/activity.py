@@ -1,0 +1,60 @@
+"""The activity of sessions as rows; satisfies the protocols that `verify` declares."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from authsvc.model.key_string import redact
+from authsvc.model.session import shortened
+from authsvc.model.use import Use
+from authsvc.store.pool import Database, heeding_warnings
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("verification.sql")
+
+
+class ActivityStore:
+    """The database as the verifier sees it when it is about the activity of sessions."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def find_activity(self, session_id: str) -> datetime | None:
+        """Return the last activity that any worker has recorded; None for a session that is gone."""
+        async with self._database.connection() as connection:
+            found: datetime | None = await connection.fetchval(_SQL["find_activity"], session_id)
+            # A session may be ended by this, so a node that was replaced must not be the one to say it.
+            with heeding_warnings(connection):
+                await connection.execute(_SQL["prove_primary"])
+        return found
+
+    async def record_activity(self, use: Use) -> datetime | None:
+        """Record an activity, durably; return the last one then, or None when the session was over before."""
+        async with self._database.connection() as connection:
+            with heeding_warnings(connection):
+                last: datetime | None = await connection.fetchval(
+                    _SQL["record_activity"],
+                    use.credential_id,
+                    use.time,
+                    use.client_ip,
+                    _presentable(use.user_agent),
+                )
+        return last
+
+    async def record_uses(self, uses: Sequence[Use]) -> None:
+        """Keep each activity that is later than the one known; forget those of sessions that are over."""
+        ids, times, addresses, agents = zip(*uses, strict=True)
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _SQL["record_activities"],
+                ids,
+                times,
+                addresses,
+                list(map(_presentable, agents)),
+                self._clock(),
+            )
+
+
+def _presentable(user_agent: str) -> str:
+    """Return what may be kept of what a client calls itself: one that holds a token holds it no more."""
+    return shortened(redact(user_agent))

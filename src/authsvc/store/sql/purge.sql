@@ -1,0 +1,24 @@
+-- name: take_job
+-- No row: it is not due, or somebody else is at it.
+SELECT position FROM authsvc.jobs WHERE job = $1 AND next_time <= $2 FOR UPDATE SKIP LOCKED;
+
+-- name: put_back_job
+UPDATE authsvc.jobs SET position = $2, next_time = $3 WHERE job = $1;
+
+-- name: delete_ended_sessions
+-- One batch of a walk in the order of ids. A session ends by revocation, age or want of activity.
+WITH batch AS (
+    SELECT session_id, least(revoke_time, latest_expire_time, last_activity_time + idle_timeout) AS end_time
+      FROM authsvc.session_rows WHERE session_id > $1 ORDER BY session_id LIMIT $3),
+gone AS (
+    DELETE FROM authsvc.sessions s USING batch b
+     WHERE s.session_id = b.session_id AND b.end_time < $2
+    RETURNING s.session_id)
+SELECT max(session_id) AS position, count(*) AS looked_at, (SELECT count(*) FROM gone) AS deleted FROM batch;
+
+-- name: delete_session_ends
+-- The last of an owner stays: the epoch of the next session is counted from it.
+DELETE FROM authsvc.session_ends e
+ WHERE e.revoke_time < $1
+   AND NOT EXISTS (SELECT FROM authsvc.sessions s WHERE s.owner_id = e.owner_id AND s.epoch < e.epoch)
+   AND EXISTS (SELECT FROM authsvc.session_ends later WHERE later.owner_id = e.owner_id AND later.epoch > e.epoch);

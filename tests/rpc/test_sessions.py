@@ -1,0 +1,301 @@
+"""SessionService: rules 24 to 27, by way of a client."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from authsvc.v1 import resources_pb2
+from tests.conftest import Clock, Service
+from tests.rpc.refusal import refused
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"
+SAFARI = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/17.5 Mobile/15E148 Safari/604.1"
+)
+
+
+async def sign_in(service: Service, owner_id: str = "alice", **fields: Any) -> Any:
+    """Open a session."""
+    return await service.admin.CreateSession(owner_id=owner_id, **fields)
+
+
+async def code_of(service: Service, token: str, **fields: Any) -> str:
+    """Return what a token is worth, without the enum's prefix."""
+    verdict = await service.admin.VerifySession(session_token=token, **fields)
+    code = resources_pb2.VerdictCode.Name(verdict.code).removeprefix("VERDICT_CODE_")
+    assert verdict.valid == (code == "VALID")
+    return code
+
+
+async def test_a_session_is_opened_and_verified(service: Service) -> None:  # rules 1, 20
+    """The token is told once; a verification says whose it is and until when."""
+    made = await sign_in(service, scopes=["b:c", "a"], user_agent=FIREFOX, ip_address="192.0.2.1")
+    assert made.session_token.startswith(made.session.key_prefix)
+    assert "_session_" in made.session.key_prefix
+    for _ in ("cold", "warm"):
+        verdict = await service.admin.VerifySession(session_token=made.session_token, required_scopes=["a"])
+        assert verdict.valid
+        assert verdict.session_id == made.session.session_id
+        assert verdict.owner_id == "alice"
+        assert list(verdict.scopes) == ["a", "b:c"]
+        assert verdict.expire_time == made.session.expire_time
+    assert await code_of(service, made.session_token, required_scopes=["d"]) == "INSUFFICIENT_SCOPE"
+
+
+async def test_the_two_kinds_do_not_pass_for_one_another(service: Service) -> None:  # rules 20, 27
+    """A session token shown to VerifyKey, and a key string shown to VerifySession, cold and warm."""
+    session = await sign_in(service)
+    key = await service.admin.CreateKey(owner_id="alice", display_name="k")
+    for _ in ("cold", "warm"):
+        verdict = await service.admin.VerifyKey(key_string=session.session_token)
+        assert verdict == type(verdict)(code=resources_pb2.VERDICT_CODE_NOT_FOUND)
+        assert await code_of(service, key.key_string) == "NOT_FOUND"
+        assert await code_of(service, session.session_token) == "VALID"
+    with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
+        await service.admin.LookupKey(key_string=session.session_token)
+    with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
+        await service.admin.RevokeKey(key_id=session.session.session_id)
+    with refused(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"):
+        await service.admin.RevokeSession(session_id=key.key.key_id)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+async def test_unused_for_too_long_it_ends_at_the_instant(
+    service: Service, clock: Clock, warm: bool
+) -> None:  # rules 13, 27
+    """The idle timeout counts from the last activity, also on a cache hit."""
+    made = await sign_in(service, idle_timeout=Duration(seconds=600))
+    clock.advance(seconds=599.999)
+    assert await code_of(service, made.session_token) == "VALID"
+    clock.advance(seconds=599.999)
+    if not warm:
+        await service.flush()
+        service.app.cache.clear()
+    assert await code_of(service, made.session_token) == "VALID"
+    clock.advance(seconds=600)
+    if not warm:
+        await service.flush()
+        service.app.cache.clear()
+    assert await code_of(service, made.session_token) == "EXPIRED"
+    assert await code_of(service, made.session_token) == "EXPIRED"
+    session = await service.admin.GetSession(session_id=made.session.session_id)
+    assert session.state == resources_pb2.SESSION_STATE_EXPIRED
+
+
+async def test_no_activity_outlives_the_lifetime(service: Service, clock: Clock) -> None:  # rules 13, 27
+    """The absolute limit ends it at its instant, however active it is."""
+    lengths = {"idle_timeout": Duration(seconds=600), "lifetime": Duration(seconds=900)}
+    made = await sign_in(service, **lengths)
+    clock.advance(seconds=500)
+    assert await code_of(service, made.session_token) == "VALID"
+    await service.flush()
+    clock.advance(seconds=399.999)
+    verdict = await service.admin.VerifySession(session_token=made.session_token)
+    assert verdict.valid
+    assert verdict.expire_time == made.session.latest_expire_time
+    clock.advance(seconds=0.001)
+    assert await code_of(service, made.session_token) == "EXPIRED"
+
+
+async def test_the_list_shows_who_is_signed_in_now(service: Service, clock: Clock) -> None:  # rule 24
+    """Browser, system, last activity; the newest activity first; the one that asks is marked."""
+    laptop = await sign_in(service, user_agent=FIREFOX, ip_address="192.0.2.1")
+    clock.advance(minutes=1)
+    phone = await sign_in(service, user_agent=SAFARI, ip_address="2001:db8::1")
+    clock.advance(minutes=1)
+    await sign_in(service, "bob")
+    short = await sign_in(service, idle_timeout=Duration(seconds=60))
+    clock.advance(minutes=1)
+    assert await code_of(service, laptop.session_token, client_ip="198.51.100.9") == "VALID"
+    await service.flush()
+    listed = await service.admin.ListSessions(owner_id="alice", current_session_id=laptop.session.session_id)
+    first, second = listed.sessions
+    assert (first.session_id, first.current) == (laptop.session.session_id, True)
+    assert (first.device.browser, first.device.os, first.device.device_type) == (
+        "Firefox",
+        "Linux",
+        "desktop",
+    )
+    assert first.ip_address == "198.51.100.9"
+    assert first.last_activity_time.ToDatetime() == clock.now.replace(tzinfo=None)
+    assert (second.session_id, second.current) == (phone.session.session_id, False)
+    assert (second.device.browser, second.device.os, second.device.device_type) == ("Safari", "iOS", "mobile")
+    ended = await service.admin.ListSessions(owner_id="alice", include_ended=True)
+    assert {s.session_id: s.state for s in ended.sessions}[short.session.session_id] == (
+        resources_pb2.SESSION_STATE_EXPIRED
+    )
+    assert len(ended.sessions) == 3
+
+
+async def test_a_session_that_calls_is_the_current_one(service: Service) -> None:  # rule 24
+    """A caller with a session token needs not say which it is."""
+    own = await sign_in(service, scopes=["sessions:read"])
+    other = await sign_in(service)
+    listed = await service.as_caller(own.session_token).ListSessions(owner_id="alice")
+    assert {s.session_id: s.current for s in listed.sessions} == {
+        own.session.session_id: True,
+        other.session.session_id: False,
+    }
+
+
+async def test_pages_hold_each_session_once(service: Service, clock: Clock) -> None:
+    """Also those of the same instant; a token of another query is refused."""
+    made = []
+    for number in range(7):
+        made.append((await sign_in(service)).session.session_id)
+        clock.advance(seconds=number % 2)
+    seen: list[str] = []
+    page_token = ""
+    while True:
+        page = await service.admin.ListSessions(owner_id="alice", page_size=3, page_token=page_token)
+        seen += [session.session_id for session in page.sessions]
+        page_token = page.next_page_token
+        if not page_token:
+            break
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+            await service.admin.ListSessions(owner_id="bob", page_token=page_token)
+        assert "page_token" in refusal.fields
+    assert sorted(seen) == sorted(made)
+
+
+async def test_one_device_is_logged_out(service: Service) -> None:  # rules 15, 16, 25, 27
+    """That session ends at once, for good, and no other does."""
+    one, other = await sign_in(service), await sign_in(service)
+    for made in (one, other):
+        assert await code_of(service, made.session_token) == "VALID"
+    revoked = await service.admin.RevokeSession(session_id=one.session.session_id)
+    assert revoked.state == resources_pb2.SESSION_STATE_REVOKED
+    assert await code_of(service, one.session_token) == "REVOKED"
+    assert await code_of(service, other.session_token) == "VALID"
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "SESSION_ALREADY_REVOKED"):
+        await service.admin.RevokeSession(session_id=one.session.session_id)
+    assert [s.session_id for s in (await service.admin.ListSessions(owner_id="alice")).sessions] == [
+        other.session.session_id
+    ]
+
+
+async def test_all_devices_are_logged_out(service: Service, clock: Clock) -> None:  # rule 26
+    """Every session ends, the current one included; API keys and others' sessions are untouched."""
+    made = [await sign_in(service) for _ in range(3)]
+    bob = await sign_in(service, "bob")
+    key = await service.admin.CreateKey(owner_id="alice", display_name="k")
+    for session in (*made, bob):
+        assert await code_of(service, session.session_token) == "VALID"
+    answer = await service.admin.RevokeAllSessions(owner_id="alice")
+    assert answer.revoked_count == 3
+    for session in made:
+        assert await code_of(service, session.session_token) == "REVOKED"
+        shown = await service.admin.GetSession(session_id=session.session.session_id)
+        assert shown.state == resources_pb2.SESSION_STATE_REVOKED
+        assert shown.revoke_time.ToDatetime() == clock.now.replace(tzinfo=None)
+        assert shown.revoker_id
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "SESSION_ALREADY_REVOKED"):
+            await service.admin.RevokeSession(session_id=session.session.session_id)
+    assert await code_of(service, bob.session_token) == "VALID"
+    assert (await service.admin.VerifyKey(key_string=key.key_string)).valid
+    assert not (await service.admin.ListSessions(owner_id="alice")).sessions
+    again = await sign_in(service)
+    assert await code_of(service, again.session_token) == "VALID"
+    assert (await service.admin.RevokeAllSessions(owner_id="alice")).revoked_count == 1
+    assert (await service.admin.RevokeAllSessions(owner_id="alice")).revoked_count == 0
+    assert await code_of(service, again.session_token) == "REVOKED"
+
+
+async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
+    """The exception goes on, and is ended by the next that does not name it."""
+    kept, *others = [await sign_in(service) for _ in range(3)]
+    kept_id = kept.session.session_id
+    answer = await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=kept_id)
+    assert answer.revoked_count == 2
+    for _ in range(2):
+        assert await code_of(service, kept.session_token) == "VALID"
+        for session in others:
+            assert await code_of(service, session.session_token) == "REVOKED"
+        await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=kept_id)
+    # One that has ended is not brought back by being named.
+    await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=others[0].session.session_id)
+    for session in (kept, *others):
+        assert await code_of(service, session.session_token) == "REVOKED"
+
+
+async def test_a_foreign_exception_is_refused(service: Service) -> None:  # rule 19
+    """Nothing ends when the session that is to go on is not this owner's."""
+    mine, bob = await sign_in(service), await sign_in(service, "bob")
+    for session_id in (bob.session.session_id, "ses_unknown"):
+        with refused(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"):
+            await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=session_id)
+    assert await code_of(service, mine.session_token) == "VALID"
+
+
+async def test_another_owner_sees_nothing(service: Service) -> None:  # rules 19, 27
+    """Token, id and owner of somebody else, to a caller with all scopes."""
+    made = await sign_in(service)
+    key = await service.admin.CreateKey(owner_id="globex", display_name="g", scopes=["full_access"])
+    globex = service.as_caller(key.key_string)
+    for _ in ("cold", "warm"):
+        verdict = await globex.VerifySession(session_token=made.session_token)
+        assert verdict == type(verdict)(code=resources_pb2.VERDICT_CODE_NOT_FOUND)
+        assert await code_of(service, made.session_token) == "VALID"
+    for call in (globex.GetSession, globex.RevokeSession):
+        with refused(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"):
+            await call(session_id=made.session.session_id)
+    for refuse in (globex.CreateSession, globex.ListSessions, globex.RevokeAllSessions):
+        with refused(grpc.StatusCode.PERMISSION_DENIED, "OWNER_NOT_PERMITTED"):
+            await refuse(owner_id="alice")
+
+
+async def test_nobody_grants_what_they_lack(service: Service) -> None:  # rule 6
+    """A login service opens sessions with its own scopes at most."""
+    login = await service.admin.CreateKey(owner_id="alice", display_name="l", scopes=["sessions:write", "a"])
+    caller = service.as_caller(login.key_string)
+    assert (await caller.CreateSession(owner_id="alice", scopes=["a"])).session_token
+    with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_NOT_GRANTABLE"):
+        await caller.CreateSession(owner_id="alice", scopes=["b"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"owner_id": ""}, "owner_id"),
+        ({"ip_address": "somewhere"}, "ip_address"),
+        ({"idle_timeout": Duration(seconds=59)}, "idle_timeout"),
+        ({"idle_timeout": Duration(seconds=31 * 86400)}, "idle_timeout"),
+        ({"idle_timeout": Duration(seconds=315576000000)}, "idle_timeout"),
+        ({"lifetime": Duration(seconds=1)}, "lifetime"),
+        ({"lifetime": Duration(seconds=366 * 86400)}, "lifetime"),
+        ({"user_agent": "x" * 8193}, "user_agent"),
+        ({"user_agent": "x\0"}, "user_agent"),
+        ({"scopes": ["a b"]}, "scopes[0]"),
+        ({"annotations": {"": "x"}}, "annotations['']"),
+    ],
+)
+async def test_bad_wishes_are_named(service: Service, fields: dict[str, Any], path: str) -> None:
+    """The error names the field, and nothing is opened."""
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await service.admin.CreateSession(**{"owner_id": "alice", **fields})
+    assert path in refusal.fields
+    assert not (await service.admin.ListSessions(owner_id="alice", include_ended=True)).sessions
+
+
+async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rule 27
+    """No field of CreateSession takes a token, and two sign-ins have nothing in common."""
+    one, other = await sign_in(service), await sign_in(service)
+    assert one.session_token[-51:] != other.session_token[-51:]
+    assert one.session.key_prefix != other.session.key_prefix
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+        await service.admin.CreateSession(owner_id="alice", user_agent=one.session_token)
+
+
+async def test_a_hostile_user_agent_does_no_harm(service: Service) -> None:  # rule 1
+    """What is verified with is kept without tokens, control characters and more than 512 characters."""
+    made = await sign_in(service)
+    for agent in (made.session_token, "\0\n\x1b[31m", "ы" * 100_000):
+        assert await code_of(service, made.session_token, user_agent=agent) == "VALID"
+        await service.flush()
+        shown = await service.admin.GetSession(session_id=made.session.session_id)
+        assert len(shown.device.user_agent) <= 512
+        assert made.session_token not in str(shown)
+        assert "\0" not in shown.device.user_agent
