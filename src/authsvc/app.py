@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from authsvc import device
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
@@ -100,6 +101,7 @@ async def running(
         AsyncExitStack() as stack,
     ):
         _watch(app)
+        device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)

@@ -170,9 +170,7 @@ class Settings(BaseSettings):
     def _check_most(cls, value: timedelta, info: ValidationInfo) -> timedelta:
         default = str(info.field_name).removesuffix("_max")
         if default in info.data and info.data[default] > value:
-            raise ValueError(
-                f"is less than {PREFIX}{default.upper()}, the default of each session; raise it, or lower that"
-            )
+            raise ValueError(f"is less than the default, {PREFIX}{default.upper()}; raise it, or lower that")
         return value
 
     @field_validator("listen", "metrics_listen", "address")

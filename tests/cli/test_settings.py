@@ -1,6 +1,7 @@
 """Settings from the environment: what is taken, what is refused, what is never shown."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: st
     """A mistyped name does not pass silently; the known ones are told, the value is not."""
     monkeypatch.setenv(name, SECRET)
     told = refusal()
-    assert told.startswith(f"{name}: not a setting of authsvc; known are AUTHSVC_ADDRESS, ")
+    assert told.startswith(f"{name}: not a setting of authsvc; known are AUTHSVC_ACTIVITY_INTERVAL, ")
     assert SECRET not in told
 
 
@@ -170,3 +171,34 @@ def test_the_list_of_settings_shows_no_values(
 def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
     """What listens on all addresses is called on this machine's own."""
     assert _reachable(listen, 7) == reachable
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SESSION_IDLE_TIMEOUT", "10", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
+        ("SESSION_IDLE_TIMEOUT", "59s", "use 1m to 36500d"),
+        (
+            "SESSION_LIFETIME_MAX",
+            "7d",
+            "is less than the default, AUTHSVC_SESSION_LIFETIME; raise it, or lower that",
+        ),
+        ("SESSION_RETENTION", "-1d", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
+        ("ACTIVITY_INTERVAL", "16", "Input should be less than or equal to 15"),
+    ],
+)
+def test_lengths_of_sessions_are_checked(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    """Each is named, with what to write instead."""
+    monkeypatch.setenv(f"AUTHSVC_{name}", value)
+    assert refusal() == f"AUTHSVC_{name}: {told}"
+
+
+def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds, minutes, hours or days."""
+    monkeypatch.setenv("AUTHSVC_SESSION_IDLE_TIMEOUT", "30m")
+    monkeypatch.setenv("AUTHSVC_SESSION_LIFETIME", "12h")
+    settings = load_settings()
+    assert settings.session_idle_timeout == timedelta(minutes=30)
+    assert settings.session_lifetime == timedelta(hours=12)

@@ -25,7 +25,9 @@ from google.protobuf.message import Message
 from authsvc.devpg import Binaries, DevPostgres
 from authsvc.model.key_string import KeyMint
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.e2e.process import Server, environment, free_port, run, running
 
 LOUD = {
@@ -102,14 +104,14 @@ class Teller:
 
     def __init__(self, story: Story, channel: grpc.aio.Channel) -> None:
         self._story = story
-        self._stub = KeyServiceStub(channel)
+        self._channel = channel
 
     async def __call__(self, method: str, *credentials: str, **fields: object) -> Message | None:
         """Call an RPC with these authorization headers."""
-        descriptor = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name[method]
-        request = getattr(pb, descriptor.input_type.name)(**fields)
+        messages, stub = (session_pb, SessionServiceStub) if "Session" in method else (pb, KeyServiceStub)
+        request = getattr(messages, f"{method}Request")(**fields)
         metadata = [("authorization", credential) for credential in credentials]
-        call = getattr(self._stub, method)(request, metadata=metadata, timeout=30)
+        call = getattr(stub(self._channel), method)(request, metadata=metadata, timeout=30)
         try:
             answer: Message = await call
         except grpc.aio.AioRpcError as error:
@@ -120,6 +122,9 @@ class Teller:
         if isinstance(answer, pb.CreateKeyResponse | pb.RotateKeyResponse):
             self._story.learn(answer.key_string)
             self._story.note("answers", answer.key, answer.key.SerializeToString())
+        elif isinstance(answer, session_pb.CreateSessionResponse):
+            self._story.learn(answer.session_token)
+            self._story.note("answers", answer.session, answer.session.SerializeToString())
         else:
             self._story.note("answers", answer, answer.SerializeToString())
         return answer
@@ -137,6 +142,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
             "log_format": log_format,
             "metrics_listen": f"127.0.0.1:{free_port()}",
             "usage_interval": 0.2,
+            "activity_interval": 0.2,
         }
         with running("dev", directory, **settings) as server:
             story.learn(server.admin_key)
@@ -232,9 +238,11 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
 
         cold = [(await create(scopes=["full_access"])).key_string for _ in range(5)]
-        await connection.execute("ALTER TABLE authsvc.keys RENAME COLUMN secret_hash TO lost")
+        for table in "TABLE authsvc.keys", "VIEW authsvc.credentials":
+            await connection.execute(f"ALTER {table} RENAME COLUMN secret_hash TO lost")
         await faults(call, admin, turned.key.key_id, cold)
-        await connection.execute("ALTER TABLE authsvc.keys RENAME COLUMN lost TO secret_hash")
+        for table in "TABLE authsvc.keys", "VIEW authsvc.credentials":
+            await connection.execute(f"ALTER {table} RENAME COLUMN lost TO secret_hash")
         await connection.execute(
             "UPDATE authsvc.keys SET secret_hash = 'unreadable' WHERE key_prefix = $1", cold[4][:-51]
         )
@@ -249,8 +257,37 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await look(turned.key_string)
         await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
         await look(turned.key_string)
+        await tell_sessions(call, admin)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
+
+
+async def tell_sessions(call: Teller, admin: str) -> None:
+    """Let all happen to a session, and paste its token wherever there is room for it."""
+    made = await call("CreateSession", admin, owner_id="alice", scopes=["sessions:read"])
+    assert isinstance(made, session_pb.CreateSessionResponse)
+    token, session_id = made.session_token, made.session.session_id
+    for text in (token, token[:-1], f'"{token}"', token[:-60] + token[-51:]):
+        await call("VerifySession", admin, session_token=text, user_agent=token, client_ip="192.0.2.7")
+        await call("VerifySession", admin, session_token=text, user_agent="x" * 500 + token)
+        await call("VerifySession", admin, session_token=text, client_ip=token)
+        await call("VerifySession", admin, session_token=text, required_scopes=[token])
+        await call("VerifyKey", admin, key_string=text)
+        await call("LookupKey", admin, key_string=text)
+        await call("GetSession", f"Bearer {text}", session_id=session_id)
+        await call("RevokeSession", f"Bearer {text}", session_id=session_id)
+        for name in ("owner_id", "user_agent", "ip_address"):
+            await call("CreateSession", admin, **({"owner_id": "alice"} | {name: text}))
+        await call("CreateSession", admin, owner_id="alice", annotations={"note": text})
+        await call("GetSession", admin, session_id=text)
+        await call("ListSessions", admin, owner_id="alice", current_session_id=text)
+        await call("ListSessions", admin, owner_id="alice", page_token=text)
+        await call("RevokeSession", admin, session_id=text)
+        await call("RevokeAllSessions", admin, owner_id="alice", except_session_id=text)
+    await call("RevokeSession", admin, session_id=session_id)
+    await call("ListSessions", admin, owner_id="alice", include_ended=True)
+    await call("RevokeAllSessions", admin, owner_id="alice")
+    await call("VerifySession", admin, session_token=token)
 
 
 async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:

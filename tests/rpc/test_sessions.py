@@ -87,7 +87,7 @@ async def test_unused_for_too_long_it_ends_at_the_instant(
 
 async def test_no_activity_outlives_the_lifetime(service: Service, clock: Clock) -> None:  # rules 13, 27
     """The absolute limit ends it at its instant, however active it is."""
-    lengths = {"idle_timeout": Duration(seconds=600), "lifetime": Duration(seconds=900)}
+    lengths: dict[str, Any] = {"idle_timeout": Duration(seconds=600), "lifetime": Duration(seconds=900)}
     made = await sign_in(service, **lengths)
     clock.advance(seconds=500)
     assert await code_of(service, made.session_token) == "VALID"

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Self, TypeVar
@@ -11,15 +11,17 @@ from uuid import UUID
 
 from argon2 import PasswordHasher
 
+from authsvc.model.activity import Activity
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
-from authsvc.model.key_string import KeyMint, KeyString
+from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.session_digest import session_digest
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Question, Verifier
 from tests.conftest import Clock
@@ -70,7 +72,7 @@ class FakeCredentialStore:
 
     place = Place(0, UUID(int=0))
 
-    def __init__(self) -> None:
+    def __init__(self, activities: "FakeActivityStore") -> None:
         self.refreshes = 0
         self.rows: dict[str, StoredCredential] = {}
         self.finds: list[str] = []
@@ -78,18 +80,27 @@ class FakeCredentialStore:
         self.fault: BaseException | None = None
         self.replacement_fault: BaseException | None = None
         self.pauses: dict[str, Pause] = {}
+        self.activities = activities
 
     async def refresh(self) -> None:
         self.refreshes += 1
 
     async def find_credential(self, key_prefix: str) -> tuple[StoredCredential | None, Place]:
         self.finds.append(key_prefix)
-        found, fault = self.rows.get(key_prefix), self.fault
+        found, fault = self._read(key_prefix), self.fault
         if pause := self.pauses.get(key_prefix):
             await pause.here()
         if fault is not None:
             raise fault
         return found, self.place
+
+    def _read(self, key_prefix: str) -> StoredCredential | None:
+        """Return a row; of a session with the activity that is recorded by now, which is the reader's own."""
+        found = self.rows.get(key_prefix)
+        if found is None or found.credential.activity is None:
+            return found
+        activity = Activity(*self.activities.rows[found.credential.credential_id])
+        return replace(found, credential=replace(found.credential, activity=activity))
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
         self.replacements.append((key_prefix, old, new))
@@ -142,7 +153,8 @@ class Job:
 class FakeActivityStore:
     """What is recorded of sessions' activity: by id, the last one and the idle timeout."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.rows: dict[str, tuple[datetime, timedelta]] = {}
         self.asked: list[str] = []
         self.fault: BaseException | None = None
@@ -162,6 +174,14 @@ class FakeActivityStore:
             return None
         self.rows[use.credential_id] = max(last, use.time), timeout
         return max(last, use.time)
+
+    async def record_uses(self, uses: Sequence[Use]) -> None:
+        if self.fault is not None:
+            raise self.fault
+        for use in uses:
+            last, timeout = self.rows[use.credential_id]
+            if last < use.time and self._clock() < last + timeout:
+                self.rows[use.credential_id] = use.time, timeout
 
 
 def ask(
@@ -244,6 +264,32 @@ class Room:
         self.store.rows[key.prefix] = StoredCredential(credential, COSTS[cost].hash(key.secret), origin)
         return key
 
+    def open_session(
+        self,
+        *,
+        owner_id: str = "acme",
+        scopes: tuple[str, ...] = (),
+        idle_timeout: timedelta = timedelta(minutes=30),
+        lifetime: timedelta = timedelta(days=30),
+    ) -> KeyString:
+        """Put a new session into the store and return its token."""
+        token = self.mint.mint("eg", SESSION)
+        self.issued += 1
+        now = self.clock()
+        credential = Credential(
+            credential_id=f"ses_{self.issued}",
+            owner_id=owner_id,
+            scopes=scopes,
+            expire_time=now + lifetime,
+            revoke_time=None,
+            annotations={},
+            kind=CredentialKind.SESSION,
+            activity=Activity(now, idle_timeout),
+        )
+        self.store.rows[token.prefix] = StoredCredential(credential, session_digest(token.secret), MINTED)
+        self.activities.rows[credential.credential_id] = now, idle_timeout
+        return token
+
     def change(self, key: KeyString, **changed: Any) -> None:
         """Change a key in the store, of which the verifier does not know yet."""
         row = self.store.rows[key.prefix]
@@ -269,6 +315,13 @@ class Room:
         text = presented.text if isinstance(presented, KeyString) else presented
         return (await self.verifier.verify(ask(caller, scopes), text)).code
 
+    async def session_code(
+        self, presented: KeyString, scopes: Sequence[str] = (), caller: Caller = ACME
+    ) -> VerdictCode:
+        """Return what a presented session token is worth."""
+        question = ask(caller, scopes, kind=CredentialKind.SESSION)
+        return (await self.verifier.verify(question, presented.text)).code
+
     async def verify_all(
         self, caller: Caller, asked: Sequence[tuple[str, Sequence[str], str]]
     ) -> list[Verdict]:
@@ -283,23 +336,25 @@ class Room:
         return self.use_store.uses
 
 
-def make_room(*, capacity: int = 100, queue_limit: int = 64) -> Room:
-    """Furnish a room; close its hasher in the end."""
+def make_room(*, capacity: int = 100, queue_limit: int = 64, beside: Room | None = None) -> Room:
+    """Furnish a room, with the stores and the clock of the one `beside`; close its hasher in the end."""
     use_store = FakeUseStore()
+    clock = beside.clock if beside else Clock()
+    activities = beside.activities if beside else FakeActivityStore(clock)
     lease = Lease()
     lease.renew(inf)
     return Room(
-        clock=Clock(),
+        clock=clock,
         mint=KeyMint(b"k" * 32),
         cache=PrefixCache(capacity),
         hasher=PausingHasher(threads=2, queue_limit=queue_limit),
-        store=FakeCredentialStore(),
+        store=beside.store if beside else FakeCredentialStore(activities),
         use_store=use_store,
         usage=UsageLog(use_store),
         lease=lease,
         feed=FakeHistory(),
-        activities=FakeActivityStore(),
-        activity=UsageLog(use_store),
+        activities=activities,
+        activity=UsageLog(activities),
     )
 
 

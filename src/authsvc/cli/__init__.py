@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate` and `status` for operators, `keys` for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status` for operators, `keys` and `sessions` for people."""
 
 import inspect
 import sys
@@ -12,13 +12,14 @@ from rich.text import Text
 from authsvc.child import FAULTS
 from authsvc.cli import client, service
 from authsvc.cli.call import ClientError
+from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.model.key_string import redact
 from authsvc.supervisor import StartError
 
 app = cyclopts.App(
     name="authsvc",
-    help="Issues, rotates, revokes and verifies API keys.",
+    help="Issues, rotates, revokes and verifies API keys, and keeps track of sessions.",
     help_format="plaintext",
     version=version("authsvc"),
     help_epilogue="Settings come from the environment: see `authsvc settings`.",
@@ -28,6 +29,7 @@ app.command(service.dev)
 app.command(service.migrate)
 app.command(service.settings)
 app.command(client.keys)
+app.command(sessions)
 app.command(status)
 
 _FAULTS = (*FAULTS, StartError, ClientError)

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC
 from pathlib import Path
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from authsvc.config import load_settings
@@ -42,6 +44,11 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
                     f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
                 ) from None
             raise ClientError(f"{error.details()} ({error.code().name})") from None
+
+
+def when(moment: Timestamp) -> str:
+    """Return an instant as people read it, in UTC."""
+    return f"{moment.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M}"
 
 
 def _read(file: Path) -> str:

@@ -15,11 +15,10 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.markup import escape
 from rich.table import Table
 
-from authsvc.cli.call import ClientError, Metadata, calling, notes, output
+from authsvc.cli.call import ClientError, Metadata, calling, notes, output, when
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -240,7 +239,7 @@ def _table(found: list[resources_pb2.Key]) -> Table:
     for key in found:
         state = resources_pb2.KeyState.Name(key.state).removeprefix("KEY_STATE_")
         if state == "ACTIVE" and key.HasField("revoke_time"):
-            state_text = f"[yellow]ACTIVE until {_when(key.revoke_time)}[/]"
+            state_text = f"[yellow]ACTIVE until {when(key.revoke_time)}[/]"
         else:
             state_text = f"[{_STYLES[state]}]{state}[/]"
         table.add_row(
@@ -249,12 +248,8 @@ def _table(found: list[resources_pb2.Key]) -> Table:
             f"{key.key_prefix}...",
             state_text,
             escape(" ".join(key.scopes)),
-            _when(key.create_time),
-            _when(key.expire_time) if key.HasField("expire_time") else "never",
-            _when(key.last_use_time) if key.HasField("last_use_time") else "never",
+            when(key.create_time),
+            when(key.expire_time) if key.HasField("expire_time") else "never",
+            when(key.last_use_time) if key.HasField("last_use_time") else "never",
         )
     return table
-
-
-def _when(moment: Timestamp) -> str:
-    return f"{moment.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M}"

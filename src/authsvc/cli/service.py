@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -116,9 +117,13 @@ def settings() -> None:
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         table.add_row(
-            PREFIX + name.upper(), "" if default in (None, "", ()) else str(default), field.description
+            PREFIX + name.upper(), "" if default in (None, "", ()) else _shown(default), field.description
         )
     Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def _shown(default: object) -> str:
+    return f"{default / timedelta(days=1):g}d" if isinstance(default, timedelta) else str(default)
 
 
 def _start(workers: int | None = None) -> Settings:

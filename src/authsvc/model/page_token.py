@@ -1,7 +1,8 @@
 """Page tokens: opaque, and good for one query only (AIP-158).
 
 A token holds a digest of the query, which is any value with a telling `repr`, and
-the position of the last row, under an HMAC. Another query's token, an altered one and rubbish are refused alike.
+the position of the last row, under an HMAC. Another query's token, an altered one and
+rubbish are refused alike.
 """
 
 import hmac

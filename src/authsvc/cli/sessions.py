@@ -1,0 +1,131 @@
+"""`authsvc sessions`: the devices that users are signed in on, for people who look after them."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from google.protobuf.json_format import MessageToDict
+from rich.markup import escape
+from rich.table import Table
+
+from authsvc.cli.call import Metadata, calling, notes, output, when
+from authsvc.v1 import resources_pb2, session_service_pb2_grpc
+from authsvc.v1 import session_service_pb2 as pb
+
+sessions = cyclopts.App(
+    name="sessions",
+    help_format="plaintext",
+    help="List and end the sessions of users.\n\n"
+    "Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with its "
+    "admin.key.",
+)
+_Service = tuple["session_service_pb2_grpc.SessionServiceAsyncStub", Metadata]
+_STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
+
+
+@sessions.command(name="list")
+async def list_(
+    owner_id: str,
+    *,
+    ended: Annotated[bool, Parameter(negative="")] = False,
+    limit: int = 100,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """List the devices that a user is signed in on, the newest activity first.
+
+    Parameters
+    ----------
+    owner_id
+        Whose sessions.
+    ended
+        Those, too, that have ended.
+    limit
+        How many at most.
+    as_json
+        One JSON object a line instead of a table.
+    """
+    request = pb.ListSessionsRequest(owner_id=owner_id, include_ended=ended)
+    found: list[resources_pb2.Session] = []
+    async with _service() as (stub, metadata):
+        while len(found) < limit:
+            request.page_size = min(1000, limit - len(found))
+            response = await stub.ListSessions(request, metadata=metadata)
+            found.extend(response.sessions)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                break
+    if as_json:
+        for session in found:
+            print(json.dumps(MessageToDict(session, preserving_proto_field_name=True)))
+        return
+    output.print(_table(found))
+    if request.page_token:
+        notes.print(f"These are the first {limit}; --limit shows more.")
+
+
+@sessions.command
+async def revoke(session_id: str) -> None:
+    """Log out one device.
+
+    Parameters
+    ----------
+    session_id
+        The session, as `authsvc sessions list` shows it.
+    """
+    async with _service() as (stub, metadata):
+        session = await stub.RevokeSession(pb.RevokeSessionRequest(session_id=session_id), metadata=metadata)
+    output.print(_table([session]))
+
+
+@sessions.command
+async def revoke_all(owner_id: str, *, except_session: str = "") -> None:
+    """Log out all devices of a user.
+
+    Parameters
+    ----------
+    owner_id
+        Whose sessions.
+    except_session
+        A session that goes on.
+    """
+    request = pb.RevokeAllSessionsRequest(owner_id=owner_id, except_session_id=except_session)
+    async with _service() as (stub, metadata):
+        count = (await stub.RevokeAllSessions(request, metadata=metadata)).revoked_count
+    output.print(f"{count} active session{'' if count == 1 else 's'} ended")
+
+
+@asynccontextmanager
+async def _service() -> AsyncIterator[_Service]:
+    async with calling() as (channel, metadata):
+        stub: session_service_pb2_grpc.SessionServiceAsyncStub
+        stub = session_service_pb2_grpc.SessionServiceStub(channel)
+        yield stub, metadata
+
+
+def _table(found: list[resources_pb2.Session]) -> Table:
+    table = Table("id", "device", "address", "place", "state", "signed in", "last active", "ends", box=None)
+    for column in table.columns:
+        column.no_wrap = column.header in ("id", "state")
+        column.overflow = "fold"
+    for session in found:
+        state = resources_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_")
+        table.add_row(
+            session.session_id,
+            escape(_device(session.device)),
+            session.ip_address,
+            escape(", ".join(filter(None, (session.location.city, session.location.country_code)))),
+            f"[{_STYLES[state]}]{state}[/]",
+            when(session.create_time),
+            when(session.last_activity_time),
+            when(session.revoke_time if session.HasField("revoke_time") else session.expire_time),
+        )
+    return table
+
+
+def _device(device: resources_pb2.Device) -> str:
+    browser = f"{device.browser} {device.browser_version}".strip()
+    system = f"{device.os} {device.os_version}".strip()
+    return " on ".join(filter(None, (browser, system))) or device.user_agent or "unknown"
