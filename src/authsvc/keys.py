@@ -274,7 +274,8 @@ class Keys:
         # Who was revoked while this waited, with all keys of the owner, adds none.
         if await rows.is_revoked(connection, key.creator_id, self._clock()):
             raise Unauthenticated(
-                "the key in the authorization header was revoked meanwhile", reason="CREDENTIAL_REVOKED"
+                "the credential in the authorization header was revoked meanwhile",
+                reason="CREDENTIAL_REVOKED",
             )
         if not await rows.insert(
             connection, key, secret_hash=secret_hash, secret_origin=MINTED, request_id=request_id

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from authsvc.barrier import Barrier
-from authsvc.errors import NotFound
+from authsvc.errors import NotFound, Unauthenticated
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.identifier import new_identifier
@@ -67,7 +67,12 @@ class Sessions:
             ip_address=new.ip_address,
         )
         async with self._database.connection() as connection:
-            await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
+            inserted = await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
+        if not inserted:
+            raise Unauthenticated(
+                "the credential in the authorization header was revoked meanwhile",
+                reason="CREDENTIAL_REVOKED",
+            )
         return session, minted
 
     async def get(self, caller: Caller, session_id: str) -> Session:

@@ -6,6 +6,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from authsvc.errors import Unauthenticated
+from authsvc.model.caller import Caller
+from authsvc.model.new_key import NewKey
+from authsvc.model.session import NewSession
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
@@ -299,3 +303,15 @@ async def test_a_hostile_user_agent_does_no_harm(service: Service) -> None:  # r
         assert len(shown.device.user_agent) <= 512
         assert made.session_token not in str(shown)
         assert "\0" not in shown.device.user_agent
+
+
+async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:  # rule 26
+    """Who was authenticated before all ended, and is carried out after, opens no session and mints no key."""
+    thief = await sign_in(service, scopes=["sessions:write", "keys:write"])
+    caller = Caller(thief.session.session_id, "alice", ("sessions:write", "keys:write"))
+    await service.admin.RevokeAllSessions(owner_id="alice")
+    with pytest.raises(Unauthenticated):
+        await service.app.sessions.create(caller, NewSession(owner_id="alice"))
+    with pytest.raises(Unauthenticated):
+        await service.app.keys.create(caller, NewKey(owner_id="alice", display_name="k"))
+    assert not (await service.admin.ListSessions(owner_id="alice")).sessions

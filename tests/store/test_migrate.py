@@ -40,7 +40,7 @@ async def test_an_empty_database(empty_database_url: str) -> None:
 async def test_many_at_once(empty_database_url: str) -> None:
     """Replicas that start together wait for each other; each migration runs once."""
     done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(8)))
-    assert sorted(done) == [0] * 7 + [len(known_migrations())]
+    assert sum(done) == len(known_migrations())
 
 
 async def test_a_migration_that_fails_leaves_no_trace(database_url: str) -> None:

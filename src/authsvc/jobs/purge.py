@@ -47,8 +47,6 @@ class Purge:
             position, deleted = await rows.delete_ended(
                 connection, after=job, ended_before=now - self._retention, size=BATCH
             )
-            if not position:
-                await rows.delete_ends(connection, before=now - self._retention)
             await rows.put_back(connection, "purge", position, now if position else now + EVERY)
         self.deleted += deleted
         return bool(position)

@@ -117,4 +117,4 @@ def shortened(user_agent: str) -> str:
 
 
 def _told(length: timedelta) -> str:
-    return f"{length.total_seconds():g}s ({length})"
+    return f"{int(length.total_seconds())}s ({str(length).removesuffix(', 0:00:00')})"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.device import describe
-from authsvc.location import Locations
+from authsvc.location import NOWHERE, Locations
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
@@ -108,9 +108,6 @@ class SessionService:
                 user_agent=session.user_agent,
             ),
             ip_address=session.ip_address,
-            location=resources_pb2.Location(
-                city=location.city, region=location.region, country_code=location.country_code
-            ),
             scopes=session.scopes,
             state=_STATES[session.state(self._clock())],
             create_time=timestamp(session.create_time),
@@ -125,6 +122,10 @@ class SessionService:
             revoker_id=session.revoker_id,
         )
         message.idle_timeout.FromTimedelta(session.idle_timeout)
+        if location != NOWHERE:
+            message.location.city = location.city
+            message.location.region = location.region
+            message.location.country_code = location.country_code
         return message
 
 

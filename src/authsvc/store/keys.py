@@ -79,9 +79,9 @@ async def share_owner(connection: Connection, owner_id: str) -> None:
     await connection.execute(_SQL["share_owner"], owner_id)
 
 
-async def is_revoked(connection: Connection, key_id: str, now: datetime) -> bool:
-    """Say whether a key was revoked."""
-    return bool(await connection.fetchval(_SQL["is_revoked"], key_id, now))
+async def is_revoked(connection: Connection, credential_id: str, now: datetime) -> bool:
+    """Say whether a credential, a key or a session, was revoked."""
+    return bool(await connection.fetchval(_SQL["is_revoked"], credential_id, now))
 
 
 async def update(connection: Connection, keys: Collection[Key]) -> None:

@@ -22,11 +22,11 @@ async def put_back(connection: Connection, job: str, position: str, next_time: d
 async def delete_ended(
     connection: Connection, *, after: str, ended_before: datetime, size: int
 ) -> tuple[str, int]:
-    """Look at `size` sessions after an id; return the last one's ("": no more), and how many went."""
+    """Look at `size` sessions after an id; return the last one's ("": no more), and how many went.
+
+    What ended all sessions of an owner goes when none of those is left.
+    """
     [row] = await connection.fetch(_SQL["delete_ended_sessions"], after, ended_before, size)
+    if row["deleted"]:
+        await connection.execute(_SQL["delete_session_ends"], row["owners"], ended_before)
     return (row["position"] if row["looked_at"] == size else ""), row["deleted"]
-
-
-async def delete_ends(connection: Connection, *, before: datetime) -> None:
-    """Delete what ended all sessions of an owner, where none of those is left; the last of each stays."""
-    await connection.execute(_SQL["delete_session_ends"], before)

@@ -14,9 +14,9 @@ from authsvc.store.queries import load_queries
 _SQL = load_queries("sessions.sql")
 
 
-async def insert(connection: Connection, session: Session, *, secret_hash: str) -> None:
-    """Insert a session that has just been opened."""
-    await connection.execute(
+async def insert(connection: Connection, session: Session, *, secret_hash: str) -> bool:
+    """Insert a session that has just been opened; return False, with nothing done, if its creator is revoked."""
+    inserted = await connection.fetchval(
         _SQL["insert_session"],
         session.session_id,
         session.owner_id,
@@ -31,6 +31,7 @@ async def insert(connection: Connection, session: Session, *, secret_hash: str) 
         session.user_agent,
         session.ip_address,
     )
+    return inserted is not None
 
 
 async def find(connection: Connection, session_ids: Collection[str]) -> dict[str, Session]:

@@ -369,7 +369,9 @@ class Session(_message.Message):
 
     @_builtins.property
     def location(self) -> Global___Location:
-        """Where that address is, as far as the operator's location file tells."""
+        """Where that address is. Unset when the operator has no location file, or that
+        does not know the address.
+        """
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -27,7 +27,9 @@ SELECT k.*, u.last_use_time, u.last_use_ip
    FOR UPDATE OF k;
 
 -- name: is_revoked
-SELECT revoke_time <= greatest($2, update_time) FROM authsvc.keys WHERE key_id = $1;
+-- Whether a credential of either kind is.
+SELECT EXISTS (
+    SELECT FROM authsvc.credentials WHERE credential_id = $1 AND (revoked_at_once OR revoke_time <= $2));
 
 -- name: share_owner
 -- Taken by whoever adds a key for an owner.

@@ -13,12 +13,14 @@ WITH batch AS (
 gone AS (
     DELETE FROM authsvc.sessions s USING batch b
      WHERE s.session_id = b.session_id AND b.end_time < $2
-    RETURNING s.session_id)
-SELECT max(session_id) AS position, count(*) AS looked_at, (SELECT count(*) FROM gone) AS deleted FROM batch;
+    RETURNING s.owner_id)
+SELECT max(session_id) AS position, count(*) AS looked_at, (SELECT count(*) FROM gone) AS deleted,
+       (SELECT array_agg(DISTINCT owner_id) FROM gone) AS owners
+  FROM batch;
 
 -- name: delete_session_ends
--- The last of an owner stays: the epoch of the next session is counted from it.
+-- Where none of those is left. The last of an owner stays: the epoch of the next session is counted from it.
 DELETE FROM authsvc.session_ends e
- WHERE e.revoke_time < $1
+ WHERE e.owner_id = ANY($1) AND e.revoke_time < $2
    AND NOT EXISTS (SELECT FROM authsvc.sessions s WHERE s.owner_id = e.owner_id AND s.epoch < e.epoch)
    AND EXISTS (SELECT FROM authsvc.session_ends later WHERE later.owner_id = e.owner_id AND later.epoch > e.epoch);
