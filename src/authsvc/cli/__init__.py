@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from authsvc.child import FAULTS
-from authsvc.cli import client, service
+from authsvc.cli import service
 from authsvc.cli.call import ClientError
+from authsvc.cli.keys import keys
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.model.key_string import redact
@@ -28,7 +29,7 @@ app.command(service.serve)
 app.command(service.dev)
 app.command(service.migrate)
 app.command(service.settings)
-app.command(client.keys)
+app.command(keys)
 app.command(sessions)
 app.command(status)
 

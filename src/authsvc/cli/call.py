@@ -1,14 +1,19 @@
 """How a command calls a running service, and tells people what it said."""
 
+import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.table import Table
 
 from authsvc.config import load_settings
 
@@ -16,6 +21,7 @@ from authsvc.config import load_settings
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
+T = TypeVar("T", bound=Message)
 Metadata = list[tuple[str, str]]
 
 
@@ -44,6 +50,34 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
                     f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
                 ) from None
             raise ClientError(f"{error.details()} ({error.code().name})") from None
+
+
+async def first(
+    limit: int, request: Any, ask: Callable[[Any], Awaitable[Any]], items: Callable[[Any], Sequence[T]]
+) -> list[T]:
+    """Return the first items of a list, however many pages they take; the request is left at the next."""
+    found: list[T] = []
+    while len(found) < limit:
+        request.page_size = min(1000, limit - len(found))
+        page = await ask(request)
+        found.extend(items(page))
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    return found
+
+
+def show(
+    found: Sequence[T], limit: int, *, as_json: bool, table: Callable[[Sequence[T]], Table], more: bool
+) -> None:
+    """Print a list: for scripts one JSON object a line, for people a table, and whether there is more."""
+    if as_json:
+        for message in found:
+            print(json.dumps(MessageToDict(message, preserving_proto_field_name=True)))
+        return
+    output.print(table(found))
+    if more:
+        notes.print(f"These are the first {limit}; --limit shows more.")
 
 
 def when(moment: Timestamp) -> str:

@@ -1,17 +1,16 @@
 """`authsvc sessions`: the devices that users are signed in on, for people who look after them."""
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 from rich.table import Table
 
-from authsvc.cli.call import Metadata, calling, notes, output, when
+from authsvc.cli.call import Metadata, calling, first, output, show, when
 from authsvc.v1 import resources_pb2, session_service_pb2_grpc
 from authsvc.v1 import session_service_pb2 as pb
 
@@ -48,22 +47,10 @@ async def list_(
         One JSON object a line instead of a table.
     """
     request = pb.ListSessionsRequest(owner_id=owner_id, include_ended=ended)
-    found: list[resources_pb2.Session] = []
     async with _service() as (stub, metadata):
-        while len(found) < limit:
-            request.page_size = min(1000, limit - len(found))
-            response = await stub.ListSessions(request, metadata=metadata)
-            found.extend(response.sessions)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                break
-    if as_json:
-        for session in found:
-            print(json.dumps(MessageToDict(session, preserving_proto_field_name=True)))
-        return
-    output.print(_table(found))
-    if request.page_token:
-        notes.print(f"These are the first {limit}; --limit shows more.")
+        ask = partial(stub.ListSessions, metadata=metadata)
+        found = await first(limit, request, ask, lambda page: page.sessions)
+    show(found, limit, as_json=as_json, table=_table, more=bool(request.page_token))
 
 
 @sessions.command
@@ -105,7 +92,7 @@ async def _service() -> AsyncIterator[_Service]:
         yield stub, metadata
 
 
-def _table(found: list[resources_pb2.Session]) -> Table:
+def _table(found: Sequence[resources_pb2.Session]) -> Table:
     table = Table("id", "device", "address", "place", "state", "signed in", "last active", "ends", box=None)
     for column in table.columns:
         column.no_wrap = column.header in ("id", "state")

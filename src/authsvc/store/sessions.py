@@ -15,7 +15,7 @@ _SQL = load_queries("sessions.sql")
 
 
 async def insert(connection: Connection, session: Session, *, secret_hash: str) -> bool:
-    """Insert a session that has just been opened; return False, with nothing done, if its creator is revoked."""
+    """Insert a session that was opened; return False, with nothing done, if its creator was revoked."""
     inserted = await connection.fetchval(
         _SQL["insert_session"],
         session.session_id,

@@ -4,21 +4,20 @@ Tables and notes go to the terminal; a key string goes to standard output alone,
 so that it can be piped.
 """
 
-import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 from rich.table import Table
 
-from authsvc.cli.call import ClientError, Metadata, calling, notes, output, when
+from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -138,22 +137,9 @@ async def list_(
     request = pb.ListKeysRequest(owner_id=owner_id, order_by=order_by)
     request.filter.query, request.filter.scope = query, scope
     request.filter.states.extend(resources_pb2.KeyState.Value(f"KEY_STATE_{s.upper()}") for s in state)
-    found: list[resources_pb2.Key] = []
     async with _service() as (stub, metadata):
-        while len(found) < limit:
-            request.page_size = min(1000, limit - len(found))
-            response = await stub.ListKeys(request, metadata=metadata)
-            found.extend(response.keys)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                break
-    if as_json:
-        for key in found:
-            print(json.dumps(MessageToDict(key, preserving_proto_field_name=True)))
-        return
-    output.print(_table(found))
-    if request.page_token:
-        notes.print(f"These are the first {limit}; --limit shows more.")
+        found = await first(limit, request, partial(stub.ListKeys, metadata=metadata), lambda page: page.keys)
+    show(found, limit, as_json=as_json, table=_table, more=bool(request.page_token))
 
 
 @keys.command
@@ -231,7 +217,7 @@ def _tell(key_string: str) -> None:
     print(key_string)
 
 
-def _table(found: list[resources_pb2.Key]) -> Table:
+def _table(found: Sequence[resources_pb2.Key]) -> Table:
     table = Table("id", "name", "prefix", "state", "scopes", "created", "expires", "last used", box=None)
     for column in table.columns:
         column.no_wrap = column.header in ("id", "prefix", "state")

@@ -3,7 +3,7 @@
 import pytest
 
 from authsvc.cli.call import ClientError
-from authsvc.cli.client import _annotation, _contact
+from authsvc.cli.keys import _annotation, _contact
 
 
 @pytest.mark.parametrize(
