@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -55,10 +56,13 @@ def scene(
                 violations = history.violations()
                 record_property("operations", len(history.changes))
                 record_property("verifications", len(history.verifications))
+                of_sessions = sum(seen.key.startswith("ses_") for seen in history.verifications)
+                record_property("of_sessions", of_sessions)
                 record_property("unavailable", history.count(Outcome.UNAVAILABLE))
                 record_property("violations", len(violations))
                 record_property("load_seconds", time.monotonic() - begun)
                 print(f"{len(violations)} violations", *violations[:20], sep="\n")  # noqa: T201
+                print(dict(Counter(change.operation.value for change in history.changes)))  # noqa: T201
                 print(dict(clients.refusals))  # noqa: T201
                 print(*on.faults(), sep="\n")  # noqa: T201
             assert not violations, "\n".join(map(str, violations[:20]))

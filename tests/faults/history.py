@@ -1,4 +1,4 @@
-"""What clients saw, and whether it keeps the promise.
+"""What clients saw, and whether it keeps the promise. A session is a key here.
 
 The promise: a verification invoked after a change was answered acts on that change, on
 every worker; and a key that is alive is never refused. While a change is in flight both
@@ -30,13 +30,15 @@ class Outcome(Enum):
 
 
 class Operation(Enum):
-    """What a change does to a key."""
+    """What a change does to a key, or to a session."""
 
     REVOKE = "RevokeKey"
     ROTATE = "RotateKey"
     BATCH_REVOKE = "BatchRevokeKeys"
     OWNER_REVOKE = "BatchRevokeKeys of the owner"
     DELETE = "DeleteKey"
+    SESSION_REVOKE = "RevokeSession"
+    SESSION_REVOKE_ALL = "RevokeAllSessions"
     TAKE_SCOPE = "UpdateKey that takes the scope"
     GIVE_SCOPE = "UpdateKey that gives the scope"
 
@@ -45,7 +47,7 @@ class Ending(Enum):
     """How a change was answered."""
 
     OK = "OK"
-    ALREADY = "KEY_ALREADY_REVOKED"  # As good as OK: the key is dead everywhere.
+    ALREADY = "ALREADY_REVOKED"  # As good as OK: the key is dead everywhere.
     UNKNOWN = "no answer"  # It may have happened, or may happen yet.
     REFUSED = "a refusal"  # It has not happened.
 
@@ -57,6 +59,8 @@ KILLING = frozenset(
         Operation.BATCH_REVOKE,
         Operation.OWNER_REVOKE,
         Operation.DELETE,
+        Operation.SESSION_REVOKE,
+        Operation.SESSION_REVOKE_ALL,
     }
 )
 _SCOPING = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
@@ -150,7 +154,7 @@ class _Life:
             if change.ending is Ending.ALREADY and all(
                 other.invoked > change.answered for other in self._kills if other is not change
             ):
-                text = f"key {change.key} KEY_ALREADY_REVOKED on {change.worker}, and nobody had revoked it"
+                text = f"key {change.key} {change.ending.value} on {change.worker}, and nobody had revoked it"
                 strange.append(Violation(change, text))
         return strange
 

@@ -1,4 +1,7 @@
-"""Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see."""
+"""Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see.
+
+What they have are keys and, every third, sessions, which are a `Key` like others.
+"""
 
 import asyncio
 import random
@@ -6,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from math import inf
 from typing import Any
 
@@ -14,9 +18,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from authsvc.model.credential import CredentialKind
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
+from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
 from tests.faults.workers import Fleet, Worker
 
@@ -33,6 +40,10 @@ _OUTCOMES = {
     for name, number in resources_pb2.VerdictCode.items()
     if name.removeprefix("VERDICT_CODE_") in Outcome.__members__
 }
+_ALREADY = {"KEY_ALREADY_REVOKED", "SESSION_ALREADY_REVOKED"}
+_GONE = {"KEY_NOT_FOUND", "SESSION_NOT_FOUND"}
+KEY, SESSION = CredentialKind.KEY, CredentialKind.SESSION
+_REVOKE = {KEY: Operation.REVOKE, SESSION: Operation.SESSION_REVOKE}
 _BATCH = 20
 # One call in so many is a batch.
 _BATCH_EVERY = 40
@@ -41,11 +52,12 @@ _HOT = 24
 
 @dataclass(eq=False)
 class Key:
-    """A key as the client that made it knows it."""
+    """A key or a session as the client that made it knows it."""
 
     key_id: str
     key_string: str = field(repr=False)
     owner_id: str
+    kind: CredentialKind = KEY
     scoped: bool = True
     # Whether an update of its scopes was never answered: its clients change them no more.
     doubtful: bool = False
@@ -94,13 +106,16 @@ class Load:
         self._random = random.Random(seed)  # noqa: S311
         self._alive: list[Key] = []
         self._hot: deque[Key] = deque(maxlen=_HOT)
-        self._stubs: dict[Worker, tuple[grpc.aio.Channel, Any]] = {}
+        self._stubs: dict[Worker, tuple[grpc.aio.Channel, Any, Any]] = {}
         self._metadata = [("authorization", f"Bearer {fleet.admin_key}")]
         self._tasks: list[asyncio.Task[None]] = []
         self._probes: set[asyncio.Task[None]] = set()
         self._verified_by: Counter[Worker] = Counter()
         self._stopping = False
         self._owners = 0
+        self._kinds = cycle((KEY, SESSION, KEY))
+        # Whose end comes next when one owner's are ended, and who lives on.
+        self._ends = cycle(((SESSION, SESSION), (KEY, SESSION), (SESSION, KEY)))
         # Whether a fault of the service counts as an outcome that is not known.
         # Changes go to these; all that serve when there are none.
         self.revokers: Collection[Worker] = ()
@@ -121,19 +136,34 @@ class Load:
             self._spawn(self._go_on_verifying(worker))
 
     async def make(
-        self, *, worker: Worker | None = None, owner_id: str = "acme", warm: bool = True, **fields: Any
+        self,
+        *,
+        worker: Worker | None = None,
+        owner_id: str = "acme",
+        kind: CredentialKind | None = None,
+        warm: bool = True,
+        **fields: Any,
     ) -> Key:
-        """Create a key, and have every worker that serves verify it, unless it is to stay cold."""
+        """Create a key or a session, and have every worker that serves verify it, unless it stays cold."""
+        kind = kind or next(self._kinds)
+        given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
+        method, request = (
+            ("CreateSession", session_pb.CreateSessionRequest(**given))
+            if kind is SESSION
+            else ("CreateKey", pb.CreateKeyRequest(display_name="fault", **given))
+        )
         while True:
-            request = pb.CreateKeyRequest(owner_id=owner_id, display_name="fault", scopes=_SCOPES, **fields)
             try:
-                made = await self._call(worker or self._revoker(), "CreateKey", request, self._change_timeout)
+                made = await self._call(worker or self._revoker(), method, request, self._change_timeout)
             except grpc.aio.AioRpcError as error:
                 self._expect_passing(error)
                 await asyncio.sleep(0.05)
                 continue
-            key = Key(made.key.key_id, made.key_string, owner_id)
-            if made.key.HasField("expire_time"):
+            if kind is SESSION:
+                key = Key(made.session.session_id, made.session_token, owner_id, kind)
+            else:
+                key = Key(made.key.key_id, made.key_string, owner_id)
+            if kind is KEY and made.key.HasField("expire_time"):
                 key.expiry = made.key.expire_time.ToNanoseconds() / 1e9
                 self.history.mortal.add(key.key_id)
             if warm:
@@ -141,23 +171,36 @@ class Load:
             return key
 
     async def revoke(self, key: Key, worker: Worker, *, timeout: float = 60) -> Answer:
-        """Revoke a key, once."""
+        """Revoke a key or a session, once."""
         self._hot.append(key)
-        request = pb.RevokeKeyRequest(key_id=key.key_id)
-        answer, _ = await self._change(Operation.REVOKE, [key], worker, "RevokeKey", request, timeout)
+        operation = _REVOKE[key.kind]
+        answer, _ = await self._change(operation, [key], worker, *_request(operation, [key]), timeout)
+        return answer
+
+    async def revoke_all(
+        self, keys: Sequence[Key], worker: Worker, *, spared: Key | None = None, timeout: float = 60
+    ) -> Answer:
+        """Revoke all sessions of an owner, once: these, and those that are opened meanwhile."""
+        self._hot.extend(keys)
+        operation = Operation.SESSION_REVOKE_ALL
+        asked = _request(operation, keys, spared)
+        answer, _ = await self._change(operation, keys, worker, *asked, timeout)
         return answer
 
     async def verify(
         self, key: Key, worker: Worker, *, scoped: bool = False, timeout: float | None = None
     ) -> Outcome:
         """Verify a key on a worker."""
-        request = pb.VerifyKeyRequest(
-            key_string=key.key_string, required_scopes=[SCOPE] if scoped else [], client_ip="192.0.2.1"
+        given: dict[str, Any] = {"required_scopes": [SCOPE] if scoped else [], "client_ip": "192.0.2.1"}
+        method, request = (
+            ("VerifySession", session_pb.VerifySessionRequest(session_token=key.key_string, **given))
+            if key.kind is SESSION
+            else ("VerifyKey", pb.VerifyKeyRequest(key_string=key.key_string, **given))
         )
         invoked = time.monotonic()
         outcome = Outcome.UNAVAILABLE
         try:
-            verdict = await self._call(worker, "VerifyKey", request, timeout or self._verify_timeout)
+            verdict = await self._call(worker, method, request, timeout or self._verify_timeout)
             outcome = _OUTCOMES[verdict.code]
         except grpc.aio.AioRpcError as error:
             outcome = self._no_verdict(error)
@@ -276,11 +319,13 @@ class Load:
                 continue
             count += 1
             before = self._verified_by[worker]
-            if count % _BATCH_EVERY:
-                scoped = self._random.random() < 0.3
-                outcome = await self.verify(self._pick(), worker, scoped=scoped)
+            picked = [self._pick() for _ in range(1 if count % _BATCH_EVERY else _BATCH)]
+            batch = [key for key in picked if key.kind is KEY]  # Sessions are verified one by one.
+            if len(batch) > 1:
+                outcome = await self._verify_batch(batch, worker)
             else:
-                outcome = await self._verify_batch([self._pick() for _ in range(_BATCH)], worker)
+                scoped = self._random.random() < 0.3
+                outcome = await self.verify(picked[0], worker, scoped=scoped)
             if outcome is Outcome.UNAVAILABLE or self._verified_by[worker] == before:
                 await asyncio.sleep(0.01)
 
@@ -310,51 +355,52 @@ class Load:
         return self._random.choice(self._alive)
 
     async def _go_on_changing(self) -> None:
+        await self.revoke_owner()
         while not self._stopping:
             if len(self._alive) < self._wanted:
                 self._alive.append(await self.make())
                 continue
             dice = self._random.random()
-            if dice < 0.25:
+            if dice < 0.2:
                 await self._change_scope(self._random.choice(self._alive))
-            elif dice < 0.75:
-                await self._kill(Operation.REVOKE, [self._take()])
-            elif dice < 0.87:
-                await self._kill(Operation.ROTATE, [self._take()])
-            elif dice < 0.95:
-                await self._kill(Operation.BATCH_REVOKE, [self._take() for _ in range(3)])
+            elif dice < 0.65:
+                key = self._take()
+                await self._kill(_REVOKE[key.kind], [key])
+            elif dice < 0.77:
+                await self._kill(Operation.ROTATE, [self._take(KEY)])
+            elif dice < 0.85:
+                await self._kill(Operation.BATCH_REVOKE, [self._take(KEY) for _ in range(3)])
             else:
                 await self.revoke_owner()
 
-    def _take(self) -> Key:
-        return self._alive.pop(self._random.randrange(len(self._alive)))
+    def _take(self, kind: CredentialKind | None = None) -> Key:
+        key = self._random.choice([key for key in self._alive if kind in (None, key.kind)])
+        self._alive.remove(key)
+        return key
 
     async def revoke_owner(self) -> None:
-        """Make an owner with some keys, and revoke them all at once."""
-        self._owners += 1
-        owner_id = f"owner-{self._owners}"
-        keys = [await self.make(owner_id=owner_id) for _ in range(3)]
-        await self._kill(Operation.OWNER_REVOKE, keys)
+        """Make an owner with some keys or sessions, and revoke them all at once.
 
-    async def _kill(self, operation: Operation, keys: list[Key]) -> None:
+        Another one of the owner lives on: of the other kind, or the session that is excepted.
+        """
+        self._owners += 1
+        kind, other = next(self._ends)
+        kinds = (other, kind, kind, kind)
+        made = (self.make(owner_id=f"owner-{self._owners}", kind=kind) for kind in kinds)
+        spared, *keys = await asyncio.gather(*made)
+        self._alive.append(spared)
+        operation = Operation.OWNER_REVOKE if kind is KEY else Operation.SESSION_REVOKE_ALL
+        await self._kill(operation, keys, spared)
+
+    async def _kill(self, operation: Operation, keys: list[Key], spared: Key | None = None) -> None:
         """Revoke in one way or other, again and again until the answer is known; then look everywhere."""
-        key_ids = [key.key_id for key in keys]
-        method, request = {
-            Operation.REVOKE: ("RevokeKey", pb.RevokeKeyRequest(key_id=key_ids[0])),
-            Operation.ROTATE: ("RotateKey", pb.RotateKeyRequest(key_id=key_ids[0])),
-            Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
-            Operation.OWNER_REVOKE: (
-                "BatchRevokeKeys",
-                pb.BatchRevokeKeysRequest(owner_id=keys[0].owner_id),
-            ),
-            Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_ids[0])),
-        }[operation]
+        method, request = _request(operation, keys, spared)
         self._hot.extend(keys)
         ending = Ending.UNKNOWN
         while ending is Ending.UNKNOWN and not self._stopping:
             timeout = 0.3 if self._random.random() < 0.1 else self._change_timeout
             answer, told = await self._change(operation, keys, self._revoker(), method, request, timeout)
-            if answer.reason == "KEY_NOT_FOUND":
+            if answer.reason in _GONE:
                 # A deletion whose answer was lost; nothing else takes keys away.
                 assert operation is Operation.DELETE, f"{keys} are gone: {answer.message}"
                 return
@@ -366,11 +412,12 @@ class Load:
                 self._alive.append(Key(told.key.key_id, told.key_string, keys[0].owner_id))
             if ending is Ending.UNKNOWN:
                 await asyncio.sleep(0.02)
-        if operation is not Operation.DELETE and self._random.random() < 0.3 and not self._stopping:
-            await self._kill(Operation.DELETE, keys[:1])
+        last = Operation.DELETE if keys[0].kind is KEY else Operation.SESSION_REVOKE
+        if operation is not last and self._random.random() < 0.3 and not self._stopping:
+            await self._kill(last, keys[:1])
 
     async def _change_scope(self, key: Key) -> None:
-        if key.doubtful:
+        if key.doubtful or key.kind is SESSION:
             return
         self._alive.remove(key)  # Nobody else is to change it meanwhile.
         self._hot.append(key)
@@ -404,9 +451,9 @@ class Load:
             answered, ending = time.monotonic(), Ending.OK
         except grpc.aio.AioRpcError as error:
             answered, reason, message = time.monotonic(), reason_of(error), error.details() or ""
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason == "KEY_ALREADY_REVOKED":
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason in _ALREADY:
                 ending = Ending.ALREADY
-            elif reason != "KEY_NOT_FOUND":
+            elif reason not in _GONE:
                 self._expect_passing(error)
         finally:
             self.history.changes.extend(
@@ -445,10 +492,12 @@ class Load:
     async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
         if not worker.serves:  # Killed, and not yet back.
             raise _nobody_there()
-        channel, stub = self._stubs.get(worker, (None, None))
+        channel, keys, sessions = self._stubs.get(worker, (None, None, None))
         if channel is not worker.channel:
-            channel, stub = worker.channel, KeyServiceStub(worker.channel)
-            self._stubs[worker] = channel, stub
+            channel = worker.channel
+            keys, sessions = KeyServiceStub(channel), SessionServiceStub(channel)
+            self._stubs[worker] = channel, keys, sessions
+        stub = sessions if "Session" in method else keys
         return await getattr(stub, method)(request, metadata=self._metadata, timeout=timeout)
 
     def _note(self, key: Key, worker: Worker, invoked: float, outcome: Outcome, scoped: bool) -> None:
@@ -467,6 +516,24 @@ class Load:
         if error.code() not in _PASSING:
             raise error
         self.refusals[reason_of(error) or f"{error.code().name}: {(error.details() or '')[:80]}"] += 1
+
+
+def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = None) -> tuple[str, object]:
+    """Return the method that does this to keys, and what to ask it."""
+    owner_id, key_id, key_ids = keys[0].owner_id, keys[0].key_id, [key.key_id for key in keys]
+    but = spared.key_id if spared is not None and spared.kind is SESSION else ""
+    return {
+        Operation.REVOKE: ("RevokeKey", pb.RevokeKeyRequest(key_id=key_id)),
+        Operation.ROTATE: ("RotateKey", pb.RotateKeyRequest(key_id=key_id)),
+        Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
+        Operation.OWNER_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(owner_id=owner_id)),
+        Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_id)),
+        Operation.SESSION_REVOKE: ("RevokeSession", session_pb.RevokeSessionRequest(session_id=key_id)),
+        Operation.SESSION_REVOKE_ALL: (
+            "RevokeAllSessions",
+            session_pb.RevokeAllSessionsRequest(owner_id=owner_id, except_session_id=but),
+        ),
+    }[operation]
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

@@ -21,6 +21,7 @@ from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import boottime
 from authsvc.errors import AlreadyDone, FailedPrecondition
 from authsvc.jobs import reaper
+from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.store import feed as rows
 from authsvc.store import pool
@@ -130,6 +131,7 @@ class Course:
         self.behind: set[UUID] = set()
         self.key = ""
         self.key_id = ""
+        self.kind = CredentialKind.KEY
         self._stack = AsyncExitStack()
 
     def stopwatch(self) -> float:
@@ -157,7 +159,10 @@ class Course:
         for _ in range(times):
             invoked = time.monotonic()
             try:
-                answer = await worker.service.admin.VerifyKey(key_string=self.key)
+                if self.kind is CredentialKind.SESSION:
+                    answer = await worker.service.admin.VerifySession(session_token=self.key)
+                else:
+                    answer = await worker.service.admin.VerifyKey(key_string=self.key)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
@@ -181,6 +186,29 @@ class Course:
             Change(Operation.REVOKE, self.key_id, worker.name, invoked, time.monotonic(), ending)
         )
         return ending
+
+    async def open_session(self) -> None:
+        """Have a session, which every worker knows, in place of the key."""
+        made = await self.workers[0].service.admin.CreateSession(owner_id="acme")
+        self.key, self.key_id = made.session_token, made.session.session_id
+        self.kind = CredentialKind.SESSION
+        for worker in self.workers:
+            assert await self.verify(worker) is Outcome.VALID
+
+    async def revoke_all_sessions(self, worker: Worker) -> None:
+        """Revoke all sessions of the owner there."""
+        invoked = time.monotonic()
+        await worker.service.admin.RevokeAllSessions(owner_id="acme")
+        self.history.changes.append(
+            Change(
+                Operation.SESSION_REVOKE_ALL,
+                self.key_id,
+                worker.name,
+                invoked,
+                time.monotonic(),
+                Ending.OK,
+            )
+        )
 
     async def answered_or_waiting(self, revoking: "asyncio.Task[Ending]") -> None:
         """Wait until a revocation was answered, or waits for none but those that are held."""
@@ -462,6 +490,37 @@ async def an_early_acknowledgement(going: Course) -> None:
     await going.verify(held, ASKED)
 
 
+async def all_sessions_of_an_owner(going: Course) -> None:
+    """A worker knows a session when all of its owner are revoked on another."""
+    one, other = going.workers
+    await going.open_session()
+    await going.revoke_all_sessions(one)
+    await going.verify(other, ASKED)
+
+
+async def all_sessions_while_one_is_filled(going: Course) -> None:
+    """A fill has read a session, and is yet to look at the feed, when all of its owner are revoked."""
+    one, filling = going.workers
+    await going.open_session()
+    filling.service.app.cache.clear()
+    await filling.service.admin.ListSessions(owner_id="acme")  # The caller's own key is known again.
+    store, reading = filling.service.app.verifier._store, Pause()
+    find = store.find_credential
+
+    async def paused(key_prefix: str) -> Any:
+        found = await find(key_prefix)
+        await reading.here()
+        return found
+
+    with mock.patch.object(store, "find_credential", paused):
+        asking = asyncio.ensure_future(going.verify(filling))
+        await _reached(reading, asking)
+        await going.revoke_all_sessions(one)
+        reading.open()
+        await asking
+    await going.verify(filling, ASKED)
+
+
 async def _next_outcome(worker: Worker) -> None:
     """Wait until a renewal gave a lease, or did not."""
     lease = worker.service.app.lease
@@ -588,6 +647,22 @@ def _fills_not_detached() -> Any:
     return _patched(PrefixCache, "_detach", lambda *_: None)
 
 
+def _owners_not_forgotten() -> Any:
+    return _patched(PrefixCache, "forget_owner", lambda *_: None)
+
+
+@contextmanager
+def _owners_forgotten_but_not_detached() -> Iterator[None]:
+    forget_owner = PrefixCache.forget_owner
+
+    def forget(cache: PrefixCache, owner_id: str) -> None:
+        with mock.patch.object(cache, "_detach"):
+            forget_owner(cache, owner_id)
+
+    with mock.patch.object(PrefixCache, "forget_owner", forget):
+        yield
+
+
 def _reads_not_checked() -> Any:
     async def always(*_: Any) -> bool:
         return True
@@ -634,6 +709,11 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "the list read before the commit": (_list_before_the_commit, a_worker_that_starts_before_the_commit),
     "the wait counted from BEGIN": (_waiting_from_the_begin, a_slow_commit),
     "no tombstones: fills not detached": (_fills_not_detached, a_fill_under_way),
+    "owners not forgotten": (_owners_not_forgotten, all_sessions_of_an_owner),
+    "fills not detached from an owner": (
+        _owners_forgotten_but_not_detached,
+        all_sessions_while_one_is_filled,
+    ),
     "no fill check": (_reads_not_checked, a_read_from_a_node_that_is_behind),
     "reaping early": (_reaping_early, a_hasty_reaper),
     "reaping without the beat": (_reaping_without_the_beat, a_reaper_and_a_slow_renewal),

@@ -4,7 +4,7 @@ import pytest
 
 # Set to how many verifications each fault is put to at least.
 VOLUME = "AUTHSVC_TEST_VERIFICATIONS"
-_COLUMNS = ("operations", "verifications", "unavailable", "violations", "load_seconds")
+_COLUMNS = ("operations", "verifications", "of_sessions", "unavailable", "violations", "load_seconds")
 _rows: list[tuple[str, dict[str, object]]] = []
 
 

@@ -12,6 +12,8 @@ KILLS = [
     Operation.BATCH_REVOKE,
     Operation.OWNER_REVOKE,
     Operation.DELETE,
+    Operation.SESSION_REVOKE,
+    Operation.SESSION_REVOKE_ALL,
 ]
 
 
@@ -44,7 +46,7 @@ def test_a_valid_verdict_after_the_answer_is_found() -> None:
 
 @pytest.mark.parametrize("operation", KILLS)
 def test_every_kind_of_revocation_counts(operation: Operation) -> None:
-    """Rotation without grace, batch, owner and deletion promise the same."""
+    """Rotation without grace, batch, owner, deletion and the end of sessions promise the same."""
     assert violations(changed(operation, 1, 2), seen(Outcome.VALID, 3, 4))
 
 
@@ -85,7 +87,7 @@ def test_a_change_without_an_answer_may_happen_at_any_time() -> None:
 
 @pytest.mark.parametrize("ending", [Ending.OK, Ending.ALREADY])
 def test_a_retry_that_is_answered_settles_it(ending: Ending) -> None:
-    """KEY_ALREADY_REVOKED promises as much as OK does."""
+    """That it was revoked already promises as much as OK does."""
     lost, retry = changed(Operation.REVOKE, 1, 2, Ending.UNKNOWN), changed(Operation.REVOKE, 3, 4, ending)
     assert not violations(lost, retry, seen(Outcome.VALID, 3.5, 5))
     assert violations(lost, retry, seen(Outcome.VALID, 4.5, 5))

@@ -15,7 +15,7 @@ pytestmark = on_linux
 
 @pytest.mark.parametrize("how", ["the deadline is short", "the client goes away"])
 async def test_a_retry_waits_for_whoever_has_not_confirmed(scene: Scene, volume: int, how: str) -> None:
-    """After DEADLINE_EXCEEDED or nothing, KEY_ALREADY_REVOKED when no worker can say VALID any more."""
+    """After DEADLINE_EXCEEDED or nothing, …_ALREADY_REVOKED when no worker can say VALID any more."""
     async with scene(workers=3, lease=1.5) as (on, load):
         stopped, first, second = on.workers
         load.revokers = [first, second]
