@@ -110,7 +110,8 @@ class Rows:
     async def recorded(self) -> tuple[datetime, str, str]:
         async with self.database.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT last_activity_time, ip_address, user_agent FROM authsvc.sessions WHERE session_id = $1",
+                "SELECT last_activity_time, ip_address, user_agent FROM authsvc.sessions"
+                " WHERE session_id = $1",
                 self.session_id,
             )
         assert row is not None
@@ -181,6 +182,6 @@ async def test_what_a_program_calls_itself_is_made_presentable(
     _, _, batched = await stored.recorded()
     for kept in (recorded, batched):
         assert kept.startswith("curl ")
-        assert len(kept) == 512
+        assert 500 < len(kept) <= 512
         assert token not in kept
         assert token[-51:] not in kept
