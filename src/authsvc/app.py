@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
+# An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
+_MOST_ACTIVITIES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +174,8 @@ async def _composed(
         cache = PrefixCache(settings.cache_capacity)
         lease = Lease(stopwatch)
         usage = UsageLog(store)
-        activities = ActivityStore(database, clock)
-        activity = UsageLog(activities)
+        activities = ActivityStore(database)
+        activity = UsageLog(activities, limit=_MOST_ACTIVITIES)
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
         connection = FeedConnection(
             url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh

@@ -30,6 +30,7 @@ from authsvc.errors import (
     Unavailable,
 )
 from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry
 from authsvc.store import feed as rows
 from authsvc.store.pool import Connection, Database
@@ -55,7 +56,8 @@ class Change:
 
     connection: Connection
     key_prefixes: set[str] = field(default_factory=set)
-    owner_id: str | None = None  # all of this owner
+    owner_id: str | None = None  # all of this owner,
+    kind: CredentialKind | None = None  # or what they have of this kind
 
 
 class Barrier:
@@ -95,7 +97,7 @@ class Barrier:
                     # saw it: what that saw is on the standby when this is.
                     refusal = error
                 if refusal is not None or change.key_prefixes or change.owner_id is not None:
-                    entry = await rows.publish(connection, change.key_prefixes, change.owner_id)
+                    entry = await rows.publish(connection, change.key_prefixes, change.owner_id, change.kind)
         except BaseException:
             self._hint(None)  # It may have been committed all the same.
             raise

@@ -165,6 +165,13 @@ class Settings(BaseSettings):
             raise ValueError("use 1m to 36500d")
         return value
 
+    @field_validator("session_retention")
+    @classmethod
+    def _check_retention(cls, value: timedelta) -> timedelta:
+        if not timedelta(hours=1) <= value <= _LONGEST:
+            raise ValueError("use 1h to 36500d")
+        return value
+
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod
     def _check_most(cls, value: timedelta, info: ValidationInfo) -> timedelta:

@@ -11,6 +11,7 @@ from authsvc.barrier import Barrier
 from authsvc.errors import NotFound, Unauthenticated
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.credential import CredentialKind
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.page_token import PageTokens
@@ -124,7 +125,7 @@ class Sessions:
         """
         caller.refuse_other_owner(owner_id)
         async with self._barrier.change(caller, "revoked") as change:
-            change.owner_id = owner_id
+            change.owner_id, change.kind = owner_id, CredentialKind.SESSION
             await rows.lock_owner(change.connection, owner_id)
             if except_session_id:
                 kept = await rows.lock(change.connection, except_session_id, owner_id=owner_id)

@@ -5,10 +5,12 @@ import sys
 
 import uvloop
 
-from tests.bench import cold, h2load, lists, memory, revocation, table, verify
+from tests.bench import cold, h2load, lists, memory, revocation, sessions, table, verify
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists", "revocation")
+_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions")
+
+_LOADED = ("verify", "sessions")
 
 
 def main() -> None:
@@ -18,10 +20,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes, about a minute")
     arguments = parser.parse_args()
     parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
-    left_out = ["verify"] if "verify" in parts and not h2load.is_there() else []
+    left_out = [] if h2load.is_there() else [part for part in parts if part in _LOADED]
     parts = [part for part in parts if part not in left_out]
     if left_out:
-        say(f"verify is left out: {h2load.HOW_TO_GET}")
+        say(f"{' and '.join(left_out)} left out: {h2load.HOW_TO_GET}")
     if not parts:
         sys.exit(1)
     uvloop.run(_run(parts, quick=arguments.quick))
@@ -45,6 +47,10 @@ async def _run(parts: list[str], *, quick: bool) -> None:
                 rows += await lists.measure(bench)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
+    if "sessions" in parts:
+        if "verify" not in parts:
+            facts.append(h2load.described())
+        rows += await sessions.measure(quick=quick)
     table.show(rows, facts)
 
 

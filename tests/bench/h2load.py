@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 HOW_TO_GET = "h2load is missing; on Debian: apt-get install nghttp2-client"
-_LOAD = ("-c", "8", "-m", "16", "-t", "1")
+# Connections, and RPCs in flight on each.
+_LOAD = (8, 16)
 
 
 class H2LoadError(Exception):
@@ -36,19 +37,22 @@ def described() -> str:
 
 
 class Load:
-    """The same request over and over to one RPC."""
+    """The same request over and over to one RPC, so many in flight on each of some connections."""
 
-    def __init__(self, address: str, path: str, message: bytes, key_string: str) -> None:
+    def __init__(
+        self, address: str, path: str, message: bytes, key_string: str, load: tuple[int, int] = _LOAD
+    ) -> None:
         self._url = f"http://{address}{path}"
         self._body = b"\0" + struct.pack(">I", len(message)) + message
         self._key_string = key_string
+        self._load = load
 
     async def rate(self, requests: int) -> float:
         """Send so many requests and return how many were answered a second."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(self._body)
             file.flush()
-            command = _command(str(requests), Path(file.name), self._url, self._key_string)
+            command = _command(str(requests), Path(file.name), self._url, self._key_string, self._load)
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
             )
@@ -59,7 +63,19 @@ class Load:
         return float(finished[1])
 
 
-def _command(requests: str, body: Path, url: str, key_string: str) -> tuple[str, ...]:
+def hold_counts(before: dict[str, float], after: dict[str, float], name: str, expected: int) -> None:
+    """Hold the server's own count against what the load was meant to do: no error passes for an answer."""
+    counted = after[name] - before.get(name, 0)
+    errors = [metric for metric in after if metric.startswith("authsvc_rpc_errors_total")]
+    if counted != expected or errors:
+        raise H2LoadError(f"{name} rose by {counted:.0f} instead of {expected}: {errors or 'no errors'}")
+
+
+def _command(
+    requests: str, body: Path, url: str, key_string: str, load: tuple[int, int] = _LOAD
+) -> tuple[str, ...]:
     headers = ("content-type: application/grpc", "te: trailers", f"authorization: Bearer {key_string}")
     options = [word for header in headers for word in ("-H", header)]
-    return ("h2load", "-n", requests, *_LOAD, "-d", str(body), *options, url)
+    connections, streams = map(str, load)
+    in_flight = ("-c", connections, "-m", streams, "-t", "1")
+    return ("h2load", "-n", requests, *in_flight, "-d", str(body), *options, url)

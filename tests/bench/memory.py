@@ -1,4 +1,4 @@
-"""The memory that a cached key takes, and that the cache stops at its capacity.
+"""The memory that a cached key or session takes, and that the cache stops at its capacity.
 
 Runs in a process of its own, where nothing else grows. The verifier, the cache and the
 store are the real ones; only the rows are made up, and argon2 is taken as done, since
@@ -23,13 +23,14 @@ from uuid import UUID
 from authsvc.clock import DatabaseClock
 from authsvc.model.feed import Place
 from authsvc.model.identifier import new_identifier
-from authsvc.model.key_string import KeyMint
+from authsvc.model.key_string import SESSION, KeyMint
 from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.verify.hasher import MINTED, Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.session_digest import session_digest
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
 from tests.bench.bench import say
@@ -46,13 +47,15 @@ async def measure(*, quick: bool) -> list[Row]:
         say("memory: left out, since only Linux has /proc/self/statm")
         return []
     capacity = 20_000 if quick else 200_000
-    say(f"memory: {capacity:,} cached keys, with annotations and without")
+    say(f"memory: {capacity:,} cached keys, with annotations and without, and as many sessions")
     plain, annotated = await asyncio.gather(
         _in_a_process(capacity, "{}"), _in_a_process(capacity, _ANNOTATIONS)
     )
+    session = await _in_a_process(capacity, "{}", SESSION)
     return [
-        _size(capacity, "3 scopes, an expiry", plain),
-        _size(capacity, "that and 2 annotations", annotated),
+        _size(capacity, "key with 3 scopes, an expiry", plain),
+        _size(capacity, "key with that and 2 annotations", annotated),
+        _size(capacity, "session with 3 scopes, used once", session),
         Row(
             _PART,
             "keys in memory after one more than the capacity",
@@ -66,13 +69,14 @@ async def measure(*, quick: bool) -> list[Row]:
 
 def _size(capacity: int, told: str, measured: dict[str, int]) -> Row:
     each = measured["bytes"] / capacity
-    what = f"a cached key with {told}, against 1 KiB"
+    what = f"a cached {told}, against 1 KiB"
     return Row(_PART, what, f"{each:,.0f} bytes", f"1,024 bytes, {capacity:,} keys", each / 1024, AtMost(1))
 
 
-async def _in_a_process(capacity: int, annotations: str) -> dict[str, int]:
+async def _in_a_process(capacity: int, annotations: str, environment: str = "live") -> dict[str, int]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.memory", str(capacity), annotations), stdout=subprocess.PIPE
+        *(sys.executable, "-m", "tests.bench.memory", str(capacity), annotations, environment),
+        stdout=subprocess.PIPE,
     )
     output, _ = await process.communicate()
     measured: dict[str, int] = json.loads(output)
@@ -82,9 +86,11 @@ async def _in_a_process(capacity: int, annotations: str) -> dict[str, int]:
 class _MadeUpRows:
     """A connection whose every row exists, in strings of its own as asyncpg makes them."""
 
-    def __init__(self, annotations: str) -> None:
+    def __init__(self, annotations: str, environment: str) -> None:
         self._annotations = annotations.encode()
+        self._is_session = environment == SESSION
         self._numbers = count()
+        self.secret = ""  # of the session that is asked for next; a key's is not looked at
 
     async def fetch(self, _: str, key_prefixes: list[str]) -> list[dict[str, object]]:
         return [self._row(key_prefix) for key_prefix in key_prefixes]
@@ -95,17 +101,17 @@ class _MadeUpRows:
         here, there = number % 50, number // 50 % 100
         return {
             "key_prefix": key_prefix,
-            "kind": "key",
-            "credential_id": new_identifier("key", now),
-            "last_activity_time": None,
-            "idle_timeout": None,
+            "kind": "session" if self._is_session else "key",
+            "credential_id": new_identifier("ses" if self._is_session else "key", now),
+            "last_activity_time": now + timedelta() if self._is_session else None,
+            "idle_timeout": timedelta(days=7) if self._is_session else None,
             "owner_id": f"customer-{number:06}",
             "scopes": [f"service{here}:read", f"service{here}:write", f"service{there}:read"],
             "expire_time": now + timedelta(days=365),
             "revoke_time": None,
             "revoked_at_once": None,
             "annotations": self._annotations.decode(),
-            "secret_hash": "",
+            "secret_hash": session_digest(self.secret),
             "secret_origin": MINTED,
             "seq": 0,
             "nonce": _NONCE,
@@ -116,12 +122,12 @@ _NONCE = UUID(int=0)
 
 
 class _MadeUpDatabase:
-    def __init__(self, annotations: str) -> None:
-        self._connection = _MadeUpRows(annotations)
+    def __init__(self, rows: _MadeUpRows) -> None:
+        self._rows = rows
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[_MadeUpRows]:
-        yield self._connection
+        yield self._rows
 
 
 class _Trusting(Hasher):
@@ -143,9 +149,10 @@ class _Quiet:
         return True
 
 
-async def _fill(capacity: int, annotations: str) -> dict[str, int]:
-    database = cast("Database", _MadeUpDatabase(annotations))
-    store, activities = VerificationStore(database), ActivityStore(database, DatabaseClock())
+async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, int]:
+    rows = _MadeUpRows(annotations, environment)
+    database = cast("Database", _MadeUpDatabase(rows))
+    store, activities = VerificationStore(database), ActivityStore(database)
     cache = PrefixCache(capacity)
     mint, lease = KeyMint(b"0" * 32), Lease()
     lease.renew(inf)
@@ -161,15 +168,24 @@ async def _fill(capacity: int, annotations: str) -> dict[str, int]:
         feed=_Quiet(),
         clock=DatabaseClock(),
     )
-    await verifier.identify(mint.mint("bench", "live").text)
+
+    async def meet_another() -> None:
+        minted = mint.mint("bench", environment)
+        rows.secret = minted.secret
+        credential = await verifier.identify(minted.text)
+        assert credential is not None
+        if credential.activity is not None:
+            credential.activity.note(datetime.now(UTC))
+
+    await meet_another()
     gc.collect()
     before = _resident()
     for _ in range(capacity - 1):
-        await verifier.identify(mint.mint("bench", "live").text)
+        await meet_another()
     gc.collect()
     grown = _resident() - before
     assert len(cache) == capacity
-    await verifier.identify(mint.mint("bench", "live").text)
+    await meet_another()
     return {"bytes": grown, "kept": len(cache)}
 
 
@@ -178,4 +194,4 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_fill(int(sys.argv[1]), sys.argv[2]))))
+    print(json.dumps(asyncio.run(_fill(int(sys.argv[1]), *sys.argv[2:]))))

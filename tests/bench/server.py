@@ -6,8 +6,8 @@ process, on the same port, with the same options:
 - `authsvc.bench.v1.Null/VerifyKey` goes through our endpoint: authenticate, parse, validate.
 - `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any work of ours.
 
-Last uses are not written and other workers not looked at while it runs, since that would be
-counted as checkouts of the database.
+Last uses of keys are not written and other workers not looked at while it runs, since that would be
+counted as checkouts of the database. The activity of sessions is written as ever.
 """
 
 import asyncio
@@ -42,6 +42,8 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
+VERIFY_SESSION = "/authsvc.v1.SessionService/VerifySession"
+CREATE_SESSION = "/authsvc.v1.SessionService/CreateSession"
 BATCH_VERIFY = "/authsvc.v1.KeyService/BatchVerifyKeys"
 NULL = "/authsvc.bench.v1.Null/VerifyKey"
 LEASELESS = "leaseless"

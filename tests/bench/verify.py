@@ -18,7 +18,7 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.bench import server
 from tests.bench.bench import Bench, say
-from tests.bench.h2load import H2LoadError, Load
+from tests.bench.h2load import Load, hold_counts
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.server import BARE, BATCH_VERIFY, NULL, VERIFY
 from tests.bench.table import AtLeast, AtMost, Row
@@ -56,9 +56,9 @@ async def measure(bench: Bench) -> list[Row]:
     rates = await in_turns({name: partial(it.rate, requests) for name, it in loads.items()}, rounds)
     after = await bench.server.counts()
     # The caller's own credential is judged by each but the bare RPC.
-    _check(before, after, "authsvc_verdicts_total VALID", rounds * requests * 5)
-    _check(before, after, "authsvc_verdicts_total NOT_FOUND", rounds * requests * 2)
-    _check(before, after, "authsvc_rpc_seconds_count VerifyKey", rounds * requests * 4)
+    hold_counts(before, after, "authsvc_verdicts_total VALID", rounds * requests * 5)
+    hold_counts(before, after, "authsvc_verdicts_total NOT_FOUND", rounds * requests * 2)
+    hold_counts(before, after, "authsvc_rpc_seconds_count VerifyKey", rounds * requests * 4)
 
     def row(what: str, one: str, other: str, aim: AtLeast | None) -> Row:
         shown = {side: f"{median(rates[side]):,.0f}/s {side}" for side in (one, other)}
@@ -105,7 +105,7 @@ async def _measure_batch(bench: Bench, batch: Load, single: Load) -> Row:
         {"batch": lambda: batch.rate(batches), "single": lambda: single.rate(batches * 10)}, rounds
     )
     after = await bench.server.counts()
-    _check(before, after, "authsvc_verdicts_total VALID", rounds * batches * (1 + _BATCH + 20))
+    hold_counts(before, after, "authsvc_verdicts_total VALID", rounds * batches * (1 + _BATCH + 20))
     keys = [rate * _BATCH for rate in rates["batch"]]
     shown = f"{median(keys):,.0f} keys/s", f"{median(rates['single']):,.0f} keys/s single"
     return Row(
@@ -150,11 +150,3 @@ async def _look(
                 response_deserializer=pb.VerifyKeyResponse.FromString,
             )
             assert (await call(requests["hit"], metadata=metadata)).valid, path
-
-
-def _check(before: dict[str, float], after: dict[str, float], name: str, expected: int) -> None:
-    """Hold the server's own count against what the load was meant to do: no error passes for an answer."""
-    counted = after[name] - before.get(name, 0)
-    errors = [metric for metric in after if metric.startswith("authsvc_rpc_errors_total")]
-    if counted != expected or errors:
-        raise H2LoadError(f"{name} rose by {counted:.0f} instead of {expected}: {errors or 'no errors'}")

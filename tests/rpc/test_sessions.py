@@ -315,3 +315,26 @@ async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:
     with pytest.raises(Unauthenticated):
         await service.app.keys.create(caller, NewKey(owner_id="alice", display_name="k"))
     assert not (await service.admin.ListSessions(owner_id="alice")).sessions
+
+
+async def test_logging_out_everywhere_leaves_keys_in_memory(service: Service) -> None:  # rule 26
+    """Of the owner's credentials the sessions are forgotten, the keys are not."""
+    key = await service.admin.CreateKey(owner_id="alice", display_name="k")
+    made = await sign_in(service)
+    assert (await service.admin.VerifyKey(key_string=key.key_string)).valid
+    assert await code_of(service, made.session_token) == "VALID"
+    runs = service.app.hasher.runs
+    await service.admin.RevokeAllSessions(owner_id="alice")
+    assert service.app.cache.get(made.session.key_prefix) is None
+    assert (await service.admin.VerifyKey(key_string=key.key_string)).valid
+    assert service.app.hasher.runs == runs
+
+
+async def test_a_deleted_key_leaves_no_session_behind(service: Service) -> None:  # rule 16
+    """Who is gone by the time that the session would be opened opens none."""
+    key = await service.admin.CreateKey(owner_id="alice", display_name="k", scopes=["sessions:write"])
+    await service.admin.RevokeKey(key_id=key.key.key_id)
+    await service.admin.DeleteKey(key_id=key.key.key_id)
+    caller = Caller(key.key.key_id, "alice", ("sessions:write",))
+    with pytest.raises(Unauthenticated):
+        await service.app.sessions.create(caller, NewSession(owner_id="alice"))

@@ -126,38 +126,40 @@ async def stored(service: Service, clock: Clock) -> Rows:
         owner_id="alice", idle_timeout=idle_timeout, ip_address="192.0.2.1", user_agent="wget"
     )
     database = service.app.database
-    return Rows(ActivityStore(database, clock), database, made.session.session_id, clock.now)
+    return Rows(ActivityStore(database), database, made.session.session_id, clock.now)
 
 
 async def test_recording_is_found(stored: Rows) -> None:
     """What was recorded is what is found, by then; neither goes backwards."""
     later = stored.start + IDLE - TICK
     use = Use(stored.session_id, later, "192.0.2.2", "curl/8")
-    assert await stored.store.find_activity(stored.session_id) == stored.start
+    assert await stored.store.find_activity(stored.session_id, stored.start) == stored.start
     assert await stored.store.record_activity(use) == later
     assert await stored.store.record_activity(use._replace(time=stored.start)) == later
-    assert await stored.store.find_activity(stored.session_id) == later
+    assert await stored.store.find_activity(stored.session_id, stored.start) == later
     assert (await stored.recorded())[0] == later
 
 
 @pytest.mark.parametrize("session_id", ["", "ses_unknown"])
 async def test_a_session_that_is_gone(stored: Rows, session_id: str) -> None:
     """Of what is not there nothing is found or recorded."""
-    assert await stored.store.find_activity(session_id) is None
+    assert await stored.store.find_activity(session_id, stored.start) is None
     assert await stored.store.record_activity(Use(session_id, stored.start, "")) is None
     await stored.store.record_uses([Use(session_id, stored.start, "")])
 
 
-async def test_a_session_that_is_over_is_not_revived(stored: Rows, clock: Clock) -> None:  # rule 16
-    """From its end on nothing is recorded, whenever the activity was."""
-    clock.now = stored.start + IDLE
+async def test_what_was_told_to_be_over_is_not_revived(stored: Rows) -> None:  # rule 16
+    """Until somebody is told, a late activity counts; from then on none does, whenever it was."""
+    late = stored.start + timedelta(seconds=1)
+    end = late + IDLE
+    await stored.store.record_uses([Use(stored.session_id, late, "192.0.2.2")])
+    assert await stored.store.find_activity(stored.session_id, end - TICK) == late
     before = await stored.recorded()
-    assert await stored.store.record_activity(Use(stored.session_id, clock.now, "192.0.2.2")) is None
-    await stored.store.record_uses([Use(stored.session_id, clock.now - TICK, "192.0.2.2")])
+    assert await stored.store.find_activity(stored.session_id, end) is None
+    assert await stored.store.record_activity(Use(stored.session_id, end - TICK, "192.0.2.3")) is None
+    await stored.store.record_uses([Use(stored.session_id, end - TICK, "192.0.2.3")])
     assert await stored.recorded() == before
-    clock.now -= TICK
-    await stored.store.record_uses([Use(stored.session_id, clock.now, "192.0.2.2")])
-    assert await stored.recorded() == (clock.now, "192.0.2.2", "wget")
+    assert await stored.store.find_activity(stored.session_id, late) is None
 
 
 async def test_a_batch_never_goes_backwards(stored: Rows, clock: Clock) -> None:

@@ -153,25 +153,30 @@ class Job:
 class FakeActivityStore:
     """What is recorded of sessions' activity: by id, the last one and the idle timeout."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self.rows: dict[str, tuple[datetime, timedelta]] = {}
+        self.over: set[str] = set()
         self.asked: list[str] = []
         self.fault: BaseException | None = None
 
-    async def find_activity(self, session_id: str) -> datetime | None:
+    async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
         self.asked.append(f"find {session_id}")
         if self.fault is not None:
             raise self.fault
-        return self.rows[session_id][0] if session_id in self.rows else None
+        if session_id not in self.rows:
+            return None
+        last, timeout = self.rows[session_id]
+        if last + timeout <= now:
+            self.over.add(session_id)
+        return None if session_id in self.over else last
 
     async def record_activity(self, use: Use) -> datetime | None:
         self.asked.append(f"record {use.credential_id}")
         if self.fault is not None:
             raise self.fault
-        last, timeout = self.rows.get(use.credential_id, (use.time, timedelta(0)))
-        if use.time >= last + timeout:
+        if use.credential_id in self.over or use.credential_id not in self.rows:
             return None
+        last, timeout = self.rows[use.credential_id]
         self.rows[use.credential_id] = max(last, use.time), timeout
         return max(last, use.time)
 
@@ -180,7 +185,7 @@ class FakeActivityStore:
             raise self.fault
         for use in uses:
             last, timeout = self.rows[use.credential_id]
-            if last < use.time and self._clock() < last + timeout:
+            if last < use.time and use.credential_id not in self.over:
                 self.rows[use.credential_id] = use.time, timeout
 
 
@@ -340,7 +345,7 @@ def make_room(*, capacity: int = 100, queue_limit: int = 64, beside: Room | None
     """Furnish a room, with the stores and the clock of the one `beside`; close its hasher in the end."""
     use_store = FakeUseStore()
     clock = beside.clock if beside else Clock()
-    activities = beside.activities if beside else FakeActivityStore(clock)
+    activities = beside.activities if beside else FakeActivityStore()
     lease = Lease()
     lease.renew(inf)
     return Room(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from authsvc.model.key_string import KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, GLOBEX, Room, ask, at_once, make_room
+from tests.verify.room import ACME, GLOBEX, Pause, Room, ask, at_once, make_room
 
 IDLE = timedelta(minutes=30)
 TICK = timedelta(microseconds=1)
@@ -320,6 +321,7 @@ async def test_many_at_once_close_to_the_end(room: Room) -> None:
     codes = await asyncio.gather(*(room.session_code(token) for _ in range(20)))
     assert set(codes) == {VerdictCode.VALID}
     assert recorded(room) == room.clock.now
+    assert room.activities.asked == ["record ses_1"]
 
 
 class Step(NamedTuple):
@@ -415,3 +417,27 @@ async def test_never_early_never_late(
     finally:
         first.hasher.close()
         second.hasher.close()
+
+
+async def test_a_slow_record_revives_nothing(room: Room, other: Room) -> None:  # rule 16
+    """Who was told EXPIRED stays right: an activity whose recording took too long ends as EXPIRED, too."""
+    token = room.open_session(idle_timeout=IDLE)
+    for worker in (room, other):
+        assert await worker.session_code(token) is VerdictCode.VALID
+    pause = Pause()
+    record = room.activities.record_activity
+
+    async def slowly(use: Use) -> datetime | None:
+        await pause.here()
+        return await record(use)
+
+    room.clock.now += IDLE - TICK
+    with patch.object(room.activities, "record_activity", slowly):
+        slow = asyncio.create_task(room.session_code(token))
+        await pause.reached()
+        room.clock.now += TICK
+        assert await other.session_code(token) is VerdictCode.EXPIRED
+        pause.open()
+        assert await slow is VerdictCode.EXPIRED
+    for worker in (room, other):
+        assert await worker.session_code(token) is VerdictCode.EXPIRED

@@ -13,7 +13,6 @@ Bound: `BATCH` sessions looked at in a transaction, and a pause after each.
 Failure: a batch that fails is tried again; one that was cut off has left no trace.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -62,7 +61,5 @@ class Purge:
                     await pause()
             except Passing as error:
                 _log.debug("nothing can be purged now: %s", error)
-            except asyncio.CancelledError:
-                raise
             except Exception:  # noqa: BLE001 - a fault here must not end the purging for good
                 _log.exception("a fault in purging")

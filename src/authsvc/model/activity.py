@@ -7,7 +7,9 @@ worker, although each writes what it saw a few seconds late. What makes that so:
 - Whoever does not, asks the database before saying that the session has ended.
 - The database knows enough when it is asked, since an activity that comes within
   `GUARD` of the recorded end is recorded before it is answered, and all others are
-  written within that time.
+  written within that time, unless the database is away or the worker is killed.
+- What the database has said is final: it keeps that the session is over, and takes no
+  activity for it any more. So no two workers disagree, also when one wrote too late.
 """
 
 from datetime import datetime, timedelta

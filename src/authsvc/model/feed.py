@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from authsvc.model.credential import CredentialKind
+
 
 class Place(NamedTuple):
     """A place in the feed. The nonce tells it from the same `seq` in another history."""
@@ -20,6 +22,8 @@ class FeedEntry(NamedTuple):
     place: Place
     key_prefixes: Sequence[str]
     owner_id: str | None
+    # With an owner: all of that owner, or what is of this kind.
+    kind: CredentialKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class KeyMint:
 
     def mint(self, brand: str, environment: str) -> KeyString:
         """Return a new key string for a checked `brand` and `environment`."""
-        prefix = f"{brand}_{environment}_{_random_base62(_LOOKUP)}"
+        prefix = f"{brand}_{environment}_{_base62(secrets.randbelow(62**_LOOKUP), _LOOKUP)}"
         secret = _base62(secrets.randbits(256), _SECRET)
         return KeyString(prefix, secret, prefix + secret + self._tag(prefix + secret))
 
@@ -82,10 +82,6 @@ class KeyMint:
 def redact(text: str) -> str:
     """Return the text with each key string in it, whole or not, cut down to its prefix."""
     return _ANYWHERE.sub(r"\1…", text)
-
-
-def _random_base62(length: int) -> str:
-    return "".join(secrets.choice(_BASE62) for _ in range(length))
 
 
 def _base62(number: int, length: int) -> str:

@@ -1,6 +1,6 @@
 """The activity of sessions as rows; satisfies the protocols that `verify` declares."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from authsvc.model.key_string import redact
@@ -15,17 +15,19 @@ _SQL = load_queries("verification.sql")
 class ActivityStore:
     """The database as the verifier sees it when it is about the activity of sessions."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
 
-    async def find_activity(self, session_id: str) -> datetime | None:
-        """Return the last activity that any worker has recorded; None for a session that is gone."""
+    async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
+        """Return the last activity that any worker has recorded; None for a session that is over or gone.
+
+        One that is over at `now` is so for good from now on, whatever others have not written yet.
+        """
         async with self._database.connection() as connection:
-            found: datetime | None = await connection.fetchval(_SQL["find_activity"], session_id)
-            # A session may be ended by this, so a node that was replaced must not be the one to say it.
             with heeding_warnings(connection):
-                await connection.execute(_SQL["prove_primary"])
+                if await connection.fetchval(_SQL["end_idle"], session_id, now):
+                    return None
+            found: datetime | None = await connection.fetchval(_SQL["find_activity"], session_id)
         return found
 
     async def record_activity(self, use: Use) -> datetime | None:
@@ -46,12 +48,7 @@ class ActivityStore:
         ids, times, addresses, agents = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(
-                _SQL["record_activities"],
-                ids,
-                times,
-                addresses,
-                list(map(_presentable, agents)),
-                self._clock(),
+                _SQL["record_activities"], ids, times, addresses, list(map(_presentable, agents))
             )
 
 

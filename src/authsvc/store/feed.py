@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.worker import Worker
 from authsvc.store.pool import Connection, Database, connect_options, heeding_warnings, in_our_words
@@ -169,11 +170,16 @@ class FeedConnection:
         self._connection = None
 
 
-async def publish(connection: Connection, key_prefixes: Collection[str], owner_id: str | None) -> FeedEntry:
+async def publish(
+    connection: Connection,
+    key_prefixes: Collection[str],
+    owner_id: str | None,
+    kind: CredentialKind | None = None,
+) -> FeedEntry:
     """Append an entry and return it. The last statement of a transaction (R6)."""
     prefixes = sorted(key_prefixes)
-    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id)
-    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id)
+    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value)
+    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind)
 
 
 async def notify(database: Database, entry: FeedEntry) -> None:
@@ -238,7 +244,12 @@ async def now(database: Database) -> datetime:
 def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
     """Return the entries of rows, of which a lone one without `seq` says that there are none."""
     return [
-        FeedEntry(Place(row["seq"], row["nonce"]), row["key_prefixes"], row["owner_id"])
+        FeedEntry(
+            Place(row["seq"], row["nonce"]),
+            row["key_prefixes"],
+            row["owner_id"],
+            row["kind"] and CredentialKind(row["kind"]),
+        )
         for row in rows
         if row["seq"] is not None
     ]

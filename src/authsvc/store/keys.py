@@ -80,7 +80,7 @@ async def share_owner(connection: Connection, owner_id: str) -> None:
 
 
 async def is_revoked(connection: Connection, credential_id: str, now: datetime) -> bool:
-    """Say whether a credential, a key or a session, was revoked."""
+    """Say whether a credential, a key or a session, was revoked or is gone."""
     return bool(await connection.fetchval(_SQL["is_revoked"], credential_id, now))
 
 

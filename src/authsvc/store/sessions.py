@@ -73,7 +73,7 @@ async def end_all(connection: Connection, owner_id: str, *, at: datetime, by: st
     """End all sessions of an owner but one; return how many were active."""
     count: int = await connection.fetchval(_SQL["count_active"], owner_id, at, but)
     epoch = await connection.fetchval(_SQL["end_all"], owner_id, at, by)
-    if but:
+    if but and epoch is not None:
         await connection.execute(_SQL["keep_session"], but, epoch)
     return count
 

@@ -267,7 +267,7 @@ class Feed:
     def _forget(self, entry: FeedEntry) -> None:
         self._cache.forget(entry.key_prefixes)
         if entry.owner_id is not None:
-            self._cache.forget_owner(entry.owner_id)
+            self._cache.forget_owner(entry.owner_id, entry.kind)
 
     def _advance(self, entry: FeedEntry) -> None:
         self._history[entry.place.seq] = entry.place.nonce

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection
 from hashlib import blake2b
 from secrets import token_bytes
 
-from authsvc.model.credential import Credential
+from authsvc.model.credential import Credential, CredentialKind
 
 _CHANCES = 16
 
@@ -91,8 +91,8 @@ class PrefixCache:
             self._entries.pop(prefix, None)
         self._detach(lambda fill: fill.prefix in prefixes)
 
-    def forget_owner(self, owner_id: str) -> None:
-        """Drop all that is remembered of an owner, likewise.
+    def forget_owner(self, owner_id: str, kind: CredentialKind | None = None) -> None:
+        """Drop all that is remembered of an owner, or what is of one kind, likewise.
 
         Looks at every entry, and detaches every fill: whose key it loads is not known yet.
         """
@@ -100,7 +100,9 @@ class PrefixCache:
         for prefix in [
             prefix
             for prefix, entry in self._entries.items()
-            if entry.credential is not None and entry.credential.owner_id == owner_id
+            if (credential := entry.credential) is not None
+            and credential.owner_id == owner_id
+            and kind in (None, credential.kind)
         ]:
             del self._entries[prefix]
         self._detach(lambda fill: True)

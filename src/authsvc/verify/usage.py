@@ -9,7 +9,7 @@ Bound: one note a credential, `limit` credentials; the last uses of further ones
 are dropped and counted until the next write.
 
 Failure: what could not be written is kept and tried again with the next batch. A
-crash loses the last few seconds of last uses, and nothing else.
+crash loses those of the last few seconds, and nothing else.
 """
 
 import asyncio

@@ -51,14 +51,14 @@ class CredentialStore(Protocol):
 class ActivityStore(Protocol):
     """What the verifier needs of the database when a session nears its idle end, or seems to be past it."""
 
-    async def find_activity(self, session_id: str) -> datetime | None:
-        """Return the last activity that any worker has recorded; None for a session that is gone.
+    async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
+        """Return the last activity that any worker has recorded; None for a session that is over at `now`.
 
-        Raises Passing when it cannot be known now.
+        That is final: no activity is recorded from then on. Raises Passing when it cannot be known now.
         """
 
     async def record_activity(self, use: Use) -> datetime | None:
-        """Record an activity, durably; return the last one then, or None when the session was over before."""
+        """Record an activity, durably; return the last one then, or None when the session is over."""
 
 
 class Question(NamedTuple):
@@ -106,6 +106,7 @@ class Verifier:
         self._usage = usage
         self._activities = activities
         self._activity = activity
+        self._settling: dict[str, asyncio.Task[None]] = {}
         self._lease = lease
         self._feed = feed
         self._clock = clock
@@ -132,7 +133,7 @@ class Verifier:
             await self._settle(question, credential)
 
     async def verify_all(self, asked: Sequence[tuple[Question, str]]) -> list[Verdict]:
-        """Return a verdict for each question about something presented, in order.
+        """Return a verdict for each question about a key that was presented, in order.
 
         What memory does not know is looked up side by side; then all are judged at
         one instant. Raises for all what `verify` raises for one.
@@ -149,7 +150,10 @@ class Verifier:
         for question, text in asked:
             proved = self._prove_from_memory(text)
             credential = found[text] if isinstance(proved, KeyString) else proved
-            verdicts.append(self._judge(question, credential) or await self.verify(question, text))
+            verdict = self._judge(question, credential)
+            if verdict is None:
+                raise AssertionError("only a session can be in doubt, and none is asked about")
+            verdicts.append(verdict)
         return verdicts
 
     def authenticate(self, presented: str, client_ip: str) -> Verdict | Awaitable[Verdict]:
@@ -211,22 +215,29 @@ class Verifier:
         return verdict
 
     async def _settle(self, question: Question, credential: Credential | None) -> None:
-        """Have the database say whether a session is alive, before anybody relies on it; see Activity."""
+        """Have the database say whether a session is alive, before anybody relies on it; see Activity.
+
+        Who asks about the same session meanwhile waits for the same answer.
+        """
         if credential is None or (activity := credential.activity) is None:
             raise AssertionError("only a session can be in doubt")
-        now = self._clock()
-        if activity.is_idle(now):
-            recorded = await self._activities.find_activity(credential.credential_id)
-            if recorded is not None and now < recorded + activity.idle_timeout:
-                activity.learn(recorded)
-                return
+        session_id = credential.credential_id
+        asking = self._settling.get(session_id)
+        if asking is None:
+            use = Use(session_id, self._clock(), question.client_ip, question.user_agent)
+            asking = self._settling[session_id] = asyncio.create_task(self._ask(activity, use))
+            asking.add_done_callback(lambda task: self._settling.pop(session_id) and task.exception())
+        await asyncio.shield(asking)
+
+    async def _ask(self, activity: Activity, use: Use) -> None:
+        if activity.is_idle(use.time):
+            recorded = await self._activities.find_activity(use.credential_id, use.time)
         else:
-            use = Use(credential.credential_id, now, question.client_ip, question.user_agent)
             recorded = await self._activities.record_activity(use)
-            if recorded is not None:
-                activity.learn(recorded)
-                return
-        activity.end()
+        if recorded is None:
+            activity.end()
+        else:
+            activity.learn(recorded)
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self._prove_from_memory(presented), KeyString)

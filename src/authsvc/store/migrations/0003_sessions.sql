@@ -14,6 +14,7 @@ CREATE TABLE authsvc.sessions (
     last_activity_time timestamptz NOT NULL,
     user_agent         text NOT NULL,                         -- of the last activity, as is ip_address
     ip_address         text NOT NULL,
+    is_over            boolean NOT NULL DEFAULT false,        -- somebody was told that it ended for want of activity
     epoch              bigint NOT NULL,                       -- how often all sessions of the owner had been ended before
     revoke_time        timestamptz,                           -- when this one was ended by itself
     revoker_id         text NOT NULL DEFAULT ''
@@ -21,7 +22,7 @@ CREATE TABLE authsvc.sessions (
 
 CREATE INDEX sessions_by_owner ON authsvc.sessions (owner_id, epoch);
 
--- All sessions of an owner end by one row, however many there are: those of the epoch before.
+-- All sessions of an owner end by one row, however many there are: those of the epochs before.
 CREATE TABLE authsvc.session_ends (
     owner_id    text COLLATE "C" NOT NULL,
     epoch       bigint NOT NULL,                              -- 1 for the first, and so on
@@ -37,7 +38,9 @@ CREATE VIEW authsvc.session_rows AS
            coalesce(s.revoke_time, e.revoke_time) AS revoke_time,
            CASE WHEN s.revoke_time IS NULL THEN coalesce(e.revoker_id, '') ELSE s.revoker_id END AS revoker_id
       FROM authsvc.sessions s
-      LEFT JOIN authsvc.session_ends e ON e.owner_id = s.owner_id AND e.epoch = s.epoch + 1;
+      LEFT JOIN LATERAL (
+          SELECT revoke_time, revoker_id FROM authsvc.session_ends
+           WHERE owner_id = s.owner_id AND epoch > s.epoch ORDER BY epoch LIMIT 1) e ON true;
 
 -- What verification needs to know of any credential, keys and sessions alike.
 CREATE VIEW authsvc.credentials AS
@@ -50,7 +53,12 @@ CREATE VIEW authsvc.credentials AS
            coalesce(s.revoke_time, e.revoke_time),
            coalesce(s.revoke_time, e.revoke_time) IS NOT NULL, s.secret_hash, 'minted', s.last_activity_time, s.idle_timeout
       FROM authsvc.sessions s
-      LEFT JOIN authsvc.session_ends e ON e.owner_id = s.owner_id AND e.epoch = s.epoch + 1;
+      LEFT JOIN LATERAL (
+          SELECT revoke_time FROM authsvc.session_ends
+           WHERE owner_id = s.owner_id AND epoch > s.epoch ORDER BY epoch LIMIT 1) e ON true;
+
+-- An entry about all of an owner may be about one kind of credential only.
+ALTER TABLE authsvc.feed ADD COLUMN kind text CHECK (kind IN ('key', 'session'));
 
 -- Work that one worker of all replicas does at a time: whoever holds the lock of its row.
 CREATE TABLE authsvc.jobs (

@@ -19,13 +19,13 @@ WITH me AS (
        AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
        AND set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING clock_timestamp() AS now)
-SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id
+SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind
   FROM me LEFT JOIN authsvc.feed f ON f.seq > $2
  ORDER BY f.seq;
 
 -- name: read_feed
 -- R3. What follows our place; no row when our place is not in this feed.
-SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id
+SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind
   FROM authsvc.feed here LEFT JOIN authsvc.feed f ON f.seq > here.seq
  WHERE here.seq = $1 AND here.nonce = $2
  ORDER BY f.seq;
@@ -45,7 +45,7 @@ WITH head AS (
     UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
      WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING seq, nonce)
-INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id) SELECT seq, nonce, $1, $2 FROM head RETURNING seq, nonce;
+INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id, kind) SELECT seq, nonce, $1, $2, $3 FROM head RETURNING seq, nonce;
 
 -- name: notify
 -- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.

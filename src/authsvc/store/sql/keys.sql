@@ -27,9 +27,10 @@ SELECT k.*, u.last_use_time, u.last_use_ip
    FOR UPDATE OF k;
 
 -- name: is_revoked
--- Whether a credential of either kind is.
-SELECT EXISTS (
-    SELECT FROM authsvc.credentials WHERE credential_id = $1 AND (revoked_at_once OR revoke_time <= $2));
+-- Whether a credential of either kind is, or is gone, which none is before it was revoked.
+SELECT $1 <> 'bootstrap' AND NOT EXISTS (
+    SELECT FROM authsvc.credentials
+     WHERE credential_id = $1 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $2));
 
 -- name: share_owner
 -- Taken by whoever adds a key for an owner.

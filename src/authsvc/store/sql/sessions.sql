@@ -1,13 +1,14 @@
 -- name: insert_session
 -- In the epoch that this statement sees: one that is ended at the same time, and not seen here, ends this session, too.
--- No row: whoever opens it was revoked; so no session that is ended with all others leaves another one behind.
+-- No row: whoever opens it was revoked or is gone; so no session that is ended with all others leaves another behind.
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
     idle_timeout, last_activity_time, user_agent, ip_address, epoch)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $7, $11, $12, coalesce(max(epoch), 0)
   FROM authsvc.session_ends WHERE owner_id = $2
-HAVING NOT EXISTS (
-    SELECT FROM authsvc.credentials WHERE credential_id = $8 AND (revoked_at_once OR revoke_time <= $7))
+HAVING $8 = 'bootstrap' OR EXISTS (
+    SELECT FROM authsvc.credentials
+     WHERE credential_id = $8 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $7))
 RETURNING true;
 
 -- name: find_sessions
@@ -40,9 +41,11 @@ SELECT count(*) FROM authsvc.session_rows
    AND session_id <> $3;
 
 -- name: end_all
--- All sessions of an owner end by this one row.
+-- All sessions of an owner end by this one row. No row where there is none of this epoch: nothing is to be ended.
+WITH now AS (SELECT coalesce(max(epoch), 0) AS epoch FROM authsvc.session_ends WHERE owner_id = $1)
 INSERT INTO authsvc.session_ends (owner_id, epoch, revoke_time, revoker_id)
-SELECT $1, coalesce(max(epoch), 0) + 1, $2, $3 FROM authsvc.session_ends WHERE owner_id = $1
+SELECT $1, now.epoch + 1, $2, $3 FROM now
+ WHERE EXISTS (SELECT FROM authsvc.sessions s WHERE s.owner_id = $1 AND s.epoch = now.epoch)
 RETURNING epoch;
 
 -- name: keep_session

@@ -18,27 +18,33 @@ UPDATE authsvc.key_uses k
   FROM unnest($1::text[], $2::timestamptz[], $3::text[]) AS u (key_id, use_time, client_ip)
  WHERE k.key_id = u.key_id AND (k.last_use_time IS NULL OR k.last_use_time < u.use_time);
 
+-- name: end_idle
+-- Before anybody is told that a session is over, so that nobody brings it back. No row: it is not over, or was before.
+UPDATE authsvc.sessions SET is_over = true
+ WHERE session_id = $1 AND last_activity_time + idle_timeout <= $2 AND NOT is_over
+   AND set_config('synchronous_commit', 'on', true) IS NOT NULL
+RETURNING true;
+
 -- name: find_activity
-SELECT last_activity_time FROM authsvc.sessions WHERE session_id = $1;
+SELECT last_activity_time FROM authsvc.sessions WHERE session_id = $1 AND NOT is_over;
 
 -- name: record_activity
 -- No row: the session is over. Others rely on this one, so the commit is waited for.
 UPDATE authsvc.sessions
    SET last_activity_time = greatest(last_activity_time, $2),
        ip_address = coalesce(nullif($3, ''), ip_address), user_agent = coalesce(nullif($4, ''), user_agent)
- WHERE session_id = $1 AND $2 < last_activity_time + idle_timeout
+ WHERE session_id = $1 AND NOT is_over
    AND set_config('synchronous_commit', 'on', true) IS NOT NULL
 RETURNING last_activity_time;
 
 -- name: record_activities
--- Never moves a last activity backwards, and brings no session back that is over by what others know.
+-- Never moves a last activity backwards, and brings no session back that is over.
 UPDATE authsvc.sessions s
    SET last_activity_time = a.time,
        ip_address = coalesce(nullif(a.ip_address, ''), s.ip_address),
        user_agent = coalesce(nullif(a.user_agent, ''), s.user_agent)
   FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS a (session_id, time, ip_address, user_agent)
- WHERE s.session_id = a.session_id AND s.last_activity_time < a.time
-   AND $5 < s.last_activity_time + s.idle_timeout;
+ WHERE s.session_id = a.session_id AND s.last_activity_time < a.time AND NOT s.is_over;
 
 -- name: make_tag_key
 INSERT INTO authsvc.tag_keys (tag_key_id, tag_key) VALUES (1, $1) ON CONFLICT DO NOTHING;
