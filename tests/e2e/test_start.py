@@ -166,10 +166,13 @@ async def test_a_database_without_the_schema_is_told(
     await connection.close()
     url = postgres.url_for(unique)
     told = refusal(authsvc("serve", cwd=directory, database_url=url))
-    assert told == "the database lacks 0001 keys, 0002 feed: run `authsvc migrate` first"
+    assert told == "the database lacks 0001 keys, 0002 feed, 0003 sessions: run `authsvc migrate` first"
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stderr) == (0, "")
-    assert done.stdout == "applied 0001 keys\napplied 0002 feed\n2 applied; the schema is up to date\n"
+    assert (
+        done.stdout
+        == "applied 0001 keys\napplied 0002 feed\napplied 0003 sessions\n3 applied; the schema is up to date\n"
+    )
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stdout) == (0, "nothing to do; the schema is up to date\n")
     with running("serve", directory, database_url=url):

@@ -17,6 +17,7 @@ from authsvc import app
 from authsvc.clock import boottime
 from authsvc.config import Settings
 from authsvc.errors import FailedPrecondition, NotFound, Passing
+from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
@@ -24,7 +25,7 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.conftest import Client
 from tests.faults.replicated import Address, Server, until
-from tests.verify.room import PLATFORM, ask
+from tests.verify.room import ask
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Worker:
 
     async def issue(self) -> Issued:
         """Make a key."""
-        key, minted = await self.app.keys.create(PLATFORM, NewKey(owner_id="acme", display_name="Orders"))
+        key, minted = await self.app.keys.create(BOOTSTRAP, NewKey(owner_id="acme", display_name="Orders"))
         return Issued(key.key_id, minted.text)
 
     async def revoke(self, key: Issued, timeout: float = 30) -> resources_pb2.Key:
@@ -71,7 +72,7 @@ class Worker:
     async def verdict(self, key: Issued) -> str:
         """Return the verdict's code, or the reason why there is none."""
         try:
-            return (await self.app.verifier.verify(ask(PLATFORM), key.text)).code.name
+            return (await self.app.verifier.verify(ask(BOOTSTRAP), key.text)).code.name
         except Passing as error:
             return error.reason
 
@@ -153,7 +154,7 @@ class History:
         if key in self.alive:
             self.alive.remove(key)
         try:
-            await worker.app.keys.revoke(PLATFORM, key.key_id, reason="", revoke_in=timedelta(0))
+            await worker.app.keys.revoke(BOOTSTRAP, key.key_id, reason="", revoke_in=timedelta(0))
         except Passing as error:
             self.answers[error.reason] += 1
             return False

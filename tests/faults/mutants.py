@@ -655,9 +655,9 @@ def _owners_not_forgotten() -> Any:
 def _owners_forgotten_but_not_detached() -> Iterator[None]:
     forget_owner = PrefixCache.forget_owner
 
-    def forget(cache: PrefixCache, owner_id: str) -> None:
+    def forget(cache: PrefixCache, *owned: Any) -> None:
         with mock.patch.object(cache, "_detach"):
-            forget_owner(cache, owner_id)
+            forget_owner(cache, *owned)
 
     with mock.patch.object(PrefixCache, "forget_owner", forget):
         yield

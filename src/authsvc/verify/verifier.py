@@ -226,10 +226,13 @@ class Verifier:
         if asking is None:
             use = Use(session_id, self._clock(), question.client_ip, question.user_agent)
             asking = self._settling[session_id] = asyncio.create_task(self._ask(activity, use))
-            asking.add_done_callback(lambda task: self._settling.pop(session_id) and task.exception())
+            asking.add_done_callback(lambda _: self._settling.pop(session_id))
+            # Whoever waits sees the error; when all have left, nobody needs to.
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(asking)
 
     async def _ask(self, activity: Activity, use: Use) -> None:
+        """Look whether an end that seems to have come has come, or record an activity before it does."""
         if activity.is_idle(use.time):
             recorded = await self._activities.find_activity(use.credential_id, use.time)
         else:
