@@ -5,6 +5,7 @@ from math import inf
 from typing import NamedTuple
 
 from authsvc.errors import PermissionDenied
+from authsvc.model.credential import CredentialKind
 from authsvc.model.scope import FULL_ACCESS, missing
 
 # The reserved owner: its credentials act on every owner.
@@ -17,6 +18,11 @@ class Caller(NamedTuple):
     credential_id: str
     owner_id: str
     scopes: tuple[str, ...]
+    # What they presented; None for those who presented no credential of ours.
+    kind: CredentialKind | None = None
+    client_ip: str = ""
+    # What the caller names this call in its own logs.
+    request_id: str = ""
     # Until when they wait for the answer to a change, by the stopwatch.
     deadline: float = inf
 

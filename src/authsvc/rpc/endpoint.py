@@ -48,6 +48,7 @@ _ANSWER_TAKES = 0.2
 _MOST_BYTES = 128 * 1024
 # The longest list that any field takes, and how small a message cannot hold one that takes long to check.
 _MOST_ITEMS = 100
+_LONGEST_REQUEST_ID = 128
 _MANY = 1024
 # A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
 _REFUSALS = {
@@ -93,10 +94,11 @@ def _endpoint(
         try:
             gate.enter(context)
             entered = True
-            verdict = verifier.authenticate(_bearer(context), _address(context))
-            caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict)
+            address = _address(context)
+            verdict = verifier.authenticate(_bearer(context), address)
+            caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict, address)
             if changes:
-                caller = caller._replace(deadline=_deadline(context))
+                caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
             if caller.lacks((scope,)):
                 raise PermissionDenied(
                     f"{method.name} needs the scope {scope}", reason="SCOPE_MISSING", required_scope=scope
@@ -138,10 +140,10 @@ def _bearer(context: Context) -> str:
     return header[len(_SCHEME) :].strip()
 
 
-def _caller(verdict: Verdict) -> Caller:
+def _caller(verdict: Verdict, address: str) -> Caller:
     if verdict.code is VerdictCode.VALID and verdict.credential is not None:
         known = verdict.credential
-        return Caller(known.credential_id, known.owner_id, known.scopes)
+        return Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
     reason, problem = _REFUSALS[verdict.code]
     raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
 
@@ -152,6 +154,16 @@ def _address(context: Context) -> str:
     if peer.startswith("ipv4:"):
         return peer[5 : peer.rindex(":")]
     return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
+
+
+def _request_id(context: Context) -> str:
+    """Return what the caller names this call, as far as it may be kept; "" for what is too long or a secret."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "x-request-id":
+            named = str(value)
+            fits = len(named) <= _LONGEST_REQUEST_ID and named.isprintable() and redact(named) == named
+            return named if fits else ""
+    return ""
 
 
 def _deadline(context: Context) -> float:
