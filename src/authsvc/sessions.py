@@ -38,6 +38,7 @@ class Sessions:
         catalogue: Catalogue,
     ) -> None:
         self._database = database
+        self._inserts = rows.SessionInserts(database)
         self._barrier = barrier
         self._mint = mint
         self._page_tokens = page_tokens
@@ -67,9 +68,7 @@ class Sessions:
             user_agent=shortened(new.user_agent),
             ip_address=new.ip_address,
         )
-        async with self._database.connection() as connection:
-            inserted = await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
-        if not inserted:
+        if not await self._inserts.insert(session, secret_hash=session_digest(minted.secret)):
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",
                 reason="CREDENTIAL_REVOKED",
