@@ -132,7 +132,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     assert status is not None
     info = ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)
-    return info.reason
+    return str(info.reason)
 
 
 async def target(service: Service) -> Target:
