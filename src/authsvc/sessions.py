@@ -78,7 +78,7 @@ class Sessions:
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return a session."""
         async with self._database.connection() as connection:
-            found = await rows.find(connection, [session_id])
+            found = await rows.find(connection, [session_id], owner_id=caller.confined_to)
         return _visible(caller, session_id, found.get(session_id))
 
     async def list(

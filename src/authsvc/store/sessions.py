@@ -38,9 +38,11 @@ class SessionInserts:
         return [session.session_id in inserted for session, _ in opened]
 
 
-async def find(connection: Connection, session_ids: Collection[str]) -> dict[str, Session]:
-    """Return those of the sessions that exist, by id."""
-    rows = await connection.fetch(_SQL["find_sessions"], session_ids)
+async def find(
+    connection: Connection, session_ids: Collection[str], *, owner_id: str | None
+) -> dict[str, Session]:
+    """Return those of the sessions that exist, by id; with `owner_id`, only those of this owner."""
+    rows = await connection.fetch(_SQL["find_sessions"], session_ids, owner_id)
     return {row["session_id"]: from_row(row) for row in rows}
 
 
@@ -48,7 +50,7 @@ async def lock(connection: Connection, session_id: str, *, owner_id: str | None)
     """Return a session, of this owner if one is given; nobody else changes it in this transaction."""
     if not await connection.fetchval(_SQL["lock_session"], session_id, owner_id):
         return None
-    return (await find(connection, [session_id])).get(session_id)
+    return (await find(connection, [session_id], owner_id=owner_id)).get(session_id)
 
 
 async def page(

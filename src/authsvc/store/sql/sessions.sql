@@ -20,7 +20,8 @@ SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annota
 RETURNING session_id;
 
 -- name: find_sessions
-SELECT * FROM authsvc.session_rows WHERE session_id = ANY($1);
+-- With $2, only those of this owner: what is another's takes the time of what is nobody's.
+SELECT * FROM authsvc.session_rows WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: lock_session
 -- With $2, only one of this owner. What ends all of them is seen when it has committed; see also its lock.
