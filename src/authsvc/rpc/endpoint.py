@@ -58,6 +58,10 @@ _REFUSALS = {
         "CREDENTIAL_EXPIRED",
         "has expired; create or rotate to a new key, or sign in again",
     ),
+    VerdictCode.DISABLED: (
+        "CREDENTIAL_DISABLED",
+        "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
+    ),
 }
 
 
@@ -157,7 +161,7 @@ def _address(context: Context) -> str:
 
 
 def _request_id(context: Context) -> str:
-    """Return what the caller names this call, as far as it may be kept; "" for what is too long or a secret."""
+    """Return what the caller names this call, as far as it may be kept; "" if it is too long or a secret."""
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id":
             named = str(value)

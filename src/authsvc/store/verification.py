@@ -14,6 +14,7 @@ from authsvc.errors import Overloaded
 from authsvc.model.activity import Activity
 from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
+from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
 from authsvc.store.pool import Database, heeding_warnings
 from authsvc.store.queries import load_queries
@@ -23,14 +24,16 @@ _MOST_SHARED = 10_000
 _MOST_WANTED = 1000
 _BATCH = 100
 Found: TypeAlias = tuple[StoredCredential | None, Place]
+_NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class VerificationStore:
     """The database as the verifier sees it. Each statement is a transaction of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, default_policy: OwnerPolicy = _NO_LIMITS) -> None:
         self._database = database
+        self._default_policy = default_policy
         self._wanted: list[tuple[str, asyncio.Future[Found]]] = []
         self._finding: asyncio.Task[None] | None = None
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -85,11 +88,14 @@ class VerificationStore:
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
         last = row["last_activity_time"]
+        kind, owner_id = CredentialKind(row["kind"]), row["owner_id"]
+        enabled = self._default_policy.enables_keys(owner_id, row["keys_enabled"])
         credential = Credential(
-            kind=CredentialKind(row["kind"]),
+            kind=kind,
+            disabled=kind is CredentialKind.KEY and not enabled,
             activity=None if last is None else Activity(last, row["idle_timeout"]),
             credential_id=row["credential_id"],
-            owner_id=row["owner_id"],
+            owner_id=owner_id,
             scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
             revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],
