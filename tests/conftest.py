@@ -95,7 +95,7 @@ _METHODS: dict[str, tuple[Any, Any]] = {
 
 
 class Client:
-    """KeyService, SessionService and OwnerPolicyService as one caller, for instance `await client.GetKey(key_id=...)`."""
+    """The services above as one caller, for instance `await client.GetKey(key_id=...)`."""
 
     def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
         self._channel = channel

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status` for operators, `keys`, `sessions`, `policies` for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status` for operators, one command a service for people."""
 
 import inspect
 import sys

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 from rich.table import Table
@@ -107,7 +108,7 @@ async def update(
     if not changes:
         raise ClientError("say what to change, for instance --max-active-keys 5; see --help")
     policy.MergeFrom(pb.OwnerPolicy(**changes))  # type: ignore[arg-type]
-    request = pb.UpdateOwnerPolicyRequest(policy=policy, update_mask={"paths": sorted(changes)})
+    request = pb.UpdateOwnerPolicyRequest(policy=policy, update_mask=FieldMask(paths=sorted(changes)))
     async with _service() as (stub, metadata):
         policy = await stub.UpdateOwnerPolicy(request, metadata=metadata)
     _show(policy, as_json=as_json)
@@ -153,7 +154,7 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("keys enabled", "yes" if policy.keys_enabled else "NO: none works, none can be created"),
         ("max active keys", str(policy.max_active_keys or "any number")),
         ("allowed scopes", " ".join(policy.allowed_scopes) or "any"),
-        ("max key lifetime", str(lifetime) if lifetime else "without limit"),
+        ("max key lifetime", str(lifetime).removesuffix(", 0:00:00") if lifetime else "without limit"),
         ("expiration required", _yes(policy.expiration_required)),
         ("contacts required", _yes(policy.contacts_required)),
         ("key edits", _word(pb.KeyEdits.Name(policy.key_edits), "KEY_EDITS_")),
