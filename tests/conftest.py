@@ -22,8 +22,9 @@ from authsvc.config import Settings
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1 import session_service_pb2
+from authsvc.v1 import owner_policy_service_pb2, session_service_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 
 _TEMPLATE = "template_authsvc"
@@ -87,13 +88,14 @@ _METHODS: dict[str, tuple[Any, Any]] = {
     for messages, service, stub in (
         (pb, "KeyService", KeyServiceStub),
         (session_service_pb2, "SessionService", SessionServiceStub),
+        (owner_policy_service_pb2, "OwnerPolicyService", OwnerPolicyServiceStub),
     )
     for method in messages.DESCRIPTOR.services_by_name[service].methods
 }
 
 
 class Client:
-    """KeyService and SessionService as one caller, for instance `await client.GetKey(key_id=...)`."""
+    """The services above as one caller, for instance `await client.GetKey(key_id=...)`."""
 
     def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
         self._channel = channel

@@ -94,7 +94,7 @@ async def test_a_whole_owner_is_one_entry(database_url: str, database: Database)
         assert {await code(other, key.key_string) for key in made} == {"VALID"}
         before = one.app.feed.seq
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("authsvc.keys.SHOWN", 5)
+            patch.setattr("authsvc.keys.revoke.SHOWN", 5)
             answer = await one.admin.BatchRevokeKeys(owner_id="acme")
         assert answer.revoked_count == 12
         assert one.app.feed.seq == other.app.feed.seq == before + 1

@@ -26,9 +26,12 @@ from authsvc.metrics_server import serve_metrics
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
+from authsvc.model.policy import OwnerPolicy
 from authsvc.model.session import SessionBounds
+from authsvc.policies import Policies
 from authsvc.replicas import Replicas
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
@@ -37,6 +40,7 @@ from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
 from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
+from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.telemetry import Metrics
@@ -62,6 +66,7 @@ class App:
 
     keys: Keys
     sessions: Sessions
+    policies: Policies
     locations: Locations
     verifier: Verifier
     cache: PrefixCache
@@ -133,6 +138,7 @@ async def running(
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),
             SessionService(app.sessions, app.verifier, app.locations, app.clock),
+            OwnerPolicyService(app.policies),
             ReplicaService(Replicas(app.database)),
             app.verifier,
             app.metrics,
@@ -166,7 +172,8 @@ async def _composed(
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
     async with _database(settings) as (database, url):
-        store = VerificationStore(database)
+        default_policy = _default_policy(settings)
+        store = VerificationStore(database, default_policy)
         tag_key = await store.tag_key()
         mint = KeyMint(tag_key)
         database_clock = DatabaseClock(stopwatch)
@@ -207,6 +214,7 @@ async def _composed(
         barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
         page_tokens = PageTokens(tag_key)
         catalogue = Catalogue(settings.scopes)
+        policy_store = PolicyStore(default_policy)
         keys = Keys(
             database=database,
             barrier=barrier,
@@ -217,6 +225,7 @@ async def _composed(
             clock=clock,
             brand=settings.brand,
             catalogue=catalogue,
+            policies=policy_store,
         )
         sessions = Sessions(
             database=database,
@@ -237,6 +246,13 @@ async def _composed(
             yield App(
                 keys=keys,
                 sessions=sessions,
+                policies=Policies(
+                    database=database,
+                    barrier=barrier,
+                    store=policy_store,
+                    catalogue=catalogue,
+                    clock=clock,
+                ),
                 locations=locations,
                 verifier=verifier,
                 cache=cache,
@@ -263,6 +279,19 @@ def _locations(settings: Settings) -> Locations:
         return Locations(settings.geoip_db)
     except LocationError as error:
         raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error
+
+
+def _default_policy(settings: Settings) -> OwnerPolicy:
+    return OwnerPolicy(
+        keys_enabled=settings.default_keys_enabled,
+        max_active_keys=settings.default_max_active_keys,
+        allowed_scopes=settings.default_allowed_scopes,
+        max_key_lifetime=settings.default_max_key_lifetime,
+        expiration_required=settings.default_expiration_required,
+        contacts_required=settings.default_contacts_required,
+        key_edits=settings.default_key_edits,
+        key_managers=settings.default_key_managers,
+    )
 
 
 @asynccontextmanager

@@ -11,6 +11,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
+from authsvc.model.policy import KeyEdits, KeyManagers
+from authsvc.model.scope import OWN_SCOPES
 
 PREFIX = "AUTHSVC_"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
@@ -77,6 +79,33 @@ class Settings(BaseSettings):
     scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
     )
+    default_keys_enabled: bool = Field(
+        True, description="whether owners without a policy of their own have API keys"
+    )
+    default_max_active_keys: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="how many keys such an owner may have active at a time; 0: any number",
+    )
+    default_allowed_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="scopes that keys of such an owner may have, by commas; empty: any"
+    )
+    default_max_key_lifetime: timedelta = Field(
+        timedelta(0), description="how long keys of such an owner may live; 0d: without limit"
+    )
+    default_expiration_required: bool = Field(
+        False, description="whether keys of such an owner must have an expiry"
+    )
+    default_contacts_required: bool = Field(
+        False, description="whether keys of such an owner must have a technical contact"
+    )
+    default_key_edits: KeyEdits = Field(
+        KeyEdits.ALL, description="what may be changed of keys of such an owner: none, details or all"
+    )
+    default_key_managers: KeyManagers = Field(
+        KeyManagers.ANY, description="who may manage keys of such an owner: any or sessions_only"
+    )
     cache_capacity: int = Field(
         200_000, ge=1000, description="keys kept in memory, about 1 KiB each, a worker"
     )
@@ -122,7 +151,7 @@ class Settings(BaseSettings):
     )
     key: SecretStr | None = Field(None, description="the key string that `authsvc keys` calls with")
 
-    @field_validator("scopes", mode="before")
+    @field_validator("scopes", "default_allowed_scopes", mode="before")
     @classmethod
     def _split_scopes(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -132,6 +161,14 @@ class Settings(BaseSettings):
             if re.fullmatch(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*", scope) is None or len(scope) > 64:
                 raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
         return scopes
+
+    @field_validator("default_allowed_scopes")
+    @classmethod
+    def _check_known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = OWN_SCOPES.union(info.data.get("scopes") or value)
+        if unknown := [scope for scope in value if scope not in known]:
+            raise ValueError(f"{', '.join(unknown)} not in AUTHSVC_SCOPES; add it there, or leave it out")
+        return tuple(sorted(set(value)))
 
     @field_validator("geoip_db", mode="before")
     @classmethod
@@ -146,6 +183,7 @@ class Settings(BaseSettings):
         "session_lifetime",
         "session_lifetime_max",
         "session_retention",
+        "default_max_key_lifetime",
         mode="before",
     )
     @classmethod
@@ -163,6 +201,13 @@ class Settings(BaseSettings):
     def _check_length(cls, value: timedelta) -> timedelta:
         if not SHORTEST_TIMEOUT <= value <= _LONGEST:
             raise ValueError("use 1m to 36500d")
+        return value
+
+    @field_validator("default_max_key_lifetime")
+    @classmethod
+    def _check_key_lifetime(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) <= value <= _LONGEST:
+            raise ValueError("use 1s to 36500d, or 0d for no limit")
         return value
 
     @field_validator("session_retention")

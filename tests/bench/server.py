@@ -32,6 +32,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
@@ -145,12 +146,13 @@ class _Server(Server):
         self,
         keys: KeyService,
         sessions: SessionService,
+        policies: OwnerPolicyService,
         replicas: ReplicaService,
         verifier: Verifier,
         metrics: Metrics,
         **options: float,
     ) -> None:
-        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
+        super().__init__(keys, sessions, policies, replicas, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 

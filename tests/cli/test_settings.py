@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from authsvc.app import _default_policy
 from authsvc.cli.service import _reachable, settings
 from authsvc.config import ConfigError, Settings, load_settings
+from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 
 SECRET = "hunter2"
 
@@ -204,3 +206,58 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.session_idle_timeout == timedelta(minutes=30)
     assert settings.session_lifetime == timedelta(hours=12)
+
+
+def test_the_default_policy_has_no_limits() -> None:
+    """Without settings, owners may do with keys what their callers may."""
+    assert _default_policy(load_settings()) == OwnerPolicy()
+
+
+def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its fields has a setting."""
+    for name, value in {
+        "KEYS_ENABLED": "false",
+        "MAX_ACTIVE_KEYS": "5",
+        "ALLOWED_SCOPES": "orders:write, orders:read,keys:read",
+        "MAX_KEY_LIFETIME": "90d",
+        "EXPIRATION_REQUIRED": "true",
+        "CONTACTS_REQUIRED": "1",
+        "KEY_EDITS": "details",
+        "KEY_MANAGERS": "sessions_only",
+    }.items():
+        monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
+    monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read,orders:write")
+    assert _default_policy(load_settings()) == OwnerPolicy(
+        keys_enabled=False,
+        max_active_keys=5,
+        allowed_scopes=("keys:read", "orders:read", "orders:write"),
+        max_key_lifetime=timedelta(days=90),
+        expiration_required=True,
+        contacts_required=True,
+        key_edits=KeyEdits.DETAILS,
+        key_managers=KeyManagers.SESSIONS_ONLY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYS_ENABLED", "perhaps"),
+        ("MAX_ACTIVE_KEYS", "-1"),
+        ("MAX_ACTIVE_KEYS", "100001"),
+        ("ALLOWED_SCOPES", "Orders"),
+        ("ALLOWED_SCOPES", "orders:write"),
+        ("MAX_KEY_LIFETIME", "90"),
+        ("MAX_KEY_LIFETIME", "36501d"),
+        ("KEY_EDITS", "some"),
+        ("KEY_MANAGERS", "sessions-only"),
+    ],
+)
+def test_a_default_policy_that_makes_no_sense(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:  # rule 2
+    """The setting is named; a scope that nobody can have is a mistake."""
+    monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read")
+    monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
+    [line] = refusal().splitlines()
+    assert line.startswith(f"AUTHSVC_DEFAULT_{name}: ")

@@ -133,7 +133,7 @@ async def other_tenant(service: Service) -> Tenant:
 def nobody(service: Service, other: Tenant) -> Tenant:
     """Make up a tenant that looks like the other one."""
     # A tag that is right and a prefix that was never given: only the database can tell.
-    mint = service.app.keys._mint
+    mint = service.app.verifier._mint
     made_up = secrets.token_hex(13)
     return Tenant(
         NOBODY,

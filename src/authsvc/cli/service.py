@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -123,7 +124,9 @@ def settings() -> None:
 
 
 def _shown(default: object) -> str:
-    return f"{default / timedelta(days=1):g}d" if isinstance(default, timedelta) else str(default)
+    if isinstance(default, timedelta):
+        return f"{default / timedelta(days=1):g}d"
+    return str(default.value if isinstance(default, Enum) else default)
 
 
 def _start(workers: int | None = None) -> Settings:

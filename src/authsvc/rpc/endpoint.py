@@ -58,6 +58,10 @@ _REFUSALS = {
         "CREDENTIAL_EXPIRED",
         "has expired; create or rotate to a new key, or sign in again",
     ),
+    VerdictCode.DISABLED: (
+        "CREDENTIAL_DISABLED",
+        "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
+    ),
 }
 
 

@@ -12,11 +12,12 @@ from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
+from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, replica_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -54,6 +55,7 @@ class Server:
         self,
         keys: KeyService,
         sessions: SessionService,
+        policies: OwnerPolicyService,
         replicas: ReplicaService,
         verifier: Verifier,
         metrics: Metrics,
@@ -70,6 +72,7 @@ class Server:
         served = (
             (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
             (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
+            (policies, owner_policy_service_pb2.DESCRIPTOR.services_by_name["OwnerPolicyService"]),
             (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
         )
         names = [descriptor.full_name for _, descriptor in served]
