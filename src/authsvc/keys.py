@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import (
     AlreadyExists,
@@ -17,10 +18,12 @@ from authsvc.errors import (
     NotFound,
     Unauthenticated,
 )
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key, KeyState
+from authsvc.model.key_event import key_events
 from authsvc.model.key_query import KeyQuery
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.new_key import NewKey, checked_expire_time
@@ -89,6 +92,7 @@ class Keys:
         async with self._database.transaction() as connection:
             await rows.share_owner(connection, key.owner_id)
             await self._insert(connection, key, secret_hash, request_id)
+            await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key, minted
 
     async def get(self, caller: Caller, key_id: str) -> Key:
@@ -131,6 +135,8 @@ class Keys:
             self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
             changed = key.changed(now, **fields)
             await rows.update(connection, [changed])
+            events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
+            await audit.record_many(connection, events)
         return changed
 
     async def rotate(
@@ -168,7 +174,9 @@ class Keys:
             )
             await self._insert(connection, key, secret_hash, request_id)
             at, by = now + grace_period, caller.credential_id
-            await rows.update(connection, [old.replaced(now, at=at, by=by, successor_id=key.key_id)])
+            replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
+            await rows.update(connection, [replaced])
+            await audit.record_many(connection, key_events(caller, Action.KEY_ROTATED, [replaced], at=now))
         return key, minted
 
     async def revoke(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
@@ -177,6 +185,7 @@ class Keys:
         async with self._change(caller, [key_id], done="revoked") as (connection, [key]):
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             await rows.update(connection, [revoked])
+            await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
         return revoked
 
     async def revoke_batch(
@@ -191,15 +200,30 @@ class Keys:
                 if key.state(now) is not KeyState.REVOKED
             }
             await rows.update(connection, revoked.values())
+            await audit.record_many(
+                connection, key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
+            )
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
     async def revoke_owner(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
         """Revoke all keys of an owner now; return the first of them, and how many there were."""
         caller.refuse_other_owner(owner_id)
         async with self._barrier.change(caller, "revoked") as change:
+            now = self._clock()
             revoked = await rows.revoke_owner(
-                change.connection, owner_id, at=self._clock(), by=caller.credential_id, reason=reason
+                change.connection, owner_id, at=now, by=caller.credential_id, reason=reason
             )
+            if revoked:
+                details = {"count": str(len(revoked)), "reason": reason}
+                await audit.record(
+                    change.connection,
+                    caller,
+                    Action.OWNER_KEYS_REVOKED,
+                    at=now,
+                    target_id=owner_id,
+                    owner_id=owner_id,
+                    details=details,
+                )
             if 0 < len(revoked) <= SHOWN:
                 change.key_prefixes.update(revoked.values())
             else:  # Very many; or none, and those of an earlier call may not have been waited for (R7).
@@ -219,6 +243,7 @@ class Keys:
                     key_ids=",".join(alive),
                 )
             await rows.delete(connection, key_ids)
+            await audit.record_many(connection, key_events(caller, Action.KEY_DELETED, keys, at=now))
 
     async def look_up(self, caller: Caller, key_string: str) -> Key:
         """Return the key whose very string this is, whatever its state."""

@@ -30,6 +30,8 @@ from authsvc import app
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
+from authsvc.refusals import Refusals
+from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.replica_service import ReplicaService
@@ -146,12 +148,14 @@ class _Server(Server):
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
+        audit: AuditService,
         verifier: Verifier,
         metrics: Metrics,
+        refusals: Refusals,
         **options: float,
     ) -> None:
-        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
-        null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
+        super().__init__(keys, sessions, replicas, audit, verifier, metrics, refusals, **options)
+        null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate, refusals)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 
 

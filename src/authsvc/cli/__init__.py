@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status` for operators, `keys` and `sessions` for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status`, `audit` for operators, `keys`, `sessions` for people."""
 
 import inspect
 import sys
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from authsvc.child import FAULTS
 from authsvc.cli import service
+from authsvc.cli.audit import audit
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
 from authsvc.cli.sessions import sessions
@@ -31,6 +32,7 @@ app.command(service.migrate)
 app.command(service.settings)
 app.command(keys)
 app.command(sessions)
+app.command(audit)
 app.command(status)
 
 _FAULTS = (*FAULTS, StartError, ClientError)

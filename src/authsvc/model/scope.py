@@ -19,6 +19,7 @@ OWN_SCOPES = frozenset(
         "sessions:read",
         "sessions:write",
         "replicas:read",
+        "audit_logs:read",
     }
 )
 

@@ -7,7 +7,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from authsvc.refusals import Refusals
 from authsvc.rpc import sockets
+from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
@@ -16,7 +18,7 @@ from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
+from authsvc.v1 import audit_service_pb2, key_service_pb2, replica_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -55,8 +57,10 @@ class Server:
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
+        audit: AuditService,
         verifier: Verifier,
         metrics: Metrics,
+        refusals: Refusals,
         *,
         connection_age: float = 0,
         longest: float = 0,
@@ -71,6 +75,7 @@ class Server:
             (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
             (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
             (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
+            (audit, audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]),
         )
         names = [descriptor.full_name for _, descriptor in served]
         self._health = Health(names)
@@ -78,7 +83,7 @@ class Server:
         self._port = 0
         self._server.add_generic_rpc_handlers(
             [
-                service_handler(service, descriptor, verifier, metrics, self._gate)
+                service_handler(service, descriptor, verifier, metrics, self._gate, refusals)
                 for service, descriptor in served
             ]
         )

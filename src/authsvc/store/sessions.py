@@ -69,13 +69,15 @@ async def update_revocation(connection: Connection, session: Session) -> None:
     )
 
 
-async def end_all(connection: Connection, owner_id: str, *, at: datetime, by: str, but: str) -> int:
-    """End all sessions of an owner but one; return how many were active."""
+async def end_all(
+    connection: Connection, owner_id: str, *, at: datetime, by: str, but: str
+) -> tuple[int, bool]:
+    """End all sessions of an owner but one; return how many were active, and whether any were there."""
     count: int = await connection.fetchval(_SQL["count_active"], owner_id, at, but)
     epoch = await connection.fetchval(_SQL["end_all"], owner_id, at, by)
     if but and epoch is not None:
         await connection.execute(_SQL["keep_session"], but, epoch)
-    return count
+    return count, epoch is not None
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:

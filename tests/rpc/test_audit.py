@@ -1,0 +1,1 @@
+"""AuditService: rule 28, by way of a client."""
