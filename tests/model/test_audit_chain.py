@@ -53,8 +53,8 @@ def test_the_hash_is_as_documented() -> None:
     """Netstrings of the fields, in the order of the documentation, then of the details by name."""
     new = replace(event(reason="leaked"), event_id="evt_1", details={"b": "ü", "a": "1"})
     fields = [
-        "authsvc audit 1", "00" * 32, "acme", "1", "evt_1", "1795262400000000", "KEY_CREATED", "key_1", "acme",
-        "key", "key_2", "192.0.2.1", "req-1", "a", "1", "b", "ü",
+        "authsvc audit 1", "00" * 32, "acme", "1", "evt_1", "1795262400000000", "KEY_CREATED", "key_1",
+        "acme", "key", "key_2", "192.0.2.1", "req-1", "a", "1", "b", "ü",
     ]  # fmt: skip
     text = "".join(f"{len(field.encode())}:{field}," for field in fields)
     assert appended(BEGINNING, new).link == Link(1, sha256(text.encode()).digest())

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status`, `audit` for operators, `keys`, `sessions` for people."""
+"""The command line: `serve`, `dev`, `migrate` … for operators, `keys`, `sessions`, `audit` for people."""
 
 import inspect
 import sys

@@ -28,8 +28,8 @@ audit = cyclopts.App(
     name="audit",
     help_format="plaintext",
     help="List audit events, and verify that none was altered or removed.\n\n"
-    "`list` calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with "
-    "its admin.key. `verify` reads the database of AUTHSVC_DATABASE_URL itself.",
+    "`list` calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` "
+    "with its admin.key. `verify` reads the database of AUTHSVC_DATABASE_URL itself.",
 )
 # Seconds between two lines of progress.
 _TELL_EVERY = 5.0

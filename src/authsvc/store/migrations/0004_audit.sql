@@ -89,7 +89,9 @@ CREATE FUNCTION authsvc.record_audit(events jsonb) RETURNS void
                     ON CONFLICT DO NOTHING;
                 SELECT * INTO STRICT head FROM authsvc.audit_heads h WHERE h.owner_id = given.owner_id FOR UPDATE;
             END IF;
-            given.event_time := greatest(given.event_time, head.event_time);
+            IF given.event_time < head.event_time THEN
+                given.event_time := head.event_time;
+            END IF;
             new_hash := authsvc.audit_hash(VARIADIC ARRAY[
                 'authsvc audit 1', encode(head.hash, 'hex'), given.owner_id, (head.position + 1)::text, given.event_id,
                 ((extract(epoch FROM given.event_time) * 1000000)::bigint)::text, given.action, given.actor_id,
