@@ -145,7 +145,7 @@ async def test_memory_is_bounded(
     """However few owners and events are read at a time, all are seen once."""
     monkeypatch.setattr(audit_check, "OWNERS", owners)
     monkeypatch.setattr(audit_check, "PAGE", page)
-    checked = AuditCheck(database, on_fault=pytest.fail)
+    checked = AuditCheck(database, on_fault=lambda fault: pytest.fail(str(fault)))
     await checked.run()
     assert (checked.events, checked.chains) == (3 * LENGTH, 3)
     await execute(

@@ -389,6 +389,6 @@ async def test_who_is_not_known_leaves_no_event(service: Service, database_url: 
 
 async def whole(service: Service) -> int:
     """Verify all chains; return how many events they have."""
-    check = AuditCheck(service.app.database, on_fault=pytest.fail)
+    check = AuditCheck(service.app.database, on_fault=lambda fault: pytest.fail(str(fault)))
     await check.run()
     return check.events

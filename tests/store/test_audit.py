@@ -90,8 +90,9 @@ async def test_schema_and_program_hash_alike(
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await rows.record(connection, [given_event])
-        chained = rows.from_row(await connection.fetchrow("SELECT * FROM authsvc.audit_events"))
+        await rows.record(connection, [given_event])  # type: ignore[arg-type]
+        [row] = await connection.fetch("SELECT * FROM authsvc.audit_events")
+        chained = rows.from_row(row)
     finally:
         await transaction.rollback()
         await connection.close()
@@ -188,13 +189,13 @@ async def test_the_role_that_serves_records_and_reads(serving_url: str) -> None:
 async def test_the_role_that_serves_cannot_change_what_is_recorded(
     serving_url: str, empty_database_url: str, plain_role: str, migrated: str
 ) -> None:
-    """No update, delete, truncate, insert, lock or DDL on events, heads, drops, and partitions old and new."""
+    """No update, delete, truncate, insert, lock or DDL on events, heads, drops and any partition."""
     if migrated == "twice":
         await migrate(empty_database_url, serving_role=plain_role)
     async with Database.open(serving_url) as database:
         await record(database, event(at=datetime.now(UTC)))
-        async with database.transaction() as connection:
-            await rows.make_month(connection, date.today() + timedelta(days=200))
+        async with database.transaction() as lent:
+            await rows.make_month(lent, date.today() + timedelta(days=200))
         months = await partitions_of(empty_database_url)
     assert len(months) == 7
     connection = await asyncpg.connect(serving_url)

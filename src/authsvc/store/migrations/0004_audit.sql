@@ -45,14 +45,6 @@ CREATE TABLE authsvc.audit_drops (
 
 INSERT INTO authsvc.jobs (job) VALUES ('audit');
 
--- What an event is hashed as: its fields as netstrings, <octets>:<text>, one after the other.
-CREATE FUNCTION authsvc.audit_hash(VARIADIC fields text[]) RETURNS bytea
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS $$
-        SELECT sha256(convert_to(string_agg(octet_length(convert_to(field, 'UTF8')) || ':' || field || ',', '' ORDER BY n), 'UTF8'))
-          FROM unnest(fields) WITH ORDINALITY AS given (field, n)
-    $$;
-
 -- Takes a table from everybody but its owner, whatever default privileges may have given.
 CREATE FUNCTION authsvc.close_table(closed regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -68,13 +60,17 @@ CREATE FUNCTION authsvc.close_table(closed regclass) RETURNS void
 
 -- Records events, each at the end of its owner's chain. It locks the heads in the order of owners, so that two of these
 -- cannot deadlock. An event is an object with all columns but position and hashes; one from a clock that is behind gets the time
--- of the event before.
+-- of the event before. It is hashed as its fields as netstrings, <octets>:<text>, one after the other.
 CREATE FUNCTION authsvc.record_audit(events jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         given    record;
         head     authsvc.audit_heads%ROWTYPE;
+        fields   text[];
+        field    text;
+        detail   record;
+        encoded  text;
         new_hash bytea;
     BEGIN
         FOR given IN
@@ -92,12 +88,18 @@ CREATE FUNCTION authsvc.record_audit(events jsonb) RETURNS void
             IF given.event_time < head.event_time THEN
                 given.event_time := head.event_time;
             END IF;
-            new_hash := authsvc.audit_hash(VARIADIC ARRAY[
+            fields := ARRAY[
                 'authsvc audit 1', encode(head.hash, 'hex'), given.owner_id, (head.position + 1)::text, given.event_id,
                 ((extract(epoch FROM given.event_time) * 1000000)::bigint)::text, given.action, given.actor_id,
-                given.actor_owner_id, given.actor_type, given.target_id, given.client_ip, given.request_id]
-                || coalesce((SELECT array_agg(part ORDER BY d.key COLLATE "C", n)
-                               FROM jsonb_each_text(given.details) AS d, unnest(ARRAY[d.key, d.value]) WITH ORDINALITY AS p (part, n)), '{}'));
+                given.actor_owner_id, given.actor_type, given.target_id, given.client_ip, given.request_id];
+            FOR detail IN SELECT d.key, d.value FROM jsonb_each_text(given.details) AS d ORDER BY d.key COLLATE "C" LOOP
+                fields := fields || detail.key || detail.value;
+            END LOOP;
+            encoded := '';
+            FOREACH field IN ARRAY fields LOOP
+                encoded := encoded || octet_length(convert_to(field, 'UTF8')) || ':' || field || ',';
+            END LOOP;
+            new_hash := sha256(convert_to(encoded, 'UTF8'));
             INSERT INTO authsvc.audit_events VALUES (
                 given.owner_id, given.event_time, head.position + 1, given.event_id, given.action, given.actor_id,
                 given.actor_owner_id, given.actor_type, given.target_id, given.client_ip, given.request_id, given.details,
