@@ -21,8 +21,9 @@ from authsvc.clock import Stopwatch, boottime
 from authsvc.config import Settings
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
+from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, session_service_pb2
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1 import owner_policy_service_pb2, session_service_pb2
+from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
@@ -78,9 +79,10 @@ class Service:
         return self.as_caller(self.admin_key)
 
     async def flush(self) -> None:
-        """Have the last uses and activities written."""
+        """Have the last uses, activities and refused attempts written."""
         await self.app.usage.flush()
         await self.app.activity.flush()
+        await self.app.refusals.flush()
 
 
 _METHODS: dict[str, tuple[Any, Any]] = {
@@ -89,6 +91,7 @@ _METHODS: dict[str, tuple[Any, Any]] = {
         (pb, "KeyService", KeyServiceStub),
         (session_service_pb2, "SessionService", SessionServiceStub),
         (owner_policy_service_pb2, "OwnerPolicyService", OwnerPolicyServiceStub),
+        (audit_service_pb2, "AuditService", AuditServiceStub),
     )
     for method in messages.DESCRIPTOR.services_by_name[service].methods
 }

@@ -14,10 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from authsvc import device
+from authsvc.audit import Audit
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
 from authsvc.errors import Passing, Unavailable
+from authsvc.jobs.audit_months import AuditMonths
 from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
@@ -29,7 +31,9 @@ from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.session import SessionBounds
 from authsvc.policies import Policies
+from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
+from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
@@ -56,6 +60,8 @@ _log = logging.getLogger(__name__)
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
+# Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
+_REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
 _MOST_ACTIVITIES = 1_000_000
 
@@ -67,6 +73,9 @@ class App:
     keys: Keys
     sessions: Sessions
     policies: Policies
+    audit: Audit
+    refusals: Refusals
+    audit_months: AuditMonths
     locations: Locations
     verifier: Verifier
     cache: PrefixCache
@@ -113,6 +122,7 @@ async def running(
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)
         stack.push_async_callback(_write_last_uses, app.activity)
+        stack.push_async_callback(_write_refusals, app.refusals)
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
         try:
@@ -132,16 +142,22 @@ async def running(
             app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
             app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
             app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
+            app.refusals.run(partial(asyncio.sleep, _REFUSALS_WRITE)),
+            app.audit_months.run(partial(asyncio.sleep, _MONTHS_LOOK)),
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
         server = Server(
-            KeyService(app.keys, app.verifier, app.clock),
-            SessionService(app.sessions, app.verifier, app.locations, app.clock),
-            OwnerPolicyService(app.policies),
-            ReplicaService(Replicas(app.database)),
+            [
+                KeyService(app.keys, app.verifier, app.clock),
+                SessionService(app.sessions, app.verifier, app.locations, app.clock),
+                OwnerPolicyService(app.policies),
+                AuditService(app.audit),
+                ReplicaService(Replicas(app.database)),
+            ],
             app.verifier,
             app.metrics,
+            app.refusals,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
         )
@@ -253,6 +269,9 @@ async def _composed(
                     catalogue=catalogue,
                     clock=clock,
                 ),
+                audit=Audit(database=database, page_tokens=page_tokens),
+                refusals=Refusals(database, clock),
+                audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
                 locations=locations,
                 verifier=verifier,
                 cache=cache,
@@ -345,6 +364,14 @@ def _watch(app: App) -> None:
         lambda: app.usage.dropped + app.activity.dropped,
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
+    watch_counter(
+        "audit_refusals_dropped",
+        "Refused attempts not kept in the audit log, for lack of room.",
+        lambda: app.refusals.dropped,
+    )
+    watch_counter(
+        "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
+    )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 
 
@@ -355,6 +382,15 @@ async def _write_last_uses(usage: UsageLog) -> None:
         _log.warning("the last uses of the last seconds are lost: %s", error.message)
     except Exception:  # noqa: BLE001 - the rest is to be drained all the same
         _log.exception("the last uses of the last seconds are lost")
+
+
+async def _write_refusals(refusals: Refusals) -> None:
+    try:
+        await refusals.flush()
+    except Passing as error:
+        _log.warning("the refused attempts of the last minute are lost: %s", error.message)
+    except Exception:  # noqa: BLE001 - the rest is to be drained all the same
+        _log.exception("the refused attempts of the last minute are lost")
 
 
 @asynccontextmanager

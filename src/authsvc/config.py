@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     session_retention: timedelta = Field(
         timedelta(days=30), description="how long ended sessions are kept to be looked at"
     )
+    audit_retention: timedelta = Field(
+        timedelta(days=400), description="how long audit events are kept, by whole months; 0d: for good"
+    )
     geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="MMDB files that say where an address is, by commas; empty: no locations"
     )
@@ -184,6 +187,7 @@ class Settings(BaseSettings):
         "session_lifetime_max",
         "session_retention",
         "default_max_key_lifetime",
+        "audit_retention",
         mode="before",
     )
     @classmethod
@@ -215,6 +219,13 @@ class Settings(BaseSettings):
     def _check_retention(cls, value: timedelta) -> timedelta:
         if not timedelta(hours=1) <= value <= _LONGEST:
             raise ValueError("use 1h to 36500d")
+        return value
+
+    @field_validator("audit_retention")
+    @classmethod
+    def _check_audit_retention(cls, value: timedelta) -> timedelta:
+        if value and not timedelta(days=90) <= value <= _LONGEST:
+            raise ValueError("use 90d to 36500d, or 0d to keep them for good")
         return value
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")

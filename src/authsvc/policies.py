@@ -7,10 +7,13 @@ answered when no worker anywhere acts on what was before: see `barrier`.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum
 
+from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import Conflict, FailedPrecondition, PermissionDenied
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import CredentialKind
@@ -68,10 +71,33 @@ class Policies:
                     "get it again and repeat the change",
                     reason="ETAG_MISMATCH",
                 )
-            changed = policy.changed(self._clock(), **fields)
+            now = self._clock()
+            changed = policy.changed(now, **fields)
             await rows.save(change.connection, changed)
+            await audit.record(
+                change.connection,
+                caller,
+                Action.OWNER_POLICY_UPDATED,
+                at=now,
+                target_id=owner_id,
+                owner_id=owner_id,
+                details={name: _told(value) for name, value in fields.items()},
+            )
             # Also when nothing seems to change: an earlier call may not have been waited for (R7), and
             # workers that have another default policy remember what that said until there is a row.
             if "keys_enabled" in fields or not policy.version:
                 change.owner_id, change.kind = owner_id, CredentialKind.KEY
         return changed
+
+
+def _told(value: object) -> str:
+    """Return what the audit log says of a field; an empty value is told, too."""
+    match value:
+        case Enum():
+            return value.name
+        case tuple():
+            return " ".join(value) or "any"
+        case timedelta():
+            return f"{value.total_seconds():g}s"
+        case _:
+            return str(value).lower() or "none"

@@ -53,5 +53,5 @@ def test_own_scopes() -> None:
     """What authsvc asks of its own callers."""
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
     policies = {"policies:read", "policies:write"}
-    others = {"full_access", "keys:verify", "keys:read", "keys:write", "replicas:read"}
+    others = {"full_access", "keys:verify", "keys:read", "keys:write", "replicas:read", "audit_logs:read"}
     assert others | sessions | policies == OWN_SCOPES

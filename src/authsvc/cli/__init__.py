@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status` for operators, one command a service for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status` … for operators, one command a service for people."""
 
 import inspect
 import sys
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from authsvc.child import FAULTS
 from authsvc.cli import service
+from authsvc.cli.audit import audit
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
 from authsvc.cli.policies import policies
@@ -33,6 +34,7 @@ app.command(service.settings)
 app.command(keys)
 app.command(sessions)
 app.command(policies)
+app.command(audit)
 app.command(status)
 
 _FAULTS = (*FAULTS, StartError, ClientError)

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from authsvc import audit
 from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
+from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.store.policies import PolicyStore
@@ -66,4 +69,5 @@ class CreateKey:
             await refuse_repeated(connection, key.owner_id, request_id)
             await refuse_more(connection, policy, self._clock())
             await self._minting.insert(connection, key, minted, policy, request_id)
+            await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key, minted.string

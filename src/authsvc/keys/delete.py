@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from authsvc import audit
 from authsvc.errors import FailedPrecondition
 from authsvc.keys.change import Changes, listed
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.key import KeyState
+from authsvc.model.key_event import key_events
 from authsvc.store import keys as rows
 
 
@@ -29,3 +32,4 @@ class DeleteKeys:
                     key_ids=",".join(alive),
                 )
             await rows.delete(connection, key_ids)
+            await audit.record_many(connection, key_events(caller, Action.KEY_DELETED, keys, at=now))

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.key import Key, KeyState
+from authsvc.model.key_event import key_events
 from authsvc.store import keys as rows
 from authsvc.store.policies import PolicyStore
 
@@ -27,6 +30,7 @@ class RevokeKey:
         async with self._changes.of_keys(caller, [key_id], done="revoked") as (connection, [key]):
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             await rows.update(connection, [revoked])
+            await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
         return revoked
 
 
@@ -49,6 +53,9 @@ class RevokeKeys:
                 if key.state(now) is not KeyState.REVOKED
             }
             await rows.update(connection, revoked.values())
+            await audit.record_many(
+                connection, key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
+            )
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
 
@@ -65,9 +72,20 @@ class RevokeOwner:
         caller.refuse_other_owner(owner_id)
         async with self._barrier.change(caller, "revoked") as change:
             (await self._policies.find(change.connection, owner_id)).refuse_manager(caller)
+            now = self._clock()
             revoked = await rows.revoke_owner(
-                change.connection, owner_id, at=self._clock(), by=caller.credential_id, reason=reason
+                change.connection, owner_id, at=now, by=caller.credential_id, reason=reason
             )
+            if revoked:
+                await audit.record(
+                    change.connection,
+                    caller,
+                    Action.OWNER_KEYS_REVOKED,
+                    at=now,
+                    target_id=owner_id,
+                    owner_id=owner_id,
+                    details={"count": str(len(revoked)), "reason": reason},
+                )
             if 0 < len(revoked) <= SHOWN:
                 change.key_prefixes.update(revoked.values())
             else:  # Very many; or none, and those of an earlier call may not have been waited for (R7).

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from authsvc import audit
 from authsvc.errors import Conflict
 from authsvc.keys.change import Changes
 from authsvc.keys.minting import refuse_more
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key import Key, KeyState
+from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
 from authsvc.store import keys as rows
 
@@ -46,6 +49,8 @@ class UpdateKey:
                 policy.refuse_if_disabled()
                 await refuse_more(connection, policy, now, but=key_id, rotated=bool(key.rotated_to_key_id))
             await rows.update(connection, [changed])
+            events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
+            await audit.record_many(connection, events)
         return changed
 
 

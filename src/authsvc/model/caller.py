@@ -39,7 +39,9 @@ class Caller(NamedTuple):
         """Raise PermissionDenied for an owner that the caller does not act on."""
         if not self.acts_on(owner_id):
             raise PermissionDenied(
-                f"the caller acts within its own owner {self.owner_id!r} only", reason="OWNER_NOT_PERMITTED"
+                f"the caller acts within its own owner {self.owner_id!r} only",
+                reason="OWNER_NOT_PERMITTED",
+                owner_id=owner_id,
             )
 
     def lacks(self, scopes: Iterable[str]) -> list[str]:

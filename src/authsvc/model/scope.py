@@ -21,6 +21,7 @@ OWN_SCOPES = frozenset(
         "policies:read",
         "policies:write",
         "replicas:read",
+        "audit_logs:read",
     }
 )
 

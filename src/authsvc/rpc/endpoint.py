@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 
 import grpc
@@ -30,6 +30,7 @@ from authsvc.errors import (
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.refusals import Refusals
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.status import code_of, status_of
 from authsvc.telemetry import Metrics
@@ -65,22 +66,37 @@ _REFUSALS = {
 }
 
 
+class Service(Protocol):
+    """What serves the RPCs of `descriptor`, each by a method of its name."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+
+
 def service_handler(
-    service: object, descriptor: ServiceDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
+    service: Service,
+    verifier: Verifier,
+    metrics: Metrics,
+    gate: Gate,
+    refusals: Refusals,
 ) -> grpc.GenericRpcHandler:
-    """Return the handler of all RPCs of `descriptor`, each served by the method of its name."""
+    """Return the handler of all RPCs of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _endpoint(getattr(service, method.name), method, verifier, metrics, gate),
+            _endpoint(getattr(service, method.name), method, verifier, metrics, gate, refusals),
             response_serializer=_serialize,
         )
-        for method in descriptor.methods
+        for method in service.descriptor.methods
     }
-    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 
 
 def _endpoint(
-    serve: Method, method: MethodDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
+    serve: Method,
+    method: MethodDescriptor,
+    verifier: Verifier,
+    metrics: Metrics,
+    gate: Gate,
+    refusals: Refusals,
 ) -> Callable[[bytes, Context], Awaitable[Message]]:
     scope = method.GetOptions().Extensions[options_pb2.required_scope]
     if not scope:
@@ -95,6 +111,7 @@ def _endpoint(
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
         entered = False
+        caller: Caller | None = None
         try:
             gate.enter(context)
             entered = True
@@ -110,6 +127,8 @@ def _endpoint(
             response = await serve(caller, _parse(request_type, data, takes_key_string))
         except AuthsvcError as error:
             metrics.rpc_errors.labels(method.name, code_of(error).name).inc()
+            if caller is not None:
+                refusals.note(caller, method.name, error)
             await context.abort_with_status(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
             metrics.rpc_errors.labels(method.name, grpc.StatusCode.INTERNAL.name).inc()

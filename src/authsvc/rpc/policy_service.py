@@ -1,5 +1,9 @@
 """OwnerPolicyService: each RPC is a use case and two conversions."""
 
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+
 from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.model.caller import Caller
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
@@ -24,6 +28,8 @@ _EDITABLE = (
 
 class OwnerPolicyService:
     """Serves `authsvc.v1.OwnerPolicyService`; the comments in the proto are its specification."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["OwnerPolicyService"]
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies

@@ -2,22 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from authsvc.refusals import Refusals
 from authsvc.rpc import sockets
-from authsvc.rpc.endpoint import service_handler
+from authsvc.rpc.endpoint import Service, service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
-from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.reflection import CommentedPool
-from authsvc.rpc.replica_service import ReplicaService
-from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, replica_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -53,12 +50,10 @@ class Server:
 
     def __init__(
         self,
-        keys: KeyService,
-        sessions: SessionService,
-        policies: OwnerPolicyService,
-        replicas: ReplicaService,
+        services: Sequence[Service],
         verifier: Verifier,
         metrics: Metrics,
+        refusals: Refusals,
         *,
         connection_age: float = 0,
         longest: float = 0,
@@ -69,21 +64,12 @@ class Server:
         longer than `longest` seconds by itself, so ageing cuts none off.
         """
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
-        served = (
-            (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
-            (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
-            (policies, owner_policy_service_pb2.DESCRIPTOR.services_by_name["OwnerPolicyService"]),
-            (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
-        )
-        names = [descriptor.full_name for _, descriptor in served]
+        names = [service.descriptor.full_name for service in services]
         self._health = Health(names)
         self._gate = Gate()
         self._port = 0
         self._server.add_generic_rpc_handlers(
-            [
-                service_handler(service, descriptor, verifier, metrics, self._gate)
-                for service, descriptor in served
-            ]
+            [service_handler(service, verifier, metrics, self._gate, refusals) for service in services]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -1,9 +1,11 @@
 -- name: insert_sessions
 -- Each in the epoch that this statement sees: one that is ended at the same time, and not seen here, ends it, too. No
 -- row for one whose opener was revoked or is gone; so no session that is ended with all others leaves another behind.
+-- Those that are inserted have their events ($3) recorded, in the same breath.
 WITH openers AS MATERIALIZED (
     SELECT credential_id, revoke_time FROM authsvc.credentials
-     WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE)
+     WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE),
+inserted AS (
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
     idle_timeout, last_activity_time, user_agent, ip_address, epoch)
@@ -17,7 +19,11 @@ SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annota
  WHERE n.creator_id = 'bootstrap' OR EXISTS (
        SELECT FROM openers o
         WHERE o.credential_id = n.creator_id AND (o.revoke_time IS NULL OR o.revoke_time > n.create_time))
-RETURNING session_id;
+RETURNING session_id),
+recorded AS MATERIALIZED (
+    SELECT authsvc.record_audit(jsonb_agg(event)) FROM jsonb_array_elements($3::jsonb) AS event
+     WHERE event ->> 'target_id' IN (SELECT session_id FROM inserted))
+SELECT session_id FROM inserted CROSS JOIN recorded;
 
 -- name: find_sessions
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
