@@ -54,6 +54,7 @@ class Tenant:
             "owner_id": owner_id,
             "scope": f"{owner_id}:read",
             "scopes": f"{owner_id}:read",
+            "allowed_scopes": f"{owner_id}:read",
             "query": f"{owner_id} inc",
             "request_id": f"made-by-{owner_id}",
             **values,
@@ -152,6 +153,8 @@ async def state_of(service: Service) -> list[Message]:
     return [
         await admin.ListKeys(owner_id=OTHER, include_total_size=True),
         await admin.ListSessions(owner_id=OTHER, include_ended=True),
+        await admin.GetOwnerPolicy(owner_id=OTHER),
+        await admin.ListAuditEvents(owner_id=OTHER),
     ]
 
 
