@@ -15,23 +15,29 @@ from uuid import UUID
 
 from authsvc import device
 from authsvc.barrier import Barrier, certainly_over
+from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
-from authsvc.config import ConfigError, Settings
+from authsvc.config import ConfigError, Settings, check_transport
 from authsvc.errors import Passing, Unavailable
 from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
 from authsvc.location import LocationError, Locations
 from authsvc.metrics_server import serve_metrics
+from authsvc.model.address import Proxies
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import SessionBounds
 from authsvc.replicas import Replicas
+from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
@@ -46,12 +52,15 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
+from authsvc.watched import Watched
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
+# And for a certificate that was rotated, or another list of callers.
+_FILES_LOOK = 5.0
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
 _MOST_ACTIVITIES = 1_000_000
 
@@ -77,6 +86,8 @@ class App:
     database_clock: DatabaseClock
     clock: Clock
     metrics: Metrics
+    tls: Tls | None = None
+    certified: Watched[Callers] | None = None
     port: int = 0
 
 
@@ -98,10 +109,13 @@ async def running(
     supervisor, which is told each id that it registers under, and knows the
     `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
     """
+    check_transport(settings)
+    tls, certified = _transport(settings)
     async with (
         _composed(settings, clock, stopwatch, predecessors, on_register) as app,
         AsyncExitStack() as stack,
     ):
+        app = replace(app, tls=tls, certified=certified)
         _watch(app)
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
@@ -130,14 +144,35 @@ async def running(
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
+        for files in (tls, certified):
+            if files is not None:
+                looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
+                await stack.enter_async_context(_in_background(looking))
+        limits = Limits(stopwatch, callers=settings.caller_limit, failures=settings.failure_limit)
+        anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),
             SessionService(app.sessions, app.verifier, app.locations, app.clock),
             ReplicaService(Replicas(app.database)),
-            app.verifier,
+            Authentication(
+                app.verifier,
+                limits,
+                proxies=Proxies(settings.trusted_proxies),
+                certified=app.certified,
+                anonymous=anonymous if settings.anonymous_scopes else None,
+            ),
             app.metrics,
+            limits=limits,
+            tls=app.tls,
+            most_in_flight=settings.in_flight_limit,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
+        )
+        app.metrics.watch_counter(
+            "limited",
+            "Calls refused because of a limit.",
+            lambda: {**limits.refused, "in_flight": server.refused},
+            label="limit",
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
@@ -258,6 +293,16 @@ async def _composed(
             locations.close()
 
 
+def _transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
+    """Return what serves TLS, and whom certificates stand for; raise ConfigError."""
+    tls = certified = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.callers is not None:
+        certified = watched_callers(settings.callers, settings.scopes)
+    return tls, certified
+
+
 def _locations(settings: Settings) -> Locations:
     try:
         return Locations(settings.geoip_db)
@@ -316,6 +361,11 @@ def _watch(app: App) -> None:
         lambda: app.usage.dropped + app.activity.dropped,
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
+    watch_gauge(
+        "stale_files",
+        "Files of ours that have changed and are broken, so that the ones before are used.",
+        lambda: sum(files.is_stale for files in (app.tls, app.certified) if files is not None),
+    )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 
 

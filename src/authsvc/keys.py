@@ -88,7 +88,7 @@ class Keys:
         secret_hash = await self._hasher.hash(minted.secret, MINTED)
         async with self._database.transaction() as connection:
             await rows.share_owner(connection, key.owner_id)
-            await self._insert(connection, key, secret_hash, request_id)
+            await self._insert(connection, caller, key, secret_hash, request_id)
         return key, minted
 
     async def get(self, caller: Caller, key_id: str) -> Key:
@@ -166,7 +166,7 @@ class Keys:
                 expire_time=None if old.expire_time is None else now + (old.expire_time - old.create_time),
                 rotated_from_key_id=old.key_id,
             )
-            await self._insert(connection, key, secret_hash, request_id)
+            await self._insert(connection, caller, key, secret_hash, request_id)
             at, by = now + grace_period, caller.credential_id
             await rows.update(connection, [old.replaced(now, at=at, by=by, successor_id=key.key_id)])
         return key, minted
@@ -270,9 +270,11 @@ class Keys:
             raise NotFound(f"{_listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=",".join(unknown))
         return [found[key_id] for key_id in key_ids]
 
-    async def _insert(self, connection: Connection, key: Key, secret_hash: str, request_id: str) -> None:
+    async def _insert(
+        self, connection: Connection, caller: Caller, key: Key, secret_hash: str, request_id: str
+    ) -> None:
         # Who was revoked while this waited, with all keys of the owner, adds none.
-        if await rows.is_revoked(connection, key.creator_id, self._clock()):
+        if caller.kind is not None and await rows.is_revoked(connection, key.creator_id, self._clock()):
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",
                 reason="CREDENTIAL_REVOKED",

@@ -68,7 +68,12 @@ class Sessions:
             ip_address=new.ip_address,
         )
         async with self._database.connection() as connection:
-            inserted = await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
+            inserted = await rows.insert(
+                connection,
+                session,
+                secret_hash=session_digest(minted.secret),
+                by_credential=caller.kind is not None,
+            )
         if not inserted:
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",

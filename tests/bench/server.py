@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from unittest import mock
 
 import grpc
@@ -30,8 +31,10 @@ from authsvc import app
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
+from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
@@ -39,7 +42,6 @@ from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
 from authsvc.verify.lease import Lease
-from authsvc.verify.verifier import Verifier
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 VERIFY_SESSION = "/authsvc.v1.SessionService/VerifySession"
@@ -146,12 +148,14 @@ class _Server(Server):
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
-        verifier: Verifier,
+        authentication: Authentication,
         metrics: Metrics,
-        **options: float,
+        *,
+        limits: Limits,
+        **options: Any,
     ) -> None:
-        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
-        null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
+        super().__init__(keys, sessions, replicas, authentication, metrics, limits=limits, **options)
+        null = service_handler(_Null(), _null_descriptor(), authentication, metrics, self._gate, limits)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 
 

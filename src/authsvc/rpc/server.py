@@ -8,23 +8,27 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from authsvc.rpc import sockets
+from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.tls import Tls
 from authsvc.telemetry import Metrics
 from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
-from authsvc.verify.verifier import Verifier
 
 # A batch of 100 key strings is some 20 KiB; what is larger than this is no request of ours.
 MOST_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_concurrent_streams", 1000),
+    # Who connects and then says nothing is not waited for.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Workers share the port. That nobody else has it is for the supervisor to see to.
     ("grpc.so_reuseport", 1),
     # Clients may ping an idle connection every ten seconds, so that proxies do not drop it.
@@ -55,17 +59,21 @@ class Server:
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
-        verifier: Verifier,
+        authentication: Authentication,
         metrics: Metrics,
         *,
+        limits: Limits,
+        tls: Tls | None = None,
+        most_in_flight: int = 1_000_000,
         connection_age: float = 0,
         longest: float = 0,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
-        longer than `longest` seconds by itself, so ageing cuts none off.
+        longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
         """
+        self._tls = tls
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
         served = (
             (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
@@ -74,11 +82,11 @@ class Server:
         )
         names = [descriptor.full_name for _, descriptor in served]
         self._health = Health(names)
-        self._gate = Gate()
+        self._gate = Gate(most_in_flight)
         self._port = 0
         self._server.add_generic_rpc_handlers(
             [
-                service_handler(service, descriptor, verifier, metrics, self._gate)
+                service_handler(service, descriptor, authentication, metrics, self._gate, limits)
                 for service, descriptor in served
             ]
         )
@@ -89,12 +97,20 @@ class Server:
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
         try:
-            self._port = self._server.add_insecure_port(listen)
+            if self._tls is None:
+                self._port = self._server.add_insecure_port(listen)
+            else:
+                self._port = self._server.add_secure_port(listen, self._tls.credentials())
         except RuntimeError as error:
             raise AddressInUseError(listen, error) from error
         await self._health.begin()
         await self._server.start()
         return self._port
+
+    @property
+    def refused(self) -> int:
+        """How many calls were refused for want of room."""
+        return self._gate.refused
 
     async def tell_health(self, lease: Lease) -> None:
         """Have our health follow the lease, for ever."""

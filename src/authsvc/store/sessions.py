@@ -14,8 +14,13 @@ from authsvc.store.queries import load_queries
 _SQL = load_queries("sessions.sql")
 
 
-async def insert(connection: Connection, session: Session, *, secret_hash: str) -> bool:
-    """Insert a session that was opened; return False, with nothing done, if its creator was revoked."""
+async def insert(
+    connection: Connection, session: Session, *, secret_hash: str, by_credential: bool = True
+) -> bool:
+    """Insert a session that was opened; return False, with nothing done, if its creator was revoked.
+
+    That can only be when it was opened `by_credential`.
+    """
     inserted = await connection.fetchval(
         _SQL["insert_session"],
         session.session_id,
@@ -30,6 +35,7 @@ async def insert(connection: Connection, session: Session, *, secret_hash: str) 
         session.idle_timeout,
         session.user_agent,
         session.ip_address,
+        by_credential,
     )
     return inserted is not None
 

@@ -1,12 +1,13 @@
 -- name: insert_session
 -- In the epoch that this statement sees: one that is ended at the same time, and not seen here, ends this session, too.
 -- No row: whoever opens it was revoked or is gone; so no session that is ended with all others leaves another behind.
+-- Without $13 it is not by a credential that whoever opens it is known.
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
     idle_timeout, last_activity_time, user_agent, ip_address, epoch)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $7, $11, $12, coalesce(max(epoch), 0)
   FROM authsvc.session_ends WHERE owner_id = $2
-HAVING $8 = 'bootstrap' OR EXISTS (
+HAVING NOT $13 OR EXISTS (
     SELECT FROM authsvc.credentials
      WHERE credential_id = $8 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $7))
 RETURNING true;
