@@ -109,8 +109,7 @@ async def running(
     supervisor, which is told each id that it registers under, and knows the
     `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
     """
-    check_transport(settings)
-    tls, certified = _transport(settings)
+    tls, certified = transport(settings)
     async with (
         _composed(settings, clock, stopwatch, predecessors, on_register) as app,
         AsyncExitStack() as stack,
@@ -293,8 +292,12 @@ async def _composed(
             locations.close()
 
 
-def _transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
-    """Return what serves TLS, and whom certificates stand for; raise ConfigError."""
+def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
+    """Return what serves TLS, and whom certificates stand for.
+
+    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
+    """
+    check_transport(settings)
     tls = certified = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)

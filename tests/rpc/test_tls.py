@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -16,107 +15,10 @@ from cryptography.hazmat.primitives import serialization
 from authsvc.config import ConfigError
 from authsvc.rpc.tls import Tls
 from tests.certificates import Authority, Pair, replace
-from tests.conftest import Client, Clock, Service, serving
+from tests.rpc.secure import Files, Secure
 
 # What a client of HTTP/2 says first: the preface, and settings without any.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-
-
-@dataclass
-class Files:
-    """The files that the settings name."""
-
-    directory: Path
-
-    @property
-    def cert(self) -> Path:
-        return self.directory / "tls.pem"
-
-    @property
-    def key(self) -> Path:
-        return self.directory / "tls.key"
-
-    @property
-    def client_ca(self) -> Path:
-        return self.directory / "clients.pem"
-
-    def write(self, pair: Pair) -> None:
-        pair.write(self.cert, self.key)
-
-
-@dataclass
-class Secure:
-    """A service that speaks TLS, and who can call it."""
-
-    service: Service
-    authority: Authority
-    files: Files
-
-    @property
-    def tls(self) -> Tls:
-        assert self.service.app.tls is not None
-        return self.service.app.tls
-
-    @asynccontextmanager
-    async def channel(
-        self, pair: Pair | None = None, *, roots: bytes = b""
-    ) -> AsyncIterator[grpc.aio.Channel]:
-        """Yield a channel with connections of its own."""
-        credentials = grpc.ssl_channel_credentials(
-            roots or self.authority.cert, pair and pair.key, pair and pair.cert
-        )
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.secure_channel(self.service.address, credentials, options) as channel:
-            yield channel
-
-    async def verify(self, channel: grpc.aio.Channel) -> None:
-        """Make one call that has to succeed."""
-        key = self.service.admin_key
-        assert (await Client(channel, key).VerifyKey(key_string=key)).valid
-
-    async def verify_anew(self, pair: Pair | None = None, *, roots: bytes = b"") -> None:
-        """Make one call over a new connection."""
-        async with self.channel(pair, roots=roots) as channel:
-            await self.verify(channel)
-
-    async def shown(self) -> bytes:
-        """Return the certificate that a new connection is shown, as PEM."""
-        host, _, port = self.service.address.rpartition(":")
-        pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)), timeout=10)
-        return pem.encode()
-
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def files(tmp_path: Path, authority: Authority) -> Files:
-    """A pair of files, and the authority of clients."""
-    files = Files(tmp_path)
-    files.write(authority.issue("CN=server"))
-    replace(files.client_ca, authority.cert)
-    return files
-
-
-@pytest.fixture
-async def secure(
-    database_url: str, clock: Clock, authority: Authority, files: Files
-) -> AsyncIterator[Secure]:
-    """A service with a certificate, which asks for none."""
-    async with serving(database_url, clock, tls_cert=files.cert, tls_key=files.key) as service:
-        yield Secure(service, authority, files)
-
-
-@pytest.fixture
-async def mutual(
-    database_url: str, clock: Clock, authority: Authority, files: Files
-) -> AsyncIterator[Secure]:
-    """A service that asks its clients for certificates, too."""
-    given = {"tls_cert": files.cert, "tls_key": files.key, "tls_client_ca": files.client_ca}
-    async with serving(database_url, clock, **given) as service:
-        yield Secure(service, authority, files)
 
 
 @asynccontextmanager
@@ -147,6 +49,13 @@ async def load(secure: Secure, roots: bytes, pair: Pair | None = None) -> AsyncI
             yield lambda: fresh
         finally:
             stop = True
+
+
+def stale(secure: Secure) -> float:
+    """Return how many of the files are broken, as the metrics tell it."""
+    value = secure.service.app.metrics.registry.get_sample_value("authsvc_stale_files")
+    assert value is not None
+    return value
 
 
 async def more(count: Callable[[], int], by: int) -> None:
@@ -298,14 +207,14 @@ async def test_a_broken_rotation_keeps_what_was(
         await mutual.tls.look()
     [line] = caplog.messages
     assert line == f"{told.format(mutual.files)}; until this is mended, what was read before is used"
-    assert mutual.tls.is_stale
+    assert stale(mutual)
     client = mutual.authority.issue("CN=a")
     await mutual.verify_anew(client)
     pair = mutual.authority.issue("CN=server")
     mutual.files.write(pair)
     replace(mutual.files.client_ca, mutual.authority.cert)
     await mutual.tls.look()
-    assert not mutual.tls.is_stale
+    assert not stale(mutual)
     await mutual.verify_anew(client)
 
 

@@ -25,7 +25,6 @@ from authsvc.config import (
     PREFIX,
     ConfigError,
     Settings,
-    check_transport,
     is_loopback,
     load_settings,
     reachable,
@@ -72,7 +71,7 @@ def serve(*, workers: _Workers = None) -> int:
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
     settings = _start(workers)
-    check_transport(settings)
+    app.transport(settings)
 
     def announce(port: int, minted: str) -> None:
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
@@ -93,7 +92,7 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
     settings = _start(workers)
-    check_transport(settings)
+    app.transport(settings)  # Before anything is made.
     _make_data_dir(settings.data_dir)
     return Supervisor(
         settings,

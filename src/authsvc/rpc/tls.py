@@ -30,7 +30,7 @@ class Tls:
         if client_ca is not None:
             files[_CLIENT_CA] = client_ca
         self._files = files
-        self._watched = Watched(files, self._parse)
+        self._watched = Watched(files, self._check)
         self._served = self._watched.value
 
     @property
@@ -42,7 +42,7 @@ class Tls:
         """Return what to serve with, now and after each change."""
         self._served = self._watched.value
         return grpc.dynamic_ssl_server_credentials(
-            self._served, self._fetch, require_client_authentication=_CLIENT_CA in self._files
+            _configuration(self._served), self._fetch, require_client_authentication=_CLIENT_CA in self._files
         )
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
@@ -59,9 +59,10 @@ class Tls:
         if latest is self._served:
             return None  # type: ignore[return-value]  # nothing new; the stubs do not know it
         self._served = latest
-        return latest
+        return _configuration(latest)
 
-    def _parse(self, contents: Contents) -> grpc.ServerCertificateConfiguration:
+    # Nothing of gRPC's here: a supervisor that forks can check files, too.
+    def _check(self, contents: Contents) -> Contents:
         for setting in self._files:
             if setting != _KEY:
                 _check_certificates(setting, self._files[setting], contents[setting])
@@ -71,9 +72,13 @@ class Tls:
             raise ConfigError(
                 f"{_CERT}: {self._files[_CERT]} or its key changed while it was read; try again"
             )
-        return grpc.ssl_server_certificate_configuration(
-            [(contents[_KEY], contents[_CERT])], contents.get(_CLIENT_CA)
-        )
+        return contents
+
+
+def _configuration(contents: Contents) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(contents[_KEY], contents[_CERT])], contents.get(_CLIENT_CA)
+    )
 
 
 def _check_certificates(setting: str, path: Path, content: bytes) -> None:
