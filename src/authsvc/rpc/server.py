@@ -44,11 +44,17 @@ _ANSWERED = 0.1
 class AddressInUseError(Exception):
     """Nobody can listen there, most likely because somebody does."""
 
-    def __init__(self, listen: str, error: Exception) -> None:
-        super().__init__(
+    def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
+        told = (
             f"cannot listen at {listen} ({error}): is authsvc running there already? "
             "Set AUTHSVC_LISTEN to another host:port"
         )
+        if tls:
+            # gRPC does not say which of the two it is. OpenSSL, which looked at the key, takes more kinds.
+            told += (
+                "; or else gRPC does not take the key of AUTHSVC_TLS_KEY: use RSA, P-256, P-384 or Ed25519"
+            )
+        super().__init__(told)
 
 
 class Server:
@@ -102,7 +108,7 @@ class Server:
             else:
                 self._port = self._server.add_secure_port(listen, self._tls.credentials())
         except RuntimeError as error:
-            raise AddressInUseError(listen, error) from error
+            raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()
         await self._server.start()
         return self._port
