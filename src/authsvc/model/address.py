@@ -22,6 +22,8 @@ class Proxies:
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
+        # Asked on each call, mostly of the same few.
+        self._trusts = lru_cache(maxsize=4096)(self._is_within)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address of the client, given its peer's and the values of x-forwarded-for.
@@ -41,7 +43,7 @@ class Proxies:
             client = str(found)
         return client
 
-    def _trusts(self, address: str) -> bool:
+    def _is_within(self, address: str) -> bool:
         found = _read(address)
         return found is not None and any(
             network.version == found.version and found in network for network in self._trusted
