@@ -1,8 +1,10 @@
 """Where a call comes from, behind proxies that are trusted and others."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authsvc.model.address import Proxies, site
 
@@ -75,3 +77,16 @@ def test_nobody_is_trusted_unless_named() -> None:
 def test_who_has_many_addresses_counts_once(address: str, counted: str) -> None:
     """A customer of IPv6 has a /64, and is one."""
     assert site(address) == counted
+
+
+@given(st.text(), st.sampled_from(["198.51.100.7", "2001:db8::7"]))
+def test_nothing_that_a_client_sends_hides_it(claimed: str, client: str) -> None:
+    """Whatever it puts in front of what the proxy appends, it is who the proxy says."""
+    for forwarded in ([f"{claimed},{client}"], [claimed, client]):
+        assert TRUSTED.client("10.0.0.1", forwarded) == client
+
+
+@given(st.lists(st.text()))
+def test_rubbish_is_an_address_all_the_same(forwarded: list[str]) -> None:
+    """Something that can be counted and kept comes out, whatever the header holds."""
+    ip_address(TRUSTED.client("10.0.0.1", forwarded))

@@ -1,6 +1,8 @@
 """How often: by a stopwatch that the test moves."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authsvc.model.rate import UNLIMITED, Limiter, Rate
 
@@ -100,3 +102,20 @@ def test_the_table_is_bounded(stopwatch: Stopwatch) -> None:
 def test_a_rate_is_written_as_it_is_set(rate: Rate, text: str) -> None:
     """The list of settings shows it so."""
     assert str(rate) == text
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.lists(st.floats(0, 3), max_size=60))
+def test_no_stretch_of_time_has_more(rate: int, burst: int, pauses: list[float]) -> None:
+    """In any stretch of time there is at most the burst and what the rate gives; nobody waits in vain."""
+    stopwatch = Stopwatch()
+    limiter = Limiter(Rate(rate, burst), stopwatch)
+    taken: list[float] = []
+    for pause in pauses:
+        stopwatch.now += pause
+        if wait := limiter.take("a"):
+            stopwatch.now += wait + 1e-6
+            assert limiter.take("a") == 0
+        taken.append(stopwatch.now)
+    for first, start in enumerate(taken):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= burst + rate * (taken[last] - start) + 1e-3

@@ -67,22 +67,22 @@ class Authentication:
                 presented.append(str(value))
             elif name == "x-forwarded-for":
                 forwarded.append(str(value))
-        address = self._proxies.client(_peer(context), forwarded)
+        address = _peer(context)
+        if forwarded:
+            address = self._proxies.client(address, forwarded)
         if not presented:
             return self._without_bearer(context)._replace(client_ip=address)
         try:
-            return _known(await self._verdict(_token(presented), address), address)
+            text = _token(presented)
+            question = Question(None, None, (), address)
+            verdict = self._verifier.recall(question, text)
+            if verdict is None:
+                self._limits.check_failures(address)
+                verdict = await self._verifier.verify(question, text)
+            return _known(verdict, address)
         except Unauthenticated:
             self._limits.count_failure(address)
             raise
-
-    async def _verdict(self, text: str, address: str) -> Verdict:
-        question = Question(None, None, (), address)
-        verdict = self._verifier.recall(question, text)
-        if verdict is None:
-            self._limits.check_failures(address)
-            verdict = await self._verifier.verify(question, text)
-        return verdict
 
     def _without_bearer(self, context: Context) -> Caller:
         if self._certified is not None:
