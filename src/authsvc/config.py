@@ -193,6 +193,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{error}; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas"
                 ) from None
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("all addresses would let anybody say where they are; name your proxies")
         return tuple(networks)
 
     @field_validator("caller_limit", "failure_limit", mode="before")
