@@ -100,9 +100,12 @@ _METHODS: dict[str, tuple[Any, Any]] = {
 class Client:
     """The services above as one caller, for instance `await client.GetKey(key_id=...)`."""
 
-    def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, key_string: str | None, **headers: str) -> None:
+        """Take who calls, None for nobody, and other headers, with _ for -."""
         self._channel = channel
-        self._metadata = [("authorization", f"Bearer {key_string}")]
+        self._metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        if key_string is not None:
+            self._metadata.append(("authorization", f"Bearer {key_string}"))
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         messages, stub = _METHODS[method]

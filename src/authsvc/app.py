@@ -16,8 +16,9 @@ from uuid import UUID
 from authsvc import device
 from authsvc.audit import Audit
 from authsvc.barrier import Barrier, certainly_over
+from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
-from authsvc.config import ConfigError, Settings
+from authsvc.config import ConfigError, Settings, check_transport
 from authsvc.errors import Passing, Unavailable
 from authsvc.jobs.audit_months import AuditMonths
 from authsvc.jobs.purge import Purge
@@ -25,6 +26,8 @@ from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
 from authsvc.location import LocationError, Locations
 from authsvc.metrics_server import serve_metrics
+from authsvc.model.address import Proxies
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
@@ -34,11 +37,16 @@ from authsvc.policies import Policies
 from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
+from authsvc.rpc.authentication import Authentication
+from authsvc.rpc.endpoint import Entrance
+from authsvc.rpc.gate import Gate
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
@@ -54,6 +62,7 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
+from authsvc.watched import Watched
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +71,8 @@ _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
 _REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
+# And for a certificate that was rotated, or another list of callers.
+_FILES_LOOK = 5.0
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
 _MOST_ACTIVITIES = 1_000_000
 
@@ -91,6 +102,8 @@ class App:
     database_clock: DatabaseClock
     clock: Clock
     metrics: Metrics
+    tls: Tls | None = None
+    certified: Watched[Callers] | None = None
     port: int = 0
 
 
@@ -112,10 +125,12 @@ async def running(
     supervisor, which is told each id that it registers under, and knows the
     `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
     """
+    tls, certified = transport(settings)
     async with (
         _composed(settings, clock, stopwatch, predecessors, on_register) as app,
         AsyncExitStack() as stack,
     ):
+        app = replace(app, tls=tls, certified=certified)
         _watch(app)
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
@@ -147,6 +162,25 @@ async def running(
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
+        for files in (tls, certified):
+            if files is not None:
+                looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
+                await stack.enter_async_context(_in_background(looking))
+        limits = Limits(stopwatch, callers=settings.caller_limit, failures=settings.failure_limit)
+        anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
+        entrance = Entrance(
+            Gate(settings.in_flight_limit),
+            Authentication(
+                app.verifier,
+                limits,
+                proxies=Proxies(settings.trusted_proxies),
+                certified=app.certified,
+                anonymous=anonymous if settings.anonymous_scopes else None,
+            ),
+            limits,
+            app.refusals,
+            app.metrics,
+        )
         server = Server(
             [
                 KeyService(app.keys, app.verifier, app.clock),
@@ -155,11 +189,16 @@ async def running(
                 AuditService(app.audit),
                 ReplicaService(Replicas(app.database)),
             ],
-            app.verifier,
-            app.metrics,
-            app.refusals,
+            entrance,
+            tls=app.tls,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
+        )
+        app.metrics.watch_counter(
+            "limited",
+            "Calls refused because of a limit.",
+            lambda: {**limits.refused, "in_flight": entrance.gate.refused},
+            label="limit",
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
@@ -293,6 +332,20 @@ async def _composed(
             locations.close()
 
 
+def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
+    """Return what serves TLS, and whom certificates stand for.
+
+    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
+    """
+    check_transport(settings)
+    tls = certified = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.callers is not None:
+        certified = watched_callers(settings.callers, settings.scopes)
+    return tls, certified
+
+
 def _locations(settings: Settings) -> Locations:
     try:
         return Locations(settings.geoip_db)
@@ -371,6 +424,11 @@ def _watch(app: App) -> None:
     )
     watch_counter(
         "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
+    )
+    watch_gauge(
+        "stale_files",
+        "Files of ours that have changed and are broken, so that the ones before are used.",
+        lambda: sum(files.is_stale for files in (app.tls, app.certified) if files is not None),
     )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
 import grpc
@@ -31,14 +31,12 @@ from authsvc import app
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.refusals import Refusals
-from authsvc.rpc.endpoint import Service, service_handler
+from authsvc.rpc.endpoint import Entrance, Service, service_handler
 from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
 from authsvc.verify.lease import Lease
-from authsvc.verify.verifier import Verifier
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 VERIFY_SESSION = "/authsvc.v1.SessionService/VerifySession"
@@ -145,13 +143,11 @@ class _Server(Server):
     def __init__(
         self,
         services: Sequence[Service],
-        verifier: Verifier,
-        metrics: Metrics,
-        refusals: Refusals,
-        **options: float,
+        entrance: Entrance,
+        **options: Any,
     ) -> None:
-        super().__init__(services, verifier, metrics, refusals, **options)
-        null = service_handler(_Null(), verifier, metrics, self._gate, refusals)
+        super().__init__(services, entrance, **options)
+        null = service_handler(_Null(), entrance)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 
 

@@ -9,6 +9,7 @@ from authsvc.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
+from authsvc.verify.verifier import Question
 from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, ask, at_once
 
 HOUR = timedelta(hours=1)
@@ -55,15 +56,15 @@ async def test_recall_answers_from_memory(room: Room) -> None:
     assert verdict.code is VerdictCode.INSUFFICIENT_SCOPE
 
 
-async def test_authenticate(room: Room) -> None:
-    """Our caller's own key: to be awaited when cold, at once when warm or malformed, whoever owns it."""
+async def test_our_callers_own_key(room: Room) -> None:
+    """It is looked up when cold, and known at once when warm or malformed, whoever owns it."""
     key = room.issue(owner_id="globex")
-    cold = room.verifier.authenticate(key.text, "192.0.2.1")
-    assert not isinstance(cold, Verdict)
-    assert (await cold).code is VerdictCode.VALID
-    warm = room.verifier.authenticate(key.text, "192.0.2.2")
+    first, second = Question(None, None, (), "192.0.2.1"), Question(None, None, (), "192.0.2.2")
+    assert room.verifier.recall(first, key.text) is None
+    assert (await room.verifier.verify(first, key.text)).code is VerdictCode.VALID
+    warm = room.verifier.recall(second, key.text)
     assert warm == (VerdictCode.VALID, room.credential_of(key))
-    assert room.verifier.authenticate("rubbish", "") == NOT_FOUND
+    assert room.verifier.recall(second, "rubbish") == NOT_FOUND
     assert await room.uses() == [Use("key_1", room.clock.now, "192.0.2.2")]
 
 

@@ -68,6 +68,6 @@ class CreateKey:
             # Before the policy, which may have no room because of that very key.
             await refuse_repeated(connection, key.owner_id, request_id)
             await refuse_more(connection, policy, self._clock())
-            await self._minting.insert(connection, key, minted, policy, request_id)
+            await self._minting.insert(connection, caller, key, minted, policy, request_id)
             await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key, minted.string

@@ -58,11 +58,17 @@ class Minting:
         return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback)
 
     async def insert(
-        self, connection: Connection, key: Key, minted: Minted, policy: OwnerPolicy, request_id: str
+        self,
+        connection: Connection,
+        caller: Caller,
+        key: Key,
+        minted: Minted,
+        policy: OwnerPolicy,
+        request_id: str,
     ) -> None:
         """Insert a key within the policy of its owner, which is shared with this transaction."""
         # Who was revoked while this waited, with all keys of the owner, adds none.
-        if await rows.is_revoked(connection, key.creator_id, self._clock()):
+        if caller.kind is not None and await rows.is_revoked(connection, key.creator_id, self._clock()):
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",
                 reason="CREDENTIAL_REVOKED",

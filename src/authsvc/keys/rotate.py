@@ -68,7 +68,7 @@ class RotateKey:
                 expire_time=policy.successor_expire_time(old, now),
                 rotated_from_key_id=old.key_id,
             )
-            await self._minting.insert(connection, key, minted, policy, request_id)
+            await self._minting.insert(connection, caller, key, minted, policy, request_id)
             at, by = now + grace_period, caller.credential_id
             replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
             await rows.update(connection, [replaced])

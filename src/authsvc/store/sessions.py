@@ -129,11 +129,12 @@ def _as_json(opened: Sequence[tuple[Session, str, AuditEvent]]) -> str:
                 "annotations": dict(session.annotations),
                 "create_time": session.create_time.isoformat(),
                 "creator_id": session.creator_id,
+                "by_credential": bool(event.actor_type),
                 "latest_expire_time": session.latest_expire_time.isoformat(),
                 "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
                 "user_agent": session.user_agent,
                 "ip_address": session.ip_address,
             }
-            for session, secret_hash, _ in opened
+            for session, secret_hash, event in opened
         ]
     )

@@ -29,7 +29,7 @@ SELECT k.*, u.last_use_time, u.last_use_ip
 
 -- name: is_revoked
 -- Whether a credential of either kind is, or is gone, which none is before it was revoked.
-SELECT $1 <> 'bootstrap' AND NOT EXISTS (
+SELECT NOT EXISTS (
     SELECT FROM authsvc.credentials
      WHERE credential_id = $1 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $2));
 

@@ -1,0 +1,62 @@
+"""What one caller, or one address, may take of a worker. All are counted by each worker for itself.
+
+Verifications of callers that are known are not limited, but by the number of calls in flight.
+"""
+
+from collections.abc import Callable
+
+from authsvc.errors import Overloaded
+from authsvc.model.address import site
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
+from authsvc.model.rate import UNLIMITED, Limiter, Rate
+
+
+class Limits:
+    """Refuses who asks for too much, with when to come again."""
+
+    def __init__(
+        self, now: Callable[[], float], *, callers: Rate = UNLIMITED, failures: Rate = UNLIMITED
+    ) -> None:
+        self._callers = Limiter(callers, now)
+        self._failures = Limiter(failures, now)
+        # How many were refused, by the limit that did it.
+        self.refused = {"caller": 0, "failure": 0}
+
+    def count_call(self, caller: Caller) -> None:
+        """Count a call that is no verification; raise Overloaded beyond the limit.
+
+        All callers of an owner count as one, so that nobody gets more by having more keys. The
+        platform's own are not counted, since they act for all owners.
+        """
+        if caller.credential_id == ANONYMOUS and caller.kind is None:
+            name = f"address {site(caller.client_ip)}"
+        elif caller.owner_id == PLATFORM_OWNER:
+            return
+        else:
+            name = caller.owner_id
+        if wait := self._callers.take(name):
+            self.refused["caller"] += 1
+            raise _limited("calls of one owner", "AUTHSVC_CALLER_LIMIT", wait)
+
+    def check_failures(self, address: str) -> None:
+        """Raise Overloaded when too many authentications from an address have failed."""
+        if len(self._failures) and (wait := self._failures.wait(site(address))):
+            self._refuse_failure(wait)
+
+    def count_failure(self, address: str) -> None:
+        """Count an authentication that failed; raise Overloaded beyond the limit."""
+        if wait := self._failures.take(site(address)):
+            self._refuse_failure(wait)
+
+    def _refuse_failure(self, wait: float) -> None:
+        self.refused["failure"] += 1
+        raise _limited("failed authentications from one address", "AUTHSVC_FAILURE_LIMIT", wait)
+
+
+def _limited(what: str, setting: str, wait: float) -> Overloaded:
+    return Overloaded(
+        f"too many {what}; retry in {wait:.3g} s. The operator sets the limit with {setting}",
+        reason="RATE_LIMITED",
+        retry_after=wait,
+        setting=setting,
+    )
