@@ -257,6 +257,17 @@ async def test_who_is_told_that_it_was_done_may_rely_on_it(
                 await again(30)
 
 
+async def test_a_repeated_rotation_may_be_relied_on(database_url: str, database: Database) -> None:  # R7
+    """Who is told that a request was carried out before has waited for what an earlier call did not."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        await register(database, lease=3600)
+        for said in ("durably rotated", "nothing is left to do"):
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
+                await service.admin.RotateKey(key_id=made.key.key_id, request_id="r-1", timeout=1)
+            assert said in refusal.message
+
+
 async def test_a_mistake_waits_for_nobody(database_url: str, database: Database) -> None:
     """Deleting a key that is not revoked is refused at once, whoever is out of reach."""
     async with serving(database_url, None) as service:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from authsvc.v1 import options_pb2
+from authsvc.v1 import options_pb2, resources_pb2
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.refusal import refused
@@ -101,11 +101,13 @@ async def test_the_default_switches_keys_off(database_url: str, clock: Clock) ->
     """Keys of owners without a policy of their own are DISABLED then, those of the platform are not."""
     async with serving(database_url, clock) as service:
         made = await make(service)
+        session = await service.admin.CreateSession(owner_id="acme")
         admin_key = service.admin_key
     async with serving(database_url, clock, default_keys_enabled=False) as service:
         service.admin_key = admin_key
         answer = await service.admin.VerifyKey(key_string=made.key_string)
-        assert (answer.valid, answer.code) == (False, 6)
+        assert (answer.valid, answer.code) == (False, resources_pb2.VERDICT_CODE_DISABLED)
+        assert (await service.admin.VerifySession(session_token=session.session_token)).valid
         await set_policy(service, keys_enabled=True)
         assert (await service.admin.VerifyKey(key_string=made.key_string)).valid
 

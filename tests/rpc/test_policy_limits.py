@@ -44,10 +44,14 @@ async def test_keys_are_switched_off_and_on(service: Service) -> None:  # rules 
 async def test_only_that_owners_keys(service: Service) -> None:  # rule 7
     """Another owner's keys, and the owner's own sessions, go on."""
     other = await make(service, "globex")
-    session = await service.admin.CreateSession(owner_id="acme")
-    await set_policy(service, keys_enabled=False)
+    token = (await service.admin.CreateSession(owner_id="acme")).session_token
     assert await code_of(service, other.key_string) == "VALID"
-    assert (await service.admin.VerifySession(session_token=session.session_token)).valid
+    assert (await service.admin.VerifySession(session_token=token)).valid
+    await set_policy(service, keys_enabled=False)
+    checkouts = service.app.database.checkouts
+    assert await code_of(service, other.key_string) == "VALID"
+    assert (await service.admin.VerifySession(session_token=token)).valid
+    assert service.app.database.checkouts == checkouts  # They stay in memory.
 
 
 async def test_what_is_refused_while_keys_are_off(service: Service, clock: Clock) -> None:  # rule 7

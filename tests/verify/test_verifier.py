@@ -31,6 +31,22 @@ async def test_missing_scope(room: Room) -> None:  # rules 20, 22
         assert verdict == (VerdictCode.INSUFFICIENT_SCOPE, room.credential_of(key))
 
 
+async def test_disabled(room: Room) -> None:  # rules 7, 20, 21
+    """Only who has the right secret and acts on the owner learns that its keys are switched off."""
+    key = room.issue()
+    forged = room.forge(key)
+    room.change(key, disabled=True)
+    for _ in range(2):  # Cold and warm.
+        verdict = await room.verifier.verify(ask(ACME, ["orders:read"]), key.text)
+        assert verdict == (VerdictCode.DISABLED, room.credential_of(key))
+        assert await room.verifier.verify(ask(ACME), forged.text) == NOT_FOUND
+        assert await room.verifier.verify(ask(GLOBEX), key.text) == NOT_FOUND
+    assert await room.uses() == []
+    room.change(key, disabled=False)
+    room.cache.forget_owner("acme")
+    assert await room.code(key) is VerdictCode.VALID
+
+
 async def test_a_hit_touches_memory_only(room: Room) -> None:
     """The second verification asks neither the store nor argon2, and does not wait for anything."""
     key = room.issue()
@@ -177,6 +193,7 @@ async def test_each_verdict_is_counted_once(room: Room) -> None:
         "REVOKED": 0,
         "EXPIRED": 1,
         "INSUFFICIENT_SCOPE": 1,
+        "DISABLED": 0,
     }
 
 

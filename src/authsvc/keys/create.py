@@ -41,11 +41,7 @@ class CreateKey:
         now = self._clock()
         expire_time = new.expire_time(now)
         minted = await self._minting.mint(
-            caller,
-            new.owner_id,
-            brand=new.brand,
-            environment=new.environment or "live",
-            request_id=request_id,
+            caller, new.owner_id, brand=new.brand, environment=new.environment or "live"
         )
         key = Key(
             key_id=new_identifier("key", now),

@@ -44,12 +44,9 @@ class Minting:
         self._clock = clock
         self._brand = brand
 
-    async def mint(
-        self, caller: Caller, owner_id: str, *, brand: str, environment: str, request_id: str
-    ) -> Minted:
-        """Return a key string for an owner; refuse what the policy would, before argon2 has cost anything."""
+    async def mint(self, caller: Caller, owner_id: str, *, brand: str, environment: str) -> Minted:
+        """Return a key string for an owner; refuse what the policy forbids anyhow, before argon2 runs."""
         async with self._database.connection() as connection:
-            await refuse_repeated(connection, owner_id, request_id)
             policy = await self._policies.find(connection, owner_id)
         policy.refuse_manager(caller)
         policy.refuse_if_disabled()

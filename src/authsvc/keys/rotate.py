@@ -41,9 +41,7 @@ class RotateKey:
         now = self._clock()
         before = await self._get(caller, key_id)
         brand, environment, _ = before.key_prefix.split("_")
-        minted = await self._minting.mint(
-            caller, before.owner_id, brand=brand, environment=environment, request_id=request_id
-        )
+        minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)
         done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (connection, old, policy):
