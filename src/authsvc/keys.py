@@ -98,7 +98,7 @@ class Keys:
     async def get(self, caller: Caller, key_id: str) -> Key:
         """Return a key."""
         async with self._database.connection() as connection:
-            found = await rows.find(connection, [key_id])
+            found = await rows.find(connection, [key_id], owner_id=caller.confined_to)
         return self._visible(caller, [key_id], found)[0]
 
     async def list(

@@ -10,7 +10,7 @@ from datetime import datetime
 from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound, Unauthenticated
-from authsvc.model.audit_event import Action
+from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import CredentialKind
@@ -40,6 +40,7 @@ class Sessions:
         catalogue: Catalogue,
     ) -> None:
         self._database = database
+        self._inserts = rows.SessionInserts(database)
         self._barrier = barrier
         self._mint = mint
         self._page_tokens = page_tokens
@@ -69,19 +70,15 @@ class Sessions:
             user_agent=shortened(new.user_agent),
             ip_address=new.ip_address,
         )
-        async with self._database.transaction() as connection:
-            inserted = await rows.insert(connection, session, secret_hash=session_digest(minted.secret))
-            if inserted:
-                await audit.record(
-                    connection,
-                    caller,
-                    Action.SESSION_CREATED,
-                    at=now,
-                    target_id=session.session_id,
-                    owner_id=session.owner_id,
-                    details={"ip_address": session.ip_address, "scopes": " ".join(session.scopes)},
-                )
-        if not inserted:
+        event = AuditEvent.of(
+            caller,
+            Action.SESSION_CREATED,
+            at=now,
+            target_id=session.session_id,
+            owner_id=session.owner_id,
+            details={"ip_address": session.ip_address, "scopes": " ".join(session.scopes)},
+        )
+        if not await self._inserts.insert(session, event, secret_hash=session_digest(minted.secret)):
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",
                 reason="CREDENTIAL_REVOKED",
@@ -91,7 +88,7 @@ class Sessions:
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return a session."""
         async with self._database.connection() as connection:
-            found = await rows.find(connection, [session_id])
+            found = await rows.find(connection, [session_id], owner_id=caller.confined_to)
         return _visible(caller, session_id, found.get(session_id))
 
     async def list(

@@ -24,9 +24,12 @@ async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
     never wait for each other.
     """
     if events:
-        await connection.execute(
-            _SQL["record"], json.dumps([asdict(event) for event in events], default=_text)
-        )
+        await connection.execute(_SQL["record"], events_json(events))
+
+
+def events_json(events: Sequence[AuditEvent]) -> str:
+    """Return events as the function `record_audit` of the schema takes them."""
+    return json.dumps([asdict(event) for event in events], default=_text)
 
 
 async def page(

@@ -57,9 +57,11 @@ async def find_request(connection: Connection, owner_id: str, request_id: str) -
     return key_id
 
 
-async def find(connection: Connection, key_ids: Collection[str]) -> dict[str, Key]:
-    """Return those of the keys that exist, by id."""
-    rows = await connection.fetch(_SQL["find_keys"], key_ids)
+async def find(
+    connection: Connection, key_ids: Collection[str], *, owner_id: str | None = None
+) -> dict[str, Key]:
+    """Return those of the keys that exist, by id; with `owner_id`, only those of this owner."""
+    rows = await connection.fetch(_SQL["find_keys"], key_ids, owner_id)
     return {row["key_id"]: from_row(row) for row in rows}
 
 

@@ -1,42 +1,55 @@
 """Sessions as rows."""
 
 import json
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 
 import asyncpg
 
+from authsvc.model.audit_event import AuditEvent
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition
-from authsvc.store.pool import Connection
+from authsvc.store.audit import events_json
+from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
+from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("sessions.sql")
+_MOST_OPENING = 1000
+_MICROSECOND = timedelta(microseconds=1)
 
 
-async def insert(connection: Connection, session: Session, *, secret_hash: str) -> bool:
-    """Insert a session that was opened; return False, with nothing done, if its creator was revoked."""
-    inserted = await connection.fetchval(
-        _SQL["insert_session"],
-        session.session_id,
-        session.owner_id,
-        session.key_prefix,
-        secret_hash,
-        session.scopes,
-        json.dumps(dict(session.annotations)),
-        session.create_time,
-        session.creator_id,
-        session.latest_expire_time,
-        session.idle_timeout,
-        session.user_agent,
-        session.ip_address,
-    )
-    return inserted is not None
+class SessionInserts:
+    """Opens sessions; those of a moment share one statement, and so one commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._inserting = SharedStatement(
+            self._insert, most_waiting=_MOST_OPENING, full="too many sessions are being opened"
+        )
+
+    async def insert(self, session: Session, event: AuditEvent, *, secret_hash: str) -> bool:
+        """Insert a session that was opened, with its event.
+
+        Return False, with nothing done, if its creator was revoked.
+        """
+        return await self._inserting.ask((session, event, secret_hash))
+
+    async def _insert(self, opened: Sequence[tuple[Session, AuditEvent, str]]) -> list[bool]:
+        openers = {session.creator_id for session, _, _ in opened}
+        sessions = _as_json([(session, secret_hash) for session, _, secret_hash in opened])
+        events = events_json([event for _, event, _ in opened])
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["insert_sessions"], sessions, list(openers), events)
+        inserted = {row["session_id"] for row in rows}
+        return [session.session_id in inserted for session, _, _ in opened]
 
 
-async def find(connection: Connection, session_ids: Collection[str]) -> dict[str, Session]:
-    """Return those of the sessions that exist, by id."""
-    rows = await connection.fetch(_SQL["find_sessions"], session_ids)
+async def find(
+    connection: Connection, session_ids: Collection[str], *, owner_id: str | None
+) -> dict[str, Session]:
+    """Return those of the sessions that exist, by id; with `owner_id`, only those of this owner."""
+    rows = await connection.fetch(_SQL["find_sessions"], session_ids, owner_id)
     return {row["session_id"]: from_row(row) for row in rows}
 
 
@@ -44,7 +57,7 @@ async def lock(connection: Connection, session_id: str, *, owner_id: str | None)
     """Return a session, of this owner if one is given; nobody else changes it in this transaction."""
     if not await connection.fetchval(_SQL["lock_session"], session_id, owner_id):
         return None
-    return (await find(connection, [session_id])).get(session_id)
+    return (await find(connection, [session_id], owner_id=owner_id)).get(session_id)
 
 
 async def page(
@@ -102,4 +115,26 @@ def from_row(row: asyncpg.Record) -> Session:
         ip_address=row["ip_address"],
         revoke_time=row["revoke_time"],
         revoker_id=row["revoker_id"],
+    )
+
+
+def _as_json(opened: Sequence[tuple[Session, str]]) -> str:
+    return json.dumps(
+        [
+            {
+                "session_id": session.session_id,
+                "owner_id": session.owner_id,
+                "key_prefix": session.key_prefix,
+                "secret_hash": secret_hash,
+                "scopes": session.scopes,
+                "annotations": dict(session.annotations),
+                "create_time": session.create_time.isoformat(),
+                "creator_id": session.creator_id,
+                "latest_expire_time": session.latest_expire_time.isoformat(),
+                "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
+                "user_agent": session.user_agent,
+                "ip_address": session.ip_address,
+            }
+            for session, secret_hash in opened
+        ]
     )

@@ -1,6 +1,5 @@
 """What verification reads and writes; satisfies the protocols that `verify` declares."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -10,18 +9,17 @@ from typing import TypeAlias
 
 import asyncpg
 
-from authsvc.errors import Overloaded
 from authsvc.model.activity import Activity
 from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.use import Use
 from authsvc.store.pool import Database, heeding_warnings
 from authsvc.store.queries import load_queries
+from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
 _MOST_SHARED = 10_000
 _MOST_WANTED = 1000
-_BATCH = 100
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -31,8 +29,9 @@ class VerificationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._wanted: list[tuple[str, asyncio.Future[Found]]] = []
-        self._finding: asyncio.Task[None] | None = None
+        self._finding = SharedStatement(
+            self._find, most_waiting=_MOST_WANTED, full="too many keys are being looked up"
+        )
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     async def find_credential(self, key_prefix: str) -> Found:
@@ -42,46 +41,23 @@ class VerificationStore:
         cold start, when every key is looked up, that is most of what a look-up costs.
         Each is answered by a statement that was sent after it was asked for.
         """
-        if len(self._wanted) >= _MOST_WANTED:
-            raise Overloaded(
-                "too many keys are being looked up; retry after the delay in RetryInfo",
-                reason="LOOKUP_QUEUE_FULL",
-                retry_after=0.5,
-            )
-        found = asyncio.get_running_loop().create_future()
-        self._wanted.append((key_prefix, found))
-        if self._finding is None or self._finding.done():
-            self._finding = asyncio.create_task(self._find_wanted())
-        answer: Found = await found
-        return answer
+        return await self._finding.ask(key_prefix)
 
     async def refresh(self) -> None:
         """Read from now on over new connections."""
         await self._database.refresh()
 
-    async def _find_wanted(self) -> None:
-        while self._wanted:
-            batch, self._wanted = self._wanted[:_BATCH], self._wanted[_BATCH:]
-            try:
-                by_prefix, place = await self._find({prefix for prefix, _ in batch})
-            except Exception as error:  # noqa: BLE001 - raised for those who wait
-                for _, found in batch:
-                    if not found.done():
-                        found.set_exception(error)
-            else:
-                for prefix, found in batch:
-                    if not found.done():
-                        found.set_result((by_prefix.get(prefix), place))
-
-    async def _find(self, prefixes: set[str]) -> tuple[dict[str, StoredCredential], Place]:
+    async def _find(self, prefixes: Sequence[str]) -> list[Found]:
+        wanted = set(prefixes)
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["find_credentials"], list(prefixes))
+            rows = await connection.fetch(_SQL["find_credentials"], list(wanted))
             found = {row["key_prefix"]: self._credential(row) for row in rows if row["key_prefix"]}
-            if len(found) < len(prefixes):
+            if len(found) < len(wanted):
                 # "No such key" is remembered, so a node that was replaced must not be the one to say it.
                 with heeding_warnings(connection):
                     await connection.execute(_SQL["prove_primary"])
-        return found, Place(rows[0]["seq"], rows[0]["nonce"])
+        place = Place(rows[0]["seq"], rows[0]["nonce"])
+        return [(found.get(prefix), place) for prefix in prefixes]
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
         last = row["last_activity_time"]

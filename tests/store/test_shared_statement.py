@@ -1,0 +1,99 @@
+"""What many ask for at once goes into one statement."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from authsvc.errors import Overloaded, Unavailable
+from authsvc.store.shared_statement import SharedStatement
+
+
+class Doubling:
+    """Answers numbers with their double, when it is let; a negative one is at fault, None is out of reach."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int | None]] = []
+        self.began = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def __call__(self, numbers: Sequence[int | None]) -> list[int]:
+        self.sent.append(list(numbers))
+        self.began.set()
+        await self.go.wait()
+        doubles = []
+        for number in numbers:
+            if number is None:
+                raise Unavailable("out of reach", reason="DATABASE_UNAVAILABLE", retry_after=1)
+            if number < 0:
+                raise ValueError("negative")
+            doubles.append(2 * number)
+        return doubles
+
+
+def shared(doubling: Doubling) -> SharedStatement[int | None, int]:
+    return SharedStatement(doubling, most_waiting=250, full="too many numbers wait")
+
+
+def asking(
+    statement: SharedStatement[int | None, int], numbers: Sequence[int | None]
+) -> list[asyncio.Task[int]]:
+    return [asyncio.create_task(statement.ask(number)) for number in numbers]
+
+
+async def test_those_who_ask_together_share_a_statement() -> None:
+    """Each gets its own answer; who comes later gets one that was sent later."""
+    doubling = Doubling()
+    statement = shared(doubling)
+    first = asking(statement, [1, 2, 3])
+    await doubling.began.wait()
+    later = asking(statement, [4, 5])
+    doubling.go.set()
+    assert await asyncio.gather(*first, *later) == [2, 4, 6, 8, 10]
+    assert doubling.sent == [[1, 2, 3], [4, 5]]
+
+
+async def test_a_statement_carries_a_bounded_number() -> None:
+    """At most 100 items go into one statement, and those who cannot even wait are told to retry."""
+    doubling = Doubling()
+    statement = shared(doubling)
+    tasks = asking(statement, range(250))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="too many numbers wait; retry"):
+        await statement.ask(1)
+    doubling.go.set()
+    assert await asyncio.gather(*tasks) == [2 * number for number in range(250)]
+    assert [len(numbers) for numbers in doubling.sent] == [100, 100, 50]
+
+
+async def test_nobody_fails_for_the_sake_of_a_stranger() -> None:
+    """A fault of one item is that one's alone."""
+    doubling = Doubling()
+    doubling.go.set()
+    good, bad, other = await asyncio.gather(*asking(shared(doubling), [1, -1, 2]), return_exceptions=True)
+    assert (good, other) == (2, 4)
+    assert isinstance(bad, ValueError)
+
+
+async def test_what_the_database_is_told_all_are_told() -> None:
+    """When it is out of reach, it is not asked again for each."""
+    doubling = Doubling()
+    doubling.go.set()
+    answers = await asyncio.gather(*asking(shared(doubling), [1, None]), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+    assert doubling.sent == [[1, None]]
+
+
+async def test_nothing_is_done_for_those_who_left() -> None:
+    """Who is cancelled before the statement is sent is not in it; who is after spoils it for nobody."""
+    doubling = Doubling()
+    statement = shared(doubling)
+    [sent] = asking(statement, [1])
+    await doubling.began.wait()
+    waiting, stays = asking(statement, [2, 3])
+    await asyncio.sleep(0)
+    waiting.cancel()
+    sent.cancel()
+    doubling.go.set()
+    assert await stays == 6
+    assert doubling.sent == [[1], [3]]
