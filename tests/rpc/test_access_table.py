@@ -73,6 +73,7 @@ ROWS = {
     "ListSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "RevokeSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
     "RevokeAllSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
 }
 
