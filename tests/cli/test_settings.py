@@ -190,6 +190,8 @@ def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
         ("SESSION_RETENTION", "-1d", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
         ("SESSION_RETENTION", "59m", "use 1h to 36500d"),
         ("SESSION_RETENTION", "2000000d", "use 1h to 36500d"),
+        ("AUDIT_RETENTION", "89d", "use 90d to 36500d, or 0d to keep them for good"),
+        ("AUDIT_RETENTION", "40000d", "use 90d to 36500d, or 0d to keep them for good"),
         ("ACTIVITY_INTERVAL", "16", "Input should be less than or equal to 15"),
     ],
 )

@@ -358,3 +358,26 @@ async def test_a_month_waits_for_nobody_for_long(database: Database) -> None:
                 await rows.make_month(connection, date.today() + timedelta(days=200))
         await record(database, event())
     assert await faults(database) == []
+
+
+async def test_who_was_granted_to_read_goes_on_reading(
+    serving_url: str, empty_database_url: str, plain_role: str
+) -> None:
+    """Another migration, for another serving role, takes nothing from the first but what it must not have."""
+    other = f"{plain_role}_other"
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(f"CREATE ROLE {other} LOGIN PASSWORD '{other}'")
+        await connection.execute(f"GRANT ALL ON authsvc.audit_heads TO {plain_role} WITH GRANT OPTION")
+    finally:
+        await connection.close()
+    await migrate(empty_database_url, serving_role=other)
+    for role in (plain_role, other):
+        async with Database.open(
+            serving_url.replace(plain_role, role, 1).replace(f":{plain_role}@", f":{role}@")
+        ) as database:
+            await record(database, event())
+            assert await faults(database) == []
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with database.connection() as lent:
+                    await lent.execute("DELETE FROM authsvc.audit_heads")

@@ -28,7 +28,7 @@ async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
 
 
 def events_json(events: Sequence[AuditEvent]) -> str:
-    """Return events as `authsvc.record_audit` takes them."""
+    """Return events as the function `record_audit` of the schema takes them."""
     return json.dumps([asdict(event) for event in events], default=_text)
 
 

@@ -45,16 +45,17 @@ CREATE TABLE authsvc.audit_drops (
 
 INSERT INTO authsvc.jobs (job) VALUES ('audit');
 
--- Takes a table from everybody but its owner, whatever default privileges may have given.
+-- Leaves nobody but its owner any right on a table but that to read it, whatever default privileges have given.
 CREATE FUNCTION authsvc.close_table(closed regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
-        role oid;
+        granted record;
     BEGIN
-        FOR role IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) AS a
-                     WHERE c.oid = closed AND a.grantee <> c.relowner LOOP
-            EXECUTE format('REVOKE ALL ON %s FROM %s', closed, CASE WHEN role = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END);
+        FOR granted IN SELECT DISTINCT a.privilege_type, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee
+                         FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
+                        WHERE c.oid = closed AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT' LOOP
+            EXECUTE format('REVOKE %s ON %s FROM %s CASCADE', granted.privilege_type, closed, granted.grantee);
         END LOOP;
     END $$;
 

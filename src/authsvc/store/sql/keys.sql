@@ -51,11 +51,17 @@ UPDATE authsvc.keys
  WHERE key_id = $1;
 
 -- name: revoke_owner
--- All keys of an owner that are not revoked yet, at once.
-UPDATE authsvc.keys
+-- All keys of an owner that are not revoked yet, at once. Locked in the order of ids, as lock_keys does, so that it cannot
+-- deadlock with a batch.
+WITH locked AS MATERIALIZED (
+    SELECT key_id FROM authsvc.keys
+     WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > greatest($2, update_time))
+     ORDER BY key_id
+       FOR UPDATE)
+UPDATE authsvc.keys k
    SET revoke_time = $2, revoker_id = $3, revoke_reason = $4, update_time = $2, version = version + 1
- WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > greatest($2, update_time))
-RETURNING key_id, key_prefix;
+  FROM locked WHERE k.key_id = locked.key_id
+RETURNING k.key_id, k.key_prefix;
 
 -- name: delete_keys
 DELETE FROM authsvc.keys WHERE key_id = ANY($1);

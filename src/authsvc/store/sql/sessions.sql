@@ -20,10 +20,12 @@ SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annota
        SELECT FROM openers o
         WHERE o.credential_id = n.creator_id AND (o.revoke_time IS NULL OR o.revoke_time > n.create_time))
 RETURNING session_id),
+-- What was inserted is recorded, with the locks of the chains' heads taken last.
 recorded AS MATERIALIZED (
-    SELECT authsvc.record_audit(jsonb_agg(event)) FROM jsonb_array_elements($3::jsonb) AS event
-     WHERE event ->> 'target_id' IN (SELECT session_id FROM inserted))
-SELECT session_id FROM inserted CROSS JOIN recorded;
+    SELECT authsvc.record_audit(jsonb_agg(e.event ORDER BY e.n))
+      FROM jsonb_array_elements($3::jsonb) WITH ORDINALITY AS e (event, n)
+     WHERE e.event->>'target_id' IN (SELECT session_id FROM inserted))
+SELECT session_id FROM inserted, recorded;
 
 -- name: find_sessions
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
