@@ -364,6 +364,8 @@ def _watch(app: App) -> None:
         lambda: app.usage.dropped + app.activity.dropped,
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
+    if app.tls is not None:
+        watch_gauge("certificate_seconds", "For how long the certificate is valid.", app.tls.seconds_left)
     watch_gauge(
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",
