@@ -147,7 +147,12 @@ async def running(
             if files is not None:
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
-        limits = Limits(stopwatch, callers=settings.caller_limit, failures=settings.failure_limit)
+        limits = Limits(
+            stopwatch,
+            callers=settings.caller_limit,
+            failures=settings.failure_limit,
+            most_in_flight=settings.in_flight_limit,
+        )
         anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),

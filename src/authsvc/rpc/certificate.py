@@ -58,7 +58,8 @@ def check_pair(cert: Path, key: Path, content: bytes) -> float:
         ) from None
     except ssl.SSLError as error:
         raise ConfigError(
-            f"{_CERT}: clients would refuse {cert} ({error.reason}); issue one with an RSA, P-256 or P-384 key"
+            f"{_CERT}: clients would refuse {cert} ({error.reason}); "
+            "issue one with an RSA, P-256 or P-384 key"
         ) from None
     return ssl.cert_time_to_seconds(str(shown["notAfter"]))
 
