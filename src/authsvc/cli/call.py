@@ -88,8 +88,9 @@ def _unreachable(settings: Settings, address: str, told: str) -> str:
     if _by_tls(settings):
         return (
             f"no service answers at {address} by TLS as it should: {told.rstrip('.')}. Check "
-            "AUTHSVC_ADDRESS, and AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear that name; if it wants "
-            "a certificate of its clients, AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY"
+            "AUTHSVC_ADDRESS, and AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear "
+            "that name; if it wants a certificate of its clients, AUTHSVC_CALL_TLS_CERT and "
+            "AUTHSVC_CALL_TLS_KEY"
         )
     return (
         f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"
