@@ -81,7 +81,8 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
 def _by_tls(settings: Settings) -> bool:
     # Without an address it is the service that is set up here.
     serves_tls = not settings.address and settings.tls_cert is not None
-    return settings.address.startswith("https://") or settings.call_tls_ca is not None or serves_tls
+    asked = settings.call_tls_ca or settings.call_tls_cert or settings.call_tls_key
+    return settings.address.startswith("https://") or asked is not None or serves_tls
 
 
 def _unreachable(settings: Settings, address: str, told: str) -> str:
