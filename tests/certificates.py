@@ -62,9 +62,14 @@ class Authority:
         uris: tuple[str, ...] = (),
         names: tuple[str, ...] = ("localhost",),
         addresses: tuple[str, ...] = ("127.0.0.1",),
+        begins: timedelta = -_DAYS,
+        curve: ec.EllipticCurve | None = None,
     ) -> Pair:
-        """Issue a certificate for a subject as RFC 4514 writes it, and for alternative names."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        """Issue a certificate for a subject as RFC 4514 writes it, and for alternative names.
+
+        It is valid for sixty days that begin so much from now.
+        """
+        key = ec.generate_private_key(curve or ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName(
             [
                 *(x509.UniformResourceIdentifier(uri) for uri in uris),
@@ -73,7 +78,7 @@ class Authority:
             ]
         )
         certificate = (
-            _builder(x509.Name.from_rfc4514_string(subject), self._subject, key)
+            _builder(x509.Name.from_rfc4514_string(subject), self._subject, key, begins)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(alternatives, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -89,7 +94,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, begins: timedelta = -_DAYS
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -98,6 +103,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAYS)
-        .not_valid_after(now + _DAYS)
+        .not_valid_before(now + begins)
+        .not_valid_after(now + begins + 2 * _DAYS)
     )

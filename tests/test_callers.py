@@ -1,6 +1,7 @@
 """The file of AUTHSVC_CALLERS: what it may hold, and what is told of what it may not."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_callers_are_known_by_name() -> None:
         spiffe_id: Caller(spiffe_id, "authsvc", ("keys:verify", "sessions:verify"), None),
         subject: Caller(subject, "acme", ("sessions:write",), None),
     }
+
+
+def test_the_documented_example_is_one(checkout: Path) -> None:
+    """What docs/operations.md shows can be copied."""
+    text = (checkout / "docs/operations.md").read_text("utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert sorted(read_callers(PATH, example.encode())) == [
+        "CN=key-rotator,OU=Platform,O=Example",
+        "spiffe://example.org/ns/shop/sa/gateway",
+    ]
 
 
 def test_nobody_is_allowed() -> None:

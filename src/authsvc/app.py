@@ -166,7 +166,12 @@ async def running(
             if files is not None:
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
-        limits = Limits(stopwatch, callers=settings.caller_limit, failures=settings.failure_limit)
+        limits = Limits(
+            stopwatch,
+            callers=settings.caller_limit,
+            failures=settings.failure_limit,
+            most_in_flight=settings.in_flight_limit,
+        )
         anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
         entrance = Entrance(
             Gate(settings.in_flight_limit),
@@ -425,6 +430,8 @@ def _watch(app: App) -> None:
     watch_counter(
         "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
     )
+    if app.tls is not None:
+        watch_gauge("certificate_seconds", "For how long the certificate is valid.", app.tls.seconds_left)
     watch_gauge(
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",

@@ -176,6 +176,12 @@ def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None
     )
 
 
+def test_half_of_a_pair_is_told(directory: Path) -> None:
+    """A certificate without its key is not sent off in plain text, either."""
+    told = refusal(authsvc("status", cwd=directory, address="127.0.0.1:1", call_tls_cert="x"))
+    assert told == "AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

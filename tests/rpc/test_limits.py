@@ -179,32 +179,60 @@ async def test_what_shows_nothing_is_no_guess(database_url: str, clock: Clock, s
                 await caller(service, None).VerifyKey(key_string="x")
 
 
-async def test_calls_in_flight_are_bounded(
-    service: Service, monkeypatch: pytest.MonkeyPatch, database_url: str, clock: Clock
-) -> None:
-    """Changes that wait take half the room; verifications go on meanwhile."""
-    async with serving(database_url, clock, in_flight_limit=4) as small:
-        waiting, go_on = asyncio.Semaphore(0), asyncio.Event()
-        client = small.as_caller(service.admin_key)
-        await client.VerifyKey(key_string="x")
+@asynccontextmanager
+async def waiting(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """Have ListKeys wait until the block ends; yield what starts one and returns when it waits."""
+    arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 
-        async def wait(*_: object, **__: object) -> Any:
-            waiting.release()
-            await go_on.wait()
-            return [], "", 0
+    async def wait(*_: object, **__: object) -> Any:
+        arrived.release()
+        await go_on.wait()
+        return [], "", 0
 
-        monkeypatch.setattr(small.app.keys, "list", wait)
-        lists = [asyncio.ensure_future(client.ListKeys(owner_id="acme")) for _ in range(2)]
-        for _ in lists:
-            await waiting.acquire()
-        with refused(EXHAUSTED, "IN_FLIGHT_LIMIT") as refusal:
-            await client.ListKeys(owner_id="acme")
-        assert refusal.retry_seconds == 0.5
-        assert metric(small, "in_flight") == 1
-        await client.VerifyKey(key_string="x")
+    async def start(client: Client, owner_id: str) -> None:
+        async def ask() -> None:
+            await client.ListKeys(owner_id=owner_id)
+
+        calls.create_task(ask())
+        await arrived.acquire()
+
+    monkeypatch.setattr(service.app.keys, "list", wait)
+    async with asyncio.TaskGroup() as calls:
+        yield start
         go_on.set()
-        await asyncio.gather(*lists)
-        await client.ListKeys(owner_id="acme")
+
+
+async def test_calls_in_flight_are_bounded(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits takes half the room; verifications go on meanwhile, and the room is there again after."""
+    async with serving(database_url, clock, in_flight_limit=4) as service:
+        async with waiting(service, monkeypatch) as start:
+            for _ in range(2):
+                await start(service.admin, "acme")
+            with refused(EXHAUSTED, "IN_FLIGHT_LIMIT") as refusal:
+                await service.admin.ListKeys(owner_id="acme")
+            assert refusal.retry_seconds == 0.5
+            assert metric(service, "in_flight") == 1
+            await service.admin.VerifyKey(key_string="x")
+        await service.admin.ListKeys(owner_id="acme")
+
+
+async def test_one_owners_calls_in_flight_are_bounded(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eighth of the room is one owner's; another has its own, and so has the first again after."""
+    async with serving(database_url, clock, in_flight_limit=16, caller_limit=Rate(1000, 1000)) as service:
+        made = [await make(service, owner, scopes=["keys:read"]) for owner in ("acme", "globex")]
+        acme, globex = (service.as_caller(each.key_string) for each in made)
+        for _ in "ab":
+            async with waiting(service, monkeypatch) as start:
+                for _ in range(2):
+                    await start(acme, "acme")
+                with refused(EXHAUSTED, "IN_FLIGHT_LIMIT") as refusal:
+                    await acme.ListKeys(owner_id="acme")
+                assert "one owner's calls" in refusal.message
+                await start(globex, "globex")
 
 
 class Call:

@@ -6,11 +6,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from authsvc.config import ConfigError
 from authsvc.rpc.tls import Tls
@@ -187,6 +189,20 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
         lambda files: files.key.unlink(),
         "AUTHSVC_TLS_KEY: there is no file {0.key}; check the setting",
     ),
+    "expired": (
+        lambda files: files.write(Authority().issue("CN=server", begins=-timedelta(days=61))),
+        "AUTHSVC_TLS_CERT: clients would refuse {0.cert}: certificate has expired; issue a new certificate",
+    ),
+    "not valid yet": (
+        lambda files: files.write(Authority().issue("CN=server", begins=timedelta(days=1))),
+        "AUTHSVC_TLS_CERT: clients would refuse {0.cert}: certificate is not yet valid; "
+        "issue a new certificate",
+    ),
+    "a key of a kind that nobody takes": (
+        lambda files: files.write(Authority().issue("CN=server", curve=ec.SECP256K1())),
+        "AUTHSVC_TLS_CERT: clients would refuse {0.cert} (NO_SHARED_CIPHER); "
+        "issue one with an RSA, P-256 or P-384 key",
+    ),
     "rubbish for authorities": (
         lambda files: replace(files.client_ca, b"rubbish"),
         "AUTHSVC_TLS_CLIENT_CA: {0.client_ca} holds no certificate, or a damaged one; "
@@ -226,6 +242,16 @@ def test_broken_files_stop_the_start(files: Files, name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Tls(files.cert, files.key, files.client_ca)
     assert str(refused.value) == told.format(files)
+
+
+async def test_the_metrics_tell_when_it_expires(secure: Secure) -> None:
+    """Of the certificate that is served now."""
+    read = secure.service.app.metrics.registry.get_sample_value
+    days = timedelta(days=1).total_seconds()
+    assert 29.9 * days < (read("authsvc_certificate_seconds") or 0) <= 30 * days
+    secure.files.write(secure.authority.issue("CN=server", begins=timedelta(days=-50)))
+    await secure.tls.look()
+    assert 9.9 * days < (read("authsvc_certificate_seconds") or 0) <= 10 * days
 
 
 async def test_a_rotation_by_symbolic_links(secure: Secure, tmp_path: Path) -> None:

@@ -81,15 +81,17 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
 def _by_tls(settings: Settings) -> bool:
     # Without an address it is the service that is set up here.
     serves_tls = not settings.address and settings.tls_cert is not None
-    return settings.address.startswith("https://") or settings.call_tls_ca is not None or serves_tls
+    asked = settings.call_tls_ca or settings.call_tls_cert or settings.call_tls_key
+    return settings.address.startswith("https://") or asked is not None or serves_tls
 
 
 def _unreachable(settings: Settings, address: str, told: str) -> str:
     if _by_tls(settings):
         return (
-            f"no service answers at {address} by TLS as it should: {told}. Check AUTHSVC_ADDRESS, and "
-            "AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear that name; if it wants "
-            "a certificate of its clients, AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY"
+            f"no service answers at {address} by TLS as it should: {told.rstrip('.')}. Check "
+            "AUTHSVC_ADDRESS, and AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear "
+            "that name; if it wants a certificate of its clients, AUTHSVC_CALL_TLS_CERT and "
+            "AUTHSVC_CALL_TLS_KEY"
         )
     return (
         f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"

@@ -171,6 +171,8 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if minted:
         tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
+        if settings.tls_client_ca is not None:
+            tls += " -cert client.pem -key client.key"
         quoted = shlex.quote(str(file))
         print(_WELCOME.format(file=file, quoted=quoted, key_string=minted, address=address, tls=tls))
     elif file.exists():

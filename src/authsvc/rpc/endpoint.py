@@ -104,14 +104,14 @@ def _endpoint(
 
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
-        entered = False
+        entered, counted = False, ""
         caller: Caller | None = None
         try:
             gate.enter(context, slow=manages)
             entered = True
             caller = await authentication.caller(context)
             if manages:
-                limits.count_call(caller)
+                counted = limits.enter(caller)
             if changes:
                 caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
             if caller.lacks((scope,)):
@@ -131,6 +131,8 @@ def _endpoint(
         else:
             return response
         finally:
+            if counted:
+                limits.leave(counted)
             if entered:
                 gate.leave(context, slow=manages)
             observe(time.perf_counter() - started)

@@ -20,6 +20,16 @@ _QUIET = 0.05
 _FULL = 0.5
 
 
+def full(whose: str = "") -> Overloaded:
+    """Return the refusal for want of room."""
+    return Overloaded(
+        f"too many {whose}calls are in flight here; retry. AUTHSVC_IN_FLIGHT_LIMIT sets how many",
+        reason="IN_FLIGHT_LIMIT",
+        retry_after=_FULL,
+        setting="AUTHSVC_IN_FLIGHT_LIMIT",
+    )
+
+
 class _Call(Protocol):
     def peer(self) -> str: ...
 
@@ -45,12 +55,7 @@ class Gate:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
         if len(self._in_flight) >= self._most or (slow and self._slow >= self._most // 2):
             self.refused += 1
-            raise Overloaded(
-                "too many calls are in flight here; retry. AUTHSVC_IN_FLIGHT_LIMIT sets how many",
-                reason="IN_FLIGHT_LIMIT",
-                retry_after=_FULL,
-                setting="AUTHSVC_IN_FLIGHT_LIMIT",
-            )
+            raise full()
         self._in_flight.add(call)
         self._slow += slow
 

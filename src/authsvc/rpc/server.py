@@ -44,9 +44,7 @@ class AddressInUseError(Exception):
         )
         if tls:
             # gRPC does not say which of the two it is. OpenSSL, which looked at the key, takes more kinds.
-            told += (
-                "; or else gRPC does not take the key of AUTHSVC_TLS_KEY: use RSA, P-256, P-384 or Ed25519"
-            )
+            told += "; or else gRPC does not take the key of AUTHSVC_TLS_KEY: use RSA, P-256 or P-384"
         super().__init__(told)
 
 

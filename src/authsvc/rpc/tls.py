@@ -9,13 +9,14 @@ before the change open nothing, since their key is gone with what they were made
 gRPC's Python can ask for no client certificate or for one from everybody, and for nothing in between.
 """
 
-import ssl
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
 
 from authsvc.config import ConfigError
+from authsvc.rpc.certificate import check_certificates, check_pair
 from authsvc.watched import Contents, Watched, read_file
 
 _CERT, _KEY, _CLIENT_CA = "AUTHSVC_TLS_CERT", "AUTHSVC_TLS_KEY", "AUTHSVC_TLS_CLIENT_CA"
@@ -30,8 +31,13 @@ class Tls:
         if client_ca is not None:
             files[_CLIENT_CA] = client_ca
         self._files = files
+        self._not_after = 0.0
         self._watched = Watched(files, self._check)
         self._served = self._watched.value
+
+    def seconds_left(self) -> float:
+        """Return for how long the certificate is valid, by the wall clock."""
+        return self._not_after - time.time()
 
     @property
     def is_stale(self) -> bool:
@@ -65,13 +71,14 @@ class Tls:
     def _check(self, contents: Contents) -> Contents:
         for setting in self._files:
             if setting != _KEY:
-                _check_certificates(setting, self._files[setting], contents[setting])
-        _check_pair(self._files[_CERT], self._files[_KEY])
+                check_certificates(setting, self._files[setting], contents[setting])
+        not_after = check_pair(self._files[_CERT], self._files[_KEY], contents[_CERT])
         # It was the files that OpenSSL looked at, and they may have changed since they were read.
         if contents != {setting: read_file(setting, path) for setting, path in self._files.items()}:
             raise ConfigError(
                 f"{_CERT}: {self._files[_CERT]} or its key changed while it was read; try again"
             )
+        self._not_after = not_after
         return contents
 
 
@@ -79,30 +86,3 @@ def _configuration(contents: Contents) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
         [(contents[_KEY], contents[_CERT])], contents.get(_CLIENT_CA)
     )
-
-
-def _check_certificates(setting: str, path: Path, content: bytes) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=content.decode("ascii"))
-    except (ssl.SSLError, ValueError):
-        raise ConfigError(
-            f"{setting}: {path} holds no certificate, or a damaged one; write it as PEM, with its chain"
-        ) from None
-
-
-def _check_pair(cert: Path, key: Path) -> None:
-    try:
-        # A password is not asked for, which would wait for a terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigError(
-                f"{_KEY}: {key} is not the key of the certificate in {cert}; write both files of one pair"
-            ) from None
-        if error.reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"):
-            raise ConfigError(f"{_CERT}: {cert} is too weak ({error.reason}); issue a stronger one") from None
-        raise ConfigError(
-            f"{_KEY}: {key} holds no private key that can be read; it has to be PEM, without a password"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{_KEY}: {key} or {cert} cannot be read: {error.strerror or error}") from None
