@@ -27,9 +27,11 @@ from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import SessionBounds
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.replicas import Replicas
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import Sessions
@@ -38,7 +40,9 @@ from authsvc.store.feed import FeedConnection
 from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
 from authsvc.store.pool import Database
+from authsvc.store.tag_keys import accepted as accepted_tag_keys
 from authsvc.store.verification import VerificationStore
+from authsvc.tag_keys import TagKeys
 from authsvc.telemetry import Metrics
 from authsvc.verify.feed import Feed
 from authsvc.verify.hasher import Hasher
@@ -62,6 +66,7 @@ class App:
 
     keys: Keys
     sessions: Sessions
+    catalogue: Catalogue
     locations: Locations
     verifier: Verifier
     cache: PrefixCache
@@ -134,6 +139,7 @@ async def running(
             KeyService(app.keys, app.verifier, app.clock),
             SessionService(app.sessions, app.verifier, app.locations, app.clock),
             ReplicaService(Replicas(app.database)),
+            ScopeService(app.catalogue),
             app.verifier,
             app.metrics,
             connection_age=settings.connection_age,
@@ -149,10 +155,20 @@ async def running(
 @asynccontextmanager
 async def administering(settings: Settings) -> AsyncIterator[Keys]:
     """Yield the use cases of keys without serving, for what comes before the first worker."""
-    async with _composed(settings) as app:
+    # One connection for who mints the first key, and one that keeps others from doing so, too.
+    size = max(2, settings.database_pool_size)
+    async with _composed(settings.model_copy(update={"database_pool_size": size})) as app:
         asked = boottime()
         app.database_clock.set(await database_time(app.database), asked, boottime())
         yield app.keys
+
+
+@asynccontextmanager
+async def looking_after_tag_keys(settings: Settings) -> AsyncIterator[TagKeys]:
+    """Yield the use cases of tag keys, as the role that owns the schema if there are two."""
+    url = settings.migration_database_url or settings.database_url
+    async with _database(settings.model_copy(update={"database_url": url})) as (database, _):
+        yield TagKeys(database, Barrier(database))
 
 
 @asynccontextmanager
@@ -167,12 +183,20 @@ async def _composed(
     locations = _locations(settings)
     async with _database(settings) as (database, url):
         store = VerificationStore(database)
-        tag_key = await store.tag_key()
-        mint = KeyMint(tag_key)
+        tag_keys = await accepted_tag_keys(database)
+        mint = KeyMint(*tag_keys.secrets)
+        page_tokens = PageTokens(*tag_keys.secrets)
         database_clock = DatabaseClock(stopwatch)
         clock = clock or database_clock
         cache = PrefixCache(settings.cache_capacity)
         lease = Lease(stopwatch)
+
+        def use(tag_keys: AcceptedTagKeys) -> None:
+            page_tokens.use(tag_keys)
+            if mint.use(tag_keys):
+                # What is in memory is not looked at for its tag.
+                cache.clear()
+
         usage = UsageLog(store)
         activities = ActivityStore(database)
         activity = UsageLog(activities, limit=_MOST_ACTIVITIES)
@@ -190,6 +214,7 @@ async def _composed(
             stopwatch=stopwatch,
             predecessors=predecessors,
             on_register=on_register,
+            on_tag_keys=use,
         )
         connection.on_hint(feed.hint)
         verifier = Verifier(
@@ -205,8 +230,7 @@ async def _composed(
             clock=clock,
         )
         barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
-        page_tokens = PageTokens(tag_key)
-        catalogue = Catalogue(settings.scopes)
+        catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
         keys = Keys(
             database=database,
             barrier=barrier,
@@ -237,6 +261,7 @@ async def _composed(
             yield App(
                 keys=keys,
                 sessions=sessions,
+                catalogue=catalogue,
                 locations=locations,
                 verifier=verifier,
                 cache=cache,

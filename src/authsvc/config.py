@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
+from authsvc.model.scope import Scope, is_scope
 
 PREFIX = "AUTHSVC_"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
@@ -19,6 +20,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 _LENGTH = re.compile(r"(\d{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=36500)
+_MOST_SCOPES = 1000
 
 
 def _cores() -> int:
@@ -74,8 +76,10 @@ class Settings(BaseSettings):
         0.1, gt=0, le=60, description="seconds between looks at the feed where no hints arrive"
     )
     brand: str = Field("authsvc", description="first part of new key strings")
-    scopes: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
+    scopes: Annotated[tuple[Scope, ...] | None, NoDecode] = Field(
+        (),
+        description="scopes that keys and sessions may have besides authsvc's own: "
+        "orders:read=Read orders,orders:write or one a line; *: any",
     )
     cache_capacity: int = Field(
         200_000, ge=1000, description="keys kept in memory, about 1 KiB each, a worker"
@@ -124,14 +128,27 @@ class Settings(BaseSettings):
 
     @field_validator("scopes", mode="before")
     @classmethod
-    def _split_scopes(cls, value: object) -> object:
+    def _read_scopes(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        scopes = tuple(scope.strip() for scope in value.split(",") if scope.strip())
-        for scope in scopes:
-            if re.fullmatch(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*", scope) is None or len(scope) > 64:
-                raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
-        return scopes
+        if value.strip() == "*":
+            return None
+        found: dict[str, Scope] = {}
+        for item in value.strip().split("\n" if "\n" in value.strip() else ","):
+            name, equals, description = (part.strip() for part in item.partition("="))
+            if not name and not equals:
+                continue
+            if not is_scope(name):
+                hint = "; to have commas in descriptions, put each scope on a line of its own"
+                raise ValueError(
+                    f"{name!r} is no scope; use a form like orders:read{hint if '=' in value else ''}"
+                )
+            if name in found:
+                raise ValueError(f"{name} is there twice; leave one of them out")
+            found[name] = Scope(name, description)
+        if len(found) > _MOST_SCOPES:
+            raise ValueError(f"there are {len(found)} scopes; use {_MOST_SCOPES} at most, or * for any")
+        return tuple(found.values())
 
     @field_validator("geoip_db", mode="before")
     @classmethod

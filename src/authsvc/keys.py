@@ -19,6 +19,7 @@ from authsvc.errors import (
 )
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_query import KeyQuery
@@ -150,7 +151,7 @@ class Keys:
                 raise _repeated(request_id, made)
             old.refuse_to_rotate(now)
             # Who rotates learns the new key string, and with it all that the key may do.
-            self._catalogue.check_grant(caller, old.scopes)
+            self._catalogue.check_held(caller, old.scopes)
             key = Key(
                 key_id=new_id,
                 owner_id=old.owner_id,
@@ -230,14 +231,25 @@ class Keys:
                 return key
         raise NotFound("no key has this key string", reason="KEY_NOT_FOUND")
 
-    async def ensure_administrator(self, *, another: bool = False) -> KeyString | None:
-        """Mint the platform's administrator key when no working one is left, or another if asked for."""
-        async with self._database.connection() as connection:
+    async def ensure_administrator(
+        self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
+    ) -> KeyString | None:
+        """Mint the platform's administrator key when no working one is left, or another if asked for.
+
+        Of several who do so at once one mints, and the others see its key.
+        """
+        async with self._database.transaction() as connection:
+            await rows.alone_for_administrator(connection)
             exists = await rows.has_active_owner_key(connection, PLATFORM_OWNER, FULL_ACCESS, self._clock())
-        if exists and not another:
-            return None
-        administrator = NewKey(owner_id=PLATFORM_OWNER, display_name="administrator", scopes=(FULL_ACCESS,))
-        _, minted = await self.create(BOOTSTRAP, administrator)
+            if exists and not another:
+                return None
+            administrator = NewKey(
+                owner_id=PLATFORM_OWNER,
+                display_name=display_name,
+                scopes=(FULL_ACCESS,),
+                expiration=ttl or ExpirationPreset.UNLIMITED,
+            )
+            _, minted = await self.create(BOOTSTRAP, administrator)
         return minted
 
     @asynccontextmanager

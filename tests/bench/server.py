@@ -33,6 +33,7 @@ from authsvc.model.key_string import redact
 from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics, configure_logging
@@ -82,6 +83,7 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_USAGE_INTERVAL": "3600",
         "AUTHSVC_LEASE": "3600",
+        "AUTHSVC_SCOPES": "*",
         "AUTHSVC_LOG_LEVEL": "warning",
     }
     process = await asyncio.create_subprocess_exec(
@@ -146,11 +148,12 @@ class _Server(Server):
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
+        scopes: ScopeService,
         verifier: Verifier,
         metrics: Metrics,
         **options: float,
     ) -> None:
-        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
+        super().__init__(keys, sessions, replicas, scopes, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 

@@ -166,11 +166,14 @@ async def test_a_database_without_the_schema_is_told(
     await connection.close()
     url = postgres.url_for(unique)
     told = refusal(authsvc("serve", cwd=directory, database_url=url))
-    assert told == "the database lacks 0001 keys, 0002 feed, 0003 sessions: run `authsvc migrate` first"
+    assert (
+        told
+        == "the database lacks 0001 keys, 0002 feed, 0003 sessions, 0004 tag_keys: run `authsvc migrate` first"
+    )
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stderr) == (0, "")
-    applied = ["applied 0001 keys", "applied 0002 feed", "applied 0003 sessions"]
-    assert done.stdout.splitlines() == [*applied, "3 applied; the schema is up to date"]
+    applied = [f"applied {name}" for name in ("0001 keys", "0002 feed", "0003 sessions", "0004 tag_keys")]
+    assert done.stdout.splitlines() == [*applied, "4 applied; the schema is up to date"]
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stdout) == (0, "nothing to do; the schema is up to date\n")
     with running("serve", directory, database_url=url):

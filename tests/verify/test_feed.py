@@ -45,12 +45,12 @@ class FakeFeedStore:
         known = [entry.place for entry in self.entries]
         return self.entries[known.index(place) + 1 :] if place in known else None
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
         self._ask("register")
         for dead in predecessors:
             self.workers.pop(dead, None)
         self.workers[worker_id] = -1
-        return self.entries[-1].place
+        return self.entries[-1]
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         self._ask("renew")

@@ -11,10 +11,13 @@ from rich.text import Text
 
 from authsvc.child import FAULTS
 from authsvc.cli import service
+from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
+from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
+from authsvc.cli.tag_key import tag_key
 from authsvc.model.key_string import redact
 from authsvc.supervisor import StartError
 
@@ -28,10 +31,13 @@ app = cyclopts.App(
 app.command(service.serve)
 app.command(service.dev)
 app.command(service.migrate)
+app.command(bootstrap)
 app.command(service.settings)
 app.command(keys)
 app.command(sessions)
+app.command(scopes)
 app.command(status)
+app.command(tag_key)
 
 _FAULTS = (*FAULTS, StartError, ClientError)
 

@@ -157,7 +157,7 @@ def _address(context: Context) -> str:
 
 
 def _request_id(context: Context) -> str:
-    """Return what the caller names this call, as far as it may be kept; "" for what is too long or a secret."""
+    """Return what the caller names this call, as far as it may be kept; "" if it is too long or a secret."""
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id":
             named = str(value)

@@ -14,9 +14,10 @@ from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
+from authsvc.v1 import key_service_pb2, replica_service_pb2, scope_service_pb2, session_service_pb2
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Verifier
 
@@ -55,6 +56,7 @@ class Server:
         keys: KeyService,
         sessions: SessionService,
         replicas: ReplicaService,
+        scopes: ScopeService,
         verifier: Verifier,
         metrics: Metrics,
         *,
@@ -71,6 +73,7 @@ class Server:
             (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
             (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
             (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
+            (scopes, scope_service_pb2.DESCRIPTOR.services_by_name["ScopeService"]),
         )
         names = [descriptor.full_name for _, descriptor in served]
         self._health = Health(names)

@@ -26,6 +26,7 @@ from uuid import UUID, uuid4
 from authsvc.clock import DatabaseClock, Stopwatch, boottime
 from authsvc.errors import Passing, Unavailable
 from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 
@@ -47,8 +48,8 @@ class FeedStore(Protocol):
     def hears(self) -> bool:
         """Whether hints arrive."""
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
-        """Make this worker known in a transaction of its own; then return the feed's end."""
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
+        """Make this worker known in a transaction of its own; then return the feed's end and the tag keys."""
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         """Prove registration, place and primary; None when the first two do not hold."""
@@ -80,6 +81,7 @@ class Feed:
         poll_interval: float = 0.1,
         stopwatch: Stopwatch = boottime,
         on_register: Callable[[UUID], object] = lambda _: None,
+        on_tag_keys: Callable[[AcceptedTagKeys], object] = lambda _: None,
         predecessors: Collection[UUID] = (),
     ) -> None:
         self._store = store
@@ -90,6 +92,7 @@ class Feed:
         self._poll_interval = poll_interval
         self._stopwatch = stopwatch
         self._on_register = on_register
+        self._on_tag_keys = on_tag_keys
         self._predecessors = predecessors
         self._worker_id = uuid4()
         self._place: Place | None = None
@@ -115,7 +118,7 @@ class Feed:
 
     def hint(self, entry: FeedEntry | None = None) -> None:
         """Look at the feed soon; there may be news. If they are but this entry, it need not be read."""
-        if entry is None:
+        if entry is None or entry.tag_keys is not None:
             self._look = True
         elif self._told is None or entry.place.seq > self._told.place.seq:
             self._told = entry  # Hints may come in any order.
@@ -207,8 +210,10 @@ class Feed:
             self._predecessors = [*self._predecessors, self._worker_id][-_NAMES_KEPT:]
         self._worker_id = uuid4()
         self._on_register(self._worker_id)  # Before: who dies in between can be named.
-        place = await self._store.register(self._worker_id, self._seconds, self._predecessors)
+        end = await self._store.register(self._worker_id, self._seconds, self._predecessors)
+        place = end.place
         self._cache.clear()
+        self._use(end.tag_keys)
         self._history = {place.seq: place.nonce}
         self._move(place)
         self._predecessors = ()
@@ -262,7 +267,12 @@ class Feed:
     def _apply(self, entries: Sequence[FeedEntry]) -> None:
         for entry in entries:
             self._forget(entry)
+            self._use(entry.tag_keys)
             self._advance(entry)
+
+    def _use(self, tag_keys: AcceptedTagKeys | None) -> None:
+        if tag_keys is not None:
+            self._on_tag_keys(tag_keys)
 
     def _forget(self, entry: FeedEntry) -> None:
         self._cache.forget(entry.key_prefixes)
