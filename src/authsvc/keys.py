@@ -247,7 +247,7 @@ class Keys:
                 owner_id=PLATFORM_OWNER,
                 display_name=display_name,
                 scopes=(FULL_ACCESS,),
-                expiration=ttl or ExpirationPreset.UNLIMITED,
+                expiration=ExpirationPreset.UNLIMITED if ttl is None else ttl,
             )
             _, minted = await self.create(BOOTSTRAP, administrator)
         return minted

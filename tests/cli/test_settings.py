@@ -99,8 +99,8 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
     [
         (
             "a=Do a, and b",
-            "'and b' is no scope; use a form like orders:read; to have commas in descriptions, put each scope "
-            "on a line of its own",
+            "'and b' is no scope; use a form like orders:read; to have commas in descriptions, put each "
+            "scope on a line of its own",
         ),
         ("=Do a", "'' is no scope; use a form like orders:read"),
         ("a,b,a", "a is there twice; leave one of them out"),

@@ -8,6 +8,7 @@ from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import OWN_SCOPES, Scope
 
 CALLER = Caller("key_1", "acme", ("keys:write", "orders:read"))
+UNKNOWN = "is not known here; see ListScopes. The operator adds others to AUTHSVC_SCOPES"
 ANY = Catalogue(any_scope=True)
 CATALOGUE = Catalogue([Scope("orders:read", "Read orders"), Scope("orders:write")])
 
@@ -29,8 +30,7 @@ def test_without_a_list_there_are_the_services_own_scopes() -> None:  # rule 2
     """An operator who names none has those, and the remedy is told with the refusal."""
     Catalogue().check_grant(BOOTSTRAP, list(OWN_SCOPES))
     [told] = problems("orders:read", catalogue=Catalogue())
-    assert told.startswith("orders:read is not known here; use one of full_access, keys:verify, ")
-    assert told.endswith("; the operator adds others to AUTHSVC_SCOPES")
+    assert told == f"orders:read {UNKNOWN}"
 
 
 def test_a_list_has_the_services_own_scopes_besides() -> None:  # rule 2
@@ -39,9 +39,9 @@ def test_a_list_has_the_services_own_scopes_besides() -> None:  # rule 2
 
 
 def test_an_unknown_scope_is_refused() -> None:  # rule 2
-    """What is unknown is named, with what there is, at the path of the field."""
+    """What is unknown is named, with the remedy, at the path of the field."""
     [told] = problems("orders:read", "x")
-    assert told.startswith("x is not known here; use one of orders:read, orders:write, full_access, ")
+    assert told == f"x {UNKNOWN}"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,11 @@ def test_each_unknown_scope_is_told_of() -> None:  # rule 2
 
 
 def test_the_scope_that_was_meant_is_found_among_many() -> None:  # rule 2
-    """Also where only a few names are compared closely; the others are not all listed then."""
+    """Also where only a few names are compared closely."""
     many = Catalogue(
         [Scope(f"service{number}:{verb}") for number in range(400) for verb in ("read", "write")]
     )
     assert problems("service217:raed", catalogue=many)[0].endswith("did you mean service217:read?")
-    assert "use one of those that ListScopes names" in problems("x", catalogue=many)[0]
 
 
 def test_the_scopes_in_order() -> None:

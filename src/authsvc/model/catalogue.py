@@ -11,7 +11,6 @@ from authsvc.model.scope import OWN_SCOPES, Scope
 
 # Nobody reads more.
 _MOST_TOLD = 5
-_MOST_LISTED = 20
 # How many names are compared closely, which takes long, with one that is not known.
 _MOST_COMPARED = 8
 # Less alike than this, it is another one rather than a mistyped one: keys:read is not what orders:read means.
@@ -56,10 +55,7 @@ class Catalogue:
         similar = nlargest(_MOST_COMPARED, self._scopes, key=lambda known: len(pairs & self._pairs[known]))
         if nearest := get_close_matches(scope, similar, 1, _SIMILAR):
             return f"{scope} is not known here; did you mean {nearest[0]}?"
-        listed = (
-            ", ".join(self._scopes) if len(self._scopes) <= _MOST_LISTED else "those that ListScopes names"
-        )
-        return f"{scope} is not known here; use one of {listed}; the operator adds others to AUTHSVC_SCOPES"
+        return f"{scope} is not known here; see ListScopes. The operator adds others to AUTHSVC_SCOPES"
 
 
 def _pairs(name: str) -> frozenset[str]:
