@@ -48,6 +48,8 @@ class Minter:
                 return
 
     async def _create(self, worker: Worker) -> str:
+        if not worker.serves:  # Killed, and not yet back.
+            return ""
         try:
             client = self._on.client(worker)
             made = await client.CreateKey(owner_id="acme", display_name="Orders", timeout=1)
@@ -59,6 +61,8 @@ class Minter:
 
     async def verify(self, worker: Worker, key_string: str, timeout: float = 1) -> bool:
         """Have a worker verify a string; return whether it is valid, not for certain when nobody answers."""
+        if not worker.serves:
+            return False
         try:
             verdict = await self._on.client(worker).VerifyKey(key_string=key_string, timeout=timeout)
         except grpc.aio.AioRpcError as error:
