@@ -5,7 +5,8 @@ transaction of the change, under a lock that makes their order the order of comm
 A worker registers, follows the feed from its end, forgets what entries name, and
 acknowledges. Renewing its lease is one statement that proves that it is registered, that
 its place is in this very feed, and that the node is the primary, and that shows
-what it has not applied yet. One task does all this, one statement at a time.
+what it has not applied yet. One task does all this, one statement at a time. An entry about tag keys
+brings them along, read in the snapshot that shows it; so does a registration.
 
 Bound: a hint (NOTIFY) makes it look at once; without hints it looks at each renewal,
 ten times a lease or every three seconds, or every `poll_interval` where there are none. Memory: the
