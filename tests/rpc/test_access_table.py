@@ -73,6 +73,15 @@ ROWS = {
     "ListSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "RevokeSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
     "RevokeAllSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "GetOwnerPolicy": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "UpdateOwnerPolicy": Row(
+        lambda _: {
+            "policy": {"owner_id": OWNER, "max_active_keys": 1000},
+            "update_mask": {"paths": ["max_active_keys"]},
+        },
+        PLATFORM,
+        PLATFORM,
+    ),
     "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
 }

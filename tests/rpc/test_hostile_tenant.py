@@ -54,6 +54,7 @@ class Tenant:
             "owner_id": owner_id,
             "scope": f"{owner_id}:read",
             "scopes": f"{owner_id}:read",
+            "allowed_scopes": f"{owner_id}:read",
             "query": f"{owner_id} inc",
             "request_id": f"made-by-{owner_id}",
             **values,
@@ -133,7 +134,7 @@ async def other_tenant(service: Service) -> Tenant:
 def nobody(service: Service, other: Tenant) -> Tenant:
     """Make up a tenant that looks like the other one."""
     # A tag that is right and a prefix that was never given: only the database can tell.
-    mint = service.app.keys._mint
+    mint = service.app.verifier._mint
     made_up = secrets.token_hex(13)
     return Tenant(
         NOBODY,
@@ -152,6 +153,8 @@ async def state_of(service: Service) -> list[Message]:
     return [
         await admin.ListKeys(owner_id=OTHER, include_total_size=True),
         await admin.ListSessions(owner_id=OTHER, include_ended=True),
+        await admin.GetOwnerPolicy(owner_id=OTHER),
+        await admin.ListAuditEvents(owner_id=OTHER),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate` … for operators, `keys`, `sessions`, `audit` for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status` … for operators, one command a service for people."""
 
 import inspect
 import sys
@@ -14,6 +14,7 @@ from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
+from authsvc.cli.policies import policies
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.model.key_string import redact
@@ -32,6 +33,7 @@ app.command(service.migrate)
 app.command(service.settings)
 app.command(keys)
 app.command(sessions)
+app.command(policies)
 app.command(audit)
 app.command(status)
 

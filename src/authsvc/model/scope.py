@@ -18,6 +18,8 @@ OWN_SCOPES = frozenset(
         "sessions:verify",
         "sessions:read",
         "sessions:write",
+        "policies:read",
+        "policies:write",
         "replicas:read",
         "audit_logs:read",
     }

@@ -1,5 +1,9 @@
 """AuditService: each RPC is a use case and two conversions."""
 
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+
 from authsvc.audit import Audit
 from authsvc.model.audit_event import Action, AuditQuery, ChainedEvent
 from authsvc.model.caller import Caller
@@ -15,6 +19,8 @@ _TYPES = {kind.value: pb.ActorType.Value(f"ACTOR_TYPE_{kind.name}") for kind in 
 
 class AuditService:
     """Serves `authsvc.v1.AuditService`; the comments in the proto are its specification."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["AuditService"]
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit

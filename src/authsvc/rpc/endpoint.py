@@ -1,6 +1,6 @@
 """The one way in, for every RPC.
 
-bytes → authenticate → scope → parse → validate → service → bytes, and errors to
+bytes → gate → authenticate → limits → scope → parse → validate → service → bytes, and errors to
 statuses. Built from a service's descriptor: an RPC is served exactly when its
 proto names the scope that it needs. There are no interceptors, since each would
 cost every VerifyKey.
@@ -10,8 +10,8 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
-from urllib.parse import unquote
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import grpc
 import protovalidate
@@ -25,24 +25,21 @@ from authsvc.errors import (
     FieldViolation,
     InvalidArgument,
     PermissionDenied,
-    Unauthenticated,
 )
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.refusals import Refusals
+from authsvc.rpc.authentication import Authentication, Context
 from authsvc.rpc.gate import Gate
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.status import code_of, status_of
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
-from authsvc.verify.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[bytes, Message]
 Method = Callable[[Caller, Any], Awaitable[Message]]
 
-_SCHEME = "bearer "
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
@@ -51,49 +48,55 @@ _MOST_BYTES = 128 * 1024
 _MOST_ITEMS = 100
 _LONGEST_REQUEST_ID = 128
 _MANY = 1024
-# A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
-_REFUSALS = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
-    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
-    VerdictCode.EXPIRED: (
-        "CREDENTIAL_EXPIRED",
-        "has expired; create or rotate to a new key, or sign in again",
-    ),
-}
 
 
-def service_handler(
-    service: object,
-    descriptor: ServiceDescriptor,
-    verifier: Verifier,
-    metrics: Metrics,
-    gate: Gate,
-    refusals: Refusals,
-) -> grpc.GenericRpcHandler:
-    """Return the handler of all RPCs of `descriptor`, each served by the method of its name."""
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What every RPC passes, in this order; who is refused is noted, and all are counted."""
+
+    gate: Gate
+    authentication: Authentication
+    limits: Limits
+    refusals: Refusals
+    metrics: Metrics
+
+
+class Service(Protocol):
+    """What serves the RPCs of `descriptor`, each by a method of its name."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+
+
+def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHandler:
+    """Return the handler of all RPCs of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _endpoint(getattr(service, method.name), method, verifier, metrics, gate, refusals),
+            _endpoint(getattr(service, method.name), method, entrance),
             response_serializer=_serialize,
         )
-        for method in descriptor.methods
+        for method in service.descriptor.methods
     }
-    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 
 
 def _endpoint(
     serve: Method,
     method: MethodDescriptor,
-    verifier: Verifier,
-    metrics: Metrics,
-    gate: Gate,
-    refusals: Refusals,
+    entrance: Entrance,
 ) -> Callable[[bytes, Context], Awaitable[Message]]:
+    gate, authentication, limits, refusals, metrics = (
+        entrance.gate,
+        entrance.authentication,
+        entrance.limits,
+        entrance.refusals,
+        entrance.metrics,
+    )
     scope = method.GetOptions().Extensions[options_pb2.required_scope]
     if not scope:
         raise ValueError(f"{method.full_name} names no required_scope")
     request_type = GetMessageClass(method.input_type)
     changes = scope.endswith(":write")
+    manages = not scope.endswith(":verify")
     takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
         method.input_type.fields_by_name
     )
@@ -101,14 +104,14 @@ def _endpoint(
 
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
-        entered = False
+        entered, counted = False, ""
         caller: Caller | None = None
         try:
-            gate.enter(context)
+            gate.enter(context, slow=manages)
             entered = True
-            address = _address(context)
-            verdict = verifier.authenticate(_bearer(context), address)
-            caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict, address)
+            caller = await authentication.caller(context)
+            if manages:
+                counted = limits.enter(caller)
             if changes:
                 caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
             if caller.lacks((scope,)):
@@ -128,46 +131,14 @@ def _endpoint(
         else:
             return response
         finally:
+            if counted:
+                limits.leave(counted)
             if entered:
-                gate.leave(context)
+                gate.leave(context, slow=manages)
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
     return handle
-
-
-def _bearer(context: Context) -> str:
-    """Return what the caller presents (RFC 6750)."""
-    presented = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    if not presented:
-        raise Unauthenticated(
-            "send your key: authorization: Bearer <key string>", reason="CREDENTIAL_MISSING"
-        )
-    if len(presented) > 1:
-        raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
-    header = str(presented[0])
-    if header[: len(_SCHEME)].lower() != _SCHEME:
-        raise Unauthenticated(
-            "the authorization header has another scheme; use: Bearer <key string>",
-            reason="CREDENTIAL_SCHEME",
-        )
-    return header[len(_SCHEME) :].strip()
-
-
-def _caller(verdict: Verdict, address: str) -> Caller:
-    if verdict.code is VerdictCode.VALID and verdict.credential is not None:
-        known = verdict.credential
-        return Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
-    reason, problem = _REFUSALS[verdict.code]
-    raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
-
-
-def _address(context: Context) -> str:
-    """Return the peer's address, `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC."""
-    peer = context.peer()
-    if peer.startswith("ipv4:"):
-        return peer[5 : peer.rindex(":")]
-    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
 
 
 def _request_id(context: Context) -> str:

@@ -77,8 +77,13 @@ async def lock(
 
 
 async def share_owner(connection: Connection, owner_id: str) -> None:
-    """Keep those out who mean all keys of an owner, until this transaction ends."""
+    """Keep those out who mean all keys of an owner, or change its policy, until this transaction ends."""
     await connection.execute(_SQL["share_owner"], owner_id)
+
+
+async def lock_owner(connection: Connection, owner_id: str) -> None:
+    """Be the one who means all keys of an owner, until this transaction ends."""
+    await connection.execute(_SQL["lock_owner"], owner_id)
 
 
 async def is_revoked(connection: Connection, credential_id: str, now: datetime) -> bool:
@@ -116,7 +121,7 @@ async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
 ) -> dict[str, str]:
     """Revoke all keys of an owner; return the prefix, by id, of each that was not revoked yet."""
-    await connection.execute(_SQL["lock_owner"], owner_id)
+    await lock_owner(connection, owner_id)
     # An owner may have very many keys, and it is all or none.
     rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
     return {row["key_id"]: row["key_prefix"] for row in rows}

@@ -29,18 +29,17 @@ class SessionInserts:
         )
 
     async def insert(self, session: Session, event: AuditEvent, *, secret_hash: str) -> bool:
-        """Insert a session that was opened, with its event.
+        """Insert a session that was opened, and what the audit log is to say of it.
 
         Return False, with nothing done, if its creator was revoked.
         """
-        return await self._inserting.ask((session, event, secret_hash))
+        return await self._inserting.ask((session, secret_hash, event))
 
-    async def _insert(self, opened: Sequence[tuple[Session, AuditEvent, str]]) -> list[bool]:
+    async def _insert(self, opened: Sequence[tuple[Session, str, AuditEvent]]) -> list[bool]:
         openers = {session.creator_id for session, _, _ in opened}
-        sessions = _as_json([(session, secret_hash) for session, _, secret_hash in opened])
-        events = events_json([event for _, event, _ in opened])
+        events = events_json([event for _, _, event in opened])
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["insert_sessions"], sessions, list(openers), events)
+            rows = await connection.fetch(_SQL["insert_sessions"], _as_json(opened), list(openers), events)
         inserted = {row["session_id"] for row in rows}
         return [session.session_id in inserted for session, _, _ in opened]
 
@@ -118,7 +117,7 @@ def from_row(row: asyncpg.Record) -> Session:
     )
 
 
-def _as_json(opened: Sequence[tuple[Session, str]]) -> str:
+def _as_json(opened: Sequence[tuple[Session, str, AuditEvent]]) -> str:
     return json.dumps(
         [
             {
@@ -130,11 +129,12 @@ def _as_json(opened: Sequence[tuple[Session, str]]) -> str:
                 "annotations": dict(session.annotations),
                 "create_time": session.create_time.isoformat(),
                 "creator_id": session.creator_id,
+                "by_credential": bool(event.actor_type),
                 "latest_expire_time": session.latest_expire_time.isoformat(),
                 "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
                 "user_agent": session.user_agent,
                 "ip_address": session.ip_address,
             }
-            for session, secret_hash in opened
+            for session, secret_hash, event in opened
         ]
     )

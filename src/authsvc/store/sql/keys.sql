@@ -29,16 +29,17 @@ SELECT k.*, u.last_use_time, u.last_use_ip
 
 -- name: is_revoked
 -- Whether a credential of either kind is, or is gone, which none is before it was revoked.
-SELECT $1 <> 'bootstrap' AND NOT EXISTS (
+SELECT NOT EXISTS (
     SELECT FROM authsvc.credentials
      WHERE credential_id = $1 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $2));
 
 -- name: share_owner
--- Taken by whoever adds a key for an owner.
+-- Taken by whoever adds a key for an owner, or relies on its policy.
 SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
 
 -- name: lock_owner
--- Taken by whoever means all keys of an owner: waits for those being added, and lets none in until it is done.
+-- Taken by whoever means all keys of an owner, or changes its policy: waits for those being added, and lets none in until
+-- it is done.
 SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
 
 -- name: update_key

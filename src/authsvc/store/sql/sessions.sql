@@ -1,6 +1,7 @@
 -- name: insert_sessions
 -- Each in the epoch that this statement sees: one that is ended at the same time, and not seen here, ends it, too. No
 -- row for one whose opener was revoked or is gone; so no session that is ended with all others leaves another behind.
+-- Those that are inserted have their events ($3) recorded, in the same breath.
 WITH openers AS MATERIALIZED (
     SELECT credential_id, revoke_time FROM authsvc.credentials
      WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE),
@@ -13,9 +14,9 @@ SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annota
        coalesce((SELECT max(epoch) FROM authsvc.session_ends e WHERE e.owner_id = n.owner_id), 0)
   FROM json_to_recordset($1::json) AS n (
            session_id text, owner_id text, key_prefix text, secret_hash text, scopes text[], annotations jsonb,
-           create_time timestamptz, creator_id text, latest_expire_time timestamptz, idle_timeout interval,
-           user_agent text, ip_address text)
- WHERE n.creator_id = 'bootstrap' OR EXISTS (
+           create_time timestamptz, creator_id text, by_credential boolean, latest_expire_time timestamptz,
+           idle_timeout interval, user_agent text, ip_address text)
+ WHERE NOT n.by_credential OR EXISTS (
        SELECT FROM openers o
         WHERE o.credential_id = n.creator_id AND (o.revoke_time IS NULL OR o.revoke_time > n.create_time))
 RETURNING session_id),
