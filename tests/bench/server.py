@@ -79,6 +79,7 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_USAGE_INTERVAL": "3600",
         "AUTHSVC_LEASE": "3600",
+        "AUTHSVC_SCOPES": "*",
         "AUTHSVC_LOG_LEVEL": "warning",
     }
     process = await asyncio.create_subprocess_exec(

@@ -83,6 +83,7 @@ ROWS = {
         PLATFORM,
     ),
     "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "ListScopes": Row(lambda _: {}, OK),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
 }
 
