@@ -297,9 +297,9 @@ class AuditEvent(_message.Message):
     action: Global___AuditAction.ValueType
     """What was done."""
     actor_id: _builtins.str
-    """Who did it: the id of the key or session that called; else the name that the
-    operator gave the caller's certificate, `anonymous`, or, of the service's own
-    doing, `bootstrap` or `retention`.
+    """Who did it: the id of the key or session that called; else the name of the
+    caller's certificate (its SPIFFE id or subject), `anonymous`, or, of the
+    service's own doing, `bootstrap` or `retention`.
     """
     owner_id: _builtins.str
     """Whose event this is: the owner of what it was done to; of a REFUSED one the

@@ -185,8 +185,8 @@ class Key(_message.Message):
     state: Global___KeyState.ValueType
     """Output only. Derived from the times at the moment of the answer."""
     creator_id: _builtins.str
-    """Output only. Who created or rotated the key: the id of a key or session, or
-    the name that the operator gave the caller's certificate, `anonymous` or
+    """Output only. Who created or rotated the key: the id of a key or session; else
+    the name of a certificate (its SPIFFE id or subject), `anonymous` or
     `bootstrap`.
     """
     revoker_id: _builtins.str
