@@ -13,6 +13,7 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authsvc.client import (
     AuthClient,
@@ -169,6 +170,7 @@ class Standin:
         self.details = (reason, retry_after)
         self.peers: list[str] = []
         self.keys: list[str] = []
+        self.health = health.aio.HealthServicer()
 
     async def verify(self, request: bytes, context: Any) -> bytes:
         outcome = self.outcomes[min(len(self.peers), len(self.outcomes) - 1)]
@@ -181,6 +183,9 @@ class Standin:
         code = resources_pb2.VERDICT_CODE_VALID
         return pb.VerifyKeyResponse(valid=True, code=code).SerializeToString()
 
+    async def tell_health(self, status: Any) -> None:
+        await self.health.set("authsvc.v1.KeyService", status)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         """Serve while the block runs, at the address yielded."""
@@ -189,6 +194,8 @@ class Standin:
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("authsvc.v1.KeyService", handlers)]
         )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+        await self.tell_health(health_pb2.HealthCheckResponse.SERVING)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -290,6 +297,27 @@ async def test_calls_spread_over_addresses() -> None:
                     await client.verify_key("x")
         async with AuthClient(f"ipv4:{first},{second}", key="own", tls=None, deadline=60) as client:
             for _ in range(20):
+                assert await client.verify_key("x")
+
+
+async def test_a_worker_that_cannot_answer_is_left_out() -> None:
+    """While it says that it is NOT_SERVING, another one is asked; then it has its share again."""
+    states = health_pb2.HealthCheckResponse
+    sick, well = Standin(True), Standin(True)
+    async with sick.serving() as first, well.serving() as second:
+        target = f"ipv4:{first},{second}"
+        async with AuthClient(target, key="own", tls=None, deadline=60, connections=1) as client:
+            while not (sick.peers and well.peers):
+                await client.verify_key("x")
+            await sick.tell_health(states.NOT_SERVING)
+            streak = 0
+            while streak < 20:
+                before = len(well.peers)
+                assert await client.verify_key("x")
+                streak = streak + 1 if len(well.peers) > before else 0
+            await sick.tell_health(states.SERVING)
+            sick.peers.clear()
+            while not sick.peers:
                 assert await client.verify_key("x")
 
 

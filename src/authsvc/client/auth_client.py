@@ -42,7 +42,7 @@ class AuthClient:
         key: str | Path | Callable[[], str] | None,
         tls: Tls | None = Tls(),  # noqa: B008 - frozen
         deadline: float = 1.0,
-        attempts: int = 3,
+        attempts: int = 5,
         connections: int = 4,
     ) -> None:
         """Take where authsvc is and the key to call it with; that needs `keys:verify`, `sessions:verify`.
