@@ -36,6 +36,15 @@ class Target:
 
     async def call(self, method: str, *metadata: tuple[str, str], timeout: float = 30) -> list[bytes]:
         """Call a method of whatever kind, and return all that it answers."""
+        while True:
+            try:
+                return await self._call(method, *metadata, timeout=timeout)
+            except grpc.aio.AioRpcError as error:
+                # A fault of gRPC's client: it was still sending its stream when the refusal came.
+                if error.details() != "Internal error from Core":
+                    raise
+
+    async def _call(self, method: str, *metadata: tuple[str, str], timeout: float) -> list[bytes]:
         path, streams = f"/test.Target/{method}", _STREAMS[method.removeprefix("Sync")]
         channel: Any = self.channel
         match streams:

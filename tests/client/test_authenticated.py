@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -276,6 +277,22 @@ async def test_authsvc_is_down(
         assert on.entered == []
     assert f"/test.Target/{method} cannot be authenticated: authsvc cannot say" in caplog.text
     assert made.key_string not in caplog.text
+
+
+async def test_an_outage_does_not_flood_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of problems of one kind one a second is logged, and how many there were."""
+    now = 0.0
+    monkeypatch.setattr("authsvc.client.authenticated.monotonic", lambda: now)
+    client = AuthClient("127.0.0.1:1", key="x", tls=None, attempts=1)
+    async with client, target(client, scopes=()) as on:
+        for now in (0.0, 0.5, 0.9, 1.0, 1.5, 2.5):  # noqa: B007 - the lambda reads it
+            with refused(UNAVAILABLE, "VERIFIER_UNAVAILABLE"):
+                await on.call("Unary", bearer("x"))
+    logged = [record.getMessage() for record in caplog.records if "authenticated" in record.getMessage()]
+    kept = [re.search(r"\d more", message) for message in logged]
+    assert [match and match[0] for match in kept] == [None, "2 more", "1 more"]
 
 
 @asynccontextmanager

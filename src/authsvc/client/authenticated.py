@@ -6,6 +6,8 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,6 +24,9 @@ from authsvc.client.refusal import Refusal
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
 
 _log = logging.getLogger(__name__)
+
+# Seconds between two logs of one kind of problem.
+_SILENCE = 1.0
 
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -71,6 +76,8 @@ class Authenticated(grpc.aio.ServerInterceptor):
         if not self._accept:
             raise ValueError("accept names no credential; nobody could call")
         self._client_address = client_address
+        # When a kind of problem was logged last, and how many there were since.
+        self._told: dict[type[Exception], tuple[float, int]] = {}
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -96,21 +103,32 @@ class Authenticated(grpc.aio.ServerInterceptor):
         except Refusal:
             raise
         except Unavailable as error:
-            _log.warning("%s cannot be authenticated: %s", method, error)
+            self._tell(logging.WARNING, method, error, str(error))
             raise refusal.unavailable(error.retry_after) from None
         except Refused as error:
-            _log.error("%s cannot be authenticated until this is mended: %s", method, error)
+            self._tell(logging.ERROR, method, error, f"{error}; somebody has to mend that")
             raise refusal.unavailable(None) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody comes in
             # Not its message, which could hold what was presented.
             where = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("%s cannot be authenticated: %s\n%s", method, type(error).__name__, where)
+            self._tell(logging.ERROR, method, error, f"{type(error).__name__}\n{where}")
             raise refusal.unavailable(None) from None
         if verdict.code is VerdictCode.VALID:
             return Identity.of(verdict)
         if verdict.code is VerdictCode.INSUFFICIENT_SCOPE:
             raise refusal.scope_missing(verdict.lacks(rule.scopes))
         raise refusal.bad_credential(verdict.code)
+
+    def _tell(self, level: int, method: str, error: Exception, problem: str) -> None:
+        """Log a problem: one of a kind a second, since in an outage every call has it."""
+        now = monotonic()
+        told, kept = self._told.get(type(error), (-inf, 0))
+        if now - told < _SILENCE:
+            self._told[type(error)] = told, kept + 1
+            return
+        self._told[type(error)] = now, 0
+        more = f" ({kept} more since the last one that was logged)" if kept else ""
+        _log.log(level, "%s cannot be authenticated%s: %s", method, more, problem)
 
     async def _verify(self, rule: Rule, context: Any) -> Verdict:
         metadata = list(context.invocation_metadata() or ())
