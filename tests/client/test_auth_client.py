@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from authsvc.client import (
     AuthClient,
@@ -28,9 +30,12 @@ from authsvc.client import (
 )
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2, session_service_pb2
+from tests.client.standin import Standin
 from tests.conftest import Clock, Service, serving
 from tests.e2e.process import free_port
 from tests.rpc.test_revoke import make
+
+VALID = VerdictCode.VALID
 
 
 async def test_a_valid_key(service: Service, client: AuthClient, clock: Clock) -> None:  # rule 20
@@ -161,49 +166,6 @@ async def test_the_deadline_ends_all_attempts(service: Service, database_url: st
     await locker.close()
 
 
-class Standin:
-    """What answers VerifyKey in the place of authsvc, as told: for what the real one says too seldom."""
-
-    def __init__(self, *outcomes: "grpc.StatusCode | bool", reason: str = "", retry_after: float = 0) -> None:
-        """Answer with these outcomes in turn, and with the last one for good; True is a VALID verdict."""
-        self.outcomes = outcomes
-        self.details = (reason, retry_after)
-        self.peers: list[str] = []
-        self.keys: list[str] = []
-        self.health = health.aio.HealthServicer()
-
-    async def verify(self, request: bytes, context: Any) -> bytes:
-        outcome = self.outcomes[min(len(self.peers), len(self.outcomes) - 1)]
-        self.peers.append(context.peer())
-        self.keys.append(dict(context.invocation_metadata()).get("authorization", ""))
-        if isinstance(outcome, grpc.StatusCode):
-            reason, retry_after = self.details
-            trailers = rich_status.write(outcome, "told", reason, {}, retry_after) if reason else ()
-            await context.abort(outcome, "told", trailers)
-        code = resources_pb2.VERDICT_CODE_VALID
-        return pb.VerifyKeyResponse(valid=True, code=code).SerializeToString()
-
-    async def tell_health(self, status: Any) -> None:
-        await self.health.set("authsvc.v1.KeyService", status)
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        """Serve while the block runs, at the address yielded."""
-        server = grpc.aio.server()
-        handlers: dict[str, Any] = {"VerifyKey": grpc.unary_unary_rpc_method_handler(self.verify)}
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("authsvc.v1.KeyService", handlers)]
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
-        await self.tell_health(health_pb2.HealthCheckResponse.SERVING)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            await server.stop(None)
-
-
 @asynccontextmanager
 async def asking(standin: Standin, **options: Any) -> AsyncIterator[AuthClient]:
     given = {"key": "own", "tls": None, "deadline": 60, **options}
@@ -214,7 +176,7 @@ async def asking(standin: Standin, **options: Any) -> AsyncIterator[AuthClient]:
 async def test_unavailable_is_tried_again_up_to_a_bound() -> None:
     """The answer after two failures is the answer; so many failures as attempts are an error."""
     down = grpc.StatusCode.UNAVAILABLE
-    twice = Standin(down, down, True)
+    twice = Standin(down, down, VALID)
     async with asking(twice) as client:
         assert (await client.verify_key("x")).valid
     assert len(twice.peers) == 3
@@ -246,7 +208,7 @@ REFUSALS = {
 )
 async def test_nothing_else_is_tried_again(code: grpc.StatusCode, error: type[Exception]) -> None:
     """Above all not RESOURCE_EXHAUSTED; when to try again is told to whoever called."""
-    standin = Standin(code, True, reason="HASHER_QUEUE_FULL", retry_after=2)
+    standin = Standin(code, VALID, reason="HASHER_QUEUE_FULL", retry_after=2)
     async with asking(standin) as client:
         with pytest.raises(error) as caught:
             await client.verify_key("x")
@@ -277,7 +239,7 @@ def test_pauses_grow_and_differ() -> None:
 
 async def test_calls_spread_over_connections() -> None:
     """So many connections are made as were asked for, and all get their share."""
-    standin = Standin(True)
+    standin = Standin(VALID)
     async with asking(standin, connections=4) as client:
         while len(set(standin.peers)) < 4:
             await client.verify_key("x")
@@ -288,7 +250,7 @@ async def test_calls_spread_over_connections() -> None:
 
 async def test_calls_spread_over_addresses() -> None:
     """A name that leads to several replicas is balanced over all; one that is gone is left out."""
-    one, two = Standin(True), Standin(True)
+    one, two = Standin(VALID), Standin(VALID)
     async with one.serving() as first:
         async with two.serving() as second:
             target = f"ipv4:{first},{second}"
@@ -303,7 +265,7 @@ async def test_calls_spread_over_addresses() -> None:
 async def test_a_worker_that_cannot_answer_is_left_out() -> None:
     """While it says that it is NOT_SERVING, another one is asked; then it has its share again."""
     states = health_pb2.HealthCheckResponse
-    sick, well = Standin(True), Standin(True)
+    sick, well = Standin(VALID), Standin(VALID)
     async with sick.serving() as first, well.serving() as second:
         target = f"ipv4:{first},{second}"
         async with AuthClient(target, key="own", tls=None, deadline=60, connections=1) as client:
@@ -323,12 +285,12 @@ async def test_a_worker_that_cannot_answer_is_left_out() -> None:
 
 async def test_an_attempt_goes_to_another_connection() -> None:
     """What one worker cannot answer, another one may."""
-    standin = Standin(True)
+    standin = Standin(VALID)
     async with asking(standin, connections=2) as client:
         while len(set(standin.peers)) < 2:
             await client.verify_key("x")
         standin.peers.clear()
-        standin.outcomes = (grpc.StatusCode.UNAVAILABLE, True)
+        standin.outcomes = (grpc.StatusCode.UNAVAILABLE, VALID)
         assert await client.verify_key("x")
     assert len(set(standin.peers)) == 2
 
@@ -337,7 +299,7 @@ async def test_a_key_file_is_read_anew(tmp_path: Path) -> None:
     """A key that was rotated in its file is used from the next call on; a broken file changes nothing."""
     file = tmp_path / "authsvc.key"
     file.write_text("first\n")
-    standin = Standin(True)
+    standin = Standin(VALID)
     async with asking(standin, key=file) as client:
         for written in ("second", "", "no key at all", None):
             await client.verify_key("x")
@@ -346,10 +308,27 @@ async def test_a_key_file_is_read_anew(tmp_path: Path) -> None:
     assert standin.keys == ["Bearer first"] + ["Bearer second"] * 4
 
 
+async def test_an_old_key_file_is_read_anew(tmp_path: Path) -> None:
+    """Also one that has not changed for long, whether it is written again or replaced, by as long a key."""
+    file, other = tmp_path / "authsvc.key", tmp_path / "authsvc.key.new"
+    standin = Standin(VALID)
+    async with asking(standin, key=file) as client:
+        for age, key in ((7200, "one"), (3600, "two")):
+            file.write_text(key)
+            os.utime(file, (time.time() - age,) * 2)
+            await client.verify_key("x")
+            await client.verify_key("x")
+        other.write_text("six")
+        os.utime(other, ns=(file.stat().st_mtime_ns,) * 2)
+        other.replace(file)
+        await client.verify_key("x")
+    assert standin.keys == [f"Bearer {key}" for key in ("one", "one", "two", "two", "six")]
+
+
 async def test_a_key_can_be_asked_for() -> None:
     """A function is asked before each attempt."""
     keys = iter(["first", "second", "third"])
-    standin = Standin(True, grpc.StatusCode.UNAVAILABLE, True)
+    standin = Standin(VALID, grpc.StatusCode.UNAVAILABLE, VALID)
     async with asking(standin, key=lambda: next(keys)) as client:
         await client.verify_key("x")
         await client.verify_key("x")
@@ -358,7 +337,7 @@ async def test_a_key_can_be_asked_for() -> None:
 
 async def test_no_key_for_those_whom_a_certificate_names() -> None:
     """Without a key no header is sent."""
-    standin = Standin(True)
+    standin = Standin(VALID)
     async with asking(standin, key=None) as client:
         await client.verify_key("x")
     assert standin.keys == [""]

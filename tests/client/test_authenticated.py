@@ -4,15 +4,17 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from authsvc.client import AuthClient, Authenticated, CredentialType, current
+from authsvc.client import AuthClient, Authenticated, CredentialType, VerdictCode, current
+from tests.client.standin import Standin
 from tests.client.target import KINDS, SYNC, Target, scopes, target
 from tests.conftest import Clock, Service
 from tests.e2e.process import eventually
@@ -265,9 +267,7 @@ async def test_a_fault_keeps_everybody_out(
 
 
 @pytest.mark.parametrize("method", KINDS)
-async def test_authsvc_is_down(
-    service: Service, database_url: str, caplog: pytest.LogCaptureFixture, method: str
-) -> None:
+async def test_authsvc_is_down(service: Service, caplog: pytest.LogCaptureFixture, method: str) -> None:
     """Nobody can know, so nobody comes in; callers are told when to try again."""
     made = await make(service, scopes=scopes(method))
     async with AuthClient("127.0.0.1:1", key=service.admin_key, tls=None) as client, target(client) as on:
@@ -331,9 +331,7 @@ async def test_the_callers_deadline_counts(service: Service, database_url: str) 
         assert on.entered == []
 
 
-async def test_our_own_key_is_not_good(
-    service: Service, client: AuthClient, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_our_own_key_is_not_good(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """That is no fault of the caller's: UNAVAILABLE to them; our log says what to mend."""
     made = await make(service)
     powerless = await make(service, owner_id="authsvc", scopes=["keys:read"])
@@ -349,7 +347,7 @@ async def test_our_own_key_is_not_good(
     assert made.key_string not in caplog.text
 
 
-async def test_a_client_that_has_ended(service: Service, client: AuthClient) -> None:
+async def test_a_client_that_has_ended(service: Service) -> None:
     """A server that outlives its client lets nobody in."""
     made = await make(service)
     async with AuthClient(service.address, key=service.admin_key, tls=None) as ended:
@@ -393,6 +391,44 @@ async def test_interceptors_further_in_cannot_open_the_way(service: Service, cli
         with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
             await on.call("Unary")
         assert await on.call("Unary", bearer((await make(service)).key_string)) == [b"open"]
+
+
+async def test_calls_share_no_question() -> None:  # rule 15
+    """A call that comes while another one is asked about is asked about itself: the key may be dead."""
+    standin = Standin(VerdictCode.VALID, VerdictCode.REVOKED)
+    standin.open.clear()
+    async with standin.serving() as address:
+        client = AuthClient(address, key="own", tls=None, deadline=60)
+        async with client, target(client, scopes=()) as on:
+            before = asyncio.ensure_future(on.call("Unary", bearer("x")))
+            await eventually(lambda: len(standin.peers) == 1)
+            after = asyncio.ensure_future(on.call("Unary", bearer("x")))
+            await eventually(lambda: len(standin.peers) == 2)
+            standin.open.set()
+            assert await before
+            with refused(UNAUTHENTICATED, "CREDENTIAL_REVOKED"):
+                await after
+            assert len(on.entered) == 1
+
+
+async def test_generated_services_are_guarded(service: Service, client: AuthClient) -> None:
+    """A servicer that generated code adds is refused unless it is listed, like any other."""
+    key_string = (await make(service, scopes=["a"])).key_string
+    for options, outcome in (
+        ({"scopes": {}}, "METHOD_NOT_LISTED"),
+        ({"scopes": {"grpc.health.v1.Health/*": "b"}}, "SCOPE_MISSING"),
+        ({"scopes": {"grpc.health.v1.Health/*": "a"}}, ""),
+        ({"scopes": {}, "public": ["grpc.health.v1.Health/Check"]}, ""),
+    ):
+        server = grpc.aio.server(interceptors=[Authenticated(client, **options)])
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            with refused(DENIED, outcome) if outcome else nullcontext():
+                await check(health_pb2.HealthCheckRequest(), metadata=[bearer(key_string)])
+        await server.stop(None)
 
 
 @pytest.mark.parametrize("method", ["Unary", "Both", "SyncUnary"])
