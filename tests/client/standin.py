@@ -24,6 +24,8 @@ class Standin:
         self.details = (reason, retry_after)
         self.peers: list[str] = []
         self.keys: list[str] = []
+        # Who is never answered.
+        self.hanging = ""
         # Answers wait for it.
         self.open = asyncio.Event()
         self.open.set()
@@ -33,6 +35,8 @@ class Standin:
         outcome = self.outcomes[min(len(self.peers), len(self.outcomes) - 1)]
         self.peers.append(context.peer())
         self.keys.append(dict(context.invocation_metadata()).get("authorization", ""))
+        if context.peer() == self.hanging:
+            await asyncio.Future()
         await self.open.wait()
         if isinstance(outcome, grpc.StatusCode):
             reason, retry_after = self.details

@@ -283,6 +283,46 @@ async def test_a_worker_that_cannot_answer_is_left_out() -> None:
                 assert await client.verify_key("x")
 
 
+async def test_a_connection_that_lets_deadlines_pass_is_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two workers the one that hangs costs one call; later it is asked again; one alone always is."""
+    now = 0.0
+    monkeypatch.setattr("authsvc.client.channels.monotonic", lambda: now)
+    standin = Standin(VALID)
+    async with asking(standin, connections=2) as client:
+        while len(set(standin.peers)) < 2:
+            await client.verify_key("x")
+        standin.hanging = standin.peers[-2]  # whose turn it is
+        with pytest.raises(Unavailable):
+            await client.verify_key("x", deadline=0.5)
+        standin.peers.clear()
+        for _ in range(10):
+            assert await client.verify_key("x")
+        assert standin.hanging not in standin.peers
+        now = 5.0
+        standin.hanging = ""
+        for _ in range(2):
+            assert await client.verify_key("x")
+        assert len(set(standin.peers)) == 2
+    async with asking(standin, connections=1) as client:
+        await client.verify_key("x")
+        standin.hanging = standin.peers[-1]
+        with pytest.raises(Unavailable):
+            await client.verify_key("x", deadline=0.5)
+        standin.hanging = ""
+        assert await client.verify_key("x")
+
+
+async def test_no_time_is_left() -> None:
+    """Without any time nothing is asked."""
+    standin = Standin(VALID)
+    async with asking(standin) as client:
+        for deadline in (0, -1):
+            with pytest.raises(Unavailable) as caught:
+                await client.verify_key("x", deadline=deadline)
+            assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert standin.peers == []
+
+
 async def test_an_attempt_goes_to_another_connection() -> None:
     """What one worker cannot answer, another one may."""
     standin = Standin(VALID)

@@ -482,6 +482,7 @@ async def _revoke_under_load(service: Service, on: Target, made: Any, method: st
         {"scopes": ["a", None]},
         {"scopes": (), "public": "orders.Orders/Get"},
         {"scopes": (), "accept": []},
+        {"scopes": (), "accept": ["keys"]},
     ],
 )
 async def test_rules_that_are_none(client: AuthClient, options: Any) -> None:

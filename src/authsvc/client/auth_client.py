@@ -20,12 +20,12 @@ from authsvc.v1 import session_service_pb2 as session_pb
 
 # Seconds to wait before the second and before any later attempt, at most.
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+# Whoever does not answer in so many seconds may be hanging; a caller in a greater hurry proves nothing.
+_FAIR = 0.1
 # No key string and no session token is that long, by far; what is is not sent.
 _LONGEST = 1024
 
 Answer = TypeVar("Answer")
-
-
 _Ask = Callable[[Connection, Metadata, float], Awaitable[Answer]]
 
 
@@ -149,10 +149,16 @@ class AuthClient:
                 raise RuntimeError(
                     "this client does not run; use it in `async with AuthClient(…) as client:`"
                 )
+            left = ends - loop.time()
+            if left <= 0:
+                raise Unavailable("no time is left", code=grpc.StatusCode.DEADLINE_EXCEEDED)
+            connection = self._channels.next()
             try:
-                return await ask(self._channels.next(), self._own_key.metadata(), ends - loop.time())
+                return await ask(connection, self._own_key.metadata(), left)
             except grpc.aio.AioRpcError as failed:
                 error = error_of(failed)
+                if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and left > _FAIR:
+                    connection.rest()
             except asyncio.CancelledError:
                 if self._is_wanted():
                     raise

@@ -72,7 +72,7 @@ class Authenticated(grpc.aio.ServerInterceptor):
         """
         self._client = client
         self._access = Access(scopes, public)
-        self._accept = frozenset(accept)
+        self._accept = frozenset(map(CredentialType, accept))
         if not self._accept:
             raise ValueError("accept names no credential; nobody could call")
         self._client_address = client_address

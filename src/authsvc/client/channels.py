@@ -3,7 +3,8 @@
 Mechanism: the workers of a replica share one port, and the kernel gives each connection to one of them for
 good; replicas share a name. So there are several channels, each with connections of its own (gRPC would
 share them), and each balances over all addresses of the name. A worker that says by grpc.health.v1 that it
-cannot answer is left out. Connections are pinged, so that one whose other end has vanished is noticed.
+cannot answer is left out. Connections are pinged, so that one whose other end has vanished is noticed; until
+then one that let a deadline pass is rested while others work, so that a worker that hangs costs few calls.
 
 Bound: which worker a connection gets is the kernel's choice, so a few connections may miss one of many
 workers. A worker that started later is found when connections are made anew (AUTHSVC_CONNECTION_AGE).
@@ -11,9 +12,11 @@ workers. A worker that started later is found when connections are made anew (AU
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import grpc
 
@@ -33,6 +36,8 @@ _OPTIONS = (
     # authsvc takes a ping every ten seconds.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Without it, the one above is not heeded before a minute.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # gRPC would wait for up to two minutes before it connects to a service that is back.
@@ -40,6 +45,10 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+
+
+# Seconds that a connection is rested.
+_REST = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,16 @@ class Connection:
         self.channel = channel
         self.verify_key = KeyServiceStub(channel).VerifyKey
         self.verify_session = SessionServiceStub(channel).VerifySession
+        self._rests_until = -math.inf
+
+    def rest(self) -> None:
+        """Leave it alone for a while, if others work: what was asked here was not answered in time."""
+        self._rests_until = monotonic() + _REST
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether nothing speaks against asking here."""
+        return monotonic() >= self._rests_until
 
     @property
     def is_ready(self) -> bool:
@@ -108,10 +127,11 @@ class Channels:
             connection.channel.get_state(try_to_connect=True)
 
     def next(self) -> Connection:
-        """Return the next one that is connected, or the next one when none is."""
+        """Return the next one that is connected and rested, or else connected, or else the next one."""
         connections = self._connections
         turns = [(self._turn + ahead) % len(connections) for ahead in range(1, len(connections) + 1)]
-        self._turn = next((turn for turn in turns if connections[turn].is_ready), turns[0])
+        ready = [turn for turn in turns if connections[turn].is_ready]
+        self._turn = next((turn for turn in ready if connections[turn].is_rested), (ready or turns)[0])
         return connections[self._turn]
 
     async def close(self) -> None:
