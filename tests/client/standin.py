@@ -24,6 +24,8 @@ class Standin:
         self.details = (reason, retry_after)
         self.peers: list[str] = []
         self.keys: list[str] = []
+        # How many seconds each question was given.
+        self.remaining: list[float] = []
         # Who is never answered.
         self.hanging = ""
         # Answers wait for it.
@@ -34,6 +36,7 @@ class Standin:
     async def verify(self, request: bytes, context: Any) -> bytes:
         outcome = self.outcomes[min(len(self.peers), len(self.outcomes) - 1)]
         self.peers.append(context.peer())
+        self.remaining.append(context.time_remaining())
         self.keys.append(dict(context.invocation_metadata()).get("authorization", ""))
         if context.peer() == self.hanging:
             await asyncio.Future()

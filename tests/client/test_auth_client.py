@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import logging
 import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ from grpc_health.v1 import health_pb2
 
 from authsvc.client import (
     AuthClient,
+    ClientError,
     CredentialType,
     Refused,
     Unavailable,
@@ -365,6 +368,22 @@ async def test_an_old_key_file_is_read_anew(tmp_path: Path) -> None:
     assert standin.keys == [f"Bearer {key}" for key in ("one", "one", "two", "two", "six")]
 
 
+async def test_a_key_file_that_is_written_twice_at_once_is_read_anew(tmp_path: Path) -> None:
+    """Two writes of the same length within one tick of the file system's clock look alike."""
+    file = tmp_path / "authsvc.key"
+    file.write_text("one")
+    stamp = file.stat().st_mtime_ns
+    standin = Standin(VALID)
+    async with asking(standin, key=file) as client:
+        # As seen at the time of the write, however long this test takes.
+        os.utime(file, ns=(stamp + 3600 * 10**9,) * 2)
+        await client.verify_key("x")
+        file.write_text("two")
+        os.utime(file, ns=(stamp + 3600 * 10**9,) * 2)
+        await client.verify_key("x")
+    assert standin.keys == ["Bearer one", "Bearer two"]
+
+
 async def test_a_key_can_be_asked_for() -> None:
     """A function is asked before each attempt."""
     keys = iter(["first", "second", "third"])
@@ -406,6 +425,30 @@ async def test_what_we_ask_wrongly(service: Service, client: AuthClient) -> None
     assert caught.value.reason == "INVALID_FIELD"
     with pytest.raises(ValueError, match="is no scope"):
         await client.verify_key("x", [""])
+
+
+async def test_no_key_is_told(service: Service, caplog: pytest.LogCaptureFixture) -> None:  # rule 1
+    """At the loudest, whatever comes of a call, its keys are in no log and in no error or its causes."""
+    made = await make(service)
+    powerless = (await make(service, owner_id="authsvc")).key_string
+    told = []
+    with caplog.at_level(logging.DEBUG):
+        for address, key in (
+            (service.address, service.admin_key),
+            (service.address, powerless),
+            (service.address, made.key_string[:-1]),
+            (f"127.0.0.1:{free_port()}", service.admin_key),
+        ):
+            async with AuthClient(address, key=key, tls=None, attempts=2, deadline=30) as client:
+                try:
+                    told.append(repr(await client.verify_key(made.key_string, client_ip="192.0.2.7")))
+                except ClientError as error:
+                    told += traceback.format_exception(error)
+                    told += map(repr, (error, error.__context__, error.__cause__))
+    assert sum("ClientError" in line or "Refused" in line for line in told) >= 2
+    everything = "\n".join([caplog.text, *told])
+    for key in (service.admin_key, powerless, made.key_string):
+        assert key[20:-8] not in everything
 
 
 async def test_the_life_of_a_client() -> None:
