@@ -367,7 +367,7 @@ async def test_only_sessions_manage(service: Service) -> None:  # rule 6
 
 @pytest.mark.parametrize("scope", ["keys:write", "full_access"])
 async def test_no_key_makes_a_session_that_manages(service: Service, scope: str) -> None:  # rule 6
-    """With SESSIONS_ONLY a key opens sessions for all but that; a person who is signed in, and the platform, do."""
+    """With SESSIONS_ONLY a key opens sessions for all but that; who is signed in, and the platform, do."""
     strong = service.as_caller((await make(service, scopes=["full_access"])).key_string)
     session = await service.admin.CreateSession(owner_id="acme", scopes=["full_access"])
     await strong.CreateSession(owner_id="acme", scopes=[scope])
