@@ -339,7 +339,7 @@ async def test_forgetting_an_owner_does_not_look_at_others() -> None:
         def __iter__(self) -> NoReturn:
             raise AssertionError("all that is remembered was gone through")
 
-        keys = values = items = __iter__  # type: ignore[assignment]
+        keys = values = items = __iter__
 
     cache = PrefixCache(10)
     for prefix, owner_id in zip("abc", ("acme", "globex", "globex"), strict=True):
