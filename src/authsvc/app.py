@@ -325,6 +325,7 @@ async def _composed(
                 settings.session_lifetime_max,
             ),
             catalogue=catalogue,
+            policies=policy_store,
         )
         try:
             yield App(
