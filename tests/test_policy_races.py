@@ -114,7 +114,8 @@ async def test_what_waited_beyond_the_end_of_its_key(
     """A key that ended while a change of it waited has made room for another, and stays ended."""
     async with serving(database_url, clock) as service:
         await set_policy(service, max_active_keys=1)
-        made = await make(service, **({} if change == "revoke" else {"ttl": Duration(seconds=60)}))
+        ends: dict[str, Any] = {} if change == "revoke" else {"ttl": Duration(seconds=60)}
+        made = await make(service, **ends)
         key_id = made.key.key_id
         if change == "revoke":
             await service.admin.RevokeKey(key_id=key_id, revoke_in=Duration(seconds=60))
