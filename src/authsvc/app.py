@@ -18,17 +18,28 @@ from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings
 from authsvc.errors import Passing, Unavailable
+from authsvc.gateway import access, ext_authz
+from authsvc.gateway.http_check import OWN_KEY, HttpCheck
+from authsvc.gateway.http_server import Call, HttpServer
+from authsvc.gateway.presented import Carriers
+from authsvc.gateway.routes import SETTING as ROUTES
+from authsvc.gateway.routes import Routes, parse
 from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
 from authsvc.location import LocationError, Locations
 from authsvc.metrics_server import serve_metrics
+from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import SessionBounds
+from authsvc.model.verdict import Verdict
 from authsvc.replicas import Replicas
+from authsvc.rpc.endpoint import _address, _bearer, _caller
+from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.raw_endpoint import Raw
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
@@ -46,12 +57,14 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
+from authsvc.watched import Watched
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
+_ROUTES_LOOK = 2.0
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
 _MOST_ACTIVITIES = 1_000_000
 
@@ -77,7 +90,10 @@ class App:
     database_clock: DatabaseClock
     clock: Clock
     metrics: Metrics
+    access: access.Access
+    routes: Watched[Routes] | None
     port: int = 0
+    http_port: int = 0
 
 
 @asynccontextmanager
@@ -130,6 +146,9 @@ async def running(
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
+        if app.routes is not None:
+            watching = app.routes.run(partial(asyncio.sleep, _ROUTES_LOOK))
+            await stack.enter_async_context(_in_background(watching))
         server = Server(
             KeyService(app.keys, app.verifier, app.clock),
             SessionService(app.sessions, app.verifier, app.locations, app.clock),
@@ -138,12 +157,43 @@ async def running(
             app.metrics,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
+            raw=[
+                Raw(
+                    ext_authz.SERVICE,
+                    ext_authz.METHOD,
+                    access.SCOPES,
+                    ext_authz.ExtAuthz(app.access).check,
+                )
+            ],
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
-        yield replace(app, port=port)
+        http_port = 0
+        if settings.http_listen:
+            http_port = await _serve_http(app, settings, stack)
+        yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+
+
+async def _serve_http(app: App, settings: Settings, stack: AsyncExitStack) -> int:
+    """Serve the check over HTTP until the stack ends, and return its port."""
+
+    async def authenticate(call: Call) -> Caller:
+        context: Any = HttpCaller(call.all(OWN_KEY), call.sender)
+        address = _address(context)
+        verdict = app.verifier.authenticate(_bearer(context), address)
+        return _caller(verdict if isinstance(verdict, Verdict) else await verdict, address)
+
+    server = HttpServer(HttpCheck(app.access, authenticate, app.lease).answer)
+    try:
+        port = await server.start(settings.http_listen)
+    except OSError as error:
+        raise ConfigError(
+            f"AUTHSVC_HTTP_LISTEN: cannot listen at {settings.http_listen}: {error.strerror or error}"
+        ) from error
+    stack.push_async_callback(server.stop, settings.drain_grace)
+    return port
 
 
 @asynccontextmanager
@@ -165,6 +215,7 @@ async def _composed(
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
+    routes = None if settings.routes is None else Watched({ROUTES: settings.routes}, parse)
     async with _database(settings) as (database, url):
         store = VerificationStore(database)
         tag_key = await store.tag_key()
@@ -252,6 +303,13 @@ async def _composed(
                 database_clock=database_clock,
                 clock=clock,
                 metrics=Metrics(),
+                access=access.Access(
+                    verifier,
+                    Carriers(settings.gateway_credentials),
+                    routes=None if routes is None else lambda: routes.value,
+                    keep_credential=settings.gateway_keep_credential,
+                ),
+                routes=routes,
             )
         finally:
             hasher.close()
@@ -302,6 +360,12 @@ def _watch(app: App) -> None:
         "Credentials judged, callers' own included.",
         lambda: {code.value: count for code, count in app.verifier.counts.items()},
         label="code",
+    )
+    watch_counter(
+        "gateway_answers",
+        "Answers to proxies, by the reason of a refusal.",
+        lambda: app.access.counts,
+        label="reason",
     )
     watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
     watch_gauge("feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.feed.seq)

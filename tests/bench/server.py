@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from unittest import mock
 
 import grpc
@@ -148,7 +149,7 @@ class _Server(Server):
         replicas: ReplicaService,
         verifier: Verifier,
         metrics: Metrics,
-        **options: float,
+        **options: Any,
     ) -> None:
         super().__init__(keys, sessions, replicas, verifier, metrics, **options)
         null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)

@@ -4,9 +4,13 @@
 not grant `x:read` (rule 22).
 """
 
+import re
 from collections.abc import Collection, Iterable
 
 FULL_ACCESS = "full_access"
+
+_FORM = re.compile(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
+_LONGEST = 64
 
 # What authsvc itself asks of its callers; the RPCs name theirs in the protos.
 OWN_SCOPES = frozenset(
@@ -21,6 +25,11 @@ OWN_SCOPES = frozenset(
         "replicas:read",
     }
 )
+
+
+def is_scope(text: str) -> bool:
+    """Say whether this has the form of a scope."""
+    return len(text) <= _LONGEST and _FORM.fullmatch(text) is not None
 
 
 def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -12,6 +13,7 @@ from authsvc.rpc.endpoint import service_handler
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.health import Health
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.raw_endpoint import Raw, raw_handler
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.session_service import SessionService
@@ -60,11 +62,13 @@ class Server:
         *,
         connection_age: float = 0,
         longest: float = 0,
+        raw: Sequence[Raw] = (),
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
-        longer than `longest` seconds by itself, so ageing cuts none off.
+        longer than `longest` seconds by itself, so ageing cuts none off. `raw` are RPCs of
+        other people's protocols.
         """
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
         served = (
@@ -81,6 +85,7 @@ class Server:
                 service_handler(service, descriptor, verifier, metrics, self._gate)
                 for service, descriptor in served
             ]
+            + [raw_handler(one, verifier, metrics, self._gate) for one in raw]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
