@@ -1,18 +1,18 @@
 """A service, a proxy that asks it, and something to protect."""
 
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import Clock, Service, serving
+from tests.conftest import Service, eventually
 from tests.gateway import proxies, upstream
 from tests.gateway.client import Answer, Headers, get_http1, get_http2
 from tests.gateway.proxies import Proxy
 from tests.gateway.upstream import Seen, Upstream
+
+ASKS = ["keys:verify", "sessions:verify"]
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Behind:
     service: Service
     upstream: Upstream
     proxy: Proxy
-    get: Callable[..., Awaitable[Answer]] = get_http1
+    get: Callable[[int, str, Headers, str], Awaitable[Answer]] = field(default=get_http1)
 
     async def send(
         self, target: str = "/", headers: Headers = (), method: str = "GET"
@@ -33,31 +33,45 @@ class Behind:
         seen = self.upstream.seen[before:]
         return answer, seen[-1] if seen else None
 
-    async def key(self, *scopes: str, owner_id: str = "acme") -> tuple[str, str]:
-        """Mint a key; return its string and its id."""
-        made = await self.service.admin.CreateKey(owner_id=owner_id, display_name="x", scopes=scopes)
-        return made.key_string, made.key.key_id
+
+def new_directory(below: Path) -> Path:
+    """Return a directory of a proxy's own."""
+    directory = Path(tempfile.mkdtemp(dir=below))
+    # nginx of root works as somebody else.
+    directory.chmod(0o755)
+    return directory
 
 
-def bearer(text: str) -> list[tuple[str, str]]:
+def bearer(text: str) -> list[tuple[str, str | bytes]]:
+    """Return the header that most clients send."""
     return [("authorization", f"Bearer {text}")]
 
 
+async def key(service: Service, *scopes: str, owner_id: str = "acme") -> tuple[str, str]:
+    """Mint a key; return its string and its id."""
+    made = await service.admin.CreateKey(owner_id=owner_id, display_name="x", scopes=scopes)
+    return made.key_string, made.key.key_id
+
+
 @asynccontextmanager
-async def protected(service: Service, name: str, checkout: Path, directory: Path) -> AsyncIterator[Behind]:
+async def protected(
+    service: Service,
+    name: str,
+    checkout: Path,
+    directory: Path,
+    http2: bool = False,
+) -> AsyncIterator[Behind]:
     """Run a proxy that asks the service before it lets anything through."""
-    made = await service.admin.CreateKey(
-        owner_id="authsvc", display_name="gateway", scopes=["keys:verify", "sessions:verify"]
-    )
+    own, _ = await key(service, *ASKS, owner_id="authsvc")
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(upstream.serving())
         asked = {"50051": service.app.port} if name == "envoy" else {"50080": service.app.http_port}
         ports = {"8000": app.port, **asked}
         proxy = await stack.enter_async_context(
-            proxies.running(checkout, name, directory, ports, made.key_string)
+            proxies.running(checkout, name, directory, ports, own, http2=http2)
         )
-        behind = Behind(service, app, proxy)
+        behind = Behind(service, app, proxy, get_http2 if http2 else get_http1)
         # Envoy first has to find out that authsvc is well.
-        while (await get_http1(proxy.port, "/")).status == 503:
-            pass
+        await eventually(lambda: behind.send(), lambda sent: sent[0].status == 401)
+        app.seen.clear()
         yield behind

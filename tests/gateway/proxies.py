@@ -1,9 +1,11 @@
 """The real proxies, run from the files in deploy/ as they stand, but for the ports.
 
-Envoy and Caddy come from PyPI into an environment of their own, `.tools/proxies`; nginx comes with the system.
+Envoy and Caddy come from PyPI into an environment of their own, `.tools/proxies`; nginx comes with the
+system.
 """
 
 import asyncio
+import fcntl
 import re
 import shutil
 import subprocess
@@ -59,8 +61,6 @@ def program(checkout: Path, name: str) -> Path:
         # The lock is for tests that run side by side.
         environment.parent.mkdir(exist_ok=True)
         with (environment.parent / "proxies.lock").open("w") as lock:
-            import fcntl
-
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _install(environment)
@@ -77,11 +77,17 @@ def _install(environment: Path) -> None:
 
 @asynccontextmanager
 async def running(
-    checkout: Path, name: str, directory: Path, ports: Mapping[str, int], key: str
+    checkout: Path,
+    name: str,
+    directory: Path,
+    ports: Mapping[str, int],
+    key: str,
+    http2: bool = False,
 ) -> AsyncIterator[Proxy]:
     """Run a proxy from its file in deploy/ while the block runs.
 
-    `ports` are by those that stand in the file; the key is the one that it shows to authsvc.
+    `ports` are by those that stand in the file; the key is the one that it shows to authsvc. Without TLS,
+    this nginx speaks one version of HTTP at a port, and has to be told which.
     """
     source = {"envoy": "envoy/envoy.yaml", "nginx": "nginx/authsvc.conf", "caddy": "caddy/Caddyfile"}[name]
     listen = free_port()
@@ -89,6 +95,8 @@ async def running(
     for old, new in {"8080": listen, **ports}.items():
         text, count = re.subn(rf"(?<=[: ]){old}\b", str(new), text)
         assert count, f"{source} does not name port {old}"
+    if http2 and name == "nginx":
+        text = text.replace(f"listen 127.0.0.1:{listen};", f"listen 127.0.0.1:{listen} http2;")
     file = directory / Path(source).name
     file.write_text(text, "utf-8")
     (directory / "gateway.key").write_text(key)

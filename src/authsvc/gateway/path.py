@@ -1,7 +1,8 @@
 """The path of a request, in the one form that everybody reads alike, or not at all.
 
 A route is found by the path, so a path that the upstream could read as another one must not be matched: not
-`/public/../admin`, `/public%2f..%2fadmin`, `//admin`, `/admin;x`, `/%61dmin` as it is, or what is encoded twice.
+`/public/../admin`, `/public%2f..%2fadmin`, `//admin`, `/admin;x`, `/%61dmin` as it is, or what is encoded
+twice.
 Escapes that mean one character to everybody are decoded; whatever is left to interpretation is refused.
 """
 
