@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h11
 
 Headers = Sequence[tuple[str, str | bytes]]
@@ -82,7 +83,7 @@ async def get_http2(port: int, target: str, headers: Headers = (), method: str =
                     event, h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated
                 ):
                     ended = True
-    except ConnectionError:
+    except (ConnectionError, h2.exceptions.ProtocolError):
         pass
     finally:
         writer.close()

@@ -152,6 +152,10 @@ class _Connection(asyncio.Protocol):
                 self._refuse(error.error_status_hint)
                 return
             if isinstance(event, h11.Request):
+                if event.http_version not in (b"1.0", b"1.1"):
+                    self._refuse(505)
+                elif sum(len(name) + len(value) for name, value in event.headers) > _MOST_HEAD:
+                    self._refuse(431)
                 self._request = event
             elif isinstance(event, h11.Data):
                 self._refuse(413)
