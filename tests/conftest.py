@@ -21,9 +21,11 @@ from authsvc.clock import Stopwatch, boottime
 from authsvc.config import Settings
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
+from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, session_service_pb2
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1 import session_service_pb2
+from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 
 _TEMPLATE = "template_authsvc"
@@ -77,9 +79,10 @@ class Service:
         return self.as_caller(self.admin_key)
 
     async def flush(self) -> None:
-        """Have the last uses and activities written."""
+        """Have the last uses, activities and refused attempts written."""
         await self.app.usage.flush()
         await self.app.activity.flush()
+        await self.app.refusals.flush()
 
 
 _METHODS: dict[str, tuple[Any, Any]] = {
@@ -87,17 +90,22 @@ _METHODS: dict[str, tuple[Any, Any]] = {
     for messages, service, stub in (
         (pb, "KeyService", KeyServiceStub),
         (session_service_pb2, "SessionService", SessionServiceStub),
+        (owner_policy_service_pb2, "OwnerPolicyService", OwnerPolicyServiceStub),
+        (audit_service_pb2, "AuditService", AuditServiceStub),
     )
     for method in messages.DESCRIPTOR.services_by_name[service].methods
 }
 
 
 class Client:
-    """KeyService and SessionService as one caller, for instance `await client.GetKey(key_id=...)`."""
+    """The services above as one caller, for instance `await client.GetKey(key_id=...)`."""
 
-    def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, key_string: str | None, **headers: str) -> None:
+        """Take who calls, None for nobody, and other headers, with _ for -."""
         self._channel = channel
-        self._metadata = [("authorization", f"Bearer {key_string}")]
+        self._metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        if key_string is not None:
+            self._metadata.append(("authorization", f"Bearer {key_string}"))
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         messages, stub = _METHODS[method]

@@ -94,7 +94,7 @@ async def test_a_whole_owner_is_one_entry(database_url: str, database: Database)
         assert {await code(other, key.key_string) for key in made} == {"VALID"}
         before = one.app.feed.seq
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("authsvc.keys.SHOWN", 5)
+            patch.setattr("authsvc.keys.revoke.SHOWN", 5)
             answer = await one.admin.BatchRevokeKeys(owner_id="acme")
         assert answer.revoked_count == 12
         assert one.app.feed.seq == other.app.feed.seq == before + 1
@@ -255,6 +255,17 @@ async def test_who_is_told_that_it_was_done_may_rely_on_it(
             )
             with refused(grpc.StatusCode[told[0]], told[1]):
                 await again(30)
+
+
+async def test_a_repeated_rotation_may_be_relied_on(database_url: str, database: Database) -> None:  # R7
+    """Who is told that a request was carried out before has waited for what an earlier call did not."""
+    async with serving(database_url, None) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+        await register(database, lease=3600)
+        for said in ("durably rotated", "nothing is left to do"):
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
+                await service.admin.RotateKey(key_id=made.key.key_id, request_id="r-1", timeout=1)
+            assert said in refusal.message
 
 
 async def test_a_mistake_waits_for_nobody(database_url: str, database: Database) -> None:

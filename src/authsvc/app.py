@@ -14,9 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from authsvc import device
+from authsvc.audit import Audit
 from authsvc.barrier import Barrier, certainly_over
+from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
-from authsvc.config import ConfigError, Settings
+from authsvc.config import ConfigError, Settings, check_transport
 from authsvc.errors import Passing, Unavailable
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import OWN_KEY, HttpCheck
@@ -24,30 +26,40 @@ from authsvc.gateway.http_server import Call, HttpServer
 from authsvc.gateway.presented import Carriers
 from authsvc.gateway.routes import SETTING as ROUTES
 from authsvc.gateway.routes import Routes, parse
+from authsvc.jobs.audit_months import AuditMonths
 from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
 from authsvc.location import LocationError, Locations
 from authsvc.metrics_server import serve_metrics
-from authsvc.model.caller import Caller
+from authsvc.model.address import Proxies
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
+from authsvc.model.policy import OwnerPolicy
 from authsvc.model.session import SessionBounds
-from authsvc.model.verdict import Verdict
+from authsvc.policies import Policies
+from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
-from authsvc.rpc.endpoint import _address, _bearer, _caller
+from authsvc.rpc.audit_service import AuditService
+from authsvc.rpc.authentication import Authentication
+from authsvc.rpc.endpoint import Entrance, Raw
+from authsvc.rpc.gate import Gate
 from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.raw_endpoint import Raw
+from authsvc.rpc.limits import Limits
+from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
 from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
+from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.telemetry import Metrics
@@ -64,7 +76,10 @@ _log = logging.getLogger(__name__)
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
-_ROUTES_LOOK = 2.0
+# Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
+_REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
+# And for a certificate that was rotated, or another list of callers.
+_FILES_LOOK = 5.0
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
 _MOST_ACTIVITIES = 1_000_000
 
@@ -75,6 +90,10 @@ class App:
 
     keys: Keys
     sessions: Sessions
+    policies: Policies
+    audit: Audit
+    refusals: Refusals
+    audit_months: AuditMonths
     locations: Locations
     verifier: Verifier
     cache: PrefixCache
@@ -92,6 +111,8 @@ class App:
     metrics: Metrics
     access: access.Access
     routes: Watched[Routes] | None
+    tls: Tls | None = None
+    certified: Watched[Callers] | None = None
     port: int = 0
     http_port: int = 0
 
@@ -114,16 +135,19 @@ async def running(
     supervisor, which is told each id that it registers under, and knows the
     `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
     """
+    tls, certified = transport(settings)
     async with (
         _composed(settings, clock, stopwatch, predecessors, on_register) as app,
         AsyncExitStack() as stack,
     ):
+        app = replace(app, tls=tls, certified=certified)
         _watch(app)
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         stack.push_async_callback(_write_last_uses, app.usage)
         stack.push_async_callback(_write_last_uses, app.activity)
+        stack.push_async_callback(_write_refusals, app.refusals)
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
         try:
@@ -143,18 +167,45 @@ async def running(
             app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
             app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
             app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
+            app.refusals.run(partial(asyncio.sleep, _REFUSALS_WRITE)),
+            app.audit_months.run(partial(asyncio.sleep, _MONTHS_LOOK)),
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
-        if app.routes is not None:
-            watching = app.routes.run(partial(asyncio.sleep, _ROUTES_LOOK))
-            await stack.enter_async_context(_in_background(watching))
-        server = Server(
-            KeyService(app.keys, app.verifier, app.clock),
-            SessionService(app.sessions, app.verifier, app.locations, app.clock),
-            ReplicaService(Replicas(app.database)),
-            app.verifier,
+        for files in (tls, certified, app.routes):
+            if files is not None:
+                looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
+                await stack.enter_async_context(_in_background(looking))
+        limits = Limits(
+            stopwatch,
+            callers=settings.caller_limit,
+            failures=settings.failure_limit,
+            most_in_flight=settings.in_flight_limit,
+        )
+        anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
+        entrance = Entrance(
+            Gate(settings.in_flight_limit),
+            Authentication(
+                app.verifier,
+                limits,
+                proxies=Proxies(settings.trusted_proxies),
+                certified=app.certified,
+                anonymous=anonymous if settings.anonymous_scopes else None,
+            ),
+            limits,
+            app.refusals,
             app.metrics,
+        )
+        server = Server(
+            [
+                KeyService(app.keys, app.verifier, app.clock),
+                SessionService(app.sessions, app.verifier, app.locations, app.clock),
+                OwnerPolicyService(app.policies),
+                AuditService(app.audit),
+                ReplicaService(Replicas(app.database)),
+            ],
+            entrance,
+            tls=app.tls,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
             raw=[
@@ -166,24 +217,30 @@ async def running(
                 )
             ],
         )
+        app.metrics.watch_counter(
+            "limited",
+            "Calls refused because of a limit.",
+            lambda: {**limits.refused, "in_flight": entrance.gate.refused},
+            label="limit",
+        )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
         http_port = 0
         if settings.http_listen:
-            http_port = await _serve_http(app, settings, stack)
+            http_port = await _serve_http(app, settings, entrance.authentication, stack)
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 
 
-async def _serve_http(app: App, settings: Settings, stack: AsyncExitStack) -> int:
+async def _serve_http(
+    app: App, settings: Settings, authentication: Authentication, stack: AsyncExitStack
+) -> int:
     """Serve the check over HTTP until the stack ends, and return its port."""
 
     async def authenticate(call: Call) -> Caller:
         context: Any = HttpCaller(call.all(OWN_KEY), call.sender)
-        address = _address(context)
-        verdict = app.verifier.authenticate(_bearer(context), address)
-        return _caller(verdict if isinstance(verdict, Verdict) else await verdict, address)
+        return await authentication.caller(context)
 
     server = HttpServer(HttpCheck(app.access, authenticate, app.lease).answer)
     try:
@@ -217,7 +274,8 @@ async def _composed(
     locations = _locations(settings)
     routes = None if settings.routes is None else Watched({ROUTES: settings.routes}, parse)
     async with _database(settings) as (database, url):
-        store = VerificationStore(database)
+        default_policy = _default_policy(settings)
+        store = VerificationStore(database, default_policy)
         tag_key = await store.tag_key()
         mint = KeyMint(tag_key)
         database_clock = DatabaseClock(stopwatch)
@@ -258,6 +316,7 @@ async def _composed(
         barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
         page_tokens = PageTokens(tag_key)
         catalogue = Catalogue(settings.scopes)
+        policy_store = PolicyStore(default_policy)
         keys = Keys(
             database=database,
             barrier=barrier,
@@ -268,6 +327,7 @@ async def _composed(
             clock=clock,
             brand=settings.brand,
             catalogue=catalogue,
+            policies=policy_store,
         )
         sessions = Sessions(
             database=database,
@@ -288,6 +348,16 @@ async def _composed(
             yield App(
                 keys=keys,
                 sessions=sessions,
+                policies=Policies(
+                    database=database,
+                    barrier=barrier,
+                    store=policy_store,
+                    catalogue=catalogue,
+                    clock=clock,
+                ),
+                audit=Audit(database=database, page_tokens=page_tokens),
+                refusals=Refusals(database, clock),
+                audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
                 locations=locations,
                 verifier=verifier,
                 cache=cache,
@@ -316,11 +386,38 @@ async def _composed(
             locations.close()
 
 
+def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
+    """Return what serves TLS, and whom certificates stand for.
+
+    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
+    """
+    check_transport(settings)
+    tls = certified = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.callers is not None:
+        certified = watched_callers(settings.callers, settings.scopes)
+    return tls, certified
+
+
 def _locations(settings: Settings) -> Locations:
     try:
         return Locations(settings.geoip_db)
     except LocationError as error:
         raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error
+
+
+def _default_policy(settings: Settings) -> OwnerPolicy:
+    return OwnerPolicy(
+        keys_enabled=settings.default_keys_enabled,
+        max_active_keys=settings.default_max_active_keys,
+        allowed_scopes=settings.default_allowed_scopes,
+        max_key_lifetime=settings.default_max_key_lifetime,
+        expiration_required=settings.default_expiration_required,
+        contacts_required=settings.default_contacts_required,
+        key_edits=settings.default_key_edits,
+        key_managers=settings.default_key_managers,
+    )
 
 
 @asynccontextmanager
@@ -380,6 +477,21 @@ def _watch(app: App) -> None:
         lambda: app.usage.dropped + app.activity.dropped,
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
+    watch_counter(
+        "audit_refusals_dropped",
+        "Refused attempts not kept in the audit log, for lack of room.",
+        lambda: app.refusals.dropped,
+    )
+    watch_counter(
+        "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
+    )
+    if app.tls is not None:
+        watch_gauge("certificate_seconds", "For how long the certificate is valid.", app.tls.seconds_left)
+    watch_gauge(
+        "stale_files",
+        "Files of ours that have changed and are broken, so that the ones before are used.",
+        lambda: sum(files.is_stale for files in (app.tls, app.certified) if files is not None),
+    )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 
 
@@ -390,6 +502,15 @@ async def _write_last_uses(usage: UsageLog) -> None:
         _log.warning("the last uses of the last seconds are lost: %s", error.message)
     except Exception:  # noqa: BLE001 - the rest is to be drained all the same
         _log.exception("the last uses of the last seconds are lost")
+
+
+async def _write_refusals(refusals: Refusals) -> None:
+    try:
+        await refusals.flush()
+    except Passing as error:
+        _log.warning("the refused attempts of the last minute are lost: %s", error.message)
+    except Exception:  # noqa: BLE001 - the rest is to be drained all the same
+        _log.exception("the refused attempts of the last minute are lost")
 
 
 @asynccontextmanager

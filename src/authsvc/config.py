@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,11 +12,20 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
+from authsvc.model.address import Network
+from authsvc.model.policy import KeyEdits, KeyManagers
+from authsvc.model.rate import Rate
+from authsvc.model.scope import OWN_SCOPES
 
 PREFIX = "AUTHSVC_"
+# One that a credential may have; longer than 64 is refused, too.
+SCOPE = re.compile(r"(?=.{1,64}\Z)[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
+_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)/(\d{1,6})")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 
 
+# Where a server listens that listens everywhere.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _LENGTH = re.compile(r"(\d{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=36500)
@@ -38,6 +48,37 @@ class Settings(BaseSettings):
     )
 
     listen: str = Field("127.0.0.1:50051", description="where to serve gRPC, host:port")
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the certificate to serve with, its chain after it; empty: plain text"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of its private key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of authorities; every client has to show a certificate of one of them"
+    )
+    callers: Path | None = Field(
+        None, description="TOML file that says who is who by client certificate, for calls without a key"
+    )
+    insecure: Literal["", "plaintext-beyond-loopback"] = Field(
+        "", description="plaintext-beyond-loopback: serve, and call, other machines without TLS"
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="networks whose x-forwarded-for is believed, by commas, for instance 10.1.0.0/16"
+    )
+    anonymous_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="scopes of calls without any credential, on every owner, by commas; empty: refused"
+    )
+    caller_limit: Annotated[Rate, NoDecode] = Field(
+        Rate(50, 200),
+        description="calls other than verifications, of one owner's callers, a worker: "
+        "a second / at once; 0: any number",
+    )
+    failure_limit: Annotated[Rate, NoDecode] = Field(
+        Rate(5, 50),
+        description="failed authentications from one address, a worker: a second / at once; 0: any number",
+    )
+    in_flight_limit: int = Field(
+        2000, ge=2, le=1_000_000, description="calls in flight at most, a worker; half of it for changes"
+    )
     workers: int = Field(
         default_factory=_cores, ge=1, le=256, description="processes that serve; default: one a core"
     )
@@ -77,6 +118,33 @@ class Settings(BaseSettings):
     scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
     )
+    default_keys_enabled: bool = Field(
+        True, description="whether owners without a policy of their own have API keys"
+    )
+    default_max_active_keys: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="how many keys such an owner may have active at a time; 0: any number",
+    )
+    default_allowed_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="scopes that keys of such an owner may have, by commas; empty: any"
+    )
+    default_max_key_lifetime: timedelta = Field(
+        timedelta(0), description="how long keys of such an owner may live; 0d: without limit"
+    )
+    default_expiration_required: bool = Field(
+        False, description="whether keys of such an owner must have an expiry"
+    )
+    default_contacts_required: bool = Field(
+        False, description="whether keys of such an owner must have a technical contact"
+    )
+    default_key_edits: KeyEdits = Field(
+        KeyEdits.ALL, description="what may be changed of keys of such an owner: none, details or all"
+    )
+    default_key_managers: KeyManagers = Field(
+        KeyManagers.ANY, description="who may manage keys of such an owner: any or sessions_only"
+    )
     cache_capacity: int = Field(
         200_000, ge=1000, description="keys kept in memory, about 1 KiB each, a worker"
     )
@@ -108,6 +176,9 @@ class Settings(BaseSettings):
     session_retention: timedelta = Field(
         timedelta(days=30), description="how long ended sessions are kept to be looked at"
     )
+    audit_retention: timedelta = Field(
+        timedelta(days=400), description="how long audit events are kept, by whole months; 0d: for good"
+    )
     geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="MMDB files that say where an address is, by commas; empty: no locations"
     )
@@ -135,14 +206,22 @@ class Settings(BaseSettings):
     )
     key: SecretStr | None = Field(None, description="the key string that `authsvc keys` calls with")
 
-    @field_validator("scopes", mode="before")
+    call_tls_ca: Path | None = Field(
+        None, description="PEM file of the authority that `authsvc keys` trusts; it calls by TLS then"
+    )
+    call_tls_cert: Path | None = Field(
+        None, description="PEM file of the certificate that `authsvc keys` shows"
+    )
+    call_tls_key: Path | None = Field(None, description="PEM file of its private key")
+
+    @field_validator("scopes", "anonymous_scopes", "default_allowed_scopes", mode="before")
     @classmethod
     def _split_scopes(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         scopes = tuple(scope.strip() for scope in value.split(",") if scope.strip())
         for scope in scopes:
-            if re.fullmatch(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*", scope) is None or len(scope) > 64:
+            if SCOPE.fullmatch(scope) is None:
                 raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
         return scopes
 
@@ -159,6 +238,43 @@ class Settings(BaseSettings):
             raise ValueError("name one place or several, each once, and one cookie at most")
         return names
 
+    @field_validator("default_allowed_scopes")
+    @classmethod
+    def _check_known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = OWN_SCOPES.union(info.data.get("scopes") or value)
+        if unknown := [scope for scope in value if scope not in known]:
+            raise ValueError(f"{', '.join(unknown)} not in AUTHSVC_SCOPES; add it there, or leave it out")
+        return tuple(sorted(set(value)))
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        networks = []
+        for text in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                networks.append(ip_network(text))
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas"
+                ) from None
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("all addresses would let anybody say where they are; name your proxies")
+        return tuple(networks)
+
+    @field_validator("caller_limit", "failure_limit", mode="before")
+    @classmethod
+    def _read_rate(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value == "0":
+            return Rate(0, 0)
+        match = _RATE.fullmatch(value)
+        if match is None or float(match[1]) == 0 or int(match[2]) == 0:
+            raise ValueError("use a number a second / at once, for instance 50/200; or 0 for no limit")
+        return Rate(float(match[1]), int(match[2]))
+
     @field_validator("geoip_db", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -172,6 +288,8 @@ class Settings(BaseSettings):
         "session_lifetime",
         "session_lifetime_max",
         "session_retention",
+        "default_max_key_lifetime",
+        "audit_retention",
         mode="before",
     )
     @classmethod
@@ -191,11 +309,25 @@ class Settings(BaseSettings):
             raise ValueError("use 1m to 36500d")
         return value
 
+    @field_validator("default_max_key_lifetime")
+    @classmethod
+    def _check_key_lifetime(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) <= value <= _LONGEST:
+            raise ValueError("use 1s to 36500d, or 0d for no limit")
+        return value
+
     @field_validator("session_retention")
     @classmethod
     def _check_retention(cls, value: timedelta) -> timedelta:
         if not timedelta(hours=1) <= value <= _LONGEST:
             raise ValueError("use 1h to 36500d")
+        return value
+
+    @field_validator("audit_retention")
+    @classmethod
+    def _check_audit_retention(cls, value: timedelta) -> timedelta:
+        if value and not timedelta(days=90) <= value <= _LONGEST:
+            raise ValueError("use 90d to 36500d, or 0d to keep them for good")
         return value
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
@@ -208,11 +340,14 @@ class Settings(BaseSettings):
 
     @field_validator("listen", "http_listen", "metrics_listen", "address")
     @classmethod
-    def _check_address(cls, value: str) -> str:
+    def _check_address(cls, value: str, info: ValidationInfo) -> str:
+        given = value
+        if info.field_name == "address":
+            value = value.removeprefix("https://")
         match = re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})", value)
         if value and (match is None or int(match[1]) > 65535):
             raise ValueError("use host:port, for instance 127.0.0.1:50051 or [::1]:50051")
-        return value
+        return given
 
     @field_validator("brand")
     @classmethod
@@ -238,6 +373,52 @@ class Settings(BaseSettings):
                     "in user and password write / # ? @ : % as %2F %23 %3F %40 %3A %25"
                 )
         return value
+
+
+def check_transport(settings: Settings) -> None:
+    """Raise ConfigError when what is set about the transport does not fit together, or is not safe."""
+    problems = []
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        missing = "TLS_KEY" if settings.tls_key is None else "TLS_CERT"
+        problems.append(f"{PREFIX}{missing}: a certificate and its key are set together, or neither")
+    if settings.tls_client_ca is not None and settings.tls_cert is None:
+        problems.append(
+            f"{PREFIX}TLS_CLIENT_CA: clients show certificates over TLS only; "
+            f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
+        )
+    if settings.callers is not None and settings.tls_client_ca is None:
+        problems.append(
+            f"{PREFIX}CALLERS: without {PREFIX}TLS_CLIENT_CA no caller shows a certificate; set it"
+        )
+    if not (settings.tls_cert or settings.insecure or is_loopback(settings.listen)):
+        problems.append(
+            f"{PREFIX}LISTEN: key strings would travel in plain text beyond loopback, at {settings.listen}; "
+            f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, or listen at 127.0.0.1. Where something below us "
+            f"encrypts, set {PREFIX}INSECURE=plaintext-beyond-loopback"
+        )
+    if settings.http_listen and not (settings.insecure or is_loopback(settings.http_listen)):
+        problems.append(
+            f"{PREFIX}HTTP_LISTEN: key strings would travel in plain text beyond loopback, at "
+            f"{settings.http_listen}; listen at 127.0.0.1, beside the proxy. Where something below us encrypts, set "
+            f"{PREFIX}INSECURE=plaintext-beyond-loopback"
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether `host:port` is of this machine only. A name is not, but for localhost (RFC 6761)."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def reachable(listen: str) -> str:
+    """Return `host:port` as a client on this machine can use it, who cannot call what means everywhere."""
+    host, _, port = listen.rpartition(":")
+    return f"{_EVERYWHERE.get(host, host)}:{port}"
 
 
 def load_settings(**given: Any) -> Settings:

@@ -7,8 +7,10 @@ acts on what was before; see `barrier`.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound, Unauthenticated
+from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import CredentialKind
@@ -68,7 +70,15 @@ class Sessions:
             user_agent=shortened(new.user_agent),
             ip_address=new.ip_address,
         )
-        if not await self._inserts.insert(session, secret_hash=session_digest(minted.secret)):
+        event = AuditEvent.of(
+            caller,
+            Action.SESSION_CREATED,
+            at=now,
+            target_id=session.session_id,
+            owner_id=session.owner_id,
+            details={"ip_address": session.ip_address, "scopes": " ".join(session.scopes)},
+        )
+        if not await self._inserts.insert(session, event, secret_hash=session_digest(minted.secret)):
             raise Unauthenticated(
                 "the credential in the authorization header was revoked meanwhile",
                 reason="CREDENTIAL_REVOKED",
@@ -78,7 +88,7 @@ class Sessions:
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return a session."""
         async with self._database.connection() as connection:
-            found = await rows.find(connection, [session_id])
+            found = await rows.find(connection, [session_id], owner_id=caller.confined_to)
         return _visible(caller, session_id, found.get(session_id))
 
     async def list(
@@ -111,8 +121,17 @@ class Sessions:
                 change.key_prefixes.add(locked.key_prefix)
             session = _visible(caller, session_id, locked)
             session.refuse_if_revoked()
-            revoked = session.revoked(self._clock(), by=caller.credential_id)
+            now = self._clock()
+            revoked = session.revoked(now, by=caller.credential_id)
             await rows.update_revocation(change.connection, revoked)
+            await audit.record(
+                change.connection,
+                caller,
+                Action.SESSION_REVOKED,
+                at=now,
+                target_id=session_id,
+                owner_id=session.owner_id,
+            )
         return revoked
 
     async def revoke_all(self, caller: Caller, owner_id: str, *, except_session_id: str = "") -> int:
@@ -129,13 +148,21 @@ class Sessions:
             if except_session_id:
                 kept = await rows.lock(change.connection, except_session_id, owner_id=owner_id)
                 _visible(caller, except_session_id, kept)
-            return await rows.end_all(
-                change.connection,
-                owner_id,
-                at=self._clock(),
-                by=caller.credential_id,
-                but=except_session_id,
+            now = self._clock()
+            count, ended = await rows.end_all(
+                change.connection, owner_id, at=now, by=caller.credential_id, but=except_session_id
             )
+            if ended:
+                await audit.record(
+                    change.connection,
+                    caller,
+                    Action.OWNER_SESSIONS_REVOKED,
+                    at=now,
+                    target_id=owner_id,
+                    owner_id=owner_id,
+                    details={"count": str(count), "except_session_id": except_session_id},
+                )
+        return count
 
 
 def _visible(caller: Caller, session_id: str, session: Session | None) -> Session:

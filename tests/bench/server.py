@@ -15,9 +15,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import grpc
@@ -31,16 +31,12 @@ from authsvc import app
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.rpc.endpoint import service_handler
-from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.endpoint import Entrance, Service, service_handler
 from authsvc.rpc.server import Server
-from authsvc.rpc.session_service import SessionService
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
 from authsvc.verify.lease import Lease
-from authsvc.verify.verifier import Verifier
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 VERIFY_SESSION = "/authsvc.v1.SessionService/VerifySession"
@@ -107,8 +103,23 @@ async def _line(process: asyncio.subprocess.Process) -> bytes:
     return line
 
 
+def _null_descriptor() -> ServiceDescriptor:
+    """Describe a service of one RPC that is VerifyKey but for the service's name."""
+    described = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name["VerifyKey"]
+    file = FileDescriptorProto(
+        name="authsvc/bench/v1/null.proto", package="authsvc.bench.v1", syntax="proto3"
+    )
+    file.dependency.extend((pb.DESCRIPTOR.name, options_pb2.DESCRIPTOR.name))
+    described.CopyToProto(file.service.add(name="Null").method.add())
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    return pool.FindServiceByName("authsvc.bench.v1.Null")
+
+
 class _Null:
     """A service that is nothing but the endpoint around it."""
+
+    descriptor: ClassVar[ServiceDescriptor] = _null_descriptor()
 
     async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
         return _CONSTANT
@@ -126,33 +137,17 @@ def _bare_handler() -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler("authsvc.bench.v1.Bare", handlers)
 
 
-def _null_descriptor() -> ServiceDescriptor:
-    """Describe a service of one RPC that is VerifyKey but for the service's name."""
-    described = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name["VerifyKey"]
-    file = FileDescriptorProto(
-        name="authsvc/bench/v1/null.proto", package="authsvc.bench.v1", syntax="proto3"
-    )
-    file.dependency.extend((pb.DESCRIPTOR.name, options_pb2.DESCRIPTOR.name))
-    described.CopyToProto(file.service.add(name="Null").method.add())
-    pool = descriptor_pool.Default()
-    pool.Add(file)
-    return pool.FindServiceByName("authsvc.bench.v1.Null")
-
-
 class _Server(Server):
     """The server of the service, with the two RPCs on it."""
 
     def __init__(
         self,
-        keys: KeyService,
-        sessions: SessionService,
-        replicas: ReplicaService,
-        verifier: Verifier,
-        metrics: Metrics,
+        services: Sequence[Service],
+        entrance: Entrance,
         **options: Any,
     ) -> None:
-        super().__init__(keys, sessions, replicas, verifier, metrics, **options)
-        null = service_handler(_Null(), _null_descriptor(), verifier, metrics, self._gate)
+        super().__init__(services, entrance, **options)
+        null = service_handler(_Null(), entrance)
         self._server.add_generic_rpc_handlers((null, _bare_handler()))
 
 

@@ -2,12 +2,16 @@
 
 import os
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from authsvc.app import _default_policy
 from authsvc.cli.service import _reachable, settings
-from authsvc.config import ConfigError, Settings, load_settings
+from authsvc.config import ConfigError, Settings, is_loopback, load_settings
+from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
+from authsvc.model.rate import Rate
 
 SECRET = "hunter2"
 
@@ -186,6 +190,8 @@ def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
         ("SESSION_RETENTION", "-1d", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
         ("SESSION_RETENTION", "59m", "use 1h to 36500d"),
         ("SESSION_RETENTION", "2000000d", "use 1h to 36500d"),
+        ("AUDIT_RETENTION", "89d", "use 90d to 36500d, or 0d to keep them for good"),
+        ("AUDIT_RETENTION", "40000d", "use 90d to 36500d, or 0d to keep them for good"),
         ("ACTIVITY_INTERVAL", "16", "Input should be less than or equal to 15"),
     ],
 )
@@ -204,3 +210,130 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.session_idle_timeout == timedelta(minutes=30)
     assert settings.session_lifetime == timedelta(hours=12)
+
+
+def test_the_default_policy_has_no_limits() -> None:
+    """Without settings, owners may do with keys what their callers may."""
+    assert _default_policy(load_settings()) == OwnerPolicy()
+
+
+def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its fields has a setting."""
+    for name, value in {
+        "KEYS_ENABLED": "false",
+        "MAX_ACTIVE_KEYS": "5",
+        "ALLOWED_SCOPES": "orders:write, orders:read,keys:read",
+        "MAX_KEY_LIFETIME": "90d",
+        "EXPIRATION_REQUIRED": "true",
+        "CONTACTS_REQUIRED": "1",
+        "KEY_EDITS": "details",
+        "KEY_MANAGERS": "sessions_only",
+    }.items():
+        monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
+    monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read,orders:write")
+    assert _default_policy(load_settings()) == OwnerPolicy(
+        keys_enabled=False,
+        max_active_keys=5,
+        allowed_scopes=("keys:read", "orders:read", "orders:write"),
+        max_key_lifetime=timedelta(days=90),
+        expiration_required=True,
+        contacts_required=True,
+        key_edits=KeyEdits.DETAILS,
+        key_managers=KeyManagers.SESSIONS_ONLY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("[::ffff:10.0.0.1]:1", False),
+        ("localhost.example.org:1", False),
+        ("myhost:1", False),
+    ],
+)
+def test_what_is_loopback(listen: str, loopback: bool) -> None:
+    """This machine's own addresses are; all addresses, and names, are not."""
+    assert is_loopback(listen) is loopback
+
+
+def test_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses and networks of both kinds, by commas; none to begin with."""
+    assert load_settings().trusted_proxies == ()
+    monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", "10.1.0.0/16, 192.0.2.1,fd00::/8,")
+    assert load_settings().trusted_proxies == tuple(
+        ip_network(text) for text in ("10.1.0.0/16", "192.0.2.1/32", "fd00::/8")
+    )
+
+
+@pytest.mark.parametrize("value", ["10.1.0.1/16", "proxy", "10.1.0.0/33"])
+def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """With what to write."""
+    monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", f"192.0.2.1,{value}")
+    told = refusal()
+    assert value in told
+    assert told.endswith("; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas")
+
+
+@pytest.mark.parametrize("value", ["0.0.0.0/0", "10.0.0.0/8,::/0"])
+def test_nobody_trusts_everybody(value: str) -> None:
+    """Or else the header would be whatever its sender likes."""
+    assert refusal(trusted_proxies=value) == (
+        "AUTHSVC_TRUSTED_PROXIES: all addresses would let anybody say where they are; name your proxies"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYS_ENABLED", "perhaps"),
+        ("MAX_ACTIVE_KEYS", "-1"),
+        ("MAX_ACTIVE_KEYS", "100001"),
+        ("ALLOWED_SCOPES", "Orders"),
+        ("ALLOWED_SCOPES", "orders:write"),
+        ("MAX_KEY_LIFETIME", "90"),
+        ("MAX_KEY_LIFETIME", "36501d"),
+        ("KEY_EDITS", "some"),
+        ("KEY_MANAGERS", "sessions-only"),
+    ],
+)
+def test_a_default_policy_that_makes_no_sense(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:  # rule 2
+    """The setting is named; a scope that nobody can have is a mistake."""
+    monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read")
+    monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
+    [line] = refusal().splitlines()
+    assert line.startswith(f"AUTHSVC_DEFAULT_{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "rate"), [("50/200", Rate(50, 200)), ("0.5/1", Rate(0.5, 1)), ("0", Rate(0, 0))]
+)
+def test_a_limit_is_a_rate_and_a_burst(monkeypatch: pytest.MonkeyPatch, value: str, rate: Rate) -> None:
+    """So many a second, so many at once; 0 is none."""
+    for name in ("CALLER_LIMIT", "FAILURE_LIMIT"):
+        monkeypatch.setenv(f"AUTHSVC_{name}", value)
+    settings = load_settings()
+    assert (settings.caller_limit, settings.failure_limit) == (rate, rate)
+
+
+@pytest.mark.parametrize("value", ["50", "50/0", "0/50", "-1/5", "5/1.5", "a/b", "1/2/3", "0.0/1"])
+def test_what_is_no_limit_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """With what to write."""
+    monkeypatch.setenv("AUTHSVC_CALLER_LIMIT", value)
+    told = "AUTHSVC_CALLER_LIMIT: use a number a second / at once, for instance 50/200; or 0 for no limit"
+    assert refusal() == told
+
+
+def test_an_address_may_say_that_it_is_by_tls() -> None:
+    """For the command line only."""
+    assert load_settings(address="https://h:1").address == "https://h:1"
+    assert refusal(address="http://h:1").startswith("AUTHSVC_ADDRESS: use host:port")
+    assert refusal(listen="https://h:1").startswith("AUTHSVC_LISTEN: use host:port")

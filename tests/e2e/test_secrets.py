@@ -24,8 +24,10 @@ from google.protobuf.message import Message
 
 from authsvc.devpg import Binaries, DevPostgres
 from authsvc.model.key_string import KeyMint
+from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import session_service_pb2 as session_pb
+from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.e2e.process import Server, environment, free_port, run, running
@@ -106,11 +108,22 @@ class Teller:
         self._story = story
         self._channel = channel
 
-    async def __call__(self, method: str, *credentials: str, **fields: object) -> Message | None:
-        """Call an RPC with these authorization headers."""
-        messages, stub = (session_pb, SessionServiceStub) if "Session" in method else (pb, KeyServiceStub)
+    async def __call__(
+        self, method: str, *credentials: str, named: object = "", **fields: object
+    ) -> Message | None:
+        """Call an RPC with these authorization headers, and a name for the call."""
+        messages, stub = next(
+            (messages, stub)
+            for word, messages, stub in (
+                ("Session", session_pb, SessionServiceStub),
+                ("Audit", audit_pb, AuditServiceStub),
+                ("", pb, KeyServiceStub),
+            )
+            if word in method
+        )
         request = getattr(messages, f"{method}Request")(**fields)
         metadata = [("authorization", credential) for credential in credentials]
+        metadata += [("x-request-id", str(named))] if named else []
         call = getattr(stub(self._channel), method)(request, metadata=metadata, timeout=30)
         try:
             answer: Message = await call
@@ -258,6 +271,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
         await look(turned.key_string)
         await tell_sessions(call, admin)
+        await tell_audit(call, admin, turned.key_string)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
 
@@ -288,6 +302,24 @@ async def tell_sessions(call: Teller, admin: str) -> None:
     await call("ListSessions", admin, owner_id="alice", include_ended=True)
     await call("RevokeAllSessions", admin, owner_id="alice")
     await call("VerifySession", admin, session_token=token)
+
+
+async def tell_audit(call: Teller, admin: str, key_string: str) -> None:
+    """Try to get a key string into the audit log, by all that goes into it: names, ids, reasons, refusals."""
+    made = await call("CreateKey", admin, named=key_string, owner_id="acme", display_name="x")
+    assert isinstance(made, pb.CreateKeyResponse)
+    caller = f"Bearer {made.key_string}"
+    for text in (key_string, key_string[:-1], f"see {key_string}"):
+        await call("CreateSession", admin, named=text, owner_id="acme", user_agent=text)
+        await call("RevokeKey", admin, named=text, key_id=made.key.key_id, revoke_in={"seconds": 60})
+        await call("RevokeKey", caller, named=text, key_id=text, reason=text)
+        await call("ListKeys", caller, named=text, owner_id=text)
+        await call("ListAuditEvents", admin, owner_id=text)
+        await call("ListAuditEvents", admin, owner_id="acme", page_token=text)
+        for name in ("actor_id", "target_id"):
+            await call("ListAuditEvents", admin, owner_id="acme", filter={name: text})
+    for owner_id in ("acme", "alice", "authsvc"):
+        await call("ListAuditEvents", admin, owner_id=owner_id, page_size=1000)
 
 
 async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:
@@ -400,6 +432,9 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
     assert b"a fault in VerifyKey" in story.text("log")
     assert b"UndefinedColumnError" in COLOURS.sub(b"", story.text("log"))
     assert b"INSERT INTO authsvc.keys" in story.text("postgresql log")
+    for action in (b"KEY_CREATED", b"KEY_ROTATED", b"OWNER_KEYS_REVOKED", b"SESSION_REVOKED", b"REFUSED"):
+        assert action in story.text("database")
+    assert b"AUDIT_ACTION_KEY_ROTATED" in story.text("answers")
 
 
 @pytest.mark.parametrize("source", ["answers", "commands", "database", "postgresql log", "files"])

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from authsvc.devpg import DevPostgres
+from authsvc.store.migrate import known_migrations
 from tests.e2e.process import Ended, Server, authsvc, free_port, running
 
 KEY_STRING = re.compile(r"authsvc_live_[0-9A-Za-z]{63}")
@@ -166,11 +167,12 @@ async def test_a_database_without_the_schema_is_told(
     await connection.close()
     url = postgres.url_for(unique)
     told = refusal(authsvc("serve", cwd=directory, database_url=url))
-    assert told == "the database lacks 0001 keys, 0002 feed, 0003 sessions: run `authsvc migrate` first"
+    names = [f"{migration.number:04} {migration.name}" for migration in known_migrations()]
+    assert told == f"the database lacks {', '.join(names)}: run `authsvc migrate` first"
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stderr) == (0, "")
-    applied = ["applied 0001 keys", "applied 0002 feed", "applied 0003 sessions"]
-    assert done.stdout.splitlines() == [*applied, "3 applied; the schema is up to date"]
+    applied = [f"applied {name}" for name in names]
+    assert done.stdout.splitlines() == [*applied, f"{len(names)} applied; the schema is up to date"]
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stdout) == (0, "nothing to do; the schema is up to date\n")
     with running("serve", directory, database_url=url):

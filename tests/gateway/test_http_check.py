@@ -260,7 +260,6 @@ async def test_a_stop_lets_answers_end() -> None:
 
 async def test_a_stop_does_not_wait_for_ever() -> None:
     """What takes longer than the grace is cut off."""
-
     asked = asyncio.Event()
 
     async def answer(_: Call) -> Reply:

@@ -52,4 +52,6 @@ def test_missing_keeps_the_order(granted: list[str], required: list[str]) -> Non
 def test_own_scopes() -> None:
     """What authsvc asks of its own callers."""
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
-    assert {"full_access", "keys:verify", "keys:read", "keys:write", "replicas:read"} | sessions == OWN_SCOPES
+    policies = {"policies:read", "policies:write"}
+    others = {"full_access", "keys:verify", "keys:read", "keys:write", "replicas:read", "audit_logs:read"}
+    assert others | sessions | policies == OWN_SCOPES

@@ -1,6 +1,8 @@
 """Verdicts on credentials whose secret was proved."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -74,3 +76,19 @@ def test_no_scope_required() -> None:
 def test_not_found_tells_nothing() -> None:  # rule 21
     """The verdict on a stranger has no credential."""
     assert NOT_FOUND == (VerdictCode.NOT_FOUND, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({}, VerdictCode.DISABLED),
+        ({"scopes": ("orders:read",)}, VerdictCode.DISABLED),
+        ({"expire_time": NOW + TICK, "revoke_time": NOW + TICK}, VerdictCode.DISABLED),
+        ({"expire_time": NOW}, VerdictCode.EXPIRED),
+        ({"revoke_time": NOW}, VerdictCode.REVOKED),
+    ],
+)
+def test_disabled(fields: dict[str, Any], code: VerdictCode) -> None:  # rule 7
+    """What is final comes first, then DISABLED, whatever scope is asked for."""
+    credential = replace(a_credential(**fields), disabled=True)
+    assert decide(credential, ["orders:read"], NOW) == (code, credential)

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from authsvc.errors import Unauthenticated
 from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
 from authsvc.model.new_key import NewKey
 from authsvc.model.session import NewSession
 from authsvc.v1 import resources_pb2
@@ -308,7 +309,9 @@ async def test_a_hostile_user_agent_does_no_harm(service: Service) -> None:  # r
 async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:  # rule 26
     """Who was authenticated before all ended, and is carried out after, opens no session and mints no key."""
     thief = await sign_in(service, scopes=["sessions:write", "keys:write"])
-    caller = Caller(thief.session.session_id, "alice", ("sessions:write", "keys:write"))
+    caller = Caller(
+        thief.session.session_id, "alice", ("sessions:write", "keys:write"), CredentialKind.SESSION
+    )
     await service.admin.RevokeAllSessions(owner_id="alice")
     with pytest.raises(Unauthenticated):
         await service.app.sessions.create(caller, NewSession(owner_id="alice"))
@@ -335,6 +338,6 @@ async def test_a_deleted_key_leaves_no_session_behind(service: Service) -> None:
     key = await service.admin.CreateKey(owner_id="alice", display_name="k", scopes=["sessions:write"])
     await service.admin.RevokeKey(key_id=key.key.key_id)
     await service.admin.DeleteKey(key_id=key.key.key_id)
-    caller = Caller(key.key.key_id, "alice", ("sessions:write",))
+    caller = Caller(key.key.key_id, "alice", ("sessions:write",), CredentialKind.KEY)
     with pytest.raises(Unauthenticated):
         await service.app.sessions.create(caller, NewSession(owner_id="alice"))

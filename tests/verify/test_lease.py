@@ -7,6 +7,7 @@ import pytest
 from authsvc.errors import Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.lease import Lease
+from authsvc.verify.verifier import Question
 from tests.verify.room import ACME, Room, ask
 
 
@@ -77,7 +78,7 @@ async def test_nothing_is_judged_without_it(room: Room) -> None:
     with pytest.raises(Unavailable):
         await room.verify_all(ACME, [(warm.text, (), "")])
     with pytest.raises(Unavailable):
-        room.verifier.authenticate(warm.text, "")
+        room.verifier.recall(Question(None, None), warm.text)
 
 
 async def test_it_is_looked_at_last(room: Room) -> None:

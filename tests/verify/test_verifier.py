@@ -9,6 +9,7 @@ from authsvc.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
+from authsvc.verify.verifier import Question
 from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, ask, at_once
 
 HOUR = timedelta(hours=1)
@@ -28,6 +29,22 @@ async def test_missing_scope(room: Room) -> None:  # rules 20, 22
     for _ in range(2):
         verdict = await room.verifier.verify(ask(ACME, ["orders:read"]), key.text)
         assert verdict == (VerdictCode.INSUFFICIENT_SCOPE, room.credential_of(key))
+
+
+async def test_disabled(room: Room) -> None:  # rules 7, 20, 21
+    """Only who has the right secret and acts on the owner learns that its keys are switched off."""
+    key = room.issue()
+    forged = room.forge(key)
+    room.change(key, disabled=True)
+    for _ in range(2):  # Cold and warm.
+        verdict = await room.verifier.verify(ask(ACME, ["orders:read"]), key.text)
+        assert verdict == (VerdictCode.DISABLED, room.credential_of(key))
+        assert await room.verifier.verify(ask(ACME), forged.text) == NOT_FOUND
+        assert await room.verifier.verify(ask(GLOBEX), key.text) == NOT_FOUND
+    assert await room.uses() == []
+    room.change(key, disabled=False)
+    room.cache.forget_owner("acme")
+    assert await room.code(key) is VerdictCode.VALID
 
 
 async def test_a_hit_touches_memory_only(room: Room) -> None:
@@ -55,15 +72,15 @@ async def test_recall_answers_from_memory(room: Room) -> None:
     assert verdict.code is VerdictCode.INSUFFICIENT_SCOPE
 
 
-async def test_authenticate(room: Room) -> None:
-    """Our caller's own key: to be awaited when cold, at once when warm or malformed, whoever owns it."""
+async def test_our_callers_own_key(room: Room) -> None:
+    """It is looked up when cold, and known at once when warm or malformed, whoever owns it."""
     key = room.issue(owner_id="globex")
-    cold = room.verifier.authenticate(key.text, "192.0.2.1")
-    assert not isinstance(cold, Verdict)
-    assert (await cold).code is VerdictCode.VALID
-    warm = room.verifier.authenticate(key.text, "192.0.2.2")
+    first, second = Question(None, None, (), "192.0.2.1"), Question(None, None, (), "192.0.2.2")
+    assert room.verifier.recall(first, key.text) is None
+    assert (await room.verifier.verify(first, key.text)).code is VerdictCode.VALID
+    warm = room.verifier.recall(second, key.text)
     assert warm == (VerdictCode.VALID, room.credential_of(key))
-    assert room.verifier.authenticate("rubbish", "") == NOT_FOUND
+    assert room.verifier.recall(second, "rubbish") == NOT_FOUND
     assert await room.uses() == [Use("key_1", room.clock.now, "192.0.2.2")]
 
 
@@ -176,6 +193,7 @@ async def test_each_verdict_is_counted_once(room: Room) -> None:
         "REVOKED": 0,
         "EXPIRED": 1,
         "INSUFFICIENT_SCOPE": 1,
+        "DISABLED": 0,
     }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status` for operators, `keys` and `sessions` for people."""
+"""The command line: `serve`, `dev`, `migrate`, `status` … for operators, one command a service for people."""
 
 import inspect
 import sys
@@ -11,8 +11,10 @@ from rich.text import Text
 
 from authsvc.child import FAULTS
 from authsvc.cli import service
+from authsvc.cli.audit import audit
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
+from authsvc.cli.policies import policies
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.model.key_string import redact
@@ -31,6 +33,8 @@ app.command(service.migrate)
 app.command(service.settings)
 app.command(keys)
 app.command(sessions)
+app.command(policies)
+app.command(audit)
 app.command(status)
 
 _FAULTS = (*FAULTS, StartError, ClientError)

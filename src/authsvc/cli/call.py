@@ -15,7 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
 
-from authsvc.config import load_settings
+from authsvc.config import Settings, is_loopback, load_settings, reachable
+from authsvc.watched import read_file
 
 # Away from a terminal nothing folds a line.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
@@ -33,23 +34,68 @@ class ClientError(Exception):
 async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
     """Yield a channel to the service and the metadata to call it with; raise its refusals as ClientError."""
     settings = load_settings()
-    address = settings.address or settings.listen
+    address = settings.address.removeprefix("https://") or reachable(settings.listen)
+    metadata = _metadata(settings)
+    async with _channel(settings, address) as channel:
+        try:
+            yield channel, metadata
+        except grpc.aio.AioRpcError as error:
+            told = error.details() or ""
+            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
+                raise ClientError(_unreachable(settings, address, told)) from None
+            raise ClientError(f"{error.details()} ({error.code().name})") from None
+
+
+def _metadata(settings: Settings) -> Metadata:
+    """Return what says who calls: the key string, or nothing when a certificate does."""
     if settings.key is not None:
         key_string = settings.key.get_secret_value().strip()
+    elif settings.call_tls_cert is not None:
+        return []
     else:
         key_string = _read(settings.data_dir / "admin.key")
     if not (key_string.isascii() and key_string.isprintable()):
         raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            yield channel, [("authorization", f"Bearer {key_string}")]
-        except grpc.aio.AioRpcError as error:
-            told = error.details() or ""
-            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
-                raise ClientError(
-                    f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port"
-                ) from None
-            raise ClientError(f"{error.details()} ({error.code().name})") from None
+    return [("authorization", f"Bearer {key_string}")]
+
+
+def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
+    """Return a channel by TLS if that is set, or else in plain text, which does not leave this machine."""
+    files = (settings.call_tls_ca, settings.call_tls_key, settings.call_tls_cert)
+    if not _by_tls(settings):
+        if not (settings.insecure or is_loopback(address)):
+            raise ClientError(
+                f"the key would travel to {address} in plain text; set AUTHSVC_ADDRESS=https://{address}, "
+                "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
+            )
+        return grpc.aio.insecure_channel(address)
+    if (settings.call_tls_key is None) != (settings.call_tls_cert is None):
+        raise ClientError("AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither")
+    names = ("AUTHSVC_CALL_TLS_CA", "AUTHSVC_CALL_TLS_KEY", "AUTHSVC_CALL_TLS_CERT")
+    ca, key, cert = (
+        None if file is None else read_file(name, file) for name, file in zip(names, files, strict=True)
+    )
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert))
+
+
+def _by_tls(settings: Settings) -> bool:
+    # Without an address it is the service that is set up here.
+    serves_tls = not settings.address and settings.tls_cert is not None
+    asked = settings.call_tls_ca or settings.call_tls_cert or settings.call_tls_key
+    return settings.address.startswith("https://") or asked is not None or serves_tls
+
+
+def _unreachable(settings: Settings, address: str, told: str) -> str:
+    if _by_tls(settings):
+        return (
+            f"no service answers at {address} by TLS as it should: {told.rstrip('.')}. Check "
+            "AUTHSVC_ADDRESS, and AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear "
+            "that name; if it wants a certificate of its clients, AUTHSVC_CALL_TLS_CERT and "
+            "AUTHSVC_CALL_TLS_KEY"
+        )
+    return (
+        f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"
+    )
 
 
 async def first(

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,14 @@ from rich.table import Table
 
 from authsvc import app
 from authsvc.child import Report
-from authsvc.config import PREFIX, ConfigError, Settings, load_settings
+from authsvc.config import (
+    PREFIX,
+    ConfigError,
+    Settings,
+    is_loopback,
+    load_settings,
+    reachable,
+)
 from authsvc.devpg import DevPostgres
 from authsvc.model.key_string import redact
 from authsvc.store import migrate as migrations
@@ -32,9 +40,6 @@ _log = logging.getLogger(__name__)
 
 _Workers = Annotated[int | None, Parameter(validator=Number(gte=1, lte=256))]
 
-_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-# Where a server listens that listens everywhere.
-_SOMEWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _WELCOME = """\
 
 Your administrator key, shown this once and kept in {file}:
@@ -43,14 +48,14 @@ Your administrator key, shown this once and kept in {file}:
 
 Try it in another terminal:
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
+  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
     -d '{{"owner_id": "acme", "display_name": "Orders", "scopes": ["orders:read"]}}' \\
     {address} authsvc.v1.KeyService/CreateKey
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
+  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
     -d '{{"owner_id": "acme"}}' {address} authsvc.v1.KeyService/ListKeys
 
-  grpcurl -plaintext -H "authorization: Bearer $(cat {quoted})" \\
+  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
     -d "{{\\"key_string\\": \\"$(cat {quoted})\\"}}" {address} authsvc.v1.KeyService/VerifyKey
 """
 
@@ -67,11 +72,12 @@ def serve(*, workers: _Workers = None) -> int:
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
     settings = _start(workers)
+    app.transport(settings)
 
     def announce(port: int, minted: str) -> None:
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
         _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
-        _warn_of_plain_text(settings)
+        _warn(settings)
 
     return Supervisor(settings, announce=announce).run()
 
@@ -87,6 +93,7 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
     settings = _start(workers)
+    app.transport(settings)  # Before anything is made.
     _make_data_dir(settings.data_dir)
     return Supervisor(
         settings,
@@ -123,7 +130,9 @@ def settings() -> None:
 
 
 def _shown(default: object) -> str:
-    return f"{default / timedelta(days=1):g}d" if isinstance(default, timedelta) else str(default)
+    if isinstance(default, timedelta):
+        return f"{default / timedelta(days=1):g}d"
+    return str(default.value if isinstance(default, Enum) else default)
 
 
 def _start(workers: int | None = None) -> Settings:
@@ -161,18 +170,29 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     address, file = _reachable(settings.listen, port), _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if minted:
-        print(_WELCOME.format(file=file, quoted=shlex.quote(str(file)), key_string=minted, address=address))
+        tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
+        if settings.tls_client_ca is not None:
+            tls += " -cert client.pem -key client.key"
+        quoted = shlex.quote(str(file))
+        print(_WELCOME.format(file=file, quoted=quoted, key_string=minted, address=address, tls=tls))
     elif file.exists():
         print(f"Your administrator key is in {file}.")
     else:
         print(f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another.")
     sys.stdout.flush()
-    _warn_of_plain_text(settings)
+    _warn(settings)
 
 
-def _warn_of_plain_text(settings: Settings) -> None:
-    if settings.listen.rpartition(":")[0] not in _LOOPBACK:
+def _warn(settings: Settings) -> None:
+    """Say plainly what the operator has opened."""
+    if settings.tls_cert is None and not is_loopback(settings.listen):
         _log.warning("key strings travel in plain text at %s: keep it on a private network", settings.listen)
+    if settings.anonymous_scopes:
+        _log.warning(
+            "AUTHSVC_ANONYMOUS_SCOPES: who reaches %s and shows no credential acts on every owner, with %s",
+            settings.listen,
+            ", ".join(settings.anonymous_scopes),
+        )
 
 
 def _admin_key_file(settings: Settings) -> Path:
@@ -200,5 +220,4 @@ def _keep(file: Path, key_string: str) -> None:
 
 def _reachable(listen: str, port: int) -> str:
     """Return the address that a client on this machine can use."""
-    host = listen.rpartition(":")[0]
-    return f"{_SOMEWHERE.get(host, host)}:{port}"
+    return reachable(f"{listen.rpartition(':')[0]}:{port}")

@@ -29,6 +29,7 @@ _DETAILS = {
     VerdictCode.NOT_FOUND: "is not known; check that it was copied whole.",
     VerdictCode.REVOKED: "was revoked; create a new key, or sign in again.",
     VerdictCode.EXPIRED: "has expired; create or rotate to a new key, or sign in again.",
+    VerdictCode.DISABLED: "is a key, and its owner's policy has switched keys off.",
 }
 
 

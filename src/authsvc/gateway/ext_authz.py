@@ -7,8 +7,10 @@ A route says in Envoy's configuration which scopes it needs, as `context_extensi
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
+from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.gateway.access import FAULT, Access, Allowed, Asked, required_scopes
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.v1.ext_authz_pb2 import (
@@ -44,8 +46,12 @@ class ExtAuthz:
         self._access = access
 
     async def check(self, caller: Caller, data: bytes) -> CheckResponse:
-        """Answer a serialized CheckRequest. Raises DecodeError for what is none."""
-        attributes = CheckRequest.FromString(data).attributes
+        """Answer a serialized CheckRequest; raise InvalidArgument for what is none."""
+        try:
+            attributes = CheckRequest.FromString(data).attributes
+        except DecodeError as error:
+            problem = "is no envoy.service.auth.v3.CheckRequest"
+            raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
         http = attributes.request.http
         scopes = _required(attributes.context_extensions)
         if scopes is None:

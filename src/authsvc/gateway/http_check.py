@@ -2,8 +2,8 @@
 
 `GET /check` carries the headers of the request in question, its method and target in `X-Forwarded-Method` and
 `X-Forwarded-Uri`, and in its own query the scopes that the route needs: `/check?scope=orders:read`. The
-answer is 200 with headers for the upstream, all of them always, so that a proxy that copies them overwrites what a
-client made up; or 401, 403, 503 for the client. The proxy shows its own key in `X-Authsvc-Key`.
+answer is 200 with headers for the upstream, all of them always, so that a proxy that copies them overwrites
+what a client made up; or 401, 403, 503 for the client. The proxy shows its own key in `X-Authsvc-Key`.
 """
 
 import logging

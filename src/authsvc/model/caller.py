@@ -18,7 +18,7 @@ class Caller(NamedTuple):
     credential_id: str
     owner_id: str
     scopes: tuple[str, ...]
-    # What they presented; None for those who presented no credential of ours.
+    # What they presented; None for those who presented no credential of ours, so none that can be revoked.
     kind: CredentialKind | None = None
     client_ip: str = ""
     # What the caller names this call in its own logs.
@@ -39,13 +39,18 @@ class Caller(NamedTuple):
         """Raise PermissionDenied for an owner that the caller does not act on."""
         if not self.acts_on(owner_id):
             raise PermissionDenied(
-                f"the caller acts within its own owner {self.owner_id!r} only", reason="OWNER_NOT_PERMITTED"
+                f"the caller acts within its own owner {self.owner_id!r} only",
+                reason="OWNER_NOT_PERMITTED",
+                owner_id=owner_id,
             )
 
     def lacks(self, scopes: Iterable[str]) -> list[str]:
         """Return those of `scopes` that the caller does not have."""
         return missing(self.scopes, scopes)
 
+
+# The id of all who call without any credential, where the operator lets them.
+ANONYMOUS = "anonymous"
 
 # Who mints the first administrator key, before there is any credential.
 BOOTSTRAP = Caller("bootstrap", PLATFORM_OWNER, (FULL_ACCESS,))

@@ -40,6 +40,8 @@ class Credential:
     annotations: Mapping[str, str]
     kind: CredentialKind = CredentialKind.KEY
     activity: Activity | None = None
+    # A key whose owner's policy has switched keys off; what brings it back is a change like any other.
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

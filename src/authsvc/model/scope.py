@@ -22,7 +22,10 @@ OWN_SCOPES = frozenset(
         "sessions:verify",
         "sessions:read",
         "sessions:write",
+        "policies:read",
+        "policies:write",
         "replicas:read",
+        "audit_logs:read",
     }
 )
 

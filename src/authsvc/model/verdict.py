@@ -17,6 +17,7 @@ class VerdictCode(Enum):
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    DISABLED = "DISABLED"
 
 
 class Verdict(NamedTuple):
@@ -33,7 +34,8 @@ def decide(credential: Credential, required_scopes: Sequence[str], now: datetime
     """Judge a credential whose secret was proved.
 
     Both ends are exclusive: refused from the instant `now >= expire_time` on (rule 13),
-    and a session from the instant that its idle timeout is over.
+    and a session from the instant that its idle timeout is over. What is final comes before DISABLED,
+    which the owner's policy can take back; scopes matter for what could be valid (rule 7).
     """
     if credential.revoke_time is not None and now >= credential.revoke_time:
         return Verdict(VerdictCode.REVOKED, credential)
@@ -41,6 +43,8 @@ def decide(credential: Credential, required_scopes: Sequence[str], now: datetime
         return Verdict(VerdictCode.EXPIRED, credential)
     if credential.activity is not None and credential.activity.is_idle(now):
         return Verdict(VerdictCode.EXPIRED, credential)
+    if credential.disabled:
+        return Verdict(VerdictCode.DISABLED, credential)
     if required_scopes and missing(credential.scopes, required_scopes):
         return Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)
     return Verdict(VerdictCode.VALID, credential)

@@ -1,8 +1,9 @@
 """Protobuf messages to model words, and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.errors import FieldViolation, InvalidArgument
@@ -120,7 +121,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
     Raises InvalidArgument for what cannot be changed: nothing is silently ignored (rule 8).
     """
     key, paths = request.key, list(request.update_mask.paths)
-    violations = [FieldViolation("update_mask", "update_mask.path", p) for p in _mask_problems(paths)]
+    violations = mask_violations(paths, _EDITABLE, pb.Key.DESCRIPTOR)
     if not key.key_id:
         violations.append(FieldViolation("key.key_id", "key_id.required", "say which key to change"))
     names = _EDITABLE if paths == ["*"] else paths
@@ -139,22 +140,30 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
     return {name: values[name] for name in names}
 
 
-def _mask_problems(paths: list[str]) -> list[str]:
+def mask_violations(
+    paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor
+) -> list[FieldViolation]:
+    """Return what is wrong with an update mask for a message of which some fields are `editable`."""
+    problems = _mask_problems(paths, editable, descriptor)
+    return [FieldViolation("update_mask", "update_mask.path", problem) for problem in problems]
+
+
+def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor) -> list[str]:
     if not paths:
-        return [f"name what to change: {', '.join(_EDITABLE)}, or * for all of them"]
+        return [f"name what to change: {', '.join(editable)}, or * for all of them"]
     problems = []
     if "*" in paths and len(paths) > 1:
         problems.append("* stands for all fields, so it stands alone")
     for path in paths:
         field, _, below = path.partition(".")
-        if path == "*" or path in _EDITABLE:
+        if path == "*" or path in editable:
             continue
-        if below and field in _EDITABLE:
+        if below and field in editable:
             problems.append(f"{path} is part of a field; name {field} and send all of it")
-        elif field in pb.Key.DESCRIPTOR.fields_by_name:
-            problems.append(f"{path} cannot be changed; only {', '.join(_EDITABLE)} can")
+        elif field in descriptor.fields_by_name:
+            problems.append(f"{path} cannot be changed; only {', '.join(editable)} can")
         else:
-            problems.append(f"{path} is not a field of Key")
+            problems.append(f"{path} is not a field of {descriptor.name}")
     if len(set(paths)) < len(paths):
         problems.append("a field is named twice")
     return problems

@@ -1,6 +1,6 @@
 """The one way in, for every RPC.
 
-bytes → authenticate → scope → parse → validate → service → bytes, and errors to
+bytes → gate → authenticate → limits → scope → parse → validate → service → bytes, and errors to
 statuses. Built from a service's descriptor: an RPC is served exactly when its
 proto names the scope that it needs. There are no interceptors, since each would
 cost every VerifyKey.
@@ -9,9 +9,9 @@ cost every VerifyKey.
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import grpc
 import protovalidate
@@ -25,23 +25,21 @@ from authsvc.errors import (
     FieldViolation,
     InvalidArgument,
     PermissionDenied,
-    Unauthenticated,
 )
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.refusals import Refusals
+from authsvc.rpc.authentication import Authentication, Context
 from authsvc.rpc.gate import Gate
+from authsvc.rpc.limits import Limits
 from authsvc.rpc.status import code_of, status_of
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
-from authsvc.verify.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[bytes, Message]
 Method = Callable[[Caller, Any], Awaitable[Message]]
 
-_SCHEME = "bearer "
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
@@ -50,110 +48,129 @@ _MOST_BYTES = 128 * 1024
 _MOST_ITEMS = 100
 _LONGEST_REQUEST_ID = 128
 _MANY = 1024
-# A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
-_REFUSALS = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
-    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
-    VerdictCode.EXPIRED: (
-        "CREDENTIAL_EXPIRED",
-        "has expired; create or rotate to a new key, or sign in again",
-    ),
-}
 
 
-def service_handler(
-    service: object, descriptor: ServiceDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
-) -> grpc.GenericRpcHandler:
-    """Return the handler of all RPCs of `descriptor`, each served by the method of its name."""
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What every RPC passes, in this order; who is refused is noted, and all are counted."""
+
+    gate: Gate
+    authentication: Authentication
+    limits: Limits
+    refusals: Refusals
+    metrics: Metrics
+
+
+class Service(Protocol):
+    """What serves the RPCs of `descriptor`, each by a method of its name."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+
+
+def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHandler:
+    """Return the handler of all RPCs of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _endpoint(getattr(service, method.name), method, verifier, metrics, gate),
+            _endpoint(
+                method.name, (_scope(method),), _parser(method), getattr(service, method.name), entrance
+            ),
             response_serializer=_serialize,
         )
-        for method in descriptor.methods
+        for method in service.descriptor.methods
     }
-    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+
+
+class Raw(NamedTuple):
+    """An RPC of somebody else's protocol: `serve` gets the bytes, for callers that have all of `scopes`."""
+
+    service: str
+    method: str
+    scopes: Sequence[str]
+    serve: Callable[[Caller, bytes], Awaitable[Message]]
+
+
+def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
+    """Return the handler of one such RPC, which has the same way in."""
+    handler: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_unary_rpc_method_handler(
+        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, entrance),
+        response_serializer=_serialize,
+    )
+    return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
 
 
 def _endpoint(
-    serve: Method, method: MethodDescriptor, verifier: Verifier, metrics: Metrics, gate: Gate
+    name: str,
+    scopes: Sequence[str],
+    parse: Callable[[bytes], Any],
+    serve: Method,
+    entrance: Entrance,
 ) -> Callable[[bytes, Context], Awaitable[Message]]:
-    scope = method.GetOptions().Extensions[options_pb2.required_scope]
-    if not scope:
-        raise ValueError(f"{method.full_name} names no required_scope")
-    request_type = GetMessageClass(method.input_type)
-    changes = scope.endswith(":write")
-    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
-        method.input_type.fields_by_name
+    gate, authentication, limits, refusals, metrics = (
+        entrance.gate,
+        entrance.authentication,
+        entrance.limits,
+        entrance.refusals,
+        entrance.metrics,
     )
-    observe = metrics.rpc_seconds.labels(method.name).observe
+    changes = any(scope.endswith(":write") for scope in scopes)
+    manages = not all(scope.endswith(":verify") for scope in scopes)
+    observe = metrics.rpc_seconds.labels(name).observe
 
     async def handle(data: bytes, context: Context) -> Message:
         started = time.perf_counter()
-        entered = False
+        entered, counted = False, ""
+        caller: Caller | None = None
         try:
-            gate.enter(context)
+            gate.enter(context, slow=manages)
             entered = True
-            address = _address(context)
-            verdict = verifier.authenticate(_bearer(context), address)
-            caller = _caller(verdict if isinstance(verdict, Verdict) else await verdict, address)
+            caller = await authentication.caller(context)
+            if manages:
+                counted = limits.enter(caller)
             if changes:
                 caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
-            if caller.lacks((scope,)):
+            if lacking := caller.lacks(scopes):
                 raise PermissionDenied(
-                    f"{method.name} needs the scope {scope}", reason="SCOPE_MISSING", required_scope=scope
+                    f"{name} needs the scope {' and '.join(lacking)}",
+                    reason="SCOPE_MISSING",
+                    required_scope=lacking[0],
                 )
-            response = await serve(caller, _parse(request_type, data, takes_key_string))
+            response = await serve(caller, parse(data))
         except AuthsvcError as error:
-            metrics.rpc_errors.labels(method.name, code_of(error).name).inc()
+            metrics.rpc_errors.labels(name, code_of(error).name).inc()
+            if caller is not None:
+                refusals.note(caller, name, error)
             await context.abort_with_status(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            metrics.rpc_errors.labels(method.name, grpc.StatusCode.INTERNAL.name).inc()
-            _log.exception("a fault in %s", method.name)
+            metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()
+            _log.exception("a fault in %s", name)
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
             return response
         finally:
+            if counted:
+                limits.leave(counted)
             if entered:
-                gate.leave(context)
+                gate.leave(context, slow=manages)
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
     return handle
 
 
-def _bearer(context: Context) -> str:
-    """Return what the caller presents (RFC 6750)."""
-    presented = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    if not presented:
-        raise Unauthenticated(
-            "send your key: authorization: Bearer <key string>", reason="CREDENTIAL_MISSING"
-        )
-    if len(presented) > 1:
-        raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
-    header = str(presented[0])
-    if header[: len(_SCHEME)].lower() != _SCHEME:
-        raise Unauthenticated(
-            "the authorization header has another scheme; use: Bearer <key string>",
-            reason="CREDENTIAL_SCHEME",
-        )
-    return header[len(_SCHEME) :].strip()
+def _scope(method: MethodDescriptor) -> str:
+    scope: str = method.GetOptions().Extensions[options_pb2.required_scope]
+    if not scope:
+        raise ValueError(f"{method.full_name} names no required_scope")
+    return scope
 
 
-def _caller(verdict: Verdict, address: str) -> Caller:
-    if verdict.code is VerdictCode.VALID and verdict.credential is not None:
-        known = verdict.credential
-        return Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
-    reason, problem = _REFUSALS[verdict.code]
-    raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
-
-
-def _address(context: Context) -> str:
-    """Return the peer's address, `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC."""
-    peer = context.peer()
-    if peer.startswith("ipv4:"):
-        return peer[5 : peer.rindex(":")]
-    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
+def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+    request_type = GetMessageClass(method.input_type)
+    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
+        method.input_type.fields_by_name
+    )
+    return lambda data: _parse(request_type, data, takes_key_string)
 
 
 def _request_id(context: Context) -> str:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.keys import Keys
 from authsvc.model.caller import Caller
@@ -16,6 +19,8 @@ _DEFAULT_PAGE = 50
 
 class KeyService:
     """Serves `authsvc.v1.KeyService`; the comments in the proto are its specification."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["KeyService"]
 
     def __init__(self, keys: Keys, verifier: Verifier, clock: Callable[[], datetime]) -> None:
         self._keys = keys

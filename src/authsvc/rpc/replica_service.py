@@ -1,6 +1,9 @@
 """ReplicaService: what operators may know of the workers."""
 
 from datetime import timedelta
+from typing import ClassVar
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.model.caller import Caller
 from authsvc.replicas import Replicas
@@ -10,6 +13,8 @@ from authsvc.v1 import replica_service_pb2 as pb
 
 class ReplicaService:
     """Serves `authsvc.v1.ReplicaService`; the comments in the proto are its specification."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["ReplicaService"]
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas

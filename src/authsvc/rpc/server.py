@@ -9,24 +9,19 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from authsvc.rpc import sockets
-from authsvc.rpc.endpoint import service_handler
-from authsvc.rpc.gate import Gate
+from authsvc.rpc.endpoint import Entrance, Raw, Service, raw_handler, service_handler
 from authsvc.rpc.health import Health
-from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.raw_endpoint import Raw, raw_handler
 from authsvc.rpc.reflection import CommentedPool
-from authsvc.rpc.replica_service import ReplicaService
-from authsvc.rpc.session_service import SessionService
-from authsvc.telemetry import Metrics
-from authsvc.v1 import key_service_pb2, replica_service_pb2, session_service_pb2
+from authsvc.rpc.tls import Tls
 from authsvc.verify.lease import Lease
-from authsvc.verify.verifier import Verifier
 
 # A batch of 100 key strings is some 20 KiB; what is larger than this is no request of ours.
 MOST_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_concurrent_streams", 1000),
+    # Who connects and then says nothing is not waited for.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Workers share the port. That nobody else has it is for the supervisor to see to.
     ("grpc.so_reuseport", 1),
     # Clients may ping an idle connection every ten seconds, so that proxies do not drop it.
@@ -42,11 +37,15 @@ _ANSWERED = 0.1
 class AddressInUseError(Exception):
     """Nobody can listen there, most likely because somebody does."""
 
-    def __init__(self, listen: str, error: Exception) -> None:
-        super().__init__(
+    def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
+        told = (
             f"cannot listen at {listen} ({error}): is authsvc running there already? "
             "Set AUTHSVC_LISTEN to another host:port"
         )
+        if tls:
+            # gRPC does not say which of the two it is. OpenSSL, which looked at the key, takes more kinds.
+            told += "; or else gRPC does not take the key of AUTHSVC_TLS_KEY: use RSA, P-256 or P-384"
+        super().__init__(told)
 
 
 class Server:
@@ -54,12 +53,10 @@ class Server:
 
     def __init__(
         self,
-        keys: KeyService,
-        sessions: SessionService,
-        replicas: ReplicaService,
-        verifier: Verifier,
-        metrics: Metrics,
+        services: Sequence[Service],
+        entrance: Entrance,
         *,
+        tls: Tls | None = None,
         connection_age: float = 0,
         longest: float = 0,
         raw: Sequence[Raw] = (),
@@ -67,25 +64,18 @@ class Server:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
-        longer than `longest` seconds by itself, so ageing cuts none off. `raw` are RPCs of
-        other people's protocols.
+        longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
+        `raw` are RPCs of other people's protocols.
         """
+        self._tls = tls
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
-        served = (
-            (keys, key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]),
-            (sessions, session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
-            (replicas, replica_service_pb2.DESCRIPTOR.services_by_name["ReplicaService"]),
-        )
-        names = [descriptor.full_name for _, descriptor in served]
+        names = [service.descriptor.full_name for service in services]
         self._health = Health(names)
-        self._gate = Gate()
+        self._gate = entrance.gate
         self._port = 0
         self._server.add_generic_rpc_handlers(
-            [
-                service_handler(service, descriptor, verifier, metrics, self._gate)
-                for service, descriptor in served
-            ]
-            + [raw_handler(one, verifier, metrics, self._gate) for one in raw]
+            [service_handler(service, entrance) for service in services]
+            + [raw_handler(one, entrance) for one in raw]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -94,9 +84,12 @@ class Server:
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
         try:
-            self._port = self._server.add_insecure_port(listen)
+            if self._tls is None:
+                self._port = self._server.add_insecure_port(listen)
+            else:
+                self._port = self._server.add_secure_port(listen, self._tls.credentials())
         except RuntimeError as error:
-            raise AddressInUseError(listen, error) from error
+            raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()
         await self._server.start()
         return self._port

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import ClassVar
 
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.device import describe
@@ -24,6 +26,8 @@ _STATES = {state: resources_pb2.SessionState.Value(f"SESSION_STATE_{state.value}
 
 class SessionService:
     """Serves `authsvc.v1.SessionService`; the comments in the proto are its specification."""
+
+    descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["SessionService"]
 
     def __init__(
         self, sessions: Sessions, verifier: Verifier, locations: Locations, clock: Callable[[], datetime]

@@ -57,9 +57,11 @@ async def find_request(connection: Connection, owner_id: str, request_id: str) -
     return key_id
 
 
-async def find(connection: Connection, key_ids: Collection[str]) -> dict[str, Key]:
-    """Return those of the keys that exist, by id."""
-    rows = await connection.fetch(_SQL["find_keys"], key_ids)
+async def find(
+    connection: Connection, key_ids: Collection[str], *, owner_id: str | None = None
+) -> dict[str, Key]:
+    """Return those of the keys that exist, by id; with `owner_id`, only those of this owner."""
+    rows = await connection.fetch(_SQL["find_keys"], key_ids, owner_id)
     return {row["key_id"]: from_row(row) for row in rows}
 
 
@@ -75,8 +77,13 @@ async def lock(
 
 
 async def share_owner(connection: Connection, owner_id: str) -> None:
-    """Keep those out who mean all keys of an owner, until this transaction ends."""
+    """Keep those out who mean all keys of an owner, or change its policy, until this transaction ends."""
     await connection.execute(_SQL["share_owner"], owner_id)
+
+
+async def lock_owner(connection: Connection, owner_id: str) -> None:
+    """Be the one who means all keys of an owner, until this transaction ends."""
+    await connection.execute(_SQL["lock_owner"], owner_id)
 
 
 async def is_revoked(connection: Connection, credential_id: str, now: datetime) -> bool:
@@ -114,7 +121,7 @@ async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
 ) -> dict[str, str]:
     """Revoke all keys of an owner; return the prefix, by id, of each that was not revoked yet."""
-    await connection.execute(_SQL["lock_owner"], owner_id)
+    await lock_owner(connection, owner_id)
     # An owner may have very many keys, and it is all or none.
     rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
     return {row["key_id"]: row["key_prefix"] for row in rows}

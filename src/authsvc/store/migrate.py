@@ -40,6 +40,8 @@ _GRANTS = """
     REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
     REVOKE UPDATE ON authsvc.feed FROM {role};
 """
+# In the same transaction, so that nobody may change the audit log for a moment.
+_AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
 
 
 class MigrationError(Exception):
@@ -108,7 +110,9 @@ async def migrate(
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
             quoted = '"' + serving_role.replace('"', '""') + '"'
             try:
-                await connection.execute(_GRANTS.format(role=quoted))
+                async with connection.transaction():
+                    await connection.execute(_GRANTS.format(role=quoted))
+                    await connection.execute(_AUDIT_GRANTS, serving_role)
             except asyncpg.PostgresError as error:
                 raise MigrationError(f"cannot grant {serving_role} the use of the tables: {error}") from error
             tell(f"granted the use of the tables to {serving_role}")

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from authsvc.model.audit_event import AuditEvent
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition
+from authsvc.store.audit import events_json
 from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
@@ -26,21 +28,27 @@ class SessionInserts:
             self._insert, most_waiting=_MOST_OPENING, full="too many sessions are being opened"
         )
 
-    async def insert(self, session: Session, *, secret_hash: str) -> bool:
-        """Insert a session that was opened; return False, with nothing done, if its creator was revoked."""
-        return await self._inserting.ask((session, secret_hash))
+    async def insert(self, session: Session, event: AuditEvent, *, secret_hash: str) -> bool:
+        """Insert a session that was opened, and what the audit log is to say of it.
 
-    async def _insert(self, opened: Sequence[tuple[Session, str]]) -> list[bool]:
-        openers = {session.creator_id for session, _ in opened}
+        Return False, with nothing done, if its creator was revoked.
+        """
+        return await self._inserting.ask((session, secret_hash, event))
+
+    async def _insert(self, opened: Sequence[tuple[Session, str, AuditEvent]]) -> list[bool]:
+        openers = {session.creator_id for session, _, _ in opened}
+        events = events_json([event for _, _, event in opened])
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["insert_sessions"], _as_json(opened), list(openers))
+            rows = await connection.fetch(_SQL["insert_sessions"], _as_json(opened), list(openers), events)
         inserted = {row["session_id"] for row in rows}
-        return [session.session_id in inserted for session, _ in opened]
+        return [session.session_id in inserted for session, _, _ in opened]
 
 
-async def find(connection: Connection, session_ids: Collection[str]) -> dict[str, Session]:
-    """Return those of the sessions that exist, by id."""
-    rows = await connection.fetch(_SQL["find_sessions"], session_ids)
+async def find(
+    connection: Connection, session_ids: Collection[str], *, owner_id: str | None
+) -> dict[str, Session]:
+    """Return those of the sessions that exist, by id; with `owner_id`, only those of this owner."""
+    rows = await connection.fetch(_SQL["find_sessions"], session_ids, owner_id)
     return {row["session_id"]: from_row(row) for row in rows}
 
 
@@ -48,7 +56,7 @@ async def lock(connection: Connection, session_id: str, *, owner_id: str | None)
     """Return a session, of this owner if one is given; nobody else changes it in this transaction."""
     if not await connection.fetchval(_SQL["lock_session"], session_id, owner_id):
         return None
-    return (await find(connection, [session_id])).get(session_id)
+    return (await find(connection, [session_id], owner_id=owner_id)).get(session_id)
 
 
 async def page(
@@ -73,13 +81,15 @@ async def update_revocation(connection: Connection, session: Session) -> None:
     )
 
 
-async def end_all(connection: Connection, owner_id: str, *, at: datetime, by: str, but: str) -> int:
-    """End all sessions of an owner but one; return how many were active."""
+async def end_all(
+    connection: Connection, owner_id: str, *, at: datetime, by: str, but: str
+) -> tuple[int, bool]:
+    """End all sessions of an owner but one; return how many were active, and whether any were there."""
     count: int = await connection.fetchval(_SQL["count_active"], owner_id, at, but)
     epoch = await connection.fetchval(_SQL["end_all"], owner_id, at, by)
     if but and epoch is not None:
         await connection.execute(_SQL["keep_session"], but, epoch)
-    return count
+    return count, epoch is not None
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
@@ -107,7 +117,7 @@ def from_row(row: asyncpg.Record) -> Session:
     )
 
 
-def _as_json(opened: Sequence[tuple[Session, str]]) -> str:
+def _as_json(opened: Sequence[tuple[Session, str, AuditEvent]]) -> str:
     return json.dumps(
         [
             {
@@ -119,11 +129,12 @@ def _as_json(opened: Sequence[tuple[Session, str]]) -> str:
                 "annotations": dict(session.annotations),
                 "create_time": session.create_time.isoformat(),
                 "creator_id": session.creator_id,
+                "by_credential": bool(event.actor_type),
                 "latest_expire_time": session.latest_expire_time.isoformat(),
                 "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
                 "user_agent": session.user_agent,
                 "ip_address": session.ip_address,
             }
-            for session, secret_hash in opened
+            for session, secret_hash, event in opened
         ]
     )

@@ -12,6 +12,7 @@ import asyncpg
 from authsvc.model.activity import Activity
 from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
+from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
 from authsvc.store.pool import Database, heeding_warnings
 from authsvc.store.queries import load_queries
@@ -21,14 +22,16 @@ _SQL = load_queries("verification.sql")
 _MOST_SHARED = 10_000
 _MOST_WANTED = 1000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
+_NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class VerificationStore:
     """The database as the verifier sees it. Each statement is a transaction of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, default_policy: OwnerPolicy = _NO_LIMITS) -> None:
         self._database = database
+        self._default_policy = default_policy
         self._finding = SharedStatement(
             self._find, most_waiting=_MOST_WANTED, full="too many keys are being looked up"
         )
@@ -61,11 +64,14 @@ class VerificationStore:
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
         last = row["last_activity_time"]
+        kind, owner_id = CredentialKind(row["kind"]), row["owner_id"]
+        enabled = self._default_policy.enables_keys(owner_id, row["keys_enabled"])
         credential = Credential(
-            kind=CredentialKind(row["kind"]),
+            kind=kind,
+            disabled=kind is CredentialKind.KEY and not enabled,
             activity=None if last is None else Activity(last, row["idle_timeout"]),
             credential_id=row["credential_id"],
-            owner_id=row["owner_id"],
+            owner_id=owner_id,
             scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
             revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],

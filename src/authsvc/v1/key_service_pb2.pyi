@@ -111,7 +111,7 @@ class CreateKeyRequest(_message.Message):
     """By the calendar, from now."""
     brand: _builtins.str
     """The first part of the key string: 2 to 10 of `a-z 0-9`, a letter first.
-    Empty: the service's default.
+    Empty: that of the owner's policy, or the service's default.
     """
     environment: _builtins.str
     """The second part of the key string, `live` or `test`. Empty: `live`."""

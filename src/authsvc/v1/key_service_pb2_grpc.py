@@ -39,6 +39,9 @@ class KeyServiceStub:
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
 
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -125,13 +128,17 @@ class KeyServiceServicer:
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
 
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
     """
 
     def CreateKey(self, request, context):
-        """Mints a key. The answer is the only place where the key string ever appears.
+        """Mints a key, within the owner's policy. The answer is the only place where the
+        key string ever appears.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +161,8 @@ class KeyServiceServicer:
 
     def UpdateKey(self, request, context):
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time` or `annotations`. A revoked key cannot be changed.
+        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
+        it. A revoked key cannot be changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,9 +170,10 @@ class KeyServiceServicer:
 
     def RotateKey(self, request, context):
         """Replaces a key by a new one with the same name, scopes, contacts, annotations
-        and length of life. The new key works at once; the old one is revoked when
-        the grace period ends, and expires no later than it would have. If the answer
-        is lost, so is the new key string: rotate the new key, too.
+        and length of life, which the owner's policy has to allow, or may shorten. The
+        new key works at once; the old one is revoked when the grace period ends, and
+        expires no later than it would have. If the answer is lost, so is the new key
+        string: rotate the new key, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -313,6 +322,9 @@ class KeyService:
     milliseconds, or after a lease (30 s by default) when a worker is out of
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
+
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,

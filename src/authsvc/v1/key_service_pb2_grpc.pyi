@@ -40,6 +40,9 @@ class KeyServiceStub:
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
 
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -50,7 +53,9 @@ class KeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyServiceAsyncStub: ...
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
-    """Mints a key. The answer is the only place where the key string ever appears."""
+    """Mints a key, within the owner's policy. The answer is the only place where the
+    key string ever appears.
+    """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]
     """Shows a key."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
@@ -59,13 +64,15 @@ class KeyServiceStub:
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`. A revoked key cannot be changed.
+    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
+    it. A revoked key cannot be changed.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
-    and length of life. The new key works at once; the old one is revoked when
-    the grace period ends, and expires no later than it would have. If the answer
-    is lost, so is the new key string: rotate the new key, too.
+    and length of life, which the owner's policy has to allow, or may shorten. The
+    new key works at once; the old one is revoked when the grace period ends, and
+    expires no later than it would have. If the answer is lost, so is the new key
+    string: rotate the new key, too.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -114,6 +121,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
 
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -121,7 +131,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Mints a key. The answer is the only place where the key string ever appears."""
+    """Mints a key, within the owner's policy. The answer is the only place where the
+    key string ever appears.
+    """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Shows a key."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
@@ -130,13 +142,15 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`. A revoked key cannot be changed.
+    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
+    it. A revoked key cannot be changed.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
-    and length of life. The new key works at once; the old one is revoked when
-    the grace period ends, and expires no later than it would have. If the answer
-    is lost, so is the new key string: rotate the new key, too.
+    and length of life, which the owner's policy has to allow, or may shorten. The
+    new key works at once; the old one is revoked when the grace period ends, and
+    expires no later than it would have. If the answer is lost, so is the new key
+    string: rotate the new key, too.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -184,6 +198,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
     and some have not confirmed it yet; the same call again waits for the rest.
 
+    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
+    OwnerPolicy.
+
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
     RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
@@ -195,7 +212,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
-        """Mints a key. The answer is the only place where the key string ever appears."""
+        """Mints a key, within the owner's policy. The answer is the only place where the
+        key string ever appears.
+        """
 
     @_abc_1.abstractmethod
     def GetKey(
@@ -222,7 +241,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time` or `annotations`. A revoked key cannot be changed.
+        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
+        it. A revoked key cannot be changed.
         """
 
     @_abc_1.abstractmethod
@@ -232,9 +252,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.RotateKeyResponse, _abc.Awaitable[_key_service_pb2.RotateKeyResponse]]:
         """Replaces a key by a new one with the same name, scopes, contacts, annotations
-        and length of life. The new key works at once; the old one is revoked when
-        the grace period ends, and expires no later than it would have. If the answer
-        is lost, so is the new key string: rotate the new key, too.
+        and length of life, which the owner's policy has to allow, or may shorten. The
+        new key works at once; the old one is revoked when the grace period ends, and
+        expires no later than it would have. If the answer is lost, so is the new key
+        string: rotate the new key, too.
         """
 
     @_abc_1.abstractmethod

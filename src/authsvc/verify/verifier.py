@@ -6,7 +6,7 @@ the package's docstring for the mechanism and its bounds.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
 from typing import NamedTuple, Protocol
@@ -155,11 +155,6 @@ class Verifier:
                 raise AssertionError("only a session can be in doubt, and none is asked about")
             verdicts.append(verdict)
         return verdicts
-
-    def authenticate(self, presented: str, client_ip: str) -> Verdict | Awaitable[Verdict]:
-        """Return the verdict on our caller's own credential: at once from memory, or to be awaited."""
-        question = Question(None, None, (), client_ip)
-        return self.recall(question, presented) or self.verify(question, presented)
 
     async def identify(self, presented: str) -> Credential | None:
         """Return the credential whose very string this is, whatever its state; not counted as a use."""

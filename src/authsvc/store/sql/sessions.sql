@@ -1,9 +1,11 @@
 -- name: insert_sessions
 -- Each in the epoch that this statement sees: one that is ended at the same time, and not seen here, ends it, too. No
 -- row for one whose opener was revoked or is gone; so no session that is ended with all others leaves another behind.
+-- Those that are inserted have their events ($3) recorded, in the same breath.
 WITH openers AS MATERIALIZED (
     SELECT credential_id, revoke_time FROM authsvc.credentials
-     WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE)
+     WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE),
+inserted AS (
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
     idle_timeout, last_activity_time, user_agent, ip_address, epoch)
@@ -12,15 +14,22 @@ SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annota
        coalesce((SELECT max(epoch) FROM authsvc.session_ends e WHERE e.owner_id = n.owner_id), 0)
   FROM json_to_recordset($1::json) AS n (
            session_id text, owner_id text, key_prefix text, secret_hash text, scopes text[], annotations jsonb,
-           create_time timestamptz, creator_id text, latest_expire_time timestamptz, idle_timeout interval,
-           user_agent text, ip_address text)
- WHERE n.creator_id = 'bootstrap' OR EXISTS (
+           create_time timestamptz, creator_id text, by_credential boolean, latest_expire_time timestamptz,
+           idle_timeout interval, user_agent text, ip_address text)
+ WHERE NOT n.by_credential OR EXISTS (
        SELECT FROM openers o
         WHERE o.credential_id = n.creator_id AND (o.revoke_time IS NULL OR o.revoke_time > n.create_time))
-RETURNING session_id;
+RETURNING session_id),
+-- What was inserted is recorded, with the locks of the chains' heads taken last.
+recorded AS MATERIALIZED (
+    SELECT authsvc.record_audit(jsonb_agg(e.event ORDER BY e.n))
+      FROM jsonb_array_elements($3::jsonb) WITH ORDINALITY AS e (event, n)
+     WHERE e.event->>'target_id' IN (SELECT session_id FROM inserted))
+SELECT session_id FROM inserted, recorded;
 
 -- name: find_sessions
-SELECT * FROM authsvc.session_rows WHERE session_id = ANY($1);
+-- With $2, only those of this owner: what is another's takes the time of what is nobody's.
+SELECT * FROM authsvc.session_rows WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: lock_session
 -- With $2, only one of this owner. What ends all of them is seen when it has committed; see also its lock.

@@ -1,0 +1,163 @@
+"""Walks the chains of the audit log and says what is wrong with them.
+
+Mechanism: the ends of some hundred chains are read, then the events of those owners, a page at
+a time, in the order of the primary key. Events are never changed, so what was read holds although
+changes and the dropping of old months go on meanwhile; what seems wrong because of them is looked
+at once more.
+
+Bound: `OWNERS` ends and `PAGE` events in memory, and one line of the anchor.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from authsvc.model.audit_chain import BEGINNING, Chain, Fault
+from authsvc.model.audit_event import AuditPosition, ChainedEvent, Link
+from authsvc.store import audit as rows
+from authsvc.store.pool import Database
+
+OWNERS = 500
+PAGE = 2000
+_FIRST = AuditPosition(datetime.min.replace(tzinfo=UTC), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The end of an owner's chain, kept outside of the database."""
+
+    owner_id: str
+    link: Link
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} {self.link.position} {self.link.hash.hex()}"
+
+    @classmethod
+    def parse(cls, line: str) -> "Anchor":
+        """Return the anchor of a line; raise ValueError for one that is none."""
+        owner_id, position, text = line.split()
+        link = Link(int(position), bytes.fromhex(text))
+        if len(link.hash) != len(BEGINNING.hash):
+            raise ValueError("a hash has 64 hexadecimal digits")
+        return cls(owner_id, link)
+
+
+class AuditCheck:
+    """Verifies all chains, or one; counts what it has seen. `anchors` are in the order of their owners."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        anchors: Iterable[Anchor] = (),
+        on_fault: Callable[[Fault], object],
+        on_chain: Callable[[Anchor], object] = lambda _: None,
+        on_progress: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._anchors: Iterator[Anchor] = iter(anchors)
+        self._anchor = next(self._anchors, None)
+        self._on_fault = on_fault
+        self._on_chain = on_chain
+        self._on_progress = on_progress
+        self.events = 0
+        self.chains = 0
+        self.faults = 0
+
+    async def run(self, owner_id: str = "") -> None:
+        """Walk the chain of an owner, or all."""
+        reached = ""
+        while True:
+            async with self._database.connection() as connection:
+                chains = await rows.find_ends(connection, after=reached, only=owner_id, size=OWNERS)
+            all_read = len(chains) < OWNERS
+            last = owner_id if all_read else chains[-1].owner_id
+            for chain in chains:
+                chain.anchor = self._anchor_of(chain.owner_id, owner_id)
+            after = _FIRST if owner_id else None
+            await self._walk(chains, owner_id or reached, after, last)
+            if all_read:
+                break
+            reached = last
+        self._skip_anchors("", owner_id)
+
+    async def _walk(
+        self, chains: Sequence[Chain], owner_id: str, after: AuditPosition | None, last: str
+    ) -> None:
+        """Check the events of some owners against the ends of their chains."""
+        waiting = iter(chains)
+        chain = next(waiting, None)
+        headless = ""
+        while True:
+            async with self._database.connection() as connection:
+                page = await rows.walk(connection, after, owner_id=owner_id, last=last, size=PAGE)
+            for chained in page:
+                event = chained.event
+                while chain is not None and chain.owner_id < event.owner_id:
+                    await self._end(chain)
+                    chain = next(waiting, None)
+                if chain is not None and chain.owner_id == event.owner_id:
+                    await self._add(chain, chained)
+                elif headless != event.owner_id:
+                    headless = event.owner_id  # Without a head, or with one that is new.
+                    await self._end(Chain(headless, BEGINNING, has_more=True))
+                owner_id, after = event.owner_id, AuditPosition(event.event_time, chained.link.position)
+            self._on_progress()
+            if len(page) < PAGE:
+                break
+        while chain is not None:
+            await self._end(chain)
+            chain = next(waiting, None)
+
+    async def _add(self, chain: Chain, chained: ChainedEvent) -> None:
+        if chain.last.position + 1 < chained.link.position <= chain.head.position:
+            await self._catch_up(chain)
+        self._tell(chain.add(chained))
+
+    async def _end(self, chain: Chain) -> None:
+        if chain.last.position < chain.head.position:
+            await self._catch_up(chain)
+        self._tell(chain.end())
+        if chain.has_more:
+            async with self._database.connection() as connection:
+                beyond = await rows.is_beyond_head(connection, chain.owner_id)
+            if beyond:
+                self._tell(
+                    [
+                        Fault(
+                            chain.owner_id, chain.head.position + 1, "", "events beyond the head of the chain"
+                        )
+                    ]
+                )
+        self.events += chain.events
+        if chain.head != BEGINNING:
+            self.chains += 1
+            self._on_chain(Anchor(chain.owner_id, chain.head))
+
+    async def _catch_up(self, chain: Chain) -> None:
+        """Months may have been dropped since the chain's ends were read."""
+        async with self._database.connection() as connection:
+            ends = await rows.find_ends(connection, after="", only=chain.owner_id, size=1)
+        if ends and ends[0].dropped.position > chain.dropped.position:
+            chain.catches_up(ends[0].dropped)
+
+    def _anchor_of(self, owner_id: str, only: str) -> Link:
+        self._skip_anchors(owner_id, only)
+        if self._anchor is None or self._anchor.owner_id != owner_id:
+            return BEGINNING
+        link = self._anchor.link
+        self._anchor = next(self._anchors, None)
+        return link
+
+    def _skip_anchors(self, before: str, only: str) -> None:
+        """Report the anchors of owners that have no chain; `before` "" means all that are left."""
+        while self._anchor is not None and (not before or self._anchor.owner_id < before):
+            if not only or self._anchor.owner_id == only:
+                problem = "the chain is gone, head and all: the anchor knows of it"
+                self._tell([Fault(self._anchor.owner_id, self._anchor.link.position, "", problem)])
+            self._anchor = next(self._anchors, None)
+
+    def _tell(self, faults: Iterable[Fault]) -> None:
+        for fault in faults:
+            self.faults += 1
+            self._on_fault(fault)

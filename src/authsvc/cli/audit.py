@@ -1,0 +1,173 @@
+"""`authsvc audit`: what was done, and whether the record of it is whole."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from rich.markup import escape
+from rich.table import Table
+
+from authsvc.audit_check import Anchor, AuditCheck
+from authsvc.cli.call import ClientError, calling, first, notes, show
+from authsvc.config import ConfigError, load_settings
+from authsvc.errors import Passing
+from authsvc.model.audit_chain import Fault
+from authsvc.model.audit_event import Action
+from authsvc.store.pool import Database
+from authsvc.v1 import audit_service_pb2 as pb
+from authsvc.v1 import audit_service_pb2_grpc
+
+audit = cyclopts.App(
+    name="audit",
+    help_format="plaintext",
+    help="List audit events, and verify that none was altered or removed.\n\n"
+    "`list` calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` "
+    "with its admin.key. `verify` reads the database of AUTHSVC_DATABASE_URL itself.",
+)
+# Seconds between two lines of progress.
+_TELL_EVERY = 5.0
+
+
+@audit.command(name="list")
+async def list_(
+    owner_id: str,
+    *,
+    action: Annotated[list[Action], Parameter(negative="")] = [],  # noqa: B006 - cyclopts copies it
+    actor: str = "",
+    target: str = "",
+    after: datetime | None = None,
+    before: datetime | None = None,
+    limit: int = 100,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """List what was done to the keys and sessions of an owner, newest first.
+
+    Parameters
+    ----------
+    owner_id
+        Whose events.
+    action
+        What was done, for instance key-revoked; give it again for several.
+    actor
+        Who did it: the id of a key or session.
+    target
+        To what: the id of a key or session.
+    after
+        At this instant or later, in UTC.
+    before
+        Before this instant, in UTC.
+    limit
+        How many at most.
+    as_json
+        One JSON object a line instead of a table.
+    """
+    request = pb.ListAuditEventsRequest(owner_id=owner_id)
+    request.filter.actions.extend(pb.AuditAction.Value(f"AUDIT_ACTION_{name}") for name in set(action))
+    request.filter.actor_id, request.filter.target_id = actor, target
+    if after is not None:
+        request.filter.time_after.FromDatetime(after)
+    if before is not None:
+        request.filter.time_before.FromDatetime(before)
+    async with calling() as (channel, metadata):
+        stub: audit_service_pb2_grpc.AuditServiceAsyncStub
+        stub = audit_service_pb2_grpc.AuditServiceStub(channel)
+        ask = partial(stub.ListAuditEvents, metadata=metadata)
+        found = await first(limit, request, ask, lambda page: page.events)
+    show(found, limit, as_json=as_json, table=_table, more=bool(request.page_token))
+
+
+@audit.command
+async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: Path | None = None) -> None:
+    """Verify that no event was altered, removed, inserted or moved; exit with 1 if one was.
+
+    Parameters
+    ----------
+    owner
+        Only the events of this owner.
+    anchor
+        A file of an earlier --write-anchor: what it knows has to be there still.
+    write_anchor
+        Where to write the ends of all chains, to be kept out of reach of the database.
+    """
+    settings = load_settings()
+    if settings.database_url is None:
+        raise ConfigError(
+            "AUTHSVC_DATABASE_URL: say which database to verify; the role that serves may read it"
+        )
+    with ExitStack() as stack:
+        new_anchor = stack.enter_context(write_anchor.open("w", encoding="utf-8")) if write_anchor else None
+        told = time.monotonic()
+
+        def tell() -> None:
+            nonlocal told
+            if time.monotonic() - told >= _TELL_EVERY:
+                told = time.monotonic()
+                notes.print(f"{check.events} events verified so far")
+
+        async with Database.open(settings.database_url.get_secret_value(), size=1) as database:
+            check = AuditCheck(
+                database,
+                anchors=_anchors(anchor) if anchor else (),
+                on_fault=_print_fault,
+                on_chain=lambda end: new_anchor and print(end, file=new_anchor),
+                on_progress=tell,
+            )
+            try:
+                await check.run(owner)
+            except Passing as error:
+                raise ClientError(f"cannot read the database: {error.message}") from error
+    events = "1 event" if check.events == 1 else f"{check.events} events"
+    chains = "1 chain" if check.chains == 1 else f"{check.chains} chains"
+    print(f"{events} in {chains} verified: {f'{check.faults} faults' if check.faults else 'all is whole'}")
+    if check.faults:
+        sys.exit(1)
+
+
+def _print_fault(fault: Fault) -> None:
+    where = f"{fault.owner_id} {fault.position}" + (f" {fault.event_id}" if fault.event_id else "")
+    print(f"{where}: {fault.problem}")
+
+
+def _anchors(file: Path) -> Iterator[Anchor]:
+    try:
+        stream = file.open(encoding="utf-8")
+    except OSError as error:
+        raise ClientError(f"cannot read the anchor {file}: {error.strerror}") from None
+    last = ""
+    with stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                found = Anchor.parse(line)
+            except ValueError:
+                raise ClientError(f"{file}, line {number}: no anchor; --write-anchor writes them") from None
+            if found.owner_id <= last:
+                raise ClientError(
+                    f"{file}, line {number}: owners are not in their order; leave it as it was written"
+                )
+            last = found.owner_id
+            yield found
+
+
+def _table(found: Sequence[pb.AuditEvent]) -> Table:
+    table = Table("time", "action", "target", "by", "from", "details", box=None)
+    for column in table.columns:
+        column.no_wrap = column.header in ("time", "action")
+        column.overflow = "fold"
+    for event in found:
+        details = " ".join(f"{name}={value}" for name, value in sorted(event.details.items()))
+        table.add_row(
+            f"{event.event_time.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M:%S}",
+            pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_"),
+            escape(event.target_id),
+            escape(event.actor_id),
+            event.client_ip,
+            escape(details),
+        )
+    return table

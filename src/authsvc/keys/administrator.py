@@ -1,0 +1,31 @@
+"""The platform's first key, before there is any credential."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from authsvc.keys.create import CreateKey
+from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
+from authsvc.model.key_string import KeyString
+from authsvc.model.new_key import NewKey
+from authsvc.model.scope import FULL_ACCESS
+from authsvc.store import keys as rows
+from authsvc.store.pool import Database
+
+
+class EnsureAdministrator:
+    """Sees to it that somebody can call."""
+
+    def __init__(self, database: Database, create: CreateKey, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._create = create
+        self._clock = clock
+
+    async def __call__(self, *, another: bool = False) -> KeyString | None:
+        """Mint the platform's administrator key when no working one is left, or another if asked for."""
+        async with self._database.connection() as connection:
+            exists = await rows.has_active_owner_key(connection, PLATFORM_OWNER, FULL_ACCESS, self._clock())
+        if exists and not another:
+            return None
+        administrator = NewKey(owner_id=PLATFORM_OWNER, display_name="administrator", scopes=(FULL_ACCESS,))
+        _, minted = await self._create(BOOTSTRAP, administrator)
+        return minted

@@ -1,0 +1,35 @@
+"""DeleteKey, BatchDeleteKeys."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from authsvc import audit
+from authsvc.errors import FailedPrecondition
+from authsvc.keys.change import Changes, listed
+from authsvc.model.audit_event import Action
+from authsvc.model.caller import Caller
+from authsvc.model.key import KeyState
+from authsvc.model.key_event import key_events
+from authsvc.store import keys as rows
+
+
+class DeleteKeys:
+    """Deletes keys whose revocation has taken effect, all or none (rule 18)."""
+
+    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
+        self._changes = changes
+        self._clock = clock
+
+    async def __call__(self, caller: Caller, key_ids: Sequence[str]) -> None:
+        """Delete the keys; raise FailedPrecondition that names those that are not revoked."""
+        now = self._clock()
+        async with self._changes.of_keys(caller, key_ids, done="deleted") as (connection, keys):
+            alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
+            if alive:
+                raise FailedPrecondition(
+                    f"{listed(alive)} not revoked yet; revoke first, then delete",
+                    reason="KEY_NOT_REVOKED",
+                    key_ids=",".join(alive),
+                )
+            await rows.delete(connection, key_ids)
+            await audit.record_many(connection, key_events(caller, Action.KEY_DELETED, keys, at=now))

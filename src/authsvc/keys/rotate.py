@@ -1,0 +1,74 @@
+"""RotateKey."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from authsvc import audit
+from authsvc.keys.change import Changes
+from authsvc.keys.look import GetKey
+from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
+from authsvc.model.audit_event import Action
+from authsvc.model.caller import Caller
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.identifier import new_identifier
+from authsvc.model.key import Key
+from authsvc.model.key_event import key_events
+from authsvc.model.key_string import KeyString
+from authsvc.store import keys as rows
+
+
+class RotateKey:
+    """Replaces an active key by a new one."""
+
+    def __init__(
+        self,
+        get: GetKey,
+        changes: Changes,
+        minting: Minting,
+        catalogue: Catalogue,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._get = get
+        self._changes = changes
+        self._minting = minting
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def __call__(
+        self, caller: Caller, key_id: str, grace_period: timedelta, request_id: str = ""
+    ) -> tuple[Key, KeyString]:
+        """Return the new key and its key string; the old one works until the grace period ends (rule 30)."""
+        now = self._clock()
+        before = await self._get(caller, key_id)
+        brand, environment, _ = before.key_prefix.split("_")
+        minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
+        new_id = new_identifier("key", now)
+        done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
+        async with self._changes.of_key(caller, key_id, done=done) as (connection, old, policy):
+            await refuse_repeated(connection, old.owner_id, request_id)
+            old.refuse_to_rotate(now)
+            # Who rotates learns the new key string, and with it all that the key may do.
+            self._catalogue.check_grant(caller, old.scopes)
+            if grace_period:
+                await refuse_more(connection, policy, now, but=old.key_id, rotated=True)
+            key = Key(
+                key_id=new_id,
+                owner_id=old.owner_id,
+                key_prefix=minted.string.prefix,
+                display_name=old.display_name,
+                description=old.description,
+                scopes=old.scopes,
+                technical_contacts=old.technical_contacts,
+                annotations=old.annotations,
+                create_time=now,
+                creator_id=caller.credential_id,
+                update_time=now,
+                expire_time=policy.successor_expire_time(old, now),
+                rotated_from_key_id=old.key_id,
+            )
+            await self._minting.insert(connection, caller, key, minted, policy, request_id)
+            at, by = now + grace_period, caller.credential_id
+            replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
+            await rows.update(connection, [replaced])
+            await audit.record_many(connection, key_events(caller, Action.KEY_ROTATED, [replaced], at=now))
+        return key, minted.string

@@ -1,0 +1,59 @@
+"""UpdateKey."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from authsvc import audit
+from authsvc.errors import Conflict
+from authsvc.keys.change import Changes
+from authsvc.keys.minting import refuse_more
+from authsvc.model.audit_event import Action
+from authsvc.model.caller import Caller
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.key import Key, KeyState
+from authsvc.model.key_event import key_events
+from authsvc.model.new_key import checked_expire_time
+from authsvc.store import keys as rows
+
+# Fields of a key that verification does not look at: changing them is nobody else's business.
+_UNSEEN = frozenset({"display_name", "description", "technical_contacts"})
+
+
+class UpdateKey:
+    """Changes fields of a key that is not revoked."""
+
+    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
+        self._changes = changes
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def __call__(self, caller: Caller, key_id: str, fields: Mapping[str, object], etag: str) -> Key:
+        """Return the key with the given fields, which the owner's policy has to allow (rule 8)."""
+        now = self._clock()
+        if isinstance(expire_time := fields.get("expire_time"), datetime):
+            checked_expire_time("key.expire_time", expire_time, now)
+        seen = not _UNSEEN.issuperset(fields)
+        async with self._changes.of_key(caller, key_id, seen=seen) as (connection, key, policy):
+            if etag and etag != key.etag:
+                raise Conflict(
+                    f"key {key_id} was changed since it was read; get it again and repeat the change",
+                    reason="ETAG_MISMATCH",
+                )
+            key.refuse_if_revoked(now)
+            added = set(_scopes(fields, key)) - set(key.scopes)
+            self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
+            policy.check_update(key, fields)
+            changed = key.changed(now, **fields)
+            if key.state(now) is KeyState.EXPIRED and changed.state(now) is KeyState.ACTIVE:
+                # A key that comes back is one more, like a new one.
+                policy.refuse_if_disabled()
+                await refuse_more(connection, policy, now, but=key_id, rotated=bool(key.rotated_to_key_id))
+            await rows.update(connection, [changed])
+            events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
+            await audit.record_many(connection, events)
+        return changed
+
+
+def _scopes(fields: Mapping[str, object], key: Key) -> tuple[str, ...]:
+    scopes = fields.get("scopes", key.scopes)
+    return scopes if isinstance(scopes, tuple) else ()

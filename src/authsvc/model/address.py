@@ -1,0 +1,81 @@
+"""Where a call comes from: the address of the peer or, behind proxies that are trusted, of the peer's client.
+
+Each proxy appends the address of its own client to `x-forwarded-for`. So the list is read from its right
+end, for as long as what stands there is a trusted proxy: the first that is none is the client. All left of it
+is the client's own tale, and not read.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+# "[", an IPv6 address of eight groups, "]:" and a port; a zone may make it longer.
+_LONGEST = 64
+# Providers give a customer a whole /64, and somebody who guesses uses all of it.
+_SITE = 64
+
+
+class Proxies:
+    """The networks whose word on where a call comes from is taken."""
+
+    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+        self._trusted = tuple(trusted)
+        # Asked on each call, mostly of the same few.
+        self._trusts = lru_cache(maxsize=4096)(self._is_within)
+
+    def client(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Return the address of the client, given its peer's and the values of x-forwarded-for.
+
+        When a trusted proxy hands on what is no address, nobody knows better than that proxy's
+        address, and it is returned. When all are trusted, it is the left-most.
+        """
+        if not self._trusted or not forwarded:
+            return peer
+        client = peer
+        rest = ",".join(forwarded)
+        while self._trusts(client) and rest:
+            rest, _, hop = rest.rpartition(",")
+            found = _read(hop)
+            if found is None:
+                break
+            client = str(found)
+        return client
+
+    def _is_within(self, address: str) -> bool:
+        found = _read(address)
+        return found is not None and any(
+            network.version == found.version and found in network for network in self._trusted
+        )
+
+
+def site(address: str) -> str:
+    """Return what is counted as one place: an IPv4 address, or the /64 of an IPv6 address."""
+    found = _read(address)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Address(int(found) >> 128 - _SITE << 128 - _SITE))
+    return address if found is None else str(found)
+
+
+def _read(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address in a text, which may bear a port or a zone; None for anything else."""
+    text = text.strip()
+    return None if len(text) > _LONGEST else _read_short(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_short(text: str) -> IPv4Address | IPv6Address | None:
+    if text.startswith("["):
+        text, _, port = text[1:].partition("]")
+        if port and not port.startswith(":"):
+            return None
+    elif text.count(":") == 1:
+        text, _, _ = text.partition(":")
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):
+        return found.ipv4_mapped or IPv6Address(int(found))
+    return found

@@ -1,0 +1,128 @@
+"""Audit events: who did what, to which, when, from where (rule 28).
+
+An event says nothing that a key string could hide in: every text is redacted, and cut to
+what may be kept, when it is made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+from authsvc.model.caller import Caller
+from authsvc.model.identifier import new_identifier
+from authsvc.model.key_string import redact
+from authsvc.model.page_token import Position
+
+_LONGEST = 512
+
+
+class Action(StrEnum):
+    """What was done. An action, once recorded, keeps its name for good."""
+
+    KEY_CREATED = "KEY_CREATED"
+    KEY_UPDATED = "KEY_UPDATED"
+    KEY_ROTATED = "KEY_ROTATED"
+    KEY_REVOKED = "KEY_REVOKED"
+    KEY_DELETED = "KEY_DELETED"
+    OWNER_KEYS_REVOKED = "OWNER_KEYS_REVOKED"
+    SESSION_CREATED = "SESSION_CREATED"
+    SESSION_REVOKED = "SESSION_REVOKED"
+    OWNER_SESSIONS_REVOKED = "OWNER_SESSIONS_REVOKED"
+    OWNER_POLICY_UPDATED = "OWNER_POLICY_UPDATED"
+    REFUSED = "REFUSED"
+    EVENTS_DROPPED = "EVENTS_DROPPED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One thing that was done, or refused; what is not known is empty.
+
+    `owner_id` is whose it was done to. `action` is one of `Action`, or one that a later version has recorded.
+    """
+
+    event_id: str
+    event_time: datetime
+    action: str
+    actor_id: str
+    actor_owner_id: str
+    actor_type: str  # "key" or "session"; "" for who presented no credential of ours
+    owner_id: str
+    target_id: str
+    client_ip: str
+    request_id: str
+    details: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        caller: Caller,
+        action: Action,
+        *,
+        at: datetime,
+        target_id: str,
+        owner_id: str,
+        details: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return the event of what a caller did. Details without a value are left out."""
+        return cls(
+            event_id=new_identifier("evt", at),
+            event_time=at,
+            action=action,
+            actor_id=_kept(caller.credential_id),
+            actor_owner_id=_kept(caller.owner_id),
+            actor_type=caller.kind.value if caller.kind else "",
+            owner_id=owner_id,
+            target_id=_kept(target_id),
+            client_ip=_kept(caller.client_ip),
+            request_id=_kept(caller.request_id),
+            details={name: _kept(value) for name, value in (details or {}).items() if value},
+        )
+
+
+class Link(NamedTuple):
+    """A place in the chain of an owner: the position, from 1 on, and the hash of the event there."""
+
+    position: int
+    hash: bytes
+
+
+class ChainedEvent(NamedTuple):
+    """An event in the chain of its owner, after `previous_hash`."""
+
+    event: AuditEvent
+    link: Link
+    previous_hash: bytes
+
+
+class AuditPosition(NamedTuple):
+    """The last event of a page."""
+
+    event_time: datetime
+    position: int
+
+    @classmethod
+    def read(cls, position: Position) -> Self:
+        """Return the position that a page token of ours holds."""
+        value, item_id = position
+        if not isinstance(value, datetime):
+            raise TypeError(f"events are in the order of instants, not of {value!r}")
+        return cls(value, int(item_id))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """The events of an owner that pass all of these filters, newest first. An empty one lets all pass."""
+
+    owner_id: str
+    actions: tuple[str, ...] = ()
+    actor_id: str = ""
+    target_id: str = ""
+    time_after: datetime | None = None  # inclusive
+    time_before: datetime | None = None  # exclusive
+
+
+def _kept(text: str) -> str:
+    """Return as much of a text as is kept: no key string, and nothing that PostgreSQL cannot hold."""
+    return redact(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode())[:_LONGEST]

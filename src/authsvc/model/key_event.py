@@ -1,0 +1,48 @@
+"""What the audit log says of a change to keys."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from authsvc.model.audit_event import Action, AuditEvent
+from authsvc.model.caller import Caller
+from authsvc.model.key import Key
+
+
+def key_events(
+    caller: Caller, action: Action, keys: Iterable[Key], *, at: datetime, fields: Collection[str] = ()
+) -> list[AuditEvent]:
+    """Return an event for each of these keys, which are as the change left them; `fields` were updated."""
+    return [
+        AuditEvent.of(
+            caller,
+            action,
+            at=at,
+            target_id=key.key_id,
+            owner_id=key.owner_id,
+            details=_details(action, key, fields),
+        )
+        for key in keys
+    ]
+
+
+def _details(action: Action, key: Key, fields: Collection[str]) -> dict[str, str]:
+    match action:
+        case Action.KEY_CREATED:
+            return {"scopes": " ".join(key.scopes), "expire_time": _instant(key.expire_time)}
+        case Action.KEY_UPDATED:
+            details = {"fields": ",".join(sorted(fields))}
+            if "scopes" in fields:
+                details["scopes"] = " ".join(key.scopes)
+            if "expire_time" in fields:
+                details["expire_time"] = _instant(key.expire_time) or "never"
+            return details
+        case Action.KEY_ROTATED:
+            return {"rotated_to_key_id": key.rotated_to_key_id, "revoke_time": _instant(key.revoke_time)}
+        case Action.KEY_REVOKED:
+            return {"revoke_time": _instant(key.revoke_time), "reason": key.revoke_reason}
+        case _:
+            return {}
+
+
+def _instant(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else ""

@@ -1,0 +1,201 @@
+"""What an owner may do with API keys, and what is refused because of it.
+
+    create, rotate              ─▶ check_new
+    update                      ─▶ check_update
+    add an active key           ─▶ refuse_more
+    whoever does any of these   ─▶ refuse_manager
+
+A policy is about what comes: a key that exists keeps what it has until it is updated or
+rotated. Only `keys_enabled` acts on it at once, through verification.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from hashlib import blake2b
+from typing import Self
+
+from authsvc.errors import FailedPrecondition, PermissionDenied
+from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.credential import CredentialKind
+from authsvc.model.key import Key
+from authsvc.model.scope import missing
+
+DETAILS = frozenset({"display_name", "description", "technical_contacts"})
+UNLIMITED = timedelta(0)
+
+
+class KeyEdits(Enum):
+    """What UpdateKey may change (rule 8)."""
+
+    NONE = "none"
+    DETAILS = "details"
+    ALL = "all"
+
+
+class KeyManagers(Enum):
+    """Who may manage an owner's keys, besides the platform (rule 6)."""
+
+    ANY = "any"
+    SESSIONS_ONLY = "sessions_only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerPolicy:
+    """An owner's policy. Zero or empty is no limit; as it stands, nothing is limited.
+
+    `version` 0 and no `update_time`: the operator's default, which the owner has none besides.
+    """
+
+    owner_id: str = ""
+    keys_enabled: bool = True
+    max_active_keys: int = 0
+    allowed_scopes: tuple[str, ...] = ()
+    max_key_lifetime: timedelta = UNLIMITED
+    expiration_required: bool = False
+    contacts_required: bool = False
+    key_edits: KeyEdits = KeyEdits.ALL
+    key_managers: KeyManagers = KeyManagers.ANY
+    brand: str = ""
+    update_time: datetime | None = None
+    version: int = 0
+
+    @property
+    def etag(self) -> str:
+        """A name for this version of the policy."""
+        return blake2b(f"{self.owner_id}/{self.version}".encode(), digest_size=8).hexdigest()
+
+    def of(self, owner_id: str) -> Self:
+        """Return this default policy as that of an owner; the platform has none, and so no limits."""
+        return (
+            type(self)(owner_id=owner_id) if owner_id == PLATFORM_OWNER else replace(self, owner_id=owner_id)
+        )
+
+    def enables_keys(self, owner_id: str, own: bool | None) -> bool:
+        """Say whether the keys of an owner work who has this default policy and says `own`; None: nothing."""
+        return owner_id == PLATFORM_OWNER or (self.keys_enabled if own is None else own)
+
+    def changed(self, now: datetime, **fields: object) -> Self:
+        """Return the next version of the policy with other fields."""
+        return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]
+
+    def check_new(self, key: Key) -> None:
+        """Refuse a new key that the policy forbids (rules 2, 4, 7); see also `refuse_more`."""
+        self.refuse_if_disabled()
+        self._check_scopes(key.scopes)
+        self._check_expiry(key)
+        self._check_contacts(key)
+
+    def successor_expire_time(self, old: Key, now: datetime) -> datetime | None:
+        """Return when the key expires that replaces `old`: it lives as long as that, or as long as may be."""
+        length = None if old.expire_time is None else old.expire_time - old.create_time
+        if self.max_key_lifetime and (length is None or length > self.max_key_lifetime):
+            length = self.max_key_lifetime
+        return None if length is None else now + length
+
+    def check_update(self, key: Key, fields: Mapping[str, object]) -> None:
+        """Refuse to give a key these fields; what they leave as it is was allowed once (rule 8)."""
+        fixed = sorted(set(fields) - self._editable(fields))
+        if fixed:
+            allowed = "nothing" if self.key_edits is KeyEdits.NONE else ", ".join(sorted(DETAILS))
+            raise self._forbidden(
+                "KEY_EDIT_NOT_ALLOWED",
+                "key_edits",
+                f"does not let {', '.join(fixed)} be changed, only {allowed}; create a new key instead",
+                fields=",".join(fixed),
+            )
+        changed = replace(key, **fields)  # type: ignore[arg-type]
+        self._check_scopes([scope for scope in changed.scopes if scope not in key.scopes])
+        if changed.expire_time != key.expire_time:
+            self._check_expiry(changed)
+        if changed.technical_contacts != key.technical_contacts:
+            self._check_contacts(changed)
+
+    def refuse_if_disabled(self) -> None:
+        """Raise FailedPrecondition for an owner that has no API keys (rule 7)."""
+        if not self.keys_enabled:
+            problem = "has API keys switched off; have them switched on first"
+            raise self._forbidden("API_KEYS_NOT_ENABLED", "keys_enabled", problem)
+
+    def refuse_brand(self, brand: str) -> None:
+        """Raise FailedPrecondition when somebody asks for another brand than the policy's."""
+        if brand and self.brand not in ("", brand):
+            problem = f"asks for the brand {self.brand}; leave brand empty"
+            raise self._forbidden("BRAND_NOT_ALLOWED", "brand", problem)
+
+    def refuse_more(self, others: int, *, rotated: bool = False) -> None:
+        """Raise FailedPrecondition when `others` active keys leave no room for one more (rule 5)."""
+        if not self.max_active_keys or others < self.max_active_keys:
+            return
+        most = f"{self.max_active_keys} key{'' if self.max_active_keys == 1 else 's'}"
+        if rotated:
+            problem = f"lets {most} be in the grace period of a rotation; revoke one, or give no grace period"
+        else:
+            problem = f"lets {most} be active; revoke or rotate one first"
+        limit = str(self.max_active_keys)
+        raise self._forbidden("MAX_ACTIVE_KEYS", "max_active_keys", problem, limit=limit)
+
+    def refuse_manager(self, caller: Caller) -> None:
+        """Raise PermissionDenied for a caller who may not manage the owner's keys (rule 6)."""
+        if self.key_managers is KeyManagers.ANY or caller.owner_id == PLATFORM_OWNER:
+            return
+        if caller.kind is not CredentialKind.SESSION:
+            raise PermissionDenied(
+                f"the policy of {self.owner_id} lets only people who are signed in manage its keys; "
+                "call with a session token",
+                reason="KEY_MANAGER_NOT_PERMITTED",
+                policy_field="key_managers",
+            )
+
+    def _editable(self, fields: Mapping[str, object]) -> frozenset[str]:
+        match self.key_edits:
+            case KeyEdits.NONE:
+                return frozenset()
+            case KeyEdits.DETAILS:
+                return DETAILS
+            case KeyEdits.ALL:
+                return frozenset(fields)
+
+    def _check_scopes(self, scopes: Sequence[str]) -> None:
+        others = missing(self.allowed_scopes, scopes) if self.allowed_scopes else []
+        if others:
+            raise self._forbidden(
+                "SCOPE_NOT_ALLOWED",
+                "allowed_scopes",
+                f"does not allow {', '.join(others)}; use some of {', '.join(self.allowed_scopes)}",
+                scopes=",".join(others),
+            )
+
+    def _check_expiry(self, key: Key) -> None:
+        longest = self.max_key_lifetime
+        if key.expire_time is None:
+            if self.expiration_required or longest:
+                within = f", within {_shown(longest)} of its creation" if longest else ""
+                field = "expiration_required" if self.expiration_required else "max_key_lifetime"
+                problem = f"wants a key to expire; say when{within}"
+                raise self._forbidden("EXPIRATION_REQUIRED", field, problem)
+        elif longest and key.expire_time > key.create_time + longest:
+            raise self._forbidden(
+                "KEY_LIFETIME_TOO_LONG",
+                "max_key_lifetime",
+                f"lets a key live {_shown(longest)} from its creation; choose an earlier expiry",
+                limit_seconds=f"{longest.total_seconds():.0f}",
+            )
+
+    def _check_contacts(self, key: Key) -> None:
+        if self.contacts_required and not key.technical_contacts:
+            problem = "wants a technical contact; name one in technical_contacts"
+            raise self._forbidden("CONTACTS_REQUIRED", "contacts_required", problem)
+
+    def _forbidden(self, reason: str, field: str, problem: str, **metadata: str) -> FailedPrecondition:
+        """Return the refusal by a field of the policy, which has `problem`: what it says, and what to do."""
+        told = f"the policy of {self.owner_id} {problem}"
+        return FailedPrecondition(told, reason=reason, policy_field=field, **metadata)
+
+
+def _shown(length: timedelta) -> str:
+    days, rest = divmod(length, timedelta(days=1))
+    if not rest:
+        return f"{days} day{'' if days == 1 else 's'}"
+    return f"{length.total_seconds():g} s"

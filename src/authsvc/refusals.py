@@ -1,0 +1,121 @@
+"""Refused attempts of known callers, written behind to the audit log of the caller's own owner.
+
+Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND is counted in a dictionary by
+caller, method, reason and the owner that was asked for; every minute, and at drain, what has
+gathered becomes one REFUSED event each. Attempts without a good credential are nobody's, so they
+are in the metrics only.
+
+Bound: `MOST` events a minute and worker, `MOST_OF_ONE` of them of one caller, however many
+attempts there are: a flood fills no disk and does not hide what others try. The rest is counted
+as dropped.
+
+Failure: what could not be written is kept and tried again with the next. A crash loses those of
+the last minute.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from authsvc.errors import AuthsvcError, NotFound, Passing, PermissionDenied
+from authsvc.model.audit_event import Action, AuditEvent
+from authsvc.model.caller import Caller
+from authsvc.store import audit as rows
+from authsvc.store.pool import Database
+
+_log = logging.getLogger(__name__)
+
+MOST = 200
+MOST_OF_ONE = 10
+
+
+class _Kind(NamedTuple):
+    """What is counted together."""
+
+    credential_id: str
+    method: str
+    reason: str
+    owner_id: str  # that was asked for
+
+
+@dataclass(slots=True)
+class _Attempts:
+    caller: Caller  # as it was at the last of them
+    last_time: datetime
+    count: int
+
+
+class Refusals:
+    """Gathers refused attempts and writes them behind."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._pending: dict[_Kind, _Attempts] = {}
+        self._of_caller: Counter[str] = Counter()
+        self.dropped = 0
+
+    def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
+        """Note that a caller was refused. Touches memory only; lets pass what is no refusal."""
+        if not isinstance(error, PermissionDenied | NotFound) or not caller.owner_id:
+            return
+        kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
+        attempts = self._pending.get(kind)
+        if attempts is not None:
+            attempts.caller, attempts.last_time = caller, self._clock()
+            attempts.count += 1
+        elif len(self._pending) < MOST and self._of_caller[caller.credential_id] < MOST_OF_ONE:
+            self._of_caller[caller.credential_id] += 1
+            self._pending[kind] = _Attempts(caller, self._clock(), 1)
+        else:
+            self.dropped += 1
+
+    async def flush(self) -> None:
+        """Write what has gathered. What could not be written is kept, and the error raised."""
+        written, self._pending, self._of_caller = self._pending, {}, Counter()
+        if not written:
+            return
+        try:
+            async with self._database.transaction() as connection:
+                await rows.record(connection, [_event(kind, attempts) for kind, attempts in written.items()])
+        except BaseException:
+            self._keep(written)
+            raise
+
+    def _keep(self, unwritten: dict[_Kind, _Attempts]) -> None:
+        later, self._pending = self._pending, unwritten
+        self._of_caller = Counter(kind.credential_id for kind in unwritten)
+        for kind, attempts in later.items():
+            if (known := self._pending.get(kind)) is not None:
+                attempts.count += known.count
+            elif len(self._pending) >= MOST or self._of_caller[kind.credential_id] >= MOST_OF_ONE:
+                self.dropped += attempts.count
+                continue
+            else:
+                self._of_caller[kind.credential_id] += 1
+            self._pending[kind] = attempts
+
+    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
+        """Flush after each tick, for ever."""
+        while True:
+            await tick()
+            try:
+                await self.flush()
+            except Passing as error:
+                _log.debug("refused attempts cannot be written now and are kept: %s", error.message)
+            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
+                _log.exception("refused attempts could not be written and are kept")
+
+
+def _event(kind: _Kind, attempts: _Attempts) -> AuditEvent:
+    return AuditEvent.of(
+        attempts.caller,
+        Action.REFUSED,
+        at=attempts.last_time,
+        target_id=kind.owner_id,
+        owner_id=attempts.caller.owner_id,
+        details={"method": kind.method, "reason": kind.reason, "count": str(attempts.count)},
+    )

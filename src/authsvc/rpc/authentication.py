@@ -1,0 +1,148 @@
+"""Who calls: by a bearer credential, by a certificate, or without either.
+
+A bearer credential is judged on its own whenever there is one, whatever the certificate says: a wrong one is
+refused. A good one in memory costs no look at any limit; whatever would cost more, or is wrong, does.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import Message
+
+from authsvc.errors import Unauthenticated
+from authsvc.model.address import Proxies
+from authsvc.model.caller import Caller
+from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.limits import Limits
+from authsvc.verify.verifier import Question, Verifier
+
+Context = grpc.aio.ServicerContext[bytes, Message]
+
+_SCHEME = "bearer "
+# A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
+_REFUSALS = {
+    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
+    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
+    VerdictCode.EXPIRED: (
+        "CREDENTIAL_EXPIRED",
+        "has expired; create or rotate to a new key, or sign in again",
+    ),
+    VerdictCode.DISABLED: (
+        "CREDENTIAL_DISABLED",
+        "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
+    ),
+}
+
+
+class Certified(Protocol):
+    """The callers that certificates stand for, by name; another mapping when their file has changed."""
+
+    @property
+    def value(self) -> Mapping[str, Caller]:
+        """Return those of now."""
+
+
+class Authentication:
+    """Says who calls, and from where."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        limits: Limits,
+        *,
+        proxies: Proxies | None = None,
+        certified: Certified | None = None,
+        anonymous: Caller | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self._limits = limits
+        self._proxies = proxies or Proxies()
+        self._certified = certified
+        self._anonymous = anonymous
+
+    async def caller(self, context: Context) -> Caller:
+        """Return who calls; raise Unauthenticated, or Overloaded when too many have failed before."""
+        presented: list[str] = []
+        forwarded: list[str] = []
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization":
+                presented.append(str(value))
+            elif name == "x-forwarded-for":
+                forwarded.append(str(value))
+        address = _peer(context)
+        if forwarded:
+            address = self._proxies.client(address, forwarded)
+        if not presented:
+            return self._without_bearer(context)._replace(client_ip=address)
+        try:
+            text = _token(presented)
+            question = Question(None, None, (), address)
+            verdict = self._verifier.recall(question, text)
+            if verdict is None:
+                self._limits.check_failures(address)
+                verdict = await self._verifier.verify(question, text)
+            return _known(verdict, address)
+        except Unauthenticated:
+            self._limits.count_failure(address)
+            raise
+
+    def _without_bearer(self, context: Context) -> Caller:
+        if self._certified is not None:
+            name = _certificate_name(context.auth_context())
+            if (known := self._certified.value.get(name)) is not None:
+                return known
+            raise Unauthenticated(
+                f"the certificate of {name or 'no name'} stands for nobody here; have it added to the file "
+                "of AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
+                reason="CERTIFICATE_UNKNOWN",
+                certificate=name,
+            )
+        if self._anonymous is not None:
+            return self._anonymous
+        raise Unauthenticated(
+            "send your key: authorization: Bearer <key string>", reason="CREDENTIAL_MISSING"
+        )
+
+
+def _token(presented: Sequence[str]) -> str:
+    """Return what the caller presents (RFC 6750)."""
+    if len(presented) > 1:
+        raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
+    header = presented[0]
+    if header[: len(_SCHEME)].lower() != _SCHEME:
+        raise Unauthenticated(
+            "the authorization header has another scheme; use: Bearer <key string>",
+            reason="CREDENTIAL_SCHEME",
+        )
+    return header[len(_SCHEME) :].strip()
+
+
+def _known(verdict: Verdict, address: str) -> Caller:
+    if verdict.code is VerdictCode.VALID and verdict.credential is not None:
+        known = verdict.credential
+        return Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
+    reason, problem = _REFUSALS[verdict.code]
+    raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
+
+
+def _certificate_name(shown: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the SPIFFE id of a client's certificate, or else its subject; "" when it has no name.
+
+    Authorities that issue SPIFFE ids often give the same subject to all. One with two is
+    against the rules of SPIFFE, and has no name.
+    """
+    for spiffe_id in shown.get("peer_spiffe_id", ()):
+        return spiffe_id.decode("utf-8", "replace")
+    if any(uri.lower().startswith(b"spiffe:") for uri in shown.get("peer_uri", ())):
+        return ""
+    return b"".join(shown.get("x509_subject", ())).decode("utf-8", "replace")
+
+
+def _peer(context: Context) -> str:
+    """Return the peer's address, `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC."""
+    peer = context.peer()
+    if peer.startswith("ipv4:"):
+        return peer[5 : peer.rindex(":")]
+    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""

@@ -1,0 +1,85 @@
+"""Whether a certificate and its key are fit to serve with: OpenSSL reads them, and shakes hands with itself.
+
+So what is checked is what a client checks, but for the name and the authority, which depend on the client.
+"""
+
+import ssl
+from pathlib import Path
+
+from authsvc.config import ConfigError
+
+_CERT, _KEY = "AUTHSVC_TLS_CERT", "AUTHSVC_TLS_KEY"
+_TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL")
+# Of TLS 1.2, which takes the most, with one to spare.
+_MOST_FLIGHTS = 5
+
+
+def check_certificates(setting: str, path: Path, content: bytes) -> None:
+    """Raise ConfigError unless a file holds certificates."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise ConfigError(
+            f"{setting}: {path} holds no certificate, or a damaged one; write it as PEM, with its chain"
+        ) from None
+
+
+def check_pair(cert: Path, key: Path, content: bytes) -> float:
+    """Return when the certificate, whose file holds the content, expires, in seconds since the epoch.
+
+    Raises ConfigError when the key is not its key, or when clients would refuse it now.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password is not asked for, which would wait for a terminal.
+        server.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(
+                f"{_KEY}: {key} is not the key of the certificate in {cert}; write both files of one pair"
+            ) from None
+        if error.reason in _TOO_WEAK:
+            raise ConfigError(f"{_CERT}: {cert} is too weak ({error.reason}); issue a stronger one") from None
+        raise ConfigError(
+            f"{_KEY}: {key} holds no private key that can be read; it has to be PEM, without a password"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{_KEY}: {key} or {cert} cannot be read: {error.strerror or error}") from None
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    # The certificate is its own authority here.
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=content.decode("ascii"))
+    try:
+        shown = _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigError(
+            f"{_CERT}: clients would refuse {cert}: {error.verify_message}; issue a new certificate"
+        ) from None
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"{_CERT}: clients would refuse {cert} ({error.reason}); "
+            "issue one with an RSA, P-256 or P-384 key"
+        ) from None
+    return ssl.cert_time_to_seconds(str(shown["notAfter"]))
+
+
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, object]:
+    """Return the certificate that a server shows to a client, who are both in memory."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_MOST_FLIGHTS):
+        done = [_is_done(side) for side in (asking, answering)]
+        if all(done):
+            return dict(asking.getpeercert() or {})
+    raise AssertionError("a handshake takes a few flights")
+
+
+def _is_done(side: ssl.SSLObject) -> bool:
+    """Take the steps that can be taken; say whether the handshake is done."""
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Audit events as rows of chains. They are written by a function of the schema, which nobody gets round."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime, time
+
+import asyncpg
+
+from authsvc.model.audit_chain import BEGINNING, Chain
+from authsvc.model.audit_event import Action, AuditEvent, AuditPosition, AuditQuery, ChainedEvent, Link
+from authsvc.store.pool import Connection
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("audit.sql")
+_END = 2**63 - 1
+
+
+async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
+    """Append each event to the chain of its owner, all in one round trip; none costs none.
+
+    Call it after all locks of owners, keys and sessions have been taken and before the
+    feed is published: it locks the heads of the chains, in the order of owners. So two changes
+    never wait for each other.
+    """
+    if events:
+        await connection.execute(_SQL["record"], events_json(events))
+
+
+def events_json(events: Sequence[AuditEvent]) -> str:
+    """Return events as the function `record_audit` of the schema takes them."""
+    return json.dumps([asdict(event) for event in events], default=_text)
+
+
+async def page(
+    connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
+) -> list[ChainedEvent]:
+    """Return at most `size` events that follow the position, the newest first."""
+    before, position = after or (query.time_before, _END if query.time_before is None else 0)
+    where = query.owner_id, query.time_after, before, position, size
+    # Without actions, all that this version knows: an index serves each.
+    actions = list(query.actions or Action)
+    if query.target_id:
+        more = query.target_id, query.actor_id, query.actions
+        rows = await connection.fetch(_SQL["list_events_of_target"], *where, *more)
+    elif query.actor_id:
+        rows = await connection.fetch(_SQL["list_events_of_actor"], *where, actions, query.actor_id)
+    elif query.actions:
+        rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
+    else:
+        rows = await connection.fetch(_SQL["list_events"], *where)
+    return [from_row(row) for row in rows]
+
+
+async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:
+    """Return the next chains, in the order of owners, with no event checked yet; `only` that of one owner."""
+    rows = await connection.fetch(_SQL["find_ends"], after, only, size)
+    return [
+        Chain(
+            row["owner_id"],
+            Link(row["position"], row["hash"]),
+            BEGINNING
+            if row["dropped_position"] is None
+            else Link(row["dropped_position"], row["dropped_hash"]),
+        )
+        for row in rows
+    ]
+
+
+async def walk(
+    connection: Connection, after: AuditPosition | None, *, owner_id: str, last: str, size: int
+) -> list[ChainedEvent]:
+    """Return the next events in the order of owners and, within one, of time; none beyond the owner `last`.
+
+    They follow the position in the chain of `owner_id`; without one, they are those of later
+    owners. A `last` of "" is no bound.
+    """
+    time, position = ("infinity", _END) if after is None else (after.event_time.isoformat(), after.position)
+    rows = await connection.fetch(_SQL["walk_events"], owner_id, time, position, last, size, timeout=600)
+    return [from_row(row) for row in rows]
+
+
+async def is_beyond_head(connection: Connection, owner_id: str) -> bool:
+    """Say whether an owner has an event beyond the head of its chain."""
+    return bool(await connection.fetchval(_SQL["is_beyond_head"], owner_id, timeout=600))
+
+
+async def make_month(connection: Connection, month: date) -> bool:
+    """Make the partition of a month; return whether it was not there."""
+    return bool(await connection.fetchval(_SQL["make_month"], month, timeout=600))
+
+
+async def drop_before(connection: Connection, month: date) -> int:
+    """Drop all events before a month, noting where each chain goes on; return how many there were."""
+    if not await connection.fetchval(_SQL["has_before"], datetime.combine(month, time(), UTC), timeout=600):
+        return 0
+    return int(await connection.fetchval(_SQL["drop_before"], month, timeout=3600))
+
+
+def from_row(row: asyncpg.Record) -> ChainedEvent:
+    """Return the event of a row of `audit_events`."""
+    event = AuditEvent(
+        event_id=row["event_id"],
+        event_time=row["event_time"],
+        action=row["action"],
+        actor_id=row["actor_id"],
+        actor_owner_id=row["actor_owner_id"],
+        actor_type=row["actor_type"],
+        owner_id=row["owner_id"],
+        target_id=row["target_id"],
+        client_ip=row["client_ip"],
+        request_id=row["request_id"],
+        details=json.loads(row["details"]),
+    )
+    return ChainedEvent(event, Link(row["position"], row["hash"]), row["previous_hash"])
+
+
+def _text(moment: object) -> str:
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{moment!r} has no place in an event")
+    return moment.isoformat()

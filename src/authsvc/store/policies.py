@@ -1,0 +1,87 @@
+"""Owners' policies as rows. Who has no row has the operator's default policy."""
+
+from datetime import datetime
+
+import asyncpg
+
+from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
+from authsvc.store import keys
+from authsvc.store.pool import Connection
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("policies.sql")
+
+
+class PolicyStore:
+    """Reads and writes policies."""
+
+    def __init__(self, default: OwnerPolicy) -> None:
+        self.default = default
+
+    async def find(self, connection: Connection, owner_id: str) -> OwnerPolicy:
+        """Return the policy that an owner has now."""
+        row = None
+        if owner_id != PLATFORM_OWNER:
+            row = await connection.fetchrow(_SQL["find_policy"], owner_id)
+        return self.default.of(owner_id) if row is None else _from_row(row)
+
+    async def share(self, connection: Connection, owner_id: str) -> OwnerPolicy:
+        """Return an owner's policy, which nobody changes before this transaction ends."""
+        # In a statement of its own: the next one sees what was committed while this waited.
+        await keys.share_owner(connection, owner_id)
+        return await self.find(connection, owner_id)
+
+    async def lock(self, connection: Connection, owner_id: str) -> OwnerPolicy:
+        """Return an owner's policy for changing it: nobody relies on it before this transaction ends."""
+        await keys.lock_owner(connection, owner_id)
+        return await self.find(connection, owner_id)
+
+
+async def save(connection: Connection, policy: OwnerPolicy) -> None:
+    """Write an owner's policy."""
+    await connection.execute(
+        _SQL["save_policy"],
+        policy.owner_id,
+        policy.keys_enabled,
+        policy.max_active_keys,
+        policy.allowed_scopes,
+        policy.max_key_lifetime,
+        policy.expiration_required,
+        policy.contacts_required,
+        policy.key_edits.value,
+        policy.key_managers.value,
+        policy.brand,
+        policy.update_time,
+        policy.version,
+    )
+
+
+async def count_active(
+    connection: Connection, owner_id: str, *, now: datetime, rotated: bool, but: str, most: int
+) -> int:
+    """Return how many active keys an owner has, but for one, up to `most`.
+
+    Those that were `rotated`, or all others. Nobody who counts, too, adds one before this
+    transaction ends.
+    """
+    await connection.execute(_SQL["lock_count"], owner_id)
+    count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, but, most)
+    return count
+
+
+def _from_row(row: asyncpg.Record) -> OwnerPolicy:
+    return OwnerPolicy(
+        owner_id=row["owner_id"],
+        keys_enabled=row["keys_enabled"],
+        max_active_keys=row["max_active_keys"],
+        allowed_scopes=tuple(row["allowed_scopes"]),
+        max_key_lifetime=row["max_key_lifetime"],
+        expiration_required=row["expiration_required"],
+        contacts_required=row["contacts_required"],
+        key_edits=KeyEdits(row["key_edits"]),
+        key_managers=KeyManagers(row["key_managers"]),
+        brand=row["brand"],
+        update_time=row["update_time"],
+        version=row["version"],
+    )

@@ -1,0 +1,78 @@
+-- name: record
+-- Locks the heads of chains, so it comes after the locks of owners and keys, and before the feed's head. A round trip for all.
+SELECT authsvc.record_audit($1);
+
+-- name: list_events
+-- The events of an owner from $2 on, the newest first, before ($3, $4).
+SELECT * FROM authsvc.audit_events
+ WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
+   AND event_time <= coalesce($3, 'infinity'::timestamptz)
+   AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
+ ORDER BY event_time DESC, position DESC
+ LIMIT $5;
+
+-- name: list_events_of_target
+-- Those of one target, of which there are few; $7 and $8 filter further.
+SELECT * FROM authsvc.audit_events
+ WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
+   AND event_time <= coalesce($3, 'infinity'::timestamptz)
+   AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
+   AND target_id = $6 AND ($7 = '' OR actor_id = $7) AND (cardinality($8::text[]) = 0 OR action = ANY($8))
+ ORDER BY event_time DESC, position DESC
+ LIMIT $5;
+
+-- name: list_events_of_actions
+-- A page of each action, by its index, and of those the newest: right for rare actions and for common ones.
+SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
+    SELECT * FROM authsvc.audit_events
+     WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
+       AND event_time <= coalesce($3, 'infinity'::timestamptz)
+       AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
+       AND action = wanted.action
+     ORDER BY event_time DESC, position DESC
+     LIMIT $5) AS e
+ ORDER BY e.event_time DESC, e.position DESC
+ LIMIT $5;
+
+-- name: list_events_of_actor
+-- Likewise, of one actor.
+SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
+    SELECT * FROM authsvc.audit_events
+     WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
+       AND event_time <= coalesce($3, 'infinity'::timestamptz)
+       AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
+       AND actor_id = $7 AND action = wanted.action
+     ORDER BY event_time DESC, position DESC
+     LIMIT $5) AS e
+ ORDER BY e.event_time DESC, e.position DESC
+ LIMIT $5;
+
+-- name: find_ends
+-- The ends of chains, in the order of owners, from $1 on: where each has come to, and what of it was dropped.
+SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS dropped_hash
+  FROM authsvc.audit_heads h LEFT JOIN authsvc.audit_drops d USING (owner_id)
+ WHERE h.owner_id > $1 AND ($2 = '' OR h.owner_id = $2)
+ ORDER BY h.owner_id
+ LIMIT $3;
+
+-- name: walk_events
+-- Events of all owners after ($1, $2, $3), in the order of owners and, within one, of time; none beyond owner $4 unless it is ''.
+SELECT * FROM authsvc.audit_events
+ WHERE (owner_id, event_time, position) > ($1, $2::text::timestamptz, $3::bigint)
+   AND owner_id >= $1 AND ($4 = '' OR owner_id <= $4)
+ ORDER BY owner_id, event_time, position
+ LIMIT $5;
+
+-- name: is_beyond_head
+-- Whether an owner has an event beyond the head of its chain: one statement sees both as of one instant.
+SELECT EXISTS (SELECT FROM authsvc.audit_events e WHERE e.owner_id = $1
+                  AND e.position > coalesce((SELECT h.position FROM authsvc.audit_heads h WHERE h.owner_id = $1), 0));
+
+-- name: make_month
+SELECT authsvc.make_audit_month($1);
+
+-- name: drop_before
+SELECT authsvc.drop_audit_before($1);
+
+-- name: has_before
+SELECT EXISTS (SELECT FROM authsvc.audit_events WHERE event_time < $1);

@@ -1,0 +1,25 @@
+-- name: find_policy
+SELECT * FROM authsvc.owner_policies WHERE owner_id = $1;
+
+-- name: save_policy
+INSERT INTO authsvc.owner_policies (
+    owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
+    key_edits, key_managers, brand, update_time, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (owner_id) DO UPDATE SET
+    keys_enabled = $2, max_active_keys = $3, allowed_scopes = $4, max_key_lifetime = $5, expiration_required = $6,
+    contacts_required = $7, key_edits = $8, key_managers = $9, brand = $10, update_time = $11, version = $12;
+
+-- name: lock_count
+-- Taken by whoever adds an active key where a policy limits their number, before it counts them.
+SELECT pg_advisory_xact_lock(hashtextextended('active keys of ' || $1, 0));
+
+-- name: count_active
+-- How many keys of an owner are active at $2, but for $4: with $3 those that were rotated, in their grace period, without it
+-- the others. No further than up to $5.
+SELECT count(*) FROM (
+    SELECT FROM authsvc.keys
+     WHERE owner_id = $1 AND coalesce(least(expire_time, revoke_time), 'infinity') > $2
+       AND (revoke_time <= update_time) IS NOT TRUE
+       AND (rotated_to_key_id <> '') = $3 AND key_id <> $4
+     LIMIT $5) AS active;

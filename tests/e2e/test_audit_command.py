@@ -1,0 +1,113 @@
+"""`authsvc audit`: what was done, and whether the record of it is whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest_asyncio
+
+from authsvc.devpg import DevPostgres
+from tests.e2e.process import Server, authsvc, running
+
+
+@pytest_asyncio.fixture
+async def served(directory: Path) -> AsyncIterator[tuple[Server, str]]:
+    """A service on a database that the command line reaches, too; and the database's URL."""
+    (directory / "data").mkdir()
+    async with DevPostgres(directory / "postgres") as postgres:
+        with running("dev", directory, database_url=postgres.url) as server:
+            yield server, postgres.url
+
+
+def test_what_was_done_is_listed(dev: Server) -> None:  # rule 28
+    """Newest first, by filter, as a table and as JSON."""
+    made = dev.run("keys", "create", "listed", "Orders", "--scope", "orders:read")
+    assert made.code == 0, made.stderr
+    [key] = (json.loads(line) for line in dev.run("keys", "list", "listed", "--json").stdout.splitlines())
+    dev.run("keys", "revoke", key["key_id"], "--reason", "leaked in a log")
+    table = dev.run("audit", "list", "listed").stdout.splitlines()
+    assert table[0].split() == ["time", "action", "target", "by", "from", "details"]
+    assert table[1].split()[2:4] == ["KEY_REVOKED", key["key_id"]]
+    assert "reason=leaked in a log" in table[1]
+    assert "KEY_CREATED" in table[2]
+    for arguments, actions in (
+        ((), ["KEY_REVOKED", "KEY_CREATED"]),
+        (("--action", "key-created", "--action", "key-updated"), ["KEY_CREATED"]),
+        (("--target", key["key_id"], "--limit", "1"), ["KEY_REVOKED"]),
+        (("--actor", "nobody"), []),
+        (("--after", "2100-01-01"), []),
+        (("--before", "2100-01-01"), ["KEY_REVOKED", "KEY_CREATED"]),
+    ):
+        done = dev.run("audit", "list", "listed", "--json", *arguments)
+        assert done.code == 0, done.stderr
+        listed = [
+            json.loads(line)["action"].removeprefix("AUDIT_ACTION_") for line in done.stdout.splitlines()
+        ]
+        assert listed == actions, arguments
+
+
+def test_what_is_wrong_is_said_in_one_line(dev: Server, tmp_path: Path) -> None:
+    """No such owner, no database, no anchor."""
+    done = dev.run("audit", "list", "no such owner")
+    assert (done.code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    done = authsvc("audit", "verify", cwd=tmp_path)
+    assert (done.code, done.stdout) == (1, "")
+    assert "AUTHSVC_DATABASE_URL" in done.stderr
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_tampering_is_told(served: tuple[Server, str], directory: Path) -> None:  # rule 28
+    """A whole log is 0, one that was tampered with is 1 and names the event; an anchor knows what is gone."""
+    server, url = served
+
+    async def verify(*arguments: str) -> tuple[int, list[str]]:
+        done = await asyncio.to_thread(
+            authsvc, "audit", "verify", *arguments, cwd=directory, database_url=url
+        )
+        assert "Traceback" not in done.stderr
+        return done.code, done.stdout.splitlines() or done.stderr.splitlines()
+
+    for name in ("one", "two", "three"):
+        done = await asyncio.to_thread(server.run, "keys", "create", "acme", name)
+        assert done.code == 0, done.stderr
+    whole = (0, ["4 events in 2 chains verified: all is whole"])
+    assert await verify("--write-anchor", "anchor") == whole
+    assert await verify("--anchor", "anchor") == whole
+    assert [line.split()[:2] for line in (directory / "anchor").read_text().splitlines()] == [
+        ["acme", "3"],
+        ["authsvc", "1"],
+    ]
+    assert await verify("--owner", "acme") == (0, ["3 events in 1 chain verified: all is whole"])
+    await execute(
+        url, "UPDATE authsvc.audit_events SET actor_id = 'eve' WHERE owner_id = 'acme' AND position = 2"
+    )
+    code, lines = await verify()
+    assert code == 1
+    assert lines[0].startswith("acme 2 evt_")
+    assert lines[0].endswith(": was altered: its hash is another")
+    assert lines[1:] == ["4 events in 2 chains verified: 1 faults"]
+    assert (await verify("--owner", "authsvc"))[0] == 0
+    for table in ("events", "heads"):
+        await execute(url, f"DELETE FROM authsvc.audit_{table} WHERE owner_id = 'acme'")  # noqa: S608
+    assert (await verify())[0] == 0
+    code, lines = await verify("--anchor", "anchor")
+    assert (code, lines[0]) == (1, "acme 3: the chain is gone, head and all: the anchor knows of it")
+    # A bad anchor is no reassurance: not there, none, out of order.
+    for text in (None, "rubbish\n", f"b 1 {'00' * 32}\na 1 {'00' * 32}\n"):
+        if text is not None:
+            (directory / "bad").write_text(text)
+        done = await asyncio.to_thread(
+            authsvc, "audit", "verify", "--anchor", "bad", cwd=directory, database_url=url
+        )
+        assert done.code == 1
+        assert "authsvc: " in done.stderr
+        assert "Traceback" not in done.stderr

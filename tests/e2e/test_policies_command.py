@@ -1,0 +1,70 @@
+"""`authsvc policies`: look at what an owner may do with API keys, and change it."""
+
+import json
+import uuid
+
+import pytest
+
+from tests.e2e.process import Server
+
+
+@pytest.fixture
+def owner() -> str:
+    """An owner without a policy."""
+    return f"acme-{uuid.uuid4()}"
+
+
+def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 7
+    """Show the default, set limits, switch off, switch on; each is in force when the command has ended."""
+    done = dev.run("policies", "get", owner)
+    assert done.code == 0, done.stderr
+    assert "the default one" in done.stdout
+    assert "any number" in done.stdout
+
+    limits = ("--max-active-keys", "1", "--allowed-scopes", "orders:read, orders:write")
+    lifetime = ("--max-key-lifetime", "90d", "--key-edits", "details", "--brand", "eg")
+    done = dev.run("policies", "update", owner, *limits, *lifetime, "--contacts-required")
+    assert done.code == 0, done.stderr
+    rows = [line.strip().partition("  ") for line in done.stdout.splitlines()]
+    shown = {name: value.strip() for name, _, value in rows}
+    assert shown["allowed scopes"] == "orders:read orders:write"
+    assert (shown["max active keys"], shown["max key lifetime"]) == ("1", "90 days")
+    assert (shown["key edits"], shown["brand"], shown["contacts required"]) == ("details", "eg", "yes")
+
+    create = ("keys", "create", owner, "Orders", "--scope", "orders:read", "--ttl", "30d")
+    done = dev.run(*create)
+    assert (done.code, "wants a technical contact" in done.stderr) == (1, True)
+    done = dev.run(*create, "--contact", "Ada <ada@example.org>")
+    assert done.code == 0, done.stderr
+    assert done.stdout.startswith("eg_live_")
+    done = dev.run(*create, "--contact", "Ada <ada@example.org>")
+    assert (done.code, "lets 1 key be active" in done.stderr) == (1, True)
+
+    done = dev.run("policies", "update", owner, "--no-keys-enabled", "--json")
+    policy = json.loads(done.stdout)
+    assert (policy["keys_enabled"], policy["max_active_keys"], policy["brand"]) == (False, 1, "eg")
+    done = dev.run("policies", "get", owner)
+    assert "NO: none works" in done.stdout
+    done = dev.run(
+        "policies", "update", owner, "--keys-enabled", "--etag", policy["etag"], "--allowed-scopes", ""
+    )
+    assert done.code == 0, done.stderr
+    policy = json.loads(dev.run("policies", "get", owner, "--json").stdout)
+    assert (policy["keys_enabled"], policy["allowed_scopes"]) == (True, [])
+    assert policy["max_key_lifetime"] == "7776000s"
+
+
+def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:
+    """Nothing to change, an old etag, the platform, an owner that cannot be."""
+    for arguments, told in (
+        (("update", owner), "say what to change"),
+        (("update", owner, "--brand", "eg", "--etag", "old"), "was changed since it was read"),
+        (("update", "authsvc", "--no-keys-enabled"), "cannot lock itself out"),
+        (("update", owner, "--max-active-keys", "-1"), "max_active_keys"),
+        (("get", "a b"), "owner_id"),
+    ):
+        done = dev.run("policies", *arguments)
+        assert (done.code, done.stdout) == (1, "")
+        [line] = done.stderr.splitlines()
+        assert line.startswith("authsvc: ")
+        assert told in line

@@ -1,0 +1,223 @@
+"""TLS, certificates and plain text, as an operator sets them and as the command line meets them."""
+
+import asyncio
+import json
+import re
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.certificates import Authority, Pair
+from tests.conftest import Client
+from tests.e2e.process import Ended, Server, authsvc, eventually, running
+from tests.e2e.test_start import refusal
+from tests.e2e.test_workers import RETRYING
+
+CALLERS = """
+[[caller]]
+spiffe_id = "spiffe://example.org/admin"
+owner_id = "authsvc"
+scopes = ["full_access"]
+"""
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def files(directory: Path, authority: Authority) -> dict[str, object]:
+    """Settings that name good files."""
+    authority.issue("CN=server").write(directory / "tls.pem", directory / "tls.key")
+    return {"tls_cert": directory / "tls.pem", "tls_key": directory / "tls.key"}
+
+
+@pytest.fixture
+def ca(directory: Path, authority: Authority) -> Path:
+    """The file of the authority, which clients trust."""
+    path = directory / "ca.pem"
+    path.write_bytes(authority.cert)
+    return path
+
+
+@asynccontextmanager
+async def calling(server: Server, authority: Authority) -> AsyncIterator[Client]:
+    """Yield an administrator over a connection of its own."""
+    credentials = grpc.ssl_channel_credentials(authority.cert)
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", RETRYING)]
+    async with grpc.aio.secure_channel(server.address, credentials, options) as channel:
+        yield Client(channel, server.admin_key)
+
+
+async def shown(server: Server) -> bytes:
+    """Return the certificate that a new connection is shown."""
+    host, _, port = server.address.rpartition(":")
+    return (await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)), timeout=10)).encode()
+
+
+async def test_each_worker_takes_a_rotation(
+    directory: Path, database_url: str, authority: Authority, files: dict[str, object]
+) -> None:
+    """By itself, within seconds, and no call fails; a rolling restart under TLS loses none, either."""
+    (directory / "data").mkdir()
+    with running("dev", directory, database_url=database_url, **files | {"workers": 2}) as server:
+        stop = False
+
+        async def stay() -> None:
+            async with calling(server, authority) as client:
+                while not stop:
+                    await client.VerifyKey(key_string="x")
+
+        async def come_and_go() -> None:
+            while not stop:
+                async with calling(server, authority) as client:
+                    await client.VerifyKey(key_string="x")
+
+        async with asyncio.TaskGroup() as clients:
+            for client in (stay, stay, come_and_go):
+                clients.create_task(client())
+            try:
+                pair = authority.issue("CN=server")
+                pair.write(directory / "tls.pem", directory / "tls.key")
+                await eventually(lambda: server.stderr.count("taken anew") == 2)
+                assert {await shown(server) for _ in range(10)} == {pair.cert}
+                server.process.send_signal(signal.SIGHUP)
+                await eventually(lambda: "the rolling restart is done" in server.stderr)
+                assert {await shown(server) for _ in range(10)} == {pair.cert}
+            finally:
+                stop = True
+
+
+def test_the_command_line_calls_by_tls(
+    directory: Path, database_url: str, authority: Authority, files: dict[str, object], ca: Path
+) -> None:
+    """With the authority it is set, with https:// it is said; without the authority there is no answer."""
+    (directory / "data").mkdir()
+    with running("dev", directory, database_url=database_url, **files) as server:
+        for address in (server.address, f"https://{server.address}", f"https://localhost:{_port(server)}"):
+            done = server.run("keys", "list", "authsvc", "--json", address=address, call_tls_ca=ca)
+            assert (done.code, len(done.stdout.splitlines())) == (0, 1), done.stderr
+        assert server.run("status", call_tls_ca=ca).code == 0
+        told = refusal(server.run("keys", "list", "authsvc", address=f"https://{server.address}"))
+        assert "AUTHSVC_CALL_TLS_CA" in told
+        told = refusal(server.run("keys", "list", "authsvc"))
+        assert "https://host:port for TLS" in told
+
+
+def test_the_command_line_is_a_caller_by_certificate(
+    directory: Path, database_url: str, authority: Authority, files: dict[str, object], ca: Path
+) -> None:
+    """Without a key it is the certificate that says who calls; without that, there is no connection."""
+    (directory / "data").mkdir()
+    (directory / "callers.toml").write_text(CALLERS)
+    given = files | {"tls_client_ca": ca, "callers": directory / "callers.toml"}
+    with running("dev", directory, database_url=database_url, **given) as server:
+
+        def listed(pair: Pair) -> Ended:
+            pair.write(directory / "client.pem", directory / "client.key")
+            return server.run(
+                *("keys", "list", "authsvc", "--json"),
+                call_tls_ca=ca,
+                call_tls_cert=directory / "client.pem",
+                call_tls_key=directory / "client.key",
+            )
+
+        done = listed(authority.issue("CN=x", uris=("spiffe://example.org/admin",)))
+        assert (done.code, json.loads(done.stdout)["creator_id"]) == (0, "bootstrap")
+        told = refusal(listed(authority.issue("CN=x")))
+        assert told.startswith("the certificate of CN=x stands for nobody here; ")
+        assert told.endswith("(UNAUTHENTICATED)")
+        told = refusal(listed(Authority("Stranger").issue("CN=x")))
+        assert "AUTHSVC_CALL_TLS_CERT" in told
+        told = refusal(server.run("keys", "list", "authsvc", call_tls_ca=ca))
+        assert "AUTHSVC_CALL_TLS_CERT" in told
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "authsvc.internal"])
+def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: str, host: str) -> None:
+    """It is refused before anything is made, with what to set instead."""
+    told = refusal(authsvc(command, cwd=directory, listen=f"{host}:0"))
+    assert told == (
+        f"AUTHSVC_LISTEN: key strings would travel in plain text beyond loopback, at {host}:0; set "
+        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1. Where something below us encrypts, "
+        "set AUTHSVC_INSECURE=plaintext-beyond-loopback"
+    )
+    assert list(directory.iterdir()) == []
+
+
+def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None:
+    """Who says so gets it, and a warning with it."""
+    given = {"listen": "0.0.0.0:0", "insecure": "plaintext-beyond-loopback"}
+    with running("serve", directory, database_url=database_url, **given) as server:
+        assert "key strings travel in plain text at 0.0.0.0:0: keep it on a private network" in server.stderr
+    told = refusal(authsvc("serve", cwd=directory, insecure="yes"))
+    assert told == "AUTHSVC_INSECURE: Input should be '' or 'plaintext-beyond-loopback'"
+
+
+def test_migrating_needs_no_tls(directory: Path, database_url: str) -> None:
+    """A command that serves nothing does not mind where it would be served."""
+    done = authsvc("migrate", cwd=directory, database_url=database_url, listen="0.0.0.0:50051")
+    assert done.code == 0
+
+
+def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None:
+    """Nor does the command line send one so."""
+    told = refusal(authsvc("keys", "list", "a", cwd=directory, address="192.0.2.1:1", key="secret"))
+    assert told == (
+        "the key would travel to 192.0.2.1:1 in plain text; set AUTHSVC_ADDRESS=https://192.0.2.1:1, "
+        "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
+    )
+
+
+def test_half_of_a_pair_is_told(directory: Path) -> None:
+    """A certificate without its key is not sent off in plain text, either."""
+    told = refusal(authsvc("status", cwd=directory, address="127.0.0.1:1", call_tls_cert="x"))
+    assert told == "AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tls_key": ""}, "AUTHSVC_TLS_KEY: a certificate and its key are set together, or neither"),
+        ({"tls_cert": ""}, "AUTHSVC_TLS_CERT: a certificate and its key are set together, or neither"),
+        ({"tls_cert": "/none"}, "AUTHSVC_TLS_CERT: there is no file /none; check the setting"),
+        ({"tls_client_ca": "/none"}, "AUTHSVC_TLS_CLIENT_CA: there is no file /none; check the setting"),
+        (
+            {"callers": "/none"},
+            "AUTHSVC_CALLERS: without AUTHSVC_TLS_CLIENT_CA no caller shows a certificate; set it",
+        ),
+        (
+            {"tls_cert": "", "tls_key": "", "tls_client_ca": "/none"},
+            "AUTHSVC_TLS_CLIENT_CA: clients show certificates over TLS only; "
+            "set AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_stops_the_start(
+    directory: Path, files: dict[str, object], changes: dict[str, object], told: str
+) -> None:
+    """The setting and the remedy are told, before anything is made."""
+    before = sorted(directory.iterdir())
+    assert refusal(authsvc("dev", cwd=directory, **files | changes)) == told
+    assert sorted(directory.iterdir()) == before
+
+
+def test_callers_without_credentials_are_announced(directory: Path, database_url: str) -> None:
+    """The log says plainly what they may do, once, however many workers there are."""
+    given = {"anonymous_scopes": "keys:verify,keys:read", "workers": 2}
+    with running("serve", directory, database_url=database_url, **given) as server:
+        pass
+    assert re.findall(r"who reaches \S+ and shows no credential.*?keys:\w+, keys:\w+", server.stderr) == [
+        "who reaches 127.0.0.1:0 and shows no credential acts on every owner, with keys:verify, keys:read"
+    ]
+
+
+def _port(server: Server) -> str:
+    return server.address.rpartition(":")[2]

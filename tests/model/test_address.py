@@ -1,0 +1,92 @@
+"""Where a call comes from, behind proxies that are trusted and others."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authsvc.model.address import Proxies, site
+
+TRUSTED = Proxies([ip_network(text) for text in ("10.0.0.0/8", "192.0.2.1", "fd00::/8")])
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        # Nobody forwards.
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        # A stranger's word counts for nothing.
+        ("203.0.113.9", ["198.51.100.7"], "203.0.113.9"),
+        ("192.0.2.2", ["198.51.100.7"], "192.0.2.2"),
+        ("", ["198.51.100.7"], ""),
+        # One trusted proxy, in either family.
+        ("10.0.0.1", ["198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.1", ["2001:db8::7"], "2001:db8::7"),
+        ("fd00::1", ["198.51.100.7"], "198.51.100.7"),
+        ("::ffff:10.0.0.1", ["198.51.100.7"], "198.51.100.7"),
+        # What stands left of the client is what it made up.
+        ("10.0.0.1", ["1.1.1.1, 198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["10.0.0.9, 198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["rubbish, 198.51.100.7"], "198.51.100.7"),
+        # Proxies in a row, in one header or in several.
+        ("10.0.0.1", ["198.51.100.7, 10.2.2.2,10.3.3.3"], "198.51.100.7"),
+        ("10.0.0.1", ["1.1.1.1", "198.51.100.7, 10.2.2.2", "fd00::3"], "198.51.100.7"),
+        # All are ours: the one where it began.
+        ("10.0.0.1", ["10.9.9.9, 10.2.2.2"], "10.9.9.9"),
+        # Rubbish: as far as it is known.
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.7, rubbish"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.7, rubbish, 10.2.2.2"], "10.2.2.2"),
+        ("10.0.0.1", ["198.51.100.7,,10.2.2.2"], "10.2.2.2"),
+        ("10.0.0.1", ["999.1.1.1"], "10.0.0.1"),
+        ("10.0.0.1", ["9" * 10_000], "10.0.0.1"),
+        ("10.0.0.1", ["[2001:db8::7]rubbish"], "10.0.0.1"),
+        # As some proxies write them.
+        ("10.0.0.1", ["198.51.100.7:4711"], "198.51.100.7"),
+        ("10.0.0.1", ["[2001:db8::7]:4711"], "2001:db8::7"),
+        ("10.0.0.1", ["[2001:db8::7]"], "2001:db8::7"),
+        ("10.0.0.1", ["2001:DB8:0::7"], "2001:db8::7"),
+        ("10.0.0.1", ["::ffff:198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["fe80::1%eth0"], "fe80::1"),
+    ],
+)
+def test_whose_word_is_taken(peer: str, forwarded: list[str], client: str) -> None:
+    """The right-most address that is no trusted proxy, and never what a stranger says."""
+    assert TRUSTED.client(peer, forwarded) == client
+
+
+def test_nobody_is_trusted_unless_named() -> None:
+    """Without networks a header changes nothing, wherever it comes from."""
+    assert Proxies().client("127.0.0.1", ["198.51.100.7"]) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("2001:db8:1:3::", "2001:db8:1:3::"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_who_has_many_addresses_counts_once(address: str, counted: str) -> None:
+    """A customer of IPv6 has a /64, and is one."""
+    assert site(address) == counted
+
+
+@given(st.text(), st.sampled_from(["198.51.100.7", "2001:db8::7"]))
+def test_nothing_that_a_client_sends_hides_it(claimed: str, client: str) -> None:
+    """Whatever it puts in front of what the proxy appends, it is who the proxy says."""
+    for forwarded in ([f"{claimed},{client}"], [claimed, client]):
+        assert TRUSTED.client("10.0.0.1", forwarded) == client
+
+
+@given(st.lists(st.text()))
+def test_rubbish_is_an_address_all_the_same(forwarded: list[str]) -> None:
+    """Something that can be counted and kept comes out, whatever the header holds."""
+    ip_address(TRUSTED.client("10.0.0.1", forwarded))

@@ -1,0 +1,44 @@
+"""What tests of the transport share: services with certificates."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority, replace
+from tests.conftest import Clock, serving
+from tests.rpc.secure import Files, Secure
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def files(tmp_path: Path, authority: Authority) -> Files:
+    """A pair of files, and the authority of clients."""
+    files = Files(tmp_path)
+    files.write(authority.issue("CN=server"))
+    replace(files.client_ca, authority.cert)
+    return files
+
+
+@pytest.fixture
+async def secure(
+    database_url: str, clock: Clock, authority: Authority, files: Files
+) -> AsyncIterator[Secure]:
+    """A service with a certificate, which asks for none."""
+    async with serving(database_url, clock, tls_cert=files.cert, tls_key=files.key) as service:
+        yield Secure(service, authority, files)
+
+
+@pytest.fixture
+async def mutual(
+    database_url: str, clock: Clock, authority: Authority, files: Files
+) -> AsyncIterator[Secure]:
+    """A service that asks its clients for certificates, too."""
+    async with serving(
+        database_url, clock, tls_cert=files.cert, tls_key=files.key, tls_client_ca=files.client_ca
+    ) as service:
+        yield Secure(service, authority, files)

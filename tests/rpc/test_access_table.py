@@ -1,0 +1,192 @@
+"""Every RPC by every kind of caller: the access table as it is served.
+
+An RPC that has no row here fails a test, so nobody adds one without saying who may call it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from authsvc import v1
+from authsvc.v1 import options_pb2, resources_pb2
+from tests.conftest import Service
+
+OWNER = "acme"
+OK = "OK"
+DENIED = "PERMISSION_DENIED OWNER_NOT_PERMITTED"
+PLATFORM = "PERMISSION_DENIED PLATFORM_ONLY"
+NO_KEY = "NOT_FOUND KEY_NOT_FOUND"
+NO_SESSION = "NOT_FOUND SESSION_NOT_FOUND"
+NO_VERDICT = "verdict NOT_FOUND"
+
+
+@dataclass
+class Target:
+    """What an RPC is about: a key, one that is revoked, and a session, all of one owner."""
+
+    key_id: str
+    key_string: str
+    revoked_key_id: str
+    session_id: str
+    session_token: str
+
+
+class Row(NamedTuple):
+    """What to ask, what a caller of another owner hears, and one of the same owner."""
+
+    request: Callable[[Target], dict[str, Any]]
+    other: str
+    own: str = OK
+
+
+ROWS = {
+    "CreateKey": Row(lambda _: {"owner_id": OWNER, "display_name": "x"}, DENIED),
+    "GetKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "ListKeys": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "UpdateKey": Row(
+        lambda at: {
+            "key": {"key_id": at.key_id, "description": "y"},
+            "update_mask": {"paths": ["description"]},
+        },
+        NO_KEY,
+    ),
+    "RotateKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "RevokeKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "BatchRevokeKeys": Row(lambda at: {"key_ids": [at.key_id]}, NO_KEY),
+    "DeleteKey": Row(lambda at: {"key_id": at.revoked_key_id}, NO_KEY),
+    "BatchDeleteKeys": Row(lambda at: {"key_ids": [at.revoked_key_id]}, NO_KEY),
+    "VerifyKey": Row(lambda at: {"key_string": at.key_string}, NO_VERDICT),
+    "BatchVerifyKeys": Row(lambda at: {"requests": [{"key_string": at.key_string}]}, NO_VERDICT),
+    "LookupKey": Row(lambda at: {"key_string": at.key_string}, NO_KEY),
+    "CreateSession": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "VerifySession": Row(lambda at: {"session_token": at.session_token}, NO_VERDICT),
+    "GetSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
+    "ListSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "RevokeSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
+    "RevokeAllSessions": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "GetOwnerPolicy": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "UpdateOwnerPolicy": Row(
+        lambda _: {
+            "policy": {"owner_id": OWNER, "max_active_keys": 1000},
+            "update_mask": {"paths": ["max_active_keys"]},
+        },
+        PLATFORM,
+        PLATFORM,
+    ),
+    "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
+}
+
+
+def served() -> dict[str, MethodDescriptor]:
+    """Return every RPC of every service of ours."""
+    methods: dict[str, MethodDescriptor] = {}
+    for module in pkgutil.iter_modules(v1.__path__):
+        if module.name.endswith("_service_pb2"):
+            described = importlib.import_module(f"authsvc.v1.{module.name}").DESCRIPTOR
+            for service in described.services_by_name.values():
+                methods |= {method.name: method for method in service.methods}
+    return methods
+
+
+METHODS = served()
+
+
+def scope_of(method: str) -> str:
+    scope: str = METHODS[method].GetOptions().Extensions[options_pb2.required_scope]
+    return scope
+
+
+def test_none_is_missing() -> None:
+    """Every RPC that is served has a row, and every row is an RPC."""
+    assert set(METHODS) == set(ROWS)
+
+
+@dataclass
+class Caller:
+    """How somebody calls: over which channel, with which headers."""
+
+    channel: grpc.aio.Channel
+    headers: list[tuple[str, str | bytes]] = field(default_factory=list)
+
+    async def ask(self, method: str, fields: dict[str, Any]) -> str:
+        """Return OK, what the verdict is if there is one, or the code and the reason of the refusal."""
+        described = METHODS[method]
+        request = GetMessageClass(described.input_type)(**fields)
+        rpc: Any = self.channel.unary_unary(
+            f"/{described.containing_service.full_name}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=GetMessageClass(described.output_type).FromString,
+        )
+        try:
+            answer = await rpc(request, metadata=self.headers, timeout=30)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name} {reason_of(error)}"
+        [answer] = getattr(answer, "responses", [answer])
+        if "valid" in answer.DESCRIPTOR.fields_by_name and not answer.valid:
+            return "verdict " + resources_pb2.VerdictCode.Name(answer.code).removeprefix("VERDICT_CODE_")
+        return OK
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info = ErrorInfo()
+    assert any(detail.Unpack(info) for detail in status.details)
+    return str(info.reason)
+
+
+async def target(service: Service) -> Target:
+    """Make what an RPC can be about."""
+    admin = service.admin
+    key = await admin.CreateKey(owner_id=OWNER, display_name="x")
+    revoked = await admin.CreateKey(owner_id=OWNER, display_name="x")
+    await admin.RevokeKey(key_id=revoked.key.key_id)
+    session = await admin.CreateSession(owner_id=OWNER)
+    return Target(
+        key.key.key_id,
+        key.key_string,
+        revoked.key.key_id,
+        session.session.session_id,
+        session.session_token,
+    )
+
+
+@pytest.mark.parametrize("method", sorted(ROWS))
+async def test_who_may_call(service: Service, method: str) -> None:
+    """Who has no credential, a revoked one, the wrong scopes or another owner is refused, and nobody else."""
+    row, scope = ROWS[method], scope_of(method)
+
+    def bearing(text: str) -> Caller:
+        return Caller(service.channel, [("authorization", f"Bearer {text}")])
+
+    async def key(owner_id: str, *scopes: str) -> Any:
+        return await service.admin.CreateKey(owner_id=owner_id, display_name="caller", scopes=scopes)
+
+    others = sorted({scope_of(other) for other in METHODS} - {scope})
+    dead = await key(OWNER, scope)
+    await service.admin.RevokeKey(key_id=dead.key.key_id)
+    session = await service.admin.CreateSession(owner_id=OWNER, scopes=[scope])
+    callers = {
+        "no credential": (Caller(service.channel), "UNAUTHENTICATED CREDENTIAL_MISSING"),
+        "revoked": (bearing(dead.key_string), "UNAUTHENTICATED CREDENTIAL_REVOKED"),
+        "wrong scopes": (bearing((await key(OWNER, *others)).key_string), "PERMISSION_DENIED SCOPE_MISSING"),
+        "other owner": (bearing((await key("globex", "full_access")).key_string), row.other),
+        "session": (bearing(session.session_token), row.own),
+        "own owner": (bearing((await key(OWNER, scope)).key_string), row.own),
+        "platform owner": (bearing((await key("authsvc", scope)).key_string), OK),
+    }
+    heard = {
+        name: await caller.ask(method, row.request(await target(service)))
+        for name, (caller, _) in callers.items()
+    }
+    assert heard == {name: expected for name, (_, expected) in callers.items()}

@@ -1,0 +1,201 @@
+"""Rule 28 over courses of events: exactly one audit event for each change, whatever is done in which order.
+
+What changed is read from the tables before and after each call, not from what the service says
+of itself; so an event too few, too many, or of the wrong owner fails.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from authsvc.audit_check import AuditCheck
+from authsvc.errors import Unauthenticated
+from authsvc.model.caller import BOOTSTRAP, Caller
+from authsvc.model.scope import FULL_ACCESS
+from authsvc.model.session import NewSession
+from authsvc.v1 import audit_service_pb2 as pb
+from tests.conftest import Client, Clock, Service
+
+OWNERS = ("acme", "alice", "bob")
+# Whether a row changed in a way that a caller asked for: last use and activity are none.
+_STATE = {
+    "key": "SELECT key_id AS id, owner_id, version::text AS state FROM authsvc.keys",
+    "session": "SELECT session_id AS id, owner_id, revoke_time::text AS state FROM authsvc.sessions",
+    "end": "SELECT owner_id || epoch AS id, owner_id, '' AS state FROM authsvc.session_ends",
+}
+_REFUSALS = {"FAILED_PRECONDITION", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "INVALID_ARGUMENT"}
+
+
+class Course:
+    """Calls at random, and compares what changed with what was recorded."""
+
+    def __init__(self, service: Service, connection: Any, seed: int) -> None:
+        self.service = service
+        self.connection = connection
+        self.choose = random.Random(seed)  # noqa: S311 - a course that can be repeated
+        self.keys: list[str] = []
+        self.sessions: list[str] = []
+        self.done: Counter[str] = Counter()
+        self.events = 0
+
+    async def step(self) -> None:
+        """Make a call, and see that it left as many events as it made changes."""
+        before, recorded = await self.state(), await self.recorded()
+        method, fields, at_once = self.call()
+        try:
+            answer = await getattr(self.caller(), method)(**fields)
+        except grpc.aio.AioRpcError as error:
+            assert error.code().name in _REFUSALS, error  # noqa: PT017
+            answer = None
+        after, now = await self.state(), await self.recorded()
+        changed = {key: row for key, row in after.items() if before.get(key) != row}
+        changed |= {key: row for key, row in before.items() if key not in after}
+        left = now - recorded
+        self.learn(answer)
+        self.done[method] += bool(changed)
+        self.events += left.total()
+        told = (method, fields, changed, left)
+        if method == "RotateKey" and changed:
+            # Two rows: the key that was replaced, which the event is about, and its successor.
+            assert len(changed) == 2, told
+            [((action, owner_id, target_id), count)] = left.items()
+            assert (action, count, ("key", target_id) in before) == ("KEY_ROTATED", 1, True), told
+            assert {row[0] for row in changed.values()} == {owner_id}, told
+        elif at_once and changed:
+            [((_, owner_id, target_id), count)] = left.items()
+            assert count == 1, told
+            assert {row[0] for row in changed.values()} == {owner_id} == {target_id}, told
+        else:
+            assert {(owner, target): count for (_, owner, target), count in left.items()} == {
+                (owner, key[1]): 1 for key, (owner, _) in changed.items()
+            }, told
+
+    def call(self) -> tuple[str, dict[str, Any], bool]:
+        """Return an RPC, its fields, and whether it is about all of an owner at once."""
+        pick, owner = self.choose, self.choose.choice(OWNERS)
+        key = pick.choice(self.keys or ["key_none"])
+        several = pick.sample(self.keys, min(len(self.keys), pick.randint(1, 4))) or ["key_none"]
+        session = pick.choice(self.sessions or ["ses_none"])
+        calls: list[tuple[int, str, dict[str, Any], bool]] = [
+            (8, "CreateKey", {"owner_id": owner, "display_name": "x",
+                             "request_id": pick.choice(["", "a"])}, False),
+            (6, "CreateSession", {"owner_id": owner}, False),
+            (4, "UpdateKey", {"key": {"key_id": key, "etag": pick.choice(["", "", "no"])},
+                              "update_mask": {"paths": ["description"]}}, False),
+            (4, "RotateKey", {"key_id": key, "grace_period": {"seconds": pick.choice([0, 3600])}}, False),
+            (4, "RevokeKey", {"key_id": key, "revoke_in": {"seconds": pick.choice([0, 0, 3600])}}, False),
+            (3, "BatchRevokeKeys", {"key_ids": several}, False),
+            (1, "BatchRevokeKeys", {"owner_id": owner}, True),
+            (4, "DeleteKey", {"key_id": key}, False),
+            (4, "BatchDeleteKeys", {"key_ids": several}, False),
+            (4, "RevokeSession", {"session_id": session}, False),
+            (1, "RevokeAllSessions", {"owner_id": owner}, True),
+            (1, "GetKey", {"key_id": key}, False),
+            (1, "ListAuditEvents", {"owner_id": owner}, False),
+        ]  # fmt: skip
+        [(_, method, fields, at_once)] = pick.choices(calls, [weight for weight, *_ in calls])
+        return method, fields, at_once
+
+    def caller(self) -> Client:
+        return self.service.admin
+
+    def learn(self, answer: Any) -> None:
+        for known, field, name in ((self.keys, "key", "key_id"), (self.sessions, "session", "session_id")):
+            if answer is not None and field in answer.DESCRIPTOR.fields_by_name:
+                known.append(getattr(getattr(answer, field), name))
+                del known[:-40]  # Those that are touched often have more of a life.
+
+    async def state(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Return the owner and the state of all that there is."""
+        return {
+            (kind, row["id"]): (row["owner_id"], row["state"])
+            for kind, query in _STATE.items()
+            for row in await self.connection.fetch(query)
+        }
+
+    async def recorded(self) -> Counter[tuple[str, str, str]]:
+        """Return how many events there are of each action, owner and target."""
+        rows = await self.connection.fetch("SELECT action, owner_id, target_id FROM authsvc.audit_events")
+        return Counter((row["action"], row["owner_id"], row["target_id"]) for row in rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_one_event_for_each_change(
+    service: Service, database_url: str, clock: Clock, seed: int
+) -> None:  # rule 28
+    """Hundreds of calls a course: what changed and what was recorded agree at each; the chains are whole."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        course = Course(service, connection, seed)
+        for _ in range(700):
+            clock.advance(seconds=course.choose.choice([0, 1, 600]))
+            await course.step()
+        assert len(course.done) >= 11
+        assert all(
+            course.done[method] for method in course.done if method not in ("GetKey", "ListAuditEvents")
+        )
+    finally:
+        await connection.close()
+    assert await whole(service) == course.events + 1
+
+
+async def whole(service: Service) -> int:
+    """Verify all chains; return how many events they have."""
+    check = AuditCheck(service.app.database, on_fault=lambda fault: pytest.fail(str(fault)))
+    await check.run()
+    return check.events
+
+
+async def test_changes_at_once_over_several_owners(service: Service, clock: Clock) -> None:  # rule 28
+    """Batches over owners in any order, whole owners, sign-ins: no deadlock, and each is recorded."""
+    keys = [
+        (await service.admin.CreateKey(owner_id=owner, display_name="x")).key.key_id
+        for _ in range(12)
+        for owner in OWNERS
+    ]
+    choose = random.Random(1)  # noqa: S311 - any course will do
+
+    async def change(number: int) -> None:
+        owner = choose.choice(OWNERS)
+        match number % 6:
+            case 0:
+                await service.admin.BatchRevokeKeys(key_ids=choose.sample(keys, 9))
+            case 1:
+                await service.admin.BatchRevokeKeys(owner_id=owner)
+            case 2:
+                await service.admin.RevokeAllSessions(owner_id=owner)
+            case 3:
+                await service.admin.CreateKey(owner_id=owner, display_name="x")
+            case _:
+                await service.admin.CreateSession(owner_id=owner)
+
+    await asyncio.gather(*(change(number) for number in range(240)))
+    counted: Counter[int] = Counter()
+    for owner in OWNERS:
+        found = (await service.admin.ListAuditEvents(owner_id=owner, page_size=1000)).events
+        assert [event.position for event in found] == list(range(len(found), 0, -1))
+        counted.update(event.action for event in found)
+    assert counted[pb.AUDIT_ACTION_KEY_CREATED] == len(keys) + 40
+    assert counted[pb.AUDIT_ACTION_SESSION_CREATED] == 80
+    assert await whole(service) == sum(counted.values()) + 1
+
+
+async def test_who_is_revoked_meanwhile_leaves_no_event(service: Service) -> None:  # rule 28
+    """A session whose opener is gone is not opened and not recorded; those of the same moment are."""
+    gone = Caller("key_gone", "acme", (FULL_ACCESS,))
+    new = NewSession(owner_id="acme")
+    create = service.app.sessions.create
+    first, refusal, second = await asyncio.gather(
+        create(BOOTSTRAP, new), create(gone, new), create(BOOTSTRAP, new), return_exceptions=True
+    )
+    assert isinstance(refusal, Unauthenticated)
+    found = (await service.admin.ListAuditEvents(owner_id="acme")).events
+    assert not isinstance(first, BaseException)
+    assert not isinstance(second, BaseException)
+    assert {event.target_id for event in found} == {first[0].session_id, second[0].session_id}
+    assert await whole(service) == 3

@@ -1,0 +1,202 @@
+"""A tenant with every scope of its own tries to reach another, by every field of every RPC.
+
+For each field, what belongs to the other tenant and what belongs to nobody must have the same
+outcome, to the letter, and nothing in any answer may tell of the other tenant.
+"""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_status import rpc_status
+
+from authsvc.model.key_string import SESSION
+from tests.conftest import Service
+from tests.rpc.test_access_table import METHODS, OWNER, ROWS, target
+
+OTHER, NOBODY = "globex", "nobody"
+# Texts that are the caller's own words: they name nothing that somebody could have.
+_WORDS = {
+    "annotations",
+    "brand",
+    "description",
+    "device",
+    "display_name",
+    "email",
+    "environment",
+    "key_prefix",
+    "last_use_ip",
+    "client_ip",
+    "ip_address",
+    "name",
+    "order_by",
+    "reason",
+    "required_scopes",
+    "revoke_reason",
+    "revoker_id",
+    "rotated_from_key_id",
+    "rotated_to_key_id",
+    "update_mask",
+    "user_agent",
+}
+
+
+class Tenant:
+    """What the other tenant has, or what nobody has: a value for each field that could name it."""
+
+    def __init__(self, owner_id: str, **values: str) -> None:
+        self.values = {
+            "owner_id": owner_id,
+            "scope": f"{owner_id}:read",
+            "scopes": f"{owner_id}:read",
+            "allowed_scopes": f"{owner_id}:read",
+            "query": f"{owner_id} inc",
+            "request_id": f"made-by-{owner_id}",
+            **values,
+        }
+
+    def of(self, field: str) -> str:
+        """Return what stands in a field of this name."""
+        for ending in ("key_id", "session_id"):
+            if field.removesuffix("s").endswith(ending):
+                return self.values[ending]
+        if field in ("creator_id", "actor_id", "target_id"):
+            return self.values["key_id"]
+        return self.values[field]
+
+
+def fields(
+    descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()
+) -> Iterator[tuple[FieldDescriptor, ...]]:
+    """Yield the way to each text in a message."""
+    for field in descriptor.fields:
+        if field.message_type is not None:
+            well_known = field.message_type.full_name.startswith("google.protobuf.")
+            if not (well_known or field.message_type.GetOptions().map_entry):
+                yield from fields(field.message_type, (*path, field))
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            yield (*path, field)
+
+
+def put(message: Any, path: tuple[FieldDescriptor, ...], value: str) -> None:
+    """Put a text where the path leads, beside what is there already."""
+    for field in path[:-1]:
+        inner = getattr(message, field.name)
+        message = (inner[0] if inner else inner.add()) if field.is_repeated else inner
+    last = path[-1]
+    if last.is_repeated:
+        getattr(message, last.name).append(value)
+    else:
+        setattr(message, last.name, value)
+
+
+def ways_of(method: str) -> list[tuple[FieldDescriptor, ...]]:
+    """Return the ways to the fields of a request that could name something of another tenant."""
+    return [
+        path
+        for path in fields(METHODS[method].input_type)
+        if path[-1].name not in _WORDS and path[0].name not in _WORDS
+    ]
+
+
+async def other_tenant(service: Service) -> Tenant:
+    """Have another tenant with a key and a session, each with something in every field."""
+    admin = service.admin
+    minted = [
+        await admin.CreateKey(
+            owner_id=OTHER,
+            display_name=f"{OTHER} inc",
+            scopes=[f"{OTHER}:read"],
+            request_id=f"made-by-{OTHER}" if number == 0 else "",
+            annotations={OTHER: OTHER},
+        )
+        for number in range(2)
+    ]
+    session = await admin.CreateSession(owner_id=OTHER, annotations={OTHER: OTHER})
+    await admin.CreateSession(owner_id=OTHER)
+    page = await admin.ListKeys(owner_id=OTHER, page_size=1)
+    return Tenant(
+        OTHER,
+        key_id=minted[0].key.key_id,
+        key_string=minted[0].key_string,
+        session_id=session.session.session_id,
+        session_token=session.session_token,
+        page_token=page.next_page_token,
+        etag=minted[0].key.etag,
+    )
+
+
+def nobody(service: Service, other: Tenant) -> Tenant:
+    """Make up a tenant that looks like the other one."""
+    # A tag that is right and a prefix that was never given: only the database can tell.
+    mint = service.app.verifier._mint
+    made_up = secrets.token_hex(13)
+    return Tenant(
+        NOBODY,
+        key_id=f"key_{made_up}",
+        key_string=mint.mint("authsvc", "live").text,
+        session_id=f"ses_{made_up}",
+        session_token=mint.mint("authsvc", SESSION).text,
+        page_token=other.values["page_token"][::-1],
+        etag='"nobody"',
+    )
+
+
+async def state_of(service: Service) -> list[Message]:
+    """Return all that there is to see of the other tenant."""
+    admin = service.admin
+    return [
+        await admin.ListKeys(owner_id=OTHER, include_total_size=True),
+        await admin.ListSessions(owner_id=OTHER, include_ended=True),
+        await admin.GetOwnerPolicy(owner_id=OTHER),
+        await admin.ListAuditEvents(owner_id=OTHER),
+    ]
+
+
+async def outcome(
+    channel: grpc.aio.Channel, key_string: str, method: str, request: Message, *sent: str
+) -> str:
+    """Return all that the caller sees, with what it sent itself cut out."""
+    described = METHODS[method]
+    rpc: Any = channel.unary_unary(
+        f"/{described.containing_service.full_name}/{method}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=GetMessageClass(described.output_type).FromString,
+    )
+    try:
+        seen = str(await rpc(request, metadata=[("authorization", f"Bearer {key_string}")], timeout=30))
+    except grpc.aio.AioRpcError as error:
+        seen = str(rpc_status.from_call(error))
+    for value in sent:
+        seen = seen.replace(value, "<what was sent>")
+    return seen
+
+
+@pytest.mark.parametrize("method", [method for method in sorted(ROWS) if ways_of(method)])
+async def test_nothing_of_another_tenant_is_reached(service: Service, method: str) -> None:  # rule 19
+    """What is another's and what is nobody's look the same, and the other tenant is as it was."""
+    caller = await service.admin.CreateKey(owner_id=OWNER, display_name="hostile", scopes=["full_access"])
+    other = await other_tenant(service)
+    before = await state_of(service)
+    for path in ways_of(method):
+        outcomes = []
+        for tenant in (other, nobody(service, other)):
+            mine = await target(service)
+            request = GetMessageClass(METHODS[method].input_type)(**ROWS[method].request(mine))
+            value = tenant.of(path[-1].name)
+            put(request, path, value)
+            seen = await outcome(service.channel, caller.key_string, method, request, value, mine.key_id)
+            assert not [own for own in (*other.values.values(), OTHER) if own in seen]
+            outcomes.append(seen if is_telling(method, seen) else "OK")
+        assert outcomes[0] == outcomes[1], path[-1].name
+    assert await state_of(service) == before
+
+
+def is_telling(method: str, seen: str) -> bool:
+    """Say whether an answer is a refusal or a verdict, rather than something new of the caller's own."""
+    return "Verify" in method or seen.startswith("code: ")

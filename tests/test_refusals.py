@@ -1,0 +1,174 @@
+"""Refused attempts: written behind, bounded under a flood, kept through an outage."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from authsvc.errors import (
+    AlreadyDone,
+    AuthsvcError,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from authsvc.model.audit_event import Action, ChainedEvent
+from authsvc.model.caller import Caller
+from authsvc.model.key_string import KeyMint
+from authsvc.refusals import MOST, MOST_OF_ONE, Refusals
+from authsvc.store import audit as rows
+from authsvc.store.pool import Database
+from tests.conftest import Clock, Ticker
+from tests.store.test_audit import chain, faults
+
+EVE = Caller("key_eve", "evil", ())
+
+
+def denied(owner_id: str = "acme") -> PermissionDenied:
+    return PermissionDenied("no", reason="OWNER_NOT_PERMITTED", owner_id=owner_id)
+
+
+def caller(number: int) -> Caller:
+    return Caller(f"key_{number}", "evil", ())
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database.open(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def log(database: Database, clock: Clock) -> Refusals:
+    return Refusals(database, clock)
+
+
+async def written(database: Database) -> dict[tuple[str, str], int]:
+    """Return how often each caller was refused which owner."""
+    found: list[ChainedEvent] = await chain(database, "evil")
+    assert {e.event.action for e in found} <= {Action.REFUSED}
+    return {(e.event.actor_id, e.event.target_id): int(e.event.details["count"]) for e in found}
+
+
+async def test_a_flood_is_one_event(database: Database, log: Refusals, clock: Clock) -> None:
+    """However many attempts, with the count, the last time and the last address."""
+    for number in range(50_000):
+        clock.advance(seconds=0.001)
+        log.note(EVE._replace(client_ip=f"192.0.2.{number % 7}"), "ListKeys", denied())
+    await log.flush()
+    [found] = await chain(database, "evil")
+    assert found.event.details == {"method": "ListKeys", "reason": "OWNER_NOT_PERMITTED", "count": "50000"}
+    assert found.event.event_time == clock.now
+    assert found.event.client_ip == "192.0.2.5"
+    assert log.dropped == 0
+    await log.flush()
+    assert len(await chain(database, "evil")) == 1
+
+
+async def test_one_caller_has_room_for_some(database: Database, log: Refusals) -> None:
+    """Who asks for ever other owners fills their own room, and hides nobody else."""
+    for number in range(10_000):
+        log.note(EVE, "ListKeys", denied(f"owner{number}"))
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    expected = {("key_eve", f"owner{n}"): 1 for n in range(MOST_OF_ONE)}
+    assert await written(database) == expected | {("key_1", "acme"): 1}
+    assert log.dropped == 10_000 - MOST_OF_ONE
+    log.note(EVE, "ListKeys", denied("later"))
+    await log.flush()
+    assert ("key_eve", "later") in await written(database)
+
+
+async def test_all_together_have_room_for_some(database: Database, log: Refusals) -> None:
+    """However many callers flood, a write has a bounded number of events; the chain is whole."""
+    for number in range(10 * MOST):
+        log.note(caller(number), "ListKeys", denied())
+    await log.flush()
+    assert len(await written(database)) == MOST
+    assert log.dropped == 9 * MOST
+    assert await faults(database) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidArgument(),
+        Unauthenticated("", reason="X"),
+        AlreadyDone("", reason="X"),
+        Conflict("", reason="X"),
+        Unavailable("", reason="X", retry_after=1),
+    ],
+)
+async def test_what_is_no_refusal_is_let_pass(database: Database, log: Refusals, error: AuthsvcError) -> None:
+    """Bad input, states and outages are nobody's attempt at anything."""
+    log.note(EVE, "GetKey", error)
+    await log.flush()
+    assert await written(database) == {}
+
+
+async def test_a_caller_without_an_owner_is_let_pass(database: Database, log: Refusals) -> None:
+    """There is no chain for it."""
+    log.note(Caller("", "", ()), "GetKey", NotFound("", reason="KEY_NOT_FOUND"))
+    await log.flush()
+    assert await written(database) == {}
+
+
+async def test_what_cannot_be_written_is_kept(
+    database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And counted on, within the same bounds; what came first stays."""
+    for number in range(MOST - 1):
+        log.note(caller(number), "ListKeys", denied())
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> None:
+            log.note(caller(0), "ListKeys", denied())
+            log.note(caller(MOST), "ListKeys", denied())
+            log.note(caller(MOST + 1), "ListKeys", denied())
+            raise Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+        broken.setattr(rows, "record", fail)
+        with pytest.raises(Unavailable):
+            await log.flush()
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    found = await written(database)
+    assert len(found) == MOST
+    assert (found["key_0", "acme"], found["key_1", "acme"], found["key_2", "acme"]) == (2, 2, 1)
+    assert (f"key_{MOST}", "acme") in found
+    assert log.dropped == 1
+
+
+async def test_no_secret_is_written(database: Database, log: Refusals) -> None:  # rule 1
+    """Not even when somebody asks for an owner that is called like a key string."""
+    text = KeyMint(bytes(32)).mint("eg", "live").text
+    log.note(EVE, "ListKeys", denied(text))
+    await log.flush()
+    assert await written(database) == {("key_eve", text[:-51] + "…"): 1}
+
+
+async def test_it_goes_on_after_any_fault(
+    database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick later what was kept is written."""
+    ticker, tried = Ticker(), asyncio.Event()
+    log.note(EVE, "ListKeys", denied())
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> None:
+            tried.set()
+            raise ValueError("a fault")
+
+        broken.setattr(rows, "record", fail)
+        running = asyncio.create_task(log.run(ticker))
+        ticker.tick()
+        await tried.wait()
+    ticker.tick()
+    async with asyncio.timeout(10):
+        while not await written(database):
+            pass
+    running.cancel()
