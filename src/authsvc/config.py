@@ -399,8 +399,8 @@ def check_transport(settings: Settings) -> None:
     if settings.http_listen and not (settings.insecure or is_loopback(settings.http_listen)):
         problems.append(
             f"{PREFIX}HTTP_LISTEN: key strings would travel in plain text beyond loopback, at "
-            f"{settings.http_listen}; listen at 127.0.0.1, beside the proxy. Where something below us encrypts, set "
-            f"{PREFIX}INSECURE=plaintext-beyond-loopback"
+            f"{settings.http_listen}; listen at 127.0.0.1, beside the proxy. Where something below us "
+            f"encrypts, set {PREFIX}INSECURE=plaintext-beyond-loopback"
         )
     if problems:
         raise ConfigError("\n".join(problems))

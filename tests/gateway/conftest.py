@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Service, eventually
 from tests.gateway import proxies, upstream
 from tests.gateway.client import Answer, Headers, get_http1, get_http2
@@ -62,6 +64,10 @@ async def protected(
     http2: bool = False,
 ) -> AsyncIterator[Behind]:
     """Run a proxy that asks the service before it lets anything through."""
+    try:
+        proxies.program(checkout, name)
+    except proxies.NoProxyError as error:
+        pytest.skip(str(error))
     own, _ = await key(service, *ASKS, owner_id="authsvc")
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(upstream.serving())

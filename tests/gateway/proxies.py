@@ -15,8 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.process import free_port
 
 #: One of the versions that the files in deploy/ were written for.
@@ -35,6 +33,10 @@ http {
 """
 
 
+class NoProxyError(Exception):
+    """A proxy cannot be had here; the message says how to get it."""
+
+
 @dataclass
 class Proxy:
     """A running proxy."""
@@ -49,11 +51,11 @@ class Proxy:
 
 
 def program(checkout: Path, name: str) -> Path:
-    """Return where a proxy is; a test that needs one that cannot be had is skipped."""
+    """Return where a proxy is; raise NoProxyError for one that cannot be had."""
     if name == "nginx":
         found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if found is None:
-            pytest.skip("no nginx: apt-get install nginx-light")
+            raise NoProxyError("no nginx: apt-get install nginx-light")
         return Path(found)
     environment = checkout / ".tools" / "proxies"
     path = environment / "bin" / name
@@ -65,7 +67,7 @@ def program(checkout: Path, name: str) -> Path:
             if not path.exists():
                 _install(environment)
     if not path.exists():
-        pytest.skip(f"no {name}: pip install {' '.join(PACKAGES)} into .tools/proxies")
+        raise NoProxyError(f"no {name}: pip install {' '.join(PACKAGES)} into .tools/proxies")
     return path
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import h11
 
@@ -101,10 +101,10 @@ class _Connection(asyncio.Protocol):
     # What happens.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        # No isinstance: uvloop's are not derived from it.
+        self._transport = cast("asyncio.Transport", transport)
         if len(self._server.connections) >= _MOST_CONNECTIONS or self._server.closing:
-            transport.abort()
+            self._transport.abort()
         self._server.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
