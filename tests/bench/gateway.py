@@ -34,7 +34,7 @@ from tests.gateway.client import get_http1
 _PART = "gateway"
 _CHECK = "/envoy.service.auth.v3.Authorization/Check"
 # Connections, and requests in flight on each: for the rate, and for the time that one takes.
-_BUSY, _CALM = (8, 16), (2, 1)
+_BUSY, _CALM = (8, 4), (2, 1)
 # What a browser sends, more or less.
 _HEADERS = {
     ":authority": "api.example.com",

@@ -184,6 +184,7 @@ FAULT = Denied(
 )
 
 
+@lru_cache(8192)
 def _address(text: str) -> str:
     """Return an IP address, or "" for what is none; it is kept as the last one that used the credential."""
     if not text:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import grpc
 import protovalidate
@@ -38,7 +38,9 @@ from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
 
-Method = Callable[[Caller, Any], Awaitable[Message]]
+# A message, or the bytes of one of another protocol.
+Answer = TypeVar("Answer", Message, bytes)
+Method = Callable[[Caller, Any], Awaitable[Answer]]
 
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
@@ -82,19 +84,18 @@ def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHand
 
 
 class Raw(NamedTuple):
-    """An RPC of somebody else's protocol: `serve` gets the bytes, for callers that have all of `scopes`."""
+    """An RPC of another protocol: `serve` takes and returns bytes, for callers with all of `scopes`."""
 
     service: str
     method: str
     scopes: Sequence[str]
-    serve: Callable[[Caller, bytes], Awaitable[Message]]
+    serve: Callable[[Caller, bytes], Awaitable[bytes]]
 
 
 def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
     """Return the handler of one such RPC, which has the same way in."""
-    handler: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_unary_rpc_method_handler(
-        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, entrance),
-        response_serializer=_serialize,
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, entrance)
     )
     return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
 
@@ -103,9 +104,9 @@ def _endpoint(
     name: str,
     scopes: Sequence[str],
     parse: Callable[[bytes], Any],
-    serve: Method,
+    serve: Method[Answer],
     entrance: Entrance,
-) -> Callable[[bytes, Context], Awaitable[Message]]:
+) -> Callable[[bytes, Context], Awaitable[Answer]]:
     gate, authentication, limits, refusals, metrics = (
         entrance.gate,
         entrance.authentication,
@@ -117,7 +118,7 @@ def _endpoint(
     manages = not all(scope.endswith(":verify") for scope in scopes)
     observe = metrics.rpc_seconds.labels(name).observe
 
-    async def handle(data: bytes, context: Context) -> Message:
+    async def handle(data: bytes, context: Context) -> Answer:
         started = time.perf_counter()
         entered, counted = False, ""
         caller: Caller | None = None
