@@ -1,8 +1,8 @@
 """A service, a proxy that asks it, and something to protect."""
 
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,28 +56,40 @@ async def key(service: Service, *scopes: str, owner_id: str = "acme") -> tuple[s
 
 
 @asynccontextmanager
-async def protected(
-    service: Service,
+async def proxied(
     name: str,
     checkout: Path,
     directory: Path,
+    own: str,
+    ports: Mapping[str, int],
+    *,
     http2: bool = False,
-) -> AsyncIterator[Behind]:
-    """Run a proxy that asks the service before it lets anything through."""
+    path: str = "/",
+) -> AsyncIterator[tuple[Upstream, Proxy]]:
+    """Run a proxy before an upstream, until it asks about a path that needs a credential.
+
+    `own` is its key; `ports` are where authsvc is, by those in its file.
+    """
     try:
         proxies.program(checkout, name)
     except proxies.NoProxyError as error:
         pytest.skip(str(error))
+    wanted = "50051" if name == "envoy" else "50080"
+    async with upstream.serving() as app:
+        given = {"8000": app.port, wanted: ports[wanted]}
+        async with proxies.running(checkout, name, directory, given, own, http2=http2) as proxy:
+            get = get_http2 if http2 else get_http1
+            # Envoy first has to find out that authsvc is well.
+            await eventually(lambda: get(proxy.port, path), lambda answer: answer.status == 401)
+            yield app, proxy
+
+
+@asynccontextmanager
+async def protected(
+    service: Service, name: str, checkout: Path, directory: Path, *, http2: bool = False, path: str = "/"
+) -> AsyncIterator[Behind]:
+    """Run a proxy that asks the service before it lets anything through."""
     own, _ = await key(service, *ASKS, owner_id="authsvc")
-    async with AsyncExitStack() as stack:
-        app = await stack.enter_async_context(upstream.serving())
-        asked = {"50051": service.app.port} if name == "envoy" else {"50080": service.app.http_port}
-        ports = {"8000": app.port, **asked}
-        proxy = await stack.enter_async_context(
-            proxies.running(checkout, name, directory, ports, own, http2=http2)
-        )
-        behind = Behind(service, app, proxy, get_http2 if http2 else get_http1)
-        # Envoy first has to find out that authsvc is well.
-        await eventually(lambda: behind.send(), lambda sent: sent[0].status == 401)
-        app.seen.clear()
-        yield behind
+    ports = {"50051": service.app.port, "50080": service.app.http_port}
+    async with proxied(name, checkout, directory, own, ports, http2=http2, path=path) as (app, proxy):
+        yield Behind(service, app, proxy, get_http2 if http2 else get_http1)
