@@ -198,6 +198,7 @@ async def serving(
         "listen": "127.0.0.1:0",
         "database_url": SecretStr(database_url),
         "drain_grace": 5.0,
+        "scopes": "*",
         **settings,
     }
     configuration = Settings(**values)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.session import SessionBounds
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.policies import Policies
 from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
@@ -51,6 +52,7 @@ from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.limits import Limits
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
+from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.rpc.tls import Tls
@@ -61,7 +63,9 @@ from authsvc.store.feed import now as database_time
 from authsvc.store.migrate import MigrationError, pending
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
+from authsvc.store.tag_keys import accepted as accepted_tag_keys
 from authsvc.store.verification import VerificationStore
+from authsvc.tag_keys import TagKeys
 from authsvc.telemetry import Metrics
 from authsvc.verify.feed import Feed
 from authsvc.verify.hasher import Hasher
@@ -94,6 +98,7 @@ class App:
     audit: Audit
     refusals: Refusals
     audit_months: AuditMonths
+    catalogue: Catalogue
     locations: Locations
     verifier: Verifier
     cache: PrefixCache
@@ -203,6 +208,7 @@ async def running(
                 OwnerPolicyService(app.policies),
                 AuditService(app.audit),
                 ReplicaService(Replicas(app.database)),
+                ScopeService(app.catalogue),
             ],
             entrance,
             tls=app.tls,
@@ -256,10 +262,20 @@ async def _serve_http(
 @asynccontextmanager
 async def administering(settings: Settings) -> AsyncIterator[Keys]:
     """Yield the use cases of keys without serving, for what comes before the first worker."""
-    async with _composed(settings) as app:
+    # One connection for who mints the first key, and one that keeps others from doing so, too.
+    size = max(2, settings.database_pool_size)
+    async with _composed(settings.model_copy(update={"database_pool_size": size})) as app:
         asked = boottime()
         app.database_clock.set(await database_time(app.database), asked, boottime())
         yield app.keys
+
+
+@asynccontextmanager
+async def looking_after_tag_keys(settings: Settings) -> AsyncIterator[TagKeys]:
+    """Yield the use cases of tag keys, as the role that owns the schema if there are two."""
+    url = settings.migration_database_url or settings.database_url
+    async with _database(settings.model_copy(update={"database_url": url})) as (database, _):
+        yield TagKeys(database, Barrier(database))
 
 
 @asynccontextmanager
@@ -276,12 +292,20 @@ async def _composed(
     async with _database(settings) as (database, url):
         default_policy = _default_policy(settings)
         store = VerificationStore(database, default_policy)
-        tag_key = await store.tag_key()
-        mint = KeyMint(tag_key)
+        tag_keys = await accepted_tag_keys(database)
+        mint = KeyMint(*tag_keys.secrets)
+        page_tokens = PageTokens(*tag_keys.secrets)
         database_clock = DatabaseClock(stopwatch)
         clock = clock or database_clock
         cache = PrefixCache(settings.cache_capacity)
         lease = Lease(stopwatch)
+
+        def use(tag_keys: AcceptedTagKeys) -> None:
+            page_tokens.use(tag_keys)
+            if mint.use(tag_keys):
+                # What is in memory is not looked at for its tag.
+                cache.clear()
+
         usage = UsageLog(store)
         activities = ActivityStore(database)
         activity = UsageLog(activities, limit=_MOST_ACTIVITIES)
@@ -299,6 +323,7 @@ async def _composed(
             stopwatch=stopwatch,
             predecessors=predecessors,
             on_register=on_register,
+            on_tag_keys=use,
         )
         connection.on_hint(feed.hint)
         verifier = Verifier(
@@ -314,8 +339,7 @@ async def _composed(
             clock=clock,
         )
         barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
-        page_tokens = PageTokens(tag_key)
-        catalogue = Catalogue(settings.scopes)
+        catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
         policy_store = PolicyStore(default_policy)
         keys = Keys(
             database=database,
@@ -358,6 +382,7 @@ async def _composed(
                 audit=Audit(database=database, page_tokens=page_tokens),
                 refusals=Refusals(database, clock),
                 audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
+                catalogue=catalogue,
                 locations=locations,
                 verifier=verifier,
                 cache=cache,
@@ -396,7 +421,8 @@ def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     if settings.callers is not None:
-        certified = watched_callers(settings.callers, settings.scopes)
+        known = None if settings.scopes is None else [scope.name for scope in settings.scopes]
+        certified = watched_callers(settings.callers, known)
     return tls, certified
 
 

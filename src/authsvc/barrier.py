@@ -52,12 +52,13 @@ def certainly_over(lease: float) -> float:
 
 @dataclass(slots=True)
 class Change:
-    """A transaction, and whom verification has to forget when it is committed."""
+    """A transaction, and what verification has to forget, or to load anew, when it is committed."""
 
     connection: Connection
     key_prefixes: set[str] = field(default_factory=set)
     owner_id: str | None = None  # all of this owner,
     kind: CredentialKind | None = None  # or what they have of this kind
+    about_tag_keys: bool = False  # or that they load the tag keys anew
 
 
 class Barrier:
@@ -96,8 +97,19 @@ class Barrier:
                     # Who is told so may rely on it, too (R7). The entry is written by the transaction that
                     # saw it: what that saw is on the standby when this is.
                     refusal = error
-                if refusal is not None or change.key_prefixes or change.owner_id is not None:
-                    entry = await rows.publish(connection, change.key_prefixes, change.owner_id, change.kind)
+                if (
+                    refusal is not None
+                    or change.key_prefixes
+                    or change.owner_id is not None
+                    or change.about_tag_keys
+                ):
+                    entry = await rows.publish(
+                        connection,
+                        change.key_prefixes,
+                        change.owner_id,
+                        change.kind,
+                        change.about_tag_keys,
+                    )
         except BaseException:
             self._hint(None)  # It may have been committed all the same.
             raise

@@ -17,9 +17,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from authsvc.config import SCOPE, ConfigError
+from authsvc.config import ConfigError
 from authsvc.model.caller import Caller
-from authsvc.model.scope import OWN_SCOPES
+from authsvc.model.scope import OWN_SCOPES, is_scope
 from authsvc.watched import Contents, Watched
 
 SETTING = "AUTHSVC_CALLERS"
@@ -35,8 +35,8 @@ _SUBJECT = re.compile(r"[A-Za-z0-9.]+=.+")
 _LONGEST = 512
 
 
-def watched_callers(path: Path, scopes: Collection[str]) -> Watched[Callers]:
-    """Return the callers of a file, by name; `scopes` are the operator's. Raises ConfigError."""
+def watched_callers(path: Path, scopes: Collection[str] | None) -> Watched[Callers]:
+    """Return the callers of a file, by name; `scopes` are the operator's, None: any. Raises ConfigError."""
 
     def parse(contents: Contents) -> Callers:
         return read_callers(path, contents[SETTING], scopes)
@@ -44,7 +44,7 @@ def watched_callers(path: Path, scopes: Collection[str]) -> Watched[Callers]:
     return Watched({SETTING: path}, parse)
 
 
-def read_callers(path: Path, content: bytes, scopes: Collection[str] = ()) -> Callers:
+def read_callers(path: Path, content: bytes, scopes: Collection[str] | None = None) -> Callers:
     """Return the callers in what a file holds, by name; raise ConfigError that tells all that is wrong."""
     try:
         document = tomllib.loads(content.decode("utf-8"))
@@ -80,7 +80,7 @@ def _name(table: object) -> str:
     return name[:_LONGEST] if isinstance(name, str) else ""
 
 
-def _problems(table: Any, scopes: Collection[str]) -> list[str]:
+def _problems(table: Any, scopes: Collection[str] | None) -> list[str]:
     if not isinstance(table, dict):
         return ["is no table; write [[caller]] and its keys below"]
     return [
@@ -114,15 +114,15 @@ def _owner_problems(table: dict[str, Any]) -> list[str]:
     return ["owner_id has to be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; authsvc is the platform"]
 
 
-def _scope_problems(table: dict[str, Any], known: Collection[str]) -> list[str]:
+def _scope_problems(table: dict[str, Any], known: Collection[str] | None) -> list[str]:
     scopes = table.get("scopes")
     if not isinstance(scopes, list) or not scopes:
         return ['scopes has to be a list of at least one, like ["keys:verify"]']
     problems = []
     for scope in scopes:
-        if not isinstance(scope, str) or SCOPE.fullmatch(scope) is None:
+        if not isinstance(scope, str) or not is_scope(scope):
             problems.append(f"{scope!r} is no scope; use a form like orders:read")
-        elif known and scope not in OWN_SCOPES and scope not in known:
+        elif known is not None and scope not in OWN_SCOPES and scope not in known:
             problems.append(f"the scope {scope} is not known here; correct it, or add it to AUTHSVC_SCOPES")
     if not problems and len(set(scopes)) < len(scopes):
         problems.append("a scope stands there twice; keep one")

@@ -15,11 +15,9 @@ from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
 from authsvc.model.address import Network
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
-from authsvc.model.scope import OWN_SCOPES
+from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
 
 PREFIX = "AUTHSVC_"
-# One that a credential may have; longer than 64 is refused, too.
-SCOPE = re.compile(r"(?=.{1,64}\Z)[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)/(\d{1,6})")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 
@@ -29,6 +27,7 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared
 _LENGTH = re.compile(r"(\d{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=36500)
+_MOST_SCOPES = 1000
 
 
 def _cores() -> int:
@@ -115,8 +114,10 @@ class Settings(BaseSettings):
         0.1, gt=0, le=60, description="seconds between looks at the feed where no hints arrive"
     )
     brand: str = Field("authsvc", description="first part of new key strings")
-    scopes: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="scopes that keys may have besides authsvc's own, by commas; empty: any"
+    scopes: Annotated[tuple[Scope, ...] | None, NoDecode] = Field(
+        (),
+        description="scopes that keys and sessions may have besides authsvc's own: "
+        "orders:read=Read orders,orders:write or one a line; *: any",
     )
     default_keys_enabled: bool = Field(
         True, description="whether owners without a policy of their own have API keys"
@@ -214,14 +215,14 @@ class Settings(BaseSettings):
     )
     call_tls_key: Path | None = Field(None, description="PEM file of its private key")
 
-    @field_validator("scopes", "anonymous_scopes", "default_allowed_scopes", mode="before")
+    @field_validator("anonymous_scopes", "default_allowed_scopes", mode="before")
     @classmethod
     def _split_scopes(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         scopes = tuple(scope.strip() for scope in value.split(",") if scope.strip())
         for scope in scopes:
-            if SCOPE.fullmatch(scope) is None:
+            if not is_scope(scope):
                 raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
         return scopes
 
@@ -238,10 +239,35 @@ class Settings(BaseSettings):
             raise ValueError("name one place or several, each once, and one cookie at most")
         return names
 
+    @field_validator("scopes", mode="before")
+    @classmethod
+    def _read_scopes(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.strip() == "*":
+            return None
+        found: dict[str, Scope] = {}
+        for item in value.strip().split("\n" if "\n" in value.strip() else ","):
+            name, equals, description = (part.strip() for part in item.partition("="))
+            if not name and not equals:
+                continue
+            if not is_scope(name):
+                hint = "; to have commas in descriptions, put each scope on a line of its own"
+                raise ValueError(
+                    f"{name!r} is no scope; use a form like orders:read{hint if '=' in value else ''}"
+                )
+            if name in found:
+                raise ValueError(f"{name} is there twice; leave one of them out")
+            found[name] = Scope(name, description)
+        if len(found) > _MOST_SCOPES:
+            raise ValueError(f"there are {len(found)} scopes; use {_MOST_SCOPES} at most, or * for any")
+        return tuple(found.values())
+
     @field_validator("default_allowed_scopes")
     @classmethod
     def _check_known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        known = OWN_SCOPES.union(info.data.get("scopes") or value)
+        scopes = info.data.get("scopes")
+        known = value if scopes is None else {*OWN_SCOPES, *(scope.name for scope in scopes)}
         if unknown := [scope for scope in value if scope not in known]:
             raise ValueError(f"{', '.join(unknown)} not in AUTHSVC_SCOPES; add it there, or leave it out")
         return tuple(sorted(set(value)))

@@ -10,7 +10,7 @@ from tests.bench.bench import running, say
 
 _PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway")
 
-_LOADED = ("verify", "sessions", "gateway")
+_LOADED = ("verify", "sessions", "access", "gateway")
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ async def _run(parts: list[str], *, quick: bool) -> None:
             if "lists" in parts:
                 rows += await lists.measure(bench)
             if "access" in parts:
+                if "verify" not in parts:
+                    facts.append(h2load.described())
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)

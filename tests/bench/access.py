@@ -1,38 +1,62 @@
-"""What the time of an answer tells: ids and key strings of nobody, of another owner, and revoked ones.
+"""What the time of an answer tells, and what it costs to know the caller and to record what it did.
 
-One client asks one by one, in turns, so that a noisy moment hits all kinds. Each id and
-string is asked for once cold; key strings then once more, from memory.
+Time: one client asks for ids and key strings of nobody, of another owner, and for revoked ones, one by
+one and in any order, so that a noisy moment hits all kinds. Each is asked for once cold; key
+strings then once more, from memory.
+
+Cost: VerifyKey by a caller with a key of its own against one by a caller without a credential, at the
+same process; CreateKey against the statements that it sends, which are taken down from one and sent again
+with other ids.
 """
 
+import asyncio
 import random
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from math import sqrt
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeAlias
+from unittest import mock
 
 import asyncpg
 import grpc
 
-from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import KeyMint
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.verify.verifier import Question
+from tests.bench import server
 from tests.bench.bench import Bench, say
-from tests.bench.table import AtMost, Row
+from tests.bench.h2load import Load, hold_counts
+from tests.bench.rounds import in_turns, ratio
+from tests.bench.table import AtLeast, AtMost, Row
 
 _PART = "access"
 # By how much two samples from one distribution are apart in one case of a hundred (Kolmogorov, Smirnov).
 _CRITICAL = 1.63
 _MINE, _THEIRS = "acme", "globex"
+_SCOPES = ("orders:read", "orders:write", "reports:read")
+_AT_ONCE, _CONNECTIONS = 32, 10
+# What stands for the owner, the id and the prefix of a key in statements that are sent again.
+_OWNER, _ID, _PREFIX = "<owner>", "<key_id>", "<key_prefix>"
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 Times = Mapping[str, Sequence[float]]
 
 
 async def measure(bench: Bench) -> list[Row]:
-    """Return the rows about what the time of an answer tells."""
+    """Return the rows about what the time of an answer tells, and what callers and events cost."""
+    return [*await _timing(bench), await _callers(bench), *await _creation(bench)]
+
+
+async def _timing(bench: Bench) -> list[Row]:
     count = 500 if bench.quick else 2_000
     say(f"access: {count:,} ids and key strings of nobody, of another owner, and revoked ones")
     keys = bench.app.keys
@@ -78,6 +102,145 @@ async def measure(bench: Bench) -> list[Row]:
         *_rows("VerifyKey, cold", cold, None),
         *_rows("VerifyKey, warm", warm, AtMost(1)),
     ]
+
+
+async def _callers(bench: Bench) -> Row:
+    rounds, requests = (3, 3_000) if bench.quick else (7, 8_000)
+    caller = await _mint(bench, "authsvc", ("keys:verify",))
+    key_string = await _mint(bench, _MINE, ("orders:read",))
+    request = pb.VerifyKeyRequest(
+        key_string=key_string, required_scopes=("orders:read",), client_ip="192.0.2.7"
+    )
+    say(f"access: {rounds} rounds of {requests} RPCs by a caller with a key and by one without")
+    async with server.running(bench.database_url, server.ANONYMOUS) as process:
+        async with grpc.aio.insecure_channel(process.address) as channel:
+            for metadata in (bench.as_caller(caller), ()):
+                assert (await KeyServiceStub(channel).VerifyKey(request, metadata=metadata)).valid
+        loads = {
+            "with": Load(process.address, server.VERIFY, request.SerializeToString(), caller),
+            "without": Load(process.address, server.VERIFY, request.SerializeToString(), ""),
+        }
+        before = await process.counts()
+        rates = await in_turns({name: partial(it.rate, requests) for name, it in loads.items()}, rounds)
+        # Two verdicts with a caller's key to judge, one without.
+        hold_counts(before, await process.counts(), "authsvc_verdicts_total VALID", rounds * requests * 3)
+    one, other = (f"{median(rates[side]):,.0f}/s {side}" for side in loads)
+    what = "warm VerifyKey with a caller's key to check against one without"
+    return Row(_PART, what, one, other, ratio(rates["with"], rates["without"]), AtLeast(0.85))
+
+
+async def _creation(bench: Bench) -> list[Row]:
+    rounds, count = (3, 300) if bench.quick else (7, 1_000)
+    new = NewKey(owner_id=_MINE, display_name="x", scopes=_SCOPES)
+    platform = await _mint(bench, "authsvc", ("full_access",))
+    caller = await _authenticated(bench, platform)
+    statements = await _taken_down(bench, caller, new)
+    unrecorded = [said for said in statements if "record_audit" not in said[0]]
+    assert len(unrecorded) == len(statements) - 1
+
+    async def create() -> float:
+        # Of many owners, since changes of one take turns.
+        remaining = iter(range(count))
+
+        async def some() -> None:
+            for number in remaining:
+                await bench.app.keys.create(caller, replace(new, owner_id=f"owner-{number}"))
+
+        started = time.perf_counter()
+        await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
+        return count / (time.perf_counter() - started)
+
+    connections = [await asyncpg.connect(bench.database_url) for _ in range(_CONNECTIONS)]
+    try:
+
+        async def bare(statements: Sequence[Statement]) -> float:
+            remaining = iter([_again(statements, number) for number in range(count)])
+
+            async def some(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+                for said in remaining:
+                    for query, arguments in said:
+                        await (connection.fetch if arguments else connection.execute)(query, *arguments)
+
+            started = time.perf_counter()
+            await asyncio.gather(*map(some, connections))
+            return count / (time.perf_counter() - started)
+
+        say(f"access: {rounds} rounds of {count} CreateKey, and of its {len(statements)} statements")
+        for warm_up in (create, partial(bare, statements), partial(bare, unrecorded)):
+            await warm_up()
+        rates = await in_turns(
+            {
+                "CreateKey": create,
+                "bare": partial(bare, statements),
+                "unrecorded": partial(bare, unrecorded),
+            },
+            rounds,
+        )
+    finally:
+        for each in connections:
+            await each.close()
+    shown = {side: f"{median(rates[side]):,.0f}/s" for side in rates}
+    return [
+        Row(
+            _PART,
+            f"CreateKey without gRPC, {_AT_ONCE} at once, against its bare statements",
+            shown["CreateKey"],
+            f"{shown['bare']} on {_CONNECTIONS} connections",
+            ratio(rates["CreateKey"], rates["bare"]),
+        ),
+        Row(
+            _PART,
+            "its statements with the audit event against those without",
+            shown["bare"],
+            shown["unrecorded"],
+            ratio(rates["bare"], rates["unrecorded"]),
+        ),
+    ]
+
+
+async def _taken_down(bench: Bench, caller: Caller, new: NewKey) -> list[Statement]:
+    """Return what CreateKey says to PostgreSQL, with the owner, id and prefix of its key as marks."""
+    said: list[Statement] = []
+
+    def listening(name: str) -> Any:
+        speak = getattr(asyncpg.Connection, name)
+
+        async def heard(self: Any, query: str, *arguments: Any, **options: Any) -> Any:
+            said.append((query, arguments))
+            return await speak(self, query, *arguments, **options)
+
+        return mock.patch.object(asyncpg.Connection, name, heard)
+
+    with ExitStack() as stack:
+        for name in ("execute", "fetch", "fetchrow", "fetchval"):
+            stack.enter_context(listening(name))
+        key, _ = await bench.app.keys.create(caller, new)
+    marks = {key.owner_id: _OWNER, key.key_id: _ID, key.key_prefix: _PREFIX}
+    return [(query, tuple(_replaced(argument, marks) for argument in arguments)) for query, arguments in said]
+
+
+def _again(statements: Sequence[Statement], number: int) -> list[Statement]:
+    """Return the statements for another key."""
+    fresh = new_identifier("key", datetime.now(UTC))
+    marks = {_OWNER: f"owner-{number}", _ID: fresh, _PREFIX: f"authsvc_live_{fresh}"}
+    return [
+        (query, tuple(_replaced(argument, marks) for argument in arguments))
+        for query, arguments in statements
+    ]
+
+
+def _replaced(argument: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(argument, str):
+        for old, new in texts.items():
+            argument = argument.replace(old, new)
+    return argument
+
+
+async def _authenticated(bench: Bench, key_string: str) -> Caller:
+    verdict = await bench.app.verifier.verify(Question(None, None), key_string)
+    assert verdict.credential is not None
+    known = verdict.credential
+    return Caller(known.credential_id, known.owner_id, known.scopes, known.kind)
 
 
 async def _mint(bench: Bench, owner_id: str, scopes: tuple[str, ...]) -> str:

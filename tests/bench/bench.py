@@ -66,7 +66,7 @@ async def running(*, quick: bool) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         async with DevPostgres(Path(directory) / "postgres", settings=_POSTGRES) as postgres:
             await migrate(postgres.url)
-            settings = load_settings(listen="127.0.0.1:0", database_url=postgres.url)
+            settings = load_settings(listen="127.0.0.1:0", database_url=postgres.url, scopes="*")
             async with (
                 app.running(settings) as service,
                 server.running(postgres.url) as process,

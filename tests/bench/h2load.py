@@ -42,6 +42,7 @@ class Load:
     def __init__(
         self, address: str, path: str, message: bytes, key_string: str, load: tuple[int, int] = _LOAD
     ) -> None:
+        """Take what to send; without a key string, by a caller without a credential."""
         self._url = f"http://{address}{path}"
         self._body = b"\0" + struct.pack(">I", len(message)) + message
         self._key_string = key_string
@@ -74,7 +75,9 @@ def hold_counts(before: dict[str, float], after: dict[str, float], name: str, ex
 def _command(
     requests: str, body: Path, url: str, key_string: str, load: tuple[int, int] = _LOAD
 ) -> tuple[str, ...]:
-    headers = ("content-type: application/grpc", "te: trailers", f"authorization: Bearer {key_string}")
+    headers = ["content-type: application/grpc", "te: trailers"]
+    if key_string:
+        headers.append(f"authorization: Bearer {key_string}")
     options = [word for header in headers for word in ("-H", header)]
     connections, streams = map(str, load)
     in_flight = ("-c", connections, "-m", streams, "-t", "1")

@@ -44,6 +44,7 @@ CREATE_SESSION = "/authsvc.v1.SessionService/CreateSession"
 BATCH_VERIFY = "/authsvc.v1.KeyService/BatchVerifyKeys"
 NULL = "/authsvc.bench.v1.Null/VerifyKey"
 LEASELESS = "leaseless"
+ANONYMOUS = "anonymous"
 BARE = "/authsvc.bench.v1.Bare/VerifyKey"
 
 _CONSTANT = pb.VerifyKeyResponse(
@@ -73,14 +74,20 @@ class Process:
 
 @asynccontextmanager
 async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
-    """Run the process while the block runs. LEASELESS makes it verify without a look at the lease."""
+    """Run the process while the block runs.
+
+    LEASELESS makes it verify without a look at the lease; ANONYMOUS lets everybody verify.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
         "AUTHSVC_DATABASE_URL": database_url,
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_USAGE_INTERVAL": "3600",
         "AUTHSVC_LEASE": "3600",
-        "AUTHSVC_LOG_LEVEL": "warning",
+        "AUTHSVC_SCOPES": "*",
+        "AUTHSVC_LOG_LEVEL": "error",
     }
+    if ANONYMOUS in arguments:
+        environment["AUTHSVC_ANONYMOUS_SCOPES"] = "keys:verify"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.server", *arguments),
         stdin=subprocess.PIPE,

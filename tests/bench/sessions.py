@@ -70,7 +70,7 @@ async def measure(*, quick: bool) -> list[Row]:
         # What a commit waits for is left as PostgreSQL has it.
         async with DevPostgres(Path(directory) / "postgres", settings={"max_wal_size": "4GB"}) as postgres:
             await migrate(postgres.url)
-            given = load_settings(listen="127.0.0.1:0", database_url=SecretStr(postgres.url))
+            given = load_settings(listen="127.0.0.1:0", database_url=SecretStr(postgres.url), scopes="*")
             async with app.administering(given) as keys:
                 minted = await keys.ensure_administrator()
                 assert minted is not None

@@ -12,6 +12,7 @@ from authsvc.cli.service import _reachable, settings
 from authsvc.config import ConfigError, Settings, is_loopback, load_settings
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from authsvc.model.rate import Rate
+from authsvc.model.scope import Scope
 
 SECRET = "hunter2"
 
@@ -81,15 +82,39 @@ def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "scopes"),
     [
-        ("", ()),
-        ("orders:read", ("orders:read",)),
-        (" orders:read , orders:write ,", ("orders:read", "orders:write")),
-        ("a:b:c,d.e-f_g", ("a:b:c", "d.e-f_g")),
+        ("", {}),
+        ("orders:read", {"orders:read": ""}),
+        (" orders:read , orders:write ,", {"orders:read": "", "orders:write": ""}),
+        ("a:b:c,d.e-f_g", {"a:b:c": "", "d.e-f_g": ""}),
+        ("a=Do a, b,c = 1 = 1", {"a": "Do a", "b": "", "c": "1 = 1"}),
+        ("\na=Do a, and b\n\n  b=\nc\n", {"a": "Do a, and b", "b": "", "c": ""}),
+        ("a=Do a\n", {"a": "Do a"}),
+        (" * ", None),
     ],
 )
-def test_scopes_are_parted_by_commas(value: str, scopes: tuple[str, ...]) -> None:  # rule 2
-    """Spaces around them and a comma too many do no harm."""
-    assert load_settings(scopes=value).scopes == scopes
+def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -> None:  # rule 2
+    """By commas or one a line; spaces around them and a comma too many do no harm; a star is any."""
+    expected = None if scopes is None else tuple(Scope(*pair) for pair in scopes.items())
+    assert load_settings(scopes=value).scopes == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            "a=Do a, and b",
+            "'and b' is no scope; use a form like orders:read; to have commas in descriptions, put each "
+            "scope on a line of its own",
+        ),
+        ("=Do a", "'' is no scope; use a form like orders:read"),
+        ("a,b,a", "a is there twice; leave one of them out"),
+        ("a,*", "'*' is no scope; use a form like orders:read"),
+        (",".join(map(str, range(1001))), "there are 1001 scopes; use 1000 at most, or * for any"),
+    ],
+)
+def test_a_bad_list_of_scopes(value: str, told: str) -> None:  # rule 2
+    """What is wrong with it, and what to write instead."""
+    assert refusal(scopes=value).startswith(f"AUTHSVC_SCOPES: {told}")
 
 
 @pytest.mark.parametrize("scope", ["Orders", "orders:", ":read", "a b", "a" * 65, "a*"])

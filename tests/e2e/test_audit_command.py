@@ -94,8 +94,16 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     assert code == 1
     assert lines[0].startswith("acme 2 evt_")
     assert lines[0].endswith(": was altered: its hash is another")
-    assert lines[1:] == ["4 events in 2 chains verified: 1 faults"]
+    assert lines[1:] == ["4 events in 2 chains verified: 1 fault"]
     assert (await verify("--owner", "authsvc"))[0] == 0
+    assert await verify("--owner", "typo") == (1, ["authsvc: typo has no audit events; is that its name?"])
+    # No anchor is made of what is wrong, in place of a good one, or where it cannot be.
+    before = (directory / "anchor").read_text()
+    assert (await verify("--write-anchor", "anchor"))[0] == 1
+    assert (directory / "anchor").read_text() == before
+    assert not (directory / "anchor.new").exists()
+    code, [line] = await verify("--write-anchor", "nowhere/anchor")
+    assert (code, line) == (1, "authsvc: cannot write the anchor nowhere/anchor: No such file or directory")
     for table in ("events", "heads"):
         await execute(url, f"DELETE FROM authsvc.audit_{table} WHERE owner_id = 'acme'")  # noqa: S608
     assert (await verify())[0] == 0

@@ -63,7 +63,7 @@ class Held(FeedConnection):
         if pause := self.pauses.get(point):
             await pause.here()
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
         await self._at("before register")
         return await super().register(worker_id, lease, predecessors)
 
@@ -580,10 +580,12 @@ def _lease_from_the_reply() -> Any:
 def _registering_while_granting() -> Iterator[None]:
     """The registration is committed with the first renewal, whose news is from before."""
 
-    async def register(store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+    async def register(
+        store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]
+    ) -> FeedEntry:
         async with store._asking() as connection:
             [row] = await connection.fetch(rows._SQL["find_head"])
-        return Place(row["seq"], row["nonce"])
+        return FeedEntry(Place(row["seq"], row["nonce"]), (), None)
 
     renew = Held.renew
 

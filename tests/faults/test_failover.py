@@ -353,7 +353,7 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
     """Acknowledgements and reads of the feed do not; all that proves something does, whatever the default."""
     await pair.primary.fetch(f"ALTER ROLE authsvc SET synchronous_commit = {default}")
     feed, worker_id = FeedConnection(pair.primary.url, lease=60, listen=False), uuid4()
-    place = await feed.register(worker_id, 60, ())
+    place = (await feed.register(worker_id, 60, ())).place
     assert await feed.renew(worker_id, place) is not None
     await pair.standby.stop()
     assert await feed.read(place) == []

@@ -211,6 +211,7 @@ class Fleet:
             "argon2_threads": 1,
             "drain_grace": 1,
             "log_format": "json",
+            "scopes": "*",
             **settings,
         }
 

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString, redact
+from authsvc.model.tag_key import AcceptedTagKeys
 
 BASE62 = string.digits + string.ascii_letters
 MINT = KeyMint(b"k" * 32)
@@ -79,6 +80,33 @@ def test_another_mint_is_not_recognized() -> None:
     foreign = KeyMint(b"o" * 32).mint("eg", "live")
     assert FORM.fullmatch(foreign.text)
     assert MINT.parse(foreign.text) is None
+
+
+def test_several_tag_keys() -> None:
+    """Strings under each are recognized; new ones are minted under the first, and under no other."""
+    old, new = KeyMint(b"o" * 32), KeyMint(b"n" * 32)
+    both = KeyMint(b"n" * 32, b"o" * 32)
+    for mint in old, new:
+        key = mint.mint("eg", "live")
+        assert both.parse(key.text) == key
+    minted = both.mint("eg", "live").text
+    assert new.parse(minted) is not None
+    assert old.parse(minted) is None
+    assert both.parse(KEY.text) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [("a", "a", False), ("a", "ab", False), ("ab", "ba", False), ("ba", "b", True), ("a", "b", True)],
+)
+def test_other_tag_keys_from_now_on(before: str, after: str, lost: bool) -> None:
+    """What is minted and accepted follows at once, and whether one was lost is told."""
+    mints = {letter: KeyMint(letter.encode() * 32) for letter in "ab"}
+    keys = {letter: mint.mint("eg", "live") for letter, mint in mints.items()}
+    mint = KeyMint(*(letter.encode() * 32 for letter in before))
+    assert mint.use(AcceptedTagKeys(tuple(letter.encode() * 32 for letter in after))) is lost
+    assert {letter for letter, key in keys.items() if mint.parse(key.text)} == set(after)
+    assert mints[after[0]].parse(mint.mint("eg", "live").text)
 
 
 @given(anything)

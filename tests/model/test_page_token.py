@@ -13,6 +13,7 @@ from authsvc.errors import InvalidArgument
 from authsvc.model.key import KeyState
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.page_token import PageTokens, Position
+from authsvc.model.tag_key import AcceptedTagKeys
 from tests.model.samples import HOUR, NOW, TICK
 
 TOKENS = PageTokens(b"k" * 32)
@@ -56,6 +57,18 @@ def test_workers_share_tokens() -> None:
     """Another worker with the same key opens the token; with another key it does not."""
     assert PageTokens(b"k" * 32).open(QUERY, TOKEN) == POSITION
     assert refused(TOKEN, tokens=PageTokens(b"o" * 32))
+
+
+def test_tokens_outlive_a_rotation_of_the_tag_key() -> None:
+    """They are opened as long as their tag key is accepted, and refused like any other rubbish afterwards."""
+    tokens = PageTokens(b"k" * 32)
+    tokens.use(AcceptedTagKeys((b"n" * 32, b"k" * 32)))
+    assert tokens.open(QUERY, TOKEN) == POSITION
+    sealed = tokens.seal(QUERY, POSITION)
+    assert refused(sealed)
+    tokens.use(AcceptedTagKeys((b"n" * 32,)))
+    assert tokens.open(QUERY, sealed) == POSITION
+    assert refused(TOKEN, tokens=tokens)
 
 
 def test_token_goes_into_a_url() -> None:

@@ -5,6 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsvc.model.scope import FULL_ACCESS, OWN_SCOPES, missing
+from authsvc.v1 import (
+    key_service_pb2,
+    options_pb2,
+    replica_service_pb2,
+    scope_service_pb2,
+    session_service_pb2,
+)
 
 scopes = st.lists(
     st.sampled_from(["orders:read", "orders:write", "orders", "orders:read:all", "keys:read", FULL_ACCESS])
@@ -53,5 +60,18 @@ def test_own_scopes() -> None:
     """What authsvc asks of its own callers."""
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
     policies = {"policies:read", "policies:write"}
-    others = {"full_access", "keys:verify", "keys:read", "keys:write", "replicas:read", "audit_logs:read"}
-    assert others | sessions | policies == OWN_SCOPES
+    keys = {"keys:verify", "keys:read", "keys:write"}
+    others = {"full_access", "audit_logs:read", "replicas:read"}
+    assert set(OWN_SCOPES) == keys | sessions | policies | others
+    assert all(OWN_SCOPES.values())
+
+
+def test_each_rpc_asks_for_a_scope_that_there_is() -> None:
+    """The access table of the API and the catalogue go together."""
+    asked = {
+        method.GetOptions().Extensions[options_pb2.required_scope]
+        for file in (key_service_pb2, replica_service_pb2, scope_service_pb2, session_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert {"keys:verify", "replicas:read"} <= asked <= set(OWN_SCOPES)

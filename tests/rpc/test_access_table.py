@@ -5,7 +5,8 @@ An RPC that has no row here fails a test, so nobody adds one without saying who 
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from grpc_status import rpc_status
 
 from authsvc import v1
 from authsvc.v1 import options_pb2, resources_pb2
-from tests.conftest import Service
+from tests.certificates import Authority
+from tests.conftest import Clock, Service, serving
+from tests.rpc.secure import Files, Secure
 
 OWNER = "acme"
 OK = "OK"
@@ -83,6 +86,7 @@ ROWS = {
         PLATFORM,
     ),
     "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "ListScopes": Row(lambda _: {}, OK),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
 }
 
@@ -161,8 +165,37 @@ async def target(service: Service) -> Target:
     )
 
 
+@asynccontextmanager
+async def certified(
+    database_url: str, clock: Clock, authority: Authority, files: Files, *scopes: str
+) -> AsyncIterator[Caller]:
+    """Yield a caller that shows a certificate, which stands for the owner, to a service that takes it."""
+    callers = files.directory / "callers.toml"
+    callers.write_text(f"""
+        [[caller]]
+        spiffe_id = "spiffe://example.org/caller"
+        owner_id = "{OWNER}"
+        scopes = {[*scopes]!r}
+    """)
+    pair = authority.issue(uris=("spiffe://example.org/caller",))
+    async with (
+        serving(
+            database_url,
+            clock,
+            tls_cert=files.cert,
+            tls_key=files.key,
+            tls_client_ca=files.client_ca,
+            callers=callers,
+        ) as service,
+        Secure(service, authority, files).channel(pair) as channel,
+    ):
+        yield Caller(channel)
+
+
 @pytest.mark.parametrize("method", sorted(ROWS))
-async def test_who_may_call(service: Service, method: str) -> None:
+async def test_who_may_call(
+    service: Service, database_url: str, clock: Clock, authority: Authority, files: Files, method: str
+) -> None:
     """Who has no credential, a revoked one, the wrong scopes or another owner is refused, and nobody else."""
     row, scope = ROWS[method], scope_of(method)
 
@@ -185,8 +218,10 @@ async def test_who_may_call(service: Service, method: str) -> None:
         "own owner": (bearing((await key(OWNER, scope)).key_string), row.own),
         "platform owner": (bearing((await key("authsvc", scope)).key_string), OK),
     }
-    heard = {
-        name: await caller.ask(method, row.request(await target(service)))
-        for name, (caller, _) in callers.items()
-    }
+    async with certified(database_url, clock, authority, files, scope) as by_certificate:
+        callers["certificate"] = (by_certificate, row.own)
+        heard = {
+            name: await caller.ask(method, row.request(await target(service)))
+            for name, (caller, _) in callers.items()
+        }
     assert heard == {name: expected for name, (_, expected) in callers.items()}

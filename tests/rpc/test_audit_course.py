@@ -16,6 +16,7 @@ import pytest
 from authsvc.audit_check import AuditCheck
 from authsvc.errors import Unauthenticated
 from authsvc.model.caller import BOOTSTRAP, Caller
+from authsvc.model.credential import CredentialKind
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.model.session import NewSession
 from authsvc.v1 import audit_service_pb2 as pb
@@ -26,6 +27,7 @@ OWNERS = ("acme", "alice", "bob")
 _STATE = {
     "key": "SELECT key_id AS id, owner_id, version::text AS state FROM authsvc.keys",
     "session": "SELECT session_id AS id, owner_id, revoke_time::text AS state FROM authsvc.sessions",
+    "policy": "SELECT owner_id AS id, owner_id, version::text AS state FROM authsvc.owner_policies",
     "end": "SELECT owner_id || epoch AS id, owner_id, '' AS state FROM authsvc.session_ends",
 }
 _REFUSALS = {"FAILED_PRECONDITION", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "INVALID_ARGUMENT"}
@@ -95,6 +97,8 @@ class Course:
             (4, "BatchDeleteKeys", {"key_ids": several}, False),
             (4, "RevokeSession", {"session_id": session}, False),
             (1, "RevokeAllSessions", {"owner_id": owner}, True),
+            (1, "UpdateOwnerPolicy", {"policy": {"owner_id": owner, "max_active_keys": pick.choice([0, 9])},
+                                      "update_mask": {"paths": ["max_active_keys"]}}, False),
             (1, "GetKey", {"key_id": key}, False),
             (1, "ListAuditEvents", {"owner_id": owner}, False),
         ]  # fmt: skip
@@ -187,7 +191,7 @@ async def test_changes_at_once_over_several_owners(service: Service, clock: Cloc
 
 async def test_who_is_revoked_meanwhile_leaves_no_event(service: Service) -> None:  # rule 28
     """A session whose opener is gone is not opened and not recorded; those of the same moment are."""
-    gone = Caller("key_gone", "acme", (FULL_ACCESS,))
+    gone = Caller("key_gone", "acme", (FULL_ACCESS,), CredentialKind.KEY)
     new = NewSession(owner_id="acme")
     create = service.app.sessions.create
     first, refusal, second = await asyncio.gather(

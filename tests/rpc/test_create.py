@@ -88,14 +88,13 @@ async def test_a_name_of_255_characters(service: Service) -> None:  # rule 2
 
 async def test_scopes_come_from_the_allowed_ones(database_url: str, clock: Clock) -> None:  # rule 2
     """An operator who names the scopes gets no others; authsvc's own always exist."""
-    async with serving(database_url, clock, scopes=("orders:read",)) as service:
+    async with serving(database_url, clock, scopes="orders:read") as service:
         await service.admin.CreateKey(
             owner_id="acme", display_name="x", scopes=["orders:read", "keys:verify"]
         )
         with refused(INVALID, "INVALID_FIELD") as refusal:
             await service.admin.CreateKey(owner_id="acme", display_name="x", scopes=["orders:raed"])
-        assert "orders:raed not known here; use one of " in refusal.fields["scopes"]
-        assert "orders:read" in refusal.fields["scopes"]
+        assert refusal.fields["scopes"] == "orders:raed is not known here; did you mean orders:read?"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from authsvc.clock import DatabaseClock
 from authsvc.errors import Unavailable
 from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.verify.feed import Feed
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import Entry, PrefixCache
@@ -30,9 +31,11 @@ class FakeFeedStore:
         self.before: Callable[[str], object] = lambda operation: None
         self.fault: Exception | None = None
 
-    def publish(self, *key_prefixes: str, owner_id: str | None = None) -> Place:
+    def publish(
+        self, *key_prefixes: str, owner_id: str | None = None, tag_keys: AcceptedTagKeys | None = None
+    ) -> Place:
         place = Place(self.entries[-1].place.seq + 1, uuid4())
-        self.entries.append(FeedEntry(place, key_prefixes, owner_id))
+        self.entries.append(FeedEntry(place, key_prefixes, owner_id, None, tag_keys))
         return place
 
     def _ask(self, operation: str) -> None:
@@ -45,12 +48,12 @@ class FakeFeedStore:
         known = [entry.place for entry in self.entries]
         return self.entries[known.index(place) + 1 :] if place in known else None
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
         self._ask("register")
         for dead in predecessors:
             self.workers.pop(dead, None)
         self.workers[worker_id] = -1
-        return self.entries[-1].place
+        return self.entries[-1]
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         self._ask("renew")
@@ -88,6 +91,8 @@ class Stand:
         self.lease = Lease(lambda: self.now)
         self.clock = DatabaseClock(lambda: self.now)
         self.registered: list[UUID] = []
+        # What it was told of tag keys, and what it had acknowledged by then.
+        self.tag_keys: list[tuple[AcceptedTagKeys, int]] = []
         self.feed = Feed(
             self.store,
             cache=self.cache,
@@ -97,6 +102,7 @@ class Stand:
             stopwatch=lambda: self.now,
             predecessors=predecessors,
             on_register=self.registered.append,
+            on_tag_keys=lambda tag_keys: self.tag_keys.append((tag_keys, self.acknowledged)),
         )
 
     @property
@@ -126,6 +132,9 @@ class Stand:
         self.store.asked.clear()
         self.feed.hint(entry)
         await self.feed._follow()
+
+
+OLD, NEW = AcceptedTagKeys((b"old",)), AcceptedTagKeys((b"old", b"new"))
 
 
 @pytest.fixture
@@ -410,3 +419,51 @@ async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.Monk
             await asyncio.sleep(0)
     assert not following.done()
     following.cancel()
+
+
+async def test_who_registers_gets_the_tag_keys_with_the_place() -> None:  # R1
+    """Before anything is answered, and again whenever it begins anew."""
+    stand = Stand()
+    stand.store.publish(tag_keys=OLD)
+    await stand.feed.start()
+    assert stand.tag_keys == [(OLD, -1)]
+    stand.store.workers.clear()
+    stand.now += 3
+    await stand.step()
+    stand.store.publish(tag_keys=NEW)
+    await stand.step()
+    assert stand.store.asked == ["register", "renew"]
+    assert stand.tag_keys == [(OLD, -1), (NEW, -1)]
+
+
+@pytest.mark.parametrize("step", ["renew", "read"])
+async def test_tag_keys_are_used_before_they_are_acknowledged(stand: Stand, step: str) -> None:  # R2, R3
+    """Who waits for the acknowledgement may mint under a new one: this worker accepts it then."""
+    stand.now += 3 if step == "renew" else 0
+    stand.store.publish("a")
+    stand.store.publish(tag_keys=NEW)
+    stand.store.publish("b")
+    await stand.step()
+    assert stand.store.asked == [step, "acknowledge"]
+    assert stand.tag_keys == [(NEW, 0)]
+    assert stand.acknowledged == 3
+
+
+async def test_a_renewal_brings_tag_keys_before_the_lease(stand: Stand) -> None:  # R2
+    """A worker that was cut off answers nothing by its old tag keys."""
+    stand.now += 100
+    assert stand.lease.left == 0
+    held: list[float] = []
+    stand.feed._on_tag_keys = lambda _: held.append(stand.lease.left)
+    stand.store.publish(tag_keys=NEW)
+    await stand.step()
+    assert held == [0]
+    assert stand.lease.left == 30
+
+
+async def test_a_hint_does_not_carry_tag_keys(stand: Stand) -> None:  # R3
+    """What a hint says of them is not believed: the feed is read."""
+    stand.store.publish(tag_keys=NEW)
+    await stand.hear(stand.store.entries[-1]._replace(tag_keys=OLD))
+    assert stand.store.asked == ["read", "acknowledge"]
+    assert stand.tag_keys == [(NEW, 0)]

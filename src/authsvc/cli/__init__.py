@@ -12,11 +12,14 @@ from rich.text import Text
 from authsvc.child import FAULTS
 from authsvc.cli import service
 from authsvc.cli.audit import audit
+from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
 from authsvc.cli.policies import policies
+from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
+from authsvc.cli.tag_key import tag_key
 from authsvc.model.key_string import redact
 from authsvc.supervisor import StartError
 
@@ -30,12 +33,15 @@ app = cyclopts.App(
 app.command(service.serve)
 app.command(service.dev)
 app.command(service.migrate)
+app.command(bootstrap)
 app.command(service.settings)
 app.command(keys)
 app.command(sessions)
 app.command(policies)
 app.command(audit)
+app.command(scopes)
 app.command(status)
+app.command(tag_key)
 
 _FAULTS = (*FAULTS, StartError, ClientError)
 

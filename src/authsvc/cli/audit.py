@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from authsvc.config import ConfigError, load_settings
 from authsvc.errors import Passing
 from authsvc.model.audit_chain import Fault
 from authsvc.model.audit_event import Action
+from authsvc.store.migrate import pending
 from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2 as pb
 from authsvc.v1 import audit_service_pb2_grpc
@@ -94,40 +95,62 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
     anchor
         A file of an earlier --write-anchor: what it knows has to be there still.
     write_anchor
-        Where to write the ends of all chains, to be kept out of reach of the database.
+        Where to write the ends of all chains, if nothing is wrong; keep it out of reach of the database.
     """
     settings = load_settings()
     if settings.database_url is None:
         raise ConfigError(
             "AUTHSVC_DATABASE_URL: say which database to verify; the role that serves may read it"
         )
-    with ExitStack() as stack:
-        new_anchor = stack.enter_context(write_anchor.open("w", encoding="utf-8")) if write_anchor else None
-        told = time.monotonic()
+    told = time.monotonic()
 
-        def tell() -> None:
-            nonlocal told
-            if time.monotonic() - told >= _TELL_EVERY:
-                told = time.monotonic()
-                notes.print(f"{check.events} events verified so far")
+    def tell() -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TELL_EVERY:
+            told = time.monotonic()
+            notes.print(f"{check.events} events verified so far")
 
+    with _written(write_anchor) as keep:
         async with Database.open(settings.database_url.get_secret_value(), size=1) as database:
             check = AuditCheck(
                 database,
                 anchors=_anchors(anchor) if anchor else (),
                 on_fault=_print_fault,
-                on_chain=lambda end: new_anchor and print(end, file=new_anchor),
+                on_chain=keep,
                 on_progress=tell,
             )
             try:
+                if missing := await pending(database):
+                    raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
                 await check.run(owner)
             except Passing as error:
                 raise ClientError(f"cannot read the database: {error.message}") from error
-    events = "1 event" if check.events == 1 else f"{check.events} events"
-    chains = "1 chain" if check.chains == 1 else f"{check.chains} chains"
-    print(f"{events} in {chains} verified: {f'{check.faults} faults' if check.faults else 'all is whole'}")
-    if check.faults:
-        sys.exit(1)
+        if owner and not check.chains and not check.faults:
+            raise ClientError(f"{owner} has no audit events; is that its name?")
+        events = "1 event" if check.events == 1 else f"{check.events} events"
+        chains = "1 chain" if check.chains == 1 else f"{check.chains} chains"
+        faults = "1 fault" if check.faults == 1 else f"{check.faults} faults"
+        print(f"{events} in {chains} verified: {faults if check.faults else 'all is whole'}")
+        if check.faults:
+            sys.exit(1)
+
+
+@contextmanager
+def _written(file: Path | None) -> Iterator[Callable[[Anchor], object]]:
+    """Yield what writes a line of an anchor. The file is there when all of it is, and nothing was wrong."""
+    if file is None:
+        yield lambda _: None
+        return
+    new = file.with_name(f"{file.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as stream:
+            yield lambda end: print(end, file=stream)
+        new.replace(file)
+    except OSError as error:
+        raise ClientError(f"cannot write the anchor {file}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _print_fault(fault: Fault) -> None:

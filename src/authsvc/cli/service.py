@@ -71,7 +71,7 @@ def serve(*, workers: _Workers = None) -> int:
     workers
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
-    settings = _start(workers)
+    settings = start(workers)
     app.transport(settings)
 
     def announce(port: int, minted: str) -> None:
@@ -92,8 +92,11 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     workers
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
-    settings = _start(workers)
+    settings = start(workers)
     app.transport(settings)  # Before anything is made.
+    if "scopes" not in settings.model_fields_set:
+        # Who tries it out has no catalogue yet.
+        settings = settings.model_copy(update={"scopes": None})
     _make_data_dir(settings.data_dir)
     return Supervisor(
         settings,
@@ -108,7 +111,7 @@ async def migrate() -> None:
     With AUTHSVC_MIGRATION_DATABASE_URL, that role owns the schema, and the one of
     AUTHSVC_DATABASE_URL is granted the use of it and no more.
     """
-    settings = _start()
+    settings = start()
     serving = settings.database_url
     owning = settings.migration_database_url or serving
     if owning is None:
@@ -135,7 +138,8 @@ def _shown(default: object) -> str:
     return str(default.value if isinstance(default, Enum) else default)
 
 
-def _start(workers: int | None = None) -> Settings:
+def start(workers: int | None = None) -> Settings:
+    """Return the settings of the environment, with logging set up after them."""
     settings = load_settings() if workers is None else load_settings(workers=workers)
     configure_logging(settings.log_level, settings.log_format, redact)
     return settings

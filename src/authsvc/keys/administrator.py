@@ -1,10 +1,11 @@
 """The platform's first key, before there is any credential."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authsvc.keys.create import CreateKey
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
+from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.model.scope import FULL_ACCESS
@@ -20,12 +21,23 @@ class EnsureAdministrator:
         self._create = create
         self._clock = clock
 
-    async def __call__(self, *, another: bool = False) -> KeyString | None:
-        """Mint the platform's administrator key when no working one is left, or another if asked for."""
-        async with self._database.connection() as connection:
+    async def __call__(
+        self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
+    ) -> KeyString | None:
+        """Mint the platform's administrator key when no working one is left, or another if asked for.
+
+        Of several who do so at once one mints, and the others see its key.
+        """
+        async with self._database.transaction() as connection:
+            await rows.alone_for_administrator(connection)
             exists = await rows.has_active_owner_key(connection, PLATFORM_OWNER, FULL_ACCESS, self._clock())
-        if exists and not another:
-            return None
-        administrator = NewKey(owner_id=PLATFORM_OWNER, display_name="administrator", scopes=(FULL_ACCESS,))
-        _, minted = await self._create(BOOTSTRAP, administrator)
+            if exists and not another:
+                return None
+            administrator = NewKey(
+                owner_id=PLATFORM_OWNER,
+                display_name=display_name,
+                scopes=(FULL_ACCESS,),
+                expiration=ExpirationPreset.UNLIMITED if ttl is None else ttl,
+            )
+            _, minted = await self._create(BOOTSTRAP, administrator)
         return minted

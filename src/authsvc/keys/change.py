@@ -30,13 +30,15 @@ class Changes:
         """
         async with self._barrier.change(caller, done) as change:
             connection = change.connection
-            # Whose key it is never changes, and the owner is locked before its keys.
-            [known] = visible(
-                caller, [key_id], await rows.find(connection, [key_id], owner_id=caller.confined_to)
-            )
-            policy = await self._policies.share(connection, known.owner_id)
+            owner_id = caller.confined_to
+            if owner_id is None:
+                # Whose key it is never changes, and the owner is locked before its keys.
+                [known] = visible(caller, [key_id], await rows.find(connection, [key_id]))
+                owner_id = known.owner_id
+            policy = await self._policies.share(connection, owner_id)
             policy.refuse_manager(caller)
-            [key] = visible(caller, [key_id], await rows.lock(connection, [key_id]))
+            found = await rows.lock(connection, [key_id], owner_id=caller.confined_to)
+            [key] = visible(caller, [key_id], found)
             if seen:
                 change.key_prefixes.add(key.key_prefix)
             yield connection, key, policy

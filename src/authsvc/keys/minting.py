@@ -1,7 +1,7 @@
 """What creating and rotating share: a new key string with its hash, and the key's row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from authsvc.errors import AlreadyExists, Conflict, Unauthenticated
@@ -20,7 +20,7 @@ class Minted:
     """A key string that no key has yet. `fallback` is its brand where the owner's policy names none."""
 
     string: KeyString
-    secret_hash: str
+    secret_hash: str = field(repr=False)
     fallback: str
 
 

@@ -48,7 +48,7 @@ class RotateKey:
             await refuse_repeated(connection, old.owner_id, request_id)
             old.refuse_to_rotate(now)
             # Who rotates learns the new key string, and with it all that the key may do.
-            self._catalogue.check_grant(caller, old.scopes)
+            self._catalogue.check_held(caller, old.scopes)
             if grace_period:
                 await refuse_more(connection, policy, now, but=old.key_id, rotated=True)
             key = Key(

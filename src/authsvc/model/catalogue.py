@@ -1,21 +1,52 @@
 """Which scopes there are here, and who may grant them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from heapq import nlargest
+from itertools import pairwise
 
 from authsvc.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.caller import Caller
-from authsvc.model.scope import OWN_SCOPES
+from authsvc.model.scope import OWN_SCOPES, Scope
+
+# Nobody reads more.
+_MOST_TOLD = 5
+# How many names are compared closely, which takes long, with one that is not known.
+_MOST_COMPARED = 8
+# Less alike than this, it is another one rather than a mistyped one: keys:read is not what orders:read means.
+_SIMILAR = 0.8
 
 
 class Catalogue:
-    """The scopes that credentials may have: authsvc's own and the operator's; any, when those are empty."""
+    """The scopes that credentials may have: authsvc's own and the operator's; all with `any_scope`."""
 
-    def __init__(self, scopes: Collection[str] = ()) -> None:
-        self._scopes = OWN_SCOPES.union(scopes) if scopes else frozenset()
+    def __init__(self, scopes: Iterable[Scope] = (), *, any_scope: bool = False) -> None:
+        own = {name: Scope(name, description) for name, description in OWN_SCOPES.items()}
+        self._scopes = {scope.name: scope for scope in scopes} | own
+        self._pairs = {name: _pairs(name) for name in self._scopes}
+        self.any_scope = any_scope
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        """Those that have a name here: the operator's in their order, then authsvc's own."""
+        return list(self._scopes.values())
 
     def check_grant(self, caller: Caller, scopes: Sequence[str], path: str = "scopes") -> None:
         """Refuse scopes that the operator does not know (rule 2) or the caller does not have (rule 6)."""
         self.check_known(scopes, path)
+        self.check_held(caller, scopes)
+
+    def check_known(self, scopes: Sequence[str], path: str = "scopes") -> None:
+        """Refuse scopes that the operator does not know (rule 2)."""
+        unknown = [scope for scope in scopes if not self.any_scope and scope not in self._scopes]
+        if unknown:
+            told = [
+                FieldViolation(path, "scopes.known", self._problem(scope)) for scope in unknown[:_MOST_TOLD]
+            ]
+            raise InvalidArgument(*told)
+
+    def check_held(self, caller: Caller, scopes: Sequence[str]) -> None:
+        """Refuse scopes that the caller does not have (rule 6), known or not."""
         if lacking := caller.lacks(scopes):
             raise PermissionDenied(
                 f"the caller cannot grant what it does not have: {', '.join(lacking)}",
@@ -23,9 +54,13 @@ class Catalogue:
                 scopes=",".join(lacking),
             )
 
-    def check_known(self, scopes: Sequence[str], path: str = "scopes") -> None:
-        """Refuse scopes that the operator does not know (rule 2)."""
-        unknown = [scope for scope in scopes if self._scopes and scope not in self._scopes]
-        if unknown:
-            problem = f"{', '.join(unknown)} not known here; use one of {', '.join(sorted(self._scopes))}"
-            raise InvalidArgument(FieldViolation(path, "scopes.known", problem))
+    def _problem(self, scope: str) -> str:
+        pairs = _pairs(scope)
+        similar = nlargest(_MOST_COMPARED, self._scopes, key=lambda known: len(pairs & self._pairs[known]))
+        if nearest := get_close_matches(scope, similar, 1, _SIMILAR):
+            return f"{scope} is not known here; did you mean {nearest[0]}?"
+        return f"{scope} is not known here; see ListScopes. The operator adds others to AUTHSVC_SCOPES"
+
+
+def _pairs(name: str) -> frozenset[str]:
+    return frozenset(map("".join, pairwise(name)))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from authsvc.model.credential import CredentialKind
+from authsvc.model.tag_key import AcceptedTagKeys
 
 
 class Place(NamedTuple):
@@ -17,13 +18,15 @@ class Place(NamedTuple):
 
 
 class FeedEntry(NamedTuple):
-    """A change: what to forget."""
+    """A change: what to forget, or the tag keys from now on."""
 
     place: Place
     key_prefixes: Sequence[str]
     owner_id: str | None
     # With an owner: all of that owner, or what is of this kind.
     kind: CredentialKind | None = None
+    # Read in the snapshot that showed the entry; None: it is not about them.
+    tag_keys: AcceptedTagKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ so that a double click selects the whole string and secret scanners can match it
 The tag is a filter, not the proof: a string whose tag is wrong was not minted
 here, and costs one HMAC instead of a database round trip and an argon2. Who
 learns the tag key can pass the filter (or guess it once in about 2^46 tries)
-and still has to pass argon2id.
+and still has to pass argon2id. Several tag keys may be accepted at a time, of which one mints: a made-up
+string costs an HMAC for each, one that was minted here usually one, and one that is in memory none.
 """
 
 import hmac
@@ -16,6 +17,8 @@ import re
 import secrets
 import string
 from dataclasses import dataclass
+
+from authsvc.model.tag_key import AcceptedTagKeys
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _LOOKUP, _SECRET, _TAG = 12, 43, 8
@@ -51,10 +54,17 @@ class KeyString:
 
 
 class KeyMint:
-    """Mints key strings and recognizes its own, by the tag key that all workers share."""
+    """Mints key strings and recognizes its own, by the tag keys that all workers share."""
 
-    def __init__(self, tag_key: bytes) -> None:
-        self._tag_key = tag_key
+    def __init__(self, tag_key: bytes, *others: bytes) -> None:
+        """Take the tag key to mint under, and others to accept."""
+        self._accepted = (tag_key, *others)
+
+    def use(self, tag_keys: AcceptedTagKeys) -> bool:
+        """Go on with these tag keys; return whether one is accepted no more."""
+        lost = not set(self._accepted) <= set(tag_keys.secrets)
+        self._accepted = tag_keys.secrets
+        return lost
 
     def mint(self, brand: str, environment: str) -> KeyString:
         """Return a new key string for a checked `brand` and `environment`."""
@@ -70,13 +80,18 @@ class KeyMint:
         if len(text) > MAX_LENGTH or _FORM.fullmatch(text) is None:
             return None
         body, tag = text[:-_TAG], text[-_TAG:]
-        if not hmac.compare_digest(self._tag(body), tag):
-            return None
-        return KeyString(text[:-TAIL_LENGTH], body[-_SECRET:], text)
+        for tag_key in self._accepted:
+            if hmac.compare_digest(_tag_under(tag_key, body), tag):
+                return KeyString(text[:-TAIL_LENGTH], body[-_SECRET:], text)
+        return None
 
     def _tag(self, body: str) -> str:
-        digest = hmac.digest(self._tag_key, body.encode("ascii"), "sha256")
-        return digest[:_TAG].translate(_TAG_CHARACTERS).decode("ascii")
+        return _tag_under(self._accepted[0], body)
+
+
+def _tag_under(tag_key: bytes, body: str) -> str:
+    digest = hmac.digest(tag_key, body.encode("ascii"), "sha256")
+    return digest[:_TAG].translate(_TAG_CHARACTERS).decode("ascii")
 
 
 def has_form(text: str) -> bool:

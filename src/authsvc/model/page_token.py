@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.tag_key import AcceptedTagKeys
 
 _MAC = 16
 
@@ -25,10 +26,15 @@ class Position(NamedTuple):
 
 
 class PageTokens:
-    """Seals and opens page tokens under a key that all workers share."""
+    """Seals and opens page tokens under keys that all workers share: those derived from the tag keys."""
 
-    def __init__(self, tag_key: bytes) -> None:
-        self._key = hmac.digest(tag_key, b"page token", "sha256")
+    def __init__(self, tag_key: bytes, *others: bytes) -> None:
+        """Take the tag key whose derivative seals, and others whose derivatives open."""
+        self._keys = [_derived(secret) for secret in (tag_key, *others)]
+
+    def use(self, tag_keys: AcceptedTagKeys) -> None:
+        """Go on with these tag keys. Tokens under one that is gone are refused."""
+        self._keys = [_derived(secret) for secret in tag_keys.secrets]
 
     def seal(self, query: object, position: tuple[str | datetime | None, str]) -> str:
         """Return the token for the page that follows `position`."""
@@ -38,7 +44,7 @@ class PageTokens:
         payload = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "surrogatepass"
         )
-        return _text(self._mac(payload) + payload)
+        return _text(_mac(self._keys[0], payload) + payload)
 
     def open(self, query: object, token: str) -> Position:
         """Return the position that a token of this very query holds."""
@@ -47,7 +53,7 @@ class PageTokens:
         except ValueError:
             raise _refused() from None
         mac, payload = sealed[:_MAC], sealed[_MAC:]
-        if _text(sealed) != token or not hmac.compare_digest(mac, self._mac(payload)):
+        if _text(sealed) != token or not any(hmac.compare_digest(mac, _mac(k, payload)) for k in self._keys):
             raise _refused()
         digest, stamp, item_id = json.loads(payload.decode("utf-8", "surrogatepass"))
         if digest != _digest(query):
@@ -55,8 +61,13 @@ class PageTokens:
         value = datetime.fromisoformat(stamp["t"]) if "t" in stamp else stamp["v"]
         return Position(value, item_id)
 
-    def _mac(self, payload: bytes) -> bytes:
-        return hmac.digest(self._key, payload, "sha256")[:_MAC]
+
+def _derived(tag_key: bytes) -> bytes:
+    return hmac.digest(tag_key, b"page token", "sha256")
+
+
+def _mac(key: bytes, payload: bytes) -> bytes:
+    return hmac.digest(key, payload, "sha256")[:_MAC]
 
 
 def _text(sealed: bytes) -> str:
@@ -72,6 +83,7 @@ def _refused() -> InvalidArgument:
         FieldViolation(
             "page_token",
             "page_token.query",
-            "is not of this query: send next_page_token as it came, with the rest of the request as it was",
+            "is not of this query, or too old: send next_page_token as it came, with the rest of the request "
+            "as it was, or begin with the first page",
         )
     )

@@ -6,33 +6,38 @@ not grant `x:read` (rule 22).
 
 import re
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 FULL_ACCESS = "full_access"
-
+MAX_LENGTH = 64
 _FORM = re.compile(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
-_LONGEST = 64
 
 # What authsvc itself asks of its callers; the RPCs name theirs in the protos.
-OWN_SCOPES = frozenset(
-    {
-        FULL_ACCESS,
-        "keys:verify",
-        "keys:read",
-        "keys:write",
-        "sessions:verify",
-        "sessions:read",
-        "sessions:write",
-        "policies:read",
-        "policies:write",
-        "replicas:read",
-        "audit_logs:read",
-    }
-)
+OWN_SCOPES = {
+    FULL_ACCESS: "Do everything that any scope allows",
+    "keys:verify": "Verify API keys",
+    "keys:read": "Look at API keys, and list the scopes that they may have",
+    "keys:write": "Create, change, rotate, revoke and delete API keys",
+    "sessions:verify": "Verify session tokens",
+    "sessions:read": "Look at sessions, the devices that users are signed in on",
+    "sessions:write": "Open sessions and end them",
+    "policies:read": "Look at the policies of owners",
+    "policies:write": "Change the policies of owners",
+    "audit_logs:read": "Look at the audit events",
+    "replicas:read": "Look at the workers of all replicas",
+}
 
 
-def is_scope(text: str) -> bool:
-    """Say whether this has the form of a scope."""
-    return len(text) <= _LONGEST and _FORM.fullmatch(text) is not None
+class Scope(NamedTuple):
+    """A scope that credentials may have, and what it allows, for people."""
+
+    name: str
+    description: str = ""
+
+
+def is_scope(name: str) -> bool:
+    """Say whether this has the form of a scope, for instance `orders:read`."""
+    return len(name) <= MAX_LENGTH and _FORM.fullmatch(name) is not None
 
 
 def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ import asyncpg
 
 from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
 from authsvc.store.pool import Connection, Database, connect_options, heeding_warnings, in_our_words
 from authsvc.store.queries import load_queries
@@ -80,7 +81,7 @@ class FeedConnection:
             await asyncio.wait_for(self._arrived.wait(), _PATIENCE)
         return self._arrived.is_set()
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
         """Make this worker known in a transaction of its own; then return the feed's end (R1)."""
         beat = uuid4()
         async with self._asking() as connection:
@@ -92,7 +93,7 @@ class FeedConnection:
         self._beats = [beat]
         async with self._asking() as connection:
             [row] = await connection.fetch(_SQL["find_head"])
-        return Place(row["seq"], row["nonce"])
+        return FeedEntry(Place(row["seq"], row["nonce"]), (), None, tag_keys=_tag_keys(row))
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         """Prove registration, place and primary (R2)."""
@@ -175,11 +176,12 @@ async def publish(
     key_prefixes: Collection[str],
     owner_id: str | None,
     kind: CredentialKind | None = None,
+    about_tag_keys: bool = False,
 ) -> FeedEntry:
     """Append an entry and return it. The last statement of a transaction (R6)."""
     prefixes = sorted(key_prefixes)
-    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value)
-    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind)
+    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value, about_tag_keys)
+    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind, _tag_keys(row))
 
 
 async def notify(database: Database, entry: FeedEntry) -> None:
@@ -249,15 +251,20 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
             row["key_prefixes"],
             row["owner_id"],
             row["kind"] and CredentialKind(row["kind"]),
+            _tag_keys(row),
         )
         for row in rows
         if row["seq"] is not None
     ]
 
 
+def _tag_keys(row: asyncpg.Record) -> AcceptedTagKeys | None:
+    return None if row["tag_keys"] is None else AcceptedTagKeys(tuple(row["tag_keys"]))
+
+
 def _payload(entry: FeedEntry) -> str:
     """Return a hint's text: the entry itself when it is small, else nothing."""
-    if entry.owner_id is not None or len(entry.key_prefixes) > _MOST_TOLD:
+    if entry.owner_id is not None or entry.tag_keys is not None or len(entry.key_prefixes) > _MOST_TOLD:
         return ""
     return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
 

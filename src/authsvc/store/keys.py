@@ -132,6 +132,11 @@ async def delete(connection: Connection, key_ids: Collection[str]) -> None:
     await connection.execute(_SQL["delete_keys"], key_ids)
 
 
+async def alone_for_administrator(connection: Connection) -> None:
+    """Keep others out who mint an administrator's key, until this transaction ends."""
+    await connection.execute(_SQL["alone_for_administrator"])
+
+
 async def has_active_owner_key(connection: Connection, owner_id: str, scope: str, now: datetime) -> bool:
     """Say whether an owner has a working key with a scope."""
     return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now))

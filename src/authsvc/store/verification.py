@@ -1,7 +1,6 @@
 """What verification reads and writes; satisfies the protocols that `verify` declares."""
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from sys import intern
 from types import MappingProxyType
@@ -96,10 +95,3 @@ class VerificationStore:
         ids, times, addresses, _ = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["record_uses"], ids, times, addresses)
-
-    async def tag_key(self) -> bytes:
-        """Return the tag key, which the first worker ever has made."""
-        async with self._database.connection() as connection:
-            await connection.execute(_SQL["make_tag_key"], secrets.token_bytes(32))
-            tag_key: bytes = await connection.fetchval(_SQL["find_tag_key"])
-        return tag_key

@@ -27,8 +27,8 @@ class _ActorType:
 class _ActorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActorType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACTOR_TYPE_UNSPECIFIED: _ActorType.ValueType  # 0
-    """No credential of authsvc: a client certificate, or nothing where it was the
-    service's own doing.
+    """No credential of authsvc: a client certificate, nothing at all (`anonymous`,
+    where the operator allows it), or it was the service's own doing.
     """
     ACTOR_TYPE_KEY: _ActorType.ValueType  # 1
     """A key string."""
@@ -39,8 +39,8 @@ class ActorType(_ActorType, metaclass=_ActorTypeEnumTypeWrapper):
     """What a caller presented."""
 
 ACTOR_TYPE_UNSPECIFIED: ActorType.ValueType  # 0
-"""No credential of authsvc: a client certificate, or nothing where it was the
-service's own doing.
+"""No credential of authsvc: a client certificate, nothing at all (`anonymous`,
+where the operator allows it), or it was the service's own doing.
 """
 ACTOR_TYPE_KEY: ActorType.ValueType  # 1
 """A key string."""
@@ -81,7 +81,9 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     active, `except_session_id`.
     """
     AUDIT_ACTION_OWNER_POLICY_UPDATED: _AuditAction.ValueType  # 10
-    """The policy of an owner was changed. Details: `fields`."""
+    """The policy of an owner was changed. Details: each field that was set, with its
+    new value.
+    """
     AUDIT_ACTION_REFUSED: _AuditAction.ValueType  # 11
     """A known caller was refused: PERMISSION_DENIED or NOT_FOUND. Attempts of one
     caller that are alike are one event a minute. Details: `method`, `reason`,
@@ -122,7 +124,9 @@ AUDIT_ACTION_OWNER_SESSIONS_REVOKED: AuditAction.ValueType  # 9
 active, `except_session_id`.
 """
 AUDIT_ACTION_OWNER_POLICY_UPDATED: AuditAction.ValueType  # 10
-"""The policy of an owner was changed. Details: `fields`."""
+"""The policy of an owner was changed. Details: each field that was set, with its
+new value.
+"""
 AUDIT_ACTION_REFUSED: AuditAction.ValueType  # 11
 """A known caller was refused: PERMISSION_DENIED or NOT_FOUND. Attempts of one
 caller that are alike are one event a minute. Details: `method`, `reason`,
@@ -293,8 +297,9 @@ class AuditEvent(_message.Message):
     action: Global___AuditAction.ValueType
     """What was done."""
     actor_id: _builtins.str
-    """Who did it: the id of the key or session that called; else the name of a
-    caller that presented no credential of ours, for instance `bootstrap`.
+    """Who did it: the id of the key or session that called; else the name that the
+    operator gave the caller's certificate, `anonymous`, or, of the service's own
+    doing, `bootstrap` or `retention`.
     """
     owner_id: _builtins.str
     """Whose event this is: the owner of what it was done to; of a REFUSED one the

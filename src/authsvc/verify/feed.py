@@ -5,7 +5,8 @@ transaction of the change, under a lock that makes their order the order of comm
 A worker registers, follows the feed from its end, forgets what entries name, and
 acknowledges. Renewing its lease is one statement that proves that it is registered, that
 its place is in this very feed, and that the node is the primary, and that shows
-what it has not applied yet. One task does all this, one statement at a time.
+what it has not applied yet. One task does all this, one statement at a time. An entry about tag keys
+brings them along, read in the snapshot that shows it; so does a registration.
 
 Bound: a hint (NOTIFY) makes it look at once; without hints it looks at each renewal,
 ten times a lease or every three seconds, or every `poll_interval` where there are none. Memory: the
@@ -26,6 +27,7 @@ from uuid import UUID, uuid4
 from authsvc.clock import DatabaseClock, Stopwatch, boottime
 from authsvc.errors import Passing, Unavailable
 from authsvc.model.feed import FeedEntry, Place, Renewal
+from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 
@@ -47,8 +49,8 @@ class FeedStore(Protocol):
     def hears(self) -> bool:
         """Whether hints arrive."""
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> Place:
-        """Make this worker known in a transaction of its own; then return the feed's end."""
+    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
+        """Make this worker known in a transaction of its own; then return the feed's end and the tag keys."""
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
         """Prove registration, place and primary; None when the first two do not hold."""
@@ -80,6 +82,7 @@ class Feed:
         poll_interval: float = 0.1,
         stopwatch: Stopwatch = boottime,
         on_register: Callable[[UUID], object] = lambda _: None,
+        on_tag_keys: Callable[[AcceptedTagKeys], object] = lambda _: None,
         predecessors: Collection[UUID] = (),
     ) -> None:
         self._store = store
@@ -90,6 +93,7 @@ class Feed:
         self._poll_interval = poll_interval
         self._stopwatch = stopwatch
         self._on_register = on_register
+        self._on_tag_keys = on_tag_keys
         self._predecessors = predecessors
         self._worker_id = uuid4()
         self._place: Place | None = None
@@ -115,7 +119,7 @@ class Feed:
 
     def hint(self, entry: FeedEntry | None = None) -> None:
         """Look at the feed soon; there may be news. If they are but this entry, it need not be read."""
-        if entry is None:
+        if entry is None or entry.tag_keys is not None:
             self._look = True
         elif self._told is None or entry.place.seq > self._told.place.seq:
             self._told = entry  # Hints may come in any order.
@@ -207,8 +211,10 @@ class Feed:
             self._predecessors = [*self._predecessors, self._worker_id][-_NAMES_KEPT:]
         self._worker_id = uuid4()
         self._on_register(self._worker_id)  # Before: who dies in between can be named.
-        place = await self._store.register(self._worker_id, self._seconds, self._predecessors)
+        end = await self._store.register(self._worker_id, self._seconds, self._predecessors)
+        place = end.place
         self._cache.clear()
+        self._use(end.tag_keys)
         self._history = {place.seq: place.nonce}
         self._move(place)
         self._predecessors = ()
@@ -262,7 +268,12 @@ class Feed:
     def _apply(self, entries: Sequence[FeedEntry]) -> None:
         for entry in entries:
             self._forget(entry)
+            self._use(entry.tag_keys)
             self._advance(entry)
+
+    def _use(self, tag_keys: AcceptedTagKeys | None) -> None:
+        if tag_keys is not None:
+            self._on_tag_keys(tag_keys)
 
     def _forget(self, entry: FeedEntry) -> None:
         self._cache.forget(entry.key_prefixes)

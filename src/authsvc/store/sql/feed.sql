@@ -8,7 +8,8 @@ SELECT $1, $2, $3, $4, $5 WHERE set_config('synchronous_commit', 'on', true) IS 
 DELETE FROM authsvc.workers WHERE worker_id = ANY($1);
 
 -- name: find_head
-SELECT seq, nonce FROM authsvc.feed_head;
+-- With the tag keys of the same snapshot.
+SELECT h.seq, h.nonce, t.tag_keys FROM authsvc.feed_head h, authsvc.accepted_tag_keys t;
 
 -- name: renew
 -- R2. One snapshot proves that the registration stands and that our place is in this feed, and shows what follows it.
@@ -19,13 +20,15 @@ WITH me AS (
        AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
        AND set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING clock_timestamp() AS now)
-SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind
+SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind,
+       CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys
   FROM me LEFT JOIN authsvc.feed f ON f.seq > $2
  ORDER BY f.seq;
 
 -- name: read_feed
 -- R3. What follows our place; no row when our place is not in this feed.
-SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind
+SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind,
+       CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys
   FROM authsvc.feed here LEFT JOIN authsvc.feed f ON f.seq > here.seq
  WHERE here.seq = $1 AND here.nonce = $2
  ORDER BY f.seq;
@@ -45,7 +48,10 @@ WITH head AS (
     UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
      WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING seq, nonce)
-INSERT INTO authsvc.feed (seq, nonce, key_prefixes, owner_id, kind) SELECT seq, nonce, $1, $2, $3 FROM head RETURNING seq, nonce;
+INSERT INTO authsvc.feed AS f (seq, nonce, key_prefixes, owner_id, kind, about_tag_keys)
+SELECT seq, nonce, $1, $2, $3, $4 FROM head
+RETURNING f.seq, f.nonce,
+          CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys;
 
 -- name: notify
 -- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.

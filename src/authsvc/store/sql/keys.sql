@@ -66,6 +66,11 @@ RETURNING k.key_id, k.key_prefix;
 -- name: delete_keys
 DELETE FROM authsvc.keys WHERE key_id = ANY($1);
 
+-- name: alone_for_administrator
+-- Whoever has the lock waits for another connection to create a key, which may take longer than idle transactions get.
+SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
+       pg_advisory_xact_lock(hashtextextended('authsvc administrator', 0));
+
 -- name: has_active_owner_key
 -- Whether an owner has a key with this scope that works at $3.
 SELECT EXISTS (

@@ -45,9 +45,3 @@ UPDATE authsvc.sessions s
        user_agent = coalesce(nullif(a.user_agent, ''), s.user_agent)
   FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS a (session_id, time, ip_address, user_agent)
  WHERE s.session_id = a.session_id AND s.last_activity_time < a.time AND NOT s.is_over;
-
--- name: make_tag_key
-INSERT INTO authsvc.tag_keys (tag_key_id, tag_key) VALUES (1, $1) ON CONFLICT DO NOTHING;
-
--- name: find_tag_key
-SELECT tag_key FROM authsvc.tag_keys WHERE tag_key_id = 1;

@@ -1,0 +1,39 @@
+"""`authsvc scopes`: which scopes keys and sessions may have."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.markup import escape
+from rich.table import Table
+
+from authsvc.cli.call import calling, notes, show
+from authsvc.v1 import scope_service_pb2 as pb
+from authsvc.v1 import scope_service_pb2_grpc
+
+
+async def scopes(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """List the scopes that keys and sessions may have.
+
+    Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of
+    `authsvc dev` with its admin.key. The operator's own come from AUTHSVC_SCOPES.
+
+    Parameters
+    ----------
+    as_json
+        One JSON object a line instead of a table.
+    """
+    async with calling() as (channel, metadata):
+        stub: scope_service_pb2_grpc.ScopeServiceAsyncStub
+        stub = scope_service_pb2_grpc.ScopeServiceStub(channel)
+        answer = await stub.ListScopes(pb.ListScopesRequest(), metadata=metadata)
+    show(answer.scopes, len(answer.scopes), as_json=as_json, table=_table, more=False)
+    if answer.any_scope_allowed and not as_json:
+        notes.print("Any other scope may be granted, too: AUTHSVC_SCOPES is *.")
+
+
+def _table(found: Sequence[pb.Scope]) -> Table:
+    table = Table("scope", "what it allows", box=None)
+    for scope in found:
+        table.add_row(scope.name, escape(scope.description))
+    return table

@@ -1,0 +1,87 @@
+"""`authsvc tag-key`: rotate what the tags of key strings are computed under."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from rich.table import Table
+
+from authsvc import app
+from authsvc.cli.call import ClientError, notes, output
+from authsvc.cli.service import start
+from authsvc.errors import AuthsvcError
+from authsvc.tag_keys import TagKeys
+
+tag_key = cyclopts.App(
+    name="tag-key",
+    help_format="plaintext",
+    help="Rotate the tag key, by which workers tell key strings that were minted here.\n\n"
+    "Works on the database of AUTHSVC_MIGRATION_DATABASE_URL, or else of AUTHSVC_DATABASE_URL, while the "
+    "service runs.",
+)
+
+
+@tag_key.command
+async def rotate() -> None:
+    """Mint under a new tag key from now on; old key strings go on working.
+
+    Waits until every worker of every replica knows the new one before it is used. What was cut off can
+    be repeated, and goes on from there.
+    """
+    notes.print("Waiting for all workers; one that is out of reach takes as long as its lease.")
+    async with _tag_keys() as tag_keys:
+        tag_key_id = await tag_keys.rotate()
+    output.print(f"tag key {tag_key_id} mints; those before it are accepted until they are retired")
+
+
+@tag_key.command(name="list")
+async def list_() -> None:
+    """List the tag keys, and how many living keys and sessions were minted under each."""
+    async with _tag_keys() as tag_keys:
+        found, alive = await tag_keys.list()
+    table = Table(
+        "tag key", "state", "created", "mints since", "mints until", "retired", "keys", "sessions", box=None
+    )
+    for known in found:
+        table.add_row(
+            str(known.tag_key_id),
+            known.state.value,
+            *map(_when, (known.create_time, known.mint_time, known.rest_time, known.retire_time)),
+            str(alive[known.tag_key_id].keys),
+            str(alive[known.tag_key_id].sessions),
+        )
+    output.print(table)
+
+
+@tag_key.command
+async def retire(tag_key_id: int, *, force: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Accept no key string any more that was minted under a tag key, for good.
+
+    Parameters
+    ----------
+    tag_key_id
+        Which one, as `authsvc tag-key list` shows it.
+    force
+        Also when living keys and sessions were minted under it: they become NOT_FOUND.
+    """
+    async with _tag_keys() as tag_keys:
+        lost = await tag_keys.retire(tag_key_id, force=force)
+    output.print(f"tag key {tag_key_id} is retired on every worker")
+    if any(lost):
+        output.print(f"up to {lost.keys} keys and {lost.sessions} sessions have become unusable")
+
+
+@asynccontextmanager
+async def _tag_keys() -> AsyncIterator[TagKeys]:
+    try:
+        async with app.looking_after_tag_keys(start()) as tag_keys:
+            yield tag_keys
+    except AuthsvcError as error:
+        raise ClientError(error.message) from None
+
+
+def _when(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

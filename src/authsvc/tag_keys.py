@@ -1,0 +1,117 @@
+"""The life of tag keys: rotate without an outage, retire for good.
+
+A worker refuses what is tagged under a tag key that it does not know as never minted here. So:
+
+**Nobody mints under a tag key before every worker that answers accepts it.** Rotation goes in two
+steps, each a change like any other, which the barrier answers when no worker anywhere acts on what
+was before:
+
+1. Add the new tag key; it does not mint. Its entry in the feed has workers load all tag keys, in
+   the very statement that shows them the entry. Wait for all of them.
+2. Have it mint. Wait again: then nobody mints under the old one.
+
+A worker that has not loaded them has no lease, since the renewal is that statement, too; one that
+registers loads them with its place in the feed. Without a lease nobody is told NOT_FOUND.
+
+Failure: whoever is cut off between the steps leaves a tag key that is accepted and does not mint,
+or one that mints while some still mint under the one before: both are harmless, and the next
+`rotate` goes on from there. Two at once do one rotation together.
+
+Bound: `MOST` are accepted at a time, since a made-up key string costs an HMAC for each.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from authsvc.barrier import Barrier
+from authsvc.errors import AlreadyDone, FailedPrecondition, NotFound
+from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.tag_key import TagKey, TagKeyState
+from authsvc.store import tag_keys as rows
+from authsvc.store.pool import Database
+
+MOST = 8
+
+
+class TagKeys:
+    """The use cases of whoever owns the database; no caller of the service gets here."""
+
+    def __init__(self, database: Database, barrier: Barrier) -> None:
+        self._database = database
+        self._barrier = barrier
+
+    async def list(self) -> tuple[Sequence[TagKey], Mapping[int, rows.Alive]]:
+        """Return all tag keys, the oldest first, and what needs each."""
+        async with self._database.connection() as connection:
+            return await rows.list_all(connection), await rows.count_alive(connection)
+
+    async def rotate(self) -> int:
+        """Have a new tag key mint, or the one of a rotation that was not finished; return its id."""
+        tag_key_id = await self._spread()
+        async with self._barrier.change(BOOTSTRAP) as change:
+            known = {key.tag_key_id: key for key in await rows.lock(change.connection)}
+            if known[tag_key_id].state is TagKeyState.RETIRED:
+                raise FailedPrecondition(
+                    f"tag key {tag_key_id} was retired meanwhile; rotate again", reason="TAG_KEY_RETIRED"
+                )
+            await rows.start_minting(change.connection, tag_key_id)
+            change.about_tag_keys = True
+        await rows.rest(self._database, tag_key_id)
+        return tag_key_id
+
+    async def _spread(self) -> int:
+        """Return the id of a tag key that every worker accepts, and that is to mint."""
+        async with self._barrier.change(BOOTSTRAP) as change:
+            known = await rows.lock(change.connection)
+            change.about_tag_keys = True
+            for key in known:
+                if key.state is TagKeyState.NEW:
+                    return key.tag_key_id
+            if any(key.state is TagKeyState.ACCEPTED and key.rest_time is None for key in known):
+                return next(key.tag_key_id for key in known if key.state is TagKeyState.MINTING)
+            if sum(key.state is not TagKeyState.RETIRED for key in known) >= MOST:
+                raise FailedPrecondition(
+                    f"{MOST} tag keys are accepted, and no more can be; retire the oldest first",
+                    reason="TAG_KEYS_TOO_MANY",
+                )
+            return await rows.add(change.connection)
+
+    async def retire(self, tag_key_id: int, *, force: bool = False) -> rows.Alive:
+        """Have no worker accept a tag key any more; return what becomes unusable.
+
+        Raises FailedPrecondition for the one that mints, for one that may still be minted
+        under, and, unless forced, while what was minted under it is alive.
+        """
+        async with self._database.connection() as connection:
+            alive = (await rows.count_alive(connection)).get(tag_key_id, rows.Alive(0, 0))
+        async with self._barrier.change(BOOTSTRAP, "retired") as change:
+            known = {key.tag_key_id: key for key in await rows.lock(change.connection)}
+            _refuse_to_retire(tag_key_id, known)
+            if any(alive) and not force:
+                raise FailedPrecondition(
+                    f"up to {alive.keys} keys and {alive.sessions} sessions that are alive were minted under "
+                    f"tag key {tag_key_id}; their strings would become NOT_FOUND, for good. Rotate those "
+                    "keys and wait for those sessions to end, or repeat with --force",
+                    reason="TAG_KEY_NEEDED",
+                )
+            await rows.retire(change.connection, tag_key_id)
+            change.about_tag_keys = True
+        return alive
+
+
+def _refuse_to_retire(tag_key_id: int, known: Mapping[int, TagKey]) -> None:
+    match known.get(tag_key_id):
+        case None:
+            raise NotFound(f"tag key {tag_key_id} is not known", reason="TAG_KEY_NOT_FOUND")
+        case TagKey(state=TagKeyState.RETIRED):
+            raise AlreadyDone(f"tag key {tag_key_id} is retired", reason="TAG_KEY_RETIRED")
+        case TagKey(state=TagKeyState.MINTING):
+            raise FailedPrecondition(
+                f"tag key {tag_key_id} is the one that mints; rotate first, then retire it",
+                reason="TAG_KEY_MINTS",
+            )
+        case TagKey(state=TagKeyState.ACCEPTED, rest_time=None):
+            raise FailedPrecondition(
+                f"some workers may still mint under tag key {tag_key_id}, since the last rotation was not "
+                "finished; rotate, which finishes it, then retire",
+                reason="TAG_KEY_MINTS",
+            )

@@ -1,0 +1,46 @@
+"""`authsvc scopes`: which scopes there are, for people and for their scripts."""
+
+import json
+from pathlib import Path
+
+from tests.e2e.process import Server, running
+from tests.e2e.test_bootstrap_command import bootstrap, minted
+from tests.e2e.test_keys_command import refusal
+
+
+def test_the_catalogue_of_a_deployment(directory: Path, database_url: str) -> None:  # rule 2
+    """What AUTHSVC_SCOPES says, and our own; who mistypes a scope is told what was meant."""
+    key = minted(bootstrap(directory, database_url))
+    scopes = "orders:read=Read orders, and their items\norders:write"
+    with running("serve", directory, database_url=database_url, scopes=scopes) as server:
+        done = server.run("scopes", "--json", key=key)
+        assert (done.code, done.stderr) == (0, "")
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert found[:2] == [
+            {"name": "orders:read", "description": "Read orders, and their items"},
+            {"name": "orders:write"},
+        ]
+        assert {"name": "keys:verify", "description": "Verify API keys"} in found
+        done = server.run("scopes", key=key)
+        assert (done.code, done.stderr) == (0, "")
+        heading, first, *_ = done.stdout.splitlines()
+        assert heading.split() == ["scope", "what", "it", "allows"]
+        assert first.strip().split(maxsplit=1) == ["orders:read", "Read orders, and their items"]
+        told = refusal(server.run("keys", "create", "acme", "x", "--scope", "orders:raed", key=key))
+        assert told == ("scopes: orders:raed is not known here; did you mean orders:read? (INVALID_ARGUMENT)")
+
+
+def test_whoever_tries_it_out_may_grant_any(dev: Server) -> None:  # rule 2
+    """`authsvc dev` has no catalogue unless it is given one, and says so."""
+    done = dev.run("scopes")
+    assert done.code == 0
+    assert done.stderr == "Any other scope may be granted, too: AUTHSVC_SCOPES is *.\n"
+    assert dev.run("keys", "create", "acme", "x", "--scope", "what:ever").code == 0
+
+
+def test_whoever_tries_it_out_may_have_a_catalogue(directory: Path) -> None:  # rule 2
+    """What is set stands, also with `authsvc dev`."""
+    with running("dev", directory, scopes="orders:read") as server:
+        assert refusal(server.run("keys", "create", "acme", "x", "--scope", "what:ever")).startswith(
+            "scopes: what:ever is not known here; see ListScopes."
+        )
