@@ -22,17 +22,19 @@ class Answer:
     body: bytes = b""
 
 
-async def get_http1(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:
-    """Send a request over HTTP/1.1, names and values as they are."""
+async def get_http1(
+    port: int, target: str, headers: Headers = (), method: str = "GET", body: bytes = b""
+) -> Answer:
+    """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers."""
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test", b"connection: close"]
     lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("host", "app.test")]))
     connection.send(h11.EndOfMessage())
-    status, got, body = 0, {}, b""
+    status, got, content = 0, {}, b""
     try:
-        writer.write(b"\r\n".join([*lines, b"", b""]))
+        writer.write(b"\r\n".join([*lines, b"", body]))
         await writer.drain()
         while True:
             event = connection.next_event()
@@ -41,14 +43,14 @@ async def get_http1(port: int, target: str, headers: Headers = (), method: str =
             elif isinstance(event, h11.Response):
                 status, got = event.status_code, _dict(event.headers)
             elif isinstance(event, h11.Data):
-                body += bytes(event.data)
+                content += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
                 break
     except (ConnectionError, h11.RemoteProtocolError):
         pass
     finally:
         writer.close()
-    return Answer(status, got, body)
+    return Answer(status, got, content)
 
 
 async def get_http2(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:

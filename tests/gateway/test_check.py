@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from authsvc.gateway.identity import NAMES
 from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest, CheckResponse
+from authsvc.v1.owner_policy_service_pb2 import OwnerPolicy
 from tests.conftest import Clock, Service, serving
 from tests.gateway.conftest import ASKS, key
 from tests.rpc.refusal import refused
@@ -173,6 +174,17 @@ async def test_underscores_are_taken_for_hyphens_by_some(service: Service, envoy
     answer = await envoy.ask({**_bearer(text), **made_up})
     assert set(made_up) - {"a_b"} <= set(answer.ok_response.headers_to_remove)
     assert "a_b" not in answer.ok_response.headers_to_remove
+
+
+async def test_an_owner_whose_keys_are_switched_off(service: Service, envoy: Envoy) -> None:  # rule 7
+    """401 from the moment that the policy has changed."""
+    text, _ = await key(service)
+    assert _outcome(await envoy.ask(_bearer(text))) == 200
+    policy = OwnerPolicy(owner_id="acme", keys_enabled=False)
+    await service.admin.UpdateOwnerPolicy(policy=policy, update_mask={"paths": ["keys_enabled"]})
+    answer = await envoy.ask(_bearer(text))
+    assert _outcome(answer) == 401
+    assert "CREDENTIAL_DISABLED" in answer.denied_response.body
 
 
 async def test_rubbish_is_no_pass(envoy: Envoy) -> None:

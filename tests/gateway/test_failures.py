@@ -101,6 +101,7 @@ async def test_a_checker_that_is_down(
         for _ in range(3):
             answer, seen = await behind.send("/", bearer(text))
             assert (answer.status, seen) == (503, None)
+            assert answer.headers["retry-after"] == "1"
         # What is not checked goes on.
         assert (await behind.send("/healthz"))[0].status == 200
     finally:

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from authsvc.devpg import DevPostgres
 from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, new_database, serving
-from tests.gateway.client import Headers
+from tests.gateway.client import Headers, get_http1
 from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
 from tests.gateway.upstream import Seen
 
@@ -283,3 +283,39 @@ async def test_a_last_use_has_the_clients_address(world: World) -> None:  # rule
     await world.behind.service.flush()
     shown = await world.behind.service.admin.GetKey(key_id=world.good_id)
     assert shown.last_use_ip == "127.0.0.1"
+
+
+async def test_a_body_reaches_the_upstream(world: World) -> None:
+    """It goes past the checker, whole; over HTTP/1.1 in either framing, and with an expectation."""
+    if world.behind.get is not get_http1:
+        return
+    for headers, body in (
+        ([("content-length", "5")], b"hello"),
+        ([("transfer-encoding", "chunked")], b"5\r\nhello\r\n0\r\n\r\n"),
+        ([("content-length", "5"), ("expect", "100-continue")], b"hello"),
+    ):
+        sent: Headers = [*bearer(world.good), *headers]
+        answer = await get_http1(world.behind.proxy.port, "/other", sent, "POST", body)
+        assert answer.status == 200, (headers, answer)
+        assert world.behind.upstream.seen[-1].body == b"hello"
+
+
+async def test_an_upgrade_is_checked(world: World) -> None:
+    """A request that asks for another protocol is asked about like any other, and the next one, too."""
+    if world.behind.get is not get_http1:
+        return
+    upgrade: Headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]
+    for _ in range(3):
+        answer, seen = await world.behind.send("/other", upgrade)
+        assert (answer.status, seen) == (401, None)
+        answer, seen = await world.behind.send("/other", [*upgrade, *bearer(world.good)])
+        assert answer.status == 200
+
+
+async def test_much_that_is_proper(world: World) -> None:
+    """Long cookies and headers within what proxies take do not stand in the way."""
+    headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * 5_000), ("x-long", "c" * 5_000)]
+    answer, seen = await world.behind.send("/orders/1", headers)
+    assert answer.status == 200
+    assert seen is not None
+    assert len(seen.all("cookie")[0]) == 5_002

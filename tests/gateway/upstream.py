@@ -14,6 +14,7 @@ class Seen:
     method: str
     target: str
     headers: list[tuple[str, str]]
+    body: bytes = b""
 
     def all(self, name: str) -> list[str]:
         """Return the values of a header, or of what CGI takes for the same."""
@@ -37,7 +38,7 @@ class Upstream:
                     (name, value.strip()) for name, _, value in (line.partition(":") for line in lines)
                 ]
                 seen = Seen(method, target, headers)
-                await reader.readexactly(int((seen.all("content-length") or ["0"])[0]))
+                seen.body = await _body(reader, seen)
                 self.seen.append(seen)
                 body = b"" if method == "HEAD" else json.dumps({"target": target}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
@@ -60,3 +61,14 @@ async def serving() -> AsyncIterator[Upstream]:
         server.close()
         if hasattr(server, "close_clients"):
             server.close_clients()
+
+
+async def _body(reader: asyncio.StreamReader, seen: Seen) -> bytes:
+    if not seen.all("transfer-encoding"):
+        return await reader.readexactly(int((seen.all("content-length") or ["0"])[0]))
+    body = b""
+    while length := int(await reader.readline(), 16):
+        body += await reader.readexactly(length)
+        await reader.readline()
+    await reader.readline()
+    return body

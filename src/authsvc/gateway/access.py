@@ -71,6 +71,11 @@ class Access:
         # How many answers of each kind there were, by the reason of the refusal.
         self.counts: dict[str, int] = {"ALLOWED": 0, "PUBLIC": 0}
 
+    @property
+    def judges_cookies(self) -> bool:
+        """Whether a credential may stand in a cookie, so that cookies are changed."""
+        return self._carriers.has_cookie
+
     async def decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
         """Answer the proxy that `caller` is. Never raises what would make it guess."""
         try:

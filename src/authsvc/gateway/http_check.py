@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 OWN_KEY = "x-authsvc-key"
 #: The problem again, for proxies that pass on headers and not the body.
 PROBLEM = "x-authsvc-problem"
-#: The cookies without the credential, for the upstream.
+#: The cookies without the credential, for the upstream; where a credential may stand in one.
 COOKIE = "x-auth-cookie"
 
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
@@ -80,7 +80,17 @@ class HttpCheck:
         # The last one is what our proxy itself has seen.
         address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         answer = await self._access.decide(caller, Asked(method, target, headers, scopes, address))
-        return _denied(answer) if isinstance(answer, Denied) else _allowed(answer, headers)
+        return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
+
+    def _allowed(self, answer: Allowed, headers: Mapping[str, str]) -> Reply:
+        told = dict.fromkeys(identity.NAMES, "")
+        told.update(answer.set_headers)
+        cookie = told.pop("cookie", None)
+        if self._access.judges_cookies:
+            if cookie is None and "cookie" not in answer.removed_headers:
+                cookie = headers.get("cookie")
+            told[COOKIE] = cookie or ""
+        return Reply(200, list(told.items()))
 
     def _fault(self, problem: str) -> Reply:
         now = time.monotonic()
@@ -104,16 +114,6 @@ def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     for name, value in headers:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
     return joined
-
-
-def _allowed(answer: Allowed, headers: Mapping[str, str]) -> Reply:
-    told = dict.fromkeys(identity.NAMES, "")
-    told.update(answer.set_headers)
-    cookie = told.pop("cookie", None)
-    if cookie is None and "cookie" not in answer.removed_headers:
-        cookie = headers.get("cookie")
-    told[COOKIE] = cookie or ""
-    return Reply(200, list(told.items()))
 
 
 def _denied(answer: Denied) -> Reply:

@@ -40,6 +40,8 @@ class Carriers:
         self._schemes = frozenset(names) & {BEARER, BASIC}
         self._api_key = API_KEY in names
         self._cookie = next((name.removeprefix(COOKIE) for name in names if name.startswith(COOKIE)), "")
+        #: Whether a cookie is one of the places.
+        self.has_cookie = bool(self._cookie)
         #: What a client is asked for (RFC 9110): the scheme of the first carrier that has one.
         self.scheme = next((name.title() for name in names if name in self._schemes), "ApiKey")
 
