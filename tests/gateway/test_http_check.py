@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
 from tests.gateway.conftest import ASKS, bearer, key
+from tests.gateway.test_check import Envoy
 
 _ABOUT: list[tuple[str, str | bytes]] = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/orders/1?x=y")]
 
@@ -141,6 +143,36 @@ async def test_the_cookies_without_the_credential(database_url: str, clock: Cloc
             assert (answer.status, answer.headers["x-auth-cookie"]) == (200, "a=b; c=d")
 
 
+@pytest.mark.parametrize("header", ["x_auth_owner_id", "X-Auth_Key_Id", "X-Http-Method-Override"])
+async def test_what_the_proxy_would_not_take_out(
+    database_url: str, clock: Clock, tmp_path: Path, header: str
+) -> None:
+    """A proxy that asks over HTTP sends such a header on, so the request is refused, on public routes too."""
+    file = tmp_path / "routes.toml"
+    await asyncio.to_thread(file.write_text, '[[route]]\npath = "/**"\npublic = true\n')
+    async with serving(database_url, clock, http_listen="127.0.0.1:0", routes=file) as http:
+        own, _ = await key(http, *ASKS, owner_id="authsvc")
+        about: Headers = [("x-authsvc-key", own), *_ABOUT]
+        port = http.app.http_port
+        assert (await get_http1(port, "/check", about)).status == 200
+        assert (await get_http1(port, "/check", [*about, (header, "x")])).status == 403
+
+
+async def test_anybody_may_ask_where_that_is_said(database_url: str, clock: Clock) -> None:
+    """With AUTHSVC_ANONYMOUS_SCOPES, over HTTP and over gRPC; a key that is wrong is refused all the same."""
+    async with serving(
+        database_url, clock, http_listen="127.0.0.1:0", anonymous_scopes=",".join(ASKS)
+    ) as http:
+        text, _ = await key(http)
+        port = http.app.http_port
+        asked: Headers = [*_ABOUT, *bearer(text)]
+        assert (await get_http1(port, "/check", asked)).status == 200
+        assert (await get_http1(port, "/check", [("x-authsvc-key", "x"), *asked])).status == 500
+        envoy = Envoy(http, "")
+        answer = await envoy.ask({"authorization": f"Bearer {text}"})
+        assert answer.HasField("ok_response")
+
+
 async def test_other_paths_and_methods(http: Service) -> None:
     """There is nothing else here."""
     port = http.app.http_port
@@ -159,6 +191,8 @@ async def server() -> AsyncIterator[tuple[HttpServer, int]]:
     async def answer(call: Call) -> Reply:
         if call.target == "/fault":
             raise RuntimeError("a fault")
+        if call.target == "/unsendable":
+            return Reply(200, [("x", "a\r\nb")])
         return Reply(200, [("x-target", call.target)], "body")
 
     running = HttpServer(answer)
@@ -226,6 +260,7 @@ async def test_questions_one_after_the_other(server: tuple[HttpServer, int]) -> 
 async def test_a_fault_is_500(server: tuple[HttpServer, int]) -> None:
     """And the server serves on."""
     assert (await get_http1(server[1], "/fault")).status == 500
+    assert (await get_http1(server[1], "/unsendable")).status == 0
     assert (await get_http1(server[1], "/")).status == 200
 
 

@@ -42,6 +42,8 @@ class Asked(NamedTuple):
     # What the proxy itself says that the route needs, besides what the table says.
     required_scopes: Sequence[str] = ()
     client_ip: str = ""
+    # Whether the proxy takes out the headers that we name; one that does not may not let them through.
+    removes_headers: bool = True
 
 
 class Allowed(NamedTuple):
@@ -91,6 +93,8 @@ class Access:
 
     async def _decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
         required, headers = asked.required_scopes, asked.headers
+        if not asked.removes_headers and self._deceptive(headers):
+            return _DECEPTIVE
         if self._routes is not None:
             access = self._routes().find(asked.method, asked.target)
             if access is None:
@@ -143,9 +147,7 @@ class Access:
     def _cleaned(self, allowed: Allowed, headers: Headers, presented: Presented) -> Allowed:
         """Take out what the upstream is not to see."""
         removed = allowed.removed_headers
-        removed += identity.imitations(headers)
-        if self._routes is not None:
-            removed += [name for name in headers if name in _REWRITING]
+        removed += self._deceptive(headers)
         if not self._keep_credential:
             for name in presented.headers:
                 if name == "cookie" and (rest := self._carriers.without_cookie(headers[name])):
@@ -153,6 +155,13 @@ class Access:
                 else:
                     removed.append(name)
         return allowed
+
+    def _deceptive(self, headers: Headers) -> list[str]:
+        """Return the names of headers by which the upstream could take the request for another one."""
+        names = identity.imitations(headers)
+        if self._routes is not None:
+            names += [name for name in headers if name in _REWRITING]
+        return names
 
     def _missing(self) -> Denied:
         return Denied(
@@ -179,6 +188,12 @@ _NO_ROUTE = Denied(
     "ROUTE_NOT_PERMITTED",
     "Nothing is served here",
     "No route is open for this method and path, or the path can be read in several ways.",
+)
+_DECEPTIVE = Denied(
+    403,
+    "HEADER_NOT_PERMITTED",
+    "A header is in the way",
+    "Leave out headers that rewrite method or path, or imitate x-auth- headers with underscores.",
 )
 # A proxy that is set up wrongly: not the fault of the client, who is told no more.
 FAULT = Denied(

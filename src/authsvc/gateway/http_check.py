@@ -79,7 +79,8 @@ class HttpCheck:
             )
         # The last one is what our proxy itself has seen.
         address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-        answer = await self._access.decide(caller, Asked(method, target, headers, scopes, address))
+        asked = Asked(method, target, headers, scopes, address, removes_headers=False)
+        answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
 
     def _allowed(self, answer: Allowed, headers: Mapping[str, str]) -> Reply:

@@ -162,6 +162,7 @@ class _Connection(asyncio.Protocol):
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 self._transport.pause_reading()
                 self._answering = self._loop.create_task(self._answer(self._request))
+                self._answering.add_done_callback(self._end_with_fault)
             elif event is h11.NEED_DATA or event is h11.PAUSED:
                 return
             else:
@@ -192,6 +193,12 @@ class _Connection(asyncio.Protocol):
         self._transport.resume_reading()
         # What had arrived behind the last request.
         self._go_on()
+
+    def _end_with_fault(self, answering: asyncio.Task[None]) -> None:
+        """Leave nobody waiting for an answer that could not be sent."""
+        if not answering.cancelled() and (error := answering.exception()) is not None:
+            _log.error("an answer could not be sent", exc_info=error)
+            self._transport.abort()
 
     def _refuse(self, status: int) -> None:
         """Answer what is no question of ours, and end the connection, since where it ends is not known."""
