@@ -93,6 +93,14 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """Old events of all owners were dropped; in the chain of the owner `authsvc`.
     Details: `before`, `count`.
     """
+    AUDIT_ACTION_TAG_KEY_ROTATED: _AuditAction.ValueType  # 13
+    """`authsvc tag-key rotate`: new key strings are tagged under another tag key.
+    Recorded for the owner `authsvc`; the target is the number of the new one.
+    """
+    AUDIT_ACTION_TAG_KEY_RETIRED: _AuditAction.ValueType  # 14
+    """`authsvc tag-key retire`: strings tagged under this tag key are refused from
+    then on.
+    """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """What was done."""
@@ -135,6 +143,14 @@ caller that are alike are one event a minute. Details: `method`, `reason`,
 AUDIT_ACTION_EVENTS_DROPPED: AuditAction.ValueType  # 12
 """Old events of all owners were dropped; in the chain of the owner `authsvc`.
 Details: `before`, `count`.
+"""
+AUDIT_ACTION_TAG_KEY_ROTATED: AuditAction.ValueType  # 13
+"""`authsvc tag-key rotate`: new key strings are tagged under another tag key.
+Recorded for the owner `authsvc`; the target is the number of the new one.
+"""
+AUDIT_ACTION_TAG_KEY_RETIRED: AuditAction.ValueType  # 14
+"""`authsvc tag-key retire`: strings tagged under this tag key are refused from
+then on.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
