@@ -516,7 +516,7 @@ def _watch(app: App) -> None:
     watch_gauge(
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",
-        lambda: sum(files.is_stale for files in (app.tls, app.certified) if files is not None),
+        lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
     )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 

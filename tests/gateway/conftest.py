@@ -65,6 +65,7 @@ async def proxied(
     *,
     http2: bool = False,
     path: str = "/",
+    change: Callable[[str], str] = str,
 ) -> AsyncIterator[tuple[Upstream, Proxy]]:
     """Run a proxy before an upstream, until it asks about a path that needs a credential.
 
@@ -77,7 +78,9 @@ async def proxied(
     wanted = "50051" if name == "envoy" else "50080"
     async with upstream.serving() as app:
         given = {"8000": app.port, wanted: ports[wanted]}
-        async with proxies.running(checkout, name, directory, given, own, http2=http2) as proxy:
+        async with proxies.running(
+            checkout, name, directory, given, own, http2=http2, change=change
+        ) as proxy:
             get = get_http2 if http2 else get_http1
             # Envoy first has to find out that authsvc is well.
             await eventually(lambda: get(proxy.port, path), lambda answer: answer.status == 401)

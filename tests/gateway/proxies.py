@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -88,11 +88,13 @@ async def running(
     ports: Mapping[str, int],
     key: str,
     http2: bool = False,
+    change: Callable[[str], str] = str,
 ) -> AsyncIterator[Proxy]:
     """Run a proxy from its file in deploy/ while the block runs.
 
     `ports` are by those that stand in the file; the key is the one that it shows to authsvc. Without TLS,
-    this nginx speaks one version of HTTP at a port, and has to be told which.
+    this nginx speaks one version of HTTP at a port, and has to be told which. `change` is what else an
+    operator does to the file.
     """
     source = {"envoy": "envoy/envoy.yaml", "nginx": "nginx/authsvc.conf", "caddy": "caddy/Caddyfile"}[name]
     listen = free_port()
@@ -103,7 +105,7 @@ async def running(
     if http2 and name == "nginx":
         text = text.replace(f"listen 127.0.0.1:{listen};", f"listen 127.0.0.1:{listen} http2;")
     file = directory / Path(source).name
-    file.write_text(text, "utf-8")
+    file.write_text(change(text), "utf-8")
     (directory / "gateway.key").write_text(key)
     (directory / "authsvc.key").write_text(f'proxy_set_header X-Authsvc-Key "{key}";\n')
     (directory / "nginx.conf").write_text(_NGINX)
