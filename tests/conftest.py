@@ -149,6 +149,14 @@ def reachable_dir() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@asynccontextmanager
+async def new_database(postgres: DevPostgres, name: str) -> AsyncIterator[str]:
+    """Yield the URL of a new, migrated database."""
+    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield postgres.url_for(name)
+    await _sql(postgres.url_for("postgres"), f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> str:
     """A name that no other test has."""
@@ -158,9 +166,8 @@ def unique(request: pytest.FixtureRequest) -> str:
 @pytest_asyncio.fixture
 async def database_url(postgres: DevPostgres, unique: str) -> AsyncIterator[str]:
     """The URL of a migrated database of this test's own."""
-    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {unique} TEMPLATE {_TEMPLATE}")
-    yield postgres.url_for(unique)
-    await _sql(postgres.url_for("postgres"), f"DROP DATABASE {unique} WITH (FORCE)")
+    async with new_database(postgres, unique) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

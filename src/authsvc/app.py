@@ -20,6 +20,12 @@ from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings, check_transport
 from authsvc.errors import Passing, Unavailable
+from authsvc.gateway import access, ext_authz
+from authsvc.gateway.http_check import OWN_KEY, HttpCheck
+from authsvc.gateway.http_server import Call, HttpServer
+from authsvc.gateway.presented import Carriers
+from authsvc.gateway.routes import SETTING as ROUTES
+from authsvc.gateway.routes import Routes, parse
 from authsvc.jobs.audit_months import AuditMonths
 from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
@@ -39,8 +45,9 @@ from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
-from authsvc.rpc.endpoint import Entrance
+from authsvc.rpc.endpoint import Entrance, Raw
 from authsvc.rpc.gate import Gate
+from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.limits import Limits
 from authsvc.rpc.policy_service import OwnerPolicyService
@@ -107,9 +114,12 @@ class App:
     database_clock: DatabaseClock
     clock: Clock
     metrics: Metrics
+    access: access.Access
+    routes: Watched[Routes] | None
     tls: Tls | None = None
     certified: Watched[Callers] | None = None
     port: int = 0
+    http_port: int = 0
 
 
 @asynccontextmanager
@@ -167,7 +177,7 @@ async def running(
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))
-        for files in (tls, certified):
+        for files in (tls, certified, app.routes):
             if files is not None:
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
@@ -204,6 +214,14 @@ async def running(
             tls=app.tls,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
+            raw=[
+                Raw(
+                    ext_authz.SERVICE,
+                    ext_authz.METHOD,
+                    access.SCOPES,
+                    ext_authz.ExtAuthz(app.access).check,
+                )
+            ],
         )
         app.metrics.watch_counter(
             "limited",
@@ -214,8 +232,31 @@ async def running(
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
-        yield replace(app, port=port)
+        http_port = 0
+        if settings.http_listen:
+            http_port = await _serve_http(app, settings, entrance.authentication, stack)
+        yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+
+
+async def _serve_http(
+    app: App, settings: Settings, authentication: Authentication, stack: AsyncExitStack
+) -> int:
+    """Serve the check over HTTP until the stack ends, and return its port."""
+
+    async def authenticate(call: Call) -> Caller:
+        context: Any = HttpCaller(call.all(OWN_KEY), call.sender)
+        return await authentication.caller(context)
+
+    server = HttpServer(HttpCheck(app.access, authenticate, app.lease).answer)
+    try:
+        port = await server.start(settings.http_listen)
+    except OSError as error:
+        raise ConfigError(
+            f"AUTHSVC_HTTP_LISTEN: cannot listen at {settings.http_listen}: {error.strerror or error}"
+        ) from error
+    stack.push_async_callback(server.stop, settings.drain_grace)
+    return port
 
 
 @asynccontextmanager
@@ -247,6 +288,7 @@ async def _composed(
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
+    routes = None if settings.routes is None else Watched({ROUTES: settings.routes}, parse)
     async with _database(settings) as (database, url):
         default_policy = _default_policy(settings)
         store = VerificationStore(database, default_policy)
@@ -357,6 +399,13 @@ async def _composed(
                 database_clock=database_clock,
                 clock=clock,
                 metrics=Metrics(),
+                access=access.Access(
+                    verifier,
+                    Carriers(settings.gateway_credentials),
+                    routes=None if routes is None else lambda: routes.value,
+                    keep_credential=settings.gateway_keep_credential,
+                ),
+                routes=routes,
             )
         finally:
             hasher.close()
@@ -436,6 +485,12 @@ def _watch(app: App) -> None:
         lambda: {code.value: count for code, count in app.verifier.counts.items()},
         label="code",
     )
+    watch_counter(
+        "gateway_answers",
+        "Answers to proxies, by the reason of a refusal.",
+        lambda: app.access.counts,
+        label="reason",
+    )
     watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
     watch_gauge("feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.feed.seq)
     watch_counter("registrations", "Times that it began anew.", lambda: app.feed.registrations)
@@ -462,7 +517,7 @@ def _watch(app: App) -> None:
     watch_gauge(
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",
-        lambda: sum(files.is_stale for files in (app.tls, app.certified) if files is not None),
+        lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
     )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
 

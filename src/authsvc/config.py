@@ -186,6 +186,19 @@ class Settings(BaseSettings):
     geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="MMDB files that say where an address is, by commas; empty: no locations"
     )
+    http_listen: str = Field(
+        "", description="where proxies that ask over HTTP find GET /check, host:port; empty: nowhere"
+    )
+    gateway_credentials: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("bearer", "basic", "x-api-key"),
+        description="where clients of proxies show keys, by commas: bearer, basic, x-api-key, cookie:NAME",
+    )
+    gateway_keep_credential: bool = Field(
+        False, description="whether proxies send the credential on to what they protect"
+    )
+    routes: Path | None = Field(
+        None, description="TOML file of the scopes that proxied routes need; empty: the proxies say"
+    )
     drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
     log_format: Literal["auto", "json", "text"] = Field(
@@ -213,6 +226,19 @@ class Settings(BaseSettings):
             if not is_scope(scope):
                 raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
         return scopes
+
+    @field_validator("gateway_credentials", mode="before")
+    @classmethod
+    def _split_carriers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        for name in names:
+            if re.fullmatch(r"bearer|basic|x-api-key|cookie:[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) is None:
+                raise ValueError(f"{name!r} is none; use bearer, basic, x-api-key or cookie:NAME")
+        if not names or sum(name.startswith("cookie:") for name in names) > 1 or len(set(names)) < len(names):
+            raise ValueError("name one place or several, each once, and one cookie at most")
+        return names
 
     @field_validator("scopes", mode="before")
     @classmethod
@@ -339,7 +365,7 @@ class Settings(BaseSettings):
             raise ValueError(f"is less than the default, {PREFIX}{default.upper()}; raise it, or lower that")
         return value
 
-    @field_validator("listen", "metrics_listen", "address")
+    @field_validator("listen", "http_listen", "metrics_listen", "address")
     @classmethod
     def _check_address(cls, value: str, info: ValidationInfo) -> str:
         given = value
@@ -395,6 +421,12 @@ def check_transport(settings: Settings) -> None:
         problems.append(
             f"{PREFIX}LISTEN: key strings would travel in plain text beyond loopback, at {settings.listen}; "
             f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, or listen at 127.0.0.1. Where something below us "
+            f"encrypts, set {PREFIX}INSECURE=plaintext-beyond-loopback"
+        )
+    if settings.http_listen and not (settings.insecure or is_loopback(settings.http_listen)):
+        problems.append(
+            f"{PREFIX}HTTP_LISTEN: key strings would travel in plain text beyond loopback, at "
+            f"{settings.http_listen}; listen at 127.0.0.1, beside the proxy. Where something below us "
             f"encrypts, set {PREFIX}INSECURE=plaintext-beyond-loopback"
         )
     if problems:

@@ -160,6 +160,8 @@ class Supervisor:
             raise AddressInUseError(settings.listen, error) from error
         number = self._held[0].getsockname()[1]
         self._settings = settings.model_copy(update={"listen": port.with_port(settings.listen, number)})
+        if settings.http_listen:
+            self._hold_http(stack, settings.http_listen)
         if not settings.metrics_listen or port.number(settings.metrics_listen) == 0:
             return
         for slot in range(settings.workers):
@@ -171,6 +173,18 @@ class Supervisor:
                     f"AUTHSVC_METRICS_LISTEN: cannot listen at {address}: {error.strerror}"
                     + (f" (worker {slot} has the {slot}. port after the first)" if slot else "")
                 ) from error
+
+    def _hold_http(self, stack: ExitStack, listen: str) -> None:
+        try:
+            held = stack.enter_context(port.hold(listen))
+        except OSError as error:
+            raise ConfigError(
+                f"AUTHSVC_HTTP_LISTEN: cannot listen at {listen}: {error.strerror or error}"
+            ) from error
+        self._held.append(held)
+        listen = port.with_port(listen, held.getsockname()[1])
+        self._settings = self._settings.model_copy(update={"http_listen": listen})
+        _log.info("the check over HTTP is at %s/check", listen)
 
     # What happens.
 

@@ -5,12 +5,12 @@ import sys
 
 import uvloop
 
-from tests.bench import access, cold, h2load, lists, memory, revocation, sessions, table, verify
+from tests.bench import access, cold, gateway, h2load, lists, memory, revocation, sessions, table, verify
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access")
+_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway")
 
-_LOADED = ("verify", "sessions", "access")
+_LOADED = ("verify", "sessions", "access", "gateway")
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ async def _run(parts: list[str], *, quick: bool) -> None:
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
-    if {"verify", "cold", "lists", "access"}.intersection(parts):
+    if {"verify", "cold", "lists", "access", "gateway"}.intersection(parts):
         async with running(quick=quick) as bench:
             facts.append(await bench.postgres_fact())
             if "verify" in parts:
@@ -49,6 +49,8 @@ async def _run(parts: list[str], *, quick: bool) -> None:
                 if "verify" not in parts:
                     facts.append(h2load.described())
                 rows += await access.measure(bench)
+            if "gateway" in parts:
+                rows += await gateway.measure(bench)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
     if "sessions" in parts:

@@ -94,6 +94,11 @@ def _tag_under(tag_key: bytes, body: str) -> str:
     return digest[:_TAG].translate(_TAG_CHARACTERS).decode("ascii")
 
 
+def has_form(text: str) -> bool:
+    """Say whether this looks like a key string; who minted it is for `KeyMint.parse` to say."""
+    return len(text) <= MAX_LENGTH and _FORM.fullmatch(text) is not None
+
+
 def redact(text: str) -> str:
     """Return the text with each key string in it, whole or not, cut down to its prefix."""
     return _ANYWHERE.sub(r"\1…", text)

@@ -9,9 +9,9 @@ cost every VerifyKey.
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import grpc
 import protovalidate
@@ -38,7 +38,9 @@ from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
 
-Method = Callable[[Caller, Any], Awaitable[Message]]
+# A message, or the bytes of one of another protocol.
+Answer = TypeVar("Answer", Message, bytes)
+Method = Callable[[Caller, Any], Awaitable[Answer]]
 
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
@@ -71,7 +73,9 @@ def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHand
     """Return the handler of all RPCs of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _endpoint(getattr(service, method.name), method, entrance),
+            _endpoint(
+                method.name, (_scope(method),), _parser(method), getattr(service, method.name), entrance
+            ),
             response_serializer=_serialize,
         )
         for method in service.descriptor.methods
@@ -79,11 +83,30 @@ def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHand
     return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 
 
+class Raw(NamedTuple):
+    """An RPC of another protocol: `serve` takes and returns bytes, for callers with all of `scopes`."""
+
+    service: str
+    method: str
+    scopes: Sequence[str]
+    serve: Callable[[Caller, bytes], Awaitable[bytes]]
+
+
+def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
+    """Return the handler of one such RPC, which has the same way in."""
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, entrance)
+    )
+    return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
+
+
 def _endpoint(
-    serve: Method,
-    method: MethodDescriptor,
+    name: str,
+    scopes: Sequence[str],
+    parse: Callable[[bytes], Any],
+    serve: Method[Answer],
     entrance: Entrance,
-) -> Callable[[bytes, Context], Awaitable[Message]]:
+) -> Callable[[bytes, Context], Awaitable[Answer]]:
     gate, authentication, limits, refusals, metrics = (
         entrance.gate,
         entrance.authentication,
@@ -91,18 +114,11 @@ def _endpoint(
         entrance.refusals,
         entrance.metrics,
     )
-    scope = method.GetOptions().Extensions[options_pb2.required_scope]
-    if not scope:
-        raise ValueError(f"{method.full_name} names no required_scope")
-    request_type = GetMessageClass(method.input_type)
-    changes = scope.endswith(":write")
-    manages = not scope.endswith(":verify")
-    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
-        method.input_type.fields_by_name
-    )
-    observe = metrics.rpc_seconds.labels(method.name).observe
+    changes = any(scope.endswith(":write") for scope in scopes)
+    manages = not all(scope.endswith(":verify") for scope in scopes)
+    observe = metrics.rpc_seconds.labels(name).observe
 
-    async def handle(data: bytes, context: Context) -> Message:
+    async def handle(data: bytes, context: Context) -> Answer:
         started = time.perf_counter()
         entered, counted = False, ""
         caller: Caller | None = None
@@ -114,19 +130,21 @@ def _endpoint(
                 counted = limits.enter(caller)
             if changes:
                 caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
-            if caller.lacks((scope,)):
+            if lacking := caller.lacks(scopes):
                 raise PermissionDenied(
-                    f"{method.name} needs the scope {scope}", reason="SCOPE_MISSING", required_scope=scope
+                    f"{name} needs the scope {' and '.join(lacking)}",
+                    reason="SCOPE_MISSING",
+                    required_scope=lacking[0],
                 )
-            response = await serve(caller, _parse(request_type, data, takes_key_string))
+            response = await serve(caller, parse(data))
         except AuthsvcError as error:
-            metrics.rpc_errors.labels(method.name, code_of(error).name).inc()
+            metrics.rpc_errors.labels(name, code_of(error).name).inc()
             if caller is not None:
-                refusals.note(caller._replace(request_id=_request_id(context)), method.name, error)
+                refusals.note(caller._replace(request_id=_request_id(context)), name, error)
             await context.abort_with_status(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            metrics.rpc_errors.labels(method.name, grpc.StatusCode.INTERNAL.name).inc()
-            _log.exception("a fault in %s", method.name)
+            metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()
+            _log.exception("a fault in %s", name)
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
             return response
@@ -139,6 +157,21 @@ def _endpoint(
         raise AssertionError("abort always raises")
 
     return handle
+
+
+def _scope(method: MethodDescriptor) -> str:
+    scope: str = method.GetOptions().Extensions[options_pb2.required_scope]
+    if not scope:
+        raise ValueError(f"{method.full_name} names no required_scope")
+    return scope
+
+
+def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+    request_type = GetMessageClass(method.input_type)
+    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
+        method.input_type.fields_by_name
+    )
+    return lambda data: _parse(request_type, data, takes_key_string)
 
 
 def _request_id(context: Context) -> str:

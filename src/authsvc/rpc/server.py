@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from authsvc.rpc import sockets
-from authsvc.rpc.endpoint import Entrance, Service, service_handler
+from authsvc.rpc.endpoint import Entrance, Raw, Service, raw_handler, service_handler
 from authsvc.rpc.health import Health
 from authsvc.rpc.reflection import CommentedPool
 from authsvc.rpc.tls import Tls
@@ -60,11 +60,13 @@ class Server:
         tls: Tls | None = None,
         connection_age: float = 0,
         longest: float = 0,
+        raw: Sequence[Raw] = (),
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
+        `raw` are RPCs of other people's protocols.
         """
         self._tls = tls
         self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
@@ -72,7 +74,10 @@ class Server:
         self._health = Health(names)
         self._gate = entrance.gate
         self._port = 0
-        self._server.add_generic_rpc_handlers([service_handler(service, entrance) for service in services])
+        self._server.add_generic_rpc_handlers(
+            [service_handler(service, entrance) for service in services]
+            + [raw_handler(one, entrance) for one in raw]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server, pool=CommentedPool())

@@ -1,0 +1,222 @@
+"""The decision: whether a request may through, and as whom."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from authsvc.errors import Passing
+from authsvc.gateway import identity
+from authsvc.gateway.denied import Denied
+from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
+from authsvc.gateway.routes import Routes
+from authsvc.model.caller import Caller
+from authsvc.model.credential import Credential
+from authsvc.model.key_string import has_form
+from authsvc.model.scope import is_scope, missing
+from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.verify.verifier import Question, Verifier
+
+# What a proxy's caller needs to ask at all.
+SCOPES = ("keys:verify", "sessions:verify")
+
+# With these an upstream may take another method or path than the one that the route was found by.
+_REWRITING = frozenset(
+    {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
+)
+_REASONS = {VerdictCode.NOT_FOUND: "INVALID"}
+_DETAILS = {
+    VerdictCode.NOT_FOUND: "is not known; check that it was copied whole.",
+    VerdictCode.REVOKED: "was revoked; create a new key, or sign in again.",
+    VerdictCode.EXPIRED: "has expired; create or rotate to a new key, or sign in again.",
+    VerdictCode.DISABLED: "is a key, and its owner's policy has switched keys off.",
+}
+
+
+class Asked(NamedTuple):
+    """A request that wants through. `target` is its path and query, as the upstream will get them."""
+
+    method: str
+    target: str
+    headers: Headers
+    # What the proxy itself says that the route needs, besides what the table says.
+    required_scopes: Sequence[str] = ()
+    client_ip: str = ""
+    # Whether the proxy takes out the headers that we name; one that does not may not let them through.
+    removes_headers: bool = True
+
+
+class Allowed(NamedTuple):
+    """It may pass: as whom (None: the route is public), and which headers are set and removed."""
+
+    credential: Credential | None
+    set_headers: list[tuple[str, str]]
+    removed_headers: list[str]
+
+
+class Access:
+    """Decides about each request anew."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        carriers: Carriers,
+        *,
+        routes: Callable[[], Routes] | None = None,
+        keep_credential: bool = False,
+    ) -> None:
+        """Take where credentials stand, the table of now if there is one, and whether upstreams see them."""
+        self._verifier = verifier
+        self._carriers = carriers
+        self._routes = routes
+        self._keep_credential = keep_credential
+        # How many answers of each kind there were, by the reason of the refusal.
+        self.counts: dict[str, int] = {"ALLOWED": 0, "PUBLIC": 0}
+
+    @property
+    def judges_cookies(self) -> bool:
+        """Whether a credential may stand in a cookie, so that cookies are changed."""
+        return self._carriers.has_cookie
+
+    async def decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
+        """Answer the proxy that `caller` is. Never raises what would make it guess."""
+        try:
+            answer = await self._decide(caller, asked)
+        except Passing as error:
+            answer = Denied.of(error)
+        if isinstance(answer, Denied):
+            kind = answer.reason
+        else:
+            kind = "PUBLIC" if answer.credential is None else "ALLOWED"
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        return answer
+
+    async def _decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
+        required, headers = asked.required_scopes, asked.headers
+        if not asked.removes_headers and self._deceptive(headers):
+            return _DECEPTIVE
+        if self._routes is not None:
+            access = self._routes().find(asked.method, asked.target)
+            if access is None:
+                return _NO_ROUTE
+            # What the proxy requires comes on top.
+            if access.public and not required:
+                return self._public(headers)
+            if access.scopes:
+                required = (*required, *access.scopes)
+        presented = self._carriers.find(headers)
+        if len(presented.texts) != 1:
+            return self._missing() if not presented.texts else self._ambiguous()
+        question = Question(None, caller, required, _address(asked.client_ip), headers.get("user-agent", ""))
+        text = presented.texts[0]
+        verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
+        return self._answer(verdict, required, headers, presented)
+
+    def _answer(
+        self, verdict: Verdict, required: Sequence[str], headers: Headers, presented: Presented
+    ) -> Allowed | Denied:
+        code, credential = verdict
+        if code is VerdictCode.VALID and credential is not None:
+            told = identity.headers(credential)
+            # One of the two ids is set; a client may have sent the other.
+            removed = [name for name in (identity.KEY_ID, identity.SESSION_ID) if name != told[0][0]]
+            return self._cleaned(Allowed(credential, told, removed), headers, presented)
+        if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
+            lacking = missing(credential.scopes, dict.fromkeys(required))
+            return Denied(
+                403,
+                "SCOPE_MISSING",
+                "The credential may not do this",
+                f"This needs the scope {' and '.join(lacking)}; use a credential that has it.",
+                "insufficient_scope",
+                self._carriers.scheme,
+                lacking,
+            )
+        reason = f"CREDENTIAL_{_REASONS.get(code, code.value)}"
+        detail = f"The credential {_DETAILS.get(code, 'is not accepted now.')}"
+        title = "The credential is not good"
+        return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
+
+    def _public(self, headers: Headers) -> Allowed:
+        """Let through without a look; what is ours is taken out, what may be the upstream's stays."""
+        presented = self._carriers.find(headers)
+        if not any(has_form(text) for text in presented.texts):
+            presented = NOTHING
+        return self._cleaned(Allowed(None, [], [*identity.NAMES]), headers, presented)
+
+    def _cleaned(self, allowed: Allowed, headers: Headers, presented: Presented) -> Allowed:
+        """Take out what the upstream is not to see."""
+        removed = allowed.removed_headers
+        removed += self._deceptive(headers)
+        if not self._keep_credential:
+            for name in presented.headers:
+                if name == "cookie" and (rest := self._carriers.without_cookie(headers[name])):
+                    allowed.set_headers.append((name, rest))
+                else:
+                    removed.append(name)
+        return allowed
+
+    def _deceptive(self, headers: Headers) -> list[str]:
+        """Return the names of headers by which the upstream could take the request for another one."""
+        names = identity.imitations(headers)
+        if self._routes is not None:
+            names += [name for name in headers if name in _REWRITING]
+        return names
+
+    def _missing(self) -> Denied:
+        return Denied(
+            401,
+            "CREDENTIAL_MISSING",
+            "A credential is needed",
+            "Send your key, for instance as authorization: Bearer <key string>.",
+            scheme=self._carriers.scheme,
+        )
+
+    def _ambiguous(self) -> Denied:
+        return Denied(
+            401,
+            "CREDENTIAL_AMBIGUOUS",
+            "One credential is needed",
+            "The request shows several credentials; send one, once.",
+            "invalid_request",
+            self._carriers.scheme,
+        )
+
+
+_NO_ROUTE = Denied(
+    403,
+    "ROUTE_NOT_PERMITTED",
+    "Nothing is served here",
+    "No route is open for this method and path, or the path can be read in several ways.",
+)
+_DECEPTIVE = Denied(
+    403,
+    "HEADER_NOT_PERMITTED",
+    "A header is in the way",
+    "Leave out headers that rewrite method or path, or imitate x-auth- headers with underscores.",
+)
+# A proxy that is set up wrongly: not the fault of the client, who is told no more.
+FAULT = Denied(
+    500,
+    "GATEWAY_FAULT",
+    "The gateway is not set up",
+    "The request could not be checked; its operator knows why.",
+)
+
+
+@lru_cache(8192)
+def _address(text: str) -> str:
+    """Return an IP address, or "" for what is none; it is kept as the last one that used the credential."""
+    if not text:
+        return ""
+    try:
+        return str(ip_address(text.partition("%")[0]))
+    except ValueError:
+        return ""
+
+
+@lru_cache(1024)
+def required_scopes(text: str) -> tuple[str, ...] | None:
+    """Return the scopes in a proxy's setting, between spaces or commas; None when one is no scope."""
+    scopes = tuple(text.replace(",", " ").split())
+    return scopes if all(map(is_scope, scopes)) else None

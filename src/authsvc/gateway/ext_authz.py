@@ -1,0 +1,154 @@
+"""Envoy's external authorization over gRPC, `envoy.service.auth.v3.Authorization/Check`.
+
+A route says in Envoy's configuration which scopes it needs, as `context_extensions` with the key
+`authsvc.required_scopes`. To Envoy an answer without a status is a pass, so answers are made in
+two places only.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from google.protobuf.message import DecodeError
+
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.gateway import identity
+from authsvc.gateway.access import FAULT, Access, Allowed, Asked, required_scopes
+from authsvc.gateway.denied import Denied
+from authsvc.gateway.v1.ext_authz_pb2 import (
+    CheckRequest,
+    CheckResponse,
+    DeniedHttpResponse,
+    HeaderValue,
+    HeaderValueOption,
+    HttpStatus,
+    OkHttpResponse,
+    Status,
+)
+from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
+
+_log = logging.getLogger(__name__)
+
+SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
+_PREFIX = "authsvc."
+_REQUIRED = "authsvc.required_scopes"
+
+_OVERWRITE = 2
+# Of google.rpc.Code.
+_PASS = CheckResponse(status=Status(code=0)).SerializeToString()
+# The field `ok_response` of CheckResponse, before its length.
+_OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
+_CODES = {401: Status(code=16), 403: Status(code=7), 503: Status(code=14), 500: Status(code=13)}
+_IDS = {CredentialKind.KEY: "key_id", CredentialKind.SESSION: "session_id"}
+
+
+class ExtAuthz:
+    """Answers Envoy."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def check(self, caller: Caller, data: bytes) -> bytes:
+        """Answer a serialized CheckRequest; raise InvalidArgument for what is none."""
+        try:
+            attributes = CheckRequest.FromString(data).attributes
+        except DecodeError as error:
+            problem = "is no envoy.service.auth.v3.CheckRequest"
+            raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
+        http = attributes.request.http
+        scopes = _required(attributes.context_extensions)
+        if scopes is None:
+            return _denied(FAULT)
+        address = attributes.source.address.socket_address.address
+        asked = Asked(http.method, http.path, http.headers, scopes, address)
+        answer = await self._access.decide(caller, asked)
+        return _denied(answer) if isinstance(answer, Denied) else _allowed(answer)
+
+
+def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
+    """Return the scopes in a route's settings; None for settings that do not say what was meant."""
+    if not extensions:
+        return ()
+    scopes = required_scopes(extensions[_REQUIRED]) if _REQUIRED in extensions else ()
+    unknown = [key for key in extensions if key.startswith(_PREFIX) and key != _REQUIRED]
+    if scopes is None or unknown:
+        _log.error(
+            "Envoy's context_extensions: %s; write %s: orders:read orders:write",
+            f"{unknown[0]} is unknown" if unknown else f"{extensions[_REQUIRED]!r} are no scopes",
+            _REQUIRED,
+        )
+        return None
+    return scopes
+
+
+def _allowed(answer: Allowed) -> bytes:
+    """Return the answer serialized: messages put together from parts that were serialized before.
+
+    Building them anew would take as long as the rest of the decision.
+    """
+    parts = [
+        _header(name, value) if name in identity.NAMES else _header.__wrapped__(name, value)
+        for name, value in answer.set_headers
+    ]
+    parts += map(_removed, answer.removed_headers)
+    ok = b"".join(parts)
+    credential = answer.credential
+    metadata = (
+        b""
+        if credential is None
+        else _metadata(credential.kind, credential.credential_id, credential.owner_id, credential.scopes)
+    )
+    return b"".join((_PASS, _OK_RESPONSE, _varint(len(ok)), ok, metadata))
+
+
+@lru_cache(16384)
+def _header(name: str, value: str) -> bytes:
+    """Return a part of OkHttpResponse that sets a header."""
+    return OkHttpResponse(headers=_headers([(name, value)])).SerializeToString()
+
+
+@lru_cache(256)
+def _removed(name: str) -> bytes:
+    """Return a part of OkHttpResponse that removes a header."""
+    return OkHttpResponse(headers_to_remove=[name]).SerializeToString()
+
+
+@lru_cache(8192)
+def _metadata(kind: CredentialKind, credential_id: str, owner_id: str, scopes: tuple[str, ...]) -> bytes:
+    """Return a part of CheckResponse: what other filters of Envoy, such as that of rate limits, can read."""
+    metadata = {
+        _IDS[kind]: credential_id,
+        "owner_id": owner_id,
+        "credential_type": kind.value,
+        "scopes": list(scopes),
+    }
+    message = CheckResponse()
+    message.dynamic_metadata.update(metadata)
+    return message.SerializeToString()
+
+
+def _varint(number: int) -> bytes:
+    """Return a length as it stands before an embedded message."""
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
+
+
+def _denied(answer: Denied) -> bytes:
+    return CheckResponse(
+        status=_CODES[answer.status],
+        denied_response=DeniedHttpResponse(
+            status=HttpStatus(code=answer.status), headers=_headers(answer.headers()), body=answer.body()
+        ),
+    ).SerializeToString()
+
+
+def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderValueOption]:
+    return [
+        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+        for name, value in headers
+    ]

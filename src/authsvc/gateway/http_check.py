@@ -1,0 +1,122 @@
+"""The check over HTTP, for proxies that ask so: nginx `auth_request`, Caddy and Traefik `forward_auth`.
+
+`GET /check` carries the headers of the request in question, its method and target in `X-Forwarded-Method` and
+`X-Forwarded-Uri`, and in its own query the scopes that the route needs: `/check?scope=orders:read`. The
+answer is 200 with headers for the upstream, all of them always, so that a proxy that copies them overwrites
+what a client made up; or 401, 403, 503 for the client. The proxy shows its own key in `X-Authsvc-Key`.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+from authsvc.errors import AuthsvcError, Passing
+from authsvc.gateway import identity
+from authsvc.gateway.access import FAULT, SCOPES, Access, Allowed, Asked, required_scopes
+from authsvc.gateway.denied import Denied
+from authsvc.gateway.http_server import Call, Reply
+from authsvc.model.caller import Caller
+from authsvc.verify.lease import Lease
+
+_log = logging.getLogger(__name__)
+
+#: Where a proxy shows its own key, apart from the credential of its client.
+OWN_KEY = "x-authsvc-key"
+#: The problem again, for proxies that pass on headers and not the body.
+PROBLEM = "x-authsvc-problem"
+#: The cookies without the credential, for the upstream; where a credential may stand in one.
+COOKIE = "x-auth-cookie"
+
+_METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
+# Of a proxy that is set up wrongly, every request would leave a line.
+_LOG_EVERY = 1.0
+
+
+class HttpCheck:
+    """Answers `GET /check`, `/healthz` and `/readyz`."""
+
+    def __init__(
+        self, access: Access, authenticate: Callable[[Call], Awaitable[Caller]], lease: Lease
+    ) -> None:
+        self._access = access
+        self._authenticate = authenticate
+        self._lease = lease
+        self._logged = -_LOG_EVERY
+
+    async def answer(self, call: Call) -> Reply:
+        """Answer a request."""
+        path, _, query = call.target.partition("?")
+        if path not in ("/check", "/healthz", "/readyz"):
+            return Reply(404)
+        if call.method not in ("GET", "HEAD"):
+            return Reply(405, [("allow", "GET, HEAD")])
+        if path == "/healthz":
+            return Reply(200)
+        if path == "/readyz":
+            return Reply(200) if self._lease.left else Reply(503, [("retry-after", "1")], self._lease.reason)
+        return await self._check(call, query)
+
+    async def _check(self, call: Call, query: str) -> Reply:
+        try:
+            caller = await self._authenticate(call)
+        except Passing as error:
+            return _denied(Denied.of(error))
+        except AuthsvcError as error:
+            return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
+        if lacking := caller.lacks(SCOPES):
+            return self._fault(f"its key lacks the scope {' and '.join(lacking)}")
+        scopes = _scopes(query)
+        if scopes is None:
+            return self._fault(f"its question has the query {query!r}; write /check?scope=orders:read")
+        headers = _joined(call.headers)
+        method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
+        if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
+            return self._fault(
+                "it does not say which request it asks about; have it set the headers "
+                "X-Forwarded-Method and X-Forwarded-Uri, once each"
+            )
+        # The last one is what our proxy itself has seen.
+        address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        asked = Asked(method, target, headers, scopes, address, removes_headers=False)
+        answer = await self._access.decide(caller, asked)
+        return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
+
+    def _allowed(self, answer: Allowed, headers: Mapping[str, str]) -> Reply:
+        told = dict.fromkeys(identity.NAMES, "")
+        told.update(answer.set_headers)
+        cookie = told.pop("cookie", None)
+        if self._access.judges_cookies:
+            if cookie is None and "cookie" not in answer.removed_headers:
+                cookie = headers.get("cookie")
+            told[COOKIE] = cookie or ""
+        return Reply(200, list(told.items()))
+
+    def _fault(self, problem: str) -> Reply:
+        now = time.monotonic()
+        if now - self._logged >= _LOG_EVERY:
+            self._logged = now
+            _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
+        return _denied(FAULT)
+
+
+@lru_cache(1024)
+def _scopes(query: str) -> Sequence[str] | None:
+    """Return the scopes in a question's query; None for one that is not understood."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if any(name != "scope" or not value.strip() for name, value in pairs) or (query and not pairs):
+        return None
+    return required_scopes(" ".join(value for _, value in pairs))
+
+
+def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+def _denied(answer: Denied) -> Reply:
+    body = answer.body()
+    return Reply(answer.status, [*answer.headers(), (PROBLEM, body)], body)

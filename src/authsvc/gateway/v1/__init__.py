@@ -1,0 +1,1 @@
+"""Generated from protos/authsvc/gateway/v1; see `make proto`."""

@@ -1,0 +1,1 @@
+"""Tests of the gateway, most of them with the real proxies."""

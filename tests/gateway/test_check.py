@@ -1,0 +1,363 @@
+"""Envoy's question, asked of the service itself."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from google.protobuf.json_format import MessageToDict
+
+from authsvc.gateway.identity import NAMES
+from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest, CheckResponse
+from authsvc.v1.owner_policy_service_pb2 import OwnerPolicy
+from tests.conftest import Clock, Service, serving
+from tests.gateway.conftest import ASKS, key
+from tests.rpc.refusal import refused
+
+_PATH = "/envoy.service.auth.v3.Authorization/Check"
+
+
+class Envoy:
+    """Asks as Envoy does, with a key of its own."""
+
+    def __init__(self, service: Service, own: str) -> None:
+        self._call: Any = service.channel.unary_unary(
+            _PATH,
+            response_deserializer=CheckResponse.FromString,
+        )
+        self._metadata = [("authorization", f"Bearer {own}")] if own else []
+
+    async def ask(
+        self,
+        headers: Mapping[str, str],
+        scopes: str | None = None,
+        *,
+        method: str = "GET",
+        path: str = "/",
+        extensions: Mapping[str, str] = {},
+        address: str = "192.0.2.1",
+    ) -> CheckResponse:
+        asked = CheckRequest()
+        asked.attributes.source.address.socket_address.address = address
+        http = asked.attributes.request.http
+        http.method, http.path = method, path
+        http.headers.update(headers)
+        asked.attributes.context_extensions.update(extensions)
+        if scopes is not None:
+            asked.attributes.context_extensions["authsvc.required_scopes"] = scopes
+        return await self.send(asked)
+
+    async def send(self, asked: CheckRequest | bytes) -> CheckResponse:
+        data = asked if isinstance(asked, bytes) else asked.SerializeToString()
+        answer: CheckResponse = await self._call(data, metadata=self._metadata, timeout=30)
+        return answer
+
+
+def _outcome(answer: CheckResponse) -> int:
+    """Return the status that the client gets; 200 for what is let through."""
+    if answer.HasField("ok_response"):
+        assert answer.status.code == 0
+        return 200
+    assert answer.status.code != 0
+    assert answer.HasField("denied_response")
+    return answer.denied_response.status.code
+
+
+def _set(answer: CheckResponse) -> dict[str, str]:
+    headers = answer.ok_response.headers
+    assert all(option.append_action == 2 for option in headers), "others would be joined to what was made up"
+    return {option.header.key: option.header.value for option in headers}
+
+
+def _bearer(text: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {text}"}
+
+
+@pytest.fixture
+async def envoy(service: Service) -> Envoy:
+    return Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+
+
+async def test_a_good_key_and_who_it_is(service: Service, envoy: Envoy) -> None:
+    """Headers for the upstream, metadata for other filters; the credential is taken out."""
+    text, key_id = await key(service, "b:c", "a")
+    for _ in ("cold", "warm"):
+        answer = await envoy.ask({**_bearer(text), "cookie": "a=b"}, "a b:c")
+        assert _outcome(answer) == 200
+        assert _set(answer) == {
+            "x-auth-key-id": key_id,
+            "x-auth-owner-id": "acme",
+            "x-auth-scopes": "a b:c",
+            "x-auth-credential-type": "key",
+        }
+        assert set(answer.ok_response.headers_to_remove) == {"x-auth-session-id", "authorization"}
+        assert MessageToDict(answer.dynamic_metadata) == {
+            "key_id": key_id,
+            "owner_id": "acme",
+            "credential_type": "key",
+            "scopes": ["a", "b:c"],
+        }
+
+
+async def test_a_key_without_scopes(service: Service, envoy: Envoy) -> None:
+    """It has none, and says so."""
+    text, _ = await key(service)
+    answer = await envoy.ask(_bearer(text))
+    assert _set(answer)["x-auth-scopes"] == ""
+    assert MessageToDict(answer.dynamic_metadata)["scopes"] == []
+    assert _outcome(await envoy.ask(_bearer(text), "a")) == 403
+
+
+async def test_nothing_is_remembered_of_an_answer(service: Service, envoy: Envoy) -> None:
+    """The same key to other routes, other keys to the same, other proxies: each is decided anew.
+
+    CVE-2021-32701 was a cache that knew a token and forgot the scopes.
+    """
+    one, one_id = await key(service, "a")
+    two, two_id = await key(service, "b", owner_id="other")
+    confined = Envoy(service, (await key(service, *ASKS, owner_id="acme"))[0])
+    for _ in range(3):
+        assert _outcome(await envoy.ask(_bearer(one), "a")) == 200
+        assert _outcome(await envoy.ask(_bearer(one), "b")) == 403
+        assert _outcome(await envoy.ask(_bearer(one), "a b")) == 403
+        assert _outcome(await envoy.ask(_bearer(two), "a")) == 403
+        assert _set(await envoy.ask(_bearer(two), "b"))["x-auth-key-id"] == two_id
+        assert _set(await envoy.ask(_bearer(one)))["x-auth-key-id"] == one_id
+        # A proxy of one owner knows nobody else's keys (rule 19).
+        assert _outcome(await confined.ask(_bearer(one), "a")) == 200
+        assert _outcome(await confined.ask(_bearer(two), "b")) == 401
+
+
+async def test_who_may_ask(service: Service) -> None:
+    """Nobody without a key of their own, nor with one that may not verify both kinds."""
+    text, _ = await key(service, "a")
+    with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING"):
+        await Envoy(service, "").ask(_bearer(text))
+    with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID"):
+        await Envoy(service, "x").ask(_bearer(text))
+    for scopes in (["keys:verify"], ["sessions:verify"], ["a"]):
+        own, _ = await key(service, *scopes, owner_id="authsvc")
+        with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"):
+            await Envoy(service, own).ask(_bearer(text))
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {"authsvc.required_scopes": "A"},
+        {"authsvc.required_scopes": "a;b"},
+        {"authsvc.required_scope": "a"},
+        {"authsvc.required_scopes": "a", "authsvc.public": "true"},
+    ],
+)
+async def test_settings_that_say_nothing_let_nobody_through(
+    service: Service, envoy: Envoy, extensions: dict[str, str]
+) -> None:
+    """A slip in Envoy's configuration is 500 and a line in the log, not a route for everybody."""
+    text, _ = await key(service, "full_access")
+    assert _outcome(await envoy.ask(_bearer(text), extensions=extensions)) == 500
+
+
+async def test_settings_of_others_are_theirs(service: Service, envoy: Envoy) -> None:
+    """Envoy's routes may carry what other checkers read."""
+    text, _ = await key(service, "a")
+    assert _outcome(await envoy.ask(_bearer(text), "a", extensions={"virtual_host": "x"})) == 200
+
+
+async def test_underscores_are_taken_for_hyphens_by_some(service: Service, envoy: Envoy) -> None:
+    """What an upstream could take for our headers is taken out, should the proxy let it in."""
+    text, _ = await key(service)
+    made_up = {name.replace("-", "_"): "evil" for name in NAMES} | {"x_auth-owner_id": "evil", "a_b": "c"}
+    answer = await envoy.ask({**_bearer(text), **made_up})
+    assert set(made_up) - {"a_b"} <= set(answer.ok_response.headers_to_remove)
+    assert "a_b" not in answer.ok_response.headers_to_remove
+
+
+async def test_an_owner_whose_keys_are_switched_off(service: Service, envoy: Envoy) -> None:  # rule 7
+    """401 from the moment that the policy has changed."""
+    text, _ = await key(service)
+    assert _outcome(await envoy.ask(_bearer(text))) == 200
+    policy = OwnerPolicy(owner_id="acme", keys_enabled=False)
+    await service.admin.UpdateOwnerPolicy(policy=policy, update_mask={"paths": ["keys_enabled"]})
+    answer = await envoy.ask(_bearer(text))
+    assert _outcome(answer) == 401
+    assert "CREDENTIAL_DISABLED" in answer.denied_response.body
+
+
+async def test_rubbish_is_no_pass(envoy: Envoy) -> None:
+    """What is no question is an error, which Envoy takes for a refusal; an empty one is 401."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await envoy.send(b"\xff\xff\xff")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert _outcome(await envoy.send(b"")) == 401
+
+
+async def test_a_fault_of_ours_is_no_pass(
+    service: Service, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception anywhere in the decision is an error of the RPC, never an answer."""
+    text, _ = await key(service)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(service.app.access, "_answer", fail)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await envoy.ask(_bearer(text))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "a fault" not in str(caught.value.details()).removeprefix("a fault of the service")
+
+
+async def test_what_cannot_be_known_is_503(
+    service: Service, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time after which to ask again; "invalid" would be a lie, and a pass a hole."""
+    text, _ = await key(service)
+    decide = service.app.access.decide
+
+    async def after_the_lease(*arguments: object) -> object:
+        service.app.lease.end("this is a test")
+        return await decide(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service.app.access, "decide", after_the_lease)
+    answer = await envoy.ask(_bearer(text))
+    assert _outcome(answer) == 503
+    headers = {option.header.key: option.header.value for option in answer.denied_response.headers}
+    assert headers["retry-after"] == "1"
+    assert "LEASE_OVER" in answer.denied_response.body
+
+
+async def test_a_cold_key_is_awaited(service: Service, envoy: Envoy) -> None:
+    """What is not in memory is looked up; many who ask at once share it."""
+    text, _ = await key(service, "a")
+    await envoy.ask({})  # its own key is no longer cold
+    runs = service.app.hasher.runs
+    answers = await asyncio.gather(*(envoy.ask(_bearer(text), "a") for _ in range(20)))
+    assert [_outcome(answer) for answer in answers] == [200] * 20
+    assert service.app.hasher.runs == runs + 1
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [("192.0.2.9", "192.0.2.9"), ("2001:DB8::1", "2001:db8::1"), ("fe80::1%eth0", "fe80::1"), ("x\0y", "")],
+)
+async def test_the_last_use_has_an_address_or_none(
+    service: Service, envoy: Envoy, address: str, kept: str
+) -> None:  # rule 23
+    """An address in one form; what is none is not kept, and spoils nobody's batch."""
+    text, key_id = await key(service)
+    await envoy.ask(_bearer(text), address=address)
+    await service.flush()
+    assert (await service.admin.GetKey(key_id=key_id)).last_use_ip == kept
+
+
+async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:
+    """Where a cookie is configured: it passes on the others without it, and a use keeps the session alive."""
+    async with serving(database_url, clock, gateway_credentials="cookie:sid,bearer") as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        opened = await service.admin.CreateSession(owner_id="alice", scopes=["a"])
+        cookies = {"cookie": f"x=1; sid={opened.session_token}; y=2", "user-agent": "curl/8.0"}
+        answer = await envoy.ask(cookies, "a")
+        assert _set(answer) == {
+            "x-auth-session-id": opened.session.session_id,
+            "x-auth-owner-id": "alice",
+            "x-auth-scopes": "a",
+            "x-auth-credential-type": "session",
+            "cookie": "x=1; y=2",
+        }
+        answer = await envoy.ask({"cookie": f"sid={opened.session_token}"}, "a")
+        assert set(answer.ok_response.headers_to_remove) == {"x-auth-key-id", "cookie"}
+        await service.admin.RevokeSession(session_id=opened.session.session_id)
+        assert _outcome(await envoy.ask(cookies, "a")) == 401  # rule 25
+        assert _outcome(await envoy.ask({"x-api-key": opened.session_token}, "a")) == 401
+
+
+async def test_the_credential_may_be_kept(database_url: str, clock: Clock) -> None:
+    """For an upstream that wants to see it."""
+    async with serving(database_url, clock, gateway_keep_credential=True) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        text, _ = await key(service)
+        answer = await envoy.ask(_bearer(text))
+        assert list(answer.ok_response.headers_to_remove) == ["x-auth-session-id"]
+
+
+_TABLE = """
+[[route]]
+path = "/health"
+public = true
+[[route]]
+methods = ["GET"]
+path = "/orders/**"
+scopes = ["orders:read"]
+[[route]]
+path = "/login"
+public = true
+"""
+
+
+async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) -> None:
+    """By path and method; what the proxy requires comes on top; what it does not name is refused."""
+    file = tmp_path / "routes.toml"
+    await asyncio.to_thread(file.write_text, _TABLE)
+    async with serving(database_url, clock, routes=file) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        reader, _ = await key(service, "orders:read")
+        empty, _ = await key(service)
+        ask = envoy.ask
+        assert _outcome(await ask({}, path="/health?x=y")) == 200
+        assert _outcome(await ask({}, path="/health/../orders/1")) == 403
+        assert _outcome(await ask(_bearer(reader), path="/orders/1")) == 200
+        assert _outcome(await ask(_bearer(reader), method="POST", path="/orders/1")) == 403
+        assert _outcome(await ask(_bearer(empty), path="/orders/1")) == 403
+        assert _outcome(await ask({}, path="/orders/1")) == 401
+        assert _outcome(await ask(_bearer(reader), path="/other")) == 403
+        assert _outcome(await ask(_bearer(reader), "orders:write", path="/orders/1")) == 403
+        assert _outcome(await ask({}, "orders:read", path="/health")) == 401
+        # An upstream that heeds these would see another request than the one that was judged.
+        answer = await ask({**_bearer(reader), "x-http-method-override": "DELETE"}, path="/orders/1")
+        assert "x-http-method-override" in answer.ok_response.headers_to_remove
+        # Public: nobody's identity, no credential of ours; a password of theirs is not our business.
+        answer = await ask(_bearer(reader), path="/login")
+        assert _set(answer) == {}
+        assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
+        assert not answer.HasField("dynamic_metadata")
+        answer = await ask({"authorization": "Basic dXNlcjpwYXNzd29yZA=="}, path="/login")
+        assert set(answer.ok_response.headers_to_remove) == set(NAMES)
+
+
+async def test_the_table_of_now_is_used(database_url: str, clock: Clock, tmp_path: Path) -> None:
+    """From the moment that it was read anew."""
+    file = tmp_path / "routes.toml"
+    await asyncio.to_thread(file.write_text, _TABLE)
+    async with serving(database_url, clock, routes=file) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        assert _outcome(await envoy.ask({}, path="/health")) == 200
+        await asyncio.to_thread(file.write_text, _TABLE.replace("/health", "/healthz"))
+        assert service.app.routes is not None
+        await service.app.routes.look()
+        assert _outcome(await envoy.ask({}, path="/health")) == 403
+        assert _outcome(await envoy.ask({}, path="/healthz")) == 200
+
+
+def test_our_messages_stand_beside_envoys() -> None:
+    """Programs that load Envoy's own protos can load ours: no name of theirs is taken."""
+    with pytest.raises(KeyError):
+        descriptor_pool.Default().FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
+
+
+async def test_answers_are_counted(service: Service, envoy: Envoy) -> None:
+    """By what they were, for the metrics."""
+    text, _ = await key(service)
+    await envoy.ask(_bearer(text))
+    await envoy.ask({})
+    await envoy.ask({})
+
+    def count(reason: str) -> float | None:
+        return service.app.metrics.registry.get_sample_value(
+            "authsvc_gateway_answers_total", {"reason": reason}
+        )
+
+    assert (count("ALLOWED"), count("CREDENTIAL_MISSING")) == (1, 2)

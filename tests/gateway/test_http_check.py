@@ -1,0 +1,332 @@
+"""The check over HTTP, asked of the service itself; and its server, as hostile clients meet it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from authsvc.gateway.http_server import Call, HttpServer, Reply
+from authsvc.gateway.identity import NAMES
+from tests.conftest import Clock, Service, serving
+from tests.gateway.client import Answer, Headers, get_http1
+from tests.gateway.conftest import ASKS, bearer, key
+from tests.gateway.test_check import Envoy
+
+_ABOUT: list[tuple[str, str | bytes]] = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/orders/1?x=y")]
+
+Ask = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+async def http(database_url: str, clock: Clock) -> AsyncIterator[Service]:
+    async with serving(database_url, clock, http_listen="127.0.0.1:0") as service:
+        yield service
+
+
+@pytest.fixture
+async def ask(http: Service) -> Ask:
+    own, _ = await key(http, *ASKS, owner_id="authsvc")
+
+    async def send(headers: Headers = (), target: str = "/check", about: Headers = _ABOUT) -> Answer:
+        return await get_http1(http.app.http_port, target, [("X-Authsvc-Key", own), *about, *headers])
+
+    return send
+
+
+async def test_a_good_key_and_who_it_is(http: Service, ask: Ask) -> None:
+    """All headers come, also empty ones, so that a proxy that copies them overwrites what was made up."""
+    text, key_id = await key(http, "orders:read")
+    for _ in ("cold", "warm"):
+        answer = await ask([*bearer(text), ("X-Auth-Session-Id", "evil")], "/check?scope=orders:read")
+        assert (answer.status, answer.body) == (200, b"")
+        assert {name: answer.headers[name] for name in NAMES} == {
+            "x-auth-key-id": key_id,
+            "x-auth-session-id": "",
+            "x-auth-owner-id": "acme",
+            "x-auth-scopes": "orders:read",
+            "x-auth-credential-type": "key",
+        }
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("?scope=a", 200),
+        ("?scope=a&scope=b", 200),
+        ("?scope=a%20b", 200),
+        ("?scope=a,b", 200),
+        ("?scope=a%20c", 403),
+        ("?scope=a&scope=c", 403),
+        ("?scopes=a", 500),
+        ("?scope=", 500),
+        ("?scope", 500),
+        ("?", 200),
+        ("?a", 500),
+        ("?scope=A", 500),
+        ("?scope=a&scope=", 500),
+    ],
+)
+async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, status: int) -> None:
+    """All of them are needed; a slip in the proxy's configuration lets nobody through."""
+    text, _ = await key(http, "a", "b")
+    assert (await ask(bearer(text), f"/check{query}")).status == status
+
+
+async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> None:
+    """The problem is in the body, and in a header for proxies that pass on no body."""
+    text, _ = await key(http)
+    answer = await ask(bearer(text), "/check?scope=a")
+    assert answer.status == 403
+    problem = {
+        "type": "urn:authsvc:problem:scope-missing",
+        "title": "The credential may not do this",
+        "status": 403,
+        "detail": "This needs the scope a; use a credential that has it.",
+        "reason": "SCOPE_MISSING",
+        "missing_scopes": ["a"],
+    }
+    assert json.loads(answer.body) == json.loads(answer.headers["x-authsvc-problem"]) == problem
+    assert answer.headers["cache-control"] == "no-store"
+    missing = await ask()
+    assert (missing.status, missing.headers["www-authenticate"]) == (401, 'Bearer realm="authsvc"')
+
+
+async def test_a_proxy_that_is_set_up_wrongly(
+    http: Service, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets 500: the client's credential is not the reason. The log says what is."""
+    text, _ = await key(http, "full_access", owner_id="authsvc")
+    weak, _ = await key(http, "keys:verify", owner_id="authsvc")
+    good = [*_ABOUT, *bearer(text)]
+    port = http.app.http_port
+    for own in ([], [("x-authsvc-key", "x")], [("x-authsvc-key", weak)], [("x-authsvc-key", text)] * 2):
+        assert (await get_http1(port, "/check", [*own, *good])).status == 500
+    uri, method = ("x-forwarded-uri", "/healthz"), ("x-forwarded-method", "GET")
+    for about in (
+        [],
+        [uri],
+        [method],
+        [method, uri, uri],
+        [method, method, uri],
+        [("x-forwarded-uri", ""), method],
+    ):
+        assert (await ask(bearer(text), about=about)).status == 500, about
+    assert "set up wrongly" in caplog.text
+    assert (await ask(bearer(text))).status == 200
+
+
+async def test_what_cannot_be_known_is_503(http: Service, ask: Ask) -> None:
+    """Also when the proxy's own key cannot be judged; and the worker is not ready then."""
+    port = http.app.http_port
+    assert (await get_http1(port, "/readyz")).status == 200
+    http.app.lease.end("this is a test")
+    answer = await ask(bearer("x"))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    ready = await get_http1(port, "/readyz")
+    assert (ready.status, ready.body) == (503, b"this is a test")
+    assert (await get_http1(port, "/healthz")).status == 200
+
+
+async def test_the_cookies_without_the_credential(database_url: str, clock: Clock) -> None:
+    """For the upstream; those of a client without a credential in them are as they were."""
+    async with serving(
+        database_url, clock, http_listen="127.0.0.1:0", gateway_credentials="cookie:sid,bearer"
+    ) as http:
+        own, _ = await key(http, *ASKS, owner_id="authsvc")
+        text, _ = await key(http)
+        about: Headers = [("x-authsvc-key", own), *_ABOUT]
+        for headers in ([("cookie", f"a=b; sid={text}; c=d")], [*bearer(text), ("cookie", "a=b; c=d")]):
+            answer = await get_http1(http.app.http_port, "/check", [*about, *headers])
+            assert (answer.status, answer.headers["x-auth-cookie"]) == (200, "a=b; c=d")
+
+
+@pytest.mark.parametrize("header", ["x_auth_owner_id", "X-Auth_Key_Id", "X-Http-Method-Override"])
+async def test_what_the_proxy_would_not_take_out(
+    database_url: str, clock: Clock, tmp_path: Path, header: str
+) -> None:
+    """A proxy that asks over HTTP sends such a header on, so the request is refused, on public routes too."""
+    file = tmp_path / "routes.toml"
+    await asyncio.to_thread(file.write_text, '[[route]]\npath = "/**"\npublic = true\n')
+    async with serving(database_url, clock, http_listen="127.0.0.1:0", routes=file) as http:
+        own, _ = await key(http, *ASKS, owner_id="authsvc")
+        about: Headers = [("x-authsvc-key", own), *_ABOUT]
+        port = http.app.http_port
+        assert (await get_http1(port, "/check", about)).status == 200
+        assert (await get_http1(port, "/check", [*about, (header, "x")])).status == 403
+
+
+async def test_anybody_may_ask_where_that_is_said(database_url: str, clock: Clock) -> None:
+    """With AUTHSVC_ANONYMOUS_SCOPES, over HTTP and over gRPC; a key that is wrong is refused all the same."""
+    async with serving(
+        database_url, clock, http_listen="127.0.0.1:0", anonymous_scopes=",".join(ASKS)
+    ) as http:
+        text, _ = await key(http)
+        port = http.app.http_port
+        asked: Headers = [*_ABOUT, *bearer(text)]
+        assert (await get_http1(port, "/check", asked)).status == 200
+        assert (await get_http1(port, "/check", [("x-authsvc-key", "x"), *asked])).status == 500
+        envoy = Envoy(http, "")
+        answer = await envoy.ask({"authorization": f"Bearer {text}"})
+        assert answer.HasField("ok_response")
+
+
+async def test_other_paths_and_methods(http: Service) -> None:
+    """There is nothing else here."""
+    port = http.app.http_port
+    assert (await get_http1(port, "/")).status == 404
+    assert (await get_http1(port, "/check/")).status == 404
+    assert (await get_http1(port, "/metrics")).status == 404
+    assert (await get_http1(port, "/check", method="POST")).status == 405
+    assert (await get_http1(port, "/healthz", method="HEAD")).status == 200
+
+
+# The server.
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[HttpServer, int]]:
+    async def answer(call: Call) -> Reply:
+        if call.target == "/fault":
+            raise RuntimeError("a fault")
+        if call.target == "/unsendable":
+            return Reply(200, [("x", "a\r\nb")])
+        return Reply(200, [("x-target", call.target)], "body")
+
+    running = HttpServer(answer)
+    port = await running.start("127.0.0.1:0")
+    yield running, port
+    await running.stop(0)
+
+
+async def _exchange(port: int, data: bytes) -> bytes:
+    """Send bytes, then nothing more, and return all that comes back until the server hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+_HOST = b"host: x\r\n"
+_LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\nabc", b"413"),
+        (b"POST /a HTTP/1.1\r\n" + _HOST + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", b"413"),
+        (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /a HTTP/1.1\r\n" + _HOST + _HOST + b"\r\n", b"400"),
+        (b"GET /a HTTP/1.1\r\n" + _HOST + b"x-y : z\r\n\r\n", b"400"),
+        (b"GET /a HTTP/1.1\r\n" + _HOST + b"x: a\0b\r\n\r\n", b"400"),
+        (
+            b"GET /a HTTP/1.1\r\n"
+            + _HOST
+            + b"content-length: 0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"200",
+        ),
+        (b"GET /a HTTP/1.1\r\n" + _HOST + b"content-length: 0\r\ncontent-length: 1\r\n\r\n", b"400"),
+        (b"GET /a b HTTP/1.1\r\n" + _HOST + b"\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
+        (b"GET /a HTTP/1.1\r\n" + _HOST + b"x: " + b"y" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"y" * 70_000, b"431"),
+    ],
+)
+async def test_what_is_no_proper_question(server: tuple[HttpServer, int], data: bytes, status: bytes) -> None:
+    """It is refused, and the connection ends, so that nothing behind it is taken for a question."""
+    answer = await _exchange(server[1], data + (b"" if status == b"431" else _LAST))
+    assert answer[9:12] == status
+    if status != b"200":
+        assert b"/last" not in answer
+
+
+async def test_questions_one_after_the_other(server: tuple[HttpServer, int]) -> None:
+    """On one connection, also when the next one comes before the answer."""
+    first = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = await _exchange(server[1], b"".join(first % number for number in range(50)) + _LAST)
+    targets = [line for line in answer.split(b"\r\n") if line.startswith(b"x-target")]
+    assert targets == [b"x-target: /%d" % number for number in range(50)] + [b"x-target: /last"]
+
+
+async def test_a_fault_is_500(server: tuple[HttpServer, int]) -> None:
+    """And the server serves on."""
+    assert (await get_http1(server[1], "/fault")).status == 500
+    assert (await get_http1(server[1], "/unsendable")).status == 0
+    assert (await get_http1(server[1], "/")).status == 200
+
+
+async def test_a_stop_lets_answers_end() -> None:
+    """Idle connections end at once, one that is being answered with its answer, new ones are not taken."""
+    go_on, asked = asyncio.Event(), asyncio.Event()
+
+    async def answer(call: Call) -> Reply:
+        if call.target == "/slow":
+            asked.set()
+            await go_on.wait()
+        return Reply(200)
+
+    server = HttpServer(answer)
+    port = await server.start("127.0.0.1:0")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    slow = asyncio.create_task(get_http1(port, "/slow"))
+    await asked.wait()
+    stopping = asyncio.create_task(server.stop(30))
+    assert await reader.read() == b""
+    writer.close()
+    with pytest.raises(ConnectionError):
+        await get_http1(port, "/late")
+    assert not stopping.done()
+    go_on.set()
+    assert (await slow).headers["connection"] == "close"
+    await stopping
+
+
+async def test_a_stop_does_not_wait_for_ever() -> None:
+    """What takes longer than the grace is cut off."""
+    asked = asyncio.Event()
+
+    async def answer(_: Call) -> Reply:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server = HttpServer(answer)
+    port = await server.start("127.0.0.1:0")
+    asking = asyncio.create_task(get_http1(port, "/"))
+    await asked.wait()
+    await server.stop(0)
+    assert (await asking).status == 0
+
+
+async def test_who_says_nothing_is_not_waited_for(
+    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that does not end, and a connection that is not used, are ended when their time is over."""
+    monkeypatch.setattr("authsvc.gateway.http_server._HEAD", 0.0)
+    assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
+    assert await _exchange(server[1], b"") == b""
+
+
+async def test_no_more_connections_than_there_is_room_for(
+    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many is ended at once; those that are there are answered."""
+    monkeypatch.setattr("authsvc.gateway.http_server._MOST_CONNECTIONS", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
+    writer.write(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"body")
+    assert await _exchange(server[1], _LAST) == b""
+    writer.write(_LAST)
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
