@@ -16,7 +16,8 @@ from uuid import UUID
 
 import grpc
 
-from authsvc import app, barrier
+from authsvc import barrier
+from authsvc.app import parts
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import boottime
 from authsvc.errors import AlreadyDone, FailedPrecondition
@@ -242,7 +243,7 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
         return behind
 
     with (
-        mock.patch.object(app, "FeedConnection", Held),
+        mock.patch.object(parts, "FeedConnection", Held),
         mock.patch.object(barrier.rows, "find_behind", looked),  # type: ignore[attr-defined]
     ):
         async with going._stack:
