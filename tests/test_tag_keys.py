@@ -20,6 +20,7 @@ from authsvc.store import tag_keys as rows
 from authsvc.store.migrate import migrate
 from authsvc.store.pool import Database
 from authsvc.tag_keys import MOST, TagKeys
+from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Service, eventually, serving
 from tests.rpc.refusal import refused
@@ -267,6 +268,26 @@ async def test_what_is_retired_is_refused_everywhere(database_url: str, tag_keys
         for service in one, other:
             assert await code(service, old) == "NOT_FOUND"
             assert await code(service, new) == "VALID"
+
+
+async def test_each_leaves_its_event(database_url: str, tag_keys: TagKeys) -> None:  # rule 28
+    """A rotation and a retirement are in the platform's audit log, once each; what changes nothing is not."""
+    async with two_workers(database_url) as (one, _):
+        await tag_keys.rotate()
+        with pytest.raises(FailedPrecondition):
+            await tag_keys.retire(2)
+        await tag_keys.retire(1, force=True)
+        with pytest.raises(AlreadyDone):
+            await tag_keys.retire(1, force=True)
+        minted = await one.app.keys.ensure_administrator(another=True)
+        assert minted is not None
+        listed = await one.as_caller(minted.text).ListAuditEvents(owner_id="authsvc")
+        told = [(event.action, event.target_id, event.actor_id) for event in listed.events]
+        rotated, retired = audit_pb.AUDIT_ACTION_TAG_KEY_ROTATED, audit_pb.AUDIT_ACTION_TAG_KEY_RETIRED
+        assert [each for each in told if each[0] in (rotated, retired)] == [
+            (retired, "1", "bootstrap"),
+            (rotated, "2", "bootstrap"),
+        ]
 
 
 async def test_what_is_alive_is_not_retired_by_accident(database_url: str, tag_keys: TagKeys) -> None:

@@ -22,12 +22,14 @@ Bound: `MOST` are accepted at a time, since a made-up key string costs an HMAC f
 
 from collections.abc import Mapping, Sequence
 
+from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import AlreadyDone, FailedPrecondition, NotFound
-from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.audit_event import Action
+from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
 from authsvc.model.tag_key import TagKey, TagKeyState
 from authsvc.store import tag_keys as rows
-from authsvc.store.pool import Database
+from authsvc.store.pool import Connection, Database
 
 MOST = 8
 
@@ -53,10 +55,17 @@ class TagKeys:
                 raise FailedPrecondition(
                     f"tag key {tag_key_id} was retired meanwhile; rotate again", reason="TAG_KEY_RETIRED"
                 )
-            await rows.start_minting(change.connection, tag_key_id)
+            if known[tag_key_id].state is TagKeyState.NEW:
+                await rows.start_minting(change.connection, tag_key_id)
+                await self._record(change.connection, Action.TAG_KEY_ROTATED, tag_key_id)
             change.about_tag_keys = True
         await rows.rest(self._database, tag_key_id)
         return tag_key_id
+
+    async def _record(self, connection: Connection, action: Action, tag_key_id: int) -> None:
+        at = await rows.now(connection)
+        target_id = str(tag_key_id)
+        await audit.record(connection, BOOTSTRAP, action, at=at, target_id=target_id, owner_id=PLATFORM_OWNER)
 
     async def _spread(self) -> int:
         """Return the id of a tag key that every worker accepts, and that is to mint."""
@@ -94,6 +103,7 @@ class TagKeys:
                     reason="TAG_KEY_NEEDED",
                 )
             await rows.retire(change.connection, tag_key_id)
+            await self._record(change.connection, Action.TAG_KEY_RETIRED, tag_key_id)
             change.about_tag_keys = True
         return alive
 

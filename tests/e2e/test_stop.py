@@ -41,10 +41,12 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
 
     A call is in flight when the server has begun to work on it. Its own counter of
     argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock on
-    the table that the test holds until the server takes no more calls.
+    the table that the test holds until the server takes no more calls. There is a connection
+    for each, since none is hashed for before its owner's policy was read.
     """
     (directory / "data").mkdir()
-    settings = {"metrics_listen": f"127.0.0.1:{free_port()}", "drain_grace": GRACE}
+    metrics = f"127.0.0.1:{free_port()}"
+    settings = {"metrics_listen": metrics, "drain_grace": GRACE, "database_pool_size": 120}
     locker = await asyncpg.connect(database_url)
     with running("dev", directory, database_url=database_url, **settings) as server:
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:

@@ -27,9 +27,7 @@ class RevokeKey:
     async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
         """Return the key as revoked (rules 14 to 17)."""
         async with self._changes.of_keys(caller, [key_id], done="revoked") as (connection, [key]):
-            now = (
-                self._clock()
-            )  # After the wait for the key, whose revocation may have taken effect meanwhile.
+            now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             await rows.update(connection, [revoked])
             await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))

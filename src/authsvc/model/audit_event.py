@@ -33,6 +33,8 @@ class Action(StrEnum):
     OWNER_POLICY_UPDATED = "OWNER_POLICY_UPDATED"
     REFUSED = "REFUSED"
     EVENTS_DROPPED = "EVENTS_DROPPED"
+    TAG_KEY_ROTATED = "TAG_KEY_ROTATED"
+    TAG_KEY_RETIRED = "TAG_KEY_RETIRED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Tag keys as rows."""
 
 import secrets
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -58,6 +59,12 @@ async def list_all(connection: Connection) -> list[TagKey]:
         )
         for row in await connection.fetch(_SQL["list_tag_keys"])
     ]
+
+
+async def now(connection: Connection) -> datetime:
+    """Return the database's time."""
+    time: datetime = await connection.fetchval(_SQL["now"])
+    return time
 
 
 async def count_alive(connection: Connection) -> dict[int, Alive]:

@@ -93,6 +93,14 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """Old events of all owners were dropped; in the chain of the owner `authsvc`.
     Details: `before`, `count`.
     """
+    AUDIT_ACTION_TAG_KEY_ROTATED: _AuditAction.ValueType  # 13
+    """`authsvc tag-key rotate`: new key strings are tagged under another tag key.
+    Recorded for the owner `authsvc`; the target is the number of the new one.
+    """
+    AUDIT_ACTION_TAG_KEY_RETIRED: _AuditAction.ValueType  # 14
+    """`authsvc tag-key retire`: strings tagged under this tag key are refused from
+    then on.
+    """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """What was done."""
@@ -135,6 +143,14 @@ caller that are alike are one event a minute. Details: `method`, `reason`,
 AUDIT_ACTION_EVENTS_DROPPED: AuditAction.ValueType  # 12
 """Old events of all owners were dropped; in the chain of the owner `authsvc`.
 Details: `before`, `count`.
+"""
+AUDIT_ACTION_TAG_KEY_ROTATED: AuditAction.ValueType  # 13
+"""`authsvc tag-key rotate`: new key strings are tagged under another tag key.
+Recorded for the owner `authsvc`; the target is the number of the new one.
+"""
+AUDIT_ACTION_TAG_KEY_RETIRED: AuditAction.ValueType  # 14
+"""`authsvc tag-key retire`: strings tagged under this tag key are refused from
+then on.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
@@ -297,9 +313,9 @@ class AuditEvent(_message.Message):
     action: Global___AuditAction.ValueType
     """What was done."""
     actor_id: _builtins.str
-    """Who did it: the id of the key or session that called; else the name that the
-    operator gave the caller's certificate, `anonymous`, or, of the service's own
-    doing, `bootstrap` or `retention`.
+    """Who did it: the id of the key or session that called; else the name of the
+    caller's certificate (its SPIFFE id or subject), `anonymous`, or, of the
+    service's own doing, `bootstrap` or `retention`.
     """
     owner_id: _builtins.str
     """Whose event this is: the owner of what it was done to; of a REFUSED one the
@@ -307,7 +323,8 @@ class AuditEvent(_message.Message):
     """
     target_id: _builtins.str
     """What it was done to: the id of a key or a session; the owner, where it was done
-    to all of an owner; of a REFUSED one the owner that was asked for, if known.
+    to all of an owner, or to its policy; the number of a tag key; of a REFUSED one
+    the owner that was asked for, if known.
     """
     client_ip: _builtins.str
     """The address that the call came from. Empty where there was no call, or the

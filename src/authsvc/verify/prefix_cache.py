@@ -50,6 +50,37 @@ class _Fill:
         )
 
 
+class _Owned:
+    """The prefixes of each owner. Most owners have one, and a set for each would be half an entry."""
+
+    def __init__(self) -> None:
+        self._prefixes: dict[str, str | set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._prefixes)
+
+    def of(self, owner_id: str) -> list[str]:
+        owned = self._prefixes.get(owner_id, ())
+        return [owned] if isinstance(owned, str) else list(owned)
+
+    def add(self, owner_id: str, prefix: str) -> None:
+        owned = self._prefixes.setdefault(owner_id, prefix)
+        if isinstance(owned, set):
+            owned.add(prefix)
+        elif owned != prefix:
+            self._prefixes[owner_id] = {owned, prefix}
+
+    def remove(self, owner_id: str, prefix: str) -> None:
+        owned = self._prefixes[owner_id]
+        if isinstance(owned, set):
+            owned.remove(prefix)
+        if not owned or owned == prefix:
+            del self._prefixes[owner_id]
+
+    def clear(self) -> None:
+        self._prefixes.clear()
+
+
 class PrefixCache:
     """Entries by key prefix. Not thread-safe: it belongs to one event loop."""
 
@@ -57,7 +88,7 @@ class PrefixCache:
         self._capacity = capacity
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         # The prefixes of each owner, so that what one does costs no look at what all the others have.
-        self._owned: dict[str, set[str]] = {}
+        self._owned = _Owned()
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
         self.evictions = 0
@@ -107,7 +138,7 @@ class PrefixCache:
         in memory then and ask again. So one owner's changes keep nobody else's keys out of memory.
         """
         self.changes += 1
-        for prefix in list(self._owned.get(owner_id, ())):
+        for prefix in self._owned.of(owner_id):
             credential = self._entries[prefix].credential
             if credential is not None and kind in (None, credential.kind):
                 self._remove(prefix)
@@ -146,7 +177,7 @@ class PrefixCache:
         self._disown(prefix)
         self._entries[prefix] = entry
         if entry.credential is not None:
-            self._owned.setdefault(entry.credential.owner_id, set()).add(prefix)
+            self._owned.add(entry.credential.owner_id, prefix)
 
     def _remove(self, prefix: str) -> None:
         self._disown(prefix)
@@ -155,10 +186,7 @@ class PrefixCache:
     def _disown(self, prefix: str) -> None:
         entry = self._entries.get(prefix)
         if entry is not None and entry.credential is not None:
-            owned = self._owned[entry.credential.owner_id]
-            owned.remove(prefix)
-            if not owned:
-                del self._owned[entry.credential.owner_id]
+            self._owned.remove(entry.credential.owner_id, prefix)
 
     def _evict(self) -> None:
         for _ in range(_CHANCES):

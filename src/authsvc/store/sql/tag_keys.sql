@@ -51,3 +51,6 @@ SELECT t.tag_key_id,
            AND s.revoke_time IS NULL AND s.latest_expire_time > n.now
            AND s.last_activity_time + s.idle_timeout > n.now) AS sessions
   FROM authsvc.tag_keys t, (SELECT clock_timestamp() AS now) n;
+
+-- name: now
+SELECT clock_timestamp();

@@ -1,0 +1,164 @@
+"""The interceptor of a `grpc.aio` server that lets nobody in whom authsvc does not vouch for."""
+
+import asyncio
+import ipaddress
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from authsvc.client import refusal
+from authsvc.client.access import Access, Rule, Scopes
+from authsvc.client.auth_client import AuthClient
+from authsvc.client.errors import Refused, Unavailable
+from authsvc.client.guard import guarded
+from authsvc.client.identity import Identity, set_current
+from authsvc.client.presented import presented_in, type_of
+from authsvc.client.refusal import Refusal
+from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two logs of one kind of problem.
+_SILENCE = 1.0
+
+_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+
+
+def peer_address(context: Any) -> str:
+    """Return who is at the other end of the connection, which behind a proxy is the proxy.
+
+    `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC; "" for others.
+    """
+    kind, _, address = unquote(context.peer()).partition(":")
+    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+
+
+class Authenticated(grpc.aio.ServerInterceptor):
+    """Asks authsvc about each call before its handler begins, and refuses all that is not plainly good.
+
+    - UNAUTHENTICATED: no credential, several, or one that is not good. Reasons `CREDENTIAL_MISSING`,
+      `_SCHEME`, `_AMBIGUOUS`, `_INVALID`, `_REVOKED`, `_EXPIRED`, `_DISABLED`.
+    - PERMISSION_DENIED: a scope is missing (`SCOPE_MISSING`), or nobody has listed the method
+      (`METHOD_NOT_LISTED`).
+    - UNAVAILABLE: nobody can know right now (`VERIFIER_UNAVAILABLE`, with RetryInfo). Why is in our log.
+
+    Handlers learn who calls by `current()`. A stream is asked about when it begins; it goes on when its
+    credential is revoked meanwhile. Interceptors that come after this one run before their caller is known.
+    """
+
+    def __init__(
+        self,
+        client: AuthClient,
+        *,
+        scopes: Scopes | Mapping[str, Scopes],
+        public: Iterable[str] = (),
+        accept: Collection[CredentialType] = frozenset(CredentialType),
+        client_address: Callable[[Any], str] = peer_address,
+    ) -> None:
+        """Take the client to ask, and what each method needs.
+
+        `scopes` are those that all methods need (an empty list: any good credential), or a mapping from
+        `package.Service/Method` or `package.Service/*` to scopes; then what is not listed is refused.
+        `public` are the methods, in the same form, that need no credential. `accept` is which credentials
+        are good here. `client_address` tells the user's address by the call's context; behind a proxy,
+        read it where your proxy puts it, or return "".
+        """
+        self._client = client
+        self._access = Access(scopes, public)
+        self._accept = frozenset(map(CredentialType, accept))
+        if not self._accept:
+            raise ValueError("accept names no credential; nobody could call")
+        self._client_address = client_address
+        # When a kind of problem was logged last, and how many there were since.
+        self._told: dict[type[Exception], tuple[float, int]] = {}
+
+    async def intercept_service(
+        self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Return a handler that looks at its caller first."""
+        set_current(None)
+        handler = await continuation(handler_call_details)
+        if handler is None:  # UNIMPLEMENTED
+            return None
+        method = handler_call_details.method
+        rule = self._access.rule(method)
+        if rule is not None and rule.is_public:
+            return handler
+        identify = partial(self._identify, method, rule)
+        return guarded(handler, identify, asyncio.get_running_loop())
+
+    async def _identify(self, method: str, rule: Rule | None, context: Any) -> Identity:
+        """Return who calls; raise Refusal, whatever goes wrong."""
+        try:
+            if rule is None:
+                raise refusal.method_not_listed(method)
+            verdict = await self._verify(rule, context)
+        except Refusal:
+            raise
+        except Unavailable as error:
+            self._tell(logging.WARNING, method, error, str(error))
+            raise refusal.unavailable(error.retry_after) from None
+        except Refused as error:
+            self._tell(logging.ERROR, method, error, f"{error}; somebody has to mend that")
+            raise refusal.unavailable(None) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody comes in
+            # Not its message, which could hold what was presented.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._tell(logging.ERROR, method, error, f"{type(error).__name__}\n{where}")
+            raise refusal.unavailable(None) from None
+        if verdict.code is VerdictCode.VALID:
+            return Identity.of(verdict)
+        if verdict.code is VerdictCode.INSUFFICIENT_SCOPE:
+            raise refusal.scope_missing(verdict.lacks(rule.scopes))
+        raise refusal.bad_credential(verdict.code)
+
+    def _tell(self, level: int, method: str, error: Exception, problem: str) -> None:
+        """Log a problem: one of a kind a second, since in an outage every call has it."""
+        now = monotonic()
+        told, kept = self._told.get(type(error), (-inf, 0))
+        if now - told < _SILENCE:
+            self._told[type(error)] = told, kept + 1
+            return
+        self._told[type(error)] = now, 0
+        more = f" ({kept} more since the last one that was logged)" if kept else ""
+        _log.log(level, "%s cannot be authenticated%s: %s", method, more, problem)
+
+    async def _verify(self, rule: Rule, context: Any) -> Verdict:
+        metadata = list(context.invocation_metadata() or ())
+        presented = presented_in(metadata)
+        kind = type_of(presented)
+        if kind not in self._accept:
+            return Verdict(VerdictCode.NOT_FOUND, kind)
+        address = _address(self._client_address(context))
+        left = context.time_remaining()
+        deadline = self._client.deadline if left is None else min(left, self._client.deadline)
+        if kind is CredentialType.KEY:
+            return await self._client.verify_key(presented, rule.scopes, address, deadline=deadline)
+        return await self._client.verify_session(
+            presented, rule.scopes, address, _user_agent(metadata), deadline=deadline
+        )
+
+
+def _address(text: str) -> str:
+    """Return an address as authsvc takes it, "" for what is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _user_agent(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the user's, "" for gRPC's own: it would become the name of their device."""
+    for name, value in metadata:
+        if name == "user-agent" and isinstance(value, str) and "grpc-" not in value:
+            return value
+    return ""

@@ -1,0 +1,107 @@
+"""What authsvc says of a credential. A negative verdict is an answer, not an error (rule 20)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from authsvc.v1 import key_service_pb2, resources_pb2, session_service_pb2
+
+FULL_ACCESS = "full_access"
+_PREFIX = "VERDICT_CODE_"
+
+
+class CredentialType(Enum):
+    """What was presented."""
+
+    KEY = "key"
+    SESSION = "session"
+
+
+class VerdictCode(Enum):
+    """What a presented credential is worth."""
+
+    VALID = "VALID"
+    NOT_FOUND = "NOT_FOUND"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    DISABLED = "DISABLED"
+    # A service newer than this client says something that is not VALID.
+    OTHER = "OTHER"
+
+
+_CODES: dict[int, VerdictCode] = {
+    number: VerdictCode[name]
+    for name, number in (
+        (name.removeprefix(_PREFIX), number) for name, number in resources_pb2.VerdictCode.items()
+    )
+    if name in VerdictCode.__members__
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a credential is worth, and whose it is.
+
+    `credential_id` is the key's or the session's; it and all after it are empty when `code` is NOT_FOUND.
+    `expire_time` is in UTC, None for never; a session's is when it ends unless it is used before.
+    `annotations` are a key's. A verdict is true exactly when it is VALID: `if verdict:` cannot go wrong.
+    """
+
+    code: VerdictCode
+    type: CredentialType
+    credential_id: str = ""
+    owner_id: str = ""
+    scopes: tuple[str, ...] = ()
+    expire_time: datetime | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        """Whether to accept the request."""
+        return self.code is VerdictCode.VALID
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+    def lacks(self, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of `scopes` that the credential does not have (rule 22)."""
+        return () if FULL_ACCESS in self.scopes else tuple(s for s in scopes if s not in self.scopes)
+
+
+def of_key(answer: key_service_pb2.VerifyKeyResponse) -> Verdict:
+    """Return what VerifyKey answered."""
+    return Verdict(
+        code=_code(answer.valid, answer.code),
+        type=CredentialType.KEY,
+        credential_id=answer.key_id,
+        owner_id=answer.owner_id,
+        scopes=tuple(answer.scopes),
+        expire_time=_instant(answer.expire_time) if answer.HasField("expire_time") else None,
+        annotations=dict(answer.annotations),
+    )
+
+
+def of_session(answer: session_service_pb2.VerifySessionResponse) -> Verdict:
+    """Return what VerifySession answered."""
+    return Verdict(
+        code=_code(answer.valid, answer.code),
+        type=CredentialType.SESSION,
+        credential_id=answer.session_id,
+        owner_id=answer.owner_id,
+        scopes=tuple(answer.scopes),
+        expire_time=_instant(answer.expire_time) if answer.HasField("expire_time") else None,
+    )
+
+
+def _code(valid: bool, number: int) -> VerdictCode:
+    """Return the code; VALID takes both fields to say so."""
+    code = _CODES.get(number, VerdictCode.OTHER)
+    return code if valid is (code is VerdictCode.VALID) else VerdictCode.OTHER
+
+
+def _instant(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)
