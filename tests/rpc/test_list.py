@@ -11,6 +11,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authsvc.model.caller import Caller
+from authsvc.model.expiration import ExpirationPreset
+from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service
@@ -125,6 +128,18 @@ async def test_by_creator_and_scope(service: Service) -> None:  # rule 10
     assert set(await names(service, scope="a")) == {"theirs", "ours", "x"}
     assert await names(service, scope="b", creator_id=creator.key.creator_id) == ["ours", "x"]
     assert await names(service, scope="full_access") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["CN=orders service, O=Example", "spiffe://example.org/" + "/".join(["orders"] * 70)]
+)
+async def test_keys_that_a_certificate_made(service: Service, name: str) -> None:
+    """Such a creator is asked for by the name in the file of callers, which may be long and have spaces."""
+    await make(service)
+    expiration = ExpirationPreset.UNLIMITED
+    new = NewKey(owner_id="acme", display_name="theirs", scopes=(), expiration=expiration)
+    await service.app.keys.create(Caller(name, "acme", ("keys:write",)), new)
+    assert await names(service, creator_id=name) == ["theirs"]
 
 
 async def test_by_times(service: Service, clock: Clock) -> None:  # rule 10, 30

@@ -53,6 +53,27 @@ async def test_too_many_waiting(database_url: str) -> None:
         assert await asyncio.gather(*waiting) == [1] * 100
 
 
+async def test_transactions_leave_room(database_url: str) -> None:
+    """However many wait for a lock, a single statement, as a verification needs, is carried out meanwhile."""
+    async with Database.open(database_url, size=10) as database:
+        wait = "SELECT pg_advisory_xact_lock(7)"
+
+        async def change() -> None:
+            async with database.transaction() as connection:
+                await connection.execute(wait)
+
+        async with database.transaction() as holder:
+            await holder.execute(wait)
+            waiting = [asyncio.create_task(change()) for _ in range(20)]
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+            while await holder.fetchval(held) < 7:
+                assert not any(task.done() for task in waiting)
+            async with database.connection() as connection:
+                assert await connection.fetchval(held) == 7
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+
+
 async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
     """Bad SQL and bad arguments are raised as they are."""
     async with Database.open(database_url) as database:

@@ -4,7 +4,8 @@ Mechanism: an asyncpg pool that connects when first used, so the service outlive
 the database and finds it again by itself.
 
 Bound: `size` connections, `size * 100` callers waiting for one, 5 s for a wait and
-5 s for a statement.
+5 s for a statement. Transactions wait for locks, those of one owner perhaps all at once, so two connections
+of ten or more are kept from them: single statements, by which keys are looked up to be verified, find one.
 
 Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
 never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
@@ -31,6 +32,7 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _WAIT = 5.0
 _WAITERS_PER_CONNECTION = 100
+_KEPT = 2  # At most a fifth; not for transactions.
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _COMMIT_WAIT = 30.0
 _FOR_EVER = 86_400.0
@@ -62,6 +64,7 @@ class Database:
         self._pool = pool
         self._most_waiting = size * _WAITERS_PER_CONNECTION
         self._waiting = 0
+        self._transactions = asyncio.Semaphore(size - min(_KEPT, size // 5))
         self.checkouts = 0
 
     @classmethod
@@ -92,18 +95,8 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection for statements that each are a transaction of their own."""
-        if self._waiting >= self._most_waiting:
-            raise Overloaded(
-                "too many requests wait for the database; retry after the delay in RetryInfo",
-                reason="DATABASE_QUEUE_FULL",
-                retry_after=0.5,
-            )
-        self._waiting += 1
-        try:
-            with in_our_words():
-                connection = await self._pool.acquire(timeout=_WAIT)
-        finally:
-            self._waiting -= 1
+        with self._queued(), in_our_words():
+            connection = await self._pool.acquire(timeout=_WAIT)
         self.checkouts += 1
         try:
             with in_our_words(connection):
@@ -114,7 +107,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error."""
-        async with self.connection() as connection:
+        async with self._turn(), self.connection() as connection:
             await connection.execute(
                 f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}"
             )
@@ -125,6 +118,31 @@ class Database:
                 raise
             with heeding_warnings(connection):
                 await _to_the_end(_commit(connection))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Be one of those who have a transaction."""
+        with self._queued(), in_our_words():
+            async with asyncio.timeout(_WAIT):
+                await self._transactions.acquire()
+        try:
+            yield
+        finally:
+            self._transactions.release()
+
+    @contextmanager
+    def _queued(self) -> Iterator[None]:
+        if self._waiting >= self._most_waiting:
+            raise Overloaded(
+                "too many requests wait for the database; retry after the delay in RetryInfo",
+                reason="DATABASE_QUEUE_FULL",
+                retry_after=0.5,
+            )
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def refresh(self) -> None:
         """Lend no connection again that is open now: the node at its other end is behind."""

@@ -288,7 +288,7 @@ class KeyFilter(_message.Message):
     At most 255 characters; three and more are found through an index.
     """
     creator_id: _builtins.str
-    """Created by this key or session."""
+    """Created by this key or session, or by who calls under this name by a certificate."""
     scope: _builtins.str
     """Having exactly this scope. `full_access` is a scope of its own here."""
     @_builtins.property
