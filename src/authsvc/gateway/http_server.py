@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import NamedTuple, cast
 
 import h11
@@ -26,6 +27,7 @@ _MOST_CONNECTIONS = 4096
 # Seconds: for a head to arrive, between requests, for an answer. Proxies keep idle connections for a minute.
 _HEAD, _IDLE, _ANSWER = 10.0, 75.0, 10.0
 _CLOSE = (b"connection", b"close")
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Call(NamedTuple):
@@ -214,7 +216,8 @@ class _Connection(asyncio.Protocol):
         headers.append((b"content-length", b"%d" % len(body)))
         if close or self._server.closing:
             headers.append(_CLOSE)
-        parts = [self._h11.send(h11.Response(status_code=reply.status, headers=headers))]
+        reason = _PHRASES[reply.status]
+        parts = [self._h11.send(h11.Response(status_code=reply.status, headers=headers, reason=reason))]
         if body and with_body:
             parts.append(self._h11.send(h11.Data(data=body)))
         parts.append(self._h11.send(h11.EndOfMessage()))
