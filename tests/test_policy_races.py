@@ -107,6 +107,47 @@ async def test_creates_rotations_and_revivals_at_once(database_url: str, clock: 
         assert len(await active_keys(one)) == 8
 
 
+@pytest.mark.parametrize("change", ["rotate", "update", "revoke"])
+async def test_what_waited_beyond_the_end_of_its_key(
+    database_url: str, clock: Clock, change: str
+) -> None:  # rules 5, 16
+    """A key that ended while a change of it waited has made room for another, and stays ended."""
+    async with serving(database_url, clock) as service:
+        await set_policy(service, max_active_keys=1)
+        ends: dict[str, Any] = {} if change == "revoke" else {"ttl": Duration(seconds=60)}
+        made = await make(service, **ends)
+        key_id = made.key.key_id
+        if change == "revoke":
+            await service.admin.RevokeKey(key_id=key_id, revoke_in=Duration(seconds=60))
+        attempt: Any = {
+            "rotate": lambda: rotate(service, key_id),
+            "update": lambda: update(service, key_id, "expire_time"),
+            "revoke": lambda: service.admin.RevokeKey(key_id=key_id, revoke_in=Duration(seconds=3600)),
+        }[change]
+        waits = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event = 'transactionid'"
+        )
+        blocker = await asyncpg.connect(database_url)
+        try:
+            async with blocker.transaction():
+                await blocker.execute("SELECT FROM authsvc.keys WHERE key_id = $1 FOR UPDATE", key_id)
+                attempting = asyncio.ensure_future(attempt())
+                await eventually(lambda: blocker.fetchval(waits), bool)
+                clock.advance(seconds=60)
+                await make(service)
+        finally:
+            await blocker.close()
+        reason = {
+            "rotate": "KEY_EXPIRED",
+            "update": "MAX_ACTIVE_KEYS",
+            "revoke": "KEY_ALREADY_REVOKED",
+        }[change]
+        with refused(PRECONDITION, reason):
+            await attempting
+        assert len(await active_keys(service)) == 1
+
+
 @pytest.mark.parametrize("change", ["create", "rotate", "update"])
 async def test_what_began_before_a_policy_ends_before_it(database_url: str, change: str) -> None:  # rule 7
     """A policy waits for changes that relied on the one before; those that come later are held to it."""

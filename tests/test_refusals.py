@@ -19,12 +19,13 @@ from authsvc.errors import (
 from authsvc.model.audit_event import Action, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import KeyMint
-from authsvc.refusals import MOST, MOST_OF_ONE, Refusals
+from authsvc.refusals import MOST, MOST_OF_ONE, MOST_OF_OWNER, Refusals
 from authsvc.store import audit as rows
 from authsvc.store.pool import Database
 from tests.conftest import Clock, Ticker
 from tests.store.test_audit import chain, faults
 
+OWNERS = 8
 EVE = Caller("key_eve", "evil", ())
 
 
@@ -33,7 +34,7 @@ def denied(owner_id: str = "acme") -> PermissionDenied:
 
 
 def caller(number: int) -> Caller:
-    return Caller(f"key_{number}", "evil", ())
+    return Caller(f"key_{number}", f"evil{number % OWNERS}", ())
 
 
 @pytest_asyncio.fixture
@@ -50,6 +51,8 @@ def log(database: Database, clock: Clock) -> Refusals:
 async def written(database: Database) -> dict[tuple[str, str], int]:
     """Return how often each caller was refused which owner."""
     found: list[ChainedEvent] = await chain(database, "evil")
+    for number in range(OWNERS):
+        found += await chain(database, f"evil{number}")
     assert {e.event.action for e in found} <= {Action.REFUSED}
     return {(e.event.actor_id, e.event.target_id): int(e.event.details["count"]) for e in found}
 
@@ -91,6 +94,19 @@ async def test_all_together_have_room_for_some(database: Database, log: Refusals
     assert len(await written(database)) == MOST
     assert log.dropped == 9 * MOST
     assert await faults(database) == []
+
+
+async def test_one_owner_has_room_for_some(database: Database, log: Refusals) -> None:
+    """Who opens session after session to be ever other callers hides nobody of another owner."""
+    for number in range(10 * MOST):
+        log.note(EVE._replace(credential_id=f"ses_{number}"), "ListKeys", denied())
+    log.note(EVE, "ListKeys", denied())
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    found = await written(database)
+    assert len(found) == MOST_OF_OWNER + 1
+    assert ("key_1", "acme") in found
+    assert log.dropped == 10 * MOST - MOST_OF_OWNER + 1
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,10 @@ class Settings(BaseSettings):
         description="failed authentications from one address, a worker: a second / at once; 0: any number",
     )
     in_flight_limit: int = Field(
-        2000, ge=2, le=1_000_000, description="calls in flight at most, a worker; half of it for changes"
+        2000,
+        ge=2,
+        le=1_000_000,
+        description="calls in flight at most, a worker; half of it for what is no verification",
     )
     workers: int = Field(
         default_factory=_cores, ge=1, le=256, description="processes that serve; default: one a core"
@@ -203,16 +206,14 @@ class Settings(BaseSettings):
     )
     # For the command line as a client.
     address: str = Field(
-        "", description="the service that `authsvc keys` talks to; default: the one of `listen`"
+        "", description="the service that `authsvc keys` and its like call; default: the one of `listen`"
     )
-    key: SecretStr | None = Field(None, description="the key string that `authsvc keys` calls with")
+    key: SecretStr | None = Field(None, description="the key string that they call with")
 
     call_tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that `authsvc keys` trusts; it calls by TLS then"
+        None, description="PEM file of the authority that they trust; they call by TLS then"
     )
-    call_tls_cert: Path | None = Field(
-        None, description="PEM file of the certificate that `authsvc keys` shows"
-    )
+    call_tls_cert: Path | None = Field(None, description="PEM file of the certificate that they show")
     call_tls_key: Path | None = Field(None, description="PEM file of its private key")
 
     @field_validator("anonymous_scopes", "default_allowed_scopes", mode="before")

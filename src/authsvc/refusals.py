@@ -5,9 +5,9 @@ caller, method, reason and the owner that was asked for; every minute, and at dr
 gathered becomes one REFUSED event each. Attempts without a good credential are nobody's, so they
 are in the metrics only.
 
-Bound: `MOST` events a minute and worker, `MOST_OF_ONE` of them of one caller, however many
-attempts there are: a flood fills no disk and does not hide what others try. The rest is counted
-as dropped.
+Bound: `MOST` events a minute and worker, `MOST_OF_ONE` of them of one caller and `MOST_OF_OWNER` of one
+owner's callers, however many attempts there are: a flood fills no disk and does not hide what
+others try. The rest is counted as dropped.
 
 Failure: what could not be written is kept and tried again with the next. A crash loses those of
 the last minute.
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 MOST = 200
 MOST_OF_ONE = 10
+# Whoever may open sessions is as many callers as they like.
+MOST_OF_OWNER = 50
 
 
 class _Kind(NamedTuple):
@@ -56,6 +58,7 @@ class Refusals:
         self._clock = clock
         self._pending: dict[_Kind, _Attempts] = {}
         self._of_caller: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
         self.dropped = 0
 
     def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
@@ -67,15 +70,26 @@ class Refusals:
         if attempts is not None:
             attempts.caller, attempts.last_time = caller, self._clock()
             attempts.count += 1
-        elif len(self._pending) < MOST and self._of_caller[caller.credential_id] < MOST_OF_ONE:
-            self._of_caller[caller.credential_id] += 1
-            self._pending[kind] = _Attempts(caller, self._clock(), 1)
         else:
-            self.dropped += 1
+            self._add(kind, _Attempts(caller, self._clock(), 1))
+
+    def _add(self, kind: _Kind, attempts: _Attempts) -> None:
+        owner_id = attempts.caller.owner_id
+        if (
+            len(self._pending) >= MOST
+            or self._of_caller[kind.credential_id] >= MOST_OF_ONE
+            or self._of_owner[owner_id] >= MOST_OF_OWNER
+        ):
+            self.dropped += attempts.count
+            return
+        self._of_caller[kind.credential_id] += 1
+        self._of_owner[owner_id] += 1
+        self._pending[kind] = attempts
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the error raised."""
-        written, self._pending, self._of_caller = self._pending, {}, Counter()
+        written, self._pending = self._pending, {}
+        self._of_caller, self._of_owner = Counter(), Counter()
         if not written:
             return
         try:
@@ -88,15 +102,13 @@ class Refusals:
     def _keep(self, unwritten: dict[_Kind, _Attempts]) -> None:
         later, self._pending = self._pending, unwritten
         self._of_caller = Counter(kind.credential_id for kind in unwritten)
+        self._of_owner = Counter(attempts.caller.owner_id for attempts in unwritten.values())
         for kind, attempts in later.items():
             if (known := self._pending.get(kind)) is not None:
                 attempts.count += known.count
-            elif len(self._pending) >= MOST or self._of_caller[kind.credential_id] >= MOST_OF_ONE:
-                self.dropped += attempts.count
-                continue
+                self._pending[kind] = attempts
             else:
-                self._of_caller[kind.credential_id] += 1
-            self._pending[kind] = attempts
+                self._add(kind, attempts)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
         """Flush after each tick, for ever."""

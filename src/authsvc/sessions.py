@@ -17,9 +17,11 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.page_token import PageTokens
+from authsvc.model.scope import MANAGES_KEYS, missing
 from authsvc.model.session import NewSession, Session, SessionBounds, shortened
 from authsvc.model.session_query import SessionPosition, SessionQuery
 from authsvc.store import sessions as rows
+from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.verify.session_digest import session_digest
 
@@ -38,6 +40,7 @@ class Sessions:
         brand: str,
         bounds: SessionBounds,
         catalogue: Catalogue,
+        policies: PolicyStore,
     ) -> None:
         self._database = database
         self._inserts = rows.SessionInserts(database)
@@ -48,11 +51,16 @@ class Sessions:
         self._brand = brand
         self._bounds = bounds
         self._catalogue = catalogue
+        self._policies = policies
 
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
         """Open a session; this is the only time that its token is told (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
+        if caller.confined_to is not None and not missing(new.scopes, [MANAGES_KEYS]):
+            # Or who may not manage keys would do so by a session of its own making.
+            async with self._database.connection() as connection:
+                (await self._policies.find(connection, new.owner_id)).refuse_manager(caller)
         idle_timeout, lifetime = self._bounds.lengths(new)
         now = self._clock()
         minted = self._mint.mint(self._brand, SESSION)

@@ -111,6 +111,7 @@ class _MadeUpRows:
             "revoke_time": None,
             "revoked_at_once": None,
             "annotations": self._annotations.decode(),
+            "keys_enabled": None,
             "secret_hash": session_digest(self.secret),
             "secret_origin": MINTED,
             "seq": 0,

@@ -28,6 +28,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc import app
+from authsvc.app import serving
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
@@ -166,7 +167,7 @@ async def _serve() -> None:
     asked = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
-    with mock.patch.object(app, "Server", _Server):
+    with mock.patch.object(serving, "Server", _Server):
         async with app.running(settings) as service:
             print(service.port, flush=True)
             while await asked.readline():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.app import _default_policy
+from authsvc.app.parts import default_policy_of
 from authsvc.cli.service import _reachable, settings
 from authsvc.config import ConfigError, Settings, is_loopback, load_settings
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
@@ -239,7 +239,7 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_default_policy_has_no_limits() -> None:
     """Without settings, owners may do with keys what their callers may."""
-    assert _default_policy(load_settings()) == OwnerPolicy()
+    assert default_policy_of(load_settings()) == OwnerPolicy()
 
 
 def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
     monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read,orders:write")
-    assert _default_policy(load_settings()) == OwnerPolicy(
+    assert default_policy_of(load_settings()) == OwnerPolicy(
         keys_enabled=False,
         max_active_keys=5,
         allowed_scopes=("keys:read", "orders:read", "orders:write"),

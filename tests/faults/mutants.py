@@ -16,7 +16,8 @@ from uuid import UUID
 
 import grpc
 
-from authsvc import app, barrier
+from authsvc import barrier
+from authsvc.app import parts
 from authsvc.barrier import Barrier, certainly_over
 from authsvc.clock import boottime
 from authsvc.errors import AlreadyDone, FailedPrecondition
@@ -29,7 +30,7 @@ from authsvc.store.feed import FeedConnection
 from authsvc.v1 import resources_pb2
 from authsvc.verify.feed import Feed
 from authsvc.verify.lease import Lease
-from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.prefix_cache import PrefixCache, _Fill
 from tests.conftest import Service, serving
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
 from tests.verify.room import Pause
@@ -242,7 +243,7 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
         return behind
 
     with (
-        mock.patch.object(app, "FeedConnection", Held),
+        mock.patch.object(parts, "FeedConnection", Held),
         mock.patch.object(barrier.rows, "find_behind", looked),  # type: ignore[attr-defined]
     ):
         async with going._stack:
@@ -653,16 +654,8 @@ def _owners_not_forgotten() -> Any:
     return _patched(PrefixCache, "forget_owner", lambda *_: None)
 
 
-@contextmanager
-def _owners_forgotten_but_not_detached() -> Iterator[None]:
-    forget_owner = PrefixCache.forget_owner
-
-    def forget(cache: PrefixCache, *owned: Any) -> None:
-        with mock.patch.object(cache, "_detach"):
-            forget_owner(cache, *owned)
-
-    with mock.patch.object(PrefixCache, "forget_owner", forget):
-        yield
+def _owners_forgotten_but_not_detached() -> Any:
+    return _patched(_Fill, "concerns", lambda *_: False)
 
 
 def _reads_not_checked() -> Any:

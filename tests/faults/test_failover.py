@@ -421,7 +421,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
         await server.restore(backup)
         await server.start()
         # As many changes as were lost, so that only the nonce tells the histories apart.
-        await server.fetch(feed_store._SQL["publish"], [], None, None)
+        await server.fetch(feed_store._SQL["publish"], [], None, None, False)
         for each in workers:
             each.address.move(server)
             await each.renewed()

@@ -212,6 +212,8 @@ class Fleet:
             "drain_grace": 1,
             "log_format": "json",
             "scopes": "*",
+            # Network namespaces have no loopback between them.
+            "insecure": "plaintext-beyond-loopback",
             **settings,
         }
 

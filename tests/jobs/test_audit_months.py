@@ -73,6 +73,27 @@ async def test_what_is_past_the_retention_is_dropped(
     assert await faults(database) == []
 
 
+async def test_what_takes_long_holds_up_nobody(database: Database, job: AuditMonths, clock: Clock) -> None:
+    """While old events are noted and deleted, events are listed and recorded, the platform's as well."""
+    clock.now = datetime(2025, 1, 1, tzinfo=UTC)
+    await record(database, event(at=clock.now))
+    clock.now = datetime(2026, 11, 4, tzinfo=UTC)
+    async with database.transaction() as noting:
+        # Whoever notes what was dropped waits for this.
+        await noting.execute("LOCK TABLE authsvc.audit_drops IN SHARE MODE")
+        stepping = asyncio.create_task(job.step())
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'authsvc.audit_drops'::regclass"
+        )
+        while not await noting.fetchval(waits):
+            assert not stepping.done()
+        await record(database, event(at=clock.now), event(owner_id="authsvc", at=clock.now))
+        assert len(await chain(database)) == 2
+    assert await stepping
+    assert len(await chain(database)) == 1
+    assert await faults(database) == []
+
+
 async def test_zero_keeps_all(database: Database, clock: Clock) -> None:
     """For good."""
     await record(database, event(at=datetime(2020, 1, 1, tzinfo=UTC)))

@@ -349,6 +349,7 @@ async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
     theirs = await make(service, owner_id="bob")
     actor = await make(service, scopes=["keys:write", "keys:read"])
     caller = service.as_caller(actor.key_string)
+    caller._metadata.append(("x-request-id", "trace-1"))
     for _ in range(3):
         for method, fields in (
             ("GetKey", {"key_id": theirs.key.key_id}),
@@ -372,6 +373,7 @@ async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
     for event in found:
         assert event.details["count"] == "3"
         assert (event.actor_id, event.client_ip) == (actor.key.key_id, "127.0.0.1")
+        assert event.request_id == "trace-1"
     assert [e.action for e in await events(service, "bob")] == [pb.AUDIT_ACTION_KEY_CREATED]
     await service.flush()
     assert len(await events(service, filter={"actions": [pb.AUDIT_ACTION_REFUSED]})) == 5

@@ -47,6 +47,12 @@ async def test_a_message_that_is_too_large(service: Service) -> None:
     await service.admin.VerifyKey(key_string="x")
 
 
+async def test_the_largest_message_that_is_good(service: Service) -> None:
+    """A batch with as many and as long scopes as there can be fits."""
+    asked = {"key_string": "x" * 512, "required_scopes": ["x" * 64] * 64, "client_ip": ":".join(["ffff"] * 8)}
+    assert len((await service.admin.BatchVerifyKeys(requests=[asked] * 100)).responses) == 100
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=st.sampled_from(METHODS), data=st.binary(max_size=300))
 async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
@@ -59,7 +65,7 @@ async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
 
 async def test_a_management_call_that_is_too_large(service: Service) -> None:
     """What no field has room for is refused at once, also where it hides in fields that nobody knows."""
-    unknown = b"\xfa\x3f" + b"\x80\x80\x40" + b"a" * 2**20
+    unknown = b"\xfa\x3f" + b"\x80\x80\x20" + b"a" * 2**19
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await send(service, "CreateKey", unknown)
     assert "bytes" in refusal.message

@@ -365,6 +365,20 @@ async def test_only_sessions_manage(service: Service) -> None:  # rule 6
             await attempt()
 
 
+@pytest.mark.parametrize("scope", ["keys:write", "full_access"])
+async def test_no_key_makes_a_session_that_manages(service: Service, scope: str) -> None:  # rule 6
+    """With SESSIONS_ONLY a key opens sessions for all but that; who is signed in, and the platform, do."""
+    strong = service.as_caller((await make(service, scopes=["full_access"])).key_string)
+    session = await service.admin.CreateSession(owner_id="acme", scopes=["full_access"])
+    await strong.CreateSession(owner_id="acme", scopes=[scope])
+    await set_policy(service, key_managers=pb.KEY_MANAGERS_SESSIONS_ONLY)
+    with refused(grpc.StatusCode.PERMISSION_DENIED, "KEY_MANAGER_NOT_PERMITTED"):
+        await strong.CreateSession(owner_id="acme", scopes=["keys:read", scope])
+    await strong.CreateSession(owner_id="acme", scopes=["keys:read", "sessions:write"])
+    for caller in (service.as_caller(session.session_token), service.admin):
+        await caller.CreateSession(owner_id="acme", scopes=[scope])
+
+
 async def forge(service: Service, key_prefix: str) -> str:
     """Return a key string with this prefix, a wrong secret and the right tag."""
     async with service.app.database.connection() as connection:

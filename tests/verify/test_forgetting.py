@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from authsvc.model.credential import CredentialKind
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from tests.verify.room import ACME, Pause, Room, ask, at_once
 
@@ -106,3 +109,36 @@ async def test_a_deletion_during_a_fill(room: Room) -> None:  # rule 15
     pause.open()
     await before
     assert await room.code(key) is VerdictCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", [None, CredentialKind.KEY])
+async def test_an_owner_is_forgotten_during_a_fill(
+    room: Room, kind: CredentialKind | None
+) -> None:  # rule 15
+    """What was read before of a key of that owner does not stay in memory, and answers nobody who joined."""
+    key = room.issue()
+    pause = room.store.pause(key.prefix)
+    before = asyncio.create_task(room.code(key))
+    await pause.reached()
+    room.change(key, revoke_time=room.clock.now)
+    room.cache.forget_owner("acme", kind)
+    del room.store.pauses[key.prefix]
+    joiner = asyncio.create_task(room.code(key))
+    pause.open()
+    assert await before is await joiner is VerdictCode.REVOKED
+
+
+@pytest.mark.parametrize("forgotten", [("globex", None), ("acme", CredentialKind.SESSION)])
+async def test_others_are_forgotten_during_a_fill(
+    room: Room, forgotten: tuple[str, CredentialKind | None]
+) -> None:
+    """An owner who ends all that is its own, over and over, keeps no other's keys out of memory."""
+    key = room.issue()
+    pause = room.store.pause(key.prefix)
+    before = asyncio.create_task(room.code(key))
+    await pause.reached()
+    room.cache.forget_owner(*forgotten)
+    pause.open()
+    assert await before is VerdictCode.VALID
+    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
+    assert room.store.finds == [key.prefix]

@@ -1,12 +1,15 @@
 """The prefix cache: what it remembers, what it shares, what it forgets."""
 
 import asyncio
+from collections import OrderedDict
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authsvc.errors import Unavailable
+from authsvc.model.credential import Credential
 from authsvc.verify.prefix_cache import Entry, PrefixCache
 from tests.verify.room import Pause
 
@@ -39,8 +42,8 @@ def paused(entry: Entry | None) -> tuple[Load, Pause]:
     return load, load.pause
 
 
-def an_entry() -> Entry:
-    return Entry(b"digest", None)
+def an_entry(owner_id: str = "") -> Entry:
+    return Entry(b"digest", Credential("key_1", owner_id, (), None, None, {}) if owner_id else None)
 
 
 async def remember(cache: PrefixCache, *prefixes: str) -> None:
@@ -304,3 +307,43 @@ async def test_a_failing_outdated_fill_is_harmless() -> None:
     with pytest.raises(Unavailable):
         await waiting
     assert await cache.fill("a", b"A", Load(entry)) is entry
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["fill", "forget"]), st.sampled_from("abcdef"), st.sampled_from(["acme", ""])
+        )
+    )
+)
+async def test_an_owner_is_forgotten_whole(course: list[tuple[str, str, str]]) -> None:
+    """Whatever was admitted, replaced, evicted and forgotten: all that is left goes, and nothing else."""
+    cache = PrefixCache(3)
+    for number, (what, prefix, owner_id) in enumerate(course):
+        if what == "forget":
+            cache.forget({prefix})
+        else:
+            await cache.fill(prefix, b"%d" % number, Load(an_entry(owner_id)))
+    before = {prefix: entry for prefix in "abcdef" if (entry := cache.get(prefix))}
+    cache.forget_owner("acme")
+    left = {prefix: entry for prefix, entry in before.items() if entry.credential is None}
+    assert {prefix: cache.get(prefix) for prefix in left} == left
+    assert len(cache) == len(left)
+    assert len(cache._owned) == 0
+
+
+async def test_forgetting_an_owner_does_not_look_at_others() -> None:
+    """However much is in memory, an owner who ends all of its own over and over holds nobody up."""
+
+    class Unread(OrderedDict[str, Entry]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("all that is remembered was gone through")
+
+        keys = values = items = __iter__
+
+    cache = PrefixCache(10)
+    for prefix, owner_id in zip("abc", ("acme", "globex", "globex"), strict=True):
+        await cache.fill(prefix, prefix.encode(), Load(an_entry(owner_id)))
+    cache._entries = Unread(cache._entries)
+    cache.forget_owner("acme")
+    assert [cache.get(prefix) is None for prefix in "abc"] == [True, False, False]

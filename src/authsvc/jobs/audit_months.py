@@ -39,13 +39,17 @@ class AuditMonths:
         self.dropped = 0
 
     async def step(self) -> bool:
-        """Do what is to be done, in a transaction of its own; return False when it is not due here."""
+        """Do what is to be done, in transactions of its own; return False when it is not due here."""
         now = self._clock()
         async with self._database.transaction() as connection:
             if await jobs.take(connection, "audit", now) is None:
                 return False
             for ahead in range(AHEAD + 1):
                 await rows.make_month(connection, _month(now) + relativedelta(months=ahead))
+        # Nobody can list events while a month is made, and to drop one may take long.
+        async with self._database.transaction() as connection:
+            if await jobs.take(connection, "audit", now) is None:
+                return False
             dropped = 0
             if self._retention:
                 dropped = await rows.drop_before(connection, _month(now - self._retention))

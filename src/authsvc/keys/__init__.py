@@ -3,7 +3,8 @@
 One module for each use case. Each takes the caller first, so that no transport gets round the
 check. Each change runs in one transaction, and what verification has to know of it is
 known to every worker before the answer: see `barrier`. Locks are taken in one order, so that
-nobody waits in a circle: the owner, the count of its active keys, keys, the end of the feed.
+nobody waits in a circle: the owner, the count of its active keys, keys, the heads of audit chains, the end of
+the feed.
 
     create ─┐                    ┌─ policy, count ─┐
     rotate ─┼─▶ minting ─────────┤                 ├─▶ store

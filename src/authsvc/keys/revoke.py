@@ -26,8 +26,8 @@ class RevokeKey:
 
     async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
         """Return the key as revoked (rules 14 to 17)."""
-        now = self._clock()
         async with self._changes.of_keys(caller, [key_id], done="revoked") as (connection, [key]):
+            now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             await rows.update(connection, [revoked])
             await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
@@ -45,8 +45,8 @@ class RevokeKeys:
         self, caller: Caller, key_ids: Sequence[str], *, reason: str
     ) -> tuple[Sequence[Key], int]:
         """Return the keys, and how many of them were not revoked before."""
-        now = self._clock()
         async with self._changes.of_keys(caller, key_ids, done="revoked") as (connection, keys):
+            now = self._clock()
             revoked = {
                 key.key_id: key.revoked(now, at=now, by=caller.credential_id, reason=reason)
                 for key in keys

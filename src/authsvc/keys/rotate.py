@@ -15,6 +15,7 @@ from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyString
 from authsvc.store import keys as rows
+from authsvc.store.policies import lock_count
 
 
 class RotateKey:
@@ -46,6 +47,10 @@ class RotateKey:
         done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (connection, old, policy):
             await refuse_repeated(connection, old.owner_id, request_id)
+            if policy.max_active_keys:
+                # Whoever counts keys meanwhile counts this one or its successor.
+                await lock_count(connection, old.owner_id)
+            now = self._clock()  # This may have waited long, and the key may have expired meanwhile.
             old.refuse_to_rotate(now)
             # Who rotates learns the new key string, and with it all that the key may do.
             self._catalogue.check_held(caller, old.scopes)

@@ -14,6 +14,7 @@ from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
 from authsvc.store import keys as rows
+from authsvc.store.policies import lock_count
 
 # Fields of a key that verification does not look at: changing them is nobody else's business.
 _UNSEEN = frozenset({"display_name", "description", "technical_contacts"})
@@ -39,6 +40,10 @@ class UpdateKey:
                     f"key {key_id} was changed since it was read; get it again and repeat the change",
                     reason="ETAG_MISMATCH",
                 )
+            if policy.max_active_keys and "expire_time" in fields:
+                # Whoever counts keys meanwhile counts this one as it is, or as it will be.
+                await lock_count(connection, key.owner_id)
+            now = self._clock()  # This may have waited long, and the key may have expired meanwhile.
             key.refuse_if_revoked(now)
             added = set(_scopes(fields, key)) - set(key.scopes)
             self._catalogue.check_grant(caller, sorted(added), path="key.scopes")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 FULL_ACCESS = "full_access"
+MANAGES_KEYS = "keys:write"
 MAX_LENGTH = 64
 _FORM = re.compile(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
 
@@ -17,7 +18,7 @@ OWN_SCOPES = {
     FULL_ACCESS: "Do everything that any scope allows",
     "keys:verify": "Verify API keys",
     "keys:read": "Look at API keys, and list the scopes that they may have",
-    "keys:write": "Create, change, rotate, revoke and delete API keys",
+    MANAGES_KEYS: "Create, change, rotate, revoke and delete API keys",
     "sessions:verify": "Verify session tokens",
     "sessions:read": "Look at sessions, the devices that users are signed in on",
     "sessions:write": "Open sessions and end them",

@@ -140,7 +140,7 @@ def _endpoint(
         except AuthsvcError as error:
             metrics.rpc_errors.labels(name, code_of(error).name).inc()
             if caller is not None:
-                refusals.note(caller, name, error)
+                refusals.note(caller._replace(request_id=_request_id(context)), name, error)
             await context.abort_with_status(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
             metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 from authsvc.verify.lease import Lease
@@ -15,6 +16,7 @@ from authsvc.verify.lease import Lease
 _log = logging.getLogger(__name__)
 
 REASON = "authsvc-reason"
+_LONGEST_NAME = 256
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types
@@ -25,6 +27,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         self._services = ("", *services)
         self._reason = ""
         self._released = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def begin(self) -> None:
         """Say SERVING: nobody begins to serve without the lease."""
@@ -45,6 +48,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         """Say NOT_SERVING from now on."""
         self._reason = "this worker is stopping"
         await self.enter_graceful_shutdown()
+        self._has_changed()
 
     def release(self) -> None:
         """Let those go who watch."""
@@ -57,8 +61,15 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         return await super().Check(request, context)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        """Answer at each change, until the server stops."""
-        watching = asyncio.ensure_future(super().Watch(request, context))
+        """Answer at each change, until the server stops.
+
+        gRPC's own holds a lock while it writes, so one client who reads nothing would hold up all others,
+        and a stop.
+        """
+        if len(request.service) > _LONGEST_NAME:
+            # It would be kept for as long as the client watches, and nobody asks who that is.
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no service has a name that long")
+        watching = asyncio.ensure_future(self._watch(request.service, context))
         released = asyncio.ensure_future(self._released.wait())
         try:
             await asyncio.wait((watching, released), return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +77,22 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
             released.cancel()
             watching.cancel()
 
+    async def _watch(self, service: str, context: Any) -> None:
+        told = None
+        while True:
+            changed = self._changed
+            status = self._server_status.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+                told = status
+            await changed.wait()
+
+    def _has_changed(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     async def _tell(self, status: Any, reason: str) -> None:
         self._reason = reason
         for service in self._services:
             await self.set(service, status)
+        self._has_changed()

@@ -57,6 +57,11 @@ async def save(connection: Connection, policy: OwnerPolicy) -> None:
     )
 
 
+async def lock_count(connection: Connection, owner_id: str) -> None:
+    """Let nobody else count an owner's active keys before this transaction ends."""
+    await connection.execute(_SQL["lock_count"], owner_id)
+
+
 async def count_active(
     connection: Connection, owner_id: str, *, now: datetime, rotated: bool, but: str, most: int
 ) -> int:
@@ -65,7 +70,7 @@ async def count_active(
     Those that were `rotated`, or all others. Nobody who counts, too, adds one before this
     transaction ends.
     """
-    await connection.execute(_SQL["lock_count"], owner_id)
+    await lock_count(connection, owner_id)
     count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, but, most)
     return count
 

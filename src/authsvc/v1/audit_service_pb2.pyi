@@ -313,9 +313,9 @@ class AuditEvent(_message.Message):
     action: Global___AuditAction.ValueType
     """What was done."""
     actor_id: _builtins.str
-    """Who did it: the id of the key or session that called; else the name that the
-    operator gave the caller's certificate, `anonymous`, or, of the service's own
-    doing, `bootstrap` or `retention`.
+    """Who did it: the id of the key or session that called; else the name of the
+    caller's certificate (its SPIFFE id or subject), `anonymous`, or, of the
+    service's own doing, `bootstrap` or `retention`.
     """
     owner_id: _builtins.str
     """Whose event this is: the owner of what it was done to; of a REFUSED one the
@@ -323,7 +323,8 @@ class AuditEvent(_message.Message):
     """
     target_id: _builtins.str
     """What it was done to: the id of a key or a session; the owner, where it was done
-    to all of an owner; of a REFUSED one the owner that was asked for, if known.
+    to all of an owner, or to its policy; the number of a tag key; of a REFUSED one
+    the owner that was asked for, if known.
     """
     client_ip: _builtins.str
     """The address that the call came from. Empty where there was no call, or the

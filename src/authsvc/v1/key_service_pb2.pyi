@@ -122,7 +122,9 @@ class CreateKeyRequest(_message.Message):
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key may do. Nobody can grant a scope that they do not have."""
+        """What the key may do: scopes that ListScopes shows, unless any are allowed.
+        Nobody can grant a scope that they do not have.
+        """
 
     @_builtins.property
     def technical_contacts(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.TechnicalContact]:
@@ -286,7 +288,7 @@ class KeyFilter(_message.Message):
     At most 255 characters; three and more are found through an index.
     """
     creator_id: _builtins.str
-    """Created by this credential."""
+    """Created by this key or session."""
     scope: _builtins.str
     """Having exactly this scope. `full_access` is a scope of its own here."""
     @_builtins.property

@@ -29,10 +29,11 @@ if _version_not_supported:
 class KeyServiceStub:
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -118,10 +119,11 @@ class KeyServiceStub:
 class KeyServiceServicer:
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -313,10 +315,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
 class KeyService:
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of

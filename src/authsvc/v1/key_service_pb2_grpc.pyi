@@ -30,10 +30,11 @@ GRPC_VERSION: str
 class KeyServiceStub:
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -111,10 +112,11 @@ class KeyServiceStub:
 class KeyServiceAsyncStub(KeyServiceStub):
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -188,10 +190,11 @@ class KeyServiceAsyncStub(KeyServiceStub):
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs `authorization: Bearer <key string>` and the scope that its
-    `required_scope` option names. A caller acts within its own owner; a caller of
-    the reserved owner `authsvc` acts on every owner. Another owner's key does not
-    exist for a caller: NOT_FOUND.
+    Every RPC needs the scope that its `required_scope` option names, and so a
+    credential: `authorization: Bearer <key string or session token>`, or else,
+    where the operator has set it up, a client certificate, or none. A caller acts
+    within its own owner; a caller of the reserved owner `authsvc` acts on every
+    owner. Another owner's key does not exist for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of

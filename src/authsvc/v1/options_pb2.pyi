@@ -13,5 +13,5 @@ DESCRIPTOR: _descriptor.FileDescriptor
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The scope that a caller needs for this RPC. The access table of the API is
-therefore the API itself. An RPC without this option is refused to all.
+therefore the API itself. The service does not start with an RPC that has none.
 """

@@ -62,7 +62,8 @@ class _KeyManagersEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyManage
     """Any caller of the owner or of the platform that has the scope for it."""
     KEY_MANAGERS_SESSIONS_ONLY: _KeyManagers.ValueType  # 2
     """Of the owner's callers only sessions, that is people who are signed in: no key
-    makes or ends another. Callers of the platform as before.
+    makes or ends another, nor opens a session that could. Callers of the platform
+    as before.
     """
 
 class KeyManagers(_KeyManagers, metaclass=_KeyManagersEnumTypeWrapper):
@@ -74,7 +75,8 @@ KEY_MANAGERS_ANY: KeyManagers.ValueType  # 1
 """Any caller of the owner or of the platform that has the scope for it."""
 KEY_MANAGERS_SESSIONS_ONLY: KeyManagers.ValueType  # 2
 """Of the owner's callers only sessions, that is people who are signed in: no key
-makes or ends another. Callers of the platform as before.
+makes or ends another, nor opens a session that could. Callers of the platform
+as before.
 """
 Global___KeyManagers: _TypeAlias = KeyManagers  # noqa: Y015
 

@@ -30,7 +30,7 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     KEY_STATE_UNSPECIFIED: _KeyState.ValueType  # 0
     """Not set."""
     KEY_STATE_ACTIVE: _KeyState.ValueType  # 1
-    """The key verifies."""
+    """The key verifies, unless the owner's policy has switched keys off."""
     KEY_STATE_EXPIRED: _KeyState.ValueType  # 2
     """`expire_time` has come."""
     KEY_STATE_REVOKED: _KeyState.ValueType  # 3
@@ -42,7 +42,7 @@ class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
 KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
 """Not set."""
 KEY_STATE_ACTIVE: KeyState.ValueType  # 1
-"""The key verifies."""
+"""The key verifies, unless the owner's policy has switched keys off."""
 KEY_STATE_EXPIRED: KeyState.ValueType  # 2
 """`expire_time` has come."""
 KEY_STATE_REVOKED: KeyState.ValueType  # 3
@@ -185,9 +185,12 @@ class Key(_message.Message):
     state: Global___KeyState.ValueType
     """Output only. Derived from the times at the moment of the answer."""
     creator_id: _builtins.str
-    """Output only. The credential that created or rotated the key."""
+    """Output only. Who created or rotated the key: the id of a key or session; else
+    the name of a certificate (its SPIFFE id or subject), `anonymous` or
+    `bootstrap`.
+    """
     revoker_id: _builtins.str
-    """Output only. The credential that revoked the key."""
+    """Output only. Who revoked the key, as in `creator_id`."""
     revoke_reason: _builtins.str
     """Output only. Why the key was revoked."""
     last_use_ip: _builtins.str
@@ -360,9 +363,9 @@ class Session(_message.Message):
     useless to call with.
     """
     creator_id: _builtins.str
-    """The credential that created the session."""
+    """Who opened the session, as in `creator_id` of a key."""
     revoker_id: _builtins.str
-    """The credential that revoked the session."""
+    """Who ended the session, likewise."""
     @_builtins.property
     def device(self) -> Global___Device:
         """What the user signed in with, as far as its user agent tells."""

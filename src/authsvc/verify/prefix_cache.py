@@ -35,12 +35,50 @@ class Entry:
 
 
 class _Fill:
-    __slots__ = ("outdated", "prefix", "task")
+    __slots__ = ("forgotten", "outdated", "prefix", "task")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.outdated = False
+        # The owners that were forgotten meanwhile; whose key it loads is not known before the end.
+        self.forgotten: set[tuple[str, CredentialKind | None]] = set()
         self.task: asyncio.Task[Entry | None]
+
+    def concerns(self, credential: Credential | None) -> bool:
+        return credential is not None and not self.forgotten.isdisjoint(
+            {(credential.owner_id, None), (credential.owner_id, credential.kind)}
+        )
+
+
+class _Owned:
+    """The prefixes of each owner. Most owners have one, and a set for each would be half an entry."""
+
+    def __init__(self) -> None:
+        self._prefixes: dict[str, str | set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._prefixes)
+
+    def of(self, owner_id: str) -> list[str]:
+        owned = self._prefixes.get(owner_id, ())
+        return [owned] if isinstance(owned, str) else list(owned)
+
+    def add(self, owner_id: str, prefix: str) -> None:
+        owned = self._prefixes.setdefault(owner_id, prefix)
+        if isinstance(owned, set):
+            owned.add(prefix)
+        elif owned != prefix:
+            self._prefixes[owner_id] = {owned, prefix}
+
+    def remove(self, owner_id: str, prefix: str) -> None:
+        owned = self._prefixes[owner_id]
+        if isinstance(owned, set):
+            owned.remove(prefix)
+        if not owned or owned == prefix:
+            del self._prefixes[owner_id]
+
+    def clear(self) -> None:
+        self._prefixes.clear()
 
 
 class PrefixCache:
@@ -49,6 +87,8 @@ class PrefixCache:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        # The prefixes of each owner, so that what one does costs no look at what all the others have.
+        self._owned = _Owned()
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
         self.evictions = 0
@@ -88,29 +128,28 @@ class PrefixCache:
         """Drop what is remembered of these prefixes, and see to it that no fill under way brings it back."""
         self.changes += 1
         for prefix in prefixes:
-            self._entries.pop(prefix, None)
+            self._remove(prefix)
         self._detach(lambda fill: fill.prefix in prefixes)
 
     def forget_owner(self, owner_id: str, kind: CredentialKind | None = None) -> None:
         """Drop all that is remembered of an owner, or what is of one kind, likewise.
 
-        Looks at every entry, and detaches every fill: whose key it loads is not known yet.
+        A fill under way goes on, for those who come later, too: if it was of that owner they find nothing
+        in memory then and ask again. So one owner's changes keep nobody else's keys out of memory.
         """
         self.changes += 1
-        for prefix in [
-            prefix
-            for prefix, entry in self._entries.items()
-            if (credential := entry.credential) is not None
-            and credential.owner_id == owner_id
-            and kind in (None, credential.kind)
-        ]:
-            del self._entries[prefix]
-        self._detach(lambda fill: True)
+        for prefix in self._owned.of(owner_id):
+            credential = self._entries[prefix].credential
+            if credential is not None and kind in (None, credential.kind):
+                self._remove(prefix)
+        for fill in self._fills.values():
+            fill.forgotten.add((owner_id, kind))
 
     def clear(self) -> None:
         """Drop everything, likewise."""
         self.changes += 1
         self._entries.clear()
+        self._owned.clear()
         self._detach(lambda fill: True)
 
     def _detach(self, concerns: Callable[[_Fill], bool]) -> None:
@@ -125,7 +164,7 @@ class PrefixCache:
     ) -> Entry | None:
         try:
             entry = await load()
-            if entry is not None and not fill.outdated:
+            if entry is not None and not fill.outdated and not fill.concerns(entry.credential):
                 self._admit(fill.prefix, entry)
             return entry
         finally:
@@ -135,7 +174,19 @@ class PrefixCache:
     def _admit(self, prefix: str, entry: Entry) -> None:
         if prefix not in self._entries and len(self._entries) >= self._capacity:
             self._evict()
+        self._disown(prefix)
         self._entries[prefix] = entry
+        if entry.credential is not None:
+            self._owned.add(entry.credential.owner_id, prefix)
+
+    def _remove(self, prefix: str) -> None:
+        self._disown(prefix)
+        self._entries.pop(prefix, None)
+
+    def _disown(self, prefix: str) -> None:
+        entry = self._entries.get(prefix)
+        if entry is not None and entry.credential is not None:
+            self._owned.remove(entry.credential.owner_id, prefix)
 
     def _evict(self) -> None:
         for _ in range(_CHANCES):
@@ -144,5 +195,5 @@ class PrefixCache:
                 break
             entry.used = False
             self._entries.move_to_end(oldest)
-        self._entries.popitem(last=False)
+        self._remove(next(iter(self._entries)))
         self.evictions += 1

@@ -156,17 +156,20 @@ CREATE FUNCTION authsvc.drop_audit_before(month date) RETURNS bigint
             EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', part);
         END LOOP;
         SELECT count(*) INTO counted FROM authsvc.audit_events WHERE event_time < first;
+        INSERT INTO authsvc.audit_drops
+            SELECT DISTINCT ON (owner_id) owner_id, position, hash, clock_timestamp() FROM authsvc.audit_events
+             WHERE event_time < first ORDER BY owner_id, event_time DESC, position DESC
+            ON CONFLICT (owner_id) DO UPDATE SET position = excluded.position, hash = excluded.hash, drop_time = excluded.drop_time;
+        DELETE FROM authsvc.audit_events_default WHERE event_time < first;
+        -- Last, when all that takes long is done. Others lock heads before they insert events: who does that now is waited for,
+        -- since a table is dropped when nobody inserts.
+        LOCK TABLE authsvc.audit_heads IN EXCLUSIVE MODE;
         IF counted > 0 THEN
             PERFORM authsvc.record_audit(jsonb_build_array(jsonb_build_object(
                 'owner_id', 'authsvc', 'event_time', clock_timestamp(), 'event_id', 'evt_' || replace(gen_random_uuid()::text, '-', ''),
                 'action', 'EVENTS_DROPPED', 'actor_id', 'retention', 'actor_owner_id', 'authsvc', 'actor_type', '', 'target_id', '',
                 'client_ip', '', 'request_id', '', 'details', jsonb_build_object('before', first::text, 'count', counted::text))));
         END IF;
-        INSERT INTO authsvc.audit_drops
-            SELECT DISTINCT ON (owner_id) owner_id, position, hash, clock_timestamp() FROM authsvc.audit_events
-             WHERE event_time < first ORDER BY owner_id, event_time DESC, position DESC
-            ON CONFLICT (owner_id) DO UPDATE SET position = excluded.position, hash = excluded.hash, drop_time = excluded.drop_time;
-        DELETE FROM authsvc.audit_events_default WHERE event_time < first;
         FOREACH part IN ARRAY old LOOP
             EXECUTE format('DROP TABLE %s', part);
         END LOOP;

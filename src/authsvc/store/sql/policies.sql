@@ -11,7 +11,7 @@ ON CONFLICT (owner_id) DO UPDATE SET
     contacts_required = $7, key_edits = $8, key_managers = $9, brand = $10, update_time = $11, version = $12;
 
 -- name: lock_count
--- Taken by whoever adds an active key where a policy limits their number, before it counts them.
+-- Taken by whoever adds an active key where a policy limits their number, before it counts them, or has one live longer.
 SELECT pg_advisory_xact_lock(hashtextextended('active keys of ' || $1, 0));
 
 -- name: count_active

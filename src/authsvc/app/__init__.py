@@ -1,0 +1,39 @@
+"""The composition root: builds the parts, runs them, drains them.
+
+The only place that knows every part: `parts` puts them together, `serving` runs a worker of them, and
+`gauges` tells what they count.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from authsvc.app.database import served_database
+from authsvc.app.parts import App, composed
+from authsvc.app.serving import running, transport
+from authsvc.barrier import Barrier
+from authsvc.clock import boottime
+from authsvc.config import Settings
+from authsvc.keys import Keys
+from authsvc.store.feed import now as database_time
+from authsvc.tag_keys import TagKeys
+
+__all__ = ["App", "administering", "looking_after_tag_keys", "running", "transport"]
+
+
+@asynccontextmanager
+async def administering(settings: Settings) -> AsyncIterator[Keys]:
+    """Yield the use cases of keys without serving, for what comes before the first worker."""
+    # One connection for who mints the first key, and one that keeps others from doing so, too.
+    size = max(2, settings.database_pool_size)
+    async with composed(settings.model_copy(update={"database_pool_size": size})) as app:
+        asked = boottime()
+        app.database_clock.set(await database_time(app.database), asked, boottime())
+        yield app.keys
+
+
+@asynccontextmanager
+async def looking_after_tag_keys(settings: Settings) -> AsyncIterator[TagKeys]:
+    """Yield the use cases of tag keys, as the role that owns the schema if there are two."""
+    url = settings.migration_database_url or settings.database_url
+    async with served_database(settings.model_copy(update={"database_url": url})) as (database, _):
+        yield TagKeys(database, Barrier(database))

@@ -1,0 +1,49 @@
+"""What the metrics tell of the parts: read from them when somebody scrapes, so that it costs them nothing."""
+
+from authsvc.app.parts import App
+
+
+def watch(app: App) -> None:
+    """Have the metrics of a worker look at its parts."""
+    watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
+    watch_counter(
+        "verdicts",
+        "Credentials judged, callers' own included.",
+        lambda: {code.value: count for code, count in app.verifier.counts.items()},
+        label="code",
+    )
+    watch_counter(
+        "gateway_answers",
+        "Answers to proxies, by the reason of a refusal.",
+        lambda: app.access.counts,
+        label="reason",
+    )
+    watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
+    watch_gauge("feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.feed.seq)
+    watch_counter("registrations", "Times that it began anew.", lambda: app.feed.registrations)
+    watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
+    watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
+    watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: app.hasher.pending)
+    watch_counter("argon2_runs", "Secrets hashed or proved.", lambda: app.hasher.runs)
+    watch_counter(
+        "uses_dropped",
+        "Last uses and activities not kept, for lack of room.",
+        lambda: app.usage.dropped + app.activity.dropped,
+    )
+    watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
+    watch_counter(
+        "audit_refusals_dropped",
+        "Refused attempts not kept in the audit log, for lack of room.",
+        lambda: app.refusals.dropped,
+    )
+    watch_counter(
+        "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
+    )
+    if app.tls is not None:
+        watch_gauge("certificate_seconds", "For how long the certificate is valid.", app.tls.seconds_left)
+    watch_gauge(
+        "stale_files",
+        "Files of ours that have changed and are broken, so that the ones before are used.",
+        lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
+    )
+    watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
