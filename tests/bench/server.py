@@ -85,6 +85,8 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
         "AUTHSVC_USAGE_INTERVAL": "3600",
         "AUTHSVC_LEASE": "3600",
         "AUTHSVC_SCOPES": "*",
+        # One owner makes all the load.
+        "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_LEVEL": "error",
     }
     if ANONYMOUS in arguments:
