@@ -265,7 +265,7 @@ async def test_a_fault_is_500(server: tuple[HttpServer, int]) -> None:
 
 
 async def test_a_stop_lets_answers_end() -> None:
-    """Idle connections end at once, one that is being answered with its answer, new ones are not taken."""
+    """Idle connections end soon, one that is being answered with its answer; new ones are not taken."""
     go_on, asked = asyncio.Event(), asyncio.Event()
 
     async def answer(call: Call) -> Reply:

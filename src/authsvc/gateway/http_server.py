@@ -11,8 +11,10 @@ ours is 500, an answer that takes too long 503.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import NamedTuple, cast
 
 import h11
@@ -25,7 +27,10 @@ _MOST_HEAD = 64 * 1024
 _MOST_CONNECTIONS = 4096
 # Seconds: for a head to arrive, between requests, for an answer. Proxies keep idle connections for a minute.
 _HEAD, _IDLE, _ANSWER = 10.0, 75.0, 10.0
+# How long an idle connection stays at a stop.
+_MOMENT = 0.5
 _CLOSE = (b"connection", b"close")
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Call(NamedTuple):
@@ -72,18 +77,28 @@ class HttpServer:
         return port
 
     async def stop(self, grace: float) -> None:
-        """Take no more connections, end the idle ones, and let the others end within `grace` seconds."""
+        """Take no more connections, and let those that are there end within `grace` seconds.
+
+        A question that arrives meanwhile is answered, and its connection ends; those that stay idle
+        are ended after a moment. So a proxy seldom writes to one that has just ended.
+        """
         self.closing = True
         if self._server is not None:
             self._server.close()
+        begun = time.monotonic()
+        await self._emptied(min(_MOMENT, grace))
         for connection in tuple(self.connections):
             connection.close_if_idle()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while self.connections:
-                    await asyncio.wait([connection.closed for connection in self.connections])
+        await self._emptied(grace - (time.monotonic() - begun))
         for connection in tuple(self.connections):
             connection.abort()
+
+    async def _emptied(self, seconds: float) -> None:
+        """Wait until all connections have ended, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0, seconds)):
+                while self.connections:
+                    await asyncio.wait([connection.closed for connection in self.connections])
 
 
 class _Connection(asyncio.Protocol):
@@ -214,7 +229,8 @@ class _Connection(asyncio.Protocol):
         headers.append((b"content-length", b"%d" % len(body)))
         if close or self._server.closing:
             headers.append(_CLOSE)
-        parts = [self._h11.send(h11.Response(status_code=reply.status, headers=headers))]
+        reason = _PHRASES[reply.status]
+        parts = [self._h11.send(h11.Response(status_code=reply.status, headers=headers, reason=reason))]
         if body and with_body:
             parts.append(self._h11.send(h11.Data(data=body)))
         parts.append(self._h11.send(h11.EndOfMessage()))

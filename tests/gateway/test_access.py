@@ -1,0 +1,114 @@
+"""The decision by itself: whatever comes, nobody without a good credential gets to what is not public."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authsvc.gateway.access import Access, Allowed, Asked
+from authsvc.gateway.denied import Denied
+from authsvc.gateway.identity import NAMES
+from authsvc.gateway.path import canonical
+from authsvc.gateway.presented import Carriers
+from authsvc.gateway.routes import parse
+from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.credential import Credential
+from authsvc.model.verdict import NOT_FOUND, Verdict, decide
+from authsvc.verify.verifier import Question
+from tests.conftest import Clock
+
+GOOD = "authsvc_live_" + "a" * 63
+_CREDENTIAL = Credential("key_1", "acme", ("orders:read",), None, None, {})
+_ROUTES = parse(
+    {
+        "AUTHSVC_ROUTES": b"""
+[[route]]
+path = "/health"
+public = true
+[[route]]
+methods = ["GET"]
+path = "/orders/**"
+scopes = ["orders:read"]
+[[route]]
+path = "/admin/**"
+scopes = ["admin"]
+"""
+    }
+)
+
+
+class _Memory:
+    """A verifier that knows one credential."""
+
+    def recall(self, question: Question, presented: str) -> Verdict:
+        if presented != GOOD:
+            return NOT_FOUND
+        return decide(_CREDENTIAL, question.required_scopes, Clock()())
+
+
+def _decided(asked: Asked, *, table: bool) -> Allowed | Denied:
+    carriers = Carriers(("bearer", "basic", "x-api-key", "cookie:sid"))
+    verifier = cast("Any", _Memory())
+    access = Access(verifier, carriers, routes=(lambda: _ROUTES) if table else None)
+    return asyncio.run(access.decide(BOOTSTRAP, asked))
+
+
+_SCHEMES = st.sampled_from(["", "Bearer ", "bearer  ", "Basic ", "Digest ", "Bearer,", ", Bearer "])
+_VALUES = st.builds(
+    "".join, st.tuples(_SCHEMES, st.sampled_from(["", "x", GOOD[:-1], GOOD + "a", GOOD.upper(), "sid="]))
+) | st.text(max_size=40)
+_NAMES = st.sampled_from(["authorization", "x-api-key", "cookie", "user-agent", *NAMES, "x_auth_owner_id"])
+_HEADERS = st.dictionaries(_NAMES, _VALUES)
+_TARGETS = st.builds(
+    "".join,
+    st.lists(
+        st.sampled_from(
+            ["/", "health", "orders", "admin", "..", ".", "%2e", "%2F", "A", ";", "?", "//", "1"]
+        ),
+        max_size=6,
+    ),
+)
+_METHODS = st.sampled_from(["GET", "get", "POST", "OPTIONS", "", "HEAD"])
+
+
+@settings(max_examples=500)
+@given(_METHODS, _TARGETS, _HEADERS, st.booleans())
+def test_nobody_without_a_good_credential(
+    method: str, target: str, headers: Mapping[str, str], table: bool
+) -> None:
+    """Whatever the request looks like: it is refused, or it is the public path and has no identity."""
+    answer = _decided(Asked(method, target, headers), table=table)
+    if isinstance(answer, Allowed):
+        assert table
+        assert canonical(target) == "/health"
+        assert answer.credential is None
+        assert set(NAMES) <= set(answer.removed_headers)
+        assert not {name for name, _ in answer.set_headers} & set(NAMES)
+    else:
+        assert answer.status in (401, 403)
+        assert answer.body().isascii()
+
+
+@settings(max_examples=500)
+@given(_METHODS, _TARGETS, _HEADERS, st.booleans(), st.sampled_from(["authorization", "x-api-key", "cookie"]))
+def test_a_good_credential_opens_its_routes_only(
+    method: str, target: str, headers: Mapping[str, str], table: bool, carrier: str
+) -> None:
+    """With the table, nothing but what it says; and each header of ours is set or removed."""
+    shown = {"authorization": f"Bearer {GOOD}", "x-api-key": GOOD, "cookie": f"sid={GOOD}"}[carrier]
+    answer = _decided(Asked(method, target, {**headers, carrier: shown}), table=table)
+    if isinstance(answer, Denied):
+        return
+    set_names = {name for name, _ in answer.set_headers}
+    for name in NAMES:
+        assert (name in set_names) != (name in answer.removed_headers)
+    if "x_auth_owner_id" in headers:
+        assert "x_auth_owner_id" in answer.removed_headers
+    assert all(GOOD not in value for _, value in answer.set_headers)
+    assert carrier in answer.removed_headers or carrier in set_names
+    if table:
+        path = canonical(target)
+        assert path is not None
+        assert path == "/health" or (path + "/").startswith("/orders/")
