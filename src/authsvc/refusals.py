@@ -47,6 +47,7 @@ class _Kind(NamedTuple):
 class _Attempts:
     caller: Caller  # as it was at the last of them
     last_time: datetime
+    asked_for: str  # likewise, the ids that were not found
     count: int
 
 
@@ -66,12 +67,13 @@ class Refusals:
         if not isinstance(error, PermissionDenied | NotFound) or not caller.owner_id:
             return
         kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
+        asked_for = error.metadata.get("key_ids") or error.metadata.get("session_id", "")
         attempts = self._pending.get(kind)
         if attempts is not None:
-            attempts.caller, attempts.last_time = caller, self._clock()
+            attempts.caller, attempts.last_time, attempts.asked_for = caller, self._clock(), asked_for
             attempts.count += 1
         else:
-            self._add(kind, _Attempts(caller, self._clock(), 1))
+            self._add(kind, _Attempts(caller, self._clock(), asked_for, 1))
 
     def _add(self, kind: _Kind, attempts: _Attempts) -> None:
         owner_id = attempts.caller.owner_id
@@ -129,5 +131,10 @@ def _event(kind: _Kind, attempts: _Attempts) -> AuditEvent:
         at=attempts.last_time,
         target_id=kind.owner_id,
         owner_id=attempts.caller.owner_id,
-        details={"method": kind.method, "reason": kind.reason, "count": str(attempts.count)},
+        details={
+            "method": kind.method,
+            "reason": kind.reason,
+            "count": str(attempts.count),
+            "asked_for": attempts.asked_for,
+        },
     )

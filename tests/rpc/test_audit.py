@@ -370,6 +370,8 @@ async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
         ("GetSession", "SCOPE_MISSING", ""): 1,
         ("CreateKey", "SCOPE_NOT_GRANTABLE", ""): 1,
     }
+    asked_for = {e.details["method"]: e.details["asked_for"] for e in found if "asked_for" in e.details}
+    assert asked_for == {"GetKey": theirs.key.key_id, "RevokeKey": theirs.key.key_id}
     for event in found:
         assert event.details["count"] == "3"
         assert (event.actor_id, event.client_ip) == (actor.key.key_id, "127.0.0.1")
