@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         (), description="networks whose x-forwarded-for is believed, by commas, for instance 10.1.0.0/16"
     )
+    scopes: Annotated[tuple[Scope, ...] | None, NoDecode] = Field(
+        (),
+        description="scopes that keys and sessions may have besides authsvc's own: "
+        "orders:read=Read orders,orders:write or one a line; *: any",
+    )
     anonymous_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes of calls without any credential, on every owner, by commas; empty: refused"
     )
@@ -117,11 +122,6 @@ class Settings(BaseSettings):
         0.1, gt=0, le=60, description="seconds between looks at the feed where no hints arrive"
     )
     brand: str = Field("authsvc", description="first part of new key strings")
-    scopes: Annotated[tuple[Scope, ...] | None, NoDecode] = Field(
-        (),
-        description="scopes that keys and sessions may have besides authsvc's own: "
-        "orders:read=Read orders,orders:write or one a line; *: any",
-    )
     default_keys_enabled: bool = Field(
         True, description="whether owners without a policy of their own have API keys"
     )
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
             raise ValueError(f"there are {len(found)} scopes; use {_MOST_SCOPES} at most, or * for any")
         return tuple(found.values())
 
-    @field_validator("default_allowed_scopes")
+    @field_validator("anonymous_scopes", "default_allowed_scopes")
     @classmethod
     def _check_known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         scopes = info.data.get("scopes")

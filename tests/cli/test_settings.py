@@ -338,6 +338,17 @@ def test_a_default_policy_that_makes_no_sense(
     assert line.startswith(f"AUTHSVC_DEFAULT_{name}: ")
 
 
+def test_callers_without_a_credential_have_scopes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is mistyped opens nothing, so it is a mistake."""
+    monkeypatch.setenv("AUTHSVC_ANONYMOUS_SCOPES", "keys:verify, session:verify")
+    assert (
+        refusal()
+        == "AUTHSVC_ANONYMOUS_SCOPES: session:verify not in AUTHSVC_SCOPES; add it there, or leave it out"
+    )
+    monkeypatch.setenv("AUTHSVC_ANONYMOUS_SCOPES", "keys:verify, sessions:verify")
+    assert load_settings().anonymous_scopes == ("keys:verify", "sessions:verify")
+
+
 @pytest.mark.parametrize(
     ("value", "rate"), [("50/200", Rate(50, 200)), ("0.5/1", Rate(0.5, 1)), ("0", Rate(0, 0))]
 )
