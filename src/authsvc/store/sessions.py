@@ -25,7 +25,12 @@ class SessionInserts:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._inserting = SharedStatement(
-            self._insert, most_waiting=_MOST_OPENING, full="too many sessions are being opened"
+            self._insert,
+            most_waiting=_MOST_OPENING,
+            full="too many sessions are being opened",
+            # While the database works on one, the next is made ready.
+            most_sharing=16,
+            at_once=2,
         )
 
     async def insert(self, session: Session, event: AuditEvent, *, secret_hash: str) -> bool:
