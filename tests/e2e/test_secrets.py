@@ -7,7 +7,9 @@ their secrets, also where a terminal would break or colour them, and for their
 base64 and hexadecimal forms.
 """
 
+import asyncio
 import base64
+import http.client
 import os
 import re
 import string
@@ -23,12 +25,15 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from authsvc.devpg import Binaries, DevPostgres
+from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest, CheckResponse
 from authsvc.model.key_string import KeyMint
 from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.e2e.process import Server, environment, free_port, run, running
 
@@ -54,6 +59,8 @@ class Story:
 
     told: dict[str, list[bytes]] = field(default_factory=lambda: {source: [] for source in SOURCES})
     key_strings: list[str] = field(default_factory=list)
+    # Where proxies ask over HTTP.
+    http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
     def note(self, source: str, *parts: object) -> None:
         for part in parts:
@@ -117,6 +124,7 @@ class Teller:
             for word, messages, stub in (
                 ("Session", session_pb, SessionServiceStub),
                 ("Audit", audit_pb, AuditServiceStub),
+                ("Policy", policy_pb, OwnerPolicyServiceStub),
                 ("", pb, KeyServiceStub),
             )
             if word in method
@@ -142,6 +150,32 @@ class Teller:
             self._story.note("answers", answer, answer.SerializeToString())
         return answer
 
+    async def check(
+        self, own: str, headers: dict[str, str], target: str, settings: dict[str, str] | None = None
+    ) -> None:
+        """Ask as Envoy does, with this authorization of its own."""
+        request = CheckRequest()
+        http_request = request.attributes.request.http
+        http_request.method, http_request.path = "GET", target
+        http_request.headers.update(headers)
+        request.attributes.context_extensions.update(settings or {})
+        check = self._channel.unary_unary(
+            "/envoy.service.auth.v3.Authorization/Check",
+            request_serializer=CheckRequest.SerializeToString,
+            response_deserializer=CheckResponse.FromString,
+        )
+        try:
+            answer = await check(request, metadata=[("authorization", own)], timeout=30)
+        except grpc.aio.AioRpcError as error:
+            self._story.note("errors", error.code(), error.details(), error.debug_error_string())
+            return
+        if answer.HasField("ok_response"):
+            # What is left of the cookies is the upstream's own.
+            kept = [each for each in answer.ok_response.headers if each.header.key != "cookie"]
+            del answer.ok_response.headers[:]
+            answer.ok_response.headers.extend(kept)
+        self._story.note("answers", answer, answer.SerializeToString())
+
 
 @asynccontextmanager
 async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story, Server, str]]:
@@ -154,6 +188,8 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
             "log_level": "debug",
             "log_format": log_format,
             "metrics_listen": f"127.0.0.1:{free_port()}",
+            "http_listen": story.http,
+            "gateway_credentials": "bearer,basic,x-api-key,cookie:session",
             "usage_interval": 0.2,
             "activity_interval": 0.2,
         }
@@ -272,6 +308,8 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await look(turned.key_string)
         await tell_sessions(call, admin)
         await tell_audit(call, admin, turned.key_string)
+        await tell_policies(call, admin, turned.key_string)
+        await tell_gateways(story, call, admin)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
 
@@ -320,6 +358,71 @@ async def tell_audit(call: Teller, admin: str, key_string: str) -> None:
             await call("ListAuditEvents", admin, owner_id="acme", filter={name: text})
     for owner_id in ("acme", "alice", "authsvc"):
         await call("ListAuditEvents", admin, owner_id=owner_id, page_size=1000)
+
+
+async def tell_policies(call: Teller, admin: str, key_string: str) -> None:
+    """Switch keys off and on, and try to get a key string into a policy."""
+    for keys_enabled in False, True:
+        policy: dict[str, object] = {"owner_id": "policed", "keys_enabled": keys_enabled}
+        await call(
+            "UpdateOwnerPolicy",
+            admin,
+            policy=policy,
+            update_mask={"paths": ["keys_enabled"]},
+            named=key_string,
+        )
+        await call("CreateKey", admin, owner_id="policed", display_name="x")
+    for name, value in (("owner_id", key_string), ("brand", key_string), ("allowed_scopes", [key_string])):
+        policy = {"owner_id": "policed", name: value}
+        await call("UpdateOwnerPolicy", admin, policy=policy, update_mask={"paths": [name]})
+    await call(
+        "UpdateOwnerPolicy", admin, policy={"owner_id": "policed"}, update_mask={"paths": [key_string]}
+    )
+    await call("GetOwnerPolicy", admin, owner_id=key_string)
+    await call("GetOwnerPolicy", admin, owner_id="policed")
+
+
+async def tell_gateways(story: Story, call: Teller, admin: str) -> None:
+    """Show a key to proxies wherever it can stand, good and bad, and where it does not belong."""
+    made = await call("CreateKey", admin, owner_id="acme", display_name="x")
+    assert isinstance(made, pb.CreateKeyResponse)
+    key_string = made.key_string
+    basic = base64.b64encode(f"{key_string}:".encode()).decode()
+    shown = [
+        {"authorization": f"Bearer {key_string}"},
+        {"authorization": f"Bearer {key_string[:-1]}"},
+        {"authorization": f"Bearer {key_string}, Bearer {key_string}"},
+        {"authorization": f"Basic {basic}"},
+        {"x-api-key": key_string, "user-agent": key_string},
+        {"x-api-key": key_string, "authorization": f"Bearer {key_string[::-1]}"},
+        {"cookie": f"session={key_string}; other={key_string}", "x-auth-owner-id": key_string},
+    ]
+    for headers in shown:
+        for target in "/orders", f"/orders?key={key_string}", f"/{key_string}/..":
+            await call.check(admin, headers, target)
+            await asyncio.to_thread(ask_over_http, story, admin, headers, target)
+    await call.check(f"Bearer {key_string}", {}, "/")
+    await call.check(
+        admin, shown[0], "/", {"authsvc.required_scopes": key_string, f"authsvc.{key_string}": "x"}
+    )
+    await asyncio.to_thread(ask_over_http, story, admin, shown[0], "/", f"/check?scope={key_string}")
+
+
+def ask_over_http(
+    story: Story, own: str, headers: dict[str, str], target: str, question: str = "/check"
+) -> None:
+    """Ask as nginx does, and note the answer; what the upstream gets back of its own cookies is its own."""
+    connection = http.client.HTTPConnection(story.http, timeout=30)
+    told = {
+        "x-authsvc-key": own.removeprefix("Bearer "),
+        "x-forwarded-method": "GET",
+        "x-forwarded-uri": target,
+    }
+    connection.request("GET", question, headers=headers | told)
+    answer = connection.getresponse()
+    body, given = answer.read(), [pair for pair in answer.getheaders() if pair[0] != "x-auth-cookie"]
+    story.note("answers", answer.status, given, body)
+    connection.close()
 
 
 async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:
@@ -435,6 +538,8 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
     for action in (b"KEY_CREATED", b"KEY_ROTATED", b"OWNER_KEYS_REVOKED", b"SESSION_REVOKED", b"REFUSED"):
         assert action in story.text("database")
     assert b"AUDIT_ACTION_KEY_ROTATED" in story.text("answers")
+    for reason in (b"x-auth-key-id", b"CREDENTIAL_INVALID", b"CREDENTIAL_AMBIGUOUS", b"GATEWAY_FAULT"):
+        assert reason in story.text("answers")
 
 
 @pytest.mark.parametrize("source", ["answers", "commands", "database", "postgresql log", "files"])
