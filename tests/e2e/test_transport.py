@@ -215,7 +215,7 @@ def test_callers_without_credentials_are_announced(directory: Path, database_url
     with running("serve", directory, database_url=database_url, **given) as server:
         pass
     assert re.findall(r"who reaches \S+ and shows no credential.*?keys:\w+, keys:\w+", server.stderr) == [
-        "who reaches 127.0.0.1:0 and shows no credential acts on every owner, with keys:verify, keys:read"
+        "who reaches 127.0.0.1:0 and shows no credential acts on every owner, with keys:read, keys:verify"
     ]
 
 
