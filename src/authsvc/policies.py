@@ -12,7 +12,7 @@ from enum import Enum
 
 from authsvc import audit
 from authsvc.barrier import Barrier
-from authsvc.errors import Conflict, FailedPrecondition, PermissionDenied
+from authsvc.errors import Conflict, FailedPrecondition
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
@@ -51,10 +51,7 @@ class Policies:
         self, caller: Caller, owner_id: str, fields: Mapping[str, object], etag: str
     ) -> OwnerPolicy:
         """Change the given fields of an owner's policy; it is the owner's own from then on."""
-        if caller.owner_id != PLATFORM_OWNER:
-            raise PermissionDenied(
-                f"only callers of the owner {PLATFORM_OWNER!r} may change a policy", reason="PLATFORM_ONLY"
-            )
+        caller.refuse_tenant("change a policy")
         if owner_id == PLATFORM_OWNER:
             raise FailedPrecondition(
                 f"the owner {PLATFORM_OWNER!r} has no policy, so that it cannot lock itself out; "

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from authsvc.errors import PermissionDenied
-from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.caller import Caller
 from authsvc.model.worker import Worker
 from authsvc.store import feed as rows
 from authsvc.store.pool import Database
@@ -28,9 +27,6 @@ class Replicas:
 
     async def status(self, caller: Caller) -> ReplicaStatus:
         """Return all workers, and how far each has applied what changed."""
-        if caller.owner_id != PLATFORM_OWNER:
-            raise PermissionDenied(
-                f"only callers of the owner {PLATFORM_OWNER!r} may look at replicas", reason="PLATFORM_ONLY"
-            )
+        caller.refuse_tenant("look at replicas")
         workers, head_seq, read_time = await rows.find_workers(self._database)
         return ReplicaStatus(read_time, head_seq, workers)

@@ -179,8 +179,7 @@ async def _serve_http(
     """Serve the check over HTTP until the stack ends, and return its port."""
 
     async def authenticate(call: Call) -> Caller:
-        context: Any = HttpCaller(call.all(OWN_KEY), call.sender)
-        return await authentication.caller(context)
+        return await authentication.caller(HttpCaller(call.all(OWN_KEY), call.sender))
 
     server = HttpServer(HttpCheck(app.access, authenticate, app.lease).answer)
     try:

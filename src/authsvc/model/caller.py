@@ -44,6 +44,13 @@ class Caller(NamedTuple):
                 owner_id=owner_id,
             )
 
+    def refuse_tenant(self, what: str) -> None:
+        """Raise PermissionDenied for a caller that is not the platform's; `what` only that may do."""
+        if self.confined_to is not None:
+            raise PermissionDenied(
+                f"only callers of the owner {PLATFORM_OWNER!r} may {what}", reason="PLATFORM_ONLY"
+            )
+
     def lacks(self, scopes: Iterable[str]) -> list[str]:
         """Return those of `scopes` that the caller does not have."""
         return missing(self.scopes, scopes)

@@ -8,17 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-import grpc
-from google.protobuf.message import Message
-
 from authsvc.errors import Unauthenticated
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.limits import Limits
 from authsvc.verify.verifier import Question, Verifier
-
-Context = grpc.aio.ServicerContext[bytes, Message]
 
 _SCHEME = "bearer "
 # A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
@@ -34,6 +29,19 @@ _REFUSALS = {
         "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
     ),
 }
+
+
+class Context(Protocol):
+    """What is looked at of a call: of gRPC's own context, or of an `HttpCaller`."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Return the headers."""
+
+    def peer(self) -> str:
+        """Return the address that it comes from, as gRPC writes it."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what a certificate says; nothing without one."""
 
 
 class Certified(Protocol):

@@ -29,7 +29,7 @@ from authsvc.errors import (
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.refusals import Refusals
-from authsvc.rpc.authentication import Authentication, Context
+from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.limits import Limits
 from authsvc.rpc.status import code_of, status_of
@@ -37,6 +37,8 @@ from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[bytes, Message]
 
 # A message, or the bytes of one of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
