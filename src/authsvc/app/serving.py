@@ -27,7 +27,6 @@ from authsvc.gateway.http_server import Call, HttpServer
 from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
 from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
-from authsvc.refusals import Refusals
 from authsvc.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
@@ -42,7 +41,6 @@ from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.rpc.tls import Tls
-from authsvc.verify.usage import UsageLog
 from authsvc.watched import Watched
 
 _log = logging.getLogger(__name__)
@@ -84,9 +82,12 @@ async def running(
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
-        stack.push_async_callback(_write_last_uses, app.usage)
-        stack.push_async_callback(_write_last_uses, app.activity)
-        stack.push_async_callback(_write_refusals, app.refusals)
+        for flush, what in (
+            (app.usage.flush, "last uses of the last seconds"),
+            (app.activity.flush, "activities of the last seconds"),
+            (app.refusals.flush, "refused attempts of the last minute"),
+        ):
+            stack.push_async_callback(_write, flush, what)
         # When the server has stopped answering, and before the pool closes.
         stack.push_async_callback(app.feed.stop)
         try:
@@ -115,26 +116,7 @@ async def running(
             if files is not None:
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
-        limits = Limits(
-            stopwatch,
-            callers=settings.caller_limit,
-            failures=settings.failure_limit,
-            most_in_flight=settings.in_flight_limit,
-        )
-        anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
-        entrance = Entrance(
-            Gate(settings.in_flight_limit),
-            Authentication(
-                app.verifier,
-                limits,
-                proxies=Proxies(settings.trusted_proxies),
-                certified=app.certified,
-                anonymous=anonymous if settings.anonymous_scopes else None,
-            ),
-            limits,
-            app.refusals,
-            app.metrics,
-        )
+        entrance = _entrance(app, settings, stopwatch)
         server = Server(
             [
                 KeyService(app.keys, app.verifier, app.clock),
@@ -160,7 +142,7 @@ async def running(
         app.metrics.watch_counter(
             "limited",
             "Calls refused because of a limit.",
-            lambda: {**limits.refused, "in_flight": entrance.gate.refused},
+            lambda: {**entrance.limits.refused, "in_flight": entrance.gate.refused},
             label="limit",
         )
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
@@ -171,6 +153,30 @@ async def running(
             http_port = await _serve_http(app, settings, entrance.authentication, stack)
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+
+
+def _entrance(app: App, settings: Settings, stopwatch: Stopwatch) -> Entrance:
+    """Return what every RPC passes."""
+    limits = Limits(
+        stopwatch,
+        callers=settings.caller_limit,
+        failures=settings.failure_limit,
+        most_in_flight=settings.in_flight_limit,
+    )
+    anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
+    return Entrance(
+        Gate(settings.in_flight_limit),
+        Authentication(
+            app.verifier,
+            limits,
+            proxies=Proxies(settings.trusted_proxies),
+            certified=app.certified,
+            anonymous=anonymous if settings.anonymous_scopes else None,
+        ),
+        limits,
+        app.refusals,
+        app.metrics,
+    )
 
 
 async def _serve_http(
@@ -207,22 +213,14 @@ def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
     return tls, certified
 
 
-async def _write_last_uses(usage: UsageLog) -> None:
+async def _write(flush: Callable[[], Awaitable[None]], what: str) -> None:
+    """Write what was to be written behind, at the end."""
     try:
-        await usage.flush()
+        await flush()
     except Passing as error:
-        _log.warning("the last uses of the last seconds are lost: %s", error.message)
+        _log.warning("the %s are lost: %s", what, error.message)
     except Exception:  # noqa: BLE001 - the rest is to be drained all the same
-        _log.exception("the last uses of the last seconds are lost")
-
-
-async def _write_refusals(refusals: Refusals) -> None:
-    try:
-        await refusals.flush()
-    except Passing as error:
-        _log.warning("the refused attempts of the last minute are lost: %s", error.message)
-    except Exception:  # noqa: BLE001 - the rest is to be drained all the same
-        _log.exception("the refused attempts of the last minute are lost")
+        _log.exception("the %s are lost", what)
 
 
 @asynccontextmanager
