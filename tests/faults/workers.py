@@ -120,7 +120,8 @@ class Worker:
         self.process.kill()
         await asyncio.to_thread(self.process.wait, 30)
         if channel is not None:
-            await channel.close()
+            # What is under way learns of it from the broken connection, as any client does.
+            await channel.close(grace=10)
 
     async def end(self) -> None:
         """Stop it in good order; a stopped one goes on first."""

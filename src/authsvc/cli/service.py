@@ -75,9 +75,9 @@ def serve(*, workers: _Workers = None) -> int:
     app.transport(settings)
 
     def announce(port: int, minted: str) -> None:
+        _warn(settings)
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
         _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
-        _warn(settings)
 
     return Supervisor(settings, announce=announce).run()
 
@@ -171,6 +171,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
 
 def _welcome(settings: Settings, port: int, minted: str) -> None:
     """Say where `authsvc dev` serves, and where its administrator's key is."""
+    _warn(settings)
     address, file = _reachable(settings.listen, port), _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if minted:
@@ -184,7 +185,6 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     else:
         print(f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another.")
     sys.stdout.flush()
-    _warn(settings)
 
 
 def _warn(settings: Settings) -> None:
