@@ -78,7 +78,7 @@ def test_there_is_one_first_key(directory: Path, database_url: str) -> None:
         rf"there is a working administrator key: key_\w{{26}} \({key_string[:25]}..., 'Ada'\)\. Use it, or ",
         told,
     )
-    assert "`authsvc bootstrap --force` mints another; then revoke the lost one" in told
+    assert "`authsvc bootstrap --force` mints another; then revoke the old one" in told
     assert key_string not in told
 
 

@@ -14,6 +14,7 @@ from authsvc.gateway.path import canonical
 from authsvc.gateway.presented import Carriers
 from authsvc.gateway.routes import parse
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import Credential
 from authsvc.model.verdict import NOT_FOUND, Verdict, decide
 from authsvc.verify.verifier import Question
@@ -22,6 +23,7 @@ from tests.conftest import Clock
 GOOD = "authsvc_live_" + "a" * 63
 _CREDENTIAL = Credential("key_1", "acme", ("orders:read",), None, None, {})
 _ROUTES = parse(
+    Catalogue(any_scope=True),
     {
         "AUTHSVC_ROUTES": b"""
 [[route]]
@@ -35,7 +37,7 @@ scopes = ["orders:read"]
 path = "/admin/**"
 scopes = ["admin"]
 """
-    }
+    },
 )
 
 

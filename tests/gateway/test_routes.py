@@ -1,11 +1,14 @@
 """The route table: what it says, what it refuses to say, and how it is read anew."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from authsvc.config import ConfigError
 from authsvc.gateway.routes import Access, Routes, parse
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.scope import Scope
 from authsvc.watched import Watched
 
 _TABLE = """
@@ -40,11 +43,12 @@ any = true
 path = "/"
 public = true
 """
+_ANY_SCOPE = Catalogue(any_scope=True)
 _PUBLIC, _ANY = Access(public=True), Access(public=False)
 
 
 def _read(text: str) -> Routes:
-    return parse({"AUTHSVC_ROUTES": text.encode()})
+    return parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": text.encode()})
 
 
 @pytest.mark.parametrize(
@@ -157,14 +161,33 @@ def test_a_table_that_is_wrong_is_refused(text: str, problem: str) -> None:
 def test_bytes_that_are_no_text() -> None:
     """A file that is not UTF-8 is said to be so."""
     with pytest.raises(ConfigError, match="not UTF-8"):
-        parse({"AUTHSVC_ROUTES": b"\xff"})
+        parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": b"\xff"})
+
+
+@pytest.mark.parametrize(
+    ("scope", "problem"),
+    [
+        ("order:read", "order:read is not known here; did you mean orders:read?"),
+        (
+            "invoices",
+            "invoices is not known here; see ListScopes. The operator adds others to AUTHSVC_SCOPES",
+        ),
+    ],
+)
+def test_a_scope_that_nobody_can_have(scope: str, problem: str) -> None:
+    """It would lock everybody out of the route, so it is told at once."""
+    catalogue = Catalogue([Scope("orders:read")])
+    text = f"[[route]]\npath = '/a'\nscopes = ['keys:read', 'orders:read', '{scope}']"
+    with pytest.raises(ConfigError) as caught:
+        parse(catalogue, {"AUTHSVC_ROUTES": text.encode()})
+    assert str(caught.value) == f"AUTHSVC_ROUTES: route 1 (/a): scopes: {problem}"
 
 
 async def test_a_broken_file_keeps_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong is logged; the table that was read stays in force until the file is right again."""
     file = tmp_path / "routes.toml"
     file.write_text(_TABLE)
-    watched = Watched({"AUTHSVC_ROUTES": file}, parse)
+    watched = Watched({"AUTHSVC_ROUTES": file}, partial(parse, _ANY_SCOPE))
     file.write_text('[[route]]\npath = "/health"\n')
     await watched.look()
     assert "route 1 (/health): say what it needs" in caplog.text

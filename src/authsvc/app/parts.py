@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from authsvc.app.database import served_database
@@ -93,7 +94,10 @@ async def composed(
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
-    routes = None if settings.routes is None else Watched({ROUTES: settings.routes}, parse)
+    catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
+    routes = (
+        None if settings.routes is None else Watched({ROUTES: settings.routes}, partial(parse, catalogue))
+    )
     async with served_database(settings) as (database, url):
         default_policy = default_policy_of(settings)
         store = VerificationStore(database, default_policy)
@@ -144,7 +148,6 @@ async def composed(
             clock=clock,
         )
         barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
-        catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
         policy_store = PolicyStore(default_policy)
         keys = Keys(
             database=database,

@@ -53,8 +53,8 @@ async def bootstrap(
             if minted is None:
                 raise ClientError(
                     f"there is a working administrator key: {await _listed(keys)}. Use it, or rotate it with "
-                    "`authsvc keys rotate`. If it is lost: `authsvc bootstrap --force` mints another; then "
-                    "revoke the lost one with `authsvc keys revoke`"
+                    "`authsvc keys rotate`. If it is lost, or its tag key was retired: `authsvc bootstrap "
+                    "--force` mints another; then revoke the old one with `authsvc keys revoke`"
                 )
             try:
                 print(minted.text, flush=True)

@@ -26,6 +26,7 @@ from typing import NamedTuple, NoReturn
 
 from authsvc.config import ConfigError
 from authsvc.gateway.path import canonical
+from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import is_scope
 
 SETTING = "AUTHSVC_ROUTES"
@@ -100,8 +101,11 @@ class Routes:
         return self._by_method.get(method, self._others).find(path)
 
 
-def parse(contents: Mapping[str, bytes]) -> Routes:
-    """Return the table in a file of TOML; raise ConfigError that names the entry and what to do."""
+def parse(catalogue: Catalogue, contents: Mapping[str, bytes]) -> Routes:
+    """Return the table in a file of TOML; raise ConfigError that names the entry and what to do.
+
+    A scope that no credential can have is one that was mistyped, and refused, too.
+    """
     try:
         document = tomllib.loads(contents[SETTING].decode())
     except UnicodeDecodeError:
@@ -117,7 +121,7 @@ def parse(contents: Mapping[str, bytes]) -> Routes:
         raise ConfigError(f"{SETTING}: the file has no entry, so nothing would pass; write {_EXAMPLE}")
     routes: list[_Route] = []
     for number, table in enumerate(tables, 1):
-        route = _route(number, table)
+        route = _route(number, table, catalogue)
         for earlier, other in enumerate(routes, 1):
             if other.covers(route):
                 _wrong(
@@ -127,12 +131,12 @@ def parse(contents: Mapping[str, bytes]) -> Routes:
     return Routes(routes)
 
 
-def _route(number: int, table: object) -> _Route:
+def _route(number: int, table: object, catalogue: Catalogue) -> _Route:
     if not isinstance(table, dict):
         _wrong(number, table, f"is no table; write {_EXAMPLE}")
     if unknown := sorted(table.keys() - set(_KNOWN)):
         _wrong(number, table, f"{', '.join(unknown)}: unknown; known are {', '.join(_KNOWN)}")
-    return _Route(_methods(number, table), _segments(number, table), _access(number, table))
+    return _Route(_methods(number, table), _segments(number, table), _access(number, table, catalogue))
 
 
 def _segments(number: int, table: dict[str, object]) -> tuple[str, ...]:
@@ -170,7 +174,7 @@ def _methods(number: int, table: dict[str, object]) -> frozenset[str]:
     return frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
 
 
-def _access(number: int, table: dict[str, object]) -> Access:
+def _access(number: int, table: dict[str, object], catalogue: Catalogue) -> Access:
     told = [name for name in ("scopes", "public", "any") if name in table]
     if len(told) != 1:
         _wrong(
@@ -189,6 +193,8 @@ def _access(number: int, table: dict[str, object]) -> Access:
     for scope in value:
         if not isinstance(scope, str) or not is_scope(scope):
             _wrong(number, table, f"scopes: {scope!r} is no scope; use a form like orders:read")
+        if problem := catalogue.problem(scope):
+            _wrong(number, table, f"scopes: {problem}")
     return Access(public=False, scopes=tuple(value))
 
 

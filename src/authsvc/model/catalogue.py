@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from heapq import nlargest
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from authsvc.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.caller import Caller
@@ -38,11 +38,8 @@ class Catalogue:
 
     def check_known(self, scopes: Sequence[str], path: str = "scopes") -> None:
         """Refuse scopes that the operator does not know (rule 2)."""
-        unknown = [scope for scope in scopes if not self.any_scope and scope not in self._scopes]
-        if unknown:
-            told = [
-                FieldViolation(path, "scopes.known", self._problem(scope)) for scope in unknown[:_MOST_TOLD]
-            ]
+        problems = islice(filter(None, map(self.problem, scopes)), _MOST_TOLD)
+        if told := [FieldViolation(path, "scopes.known", problem) for problem in problems]:
             raise InvalidArgument(*told)
 
     def check_held(self, caller: Caller, scopes: Sequence[str]) -> None:
@@ -54,7 +51,10 @@ class Catalogue:
                 scopes=",".join(lacking),
             )
 
-    def _problem(self, scope: str) -> str:
+    def problem(self, scope: str) -> str:
+        """Say of a scope that it is not known, and which one may be meant; "" if it is."""
+        if self.any_scope or scope in self._scopes:
+            return ""
         pairs = _pairs(scope)
         similar = nlargest(_MOST_COMPARED, self._scopes, key=lambda known: len(pairs & self._pairs[known]))
         if nearest := get_close_matches(scope, similar, 1, _SIMILAR):
