@@ -17,10 +17,12 @@ import re
 import secrets
 import string
 from dataclasses import dataclass
+from itertools import product
 
 from authsvc.model.tag_key import AcceptedTagKeys
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_PAIRS = ["".join(pair) for pair in product(_BASE62, repeat=2)]  # half as many divisions
 _LOOKUP, _SECRET, _TAG = 12, 43, 8
 
 # The environment of session tokens; those of keys are the client's choice.
@@ -105,8 +107,8 @@ def redact(text: str) -> str:
 
 
 def _base62(number: int, length: int) -> str:
-    characters = []
-    for _ in range(length):
-        number, digit = divmod(number, 62)
-        characters.append(_BASE62[digit])
-    return "".join(reversed(characters))
+    pairs = []
+    for _ in range((length + 1) // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))[-length:]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, date, datetime, time
 
 import asyncpg
@@ -14,6 +14,7 @@ from authsvc.store.queries import load_queries
 
 _SQL = load_queries("audit.sql")
 _END = 2**63 - 1
+_FIELDS = tuple(field.name for field in fields(AuditEvent))
 
 
 async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
@@ -29,7 +30,8 @@ async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
 
 def events_json(events: Sequence[AuditEvent]) -> str:
     """Return events as the function `record_audit` of the schema takes them."""
-    return json.dumps([asdict(event) for event in events], default=_text)
+    # `asdict` would copy each value, which takes longer than all the rest.
+    return json.dumps([{name: getattr(event, name) for name in _FIELDS} for event in events], default=_text)
 
 
 async def page(

@@ -1,10 +1,10 @@
 -- name: insert_sessions
 -- Each in the epoch that this statement sees: one that is ended at the same time, and not seen here, ends it, too. No
 -- row for one whose opener was revoked or is gone; so no session that is ended with all others leaves another behind.
--- Those that are inserted have their events ($3) recorded, in the same breath.
+-- Those that are inserted have their events ($3) recorded, in the same breath. (SELECT $2): as in find_credentials.
 WITH openers AS MATERIALIZED (
     SELECT credential_id, revoke_time FROM authsvc.credentials
-     WHERE credential_id = ANY($2) AND revoked_at_once IS NOT TRUE),
+     WHERE credential_id = ANY((SELECT $2::text[])::text[]) AND revoked_at_once IS NOT TRUE),
 inserted AS (
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,

@@ -1,7 +1,8 @@
 -- name: find_credentials
 -- What verification needs to know of credentials, and the feed's end in the same snapshot: at least one row.
+-- As (SELECT $1) its length is not looked at, so one plan serves all; to make one takes longer than to carry it out.
 SELECT h.seq, h.nonce, c.*
-  FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY($1);
+  FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY((SELECT $1::text[])::text[]);
 
 -- name: prove_primary
 -- Writes to the log of the database, and nothing else; its commit is waited for, which a node that was replaced cannot do.
