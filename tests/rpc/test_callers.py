@@ -1,5 +1,6 @@
 """Who may call: the access table of the protos, owners, and what a caller may grant."""
 
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -185,3 +186,37 @@ async def test_nobody_grants_what_they_do_not_have(service: Service) -> None:  #
     )
     assert reduced.scopes == ["b"]
     assert (await service.admin.VerifyKey(key_string=strong.key_string)).valid
+
+
+async def test_nobody_prolongs_what_they_do_not_have(service: Service, clock: Clock) -> None:  # rule 6
+    """An expired key is not revived, nor a living one's end put off, by somebody who may do less than it."""
+    weak = await make(service, scopes=["keys:write", "a"])
+    dead, living = [await make(service, scopes=["full_access"], ttl={"seconds": n}) for n in (60, 600)]
+    scheduled = await make(service, scopes=["full_access"])
+    equal = await make(service, scopes=["a", "b"], ttl={"seconds": 60})
+    await service.admin.RevokeKey(key_id=scheduled.key.key_id, revoke_in={"seconds": 600})
+    clock.advance(seconds=60)
+    caller = service.as_caller(weak.key_string)
+
+    def expire(made: Any, seconds: float | None, *paths: str, **fields: Any) -> Any:
+        key = resources_pb2.Key(key_id=made.key.key_id, **fields)
+        if seconds is not None:
+            key.expire_time.FromDatetime(clock.now + timedelta(seconds=seconds))
+        return caller.UpdateKey(key=key, update_mask={"paths": ["expire_time", *paths]})
+
+    attempts: list[Any] = [
+        lambda: expire(dead, None),
+        lambda: expire(dead, 60),
+        lambda: expire(living, 601),
+        lambda: expire(equal, 60),
+        lambda: caller.RevokeKey(key_id=scheduled.key.key_id, revoke_in={"seconds": 600}),
+    ]
+    for attempt in attempts:
+        with refused(DENIED, "SCOPE_NOT_GRANTABLE"):
+            await attempt()
+    # What ends sooner is nobody's gain, and what is left of a key may be the caller's to grant.
+    await expire(living, 300)
+    await caller.RevokeKey(key_id=scheduled.key.key_id, revoke_in={"seconds": 300})
+    await caller.RevokeKey(key_id=living.key.key_id, revoke_in={"seconds": 600})
+    assert (await expire(equal, 60, "scopes", scopes=["a"])).scopes == ["a"]
+    assert not (await service.admin.VerifyKey(key_string=dead.key_string)).valid

@@ -60,7 +60,7 @@ class Keys:
         self.look_up = LookUpKey(database, verifier)
         self.update = UpdateKey(changes, catalogue, clock)
         self.rotate = RotateKey(self.get, changes, minting, catalogue, clock)
-        self.revoke = RevokeKey(changes, clock)
+        self.revoke = RevokeKey(changes, catalogue, clock)
         self.revoke_batch = RevokeKeys(changes, clock)
         self.revoke_owner = RevokeOwner(barrier, policies, clock)
         self.delete = DeleteKeys(changes, clock)

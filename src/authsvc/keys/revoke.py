@@ -8,6 +8,7 @@ from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
+from authsvc.model.catalogue import Catalogue
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.store import keys as rows
@@ -20,8 +21,9 @@ SHOWN = 1000
 class RevokeKey:
     """Revokes a key for good, now or later."""
 
-    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
+    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
         self._changes = changes
+        self._catalogue = catalogue
         self._clock = clock
 
     async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
@@ -29,6 +31,9 @@ class RevokeKey:
         async with self._changes.of_keys(caller, [key_id], done="revoked") as (connection, [key]):
             now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
+            if revoked.outlives(key):
+                # Putting a scheduled revocation off grants for that time all that the key may do.
+                self._catalogue.check_held(caller, key.scopes)
             await rows.update(connection, [revoked])
             await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
         return revoked

@@ -49,6 +49,9 @@ class UpdateKey:
             self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
             policy.check_update(key, fields)
             changed = key.changed(now, **fields)
+            if changed.outlives(key):
+                # Who has a key live longer grants for that time all that it may do.
+                self._catalogue.check_held(caller, changed.scopes)
             if key.state(now) is KeyState.EXPIRED and changed.state(now) is KeyState.ACTIVE:
                 # A key that comes back is one more, like a new one.
                 policy.refuse_if_disabled()

@@ -70,6 +70,17 @@ class Key:
             return KeyState.EXPIRED
         return KeyState.ACTIVE
 
+    def outlives(self, before: Self) -> bool:
+        """Say whether this version of the key can be used for longer than one before."""
+        if (end := before._end) is None:
+            return False
+        return self._end is None or self._end > end
+
+    @property
+    def _end(self) -> datetime | None:
+        """From when on the key cannot be used, as far as is known."""
+        return min((time for time in (self.expire_time, self.revoke_time) if time), default=None)
+
     @property
     def etag(self) -> str:
         """A name for this version of the key; its use does not change it."""

@@ -164,7 +164,8 @@ class KeyServiceServicer:
     def UpdateKey(self, request, context):
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
         `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-        it. A revoked key cannot be changed.
+        it. A revoked key cannot be changed. One that may do more than the caller is not
+        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,8 +186,9 @@ class KeyServiceServicer:
         """Revokes a key, now or at a scheduled time. When this has answered OK without
         `revoke_in`, no worker of any replica accepts the key any more, and nothing
         brings it back. A
-        scheduled revocation may be moved by another call until it takes effect;
-        after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+        scheduled revocation may be moved by another call until it takes effect, to a
+        later time by callers who have all scopes of the key; after that:
+        FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,8 @@ class KeyServiceStub:
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
     `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-    it. A revoked key cannot be changed.
+    it. A revoked key cannot be changed. One that may do more than the caller is not
+    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
@@ -79,8 +80,9 @@ class KeyServiceStub:
     """Revokes a key, now or at a scheduled time. When this has answered OK without
     `revoke_in`, no worker of any replica accepts the key any more, and nothing
     brings it back. A
-    scheduled revocation may be moved by another call until it takes effect;
-    after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+    scheduled revocation may be moved by another call until it takes effect, to a
+    later time by callers who have all scopes of the key; after that:
+    FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
     """
     BatchRevokeKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]
     """Revokes many keys at once, now: all that are named, or all of an owner. Keys
@@ -145,7 +147,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
     `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-    it. A revoked key cannot be changed.
+    it. A revoked key cannot be changed. One that may do more than the caller is not
+    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
@@ -158,8 +161,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Revokes a key, now or at a scheduled time. When this has answered OK without
     `revoke_in`, no worker of any replica accepts the key any more, and nothing
     brings it back. A
-    scheduled revocation may be moved by another call until it takes effect;
-    after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+    scheduled revocation may be moved by another call until it takes effect, to a
+    later time by callers who have all scopes of the key; after that:
+    FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
     """
     BatchRevokeKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]  # type: ignore[assignment]
     """Revokes many keys at once, now: all that are named, or all of an owner. Keys
@@ -245,7 +249,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
         `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-        it. A revoked key cannot be changed.
+        it. A revoked key cannot be changed. One that may do more than the caller is not
+        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
         """
 
     @_abc_1.abstractmethod
@@ -270,8 +275,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes a key, now or at a scheduled time. When this has answered OK without
         `revoke_in`, no worker of any replica accepts the key any more, and nothing
         brings it back. A
-        scheduled revocation may be moved by another call until it takes effect;
-        after that: FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+        scheduled revocation may be moved by another call until it takes effect, to a
+        later time by callers who have all scopes of the key; after that:
+        FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
         """
 
     @_abc_1.abstractmethod
