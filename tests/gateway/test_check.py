@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,31 @@ async def test_the_last_use_has_an_address_or_none(
     await envoy.ask(_bearer(text), address=address)
     await service.flush()
     assert (await service.admin.GetKey(key_id=key_id)).last_use_ip == kept
+
+
+# Who has connected, what x-forwarded-for says then, and who it is.
+BEHIND = [
+    ("10.0.0.7", "203.0.113.9, 198.51.100.2, 10.0.0.7", "198.51.100.2"),
+    ("10.0.0.7", "2001:db8::1", "2001:db8::1"),
+    ("10.0.0.7", "rubbish", "10.0.0.7"),
+    ("192.0.2.1", "203.0.113.9, 192.0.2.1", "192.0.2.1"),
+]
+
+
+@pytest.mark.parametrize(("address", "forwarded", "kept"), BEHIND)
+async def test_a_client_behind_more_proxies(
+    database_url: str, clock: Clock, address: str, forwarded: str, kept: str
+) -> None:  # rules 23, 24
+    """The word of a proxy that is trusted is taken, so that a device has its user's address."""
+    async with serving(database_url, clock, trusted_proxies=(ip_network("10.0.0.0/8"),)) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        opened = await service.admin.CreateSession(owner_id="alice", ip_address="192.0.2.77")
+        clock.advance(seconds=1)
+        shown = {**_bearer(opened.session_token), "x-forwarded-for": forwarded}
+        assert _outcome(await envoy.ask(shown, address=address)) == 200
+        await service.flush()
+        session = await service.admin.GetSession(session_id=opened.session.session_id)
+        assert session.ip_address == kept
 
 
 async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
 from tests.gateway.conftest import ASKS, bearer, key
-from tests.gateway.test_check import Envoy
+from tests.gateway.test_check import BEHIND, Envoy
 
 _ABOUT: list[tuple[str, str | bytes]] = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/orders/1?x=y")]
 
@@ -73,6 +74,22 @@ async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, statu
     """All of them are needed; a slip in the proxy's configuration lets nobody through."""
     text, _ = await key(http, "a", "b")
     assert (await ask(bearer(text), f"/check{query}")).status == status
+
+
+@pytest.mark.parametrize(("address", "forwarded", "kept"), BEHIND)
+async def test_a_client_behind_more_proxies(
+    database_url: str, clock: Clock, address: str, forwarded: str, kept: str
+) -> None:  # rule 23
+    """The last one there has connected to the proxy that asks; if it is trusted, its word is taken."""
+    trusted = (ip_network("10.0.0.0/8"),)
+    async with serving(database_url, clock, http_listen="127.0.0.1:0", trusted_proxies=trusted) as service:
+        own, _ = await key(service, *ASKS, owner_id="authsvc")
+        text, key_id = await key(service)
+        hops = forwarded if forwarded.endswith(address) else f"{forwarded}, {address}"
+        headers = [("X-Authsvc-Key", own), *_ABOUT, *bearer(text), ("X-Forwarded-For", hops)]
+        assert (await get_http1(service.app.http_port, "/check", headers)).status == 200
+        await service.flush()
+        assert (await service.admin.GetKey(key_id=key_id)).last_use_ip == kept
 
 
 async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> None:

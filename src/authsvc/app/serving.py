@@ -135,7 +135,7 @@ async def running(
                     ext_authz.SERVICE,
                     ext_authz.METHOD,
                     access.SCOPES,
-                    ext_authz.ExtAuthz(app.access).check,
+                    ext_authz.ExtAuthz(app.access, Proxies(settings.trusted_proxies)).check,
                 )
             ],
         )
@@ -187,7 +187,9 @@ async def _serve_http(
     async def authenticate(call: Call) -> Caller:
         return await authentication.caller(HttpCaller(call.all(OWN_KEY), call.sender))
 
-    server = HttpServer(HttpCheck(app.access, authenticate, app.lease).answer)
+    server = HttpServer(
+        HttpCheck(app.access, authenticate, app.lease, Proxies(settings.trusted_proxies)).answer
+    )
     try:
         port = await server.start(settings.http_listen)
     except OSError as error:

@@ -25,6 +25,7 @@ from authsvc.gateway.v1.ext_authz_pb2 import (
     OkHttpResponse,
     Status,
 )
+from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 
@@ -46,8 +47,10 @@ _IDS = {CredentialKind.KEY: "key_id", CredentialKind.SESSION: "session_id"}
 class ExtAuthz:
     """Answers Envoy."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, proxies: Proxies) -> None:
+        """Take what decides, and the proxies before Envoy whose word on the client's address is taken."""
         self._access = access
+        self._proxies = proxies
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
         """Answer a serialized CheckRequest; raise InvalidArgument for what is none."""
@@ -60,7 +63,10 @@ class ExtAuthz:
         scopes = _required(attributes.context_extensions)
         if scopes is None:
             return _denied(FAULT)
+        # Who has connected to Envoy, whatever Envoy itself makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
+        if forwarded := http.headers.get("x-forwarded-for"):
+            address = self._proxies.client(address, [forwarded])
         asked = Asked(http.method, http.path, http.headers, scopes, address)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else _allowed(answer)

@@ -17,6 +17,7 @@ from authsvc.gateway import identity
 from authsvc.gateway.access import FAULT, SCOPES, Access, Allowed, Asked, required_scopes
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.http_server import Call, Reply
+from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.verify.lease import Lease
 
@@ -38,9 +39,15 @@ class HttpCheck:
     """Answers `GET /check`, `/healthz` and `/readyz`."""
 
     def __init__(
-        self, access: Access, authenticate: Callable[[Call], Awaitable[Caller]], lease: Lease
+        self,
+        access: Access,
+        authenticate: Callable[[Call], Awaitable[Caller]],
+        lease: Lease,
+        proxies: Proxies,
     ) -> None:
+        """Take what decides, who asks, and the proxies before theirs whose word on addresses is taken."""
         self._access = access
+        self._proxies = proxies
         self._authenticate = authenticate
         self._lease = lease
         self._logged = -_LOG_EVERY
@@ -78,7 +85,8 @@ class HttpCheck:
                 "X-Forwarded-Method and X-Forwarded-Uri, once each"
             )
         # The last one is what our proxy itself has seen.
-        address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
+        address = self._proxies.client(last.strip(), [forwarded])
         asked = Asked(method, target, headers, scopes, address, removes_headers=False)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
