@@ -53,6 +53,14 @@ async def test_the_last_one_wins(usage: UsageLog, store: FakeUseStore) -> None: 
     assert store.uses == [Use("key_1", NOW + SECOND, "")]
 
 
+async def test_a_long_user_agent_is_not_held(usage: UsageLog, store: FakeUseStore) -> None:
+    """Whoever verifies sessions hands on what strangers call themselves; memory is not theirs to fill."""
+    usage.note("ses_1", NOW, "", "x" * 1_000_000)
+    await usage.flush()
+    [use] = store.uses
+    assert use.user_agent == "x" * 2048
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=30))
 async def test_never_backwards(noted: list[tuple[str, int]]) -> None:  # rule 23
     """Whatever the order of notes, each key's latest use is written, once, in the order of ids."""

@@ -5,8 +5,8 @@ dictionary, the last one wins; every few seconds, and at drain, what has gathere
 is written in batches. The store never moves a last use backwards, so the order
 in which processes write does not matter.
 
-Bound: one note a credential, `limit` credentials; the last uses of further ones
-are dropped and counted until the next write.
+Bound: one note a credential, with the beginning of a long user agent, `limit` credentials;
+the last uses of further ones are dropped and counted until the next write.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -23,6 +23,8 @@ from authsvc.model.use import Use
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
+# A quarter is kept. The rest makes up for tokens in it, which become shorter when they are cut out.
+_MOST_AGENT = 2048
 
 
 class UseStore(Protocol):
@@ -47,7 +49,7 @@ class UsageLog:
         if known is None and len(self._pending) >= self._limit:
             self.dropped += 1
         elif known is None or known[0] <= now:
-            self._pending[credential_id] = now, client_ip, user_agent
+            self._pending[credential_id] = now, client_ip, user_agent[:_MOST_AGENT]
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.
