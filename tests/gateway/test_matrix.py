@@ -166,6 +166,11 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
     "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_INVALID"),
     "another scheme": (lambda w: [("authorization", f"Token {w.good}")], 401, "CREDENTIAL_MISSING"),
     "two different": (lambda w: [*bearer(w.good), ("x-api-key", w.other)], 401, "CREDENTIAL_AMBIGUOUS"),
+    "two different, one behind a tab": (
+        lambda w: [("authorization", f"Bearer\t{w.other}"), ("x-api-key", w.good)],
+        401,
+        "CREDENTIAL_AMBIGUOUS",
+    ),
     "two in basic": (lambda w: _basic(f"{w.good}:{w.other}"), 401, "CREDENTIAL_AMBIGUOUS"),
     "a good and a bad one": (lambda w: [*bearer("x"), ("x-api-key", w.good)], 401, "CREDENTIAL_AMBIGUOUS"),
     "x-api-key twice": (lambda w: [("x-api-key", w.good)] * 2, 401, "CREDENTIAL_AMBIGUOUS"),

@@ -21,6 +21,7 @@ def _basic(text: str) -> str:
     [
         ({"authorization": f"Bearer {GOOD}"}, ["authorization"]),
         ({"authorization": f"  bearer   {GOOD} "}, ["authorization"]),
+        ({"authorization": f"Bearer\t{GOOD}", "x-api-key": GOOD}, ["authorization", "x-api-key"]),
         ({"authorization": _basic(f"{GOOD}:")}, ["authorization"]),
         ({"authorization": _basic(GOOD)}, ["authorization"]),
         ({"authorization": _basic(f":{GOOD}")}, ["authorization"]),
@@ -46,6 +47,7 @@ def test_one_credential_is_found(headers: dict[str, str], names: list[str]) -> N
     [
         {"authorization": f"Bearer {GOOD}", "x-api-key": OTHER},
         {"authorization": f"Bearer {GOOD}", "x-api-key": ""},
+        {"authorization": f"Bearer\t{GOOD}", "x-api-key": OTHER},
         {"authorization": f"Bearer {GOOD},Bearer {GOOD}"},
         {"authorization": f"Bearer {GOOD},x"},
         {"authorization": f"Digest x, Bearer {GOOD}"},

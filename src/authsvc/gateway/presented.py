@@ -71,7 +71,8 @@ class Carriers:
 
     def _authorized(self, value: str) -> list[str]:
         """Return what stands in an authorization header; nothing when it has a scheme of others."""
-        scheme, _, text = value.strip().partition(" ")
+        # By any white space: to many upstreams a tab separates as well.
+        scheme, text = (*value.split(None, 1), "", "")[:2]
         scheme, text = scheme.lower(), text.strip()
         if "," in value and (scheme in self._schemes or _ANOTHER.search(value)):
             return [value, text]
