@@ -57,6 +57,10 @@ def main() -> None:
             sys.exit(command(*given.args, **given.kwargs))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever reads, `head` for instance, has seen enough; Python would write the rest at its end.
+        sys.stdout = None
+        sys.exit(1)
     except _FAULTS as error:
         Console(stderr=True).print(
             Text.assemble(("authsvc: ", "bold red"), redact(str(error))), soft_wrap=True
