@@ -154,9 +154,11 @@ def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: st
 
 def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None:
     """Who says so gets it, and a warning with it."""
-    given = {"listen": "0.0.0.0:0", "insecure": "plaintext-beyond-loopback"}
+    given = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "insecure": "plaintext-beyond-loopback"}
     with running("serve", directory, database_url=database_url, **given) as server:
-        assert "key strings travel in plain text at 0.0.0.0:0: keep it on a private network" in server.stderr
+        for listen in (given["listen"], given["http_listen"]):
+            told = f"key strings travel in plain text at {listen}: keep it on a private network"
+            assert told in server.stderr
     told = refusal(authsvc("serve", cwd=directory, insecure="yes"))
     assert told == "AUTHSVC_INSECURE: Input should be '' or 'plaintext-beyond-loopback'"
 

@@ -189,12 +189,14 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
 
 def _warn(settings: Settings) -> None:
     """Say plainly what the operator has opened."""
-    if settings.tls_cert is None and not is_loopback(settings.listen):
-        _log.warning("key strings travel in plain text at %s: keep it on a private network", settings.listen)
+    plain = [settings.listen] if settings.tls_cert is None else []
+    for listen in filter(None, (*plain, settings.http_listen)):
+        if not is_loopback(listen):
+            _log.warning("key strings travel in plain text at %s: keep it on a private network", listen)
     if settings.anonymous_scopes:
         _log.warning(
             "AUTHSVC_ANONYMOUS_SCOPES: who reaches %s and shows no credential acts on every owner, with %s",
-            settings.listen,
+            " or ".join(filter(None, (settings.listen, settings.http_listen))),
             ", ".join(settings.anonymous_scopes),
         )
 
