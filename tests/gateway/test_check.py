@@ -177,6 +177,15 @@ async def test_underscores_are_taken_for_hyphens_by_some(service: Service, envoy
     assert "a_b" not in answer.ok_response.headers_to_remove
 
 
+async def test_the_upstream_serves_what_the_proxy_has_judged(service: Service, envoy: Envoy) -> None:
+    """Where the proxy requires scopes, it chose them by method and path: no header makes others of these."""
+    text, _ = await key(service, "a")
+    rewriting = {"x-http-method-override": "DELETE", "x_http_method": "DELETE", "x-original-url": "/b"}
+    for scopes, removed in (("a", set(rewriting)), (None, set())):
+        answer = await envoy.ask({**_bearer(text), **rewriting}, scopes)
+        assert set(answer.ok_response.headers_to_remove) & set(rewriting) == removed
+
+
 async def test_an_owner_whose_keys_are_switched_off(service: Service, envoy: Envoy) -> None:  # rule 7
     """401 from the moment that the policy has changed."""
     text, _ = await key(service)

@@ -11,6 +11,7 @@ import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.devpg import DevPostgres
+from authsvc.gateway.access import REWRITING
 from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, new_database, serving
 from tests.gateway.client import Headers, get_http1
@@ -151,6 +152,15 @@ async def test_what_a_client_smuggles_is_not_believed(world: World, case: str) -
             "x-auth-scopes": ["orders:read"],
             "x-auth-credential-type": ["key"],
         }
+
+
+@pytest.mark.parametrize("target", ["/orders/1", "/other", "/healthz"])
+@pytest.mark.parametrize("name", sorted(REWRITING))
+async def test_no_header_makes_another_request_of_it(world: World, name: str, target: str) -> None:
+    """Reading does not turn into writing behind the proxy, nor one path into another."""
+    for sent in (name, name.replace("-", "_")):
+        answer, seen = await world.behind.send(target, [*bearer(world.good), (sent, "DELETE")])
+        assert (answer.status, seen is not None and seen.all(name)) == (200, [])
 
 
 _REFUSED: dict[str, tuple[_Headers, int, str]] = {

@@ -21,7 +21,7 @@ from authsvc.verify.verifier import Question, Verifier
 SCOPES = ("keys:verify", "sessions:verify")
 
 # With these an upstream may take another method or path than the one that the route was found by.
-_REWRITING = frozenset(
+REWRITING = frozenset(
     {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
 )
 _REASONS = {VerdictCode.NOT_FOUND: "INVALID"}
@@ -93,7 +93,7 @@ class Access:
 
     async def _decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
         required, headers = asked.required_scopes, asked.headers
-        if not asked.removes_headers and self._deceptive(headers):
+        if not asked.removes_headers and self._deceptive(asked):
             return _DECEPTIVE
         if self._routes is not None:
             access = self._routes().find(asked.method, asked.target)
@@ -101,7 +101,7 @@ class Access:
                 return _NO_ROUTE
             # What the proxy requires comes on top.
             if access.public and not required:
-                return self._public(headers)
+                return self._public(asked)
             if access.scopes:
                 required = (*required, *access.scopes)
         presented = self._carriers.find(headers)
@@ -110,17 +110,17 @@ class Access:
         question = Question(None, caller, required, _address(asked.client_ip), headers.get("user-agent", ""))
         text = presented.texts[0]
         verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
-        return self._answer(verdict, required, headers, presented)
+        return self._answer(verdict, required, asked, presented)
 
     def _answer(
-        self, verdict: Verdict, required: Sequence[str], headers: Headers, presented: Presented
+        self, verdict: Verdict, required: Sequence[str], asked: Asked, presented: Presented
     ) -> Allowed | Denied:
         code, credential = verdict
         if code is VerdictCode.VALID and credential is not None:
             told = identity.headers(credential)
             # One of the two ids is set; a client may have sent the other.
             removed = [name for name in (identity.KEY_ID, identity.SESSION_ID) if name != told[0][0]]
-            return self._cleaned(Allowed(credential, told, removed), headers, presented)
+            return self._cleaned(Allowed(credential, told, removed), asked, presented)
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
             lacking = missing(credential.scopes, dict.fromkeys(required))
             return Denied(
@@ -137,17 +137,17 @@ class Access:
         title = "The credential is not good"
         return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
 
-    def _public(self, headers: Headers) -> Allowed:
+    def _public(self, asked: Asked) -> Allowed:
         """Let through without a look; what is ours is taken out, what may be the upstream's stays."""
-        presented = self._carriers.find(headers)
+        presented = self._carriers.find(asked.headers)
         if not any(has_form(text) for text in presented.texts):
             presented = NOTHING
-        return self._cleaned(Allowed(None, [], [*identity.NAMES]), headers, presented)
+        return self._cleaned(Allowed(None, [], [*identity.NAMES]), asked, presented)
 
-    def _cleaned(self, allowed: Allowed, headers: Headers, presented: Presented) -> Allowed:
+    def _cleaned(self, allowed: Allowed, asked: Asked, presented: Presented) -> Allowed:
         """Take out what the upstream is not to see."""
-        removed = allowed.removed_headers
-        removed += self._deceptive(headers)
+        headers, removed = asked.headers, allowed.removed_headers
+        removed += self._deceptive(asked)
         if not self._keep_credential:
             for name in presented.headers:
                 if name == "cookie" and (rest := self._carriers.without_cookie(headers[name])):
@@ -156,11 +156,14 @@ class Access:
                     removed.append(name)
         return allowed
 
-    def _deceptive(self, headers: Headers) -> list[str]:
-        """Return the names of headers by which the upstream could take the request for another one."""
-        names = identity.imitations(headers)
-        if self._routes is not None:
-            names += [name for name in headers if name in _REWRITING]
+    def _deceptive(self, asked: Asked) -> list[str]:
+        """Return the names of headers by which the upstream could take the request for another one.
+
+        Where a route needs scopes, ours or the proxy's, it was found by method and path.
+        """
+        names = identity.imitations(asked.headers)
+        if self._routes is not None or asked.required_scopes:
+            names += [name for name in asked.headers if name.replace("_", "-") in REWRITING]
         return names
 
     def _missing(self) -> Denied:
