@@ -44,3 +44,10 @@ def test_whoever_tries_it_out_may_have_a_catalogue(directory: Path) -> None:  # 
         assert refusal(server.run("keys", "create", "acme", "x", "--scope", "what:ever")).startswith(
             "scopes: what:ever is not known here; see ListScopes."
         )
+
+
+def test_other_settings_may_name_any_scope_then(directory: Path) -> None:  # rule 2
+    """Whoever tries out a default policy need not make a catalogue first."""
+    with running("dev", directory, default_allowed_scopes="orders:read") as server:
+        assert server.run("keys", "create", "acme", "x", "--scope", "orders:read").code == 0
+        assert server.run("keys", "create", "acme", "x", "--scope", "orders:write").code == 1

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from enum import Enum
@@ -92,11 +92,9 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     workers
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
-    settings = start(workers)
+    # Who tries it out has no catalogue yet; other settings are held against what there is.
+    settings = start(workers, {} if os.environ.get(f"{PREFIX}SCOPES") else {"scopes": "*"})
     app.transport(settings)  # Before anything is made.
-    if "scopes" not in settings.model_fields_set:
-        # Who tries it out has no catalogue yet.
-        settings = settings.model_copy(update={"scopes": None})
     _make_data_dir(settings.data_dir)
     return Supervisor(
         settings,
@@ -138,9 +136,9 @@ def _shown(default: object) -> str:
     return str(default.value if isinstance(default, Enum) else default)
 
 
-def start(workers: int | None = None) -> Settings:
-    """Return the settings of the environment, with logging set up after them."""
-    settings = load_settings() if workers is None else load_settings(workers=workers)
+def start(workers: int | None = None, given: Mapping[str, object] = {}) -> Settings:
+    """Return the settings of the environment, with logging set up after them; those given come first."""
+    settings = load_settings(**given) if workers is None else load_settings(workers=workers, **given)
     configure_logging(settings.log_level, settings.log_format, redact)
     return settings
 
