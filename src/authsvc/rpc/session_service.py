@@ -109,7 +109,7 @@ class SessionService:
                 os=device.os,
                 os_version=device.os_version,
                 device_type=device.device_type,
-                user_agent=session.user_agent,
+                user_agent=device.user_agent,
             ),
             ip_address=session.ip_address,
             scopes=session.scopes,
