@@ -313,6 +313,22 @@ async def test_a_hostile_user_agent_does_no_harm(service: Service, clock: Clock)
         assert made.session_token[-51:] not in str(shown)
 
 
+async def test_who_tells_nothing_of_the_device_changes_nothing(
+    service: Service, clock: Clock
+) -> None:  # rule 24
+    """A verification with address and browser, then one without, before any of them is written."""
+    made = await sign_in(service, scopes=["sessions:read"])
+    clock.advance(seconds=1)
+    told = {"client_ip": "198.51.100.9", "user_agent": FIREFOX}
+    assert await code_of(service, made.session_token, **told) == "VALID"
+    clock.advance(seconds=1)
+    assert await code_of(service, made.session_token) == "VALID"
+    await service.flush()
+    shown = await service.admin.GetSession(session_id=made.session.session_id)
+    assert (shown.ip_address, shown.device.browser) == ("198.51.100.9", "Firefox")
+    assert shown.last_activity_time.ToDatetime() == clock.now.replace(tzinfo=None)
+
+
 async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:  # rule 26
     """Who was authenticated before all ended, and is carried out after, opens no session and mints no key."""
     thief = await sign_in(service, scopes=["sessions:write", "keys:write"])

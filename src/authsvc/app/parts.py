@@ -117,7 +117,8 @@ async def composed(
 
         usage = UsageLog(store)
         activities = ActivityStore(database)
-        activity = UsageLog(activities, limit=_MOST_ACTIVITIES)
+        # A device is shown as it was seen last, also when somebody else asks about its session since.
+        activity = UsageLog(activities, limit=_MOST_ACTIVITIES, fills_in=True)
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
         connection = FeedConnection(
             url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh

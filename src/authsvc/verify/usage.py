@@ -37,9 +37,11 @@ class UseStore(Protocol):
 class UsageLog:
     """Gathers last uses and writes them behind."""
 
-    def __init__(self, store: UseStore, *, limit: int = 200_000) -> None:
+    def __init__(self, store: UseStore, *, limit: int = 200_000, fills_in: bool = False) -> None:
+        """Take where uses are kept; `fills_in` keeps what an earlier use told and the last one does not."""
         self._store = store
         self._limit = limit
+        self._fills_in = fills_in
         self._pending: dict[str, tuple[datetime, str, str]] = {}
         self.dropped = 0
 
@@ -49,6 +51,8 @@ class UsageLog:
         if known is None and len(self._pending) >= self._limit:
             self.dropped += 1
         elif known is None or known[0] <= now:
+            if known is not None and self._fills_in:
+                client_ip, user_agent = client_ip or known[1], user_agent or known[2]
             self._pending[credential_id] = now, client_ip, user_agent[:_MOST_AGENT]
 
     async def flush(self) -> None:
