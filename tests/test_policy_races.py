@@ -41,6 +41,19 @@ async def test_off_and_on_everywhere(database_url: str) -> None:  # rules 7, 15
             await set_policy(other, keys_enabled=True)
 
 
+async def test_the_first_policy_holds_where_the_default_is_another(database_url: str) -> None:  # rules 7, 15
+    """An owner's own policy counts on every worker when it is answered, also if it says nothing of keys."""
+    async with (
+        serving(database_url, None) as one,
+        serving(database_url, None, default_keys_enabled=False) as other,
+    ):
+        other.admin_key = one.admin_key
+        made = await make(one)
+        assert [await code(worker, made.key_string) for worker in (one, other)] == ["VALID", "DISABLED"]
+        await set_policy(one, max_active_keys=5)
+        assert [await code(worker, made.key_string) for worker in (one, other)] == ["VALID", "VALID"]
+
+
 async def test_off_while_everybody_verifies(database_url: str) -> None:  # rules 7, 15
     """Fills that are under way bring no key back: what is asked after the answer is DISABLED."""
     async with two_workers(database_url) as (one, other):
