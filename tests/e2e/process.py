@@ -1,6 +1,7 @@
 """authsvc as a process: started, read, called, signalled, ended."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -20,6 +21,10 @@ import pytest
 from tests.conftest import Client
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")
+
+# Ports for `free_port`: below those that the kernel gives to whoever names none, so that no connection takes
+# one between our look and its use. Test processes that run side by side have stretches of their own.
+_PORTS = itertools.cycle(range(10_000 + os.getpid() % 44 * 500, 10_500 + os.getpid() % 44 * 500))
 
 # What would change how programs write.
 _PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
@@ -76,10 +81,15 @@ async def eventually(condition: Callable[[], object], seconds: float = 30) -> No
 
 
 def free_port() -> int:
-    """Return a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port where nobody listens, and which is nobody else's soon."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("there is no end to a cycle")
 
 
 def processes_in(directory: Path) -> list[int]:
