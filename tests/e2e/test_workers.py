@@ -9,13 +9,12 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -56,10 +55,10 @@ RETRYING = json.dumps(
     }
 )
 AUTHSVC = ("-m", "authsvc")
-# A supervisor that is as strict as ever and far less patient.
+# A supervisor that is as strict as ever and less patient. On a busy machine, too, who is well is in time.
 HASTY = (
     "-c",
-    "from authsvc import supervisor; supervisor._GONE_WITHIN = supervisor._READY_WITHIN = 1.0; "
+    "from authsvc import supervisor; supervisor._GONE_WITHIN = supervisor._READY_WITHIN = 8.0; "
     "from authsvc.cli import main; main()",
 )
 
@@ -163,14 +162,9 @@ def children(pid: int) -> list[int]:
 def free_ports(number: int) -> int:
     """Return the first of some ports in a row where nobody listens."""
     while True:
-        first = free_port()
-        try:
-            for port in range(first, first + number):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
+        first, *others = (free_port() for _ in range(number))
+        if others == list(range(first + 1, first + number)):
+            return first
 
 
 async def test_all_workers_get_connections(directory: Path, database_url: str) -> None:
@@ -264,8 +258,10 @@ async def test_workers_that_die_at_their_start_start_ever_less_often(
         await on.database.execute("ALTER TABLE authsvc.migrations RENAME TO gone")
         os.kill(pids[0], signal.SIGKILL)
         await on.tells("another one starts in 0.4 s")
-        assert on.told("the database lacks 0001 keys") == on.told("another one starts in") >= 3
-        assert on.told("starts in 0.1 s") == on.told("starts in 0.2 s") == 1
+        # Read once, as they go on dying.
+        told = on.server.stderr
+        assert told.count("the database lacks 0001 keys") == told.count("another one starts in") >= 3
+        assert told.count("starts in 0.1 s") == told.count("starts in 0.2 s") == 1
         assert alive([pids[1]])
         await on.database.execute("ALTER TABLE authsvc.gone RENAME TO migrations")
         await on.tells("serves again")
@@ -347,7 +343,9 @@ async def test_deaths_in_a_rolling_restart(directory: Path, database_url: str) -
             for pid in sorted(children(on.server.process.pid))[turn % 4 : turn % 4 + 2]:
                 # The first child is the database's, whose death ends all.
                 if pid in await on.pids():
-                    os.kill(pid, signal.SIGKILL)
+                    # One that was relieved may have ended by now.
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
         on.signal(signal.SIGHUP)
         await on.until(lambda pids: len(pids) == 3 and alive(pids) == pids)
         await on.serves()
@@ -432,7 +430,8 @@ async def test_a_second_signal_ends_it_at_once(
             await on.tells("draining", 2)
             assert not call.done()
             on.signal(number)
-            assert await asyncio.to_thread(on.server.process.wait, 3) == code
+            # A tenth of the grace.
+            assert await asyncio.to_thread(on.server.process.wait, 30) == code
             assert alive(family) == []
             with pytest.raises(grpc.aio.AioRpcError) as lost:
                 await call
@@ -454,11 +453,15 @@ async def test_a_worker_that_does_not_end_is_killed(directory: Path, database_ur
 async def test_a_worker_that_is_never_ready_stops_the_restart(directory: Path, database_url: str) -> None:
     """A new worker that hangs at its start is killed, and its predecessor serves on."""
     async with pack(directory, database_url, workers=2, program=HASTY) as on:
-        before = await on.pids()
+        before, family = await on.pids(), children(on.server.process.pid)
         locker = await asyncpg.connect(database_url)
         async with locker.transaction():
             await locker.execute("LOCK TABLE authsvc.migrations IN ACCESS EXCLUSIVE MODE")
             on.signal(signal.SIGHUP)
+            await waiters(on.database, 1)
+            # By itself it would give up the statement before its time is over.
+            [hanging] = set(children(on.server.process.pid)) - set(family)
+            os.kill(hanging, signal.SIGSTOP)
             await on.tells("the rolling restart has stopped")
             assert on.told("is not ready in time and is killed") == 1
         await locker.close()
