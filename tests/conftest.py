@@ -217,6 +217,16 @@ async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
         yield running
 
 
+# Seconds that a client gives a call which waits in vain; half of them are for the answer to arrive.
+BRIEFLY = 4
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers have time to arrive before a deadline, also on a busy machine."""
+    monkeypatch.setattr("authsvc.rpc.endpoint._ANSWER_TAKES", BRIEFLY / 2)
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The root of the checkout."""
