@@ -291,7 +291,8 @@ async def test_a_fault_keeps_everybody_out(
 async def test_authsvc_is_down(service: Service, caplog: pytest.LogCaptureFixture, method: str) -> None:
     """Nobody can know, so nobody comes in; callers are told when to try again."""
     made = await make(service, scopes=scopes(method))
-    async with AuthClient("127.0.0.1:1", key=service.admin_key, tls=None) as client, target(client) as on:
+    client = AuthClient("127.0.0.1:1", key=service.admin_key, tls=None, deadline=60)
+    async with client, target(client) as on:
         with refused(UNAVAILABLE, "VERIFIER_UNAVAILABLE") as refusal:
             await on.call(method, bearer(made.key_string))
         assert refusal.retry_seconds == 1
@@ -306,7 +307,7 @@ async def test_an_outage_does_not_flood_the_log(
     """Of problems of one kind one a second is logged, and how many there were."""
     now = 0.0
     monkeypatch.setattr("authsvc.client.authenticated.monotonic", lambda: now)
-    client = AuthClient("127.0.0.1:1", key="x", tls=None, attempts=1)
+    client = AuthClient("127.0.0.1:1", key="x", tls=None, deadline=60, attempts=1)
     async with client, target(client, scopes=()) as on:
         for now in (0.0, 0.5, 0.9, 1.0, 1.5, 2.5):  # noqa: B007 - the lambda reads it
             with refused(UNAVAILABLE, "VERIFIER_UNAVAILABLE"):
@@ -358,7 +359,7 @@ async def test_our_own_key_is_not_good(service: Service, caplog: pytest.LogCaptu
     made = await make(service)
     powerless = await make(service, owner_id="authsvc", scopes=["keys:read"])
     async with (
-        AuthClient(service.address, key=powerless.key_string, tls=None) as client,
+        AuthClient(service.address, key=powerless.key_string, tls=None, deadline=60) as client,
         target(client, scopes=()) as on,
     ):
         with refused(UNAVAILABLE, "VERIFIER_UNAVAILABLE"):
