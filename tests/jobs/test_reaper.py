@@ -97,7 +97,7 @@ async def test_who_comes_late_does_not_count_what_it_did_not_see(database: Datab
 
 async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: Database) -> None:
     """It finds out at its next renewal, drops what it knew, and registers anew."""
-    async with serving(database_url, None, lease=1) as service:
+    async with serving(database_url, None, lease=5) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await service.admin.VerifyKey(key_string=made.key_string)
         first = service.app.feed.worker_id
