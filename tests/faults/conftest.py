@@ -17,8 +17,6 @@ from tests.faults.workers import Fleet, fleet
 
 # How many verifications one fault is put to; more when somebody asks for more.
 _SOME = 1500
-# What a busy machine may add to the time of a call.
-SLACK = 0.5
 
 Scene: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load]]]
 

@@ -101,7 +101,7 @@ class Worker:
 
 @asynccontextmanager
 async def fleet(
-    server: Server, size: int, *, url: str = "", lease: float = 2.0, **settings: object
+    server: Server, size: int, *, url: str = "", lease: float = 4.0, **settings: object
 ) -> AsyncIterator[list[Worker]]:
     """Run that many services on a server, each with an address of its own, or all with a given URL."""
     async with AsyncExitStack() as stack:

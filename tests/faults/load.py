@@ -48,6 +48,8 @@ _BATCH = 20
 # One call in so many is a batch.
 _BATCH_EVERY = 40
 _HOT = 24
+# What a machine that is not busy may add to the time of a call.
+_SLACK = 1.0
 
 
 @dataclass(eq=False)
@@ -74,10 +76,16 @@ class Answer:
     answered: float
     reason: str = ""
     message: str = ""
+    # For how long this process and the workers waited for a core meanwhile.
+    held_up: float = 0.0
 
     @property
     def seconds(self) -> float:
         return self.answered - self.invoked
+
+    def within(self, seconds: float) -> bool:
+        """Return whether it took no longer than so many seconds, but for what the machine added."""
+        return self.seconds < seconds + _SLACK + self.held_up
 
 
 class Load:
@@ -445,7 +453,7 @@ class Load:
         timeout: float,
     ) -> tuple[Answer, Any]:
         invoked, answered, ending, reason, message = time.monotonic(), inf, Ending.UNKNOWN, "", ""
-        told = None
+        told, waits = None, self._fleet.waits()
         try:
             told = await self._call(worker, method, request, timeout)
             answered, ending = time.monotonic(), Ending.OK
@@ -459,7 +467,7 @@ class Load:
             self.history.changes.extend(
                 Change(operation, key.key_id, worker.name, invoked, answered, ending) for key in keys
             )
-        return Answer(ending, invoked, answered, reason, message), told
+        return Answer(ending, invoked, answered, reason, message, self._fleet.held_up(waits)), told
 
     def _look_everywhere(self, key: Key) -> None:
         for worker in self._fleet.serving:

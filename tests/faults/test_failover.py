@@ -10,7 +10,6 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authsvc.clock import boottime
 from authsvc.errors import Unavailable
 from authsvc.model.feed import Place
 from authsvc.store import feed as feed_store
@@ -91,7 +90,7 @@ async def test_failover_under_load(pair: Pair, record_property: Callable[[str, o
     """
     history = History()
     async with fleet(pair.primary, 3) as workers:
-        history.alive = [await workers[0].issue() for _ in range(20)]
+        history.alive = [await patiently(workers[0].issue) for _ in range(20)]
         async with load(history, workers):
             await history.reach(30)
             await pair.promote()
@@ -215,7 +214,7 @@ async def unknown_to_the_old_primary(pair: Pair) -> list[str]:
     The first is given through the old one, the last after the worker has come to the new one.
     """
     async with fleet(pair.primary, 2, lease=8.0) as (left, gone):
-        old = await gone.issue()
+        old = await patiently(gone.issue)
         await left.renewed()
         await pair.promote()
         await gone.move(pair.primary, pair.standby)
@@ -296,14 +295,14 @@ async def test_a_cancelled_renewal_gives_no_lease(pair: Pair) -> None:
         await worker.renewed()
         await pair.part()
         backend = await pair.primary.one_waiting("%beat = %")
-        ends = boottime() + worker.app.lease.left
+        ends = worker.app.lease._until
         await pair.primary.cancel(backend)
 
         async def next_renewal() -> bool:
             return await pair.primary.one_waiting("%beat = %") != backend
 
         await until(next_renewal)
-        assert boottime() + worker.app.lease.left == pytest.approx(ends, abs=0.01)
+        assert worker.app.lease._until == ends
         await pair.join()
         await worker.renewed()
 
@@ -314,11 +313,11 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
 
     When the standby is back, all is well without help, and what was asked for is done.
     """
-    async with fleet(pair.primary, 2, lease=3.0) as workers:
+    async with fleet(pair.primary, 2, lease=6.0) as workers:
         worker, _ = workers
-        given_up, too_late, alive = [await worker.issue() for _ in range(3)]
+        given_up, too_late, alive = [await patiently(worker.issue) for _ in range(3)]
         for each in workers:
-            assert await each.verdict(alive) == "VALID"
+            await each.says(alive, "VALID")
         await pair.part()
         # Nobody who waits is told that it is done: neither who waits until we give up,
         with refused(UNAVAILABLE, "DATABASE_UNAVAILABLE"):
@@ -462,7 +461,7 @@ async def test_already_revoked_is_said_by_the_primary(pair: Pair) -> None:
     """A revocation is lost, but can be seen on the old primary: nobody is told that it is done."""
     history = History()
     async with fleet(pair.primary, 2) as (worker, other):
-        key = await worker.issue()
+        key = await patiently(worker.issue)
         await pair.part()
         revoking = asyncio.create_task(history.revoke(worker, key))
         await pair.primary.cancel(await pair.primary.one_waiting("COMMIT%"))
@@ -484,7 +483,7 @@ async def test_changes_recover_with_the_feed(pair: Pair) -> None:
         worker.address.move(pair.standby)
         await worker.renewed()
         revoking = asyncio.create_task(worker.revoke(key))
-        done, _ = await asyncio.wait({revoking}, timeout=4)
+        done, _ = await asyncio.wait({revoking}, timeout=20)
         await pair.primary.stop()
         await asyncio.wait({revoking})
         assert done

@@ -3,7 +3,7 @@
 import random
 
 from authsvc.barrier import certainly_over
-from tests.faults.conftest import SLACK, Scene
+from tests.faults.conftest import Scene
 from tests.faults.history import Ending
 
 
@@ -26,7 +26,7 @@ async def test_random_workers_are_killed_and_come_back(scene: Scene, volume: int
             await victim.kill()
             answer = await load.revoke(key, survivor)
             assert answer.ending is Ending.OK
-            assert answer.seconds < certainly_over(on.lease) + SLACK
+            assert answer.within(certainly_over(on.lease))
             await load.see(50, survivor)
             await victim.start()
             await load.see(50, victim)
@@ -37,16 +37,18 @@ async def test_random_workers_are_killed_and_come_back(scene: Scene, volume: int
 
 async def test_a_dead_worker_is_waited_for_once(scene: Scene) -> None:
     """A revocation takes its lease and no longer; from when it is reaped on, none waits."""
-    async with scene(workers=3, lease=1.5) as (on, load):
+    async with scene(workers=3, lease=3) as (on, load):
         victim, survivor, _ = on.workers
         first, second = [await load.make() for _ in range(2)]
         [dead] = victim.registrations
         await victim.kill()
         answer = await load.revoke(first, survivor)
         assert answer.ending is Ending.OK
-        assert on.lease < answer.seconds < certainly_over(on.lease) + SLACK
+        # Reapers count from its last renewal, so some of it may be over when this begins.
+        assert on.lease / 2 < answer.seconds
+        assert answer.within(certainly_over(on.lease))
         await on.gone(dead)
-        assert (await load.revoke(second, survivor)).seconds < SLACK
+        assert (await load.revoke(second, survivor)).seconds < on.lease
 
 
 async def test_whoever_knows_its_predecessor_to_be_dead_frees_those_who_wait(scene: Scene) -> None:
@@ -63,4 +65,4 @@ async def test_whoever_knows_its_predecessor_to_be_dead_frees_those_who_wait(sce
         answer = await waiting
         assert answer.ending is Ending.OK
         assert answer.seconds < on.lease / 2
-        assert (await load.revoke(after, survivor)).seconds < SLACK
+        assert (await load.revoke(after, survivor)).seconds < on.lease / 2

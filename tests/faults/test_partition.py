@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from authsvc.barrier import certainly_over
-from tests.faults.conftest import SLACK, Scene
+from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome
 from tests.faults.load import Load
 from tests.faults.network import Network, network
@@ -67,7 +67,7 @@ async def cut_off(on: Fleet, load: Load, way: Proxy | Network, told: list[str] |
     last = load.last_valid(lonely)
     for answer in answers:
         assert answer.ending is Ending.OK
-        assert answer.seconds < certainly_over(on.lease) + SLACK
+        assert answer.within(certainly_over(on.lease))
         assert last.invoked < answer.answered
     assert last.invoked < at + on.lease
     way.heal()

@@ -6,7 +6,7 @@ import pytest
 
 from authsvc.barrier import certainly_over
 from tests.e2e.process import on_linux
-from tests.faults.conftest import SLACK, Scene
+from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
@@ -58,7 +58,7 @@ async def stop(on: Fleet, load: Load, stage: str, way: Proxy | None = None) -> N
     answers = await asyncio.gather(*(load.revoke(key, other) for key in keys))
     for answer in answers:
         assert answer.ending is Ending.OK
-        assert answer.seconds < certainly_over(on.lease) + SLACK
+        assert answer.within(certainly_over(on.lease))
     asked += [load.verify_soon(key, victim) for key in keys]
     if way is None:
         await on.gone(registration)

@@ -63,7 +63,7 @@ async def pgbouncer(directory: Path, database_url: str, **settings: object) -> A
     with (directory / "log").open("ab") as log:
         process = spawn([PGBOUNCER, str(directory / "ini")], account, log.fileno())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 assert process.poll() is None, (directory / "log").read_text()
                 try:
@@ -208,5 +208,5 @@ async def test_migrations_through_a_pooler(empty_database_url: str, reachable_di
             migrating = await asyncio.create_subprocess_exec(
                 *command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            assert await asyncio.wait_for(migrating.wait(), 20) == 0
-        assert await asyncio.wait_for(migrate(empty_database_url), 3) == 0
+            assert await asyncio.wait_for(migrating.wait(), 60) == 0
+        assert await asyncio.wait_for(migrate(empty_database_url), 30) == 0

@@ -1,12 +1,13 @@
 """Several worker processes on one database, each at a port of its own, and what can be done to them."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -252,6 +253,20 @@ class Fleet:
         while await self.sql("SELECT FROM authsvc.workers WHERE worker_id = $1::text::uuid", registration):
             assert time.monotonic() < deadline, f"{registration} is still registered"
             await asyncio.sleep(0.05)
+
+    def waits(self) -> dict[int, float]:
+        """Return for how many seconds this process and the workers have waited for a core, by process id."""
+        found = {}
+        for pid in (os.getpid(), *(worker.process.pid for worker in self.workers if worker.starts)):
+            # Linux tells; elsewhere, and of one that has died, nothing is known.
+            with suppress(OSError):
+                waited = Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]
+                found[pid] = int(waited) / 1e9
+        return found
+
+    def held_up(self, since: Mapping[int, float]) -> float:
+        """Return by how much the machine has held up a call at most that began when the waits were these."""
+        return sum(waited - since.get(pid, 0.0) for pid, waited in self.waits().items())
 
     def faults(self) -> list[str]:
         """Return the log lines that tell of a fault of the product."""
