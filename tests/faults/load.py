@@ -48,6 +48,8 @@ _BATCH = 20
 # One call in so many is a batch.
 _BATCH_EVERY = 40
 _HOT = 24
+# How many keys a change takes at most.
+_TAKEN = 3
 # What a machine that is not busy may add to the time of a call.
 _SLACK = 1.0
 
@@ -368,6 +370,10 @@ class Load:
             if len(self._alive) < self._wanted:
                 self._alive.append(await self.make())
                 continue
+            # Sessions that are spared become ever more, and some changes are of keys only.
+            if sum(key.kind is KEY for key in self._alive) < _TAKEN:
+                self._alive.append(await self.make(kind=KEY))
+                continue
             dice = self._random.random()
             if dice < 0.2:
                 await self._change_scope(self._random.choice(self._alive))
@@ -377,7 +383,7 @@ class Load:
             elif dice < 0.77:
                 await self._kill(Operation.ROTATE, [self._take(KEY)])
             elif dice < 0.85:
-                await self._kill(Operation.BATCH_REVOKE, [self._take(KEY) for _ in range(3)])
+                await self._kill(Operation.BATCH_REVOKE, [self._take(KEY) for _ in range(_TAKEN)])
             else:
                 await self.revoke_owner()
 
