@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import hypothesis
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -27,6 +28,12 @@ from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+
+# Examples that a busy machine holds up are as good as others.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 _TEMPLATE = "template_authsvc"
 # Tests lose nothing that a crash of the machine would take.

@@ -53,7 +53,11 @@ async def test_the_largest_message_that_is_good(service: Service) -> None:
     assert len((await service.admin.BatchVerifyKeys(requests=[asked] * 100)).responses) == 100
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(method=st.sampled_from(METHODS), data=st.binary(max_size=300))
 async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
     """No bytes make a handler fail with a fault of ours."""
