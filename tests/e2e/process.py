@@ -92,6 +92,13 @@ def free_port() -> int:
     raise AssertionError("there is no end to a cycle")
 
 
+def reserve_port(data_dir: Path) -> None:
+    """Give a `DevPostgres` that is not made yet a port that nobody takes while it is down."""
+    data_dir.mkdir()
+    (data_dir / "lock").touch()
+    (data_dir / "port").write_text(str(free_port()), "utf-8")
+
+
 def processes_in(directory: Path) -> list[int]:
     """Return the processes that work in a directory, as all of PostgreSQL's do in its cluster; no zombies."""
     found = []

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from authsvc.devpg import DevPostgres
 from tests.conftest import Client
-from tests.e2e.process import Server, eventually, on_linux, processes_in, running
+from tests.e2e.process import Server, eventually, on_linux, processes_in, reserve_port, running
 
 # Waits for a connection and for a statement are 5 s each; no call may take much longer than a few of them.
 BOUND = 25
@@ -42,6 +42,7 @@ class Scene:
 @asynccontextmanager
 async def scene(directory: Path, **settings: object) -> AsyncIterator[Scene]:
     (directory / "data").mkdir()
+    reserve_port(directory / "postgres")
     async with DevPostgres(directory / "postgres") as postgres:
         with running("dev", directory, database_url=postgres.url, **settings) as server:
             async with server.client() as admin:

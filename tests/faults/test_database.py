@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authsvc.devpg import DevPostgres
 from authsvc.store.migrate import migrate
-from tests.e2e.process import eventually, processes_in
+from tests.e2e.process import eventually, processes_in, reserve_port
 from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome
 from tests.faults.workers import Worker
@@ -26,6 +26,7 @@ _SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 @pytest_asyncio.fixture
 async def postgres_of_its_own(reachable_dir: Path, unique: str) -> AsyncIterator[DevPostgres]:
     """A server that the test may end."""
+    reserve_port(reachable_dir / unique)
     async with DevPostgres(reachable_dir / unique, settings=_SETTINGS) as server:
         await migrate(server.url)
         yield server
