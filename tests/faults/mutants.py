@@ -318,7 +318,7 @@ async def a_worker_that_starts(going: Course) -> None:
         starting.service.app.feed.hint()
         await registered.reached()
     assert await going.verify(starting) is Outcome.UNAVAILABLE  # And the key is in memory.
-    starting.service.app.lease.renew(boottime() + going.ahead + 1)
+    starting.service.app.lease.renew(boottime() + going.ahead + LEASE)
     assert await going.verify(starting) is Outcome.VALID
     starting.service.app.lease.end("for a test")
     granting = starting.pause("granting")
@@ -328,7 +328,7 @@ async def a_worker_that_starts(going: Course) -> None:
     registered.open()
     renewing.open()
     with suppress(TimeoutError):
-        await asyncio.wait_for(granting.reached(), 1)
+        await asyncio.wait_for(granting.reached(), 4)
     revoking = asyncio.ensure_future(going.revoke(one))
     await going.answered_or_waiting(revoking)
     granting.open()
