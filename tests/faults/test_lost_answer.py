@@ -16,7 +16,7 @@ pytestmark = on_linux
 @pytest.mark.parametrize("how", ["the deadline is short", "the client goes away"])
 async def test_a_retry_waits_for_whoever_has_not_confirmed(scene: Scene, volume: int, how: str) -> None:
     """After DEADLINE_EXCEEDED or nothing, …_ALREADY_REVOKED when no worker can say VALID any more."""
-    async with scene(workers=3, lease=3) as (on, load):
+    async with scene(workers=3, lease=5) as (on, load):
         stopped, first, second = on.workers
         load.revokers = [first, second]
 
@@ -25,7 +25,7 @@ async def test_a_retry_waits_for_whoever_has_not_confirmed(scene: Scene, volume:
             await stopped.stop()
             asked = [load.verify_soon(key, stopped, timeout=10) for key in keys]
             if how == "the deadline is short":
-                for answer in await asyncio.gather(*(load.revoke(key, first, timeout=2) for key in keys)):
+                for answer in await asyncio.gather(*(load.revoke(key, first, timeout=4) for key in keys)):
                     assert (answer.ending, answer.reason) == (Ending.UNKNOWN, "WORKERS_UNCONFIRMED")
                     assert answer.message.startswith("durably revoked, 1 worker")
             else:

@@ -134,7 +134,7 @@ class _Hooks:
 
         endpoint._deadline = true_deadline
         # Half of what a client waits at most; on a busy machine an answer takes its time.
-        endpoint._ANSWER_TAKES = 1.0
+        endpoint._ANSWER_TAKES = 2.0
         wrap(FeedConnection, "renew", renew)
         wrap(FeedConnection, "read", read)
         wrap(FeedConnection, "acknowledge", acknowledge)
