@@ -36,11 +36,17 @@ def test_a_newcomer_pastes(checkout: Path, reachable_dir: Path) -> None:
             "deploy/envoy/envoy.yaml": "envoy.yaml",
             "8080": str(free_port()),
             "8000": str(free_port()),
+            "50051": server.address.rpartition(":")[2],
         }
         config = (checkout / "deploy/envoy/envoy.yaml").read_text("utf-8")
         script = "\n".join(lines)
-        for before, after in (*places.items(), ("50051", server.address.rpartition(":")[2])):
-            script, config = script.replace(before, after), config.replace(before, after)
+        # On a busy machine it may take longer until Envoy has found out that authsvc is well.
+        asks = "curl -so refusal -w '%{http_code}' http://127.0.0.1:8080/"
+        assert "sleep 3" in script
+        script = script.replace("sleep 3", f'until [ "$({asks})" = 401 ]; do sleep 0.1; done')
+        # All at once: one port's number may stand in another's.
+        known = re.compile("|".join(map(re.escape, places)))
+        script, config = (known.sub(lambda found: places[found[0]], text) for text in (script, config))
         (directory / "envoy.yaml").write_text(config)
         pasted = subprocess.run(
             ["bash", "-c", f"trap 'kill $(jobs -p)' EXIT\n{script}"],
