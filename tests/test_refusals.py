@@ -13,7 +13,6 @@ from authsvc.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unauthenticated,
     Unavailable,
 )
 from authsvc.model.audit_event import Action, ChainedEvent
@@ -113,7 +112,6 @@ async def test_one_owner_has_room_for_some(database: Database, log: Refusals) ->
     "error",
     [
         InvalidArgument(),
-        Unauthenticated("", reason="X"),
         AlreadyDone("", reason="X"),
         Conflict("", reason="X"),
         Unavailable("", reason="X", retry_after=1),

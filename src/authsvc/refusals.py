@@ -1,9 +1,9 @@
 """Refused attempts of known callers, written behind to the audit log of the caller's own owner.
 
-Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND is counted in a dictionary by
-caller, method, reason and the owner that was asked for; every minute, and at drain, what has
-gathered becomes one REFUSED event each. Attempts without a good credential are nobody's, so they
-are in the metrics only.
+Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND, or was made with a credential that
+is good no more, is counted in a dictionary by caller, method, reason and the owner that was asked for; every
+minute, and at drain, what has gathered becomes one REFUSED event each. Attempts with a credential
+that never was one are nobody's, so they are in the metrics only.
 
 Bound: `MOST` events a minute and worker, `MOST_OF_ONE` of them of one caller and `MOST_OF_OWNER` of one
 owner's callers, however many attempts there are: a flood fills no disk and does not hide what
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from authsvc.errors import AuthsvcError, NotFound, Passing, PermissionDenied
+from authsvc.errors import AuthsvcError, NotFound, Passing, PermissionDenied, Unauthenticated
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.store import audit as rows
@@ -64,7 +64,7 @@ class Refusals:
 
     def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
         """Note that a caller was refused. Touches memory only; lets pass what is no refusal."""
-        if not isinstance(error, PermissionDenied | NotFound) or not caller.owner_id:
+        if not isinstance(error, PermissionDenied | NotFound | Unauthenticated) or not caller.owner_id:
             return
         kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
         asked_for = error.metadata.get("key_ids") or error.metadata.get("session_id", "")

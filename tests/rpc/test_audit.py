@@ -381,6 +381,24 @@ async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
     assert len(await events(service, filter={"actions": [pb.AUDIT_ACTION_REFUSED]})) == 5
 
 
+async def test_a_credential_that_is_good_no_more(service: Service, clock: Clock) -> None:
+    """Whoever goes on using what was revoked or has expired shows in the log of its owner."""
+    revoked = await make(service, scopes=["keys:read"])
+    expired = await make(service, scopes=["keys:read"], ttl={"seconds": 60})
+    await service.admin.RevokeKey(key_id=revoked.key.key_id)
+    clock.advance(seconds=61)
+    for made, reason in ((revoked, "CREDENTIAL_REVOKED"), (expired, "CREDENTIAL_EXPIRED")):
+        for _ in range(3):
+            with refused(grpc.StatusCode.UNAUTHENTICATED, reason):
+                await service.as_caller(made.key_string).GetKey(key_id=made.key.key_id)
+    await service.flush()
+    found = await events(service, filter={"actions": [pb.AUDIT_ACTION_REFUSED]})
+    assert {(e.actor_id, e.client_ip, e.details["reason"], e.details["count"]) for e in found} == {
+        (revoked.key.key_id, "127.0.0.1", "CREDENTIAL_REVOKED", "3"),
+        (expired.key.key_id, "127.0.0.1", "CREDENTIAL_EXPIRED", "3"),
+    }
+
+
 async def test_who_is_not_known_leaves_no_event(service: Service, database_url: str) -> None:
     """A bad credential belongs to no owner: it is counted in the metrics, and fills no disk."""
     stranger = service.as_caller("authsvc_live_" + "x" * 63)

@@ -31,6 +31,14 @@ _REFUSALS = {
 }
 
 
+class CredentialSpent(Unauthenticated):
+    """A credential that was good is so no more. Its secret was right, so it is known whose it is."""
+
+    def __init__(self, caller: Caller, message: str, *, reason: str) -> None:
+        super().__init__(message, reason=reason)
+        self.caller = caller
+
+
 class Context(Protocol):
     """What is looked at of a call: of gRPC's own context, or of an `HttpCaller`."""
 
@@ -71,7 +79,11 @@ class Authentication:
         self._anonymous = anonymous
 
     async def caller(self, context: Context) -> Caller:
-        """Return who calls; raise Unauthenticated, or Overloaded when too many have failed before."""
+        """Return who calls.
+
+        Raises Unauthenticated, CredentialSpent when it is known whose the credential was, or
+        Overloaded when too many have failed before.
+        """
         presented: list[str] = []
         forwarded: list[str] = []
         for name, value in context.invocation_metadata() or ():
@@ -128,11 +140,18 @@ def _token(presented: Sequence[str]) -> str:
 
 
 def _known(verdict: Verdict, address: str) -> Caller:
-    if verdict.code is VerdictCode.VALID and verdict.credential is not None:
-        known = verdict.credential
-        return Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
-    reason, problem = _REFUSALS[verdict.code]
-    raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)
+    code, known = verdict
+    if known is not None:
+        caller = Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
+        if code is VerdictCode.VALID:
+            return caller
+    reason, problem = _REFUSALS[code]
+    told = f"the credential in the authorization header {problem}"
+    raise (
+        Unauthenticated(told, reason=reason)
+        if known is None
+        else CredentialSpent(caller, told, reason=reason)
+    )
 
 
 def _certificate_name(shown: Mapping[str, Iterable[bytes]]) -> str:

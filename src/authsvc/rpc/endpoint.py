@@ -29,7 +29,7 @@ from authsvc.errors import (
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.refusals import Refusals
-from authsvc.rpc.authentication import Authentication
+from authsvc.rpc.authentication import Authentication, CredentialSpent
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.limits import Limits
 from authsvc.rpc.status import code_of, status_of
@@ -141,6 +141,8 @@ def _endpoint(
             response = await serve(caller, parse(data))
         except AuthsvcError as error:
             metrics.rpc_errors.labels(name, code_of(error).name).inc()
+            if isinstance(error, CredentialSpent):
+                caller = error.caller
             if caller is not None:
                 refusals.note(caller._replace(request_id=_request_id(context)), name, error)
             await context.abort_with_status(status_of(error))

@@ -29,7 +29,7 @@ _MOST_METADATA = 3200
 
 def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
     """Return the gRPC code of a domain error."""
-    return _CODES[type(error)]
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
 def status_of(error: errors.AuthsvcError) -> grpc.Status:
