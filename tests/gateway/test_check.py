@@ -133,8 +133,23 @@ async def test_nothing_is_remembered_of_an_answer(service: Service, envoy: Envoy
 
 
 async def test_who_may_ask(service: Service) -> None:
-    """Nobody without a key of their own, nor with one that may not verify both kinds."""
+    """Nobody without a good credential of their own, nor with one that may not verify both kinds.
+
+    Here as everywhere a credential of an owner asks about what is its own, one of the platform about all.
+    """
     text, _ = await key(service, "a")
+    revoked, key_id = await key(service, *ASKS, owner_id="authsvc")
+    await service.admin.RevokeKey(key_id=key_id)
+    with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REVOKED"):
+        await Envoy(service, revoked).ask(_bearer(text))
+    session = (await service.admin.CreateSession(owner_id="acme", scopes=ASKS)).session_token
+    for own, status in (
+        ((await key(service, *ASKS, owner_id="authsvc"))[0], 200),
+        ((await key(service, *ASKS, owner_id="acme"))[0], 200),
+        (session, 200),
+        ((await key(service, "full_access", owner_id="globex"))[0], 401),
+    ):
+        assert _outcome(await Envoy(service, own).ask(_bearer(text))) == status
     with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING"):
         await Envoy(service, "").ask(_bearer(text))
     with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID"):
