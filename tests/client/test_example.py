@@ -10,14 +10,6 @@ from pathlib import Path
 
 from tests.e2e.process import Ended, Server, environment, run, running, until
 
-# Has the service of orders wait for authsvc for longer than a second, as the machine may be busy.
-PATIENT = (
-    "-c",
-    "import runpy, sys; from authsvc.client import AuthClient; "
-    "AuthClient.__init__.__kwdefaults__['deadline'] = 30.0; del sys.argv[0]; "
-    "runpy.run_path(sys.argv[0], run_name='__main__')",
-)
-
 
 @contextmanager
 def serving(checkout: Path, directory: Path, authsvc: str, key_file: Path) -> Iterator[str]:
@@ -26,7 +18,7 @@ def serving(checkout: Path, directory: Path, authsvc: str, key_file: Path) -> It
     with output.open("wb") as stream:
         process = subprocess.Popen(
             [
-                *(sys.executable, *PATIENT, checkout / "examples/orders/service.py"),
+                *(sys.executable, checkout / "examples/orders/service.py"),
                 *("--authsvc", authsvc, "--key-file", key_file, "--listen", "127.0.0.1:0"),
             ],
             stdin=subprocess.DEVNULL,

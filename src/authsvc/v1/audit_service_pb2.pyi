@@ -85,9 +85,10 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     new value.
     """
     AUDIT_ACTION_REFUSED: _AuditAction.ValueType  # 11
-    """A known caller was refused: PERMISSION_DENIED or NOT_FOUND. Attempts of one
-    caller that are alike are one event a minute. Details: `method`, `reason`,
-    `count`, and of those that were not found, the last ids that were `asked_for`.
+    """A known caller was refused: PERMISSION_DENIED, NOT_FOUND, or UNAUTHENTICATED with
+    a credential that is good no more. Attempts of one caller that are alike are one
+    event a minute. Details: `method`, `reason`, `count`, and of those that were not
+    found, the last ids that were `asked_for`.
     """
     AUDIT_ACTION_EVENTS_DROPPED: _AuditAction.ValueType  # 12
     """Old events of all owners were dropped; in the chain of the owner `authsvc`.
@@ -136,9 +137,10 @@ AUDIT_ACTION_OWNER_POLICY_UPDATED: AuditAction.ValueType  # 10
 new value.
 """
 AUDIT_ACTION_REFUSED: AuditAction.ValueType  # 11
-"""A known caller was refused: PERMISSION_DENIED or NOT_FOUND. Attempts of one
-caller that are alike are one event a minute. Details: `method`, `reason`,
-`count`, and of those that were not found, the last ids that were `asked_for`.
+"""A known caller was refused: PERMISSION_DENIED, NOT_FOUND, or UNAUTHENTICATED with
+a credential that is good no more. Attempts of one caller that are alike are one
+event a minute. Details: `method`, `reason`, `count`, and of those that were not
+found, the last ids that were `asked_for`.
 """
 AUDIT_ACTION_EVENTS_DROPPED: AuditAction.ValueType  # 12
 """Old events of all owners were dropped; in the chain of the owner `authsvc`.
