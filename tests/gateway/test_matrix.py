@@ -169,7 +169,11 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
     "revoked": (lambda w: bearer(w.revoked), 401, "CREDENTIAL_REVOKED"),
     "revoked, as basic": (lambda w: _basic(f"{w.revoked}:"), 401, "CREDENTIAL_REVOKED"),
     "unknown": (lambda w: bearer("authsvc_live_" + "0" * 63), 401, "CREDENTIAL_INVALID"),
-    "wrong secret": (lambda w: bearer(w.good[:-9] + "A" + w.good[-8:]), 401, "CREDENTIAL_INVALID"),
+    "wrong secret": (
+        lambda w: bearer(w.good[:-9] + ("A" if w.good[-9] != "A" else "B") + w.good[-8:]),
+        401,
+        "CREDENTIAL_INVALID",
+    ),
     "malformed": (lambda w: bearer("rubbish"), 401, "CREDENTIAL_INVALID"),
     "basic without a key": (lambda w: _basic("user:password"), 401, "CREDENTIAL_INVALID"),
     "basic that is no base64": (lambda w: [("authorization", "Basic !")], 401, "CREDENTIAL_INVALID"),
