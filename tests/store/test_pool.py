@@ -28,6 +28,17 @@ async def test_a_lost_connection(database_url: str) -> None:
             assert await connection.fetchval("SELECT 1") == 1
 
 
+async def test_a_connection_that_is_lost_while_it_is_given_back(database_url: str) -> None:
+    """What was done with it is done; nobody hears of it, and the next one gets another."""
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("CREATE TABLE done ()")
+            # The driver gives it back in a task of its own, which begins after this.
+            asyncio.get_running_loop().call_soon(connection.terminate)
+        async with database.connection() as another:
+            assert await another.fetchval("SELECT to_regclass('done') IS NOT NULL")
+
+
 async def test_too_many_waiting(database_url: str) -> None:
     """When 100 wait for each connection, the next is refused at once; the others are served."""
     async with Database.open(database_url, size=1) as database:

@@ -151,7 +151,8 @@ class Database:
     async def _release(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=_WAIT)
-        except (*_PASSING, pg.InterfaceError):
+        except (*_PASSING, pg.InterfaceError, pg.InternalClientError):
+            # Also one that is lost while it is given back, which confuses the driver.
             _log.debug("a lost connection was dropped")
 
 
