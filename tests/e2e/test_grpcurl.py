@@ -126,6 +126,21 @@ def test_a_key_from_birth_to_death(admin: Grpcurl) -> None:  # rules 1, 9, 11, 1
     assert "Code: NotFound" in admin.refused("GetKey", key_id=key_id)
 
 
+def test_a_key_is_changed(admin: Grpcurl) -> None:
+    """Which fields, is told in the form that the description of the request names."""
+    key_id = admin.call("CreateKey", owner_id="acme", display_name="Orders")["key"]["keyId"]
+    described = admin.ask("describe", "authsvc.v1.UpdateKeyRequest")
+    form = re.search(r'to grpcurl,\s+// `(\{"paths": .+\})`', described)
+    assert form is not None, described
+    changed = admin.call(
+        "UpdateKey",
+        key={"key_id": key_id, "display_name": "Parcels", "scopes": ["parcels:read"], "description": "x"},
+        update_mask=json.loads(form[1]),
+    )
+    assert (changed["displayName"], changed["scopes"]) == ("Parcels", ["parcels:read"])
+    assert "description" not in changed
+
+
 def test_a_bad_field_is_told_with_its_remedy(admin: Grpcurl) -> None:
     """The error names the field, a stable reason, and what to do instead."""
     error = admin.refused("CreateKey", owner_id="ac me", display_name="Orders")

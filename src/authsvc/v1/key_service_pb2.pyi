@@ -379,8 +379,8 @@ class UpdateKeyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change, for instance `display_name,scopes`. `*` means all
-        that can be changed.
+        """Which fields to change, for instance `display_name,scopes`; to grpcurl,
+        `{"paths": ["display_name", "scopes"]}`. `*` means all that can be changed.
         """
 
     def __init__(

@@ -229,8 +229,8 @@ class UpdateOwnerPolicyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change, for instance `keys_enabled,max_active_keys`. `*` means
-        all that can be changed.
+        """Which fields to change, for instance `keys_enabled,max_active_keys`; to grpcurl,
+        `{"paths": ["keys_enabled", "max_active_keys"]}`. `*` means all that can be changed.
         """
 
     def __init__(
