@@ -430,8 +430,7 @@ async def test_a_second_signal_ends_it_at_once(
             await on.tells("draining", 2)
             assert not call.done()
             on.signal(number)
-            # A tenth of the grace.
-            assert await asyncio.to_thread(on.server.process.wait, 30) == code
+            assert await asyncio.to_thread(on.server.process.wait, 3) == code
             assert alive(family) == []
             with pytest.raises(grpc.aio.AioRpcError) as lost:
                 await call

@@ -51,7 +51,7 @@ _HOT = 24
 # How many keys a change takes at most.
 _TAKEN = 3
 # What a machine that is not busy may add to the time of a call.
-_SLACK = 1.0
+_SLACK = 0.5
 
 
 @dataclass(eq=False)

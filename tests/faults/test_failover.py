@@ -483,7 +483,7 @@ async def test_changes_recover_with_the_feed(pair: Pair) -> None:
         worker.address.move(pair.standby)
         await worker.renewed()
         revoking = asyncio.create_task(worker.revoke(key))
-        done, _ = await asyncio.wait({revoking}, timeout=20)
+        done, _ = await asyncio.wait({revoking}, timeout=4)
         await pair.primary.stop()
         await asyncio.wait({revoking})
         assert done

@@ -209,4 +209,4 @@ async def test_migrations_through_a_pooler(empty_database_url: str, reachable_di
                 *command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             assert await asyncio.wait_for(migrating.wait(), 60) == 0
-        assert await asyncio.wait_for(migrate(empty_database_url), 30) == 0
+        assert await asyncio.wait_for(migrate(empty_database_url), 3) == 0
