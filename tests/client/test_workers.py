@@ -30,8 +30,9 @@ async def test_all_workers_are_asked(directory: Path, database_url: str) -> None
         async with AuthClient(on.server.address, key=key, tls=None, deadline=30, connections=24) as client:
             # That the kernel leaves a worker out 24 times happens once in ten million; until all connections
             # stand, a few carry the calls.
-            while not all(counts()):
-                assert all(await asyncio.gather(*(client.verify_key(key_string) for _ in range(100))))
+            async with asyncio.timeout(60):
+                while not all(counts()):
+                    assert all(await asyncio.gather(*(client.verify_key(key_string) for _ in range(100))))
 
 
 async def test_a_rolling_restart_is_not_noticed(directory: Path, database_url: str) -> None:

@@ -95,6 +95,7 @@ async def test_the_wall_clock_of_a_worker_decides_nothing(scene: Scene, volume: 
                 if invoked > expiry + _BLUR:
                     assert outcome in (Outcome.EXPIRED, Outcome.UNAVAILABLE), f"on {worker.name}"
                 await asyncio.sleep(0.01)
+                assert invoked < expiry + 60, f"{worker.name} never says EXPIRED"
 
         async def let_expire() -> None:
             long = [

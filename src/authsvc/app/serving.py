@@ -116,7 +116,8 @@ async def running(
             if files is not None:
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
-        entrance = _entrance(app, settings, stopwatch)
+        proxies = Proxies(settings.trusted_proxies)
+        entrance = _entrance(app, settings, stopwatch, proxies)
         server = Server(
             [
                 KeyService(app.keys, app.verifier, app.clock),
@@ -135,7 +136,7 @@ async def running(
                     ext_authz.SERVICE,
                     ext_authz.METHOD,
                     access.SCOPES,
-                    ext_authz.ExtAuthz(app.access, Proxies(settings.trusted_proxies)).check,
+                    ext_authz.ExtAuthz(app.access, proxies).check,
                 )
             ],
         )
@@ -150,12 +151,12 @@ async def running(
         port = await server.start(settings.listen)
         http_port = 0
         if settings.http_listen:
-            http_port = await _serve_http(app, settings, entrance.authentication, stack)
+            http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 
 
-def _entrance(app: App, settings: Settings, stopwatch: Stopwatch) -> Entrance:
+def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
     """Return what every RPC passes."""
     limits = Limits(
         stopwatch,
@@ -169,7 +170,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch) -> Entrance:
         Authentication(
             app.verifier,
             limits,
-            proxies=Proxies(settings.trusted_proxies),
+            proxies=proxies,
             certified=app.certified,
             anonymous=anonymous if settings.anonymous_scopes else None,
         ),
@@ -180,16 +181,14 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch) -> Entrance:
 
 
 async def _serve_http(
-    app: App, settings: Settings, authentication: Authentication, stack: AsyncExitStack
+    app: App, settings: Settings, authentication: Authentication, proxies: Proxies, stack: AsyncExitStack
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port."""
 
     async def authenticate(call: Call) -> Caller:
         return await authentication.caller(HttpCaller(call.all(OWN_KEY), call.sender))
 
-    server = HttpServer(
-        HttpCheck(app.access, authenticate, app.lease, Proxies(settings.trusted_proxies)).answer
-    )
+    server = HttpServer(HttpCheck(app.access, authenticate, app.lease, proxies).answer)
     try:
         port = await server.start(settings.http_listen)
     except OSError as error:
