@@ -137,21 +137,23 @@ class Authority:
 
     async def read_file(self, caller: Caller) -> None:
         """Read the file of callers once more if it is what names this one."""
-        if caller.kind is None and caller.credential_id not in (ANONYMOUS, BOOTSTRAP.credential_id):
+        by_certificate = caller.kind is None and caller.credential_id not in (
+            ANONYMOUS,
+            BOOTSTRAP.credential_id,
+        )
+        if by_certificate and self._certified is not None:
             # What cannot be read now is what it was.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_READ_WAIT):
-                    await self._certified_file().look()
+                    await self._certified.look()
 
     def _listed(self, caller: Caller) -> Caller:
         """Return a caller without a credential as the operator lists it now."""
         if caller.credential_id == BOOTSTRAP.credential_id:
             return caller
-        listed = (
-            self._anonymous
-            if caller.credential_id == ANONYMOUS
-            else self._certified_file().value.get(caller.credential_id)
-        )
+        listed = self._anonymous
+        if caller.credential_id != ANONYMOUS:
+            listed = self._certified.value.get(caller.credential_id) if self._certified else None
         if listed is None or listed.owner_id != caller.owner_id:
             raise Unauthenticated(
                 f"the caller {caller.credential_id} is no longer listed in AUTHSVC_CALLERS",
@@ -161,8 +163,3 @@ class Authority:
         caller = caller._replace(scopes=listed.scopes)
         caller.refuse_without_scopes()
         return caller
-
-    def _certified_file(self) -> CallerFile:
-        if self._certified is None:
-            raise ValueError("a caller by certificate where there is no file of callers")
-        return self._certified
