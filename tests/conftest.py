@@ -37,7 +37,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 # Or gRPC would call services of ours by a proxy that the environment names.
-os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"
+os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC reads small letters
 
 _TEMPLATE = "template_authsvc"
 # Tests lose nothing that a crash of the machine would take.

@@ -104,8 +104,8 @@ async def get_http2(port: int, target: str, headers: Headers = (), method: str =
     return await ask_http2(port, [*pseudo, *headers])
 
 
-async def ask_http2(port: int, headers: Headers, *, end: bool = True) -> Answer:
-    """Send likewise exactly these headers, pseudo ones included; `end` says that no data follow."""
+async def ask_http2(port: int, headers: Headers, *, end: bool = True, data: bytes = b"") -> Answer:
+    """Send likewise exactly these headers, pseudo ones included, and data; `end` says that no more follow."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     # What the test sends is not to be mended or refused on this side.
     config = h2.config.H2Configuration(
@@ -115,7 +115,9 @@ async def ask_http2(port: int, headers: Headers, *, end: bool = True) -> Answer:
     connection.initiate_connection()
     lines = [(name.encode("latin-1"), _bytes(value)) for name, value in headers]
     # What is large takes this library seconds, and the service under test shares our loop.
-    await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=end)
+    await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=end and not data)
+    if data:
+        connection.send_data(1, data, end_stream=end)
     status, got, body = 0, dict[str, str](), b""
     try:
         ended = False

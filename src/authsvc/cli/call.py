@@ -58,8 +58,8 @@ def _metadata(settings: Settings, address: str) -> Metadata:
         return []
     elif settings.address and not is_loopback(address):
         raise ClientError(
-            f"set AUTHSVC_KEY to a key string of the service at {address}; {kept}, which `authsvc dev` keeps, "
-            "is for the service on this machine and is not sent to another one"
+            f"set AUTHSVC_KEY to a key string of the service at {address}; {kept}, which `authsvc dev` "
+            "keeps, is for the service on this machine and is not sent to another one"
         )
     else:
         key_string = _read(kept)

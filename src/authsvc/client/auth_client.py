@@ -51,7 +51,7 @@ class AuthClient:
         `target` is host:port, or any other name that gRPC resolves. `key` is a key string, a file that holds
         one (read anew when it changes), a function that returns the current one, or None when a client
         certificate says who we are. `tls` None is plain text, which is for this machine: for any other one,
-        where something below encrypts, say so by `insecure`. Proxies of the environment (`http_proxy`) are not
+        where something below encrypts, say so by `insecure`. A proxy of the environment (`http_proxy`) is not
         used. `deadline` is the seconds that an answer may take, all `attempts` together.
 
         Raises ValueError for plain text beyond loopback that was not asked for, and for other bad arguments.

@@ -32,7 +32,7 @@ _SERVICE_CONFIG = json.dumps(
 )
 _OPTIONS = (
     ("grpc.service_config", _SERVICE_CONFIG),
-    # Or what http_proxy names would be sent our key, in clear, and could answer in authsvc's name; for loopback, too.
+    # Or what http_proxy names would be sent our key and could answer in authsvc's name, for loopback, too.
     ("grpc.enable_http_proxy", 0),
     # Or all channels would share a connection.
     ("grpc.use_local_subchannel_pool", 1),
