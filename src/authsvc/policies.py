@@ -13,6 +13,7 @@ from enum import Enum
 from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import Conflict, FailedPrecondition
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
@@ -58,6 +59,7 @@ class Policies:
                 "revoke its keys that are not needed",
                 reason="PLATFORM_HAS_NO_POLICY",
             )
+        platform.refuse_lookalike(owner_id, path="policy.owner_id")
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
         async with self._barrier.change(caller) as change:

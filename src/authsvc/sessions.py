@@ -10,6 +10,7 @@ from datetime import datetime
 from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound, Unauthenticated
+from authsvc.model import platform
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -56,6 +57,7 @@ class Sessions:
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
         """Open a session; this is the only time that its token is told (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
+        platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         if caller.confined_to is not None and not missing(new.scopes, [MANAGES_KEYS]):
             # Or who may not manage keys would do so by a session of its own making.

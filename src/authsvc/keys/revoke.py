@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from authsvc import audit
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -33,6 +34,7 @@ class RevokeKey:
             revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
             if revoked.outlives(key):
                 # Putting a scheduled revocation off grants for that time all that the key may do.
+                platform.refuse_credential_of(caller, key.owner_id)
                 self._catalogue.check_held(caller, key.scopes)
             await rows.update(connection, [revoked])
             await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
