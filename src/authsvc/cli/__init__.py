@@ -10,8 +10,8 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-# gRPC's core writes to standard error by itself, a line for a stranger's bad handshake or header, past the
-# redaction and the limit of the log. It reads this when it is imported.
+# gRPC's core writes to standard error by itself, a line for each header of a stranger that it cannot read,
+# past the redaction and the limit of the log. It reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from authsvc.child import FAULTS
