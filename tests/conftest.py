@@ -1,6 +1,7 @@
 """What all tests share: a real PostgreSQL, a database a test, a clock that obeys, a running service."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,6 +35,9 @@ hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
+
+# Or gRPC would call services of ours by a proxy that the environment names.
+os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC reads small letters
 
 _TEMPLATE = "template_authsvc"
 # Tests lose nothing that a crash of the machine would take.

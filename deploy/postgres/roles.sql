@@ -6,7 +6,7 @@
 --
 --   export AUTHSVC_DATABASE_URL=postgresql://authsvc_server:...@host/authsvc
 --   AUTHSVC_MIGRATION_DATABASE_URL=postgresql://authsvc_owner:...@host/authsvc authsvc migrate
---   authsvc bootstrap > admin.key
+--   (umask 077; authsvc bootstrap > admin.key)
 --   authsvc serve
 
 CREATE ROLE authsvc_owner LOGIN PASSWORD :'owner_password';

@@ -1,6 +1,7 @@
 """What the metrics tell of the parts: read from them when somebody scrapes, so that it costs them nothing."""
 
 from authsvc.app.parts import App
+from authsvc.telemetry import log_lines_dropped
 
 
 def watch(app: App) -> None:
@@ -45,5 +46,11 @@ def watch(app: App) -> None:
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",
         lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
+    )
+    watch_counter(
+        "log_lines_dropped",
+        "Log lines not written, since there were too many alike.",
+        log_lines_dropped,
+        label="logger",
     )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)

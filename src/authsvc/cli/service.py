@@ -48,15 +48,16 @@ Your administrator key, shown this once and kept in {file}:
 
 Try it in another terminal:
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
+  KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
     -d '{{"owner_id": "acme", "display_name": "Orders", "scopes": ["orders:read"]}}' \\
     {address} authsvc.v1.KeyService/CreateKey
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
+  KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
     -d '{{"owner_id": "acme"}}' {address} authsvc.v1.KeyService/ListKeys
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
-    -d "{{\\"key_string\\": \\"$(cat {quoted})\\"}}" {address} authsvc.v1.KeyService/VerifyKey
+  printf '{{"key_string": "%s"}}' "$(cat {quoted})" |
+    KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
+    -d @ {address} authsvc.v1.KeyService/VerifyKey
 """
 
 

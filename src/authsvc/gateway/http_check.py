@@ -7,7 +7,6 @@ what a client made up; or 401, 403, 503 for the client. The proxy shows its own 
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -31,8 +30,6 @@ PROBLEM = "x-authsvc-problem"
 COOKIE = "x-auth-cookie"
 
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
-# Of a proxy that is set up wrongly, every request would leave a line.
-_LOG_EVERY = 1.0
 
 
 class HttpCheck:
@@ -50,7 +47,6 @@ class HttpCheck:
         self._proxies = proxies
         self._authenticate = authenticate
         self._lease = lease
-        self._logged = -_LOG_EVERY
 
     async def answer(self, call: Call) -> Reply:
         """Answer a request."""
@@ -102,10 +98,7 @@ class HttpCheck:
         return Reply(200, list(told.items()))
 
     def _fault(self, problem: str) -> Reply:
-        now = time.monotonic()
-        if now - self._logged >= _LOG_EVERY:
-            self._logged = now
-            _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
+        _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
         return _denied(FAULT)
 
 

@@ -8,6 +8,7 @@ from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
 from authsvc.keys.minting import refuse_more
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -37,6 +38,7 @@ class RevokeKey:
             if revoked.outlives(key):
                 # Putting a scheduled revocation off grants for that time all that the key may do, and
                 # takes the place of a key that may have been created because this one was to end.
+                platform.refuse_credential_of(change.caller, key.owner_id)
                 self._catalogue.check_held(change.caller, key.scopes)
                 rotated = bool(key.rotated_to_key_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)

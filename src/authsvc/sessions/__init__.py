@@ -11,6 +11,7 @@ from authsvc import audit
 from authsvc.authority import Authority, Claim
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound
+from authsvc.model import platform
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -57,6 +58,7 @@ class Sessions:
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
         """Open a session; this is the only time that its token is told (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
+        platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         idle_timeout, lifetime = self._bounds.lengths(new)
         now = self._clock()

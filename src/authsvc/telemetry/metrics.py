@@ -1,64 +1,10 @@
-"""What the service tells its operators: logs and metrics.
+"""The metrics of a process; each is declared here, or watched by `app/gauges`."""
 
-Every metric is declared here. Every log line, ours and the libraries', leaves
-through one formatter, which cuts key strings down to their prefix.
-"""
-
-import logging
-import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
-
-_BEFORE: list[structlog.types.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-
-
-class _Redacting(logging.Formatter):
-    def __init__(self, inner: logging.Formatter, redact: Callable[[str], str]) -> None:
-        super().__init__()
-        self._inner = inner
-        self._redact = redact
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self._redact(self._inner.format(record))
-
-
-def configure_logging(
-    level: str, style: str, redact: Callable[[str], str], stream: TextIO | None = None
-) -> None:
-    """Send all logs of the process to `stream` (default: standard error), redacted."""
-    target = sys.stderr if stream is None else stream
-    as_text = style == "text" or (style == "auto" and target.isatty())
-    renderer = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if as_text
-        else structlog.processors.JSONRenderer()
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_BEFORE,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([] if as_text else [structlog.processors.format_exc_info]),
-            renderer,
-        ],
-    )
-    handler = logging.StreamHandler(target)
-    handler.setFormatter(_Redacting(formatter, redact))
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    structlog.configure(
-        processors=[*_BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
 
 
 class Metrics:
