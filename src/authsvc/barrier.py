@@ -76,12 +76,15 @@ class Barrier:
         self._stopwatch = stopwatch
 
     @asynccontextmanager
-    async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
+    async def change(
+        self, caller: Caller, done: str = "changed", *, revokes: bool = False
+    ) -> AsyncIterator[Change]:
         """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
 
         Whoever says in it that there is nothing left to do (AlreadyDone, AlreadyExists, NotFound)
         has written nothing before: that is raised after the same commit and the same wait.
 
+        What `revokes` may take a slot of the reserve at the database.
         `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
         caller cannot wait for the workers; the change is durable then.
@@ -89,7 +92,7 @@ class Barrier:
         entry: FeedEntry | None = None
         refusal: AuthsvcError | None = None
         try:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(caller.quota_owner, revokes=revokes) as connection:
                 change = Change(connection)
                 try:
                     yield change

@@ -60,7 +60,7 @@ class Policies:
             )
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
-        async with self._barrier.change(caller) as change:
+        async with self._barrier.change(caller, revokes=fields.get("keys_enabled") is False) as change:
             policy = await self._store.lock(change.connection, owner_id)
             if etag and etag != policy.etag:
                 raise Conflict(

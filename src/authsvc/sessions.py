@@ -105,7 +105,7 @@ class Sessions:
         """Return a page of sessions, and the token of the next page ("" on the last)."""
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.connection() as connection:
+        async with self._database.listing(caller.quota_owner) as connection:
             # One more than asked for tells whether there is a next page.
             found = await rows.page(
                 connection,
@@ -123,7 +123,7 @@ class Sessions:
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
         """End a session for good (rule 25)."""
-        async with self._barrier.change(caller, "revoked") as change:
+        async with self._barrier.change(caller, "revoked", revokes=True) as change:
             locked = await rows.lock(change.connection, session_id, owner_id=caller.confined_to)
             if locked is not None:
                 change.key_prefixes.add(locked.key_prefix)
@@ -150,7 +150,7 @@ class Sessions:
         became of its epoch.
         """
         caller.refuse_other_owner(owner_id)
-        async with self._barrier.change(caller, "revoked") as change:
+        async with self._barrier.change(caller, "revoked", revokes=True) as change:
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
             await rows.lock_owner(change.connection, owner_id)
             if except_session_id:

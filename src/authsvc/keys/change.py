@@ -45,10 +45,10 @@ class Changes:
 
     @asynccontextmanager
     async def of_keys(
-        self, caller: Caller, key_ids: Sequence[str], *, done: str
+        self, caller: Caller, key_ids: Sequence[str], *, done: str, revokes: bool = False
     ) -> AsyncIterator[tuple[Connection, Sequence[Key]]]:
         """Lend keys, in the order asked for, to be ended: no policy forbids that, but to some callers."""
-        async with self._barrier.change(caller, done) as change:
+        async with self._barrier.change(caller, done, revokes=revokes) as change:
             connection = change.connection
             if caller.confined_to is not None:
                 (await self._policies.find(connection, caller.confined_to)).refuse_manager(caller)

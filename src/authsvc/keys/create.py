@@ -57,7 +57,7 @@ class CreateKey:
             update_time=now,
             expire_time=expire_time,
         )
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(caller.quota_owner) as connection:
             policy = await self._policies.share(connection, key.owner_id)
             policy.refuse_manager(caller)
             policy.refuse_brand(new.brand)
