@@ -85,7 +85,7 @@ async def test_a_slow_batch_of_a_tenant_stops_nobody_else(
         return await acme.BatchRevokeKeys(key_ids=[slow])
 
     async with flooding([batch] * 60):
-        await all_block(paused, 3)
+        await all_block(paused, 4)
         revoked = await service.admin.RevokeKey(key_id=leaked.key.key_id)
         assert revoked.state == REVOKED
         assert not (await service.admin.VerifyKey(key_string=leaked.key_string)).valid

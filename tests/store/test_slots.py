@@ -46,18 +46,39 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_owner_gets_its_share_and_no_more() -> None:
-    """Half of the slots, though others are free; another owner takes those at once."""
+async def test_an_owner_gets_more_than_its_share_only_while_it_is_alone() -> None:
+    """All but one slot, which the next owner finds; when that one waits, the first has to have less."""
     slots, holders = Slots(4), Holders()
-    acme = [holders.start("acme", [slots]) for _ in range(3)]
+    acme = [holders.start("acme", [slots]) for _ in range(6)]
     await settled()
-    assert (slots.in_use, slots.waiting) == (2, 1)
+    assert (slots.in_use, slots.waiting) == (3, 3)
     globex = [holders.start("globex", [slots]) for _ in range(2)]
     await settled()
-    assert holders.order == ["acme", "acme", "globex", "globex"]
-    for task in (*acme, *globex):
+    assert holders.order == ["acme", "acme", "acme", "globex"]
+    await holders.end(acme[0])
+    assert holders.order == ["acme", "acme", "acme", "globex", "globex"]
+    await holders.end(acme[1])
+    assert holders.order == ["acme", "acme", "acme", "globex", "globex", "acme"]
+    for task in (*acme[2:], *globex):
         await holders.end(task)
     assert (slots.in_use, slots.waiting, slots.refused) == (0, 0, 0)
+
+
+async def test_who_is_left_alone_gets_more() -> None:
+    """When the only other owner that waits goes away, too."""
+    slots, holders = Slots(4, share=1), Holders()
+    holding = [holders.start(owner, [slots]) for owner in "aaab"]
+    waiting, leaving = (holders.start(owner, [slots]) for owner in "ab")
+    await settled()
+    for task in holding[:2]:
+        await holders.end(task)
+    assert (slots.in_use, slots.waiting) == (2, 2)
+    leaving.cancel()
+    await settled()
+    assert (slots.in_use, slots.waiting) == (3, 0)
+    for task in (*holding[2:], waiting):
+        await holders.end(task)
+    assert slots.in_use == 0
 
 
 @pytest.mark.parametrize(("size", "share"), [(1, 1), (2, 1), (3, 1), (4, 2), (10, 5)])

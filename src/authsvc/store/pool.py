@@ -40,8 +40,8 @@ _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _COMMIT_WAIT = 30.0
 _FOR_EVER = 86_400.0
-# A transaction whose client was cut off ends by itself, before those who wait for its locks give up.
-_MOST_IDLE_MS = 1500
+# A transaction whose client was cut off ends by itself, before those give up who wait for a turn.
+_MOST_IDLE_MS = 3000
 _LOCK_TIMEOUT_MS = 2000
 
 

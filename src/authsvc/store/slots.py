@@ -1,10 +1,10 @@
 """Slots: how much is done at the database at a time, shared by owner.
 
-Mechanism: some slots, of which one owner holds at most its share. Who finds none waits. When one is
-given back it goes to the next owner in turn that has somebody waiting and less than its share; those of one
-owner are served in the order in which they came.
+Mechanism: some slots, of which each owner has a share. It may hold more while no other owner waits, but never
+the last one that is free. Who finds none waits. When one is given back it goes to the next owner in turn
+that has somebody waiting and less than its share; those of one owner are served as they came.
 
-Bound: so many slots, so many of one owner held, so many of one owner waiting, and so long a wait.
+Bound: so many slots, so many of one owner waiting, and so long a wait.
 
 Failure: who waits too long, or finds too many of the same owner waiting, is Overloaded, with nothing done.
 """
@@ -24,7 +24,7 @@ class Slots:
     """Slots of one kind, who holds them, and who waits for them."""
 
     def __init__(self, size: int, *, share: int | None = None, most_waiting: int = 1000) -> None:
-        """Take how many there are, how many one owner may hold (by default half), and wait for."""
+        """Take how many there are, each owner's share (by default half), and how many of it may wait."""
         self.size = size
         self.share = max(1, size // 2) if share is None else share
         self.in_use = 0
@@ -42,8 +42,8 @@ class Slots:
 
     def take(self, owner_id: str) -> bool:
         """Take a slot for an owner if there is one for it now."""
-        # Whoever waits while a slot is free has its share already: it is in nobody's way.
-        if self.in_use >= self.size or self._held[owner_id] >= self.share:
+        # Nobody is passed by: while a slot is free, nobody waits who might have it.
+        if not self._has_one_for(owner_id):
             return False
         self.in_use += 1
         self._held[owner_id] += 1
@@ -67,6 +67,10 @@ class Slots:
 
     def leave(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
         """Wait no longer."""
+        self._forget(owner_id, granted)
+        self._grant()  # Who is alone now may have more.
+
+    def _forget(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
         waiters = self._waiting.get(owner_id, {})
         waiters.pop(granted, None)
         if not waiters:
@@ -75,7 +79,7 @@ class Slots:
     def _grant(self) -> None:
         while (found := self._next()) is not None:
             owner_id, granted = found
-            self.leave(owner_id, granted)
+            self._forget(owner_id, granted)
             if granted.done():  # It was given another slot, or went away.
                 continue
             if owner_id in self._waiting:
@@ -84,11 +88,16 @@ class Slots:
             granted.set_result(self)
 
     def _next(self) -> "tuple[str, asyncio.Future[Slots]] | None":
-        if self.in_use < self.size:
-            for owner_id, waiters in self._waiting.items():
-                if self._held[owner_id] < self.share:
-                    return owner_id, next(iter(waiters))
+        for owner_id, waiters in self._waiting.items():
+            if self._has_one_for(owner_id):
+                return owner_id, next(iter(waiters))
         return None
+
+    def _has_one_for(self, owner_id: str) -> bool:
+        free = self.size - self.in_use
+        if self._held[owner_id] < self.share:
+            return free > 0
+        return free > 1 and self._waiting.keys() <= {owner_id}
 
 
 @asynccontextmanager
