@@ -85,7 +85,7 @@ async def test_a_slow_batch_of_a_tenant_stops_nobody_else(
         return await acme.BatchRevokeKeys(key_ids=[slow])
 
     async with flooding([batch] * 60):
-        await all_block(paused, 4)
+        await all_block(paused, 8)
         revoked = await service.admin.RevokeKey(key_id=leaked.key.key_id)
         assert revoked.state == REVOKED
         assert not (await service.admin.VerifyKey(key_string=leaked.key_string)).valid
@@ -112,7 +112,7 @@ async def test_slow_batches_of_many_tenants_do_not_stop_the_platform(
         return call
 
     async with flooding([batch(*each) for each in tenants * 20]):
-        await all_block(paused, 5)
+        await all_block(paused, 9)
         admin = service.admin
         await admin.RevokeKey(key_id=leaked.key.key_id)
         await admin.RevokeSession(session_id=session.session.session_id)
@@ -179,7 +179,7 @@ async def test_many_revocations_at_once_are_all_done(service: Service) -> None:
 async def test_slots_are_shown(service: Service) -> None:
     """How many there are, in use, waited for and refused, by what they are for."""
     sample = service.app.metrics.registry.get_sample_value
-    sizes = {"change": 4, "list": 2, "revocation": 1, "platform_revocation": 1}
+    sizes = {"change": 8, "list": 2, "revocation": 1, "platform_revocation": 1}
     async with service.app.database.transaction("acme"):
         for kind, size in sizes.items():
             label = {"kind": kind}

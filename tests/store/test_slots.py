@@ -180,7 +180,13 @@ async def test_who_is_cancelled_leaves_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("size", "changes", "lists", "tenants", "platform", "kept"),
-    [(5, 2, 1, 1, 1, 1), (10, 4, 2, 1, 1, 2), (20, 8, 4, 2, 2, 4), (50, 20, 10, 5, 5, 10)],
+    [
+        (5, 2, 1, 1, 1, 1),
+        (10, 4, 2, 1, 1, 2),
+        (14, 8, 2, 1, 1, 2),
+        (20, 8, 4, 2, 2, 4),
+        (50, 20, 10, 5, 5, 10),
+    ],
 )
 def test_how_a_pool_is_shared_out(
     size: int, changes: int, lists: int, tenants: int, platform: int, kept: int
