@@ -40,8 +40,8 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
     """Calls that the server works on at the signal all end well, and the exit code is 0.
 
     A call is in flight when the server has begun to work on it. Its own counter of
-    argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock on
-    the table that the test holds until the server takes no more calls. There is a connection
+    argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock
+    that the test holds until the server takes no more calls. There is a connection
     for each, since none is hashed for before its owner's policy was read.
     """
     (directory / "data").mkdir()
@@ -52,8 +52,15 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:
             await admin.ListKeys(owner_id="acme")
             before = server.metric("authsvc_argon2_runs_total")
+            # For longer than the service itself would wait for a lock.
+            await locker.execute("""
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
+                    AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+                CREATE TRIGGER wait BEFORE INSERT ON authsvc.keys
+                    FOR EACH ROW EXECUTE FUNCTION wait();
+                """)
             async with locker.transaction():
-                await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
+                await locker.execute("SELECT pg_advisory_xact_lock(7)")
                 calls = [
                     asyncio.ensure_future(admin.CreateKey(owner_id="acme", display_name=f"Orders {n}"))
                     for n in range(100)
@@ -119,8 +126,15 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
             await admin.ListKeys(owner_id="acme")
             judged = 'authsvc_verdicts_total{code="VALID"}'
             before = server.metric(judged)
+            # For longer than the service itself would wait for a lock.
+            await locker.execute("""
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
+                    AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+                CREATE TRIGGER wait BEFORE INSERT ON authsvc.keys
+                    FOR EACH ROW EXECUTE FUNCTION wait();
+                """)
             async with locker.transaction():
-                await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
+                await locker.execute("SELECT pg_advisory_xact_lock(7)")
                 calls = [asyncio.ensure_future(admin.VerifyKey(key_string=key.key_string)) for key in made]
                 await eventually(lambda: server.metric(judged) == before + len(calls))
                 watching = asyncio.ensure_future(stopping(channel))
