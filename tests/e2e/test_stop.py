@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import Client
-from tests.e2e.process import eventually, free_port, on_linux, processes_in, running, until
+from tests.e2e.process import creates_held, eventually, free_port, on_linux, processes_in, running, until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 # Longer than any test waits: who is done sooner did not wait for it.
@@ -52,15 +52,7 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:
             await admin.ListKeys(owner_id="acme")
             before = server.metric("authsvc_argon2_runs_total")
-            # For longer than the service itself would wait for a lock.
-            await locker.execute("""
-                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
-                    AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
-                CREATE TRIGGER wait BEFORE INSERT ON authsvc.keys
-                    FOR EACH ROW EXECUTE FUNCTION wait();
-                """)
-            async with locker.transaction():
-                await locker.execute("SELECT pg_advisory_xact_lock(7)")
+            async with creates_held(locker):
                 calls = [
                     asyncio.ensure_future(admin.CreateKey(owner_id="acme", display_name=f"Orders {n}"))
                     for n in range(100)
@@ -126,15 +118,8 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
             await admin.ListKeys(owner_id="acme")
             judged = 'authsvc_verdicts_total{code="VALID"}'
             before = server.metric(judged)
-            # For longer than the service itself would wait for a lock.
-            await locker.execute("""
-                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
-                    AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
-                CREATE TRIGGER wait BEFORE INSERT ON authsvc.keys
-                    FOR EACH ROW EXECUTE FUNCTION wait();
-                """)
             async with locker.transaction():
-                await locker.execute("SELECT pg_advisory_xact_lock(7)")
+                await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
                 calls = [asyncio.ensure_future(admin.VerifyKey(key_string=key.key_string)) for key in made]
                 await eventually(lambda: server.metric(judged) == before + len(calls))
                 watching = asyncio.ensure_future(stopping(channel))

@@ -27,6 +27,7 @@ from tests.conftest import Client
 from tests.e2e.process import (
     Server,
     authsvc,
+    creates_held,
     environment,
     eventually,
     free_port,
@@ -424,8 +425,7 @@ async def test_a_second_signal_ends_it_at_once(
     async with pack(directory, database_url, workers=2, drain_grace=300) as on, on.client("{}") as admin:
         family = children(on.server.process.pid)
         await admin.ListKeys(owner_id="acme")
-        async with locker.transaction():
-            await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
+        async with creates_held(locker):
             call = asyncio.ensure_future(admin.CreateKey(owner_id="acme", display_name="Orders"))
             await waiters(on.database, 1)
             on.signal(number)
