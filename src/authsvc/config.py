@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         None, description="postgresql://…, the role that owns the schema; default: the one that serves"
     )
     database_pool_size: int = Field(
-        10, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
+        14, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
     )
     lease: float = Field(
         30.0,

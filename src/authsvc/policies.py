@@ -63,7 +63,8 @@ class Policies:
         platform.refuse_lookalike(owner_id, path="policy.owner_id")
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
-        async with self._barrier.change(caller, Claim(changes_owner=owner_id)) as change:
+        claim = Claim(changes_owner=owner_id, revokes=fields.get("keys_enabled") is False)
+        async with self._barrier.change(caller, claim) as change:
             policy = await self._store.find(change.connection, owner_id)
             if etag and etag != policy.etag:
                 raise Conflict(

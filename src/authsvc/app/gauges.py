@@ -54,3 +54,28 @@ def watch(app: App) -> None:
         label="logger",
     )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
+    slots = app.database.slots.kinds
+    watch_gauge(
+        "database_slots",
+        "How many changes, revocations and lists may be at the database at a time.",
+        lambda: {kind: each.size for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_gauge(
+        "database_slots_in_use",
+        "How many of those slots are in use.",
+        lambda: {kind: each.in_use for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_gauge(
+        "database_slots_waiting",
+        "Calls that wait for such a slot; a revocation waits for two kinds.",
+        lambda: {kind: each.waiting for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_counter(
+        "database_slots_refused",
+        "Calls that got no such slot in time.",
+        lambda: {kind: each.refused for kind, each in slots.items()},
+        label="kind",
+    )

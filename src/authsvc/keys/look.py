@@ -43,7 +43,7 @@ class ListKeys:
         caller.refuse_other_owner(query.owner_id)
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
-        async with self._database.transaction() as connection:
+        async with self._database.listing(caller.quota_owner, in_transaction=True) as connection:
             total = await key_list.count(connection, query, now=now) if with_total else 0
             # One more than asked for tells whether there is a next page.
             found = await key_list.page(connection, query, now=now, size=page_size + 1, after=after)

@@ -100,7 +100,7 @@ class Sessions:
         """Return a page of sessions, and the token of the next page ("" on the last)."""
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.connection() as connection:
+        async with self._database.listing(caller.quota_owner) as connection:
             # One more than asked for tells whether there is a next page.
             found = await rows.page(
                 connection,
@@ -118,7 +118,8 @@ class Sessions:
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
         """End a session for good (rule 25)."""
-        async with self._barrier.change(caller, Claim(changes=[session_id]), done="revoked") as change:
+        claim = Claim(changes=[session_id], revokes=True)
+        async with self._barrier.change(caller, claim, done="revoked") as change:
             found = await rows.find(change.connection, [session_id], owner_id=caller.confined_to)
             change.key_prefixes.update(session.key_prefix for session in found.values())
             session = _visible(caller, session_id, found.get(session_id))
@@ -145,7 +146,8 @@ class Sessions:
         but to count: verification forgets the owner, and each session says what became of its epoch.
         """
         caller.refuse_other_owner(owner_id)
-        claim = Claim(ends_sessions_of=owner_id, changes=[except_session_id] if except_session_id else ())
+        excepted = [except_session_id] if except_session_id else ()
+        claim = Claim(ends_sessions_of=owner_id, changes=excepted, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
             if except_session_id:

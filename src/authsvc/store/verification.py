@@ -13,7 +13,8 @@ from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredC
 from authsvc.model.feed import Place
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
-from authsvc.store.pool import Database, heeding_warnings
+from authsvc.store.driver_errors import heeding_warnings
+from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 
@@ -26,28 +26,36 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Show a number that a part keeps anyway; read when somebody looks."""
-        Gauge(f"authsvc_{name}", text, registry=self.registry).set_function(read)
+    def watch_gauge(
+        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
+    ) -> None:
+        """Show a number that a part keeps anyway, or one a label's value; read when somebody looks."""
+        self.registry.register(_Watched(GaugeMetricFamily, f"authsvc_{name}", text, read, label))
 
     def watch_counter(
         self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
     ) -> None:
         """Show a count that a part keeps anyway, or one for each value of a label."""
-        self.registry.register(_Watched(f"authsvc_{name}", text, read, label))
+        self.registry.register(_Watched(CounterMetricFamily, f"authsvc_{name}", text, read, label))
 
 
 class _Watched(Collector):
     def __init__(
-        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        text: str,
+        read: Callable[[], float | Mapping[str, float]],
+        label: str,
     ) -> None:
+        self._family = family
         self._name, self._text, self._read, self._label = name, text, read, label
 
-    def collect(self) -> list[CounterMetricFamily]:
+    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         now = self._read()
         if not isinstance(now, Mapping):
-            return [CounterMetricFamily(self._name, self._text, value=now)]
-        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+            return [self._family(self._name, self._text, value=now)]
+        family = self._family(self._name, self._text, labels=[self._label])
         for value, count in now.items():
             family.add_metric([value], count)
         return [family]
