@@ -50,12 +50,12 @@ class AuditCheck:
         reached = ""
         sees_platform = owner_id in ("", PLATFORM_OWNER)
         if sees_platform:
-            await self._check_drops(sees_platform)
+            await self._check_drops()
         while True:
             async with self._database.connection() as connection:
                 chains = await rows.find_ends(connection, after=reached, only=owner_id, size=OWNERS)
             if not sees_platform and any(chain.dropped.position for chain in chains):
-                await self._check_drops(sees_platform)
+                await self._check_drops(with_hash=True)
             all_read = len(chains) < OWNERS
             last = owner_id if all_read else chains[-1].owner_id
             for chain in chains:
@@ -67,8 +67,8 @@ class AuditCheck:
             reached = last
         self._skip_anchors("", owner_id)
 
-    async def _check_drops(self, sees_platform: bool) -> None:
-        """Check that an event vouches for what the database says was dropped; is that one walked past, too?"""
+    async def _check_drops(self, *, with_hash: bool = False) -> None:
+        """Check that an event vouches for what was dropped; its own hash, too, where the walk does not."""
         async with self._database.transaction() as connection:
             last, drops = await rows.read_drops(connection, size=PAGE)
         if last is None:
@@ -83,7 +83,7 @@ class AuditCheck:
                 "does not vouch for what authsvc.audit_drops says: a drop was forged, altered or removed"
             )
             self._tell([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
-        elif not sees_platform and hash_of(last) != last.link.hash:
+        elif with_hash and hash_of(last) != last.link.hash:
             problem = "was altered: its hash is another"
             self._tell([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
 

@@ -56,7 +56,7 @@ CREATE FUNCTION authsvc.append_audit(events jsonb, may_drop boolean) RETURNS voi
                 AND octet_length(given.event_id || given.action || given.actor_id || given.actor_owner_id || given.actor_type
                                  || given.target_id || given.client_ip || given.request_id || given.told) <= 32768
                 AND (given.action <> 'EVENTS_DROPPED' OR may_drop)
-                AND (given.told = '' OR NOT jsonb_path_exists(given.details, '$.* ? (@.type() != "string")'))) IS NOT TRUE THEN
+                AND (given.details = '{}' OR NOT jsonb_path_exists(given.details, 'strict $.* ? (@.type() != "string")'))) IS NOT TRUE THEN
                 RAISE EXCEPTION 'an audit event is refused: event_id and action have to be printable ASCII, details an object of texts, '
                                 'all texts 32 KiB at most together, and no field null; EVENTS_DROPPED is recorded by the schema alone'
                     USING ERRCODE = 'invalid_parameter_value';
