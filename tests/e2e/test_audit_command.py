@@ -124,7 +124,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
 
 
 async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Path) -> None:
-    """Noted as dropped long ago, with an event: an anchor knows better. Owners do not write on the terminal."""
+    """Noted as dropped long ago, with an event: an anchor knows better. Owners are shown escaped."""
     server, url = served
 
     async def verify(*arguments: str) -> tuple[int, list[str]]:
