@@ -1,7 +1,7 @@
 """Results of a function of texts, remembered within a bound in bytes.
 
-Mechanism: an LRU cache (functools) that long texts do not enter. Whoever chooses the texts can fill it, but not
-with more than `most` entries of `longest` characters each.
+Mechanism: an LRU cache (functools) that long texts do not enter. Whoever chooses the texts can fill it, but
+with no more than `most` entries of `longest` characters each.
 
 Bound: `most` entries; of each at most `longest` characters of text, which are up to four bytes each, and the
 result, which must not be larger than the text by more than a constant.

@@ -44,8 +44,8 @@ _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
 _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
 _CODES = {401: Status(code=16), 403: Status(code=7), 503: Status(code=14), 500: Status(code=13)}
 _IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
-# Of a question. Envoy takes 60 KiB of headers by default, and 96 at most unless it is told otherwise. To read a
-# megabyte of short headers would take the event loop some 60 ms.
+# Of a question. Envoy takes 60 KiB of headers unless it is told otherwise. A megabyte of short headers would
+# take the event loop some 60 ms.
 MOST_BYTES = 128 * 1024
 
 

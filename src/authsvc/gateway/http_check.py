@@ -24,7 +24,7 @@ from authsvc.gateway.access import (
     required_scopes,
 )
 from authsvc.gateway.denied import Denied
-from authsvc.gateway.http_server import Call, Reply
+from authsvc.http_server import Call, Reply
 from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
