@@ -2,9 +2,13 @@
 
 Every metric is declared here. Every log line, ours and the libraries', leaves
 through one formatter, which cuts key strings down to their prefix.
+
+Bound: a line has at most 32 values, a value at most `LONGEST_VALUE` characters, and a traceback
+`LONGEST_TRACEBACK`, whatever text of a caller is in it. The middle of a longer one is left out.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import TextIO
@@ -20,6 +24,38 @@ _BEFORE: list[structlog.types.Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+LONGEST_VALUE = 4096
+LONGEST_TRACEBACK = 16 * 1024
+_LONGEST = {"exception": LONGEST_TRACEBACK, "stack": LONGEST_TRACEBACK}
+# Names are constants, but a library may log any number of values.
+_MOST_VALUES = 32
+_PART_OF_A_WORD = re.compile(r"\w{0,128}\Z"), re.compile(r"\A\w{0,128}")
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of about `longest` characters at most: the middle of a longer one is left out.
+
+    A word is left out whole, up to 128 characters of it, since a part of a key string could not be told from
+    other text and would not be redacted.
+    """
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    head, tail = _PART_OF_A_WORD[0].sub("", text[:half]), _PART_OF_A_WORD[1].sub("", text[-half:])
+    return f"{head}[... {len(text) - len(head) - len(tail)} characters left out ...]{tail}"
+
+
+def _shorten(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Shorten the values of a log line, before they are rendered, so that JSON stays JSON."""
+    for name in list(event)[_MOST_VALUES:]:
+        del event[name]
+    for name, value in event.items():
+        if not isinstance(value, bool | int | float | None):
+            text = value if isinstance(value, str) else repr(value)
+            event[name] = shortened(text, _LONGEST.get(name, LONGEST_VALUE))
+    return event
 
 
 class _Redacting(logging.Formatter):
@@ -47,7 +83,8 @@ def configure_logging(
         foreign_pre_chain=_BEFORE,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([] if as_text else [structlog.processors.format_exc_info]),
+            structlog.processors.format_exc_info,
+            _shorten,
             renderer,
         ],
     )
