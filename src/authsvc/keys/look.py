@@ -63,7 +63,7 @@ class LookUpKey:
 
     async def __call__(self, caller: Caller, key_string: str) -> Key:
         """Return the key whose very string this is, whatever its state."""
-        credential = await self._verifier.identify(key_string)
+        credential = await self._verifier.identify(key_string, caller)
         async with self._database.connection() as connection:
             found = await rows.find(connection, [credential.credential_id] if credential else [])
         for key in found.values():

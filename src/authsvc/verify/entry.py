@@ -11,20 +11,22 @@ _UNIT = 1024
 class Entry:
     """What is remembered of a prefix. `credential` is None when no key has it (any more).
 
-    `weight` is 1 for a usual key, and one more for each further KiB of scopes and annotations. `prefix`
-    is set when it is admitted; `since` is the second, by the stopwatch, of that or of when `used` was taken
-    back.
+    `since` is the second, by the stopwatch, in which it was admitted, or in which `used` was taken back.
     """
 
-    __slots__ = ("credential", "digest", "prefix", "since", "used", "weight")
+    # There are very many. A fifth slot would make each 16 bytes larger.
+    __slots__ = ("credential", "digest", "since", "used")
 
     def __init__(self, digest: bytes, credential: Credential | None) -> None:
         self.digest = digest
         self.credential = credential
-        self.prefix = ""
         self.since = 0
         self.used = False
-        self.weight = 1 if credential is None else 1 + (_size(credential) - 1) // _UNIT
+
+    @property
+    def weight(self) -> int:
+        """Return 1 for a usual key, and one more for each further KiB of scopes and annotations."""
+        return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _UNIT
 
     @property
     def owner_id(self) -> str:

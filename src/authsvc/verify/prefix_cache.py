@@ -64,7 +64,7 @@ class PrefixCache:
         self.weight = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         # The entries of each owner, so that what one does costs no look at what all the others have.
-        self._owned = Holdings()
+        self._owned = Holdings(self._entries)
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
         self.evictions = 0
@@ -100,6 +100,10 @@ class PrefixCache:
             fill.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(fill.task)
 
+    def is_filling(self, digest: bytes) -> bool:
+        """Say whether a fill of this string is under way that another caller would join."""
+        return digest in self._fills
+
     def forget(self, prefixes: Collection[str]) -> None:
         """Drop what is remembered of these prefixes, and see to it that no fill under way brings it back."""
         self.changes += 1
@@ -114,10 +118,10 @@ class PrefixCache:
         in memory then and ask again. So one owner's changes keep nobody else's keys out of memory.
         """
         self.changes += 1
-        for entry in self._owned.of(owner_id):
-            credential = entry.credential
+        for prefix in self._owned.of(owner_id):
+            credential = self._entries[prefix].credential
             if credential is not None and kind in (None, credential.kind):
-                self._remove(entry.prefix)
+                self._remove(prefix)
         for fill in self._fills.values():
             fill.forgotten.add((owner_id, kind))
 
@@ -152,19 +156,20 @@ class PrefixCache:
         self._remove(prefix)
         if (second := int(self._stopwatch())) != self._second:
             self._second = second
+        entry.since = self._second
+        weight = entry.weight
         # Whatever it weighs, there is room for one: who asks finds the answer in memory.
-        entry.prefix, entry.since, entry.weight = prefix, self._second, min(entry.weight, self._capacity)
-        while self.weight + entry.weight > self._capacity:
+        while self._entries and self.weight + weight > self._capacity:
             self._remove(self._victim(entry.owner_id))
             self.evictions += 1
         self._entries[prefix] = entry
-        self._owned.add(entry)
-        self.weight += entry.weight
+        self._owned.add(prefix, entry)
+        self.weight += weight
 
     def _remove(self, prefix: str) -> None:
         entry = self._entries.pop(prefix, None)
         if entry is not None:
-            self._owned.remove(entry)
+            self._owned.remove(prefix, entry)
             self.weight -= entry.weight
 
     def _victim(self, owner_id: str) -> str:
