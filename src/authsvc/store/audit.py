@@ -9,6 +9,7 @@ import asyncpg
 
 from authsvc.model.audit_chain import BEGINNING, Chain
 from authsvc.model.audit_event import Action, AuditEvent, AuditPosition, AuditQuery, ChainedEvent, Link
+from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -36,10 +37,13 @@ def events_json(events: Sequence[AuditEvent]) -> str:
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
-) -> list[ChainedEvent]:
-    """Return at most `size` events that follow the position, the newest first."""
+) -> tuple[list[ChainedEvent], bool]:
+    """Return a page of at most `size` events that follow the position, the newest first.
+
+    And whether there are more.
+    """
     before, position = after or (query.time_before, _END if query.time_before is None else 0)
-    where = query.owner_id, query.time_after, before, position, size
+    where = query.owner_id, query.time_after, before, position, size + 1
     # Without actions, all that this version knows: an index serves each.
     actions = list(query.actions or Action)
     if query.target_id:
@@ -51,7 +55,7 @@ async def page(
         rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
     else:
         rows = await connection.fetch(_SQL["list_events"], *where)
-    return [from_row(row) for row in rows]
+    return await page_of(rows, size, from_row)
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:

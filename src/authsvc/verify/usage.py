@@ -21,13 +21,10 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authsvc.errors import Passing
-from authsvc.model.key_string import redact
-from authsvc.model.use import Use
+from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
-# Of a user agent. More is looked at, since tokens in it become shorter when they are cut out.
-_MOST_AGENT, _MOST_LOOKED_AT = 512, 2048
 #: Characters of all user agents that wait to be written.
 MOST_TEXT = 32 * 1024 * 1024
 
@@ -80,8 +77,7 @@ class UsageLog:
 
     def _fitting(self, user_agent: str) -> str:
         """Return as much of a user agent as is noted, and count it."""
-        if len(user_agent) > _MOST_AGENT:
-            user_agent = redact(user_agent[:_MOST_LOOKED_AT])[:_MOST_AGENT]
+        user_agent = noted(user_agent)
         if self._text + len(user_agent) > MOST_TEXT:
             return ""
         self._text += len(user_agent)

@@ -18,7 +18,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
-from authsvc.model.use import Use
+from authsvc.model.use import Use, noted
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
@@ -230,7 +230,7 @@ class Verifier:
         session_id = credential.credential_id
         asking = self._settling.get(session_id)
         if asking is None:
-            use = Use(session_id, self._clock(), question.client_ip, question.user_agent)
+            use = Use(session_id, self._clock(), question.client_ip, noted(question.user_agent))
             asking = self._settling[session_id] = asyncio.create_task(self._ask(activity, use))
             asking.add_done_callback(lambda _: self._settling.pop(session_id))
             # Whoever waits sees the error; when all have left, nobody needs to.
