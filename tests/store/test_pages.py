@@ -1,19 +1,17 @@
 """A page of a list is bounded in bytes, and others get the event loop while it is made."""
 
 import asyncio
-from typing import Any, cast
-
-import asyncpg
+from typing import Any
 
 from authsvc.store.pages import MOST_TEXT, page_of
 
 
-def rows(*lengths: int) -> list[asyncpg.Record]:
+def rows(*lengths: int) -> Any:
     """Return what reads like rows, each with a text and a list of texts that together have a length."""
-    return cast("list[Any]", [{"a": "x" * (size - 2), "b": ["x", "x"], "n": 1} for size in lengths])
+    return [{"a": "x" * (size - 2), "b": ["x", "x"], "n": 1} for size in lengths]
 
 
-def read(row: asyncpg.Record) -> int:
+def read(row: Any) -> int:
     return len(row["a"])
 
 
