@@ -133,6 +133,7 @@ class _Connection(asyncio.Protocol):
         self._timer = self._loop.call_at(self._deadline, self._look_at_time)
         self._begun = False
         self._is_read = True
+        self._is_last = False
 
     # What happens.
 
@@ -157,8 +158,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._begun:
             self._begun, self._deadline = True, self._loop.time() + _HEAD
-        self._unread += data
-        self._go_on()
+        if not self._is_last:
+            self._unread += data
+            self._go_on()
 
     def pause_writing(self) -> None:
         """Answer nothing more until the client has read what it was answered."""
@@ -270,7 +272,7 @@ class _Connection(asyncio.Protocol):
             reply = Reply(500)
         self._send(reply, with_body=request.method != b"HEAD")
         self._answering = None
-        if self._h11.our_state is h11.MUST_CLOSE or self._server.closing:
+        if self._h11.our_state is h11.MUST_CLOSE or self._server.closing or self._is_last:
             self._close()
             return
         self._h11.start_next_cycle()
@@ -293,10 +295,13 @@ class _Connection(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         """Answer what is no question of ours, and end the connection, since where it ends is not known."""
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._send(Reply(status), with_body=False, close=True)
         self._unread.clear()
         self._count_held()
+        self._is_last = True
+        if self._answering is not None:
+            return  # It ends with the answer to what came before.
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send(Reply(status), with_body=False)
         self._close()
 
     def _close(self) -> None:
@@ -304,13 +309,13 @@ class _Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + _HEAD
         self._transport.close()
 
-    def _send(self, reply: Reply, *, with_body: bool, close: bool = False) -> None:
+    def _send(self, reply: Reply, *, with_body: bool) -> None:
         body = reply.body.encode()
         headers: list[tuple[bytes, bytes]] = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers
         ]
         headers.append((b"content-length", b"%d" % len(body)))
-        if close or self._server.closing:
+        if self._is_last or self._server.closing:
             headers.append(_CLOSE)
         reason = _PHRASES[reply.status]
         parts = [self._h11.send(h11.Response(status_code=reply.status, headers=headers, reason=reason))]

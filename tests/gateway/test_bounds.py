@@ -69,7 +69,7 @@ def test_scopes_of_many_credentials_are_shared_within_a_bound() -> None:
         if number % 100 == 0:
             kept = max(kept, sum(sum(map(len, each)) for each in store._scopes))
     assert kept <= 4_000_000
-    assert store._shared(tuple(list("ab"))) is store._shared(tuple(list("ab")))
+    assert store._shared((*"ab",)) is store._shared((*"ab",))
 
 
 async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:

@@ -422,16 +422,22 @@ async def test_who_does_not_read_is_not_waited_for(
         connection.connection_lost(None)
 
 
-async def test_what_is_sent_ahead_is_bounded(server: tuple[HttpServer, int]) -> None:
-    """More than a head behind a request that is being answered ends the connection; nothing of it is kept."""
+async def test_what_is_sent_ahead_is_bounded(
+    server: tuple[HttpServer, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than a head behind a request is not kept; that one is answered, and the connection ends."""
     connection, client = _connect(server[0])
     connection.data_received(_QUESTION * (65536 // len(_QUESTION)))
     assert client.ended == ""
     assert server[0].held == len(_QUESTION) * (65536 // len(_QUESTION) - 1)
     connection.data_received(_QUESTION)
     connection.data_received(_QUESTION)
-    assert client.ended == "closed"
+    connection.data_received(_QUESTION)
     assert server[0].held == len(connection._unread) == 0
+    assert client.ended == ""
+    await _settled(connection)
+    assert (client.answers, client.ended) == (1, "closed")
+    assert "could not be sent" not in caplog.text
     connection.connection_lost(None)
 
 
