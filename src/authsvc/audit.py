@@ -48,10 +48,8 @@ class Audit:
         caller.refuse_other_owner(query.owner_id)
         after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
         async with self._database.listing(caller.quota_owner) as connection:
-            # One more than asked for tells whether there is a next page.
-            found = await rows.page(connection, query, size=page_size + 1, after=after)
-        page = found[:page_size]
-        if len(found) == len(page):
+            page, more = await rows.page(connection, query, size=page_size, after=after)
+        if not more:
             return page, ""
         last = page[-1]
         return page, self._page_tokens.seal(query, (last.event.event_time, str(last.link.position)))

@@ -17,13 +17,13 @@ say Windows 10 on Windows 11.
 """
 
 import re
-from functools import cache, lru_cache
 
 from ua_parser import Domain, Resolver, load_lazy_builtins
 
 # By name: ua_parser itself would do without the package, a hundred times slower, and say nothing.
 from ua_parser.regex import Resolver as RustResolver
 
+from authsvc.memo import remembered
 from authsvc.model.device import Device, DeviceType
 
 # Longer ones are cut, so that work and memory are bounded; real ones have 100 to 300.
@@ -87,13 +87,13 @@ def warm() -> None:
     _resolver()
 
 
-@cache
+@remembered(most=1, longest=0)
 def _resolver() -> Resolver:
     browsers, systems, _ = load_lazy_builtins()
     return RustResolver((browsers, systems, []))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembered(most=_REMEMBERED, longest=MAX_LENGTH)
 def _describe(user_agent: str) -> Device:
     if not user_agent:
         return Device()

@@ -46,7 +46,7 @@ async def record(database: Database, *events: AuditEvent) -> None:
 async def chain(database: Database, owner_id: str = "acme") -> list[ChainedEvent]:
     """Return all events of an owner, the oldest first."""
     async with database.connection() as connection:
-        return (await rows.page(connection, AuditQuery(owner_id), size=10_000, after=None))[::-1]
+        return (await rows.page(connection, AuditQuery(owner_id), size=10_000, after=None))[0][::-1]
 
 
 async def faults(database: Database) -> list[Fault]:

@@ -18,6 +18,7 @@ from authsvc.model.key_string import redact
 from authsvc.telemetry import configure_logging, log_lines_dropped
 from authsvc.telemetry.line_limit import MOST, WINDOW, LineLimit
 from authsvc.telemetry.logs import LogHandler
+from authsvc.telemetry.wording import cut
 
 # Not as one word in a line of code, which tracebacks show.
 _SECRET = "hunter" + "2"
@@ -196,7 +197,7 @@ def test_a_line_has_an_end(log: Log) -> None:
         ours.exception("a fault")
     assert len(log.lines) == 4
     assert max(map(len, log.text.splitlines())) < 50_000
-    assert "(999000 more characters)" in log.text
+    assert "(999128 more characters)" in log.text
 
 
 def test_a_tenants_text_stays_in_its_line(log: Log) -> None:
@@ -316,3 +317,12 @@ def test_drops_that_are_not_due_are_told_later(log: Log) -> None:
         "1 more lines",
         "2 more lines",
     ]
+
+
+@pytest.mark.parametrize("longest", [1000, 4000])
+def test_no_key_string_is_cut_so_that_it_is_not_known(longest: int) -> None:
+    """Wherever the end of what is told is in a key string, nothing of its secret is told."""
+    for place in range(len(_KEY) + 1):
+        told = redact(cut(" " * (longest - place) + _KEY + " " * longest, longest))
+        assert "ssss" not in told
+        assert "A1b2C3d4E5f6s" not in told

@@ -23,7 +23,7 @@ from authsvc.config import ConfigError, Settings, check_transport
 from authsvc.errors import Passing
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import OWN_KEY, HttpCheck
-from authsvc.gateway.http_server import Call, HttpServer
+from authsvc.http_server import Call, HttpServer
 from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller

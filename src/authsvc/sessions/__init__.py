@@ -101,17 +101,15 @@ class Sessions:
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
         async with self._database.listing(caller.quota_owner) as connection:
-            # One more than asked for tells whether there is a next page.
-            found = await rows.page(
+            page, more = await rows.page(
                 connection,
                 query.owner_id,
                 include_ended=query.include_ended,
                 now=self._clock(),
-                size=page_size + 1,
+                size=page_size,
                 after=after,
             )
-        page = found[:page_size]
-        if len(found) == len(page):
+        if not more:
             return page, ""
         last = SessionPosition(page[-1].last_activity_time, page[-1].session_id)
         return page, self._page_tokens.seal(query, last)

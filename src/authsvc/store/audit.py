@@ -19,6 +19,7 @@ from authsvc.model.audit_event import (
     Link,
     UnreadableEvent,
 )
+from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -46,10 +47,13 @@ def events_json(events: Sequence[AuditEvent]) -> str:
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
-) -> list[ChainedEvent]:
-    """Return at most `size` events that follow the position, the newest first."""
+) -> tuple[list[ChainedEvent], bool]:
+    """Return a page of at most `size` events that follow the position, the newest first.
+
+    And whether there are more.
+    """
     before, position = after or (query.time_before, _END if query.time_before is None else 0)
-    where = query.owner_id, query.time_after, before, position, size
+    where = query.owner_id, query.time_after, before, position, size + 1
     # Without actions, all that this version knows: an index serves each.
     actions = list(query.actions or Action)
     if query.target_id:
@@ -61,7 +65,7 @@ async def page(
         rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
     else:
         rows = await connection.fetch(_SQL["list_events"], *where)
-    return [from_row(row) for row in rows]
+    return await page_of(rows, size, from_row)
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:

@@ -18,6 +18,7 @@ _LONGEST, _LONGEST_PART = 4000, 1000
 _FRAMES, _EXCEPTIONS = 20, 5
 # Where the fixed words of a message end that was filled before it was logged.
 _FILLED = re.compile(r"[\n'\"`<({\[=:]|\d")
+_PART_OF_A_WORD = re.compile(r"\w{1,128}\Z")
 _OURS = "authsvc"
 
 
@@ -56,8 +57,15 @@ def named(error: BaseException) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """Return a text, or its beginning and how much more there was."""
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest} more characters)"
+    """Return a text, or its beginning and how much more there was.
+
+    The word at the cut is left out, up to 128 characters of it: a part of a key string would not be
+    known as one, and so not be redacted.
+    """
+    if len(text) <= longest:
+        return text
+    told = _PART_OF_A_WORD.sub("", text[:longest])
+    return f"{told}… ({len(text) - len(told)} more characters)"
 
 
 def _filled(record: logging.LogRecord) -> str:

@@ -5,8 +5,9 @@ dictionary, the last one wins; every few seconds, and at drain, what has gathere
 is written in batches. The store never moves a last use backwards, so the order
 in which processes write does not matter.
 
-Bound: one note a credential, with the beginning of a long user agent, `limit` credentials;
-the last uses of further ones are dropped and counted until the next write.
+Bound: one note a credential, `limit` credentials, half of them of one owner; the last uses of further ones
+are dropped and counted until the next write. Of a user agent 512 characters are noted, and of all together
+`MOST_TEXT`; beyond that, uses are noted without.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -14,17 +15,18 @@ crash loses those of the last few seconds, and nothing else.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from authsvc.errors import Passing
-from authsvc.model.use import Use
+from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
-# A quarter is kept. The rest makes up for tokens in it, which become shorter when they are cut out.
-_MOST_AGENT = 2048
+#: Characters of all user agents that wait to be written.
+MOST_TEXT = 32 * 1024 * 1024
 
 
 class UseStore(Protocol):
@@ -32,6 +34,10 @@ class UseStore(Protocol):
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Keep each use that is later than the one known; forget those of deleted credentials."""
+
+
+# When a credential was used last, from where, with which program, and whose it is.
+_Last: TypeAlias = tuple[datetime, str, str, str]
 
 
 class UsageLog:
@@ -42,18 +48,40 @@ class UsageLog:
         self._store = store
         self._limit = limit
         self._fills_in = fills_in
-        self._pending: dict[str, tuple[datetime, str, str]] = {}
+        self._pending: dict[str, _Last] = {}
+        self._limit_of_one = max(1, limit // 2)
+        self._of_owner: Counter[str] = Counter()
+        self._text = 0
         self.dropped = 0
 
-    def note(self, credential_id: str, now: datetime, client_ip: str, user_agent: str = "") -> None:
-        """Note a use. Touches memory only."""
+    def note(
+        self, credential_id: str, now: datetime, client_ip: str, user_agent: str = "", owner_id: str = ""
+    ) -> None:
+        """Note a use of a credential of an owner. Touches memory only."""
         known = self._pending.get(credential_id)
-        if known is None and len(self._pending) >= self._limit:
-            self.dropped += 1
-        elif known is None or known[0] <= now:
-            if known is not None and self._fills_in:
+        if known is None:
+            if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_of_one:
+                self.dropped += 1
+                return
+            if owner_id:
+                self._of_owner[owner_id] += 1
+        elif known[0] > now:
+            return
+        else:
+            self._text -= len(known[2])
+            if self._fills_in:
                 client_ip, user_agent = client_ip or known[1], user_agent or known[2]
-            self._pending[credential_id] = now, client_ip, user_agent[:_MOST_AGENT]
+        if user_agent:
+            user_agent = self._fitting(user_agent)
+        self._pending[credential_id] = now, client_ip, user_agent, owner_id
+
+    def _fitting(self, user_agent: str) -> str:
+        """Return as much of a user agent as is noted, and count it."""
+        user_agent = noted(user_agent)
+        if self._text + len(user_agent) > MOST_TEXT:
+            return ""
+        self._text += len(user_agent)
+        return user_agent
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.
@@ -62,13 +90,13 @@ class UsageLog:
         reason does not stand in the way of the others.
         """
         # By id, since neighbours are written together faster.
-        gathered = [Use(credential_id, *last) for credential_id, last in sorted(self._pending.items())]
-        self._pending = {}
+        gathered = sorted(self._pending.items())
+        self._pending, self._of_owner, self._text = {}, Counter(), 0
         fault: Exception | None = None
         for start in range(0, len(gathered), _BATCH):
             batch = gathered[start : start + _BATCH]
             try:
-                await self._store.record_uses(batch)
+                await self._store.record_uses([Use(key, *last[:3]) for key, last in batch])
             except (Passing, asyncio.CancelledError):
                 self._keep(gathered[start:])
                 raise
@@ -78,9 +106,9 @@ class UsageLog:
         if fault is not None:
             raise fault
 
-    def _keep(self, uses: Sequence[Use]) -> None:
-        for use in uses:
-            self.note(*use)
+    def _keep(self, unwritten: "Sequence[tuple[str, _Last]]") -> None:
+        for credential_id, last in unwritten:
+            self.note(credential_id, *last)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
         """Flush after each tick, for ever."""
