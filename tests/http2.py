@@ -68,16 +68,12 @@ class Connection:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def open(
-        cls, address: str, *, window: int = _DEFAULT_WINDOW, reads: bool = True
-    ) -> "Connection":
+    async def open(cls, address: str, *, window: int = _DEFAULT_WINDOW, reads: bool = True) -> "Connection":
         """Connect; each stream may receive `window` bytes. One that `reads` nothing takes nothing off the socket."""
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         connection = cls(reader, writer)
-        connection.write(
-            _PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, window))
-        )
+        connection.write(_PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)))
         await connection._settled.wait()
         if not reads:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -101,7 +97,9 @@ class Connection:
         """Wait until the system has taken most of what was written."""
         await self._writer.drain()
 
-    def call(self, headers: bytes, data: bytes | None = None, *, end: bool = True, headers_end: bool = True) -> int:
+    def call(
+        self, headers: bytes, data: bytes | None = None, *, end: bool = True, headers_end: bool = True
+    ) -> int:
         """Begin a stream by a header block and, if given, one frame of data; return its number."""
         stream, self._next = self._next, self._next + 2
         self._windows[stream] = self._initial_window - len(data or b"")
@@ -168,13 +166,16 @@ class Connection:
                 elif kind == DATA:
                     self.received[stream] += length
                     if length:
-                        self.write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", length)))
+                        more_room = struct.pack(">I", length)
+                        self.write(
+                            frame(WINDOW_UPDATE, 0, 0, more_room) + frame(WINDOW_UPDATE, 0, stream, more_room)
+                        )
                 elif kind in (HEADERS, CONTINUATION):
                     headers = headers + payload if kind == CONTINUATION else payload
                     if flags & END_HEADERS:
-                        found = dict(self._decoder.decode(headers))
+                        found: dict[str, str] = dict(self._decoder.decode(headers))  # type: ignore[arg-type]
                         if "grpc-status" in found:
-                            self.statuses.setdefault(stream, str(found["grpc-status"]))
+                            self.statuses.setdefault(stream, found["grpc-status"])
                 elif kind == RST_STREAM:
                     self.statuses.setdefault(stream, "")
                 self._changed.set()

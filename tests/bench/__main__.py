@@ -5,7 +5,19 @@ import sys
 
 import uvloop
 
-from tests.bench import abuse, access, cold, gateway, h2load, lists, memory, revocation, sessions, table, verify
+from tests.bench import (
+    abuse,
+    access,
+    cold,
+    gateway,
+    h2load,
+    lists,
+    memory,
+    revocation,
+    sessions,
+    table,
+    verify,
+)
 from tests.bench.bench import running, say
 
 _PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway", "abuse")

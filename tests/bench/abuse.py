@@ -20,7 +20,6 @@ from pathlib import Path
 
 import asyncpg
 import grpc
-import psutil
 
 from authsvc import app
 from authsvc.config import load_settings
@@ -103,13 +102,13 @@ async def _measure(target: _Target, name: str, seconds: float) -> Row:
     async with _service(target) as (address, worker):
         await _verify_for(address, target, 1)
         quiet = await _verify_for(address, target, seconds)
-        before = worker.memory_info().rss / _MIB
+        before = _resident(worker)
         peak = [before]
         async with _sampled(worker, peak):
             async with _attack(name, address, target.tenant) as told:
                 during = await _verify_for(address, target, seconds)
             await asyncio.sleep(3)
-        held = worker.memory_info().rss / _MIB
+        held = _resident(worker)
     say(f"abuse: {name}: {told}; {during}; quiet {quiet}; {before:.0f}, {max(peak):.0f}, {held:.0f} MiB")
     what = f"{name}{f' ({told})' if told else ''}"
     memory = f"{before:.0f} MiB, peak {max(peak):.0f}, after {held:.0f}"
@@ -128,7 +127,7 @@ async def _verify_for(address: str, target: _Target, seconds: float) -> _Latenci
         stub = KeyServiceStub(channel)
         while (begun := time.perf_counter()) < end:
             try:
-                await stub.VerifyKey(request, metadata=metadata, timeout=5)  # type: ignore[misc]
+                await stub.VerifyKey(request, metadata=metadata, timeout=5)
                 latencies.milliseconds.append((time.perf_counter() - begun) * 1000)
             except grpc.aio.AioRpcError:
                 latencies.failed += 1
@@ -157,10 +156,10 @@ async def _attack(name: str, address: str, key: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _sampled(worker: psutil.Process, peak: list[float]) -> AsyncIterator[None]:
+async def _sampled(worker: int, peak: list[float]) -> AsyncIterator[None]:
     async def sample() -> None:
         while True:
-            peak.append(worker.memory_info().rss / _MIB)
+            peak.append(_resident(worker))
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(sample())
@@ -171,7 +170,7 @@ async def _sampled(worker: psutil.Process, peak: list[float]) -> AsyncIterator[N
 
 
 @asynccontextmanager
-async def _service(target: _Target) -> AsyncIterator[tuple[str, psutil.Process]]:
+async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
     """Run `authsvc serve` on the first core; yield its address and its worker."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[1:] or cores)
@@ -194,8 +193,8 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, psutil.Process]]
     try:
         async with asyncio.timeout(60), grpc.aio.insecure_channel(listen) as channel:
             await channel.channel_ready()
-        (worker,) = psutil.Process(process.pid).children()
-        yield listen, worker
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield listen, int(worker)
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -203,6 +202,12 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, psutil.Process]]
             await asyncio.wait_for(process.wait(), 30)
         if process.returncode is None:
             process.kill()
+
+
+def _resident(process: int) -> float:
+    """Return how much of a process is in memory, in MiB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
 
 
 def _free_port() -> int:
