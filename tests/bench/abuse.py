@@ -38,6 +38,7 @@ _AIM = AtMost(3)
 _MIB = 1024 * 1024
 # Pages of such keys have some 20 MB.
 _LARGE_KEYS = """
+WITH made AS (
 INSERT INTO authsvc.keys (key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name,
     description, scopes, technical_contacts, annotations, create_time, creator_id, update_time, revoker_id,
     revoke_reason, rotated_from_key_id, rotated_to_key_id, version)
@@ -47,6 +48,9 @@ SELECT 'key_' || md5(n::text), 'acme', 'bench_live_' || substr(md5(n || 'p'), 1,
     || jsonb_build_object('more', repeat('w', 9000)),
     now(), 'key_bench', now(), '', '', '', '', 1
 FROM generate_series(1, 1000) AS n
+RETURNING key_id, owner_id
+)
+INSERT INTO authsvc.key_uses (key_id, owner_id) SELECT key_id, owner_id FROM made
 """
 
 

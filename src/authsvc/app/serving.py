@@ -185,7 +185,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         Strangers(settings.stranger_limit, stopwatch),
         Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4)),
         Answers(),
-        Connections(connections(settings.connection_limit, settings.database_pool_size)),
+        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
     )
 
 

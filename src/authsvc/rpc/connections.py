@@ -12,11 +12,11 @@ Bound: the tables are as large as there may be connections. A client that connec
 
 import logging
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
-from authsvc.rpc.peer import End, end_of
+from authsvc.model.address import site
+from authsvc.rpc.peer import End, address_of, end_of
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ _TOLD_EACH = 60.0
 # Calls of nobody that end before they are answered, beyond those that are answered: far more than a client has bad
 # luck.
 MOST_BROKEN = 100
+# For a minute after that, of the same address.
+MOST_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
 # The share of the connections from which on there is to be room.
 _FULL = 0.75
 
@@ -32,14 +34,17 @@ _FULL = 0.75
 class Connections:
     """What is known of connections, each by its peer as gRPC calls it."""
 
-    def __init__(self, most: int) -> None:
-        """Take how many connections there may be."""
+    def __init__(self, most: int, now: Callable[[], float]) -> None:
+        """Take how many connections there may be, and a stopwatch."""
         self.most = most
+        self._now = now
         self._known: OrderedDict[str, None] = OrderedDict()
         self._broken: OrderedDict[str, int] = OrderedDict()
+        # When a connection of an address was last closed for that.
+        self._offended: OrderedDict[str, float] = OrderedDict()
         self._condemned: set[str] = set()
         self._open: set[End] = set()
-        self._told = -_TOLD_EACH
+        self._told = -math.inf
         self.on_condemned: Callable[[], object] = lambda: None
         # How many were closed, by the reason.
         self.closed = {"unread": 0, "resets": 0, "room": 0}
@@ -57,8 +62,14 @@ class Connections:
         if peer in self._known:
             return
         count = self._broken[peer] = self._broken.get(peer, 0) + 1
-        if count > MOST_BROKEN:
+        where, now = site(address_of(peer)), self._now()
+        again = now - self._offended.get(where, -math.inf) < _REMEMBERED
+        if count > (MOST_BROKEN_AGAIN if again else MOST_BROKEN):
             del self._broken[peer]
+            self._offended[where] = now
+            self._offended.move_to_end(where)
+            if len(self._offended) > self.most:
+                self._offended.popitem(last=False)
             self._condemned.add(peer)
             self.on_condemned()
         elif len(self._broken) > self.most:
@@ -91,7 +102,7 @@ class Connections:
         """Count connections as closed, by the reason; tell of it now and then."""
         for reason, count in counts.items():
             self.closed[reason] += count
-        now = time.monotonic()
+        now = self._now()
         if now - self._told > _TOLD_EACH:
             self._told = now
             _log.warning("connections of clients were closed; so far, by the reason: %s", self.closed)

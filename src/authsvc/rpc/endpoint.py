@@ -141,6 +141,7 @@ def _endpoint(
     async def handle(_: object, context: Context) -> bytes:
         started = time.perf_counter()
         caller: Caller | None = None
+        answer = b""
         call = _Call(entrance, context)
         try:
             call.enter(manages)
@@ -164,6 +165,7 @@ def _endpoint(
                 # Who changed something is told so, however much they leave unread; such answers are small.
                 answers.check(account, len(answer))
         except AuthsvcError as error:
+            answer = b""  # the error knows this frame, and may be kept for a while
             metrics.rpc_errors.labels(name, code_of(error).name).inc()
             if isinstance(error, CredentialSpent):
                 caller = error.caller

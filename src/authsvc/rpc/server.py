@@ -46,7 +46,7 @@ _AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
 _ANSWERED = 0.1
 # Seconds between two looks for connections that are to be closed, and the least.
-_LOOK, _PAUSE = 1.0, 0.05
+_LOOK, _PAUSE = 0.5, 0.01
 
 
 class AddressInUseError(Exception):
