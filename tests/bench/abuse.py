@@ -35,6 +35,7 @@ from tests.bench.table import AtMost, Row
 
 _PART = "abuse"
 _AIM = AtMost(3)
+_CORES = sorted(os.sched_getaffinity(0))
 _MIB = 1024 * 1024
 # Pages of such keys have some 20 MB.
 _LARGE_KEYS = """
@@ -176,8 +177,7 @@ async def _sampled(worker: int, peak: list[float]) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
     """Run `authsvc serve` on the first core; yield its address and its worker."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[1:] or cores)
+    os.sched_setaffinity(0, _CORES[1:] or _CORES)
     listen = f"127.0.0.1:{_free_port()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
         "AUTHSVC_DATABASE_URL": target.database_url,
@@ -189,7 +189,7 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
     log = target.directory / "log"
     with log.open("ab") as written:
         process = await asyncio.create_subprocess_exec(
-            *("taskset", "-c", str(cores[0]), sys.executable, "-m", "authsvc", "serve"),
+            *("taskset", "-c", str(_CORES[0]), sys.executable, "-m", "authsvc", "serve"),
             env=environment,
             stdout=written,
             stderr=written,

@@ -3,11 +3,13 @@
 gRPC takes no more of a message than a window until somebody asks for it; then it takes all of it, and keeps what has
 arrived until it is whole. So a message is asked for when it is known who sends it and that they have room for it.
 
-Bounds: of one account so many messages are asked for at a time, and further ones wait. A message has so many seconds
-to arrive. No message is larger than the server lets it be.
+Bounds: of one account so many messages are asked for at a time, and so many calls wait to have theirs asked for. A
+message has so many seconds to arrive, give or take a look. None is larger than the server lets it be.
 """
 
 import asyncio
+import time
+from collections import deque
 from typing import Any, Protocol
 
 import grpc
@@ -25,21 +27,17 @@ class _Context(Protocol):
     async def read(self) -> Any: ...
 
 
-class _Room:
-    __slots__ = ("free", "users")
-
-    def __init__(self, most: int) -> None:
-        self.free = asyncio.Semaphore(most)
-        self.users = 0
-
-
 class Arrivals:
     """Reads the messages of calls."""
 
     def __init__(self, most: int, most_waiting: int) -> None:
-        """Take how many messages of one account may be on their way, and how many calls wait to have theirs read."""
+        """Take how many messages of one account may be on their way, and how many calls may wait for that."""
         self._most, self._most_waiting = most, most_waiting
-        self._rooms: dict[str, _Room] = {}
+        self._arriving: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        # Each call that waits for its message; the one that waits longest comes first.
+        self._since: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
 
     async def message(self, context: _Context, account: str) -> bytes:
         """Return the message of a call.
@@ -63,16 +61,61 @@ class Arrivals:
 
     async def next(self, context: _Context, account: str) -> bytes | None:
         """Return the next message of a stream, None at its end; raise TimeoutError for one that is late."""
-        if (room := self._rooms.get(account)) is None:
-            room = self._rooms[account] = _Room(self._most)
-        if room.users >= self._most_waiting:
-            raise full("of one owner's ")
-        room.users += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._since[task] = time.monotonic()
         try:
-            async with asyncio.timeout(IN_TIME), room.free:
+            arriving = self._arriving.get(account, 0)
+            if arriving < self._most:
+                self._arriving[account] = arriving + 1
+            else:
+                await self._room(account)
+            try:
                 message = await context.read()
+            finally:
+                self._leave(account)
+        except asyncio.CancelledError:
+            if task in self._late and not task.uncancel():
+                raise TimeoutError from None
+            raise
         finally:
-            room.users -= 1
-            if not room.users:
-                del self._rooms[account]
+            del self._since[task]
+            self._late.discard(task)
         return None if message is grpc.aio.EOF else message
+
+    def expire(self) -> None:
+        """End the waiting for messages that are late."""
+        begun = time.monotonic() - IN_TIME
+        for task, since in self._since.items():
+            if since > begun:
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+    async def _room(self, account: str) -> None:
+        """Wait until a message of the account has arrived, and take its place."""
+        waiting = self._waiting.setdefault(account, deque())
+        if len(waiting) >= self._most_waiting:
+            raise full("of one owner's ")
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(account)
+            raise
+
+    def _leave(self, account: str) -> None:
+        """Give a place to the next who waits for it, or back."""
+        while waiting := self._waiting.get(account):
+            turn = waiting.popleft()
+            if not waiting:
+                del self._waiting[account]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        left = self._arriving.pop(account) - 1
+        if left:
+            self._arriving[account] = left

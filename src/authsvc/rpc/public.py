@@ -96,10 +96,12 @@ class Public:
 
     def __init__(self, strangers: Strangers, answers: Answers) -> None:
         self._strangers, self._answers = strangers, answers
+        self.arrivals: list[Arrivals] = []
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
         """Return the handler of an RPC that takes and returns one message."""
         arrivals = Arrivals(_ARRIVING, _WAITING)
+        self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> bytes:
             call = PublicCall(context, self._strangers, arrivals, self._answers)
@@ -117,6 +119,7 @@ class Public:
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
         """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
         arrivals = Arrivals(_ARRIVING, streams.most)
+        self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> None:
             call = PublicCall(context, self._strangers, arrivals, self._answers)

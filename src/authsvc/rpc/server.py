@@ -103,6 +103,7 @@ class Server:
             + ([Reflection((*names, health.SERVICE_NAME)).handler(public)] if reflects else [])
             + [NoSuchRpc(entrance.strangers)]
         )
+        self._arrivals = [entrance.arrivals, *public.arrivals]
 
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
@@ -122,7 +123,7 @@ class Server:
         await self._health.follow(lease)
 
     async def watch(self) -> None:
-        """Close connections that hold what they should not, for ever."""
+        """End calls whose messages are late, and close connections that hold what they should not, for ever."""
         condemned = asyncio.Event()
         self._connections.on_condemned = condemned.set
         while True:
@@ -130,6 +131,8 @@ class Server:
                 async with asyncio.timeout(_LOOK):
                     await condemned.wait()
             condemned.clear()
+            for arrivals in self._arrivals:
+                arrivals.expire()
             await self._close_unwanted()
             await asyncio.sleep(_PAUSE)
 
