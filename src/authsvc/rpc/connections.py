@@ -27,6 +27,7 @@ _TOLD_EACH = 60.0
 MOST_BROKEN = 100
 # For a minute after that, of the same address.
 MOST_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
+_ENOUGH = 2**31
 # The share of the connections from which on there is to be room.
 _FULL = 0.75
 
@@ -65,14 +66,14 @@ class Connections:
         where, now = site(address_of(peer)), self._now()
         again = now - self._offended.get(where, -math.inf) < _REMEMBERED
         if count > (MOST_BROKEN_AGAIN if again else MOST_BROKEN):
-            del self._broken[peer]
+            self._broken[peer] = -_ENOUGH  # it is closed once
             self._offended[where] = now
             self._offended.move_to_end(where)
             if len(self._offended) > self.most:
                 self._offended.popitem(last=False)
             self._condemned.add(peer)
             self.on_condemned()
-        elif len(self._broken) > self.most:
+        if len(self._broken) > self.most:
             self._broken.popitem(last=False)
 
     def take_condemned(self) -> set[str]:
@@ -98,11 +99,11 @@ class Connections:
         unknown = [end for end in open_ends if end not in known and end in before]
         return set(unknown[: math.ceil(excess)])
 
-    def have_closed(self, counts: Mapping[str, int]) -> None:
-        """Count connections as closed, by the reason; tell of it now and then."""
+    def closing(self, counts: Mapping[str, int]) -> None:
+        """Count connections that are closed, by the reason; tell of it now and then."""
         for reason, count in counts.items():
             self.closed[reason] += count
         now = self._now()
         if now - self._told > _TOLD_EACH:
             self._told = now
-            _log.warning("connections of clients were closed; so far, by the reason: %s", self.closed)
+            _log.warning("connections of clients are closed; so far, by the reason: %s", self.closed)

@@ -148,8 +148,8 @@ class Server:
             )
         closing = set().union(*unwanted.values())
         if closing:
+            self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
             await asyncio.to_thread(sockets.hang_up_on, self._port, closing)
-            self._connections.have_closed({reason: len(some) for reason, some in unwanted.items()})
 
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.
