@@ -1,6 +1,7 @@
 """A client that speaks HTTP/2 by hand-made frames, as no library lets one: for tests and benchmarks of abuse.
 
-It acknowledges what it has to, counts what it may send, and reads statuses; nothing else is done for the caller.
+It acknowledges what it has to, counts what it may send, and reads statuses; nothing else is done for the
+caller.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ def message(data: bytes) -> bytes:
 
 
 class Connection:
-    """One connection. `statuses` has the gRPC status of each stream that has ended, "" for one that was reset."""
+    """One connection. `statuses` has the gRPC status of each stream that has ended, "" when it was reset."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -69,7 +70,7 @@ class Connection:
 
     @classmethod
     async def open(cls, address: str, *, window: int = _DEFAULT_WINDOW, reads: bool = True) -> "Connection":
-        """Connect; each stream may receive `window` bytes. One that `reads` nothing takes nothing off the socket."""
+        """Connect; each stream may receive `window` bytes. Unless it `reads`, nothing is read."""
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         connection = cls(reader, writer)

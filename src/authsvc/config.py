@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     )
     stranger_limit: Annotated[Rate, NoDecode] = Field(
         Rate(20, 100),
-        description="calls from one address before it is known who calls, a worker, that are answered at once: "
-        "a second / at once; the others a second later; 0: any number",
+        description="calls of nobody who is known, from one address, that a worker answers at once: "
+        "a second / at once; the others wait a second; 0: any number",
     )
     connection_limit: int = Field(
         1000, ge=8, le=100_000, description="connections of clients at most, a worker"

@@ -1,13 +1,13 @@
 """How many files and connections the system lets a process have open.
 
-The soft limit is often 1024, for programs that use select(2). Nothing here does, so it is raised to the hard one.
-What is kept aside is for the database, the feed of changes, metrics, files that are read anew, and logs: clients
-that take all the rest leave those alone.
+The soft limit is often 1024, for programs that use select(2). Nothing here does, so it is raised to the hard
+one. What is kept aside is for the database, the feed of changes, metrics, files that are read anew, and logs:
+clients that take all the rest leave those alone.
 """
 
 import logging
-import os
 import resource
+from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ def raise_limit() -> int:
 
 
 def connections(wanted: int, database: int) -> int:
-    """Return how many connections of clients there is room for, of those wanted, beside so many to the database."""
+    """Return how many of the wanted connections of clients have room beside so many to the database."""
     room = max(_limit() // 4, _limit() - database - _ASIDE)
     if room < wanted:
         _log.warning(
-            "there is room for %d connections of clients, and AUTHSVC_CONNECTION_LIMIT is %d: raise the limit of "
-            "open files (ulimit -n, LimitNOFILE=), which is %d",
+            "there is room for %d connections of clients, and AUTHSVC_CONNECTION_LIMIT is %d: raise the "
+            "limit of open files (ulimit -n, LimitNOFILE=), which is %d",
             room,
             wanted,
             _limit(),
@@ -43,7 +43,7 @@ def connections(wanted: int, database: int) -> int:
 def in_use() -> int:
     """Return how many this process has open; 0 where the system does not tell."""
     try:
-        return len(os.listdir("/dev/fd"))
+        return sum(1 for _ in Path("/dev/fd").iterdir())
     except OSError:
         return 0
 

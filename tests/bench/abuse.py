@@ -1,7 +1,7 @@
-"""What somebody hostile costs the others: memory at its peak and afterwards, and VerifyKey on another connection.
+"""What somebody hostile costs the others: memory, and the time of VerifyKey on another connection.
 
-The service is `authsvc serve` with one worker on a core of its own and its default settings; the attack and VerifyKey
-share another core. Each attack meets a service that was just started. The attacks themselves are in `attacks`.
+The service is `authsvc serve` with one worker on a core of its own and its default settings; the attack and
+VerifyKey share another core. Each attack meets a service that was just started. The attacks are in `attacks`.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ WITH made AS (
 INSERT INTO authsvc.keys (key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name,
     description, scopes, technical_contacts, annotations, create_time, creator_id, update_time, revoker_id,
     revoke_reason, rotated_from_key_id, rotated_to_key_id, version)
-SELECT 'key_' || md5(n::text), 'acme', 'bench_live_' || substr(md5(n || 'p'), 1, 18), 'none', 'imported', 'large', 'large',
-    repeat('d', 2000), '{}', '[]',
+SELECT 'key_' || md5(n::text), 'acme', 'bench_live_' || substr(md5(n::text), 1, 18), 'none', 'imported',
+    'large', 'large', repeat('d', 2000), '{}', '[]',
     (SELECT jsonb_object_agg('name-' || i, repeat('v', 255)) FROM generate_series(1, 32) AS i)
     || jsonb_build_object('more', repeat('w', 9000)),
     now(), 'key_bench', now(), '', '', '', '', 1
@@ -148,7 +148,8 @@ async def _attack(name: str, address: str, key: str) -> AsyncIterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         told = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().split(maxsplit=1)
         yield told[1].strip() if told[1:] else ""
@@ -197,8 +198,7 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
     try:
         async with asyncio.timeout(60), grpc.aio.insecure_channel(listen) as channel:
             await channel.channel_ready()
-        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield listen, int(worker)
+        yield listen, _child_of(process.pid)
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -206,6 +206,11 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
             await asyncio.wait_for(process.wait(), 30)
         if process.returncode is None:
             process.kill()
+
+
+def _child_of(process: int) -> int:
+    (child,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(child)
 
 
 def _resident(process: int) -> float:

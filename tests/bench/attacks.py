@@ -1,8 +1,8 @@
-"""What somebody hostile does to the port, in a process of its own: `python -m tests.bench.attacks NAME ADDRESS KEY`.
+"""What somebody hostile does to the port: `python -m tests.bench.attacks NAME ADDRESS KEY`.
 
-Each attack says "ready" when all that it wants the service to hold is sent, or when its flood runs, and goes on until
-its standard input ends. KEY is a tenant's, with the scopes keys:read and keys:verify; most attacks do not use it. Who
-is refused comes again: a connection that was lost is opened anew.
+Each attack says "ready" when all that it wants the service to hold is sent, or when its flood runs, and goes
+on until its standard input ends. KEY is a tenant's, with the scopes keys:read and keys:verify; most attacks
+do not use it. Who is refused comes again: a connection that was lost is opened anew.
 """
 
 import asyncio

@@ -29,9 +29,9 @@ from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
 from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.replicas import Replicas
-from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.endpoint import Entrance, Raw

@@ -1,10 +1,10 @@
 """The answers that are not sent yet: their bytes by account, and for how long.
 
-gRPC keeps an answer until the client lets it be sent. An account is an owner, an address for callers without a
-credential, or a connection for the platform's callers, who act for all owners.
+gRPC keeps an answer until the client lets it be sent. An account is an owner, an address for callers without
+a credential, or a connection for the platform's callers, who act for all owners.
 
-Bounds: an account has so many bytes of answers that are not sent, or one answer. A connection that takes no answer
-in time is closed, and with it all that is kept for it.
+Bounds: an account has so many bytes of answers that are not sent, or one answer. A connection that takes no
+answer in time is closed, and with it all that is kept for it.
 """
 
 import time
@@ -50,7 +50,7 @@ class Answers:
             self._bytes[account] = left
 
     def check(self, account: str, size: int = 0) -> None:
-        """Raise Overloaded when an account has answers that it does not read, and no room for `size` bytes more."""
+        """Raise Overloaded when an account has answers that it does not read, and no room for `size` more."""
         unsent = self._bytes.get(account)
         if unsent is not None and unsent + size > MOST_BYTES:
             self.refused += 1

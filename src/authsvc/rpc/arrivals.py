@@ -1,16 +1,17 @@
 """The messages of calls that are on their way.
 
-gRPC takes no more of a message than a window until somebody asks for it; then it takes all of it, and keeps what has
-arrived until it is whole. So a message is asked for when it is known who sends it and that they have room for it.
+gRPC takes no more of a message than a window until somebody asks for it; then it takes all of it, and keeps
+what has arrived until it is whole. So a message is asked for when it is known who sends it and that they have
+room for it.
 
-Bounds: of one account so many messages are asked for at a time, and so many calls wait to have theirs asked for. A
-message has so many seconds to arrive, give or take a look. None is larger than the server lets it be.
+Bounds: of one account so many messages are asked for at a time, and so many calls wait to have theirs asked
+for. A message has so many seconds to arrive, give or take a look. None is larger than the server lets it be.
 """
 
 import asyncio
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grpc
 
@@ -61,8 +62,7 @@ class Arrivals:
 
     async def next(self, context: _Context, account: str) -> bytes | None:
         """Return the next message of a stream, None at its end; raise TimeoutError for one that is late."""
-        task = asyncio.current_task()
-        assert task is not None
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._since[task] = time.monotonic()
         try:
             arriving = self._arriving.get(account, 0)

@@ -1,8 +1,9 @@
 """The connections of clients: how many there may be, and which are closed for what their clients do.
 
-A connection is known when somebody was authenticated on it. gRPC takes so many connections and no more; so that
-strangers cannot take them all, those that are not known are closed when few are left. One whose
-calls end again and again before it is known who calls (reset as soon as they are begun, most of all) is closed, too.
+A connection is known when somebody was authenticated on it. gRPC takes so many connections and no more; so
+that strangers cannot take them all, those that are not known are closed when few are left. One whose calls
+end again and again before it is known who calls (reset as soon as they are begun, most of all) is closed,
+too.
 
 Mechanism: gRPC closes no connection for us, so our sockets are found by their port and shut down; to gRPC the
 client has hung up.
@@ -22,8 +23,7 @@ _log = logging.getLogger(__name__)
 
 # Seconds between two lines of the log.
 _TOLD_EACH = 60.0
-# Calls of nobody that end before they are answered, beyond those that are answered: far more than a client has bad
-# luck.
+# Calls of nobody on one connection that end before they are answered: far more than happen to a client.
 MOST_BROKEN = 100
 # For a minute after that, of the same address.
 MOST_BROKEN_AGAIN, _REMEMBERED = 10, 60.0

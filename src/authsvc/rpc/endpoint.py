@@ -1,12 +1,11 @@
 """The one way in, for every RPC.
 
-gate → authenticate → limits → scope → read → parse → validate → service → bytes, and errors to
-statuses. Built from a service's descriptor: an RPC is served exactly when its
-proto names the scope that it needs. There are no interceptors, since each would
-cost every VerifyKey.
+gate → authenticate → limits → scope → read → parse → validate → service → bytes, and errors to statuses.
+Built from a service's descriptor: an RPC is served exactly when its proto names the scope that it needs.
+There are no interceptors, since each would cost every VerifyKey.
 
-To gRPC each is an RPC whose client sends a stream. Of a unary one it would read the message before it asks us, so
-that a stranger could have it keep as many as there are streams.
+To gRPC each is an RPC whose client sends a stream. Of a unary one it would read the message before it asks
+us, so that a stranger could have it keep as many as there are streams.
 """
 
 import logging
@@ -125,13 +124,7 @@ def _endpoint(
     serialize: Callable[[Answer], bytes],
     entrance: Entrance,
 ) -> Callable[[object, Context], Awaitable[bytes]]:
-    gate, authentication, limits, refusals, metrics = (
-        entrance.gate,
-        entrance.authentication,
-        entrance.limits,
-        entrance.refusals,
-        entrance.metrics,
-    )
+    authentication, refusals, metrics = entrance.authentication, entrance.refusals, entrance.metrics
     strangers, connections = entrance.strangers, entrance.connections
     arrivals, answers = entrance.arrivals, entrance.answers
     changes = any(scope.endswith(":write") for scope in scopes)
@@ -204,7 +197,7 @@ class _Call:
 
     def enter(self, slow: bool) -> None:
         """Take a place in the gate."""
-        self._context.add_done_callback(self._over)
+        self._context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
         self._entrance.gate.enter(self, slow=slow)
         self._entered, self._slow = True, slow
 

@@ -73,7 +73,7 @@ class Limits:
 
 
 def account_of(caller: Caller) -> str:
-    """Return for whom a caller is counted: the owner, or the address without a credential; "" for the platform's."""
+    """Return for whom a caller is counted: the owner; the address, if anonymous; "" for the platform's."""
     if caller.credential_id == ANONYMOUS and caller.kind is None:
         return f"address {site(caller.client_ip)}"
     return "" if caller.owner_id == PLATFORM_OWNER else caller.owner_id

@@ -1,7 +1,8 @@
 """RPCs that need no credential: health, reflection, and those that do not exist.
 
-Who calls them is a stranger, whoever they are. So they wait as strangers do, and a connection may have so many of
-their streams open, all connections together so many. What these RPCs take is small, and nothing larger is read.
+Who calls them is a stranger, whoever they are. So they wait as strangers do, and a connection may have so
+many of their streams open, all connections together so many. What these RPCs take is small, and nothing
+larger is read.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -39,7 +40,8 @@ class Streams:
         if self._open.get(peer, 0) >= self._of_one or sum(self._open.values()) >= self.most:
             self.refused += 1
             raise Overloaded(
-                f"too many streams of {self._what} are open: {self._of_one} of a connection, {self.most} in all",
+                f"too many streams of {self._what} are open; a connection may have {self._of_one}, "
+                f"and all together {self.most}",
                 reason="STREAM_LIMIT",
                 retry_after=1,
             )
@@ -59,7 +61,7 @@ class PublicCall:
         self.context = context
         self.peer = context.peer()
         self._strangers, self._arrivals, self._answers = strangers, arrivals, answers
-        context.add_done_callback(self._over)
+        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
 
     async def message(self) -> bytes:
         """Return the message of a call that has one; raise as `Arrivals` does."""

@@ -1,7 +1,7 @@
 """Server reflection with the comments of the protos, which generated code does not keep.
 
-Whoever connects may ask. What there is to tell of a file is put together once and kept, so that an answer costs
-little more than its sending. There are only so many files.
+Whoever connects may ask. What there is to tell of a file is put together once and kept, so that an answer
+costs little more than its sending. There are only so many files.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
             await call.write(self.answer(data))
 
     def answer(self, data: bytes) -> bytes:
-        """Return the answer to a question; both are messages, serialized. Raises InvalidArgument for no message."""
+        """Return the answer to a question, both serialized; raise InvalidArgument for what is no question."""
         try:
             asked = reflection_pb2.ServerReflectionRequest.FromString(data)
         except DecodeError as error:

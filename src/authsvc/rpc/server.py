@@ -20,7 +20,7 @@ from authsvc.verify.lease import Lease
 
 # A batch of 100 key strings is some 20 KiB, or 480 with all the scopes that it can name; nothing needs more.
 MOST_BYTES = 1024 * 1024
-# Of one call, with what HTTP adds (RFC 9113, 6.5.2). A credential has less than one, a long x-forwarded-for, too.
+# Of one call, as RFC 9113 counts them (6.5.2). A credential has less than 200.
 _MOST_HEADER_BYTES = 16 * 1024
 # What gRPC takes of a message before anybody asks for it.
 _WINDOW = 16 * 1024
@@ -81,7 +81,8 @@ class Server:
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
-        `raw` are RPCs of other people's protocols. Whoever connects may ask which RPCs there are, if it `reflects`.
+        `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
+        there are.
         """
         self._tls = tls
         self._connections, self._answers = entrance.connections, entrance.answers
@@ -123,7 +124,7 @@ class Server:
         await self._health.follow(lease)
 
     async def watch(self) -> None:
-        """End calls whose messages are late, and close connections that hold what they should not, for ever."""
+        """End calls whose messages are late, and close connections that hold too much, for ever."""
         condemned = asyncio.Event()
         self._connections.on_condemned = condemned.set
         while True:

@@ -1,8 +1,9 @@
 """Calls of nobody in particular: those that are refused before it is known who calls, health and reflection.
 
-Bound: of one address so many a second are answered at once, and each further one after a second. With the bound of
-calls of one connection that holds a flood of them down to so many a second; who is known does not wait behind it.
-The address is that of the connection. When very many wait already, the next one does not: waiting takes memory.
+Bound: of one address so many a second are answered at once, and each further one after a second. With the
+bound of calls of one connection that holds a flood of them down to so many a second; who is known does not
+wait behind it. The address is that of the connection. When very many wait already, the next one does not:
+waiting takes memory.
 """
 
 import asyncio
