@@ -1,6 +1,7 @@
 """The gRPC server: our services, health and reflection on one port."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,6 +42,8 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+_log = logging.getLogger(__name__)
+
 # How long a connection that has reached its age may go on with what it has begun, besides the longest RPC.
 _AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
@@ -132,9 +135,12 @@ class Server:
                 async with asyncio.timeout(_LOOK):
                     await condemned.wait()
             condemned.clear()
-            for arrivals in self._arrivals:
-                arrivals.expire()
-            await self._close_unwanted()
+            try:
+                for arrivals in self._arrivals:
+                    arrivals.expire()
+                await self._close_unwanted()
+            except Exception:  # noqa: BLE001 - nobody else would do it
+                _log.exception("cannot look after connections")
             await asyncio.sleep(_PAUSE)
 
     async def _close_unwanted(self) -> None:
