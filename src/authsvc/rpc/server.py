@@ -27,7 +27,8 @@ _MOST_HEADER_BYTES = 16 * 1024
 _WINDOW = 16 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
-    ("grpc.max_concurrent_streams", 100),
+    # Clients of one process share a connection; the calls beyond wait in the client.
+    ("grpc.max_concurrent_streams", 128),
     # Between the two gRPC refuses some calls and takes others; so they are one.
     ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", _MOST_HEADER_BYTES),
