@@ -1,6 +1,7 @@
 """Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see.
 
-What they have are keys and, every third, sessions, which are a `Key` like others.
+What they have are keys and, every third, sessions, which are a `Key` like others. Besides there are
+callers that lose their authority while they change things; see `caller_load`.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+from tests.faults.caller_load import CallerLoad
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
 from tests.faults.workers import Fleet, Worker
 
@@ -122,6 +124,7 @@ class Load:
         self._probes: set[asyncio.Task[None]] = set()
         self._verified_by: Counter[Worker] = Counter()
         self._stopping = False
+        self._callers = CallerLoad(fleet, self.history.callers, seed)
         self._owners = 0
         self._kinds = cycle((KEY, SESSION, KEY))
         # Whose end comes next when one owner's are ended, and who lives on.
@@ -139,6 +142,7 @@ class Load:
             self.add_verifiers(worker)
         for _ in range(self._changers):
             self._spawn(self._go_on_changing())
+        self._spawn(self._callers.go_on())
 
     def add_verifiers(self, worker: Worker) -> None:
         """Begin to verify on a worker, too; one that is killed and comes back needs no second call."""
@@ -303,6 +307,7 @@ class Load:
     async def finish(self) -> None:
         """End: verifications now, changes when they are answered or have had their time."""
         self._stopping = True
+        self._callers.stop()
         tasks = [*self._tasks, *self._probes]
         _, late = await asyncio.wait(tasks, timeout=6) if tasks else (None, set())
         for task in late:
@@ -310,6 +315,7 @@ class Load:
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
+        await self._callers.look_again(6)
 
     async def abandon(self) -> None:
         """End at once, whatever is under way."""
