@@ -17,8 +17,9 @@ The database is PostgreSQL at READ COMMITTED:
 
 What is taken away is a fact: "key a", "session s", "policy", "epoch" (all sessions that there were);
 "key a, later" is a revocation that was scheduled. Its instant passes, and the file of certificates is
-changed, outside of the database and at any time. Neither can be locked, so less is asked of them: what
-they forbid when the last wait is over is not committed.
+changed, outside of the database and at any time. Neither can be locked, so less is asked of them. What
+the clock forbids when the last wait is over is not committed; nor what the file forbids when the change has
+been made, before the wait for the end of the feed: a file is not read while all others wait.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from typing import NamedTuple, Self
 
 SHARED, UPDATE, EXCLUSIVE = "shared", "by UPDATE", "exclusively"
 _COMPATIBLE = ({SHARED}, {SHARED, UPDATE})
+_FEED = ("lock", "feed", EXCLUSIVE)
 # The one order in which locks are taken. P is the platform, O its tenant.
 ORDER = ("owner P", "owner O", "sessions of O", "row p", "row a", "row b", "row s")
 # Which row a fact stands in; others stand in rows that nobody locks.
@@ -58,15 +60,15 @@ class Call(NamedTuple):
 
     `place` is the next step of its program, or REFUSED; `saw` the facts that were gone in its snapshot;
     `epoch` and `found` what its writing statement saw of sessions. The rest is for the properties.
-    `overdue`: the clock or the file forbade it when its last wait was over. `overtaken`: when its caller
-    had been read already, all sessions were ended, or were said to be none.
+    `overdue`: what forbade it, of the clock and the file, when a wait was over. `overtaken`: when its
+    caller had been read already, all sessions were ended, or were said to be none.
     """
 
     place: int = 0
     saw: frozenset[str] = frozenset()
     epoch: int = 0
     found: bool = False
-    overdue: bool = False
+    overdue: frozenset[str] = frozenset()
     overtaken: bool = False
 
 
@@ -159,8 +161,12 @@ class Model:
             locks.insert(0, ("glance",))
         if plan.opens_session or plan.ends_sessions:
             read.append(("write",))
-        then = [("lock", *lock) for lock in plan.then]
-        return (("authenticate",), *locks, *read, *then, ("look",), ("commit",), ("answer",))
+        then: list[tuple[str, ...]] = [("lock", *lock) for lock in plan.then]
+        if FILE in plan.looks_at and not self.has(f"no-look-at-{FILE}"):
+            then.insert(then.index(_FEED), ("look", FILE))
+        if CLOCK in plan.looks_at and not self.has(f"no-look-at-{CLOCK}"):
+            then.append(("look", CLOCK))
+        return (("authenticate",), *locks, *read, *then, ("commit",), ("answer",))
 
     def _locks(self, plan: Plan) -> list[tuple[str, str]]:
         modes = dict.fromkeys(plan.shared, SHARED) | dict.fromkeys(plan.exclusive, EXCLUSIVE)
@@ -201,7 +207,8 @@ def lock(model: Model, state: State, number: int, thing: str, mode: str) -> Step
     if not any(asked.conflicts(held) for held in state.held):
         queue = tuple(waiting for waiting in state.queue if waiting != asked)
         granted = state._replace(held=state.held | {asked}, queue=queue)
-        yield f"locks {thing} {mode}", _next(granted, number, **_waited(model, state, number))
+        waited = _waited(model, state, number, ("lock", thing, mode))
+        yield f"locks {thing} {mode}", _next(granted, number, **waited)
     if asked not in state.queue and any(asked.conflicts(other) for other in (*state.held, *state.queue)):
         yield f"waits for {thing} {mode}", state._replace(queue=(*state.queue, asked))
 
@@ -235,7 +242,7 @@ def glance(model: Model, state: State, number: int) -> Steps:
         yield "sees sessions", _next(state, number)
     else:
         steps = model.program(model.plans[number])
-        call = state.calls[number]._replace(place=steps.index(("look",)))
+        call = state.calls[number]._replace(place=steps.index(("look", CLOCK)))
         yield "sees no session", _with(state, number, call)
 
 
@@ -246,14 +253,12 @@ def write(model: Model, state: State, number: int) -> Steps:
     yield said, _next(state, number, **known)
 
 
-def look(model: Model, state: State, number: int) -> Steps:
-    """Compare the times that were read with the clock, and read the file once more."""
-    plan = model.plans[number]
-    looks_at = [event for event in plan.looks_at if not model.has(f"no-look-at-{event}")]
-    if _forbidden(plan._replace(looks_at=tuple(looks_at)), state.calls[number].saw, state.passed):
-        yield "is too late", _ended(state, number, REFUSED)
+def look(model: Model, state: State, number: int, at: str) -> Steps:
+    """Compare the times that were read with the clock, or read the file once more."""
+    if at in _forbidden(model.plans[number], state.calls[number].saw, state.passed):
+        yield f"is too late by the {at}", _ended(state, number, REFUSED)
     else:
-        yield "is still in time", _next(state, number)
+        yield f"is in order by the {at}", _next(state, number)
 
 
 def commit(model: Model, state: State, number: int) -> Steps:
@@ -263,7 +268,7 @@ def commit(model: Model, state: State, number: int) -> Steps:
     if _lost(plan, gone):
         wrong = f"{plan.name} commits after its authority was taken away"
     elif call.overdue:
-        wrong = f"{plan.name} commits what was forbidden when its last wait was over"
+        wrong = f"{plan.name} commits what the {' and the '.join(call.overdue)} forbade"
     if plan.opens_session:
         sessions |= {call.epoch}
         if call.overtaken and call.epoch == epoch:
@@ -309,12 +314,12 @@ def _lost(plan: Plan, gone: frozenset[str]) -> bool:
     return any(fact in gone for fact in plan.needs)
 
 
-def _forbidden(plan: Plan, gone: frozenset[str], passed: frozenset[str]) -> bool:
-    """Say whether the clock or the file forbids the call, as far as it looks at them."""
-    if FILE in plan.looks_at and FILE in passed:
-        return True
-    later = any(f"{fact}, later" in gone for fact in plan.needs)
-    return CLOCK in plan.looks_at and later and CLOCK in passed
+def _forbidden(plan: Plan, gone: frozenset[str], passed: frozenset[str]) -> frozenset[str]:
+    """Return what forbids the call, of the clock and the file."""
+    forbidding = passed
+    if not any(f"{fact}, later" in gone for fact in plan.needs):
+        forbidding -= {CLOCK}
+    return forbidding & set(plan.looks_at)
 
 
 def _judge(model: Model, state: State, number: int, saw: frozenset[str]) -> Steps:
@@ -327,9 +332,12 @@ def _judge(model: Model, state: State, number: int, saw: frozenset[str]) -> Step
         )
 
 
-def _waited(model: Model, state: State, number: int) -> dict[str, bool]:
-    """Note whether the instant or the file forbids the call, now that a wait is over."""
-    return {"overdue": _forbidden(model.plans[number], state.gone, state.passed)}
+def _waited(model: Model, state: State, number: int, at: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
+    """Note whether the clock or the file forbids the call, now that a wait is over."""
+    overdue = _forbidden(model.plans[number], state.gone, state.passed)
+    if at == _FEED:
+        overdue = (overdue - {FILE}) | (state.calls[number].overdue & {FILE})
+    return {"overdue": overdue}
 
 
 def _is_in_order(model: Model, number: int, call: Call) -> bool:
