@@ -10,11 +10,14 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from authsvc.authority import Authority
 from authsvc.barrier import Barrier, certainly_over
-from authsvc.clock import boottime
+from authsvc.clock import DatabaseClock, boottime
 from authsvc.errors import DeadlineExceeded, Unavailable
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.policy import OwnerPolicy
 from authsvc.store import feed as rows
+from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
 from tests.conftest import BRIEFLY, Service, serving
@@ -27,6 +30,11 @@ LEASE = 30.0
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with Database.open(database_url) as database:
         yield database
+
+
+def barrier_of(database: Database) -> Barrier:
+    """Return a barrier as the command line has one: for callers that no credential stands for."""
+    return Barrier(database, Authority(database, PolicyStore(OwnerPolicy()), DatabaseClock()))
 
 
 @asynccontextmanager
@@ -162,7 +170,7 @@ async def test_a_deadline_before_all_have_confirmed(database_url: str, database:
 
 async def test_the_database_gone_while_a_change_waits(database_url: str, database: Database) -> None:
     """Whoever was behind when the workers could last be listed is waited for; who came later need not be."""
-    waiting = Barrier(database)
+    waiting = barrier_of(database)
     await register(database, lease=2.0)
     started = boottime()
     calls = 0
@@ -185,7 +193,7 @@ async def test_the_database_gone_while_a_change_waits(database_url: str, databas
 
 async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
     """Without knowing who is there, no time is long enough."""
-    waiting = Barrier(database)
+    waiting = barrier_of(database)
     asked = asyncio.Event()
 
     async def gone(*_: object) -> object:
@@ -289,7 +297,7 @@ async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pyte
 
     monkeypatch.setattr("authsvc.barrier.rows.find_behind", unknown)
     with pytest.raises(Unavailable) as refusal:
-        await _publish(Barrier(database))
+        await _publish(barrier_of(database))
     assert refusal.value.reason == "COMMIT_UNCERTAIN"
 
 

@@ -12,7 +12,6 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authsvc.barrier import Barrier
 from authsvc.errors import AlreadyDone, AuthsvcError, FailedPrecondition, NotFound, PermissionDenied
 from authsvc.model.key_string import KeyMint
 from authsvc.model.tag_key import TagKeyState
@@ -24,6 +23,7 @@ from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Service, eventually, serving
 from tests.rpc.refusal import refused
+from tests.test_barrier import barrier_of
 
 NEW, MINTING, ACCEPTED, RETIRED = TagKeyState
 LEASE = 30.0
@@ -37,7 +37,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def tag_keys(database: Database) -> TagKeys:
-    return TagKeys(database, Barrier(database))
+    return TagKeys(database, barrier_of(database))
 
 
 @asynccontextmanager
@@ -407,13 +407,13 @@ async def test_the_role_that_serves_changes_none(plain_role: str, empty_database
     place = urlsplit(empty_database_url)
     url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
     async with serving(url, None) as service, Database.open(url) as database:
-        tag_keys = TagKeys(database, Barrier(database))
+        tag_keys = TagKeys(database, barrier_of(database))
         assert await states(tag_keys) == {1: MINTING}
         for change in tag_keys.rotate, lambda: tag_keys.retire(1, force=True):
             with pytest.raises(PermissionDenied, match="set AUTHSVC_MIGRATION_DATABASE_URL to the owner's"):
                 await change()
         async with Database.open(empty_database_url) as owners:
-            assert await TagKeys(owners, Barrier(owners)).rotate() == 2
+            assert await TagKeys(owners, barrier_of(owners)).rotate() == 2
         assert await code(service, await create(service)) == "VALID"
         connection = await asyncpg.connect(url)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

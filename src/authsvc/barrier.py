@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from math import inf
 from uuid import UUID
 
+from authsvc.authority import Authority, Authorized, Claim
 from authsvc.clock import Stopwatch, boottime
 from authsvc.errors import (
     AlreadyDone,
@@ -52,13 +53,22 @@ def certainly_over(lease: float) -> float:
 
 @dataclass(slots=True)
 class Change:
-    """A transaction, and what verification has to forget, or to load anew, when it is committed."""
+    """A transaction of a caller, and what verification has to forget, or to load anew, when it is committed.
+
+    `caller` has the authority of this instant: use it, not the one that the call began with.
+    """
 
     connection: Connection
+    authorized: Authorized
     key_prefixes: set[str] = field(default_factory=set)
     owner_id: str | None = None  # all of this owner,
     kind: CredentialKind | None = None  # or what they have of this kind
     about_tag_keys: bool = False  # or that they load the tag keys anew
+
+    @property
+    def caller(self) -> Caller:
+        """The caller, with the scopes that it has now."""
+        return self.authorized.caller
 
 
 class Barrier:
@@ -67,36 +77,43 @@ class Barrier:
     def __init__(
         self,
         database: Database,
+        authority: Authority,
         *,
         hint: Callable[[FeedEntry | None], object] = lambda _: None,
         stopwatch: Stopwatch = boottime,
     ) -> None:
         self._database = database
+        self._authority = authority
         self._hint = hint
         self._stopwatch = stopwatch
 
     @asynccontextmanager
-    async def change(self, caller: Caller, done: str = "changed") -> AsyncIterator[Change]:
-        """Lend a transaction; at its end commit, and wait until all workers act on it (R6).
+    async def change(
+        self, caller: Caller, claim: Claim | None = None, *, done: str = "changed"
+    ) -> AsyncIterator[Change]:
+        """Lend a transaction that has locked what it claims; commit it, and wait for all workers (R6, R9).
 
         Whoever says in it that there is nothing left to do (AlreadyDone, AlreadyExists, NotFound)
         has written nothing before: that is raised after the same commit and the same wait.
 
-        `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises
+        `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises what
+        `Authority.transaction` raises for a caller that has lost its authority, with nothing written,
         Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
         caller cannot wait for the workers; the change is durable then.
         """
         entry: FeedEntry | None = None
         refusal: AuthsvcError | None = None
         try:
-            async with self._database.transaction() as connection:
-                change = Change(connection)
+            async with self._authority.transaction(caller, claim) as (connection, authorized):
+                change = Change(connection, authorized)
                 try:
                     yield change
                 except (AlreadyDone, AlreadyExists, NotFound) as error:
                     # Who is told so may rely on it, too (R7). The entry is written by the transaction that
                     # saw it: what that saw is on the standby when this is.
                     refusal = error
+                # Before the end of the feed is locked, which all other changes wait for.
+                await authorized.confirm()
                 if (
                     refusal is not None
                     or change.key_prefixes

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from authsvc import audit
+from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.errors import Conflict, FailedPrecondition
 from authsvc.model.audit_event import Action
@@ -60,8 +61,8 @@ class Policies:
             )
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
-        async with self._barrier.change(caller) as change:
-            policy = await self._store.lock(change.connection, owner_id)
+        async with self._barrier.change(caller, Claim(changes_owner=owner_id)) as change:
+            policy = await self._store.find(change.connection, owner_id)
             if etag and etag != policy.etag:
                 raise Conflict(
                     f"the policy of {owner_id} was changed since it was read; "

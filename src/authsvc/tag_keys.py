@@ -92,7 +92,7 @@ class TagKeys:
         """
         async with self._database.connection() as connection:
             alive = (await rows.count_alive(connection)).get(tag_key_id, rows.Alive(0, 0))
-        async with self._barrier.change(BOOTSTRAP, "retired") as change:
+        async with self._barrier.change(BOOTSTRAP, done="retired") as change:
             known = {key.tag_key_id: key for key in await rows.lock(change.connection)}
             _refuse_to_retire(tag_key_id, known)
             if any(alive) and not force:

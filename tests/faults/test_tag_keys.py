@@ -10,13 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from authsvc.barrier import Barrier
 from authsvc.store.pool import Database
 from authsvc.tag_keys import MOST, TagKeys
 from tests.conftest import eventually
 from tests.e2e.process import on_linux
 from tests.faults.proxy import Proxy
 from tests.faults.workers import Fleet, Worker, fleet
+from tests.test_barrier import barrier_of
 
 pytestmark = on_linux
 
@@ -87,7 +87,7 @@ async def minting(
         minter = Minter(on)
         task = asyncio.create_task(minter.run())
         try:
-            yield on, minter, TagKeys(database, Barrier(database))
+            yield on, minter, TagKeys(database, barrier_of(database))
         finally:
             minter.finish()
             await task

@@ -209,6 +209,26 @@ async def test_all_devices_are_logged_out(service: Service, clock: Clock) -> Non
     assert await code_of(service, again.session_token) == "REVOKED"
 
 
+async def test_no_more_are_counted_than_takes_little_time(
+    service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:  # rule 26
+    """All end, however many there are; the count is exact up to a bound, and then a lower bound."""
+    monkeypatch.setattr("authsvc.store.sessions._MOST_COUNTED", 3)
+    for count in (3, 5):
+        await sign_in(service, idle_timeout=Duration(seconds=60))
+        clock.advance(seconds=60)
+        made = [await sign_in(service) for _ in range(count - 1)]
+        answer = await service.admin.RevokeAllSessions(owner_id="alice")
+        assert answer.revoked_count_is_lower_bound is (count > 3)
+        assert answer.revoked_count == 2 if count == 3 else 2 <= answer.revoked_count <= 3
+        for session in made:
+            assert await code_of(service, session.session_token) == "REVOKED"
+    events = await service.admin.ListAuditEvents(
+        owner_id="alice", filter={"actions": ["AUDIT_ACTION_OWNER_SESSIONS_REVOKED"]}
+    )
+    assert events.events[0].details["count"] == f"at least {answer.revoked_count}"
+
+
 async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
     """The exception goes on, and is ended by the next that does not name it."""
     kept, *others = [await sign_in(service) for _ in range(3)]

@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from authsvc.app.database import served_database
-from authsvc.app.parts import App, composed
+from authsvc.app.parts import App, composed, default_policy_of
 from authsvc.app.serving import running, transport
+from authsvc.authority import Authority
 from authsvc.barrier import Barrier
-from authsvc.clock import boottime
+from authsvc.clock import DatabaseClock, boottime
 from authsvc.config import Settings
 from authsvc.keys import Keys
 from authsvc.store.feed import now as database_time
+from authsvc.store.policies import PolicyStore
 from authsvc.tag_keys import TagKeys
 
 __all__ = ["App", "administering", "looking_after_tag_keys", "running", "transport"]
@@ -36,4 +38,5 @@ async def looking_after_tag_keys(settings: Settings) -> AsyncIterator[TagKeys]:
     """Yield the use cases of tag keys, as the role that owns the schema if there are two."""
     url = settings.migration_database_url or settings.database_url
     async with served_database(settings.model_copy(update={"database_url": url})) as (database, _):
-        yield TagKeys(database, Barrier(database))
+        authority = Authority(database, PolicyStore(default_policy_of(settings)), DatabaseClock())
+        yield TagKeys(database, Barrier(database, authority))

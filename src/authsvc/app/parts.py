@@ -8,6 +8,7 @@ from uuid import UUID
 
 from authsvc.app.database import served_database
 from authsvc.audit import Audit
+from authsvc.authority import Authority
 from authsvc.barrier import Barrier
 from authsvc.callers import Callers
 from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
@@ -21,6 +22,7 @@ from authsvc.jobs.purge import Purge
 from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
 from authsvc.location import LocationError, Locations
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
@@ -91,6 +93,7 @@ async def composed(
     stopwatch: Stopwatch = boottime,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
+    certified: Watched[Callers] | None = None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
@@ -148,10 +151,14 @@ async def composed(
             feed=feed,
             clock=clock,
         )
-        barrier = Barrier(database, hint=feed.hint, stopwatch=stopwatch)
         policy_store = PolicyStore(default_policy)
+        authority = Authority(
+            database, policy_store, clock, certified=certified, anonymous=anonymous_caller(settings)
+        )
+        barrier = Barrier(database, authority, hint=feed.hint, stopwatch=stopwatch)
         keys = Keys(
             database=database,
+            authority=authority,
             barrier=barrier,
             verifier=verifier,
             hasher=hasher,
@@ -164,6 +171,7 @@ async def composed(
         )
         sessions = Sessions(
             database=database,
+            authority=authority,
             barrier=barrier,
             mint=mint,
             page_tokens=page_tokens,
@@ -215,6 +223,7 @@ async def composed(
                     keep_credential=settings.gateway_keep_credential,
                 ),
                 routes=routes,
+                certified=certified,
             )
         finally:
             hasher.close()
@@ -226,6 +235,13 @@ def _locations(settings: Settings) -> Locations:
         return Locations(settings.geoip_db)
     except LocationError as error:
         raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error
+
+
+def anonymous_caller(settings: Settings) -> Caller | None:
+    """Return who calls without any credential; None where the operator lets nobody."""
+    if not settings.anonymous_scopes:
+        return None
+    return Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
 
 
 def default_policy_of(settings: Settings) -> OwnerPolicy:

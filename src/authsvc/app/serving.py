@@ -15,7 +15,7 @@ from uuid import UUID
 
 from authsvc import device
 from authsvc.app.gauges import watch
-from authsvc.app.parts import App, composed
+from authsvc.app.parts import App, anonymous_caller, composed
 from authsvc.barrier import certainly_over
 from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, Stopwatch, boottime
@@ -26,7 +26,7 @@ from authsvc.gateway.http_check import OWN_KEY, HttpCheck
 from authsvc.gateway.http_server import Call, HttpServer
 from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
-from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
+from authsvc.model.caller import Caller
 from authsvc.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
@@ -74,10 +74,10 @@ async def running(
     """
     tls, certified = transport(settings)
     async with (
-        composed(settings, clock, stopwatch, predecessors, on_register) as app,
+        composed(settings, clock, stopwatch, predecessors, on_register, certified) as app,
         AsyncExitStack() as stack,
     ):
-        app = replace(app, tls=tls, certified=certified)
+        app = replace(app, tls=tls)
         watch(app)
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
@@ -164,7 +164,6 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         failures=settings.failure_limit,
         most_in_flight=settings.in_flight_limit,
     )
-    anonymous = Caller(ANONYMOUS, PLATFORM_OWNER, settings.anonymous_scopes)
     return Entrance(
         Gate(settings.in_flight_limit),
         Authentication(
@@ -172,7 +171,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
             limits,
             proxies=proxies,
             certified=app.certified,
-            anonymous=anonymous if settings.anonymous_scopes else None,
+            anonymous=anonymous_caller(settings),
         ),
         limits,
         app.refusals,

@@ -80,8 +80,9 @@ async def revoke_all(owner_id: str, *, except_session: str = "") -> None:
     """
     request = pb.RevokeAllSessionsRequest(owner_id=owner_id, except_session_id=except_session)
     async with _service() as (stub, metadata):
-        count = (await stub.RevokeAllSessions(request, metadata=metadata)).revoked_count
-    output.print(f"{count} active session{'' if count == 1 else 's'} ended")
+        answer = await stub.RevokeAllSessions(request, metadata=metadata)
+    count, at_least = answer.revoked_count, "at least " if answer.revoked_count_is_lower_bound else ""
+    output.print(f"{at_least}{count} active session{'' if count == 1 else 's'} ended")
 
 
 @asynccontextmanager

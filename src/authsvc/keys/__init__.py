@@ -3,19 +3,20 @@
 One module for each use case. Each takes the caller first, so that no transport gets round the
 check. Each change runs in one transaction, and what verification has to know of it is
 known to every worker before the answer: see `barrier`. Locks are taken in one order, so that
-nobody waits in a circle: the owner, the count of its active keys, keys, the heads of audit chains, the end of
-the feed.
+nobody waits in a circle: what `authority` locks (owners, sessions of owners, credentials), the count of an
+owner's active keys, the heads of audit chains, the end of the feed.
 
-    create ─┐                    ┌─ policy, count ─┐
-    rotate ─┼─▶ minting ─────────┤                 ├─▶ store
-    update ─┤                    └─ insert ────────┤
-    revoke ─┼─▶ change: lock, check, barrier ──────┘
+    create ─┐                         ┌─ policy, count ─┐
+    rotate ─┼─▶ minting ──────────────┤                 ├─▶ store
+    update ─┤                         └─ insert ────────┤
+    revoke ─┼─▶ change: authority, barrier ─────────────┘
     delete ─┘
 """
 
 from collections.abc import Callable
 from datetime import datetime
 
+from authsvc.authority import Authority
 from authsvc.barrier import Barrier
 from authsvc.keys.administrator import EnsureAdministrator
 from authsvc.keys.change import Changes
@@ -42,6 +43,7 @@ class Keys:
         self,
         *,
         database: Database,
+        authority: Authority,
         barrier: Barrier,
         verifier: Verifier,
         hasher: Hasher,
@@ -54,7 +56,7 @@ class Keys:
     ) -> None:
         changes = Changes(barrier, policies)
         minting = Minting(database, mint=mint, hasher=hasher, policies=policies, clock=clock, brand=brand)
-        self.create = CreateKey(database, minting, policies, catalogue, clock)
+        self.create = CreateKey(authority, minting, policies, catalogue, clock)
         self.get = GetKey(database)
         self.list = ListKeys(database, page_tokens, clock)
         self.look_up = LookUpKey(database, verifier)

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from authsvc.barrier import Barrier
+from authsvc.authority import Claim
+from authsvc.barrier import Barrier, Change
 from authsvc.errors import NotFound
 from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
 from authsvc.store import keys as rows
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Connection
 
 
 class Changes:
@@ -23,38 +23,34 @@ class Changes:
     @asynccontextmanager
     async def of_key(
         self, caller: Caller, key_id: str, *, done: str = "changed", seen: bool = True
-    ) -> AsyncIterator[tuple[Connection, Key, OwnerPolicy]]:
-        """Lend a key and its owner's policy, which stays as it is until the change is committed.
+    ) -> AsyncIterator[tuple[Change, Key, OwnerPolicy]]:
+        """Lend a key and its owner's policy, which stay as they are until the change is committed.
 
         A change that is not `seen` by verification waits for nobody.
         """
-        async with self._barrier.change(caller, done) as change:
-            connection = change.connection
-            owner_id = caller.confined_to
-            if owner_id is None:
-                # Whose key it is never changes, and the owner is locked before its keys.
-                [known] = visible(caller, [key_id], await rows.find(connection, [key_id]))
-                owner_id = known.owner_id
-            policy = await self._policies.share(connection, owner_id)
-            policy.refuse_manager(caller)
-            found = await rows.lock(connection, [key_id], owner_id=caller.confined_to)
-            [key] = visible(caller, [key_id], found)
-            if seen:
-                change.key_prefixes.add(key.key_prefix)
-            yield connection, key, policy
+        async with self._of_keys(caller, [key_id], done, seen=seen) as (change, [key]):
+            yield change, key, await self._policies.find(change.connection, key.owner_id)
 
     @asynccontextmanager
     async def of_keys(
         self, caller: Caller, key_ids: Sequence[str], *, done: str
-    ) -> AsyncIterator[tuple[Connection, Sequence[Key]]]:
+    ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
         """Lend keys, in the order asked for, to be ended: no policy forbids that, but to some callers."""
-        async with self._barrier.change(caller, done) as change:
-            connection = change.connection
+        async with self._of_keys(caller, key_ids, done, seen=True) as lent:
+            yield lent
+
+    @asynccontextmanager
+    async def _of_keys(
+        self, caller: Caller, key_ids: Sequence[str], done: str, *, seen: bool
+    ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
+        async with self._barrier.change(caller, Claim(changes=key_ids), done=done) as change:
             if caller.confined_to is not None:
-                (await self._policies.find(connection, caller.confined_to)).refuse_manager(caller)
-            found = await rows.lock(connection, key_ids, owner_id=caller.confined_to)
-            change.key_prefixes.update(key.key_prefix for key in found.values())
-            yield connection, visible(caller, key_ids, found)
+                # Also for a key that is not known, which must not look different.
+                (await self._policies.find(change.connection, caller.confined_to)).refuse_manager(caller)
+            found = await rows.find(change.connection, key_ids, owner_id=caller.confined_to)
+            if seen:
+                change.key_prefixes.update(key.key_prefix for key in found.values())
+            yield change, visible(caller, key_ids, found)
 
 
 def visible(caller: Caller, key_ids: Sequence[str], found: Mapping[str, Key]) -> Sequence[Key]:

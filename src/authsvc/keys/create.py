@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from authsvc import audit
+from authsvc.authority import Authority, Claim
 from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -14,7 +15,6 @@ from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Database
 
 
 class CreateKey:
@@ -22,13 +22,13 @@ class CreateKey:
 
     def __init__(
         self,
-        database: Database,
+        authority: Authority,
         minting: Minting,
         policies: PolicyStore,
         catalogue: Catalogue,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database = database
+        self._authority = authority
         self._minting = minting
         self._policies = policies
         self._catalogue = catalogue
@@ -57,13 +57,15 @@ class CreateKey:
             update_time=now,
             expire_time=expire_time,
         )
-        async with self._database.transaction() as connection:
-            policy = await self._policies.share(connection, key.owner_id)
+        claim = Claim(relies_on=[key.owner_id])
+        async with self._authority.transaction(caller, claim) as (connection, authorized):
+            self._catalogue.check_held(authorized.caller, key.scopes)
+            policy = await self._policies.find(connection, key.owner_id)
             policy.refuse_manager(caller)
             policy.refuse_brand(new.brand)
             # Before the policy, which may have no room because of that very key.
             await refuse_repeated(connection, key.owner_id, request_id)
             await refuse_more(connection, policy, self._clock())
-            await self._minting.insert(connection, caller, key, minted, policy, request_id)
+            await self._minting.insert(connection, key, minted, policy, request_id)
             await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key, minted.string

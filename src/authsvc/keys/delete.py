@@ -23,7 +23,7 @@ class DeleteKeys:
     async def __call__(self, caller: Caller, key_ids: Sequence[str]) -> None:
         """Delete the keys; raise FailedPrecondition that names those that are not revoked."""
         now = self._clock()
-        async with self._changes.of_keys(caller, key_ids, done="deleted") as (connection, keys):
+        async with self._changes.of_keys(caller, key_ids, done="deleted") as (change, keys):
             alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
             if alive:
                 raise FailedPrecondition(
@@ -31,5 +31,6 @@ class DeleteKeys:
                     reason="KEY_NOT_REVOKED",
                     key_ids=",".join(alive),
                 )
-            await rows.delete(connection, key_ids)
-            await audit.record_many(connection, key_events(caller, Action.KEY_DELETED, keys, at=now))
+            await rows.delete(change.connection, key_ids)
+            events = key_events(caller, Action.KEY_DELETED, keys, at=now)
+            await audit.record_many(change.connection, events)

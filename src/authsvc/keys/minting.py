@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from authsvc.errors import AlreadyExists, Conflict, Unauthenticated
+from authsvc.errors import AlreadyExists, Conflict
 from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.key_string import KeyMint, KeyString
@@ -57,19 +57,12 @@ class Minting:
     async def insert(
         self,
         connection: Connection,
-        caller: Caller,
         key: Key,
         minted: Minted,
         policy: OwnerPolicy,
         request_id: str,
     ) -> None:
         """Insert a key within the policy of its owner, which is shared with this transaction."""
-        # Who was revoked while this waited, with all keys of the owner, adds none.
-        if caller.kind is not None and await rows.is_revoked(connection, key.creator_id, self._clock()):
-            raise Unauthenticated(
-                "the credential in the authorization header was revoked meanwhile",
-                reason="CREDENTIAL_REVOKED",
-            )
         policy.check_new(key)
         if key.key_prefix.partition("_")[0] != (policy.brand or minted.fallback):
             raise Conflict(
@@ -90,15 +83,17 @@ async def refuse_repeated(connection: Connection, owner_id: str, request_id: str
 
 
 async def refuse_more(
-    connection: Connection, policy: OwnerPolicy, now: datetime, *, but: str = "", rotated: bool = False
+    connection: Connection, policy: OwnerPolicy, now: datetime, *, excluding: str = "", rotated: bool = False
 ) -> None:
     """Refuse one more active key than the policy allows (rule 5); nobody else adds one before the commit.
 
-    `rotated` counts those in the grace period of a rotation, which count apart. `but` is a key
+    `rotated` counts those in the grace period of a rotation, which count apart. `excluding` is a key
     that does not count.
     """
     if most := policy.max_active_keys:
-        others = await count_active(connection, policy.owner_id, now=now, rotated=rotated, but=but, most=most)
+        others = await count_active(
+            connection, policy.owner_id, now=now, rotated=rotated, excluding=excluding, most=most
+        )
         policy.refuse_more(others, rotated=rotated)
 
 

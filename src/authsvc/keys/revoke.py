@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from authsvc import audit
+from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
+from authsvc.keys.minting import refuse_more
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -28,14 +30,22 @@ class RevokeKey:
 
     async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
         """Return the key as revoked (rules 14 to 17)."""
-        async with self._changes.of_keys(caller, [key_id], done="revoked") as (connection, [key]):
+        async with self._changes.of_key(caller, key_id, done="revoked") as (change, key, policy):
             now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
-            revoked = key.revoked(now, at=now + revoke_in, by=caller.credential_id, reason=reason)
+            by = caller.credential_id
+            revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
             if revoked.outlives(key):
-                # Putting a scheduled revocation off grants for that time all that the key may do.
-                self._catalogue.check_held(caller, key.scopes)
-            await rows.update(connection, [revoked])
-            await audit.record_many(connection, key_events(caller, Action.KEY_REVOKED, [revoked], at=now))
+                # Putting a scheduled revocation off grants for that time all that the key may do, and
+                # takes the place of a key that may have been created because this one was to end.
+                self._catalogue.check_held(change.caller, key.scopes)
+                rotated = bool(key.rotated_to_key_id)
+                await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
+                now = self._clock()  # This may have waited, too.
+                revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
+                change.authorized.look_last(lambda: key.refuse_if_revoked(self._clock()))
+            await rows.update(change.connection, [revoked])
+            events = key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
+            await audit.record_many(change.connection, events)
         return revoked
 
 
@@ -50,17 +60,16 @@ class RevokeKeys:
         self, caller: Caller, key_ids: Sequence[str], *, reason: str
     ) -> tuple[Sequence[Key], int]:
         """Return the keys, and how many of them were not revoked before."""
-        async with self._changes.of_keys(caller, key_ids, done="revoked") as (connection, keys):
+        async with self._changes.of_keys(caller, key_ids, done="revoked") as (change, keys):
             now = self._clock()
             revoked = {
                 key.key_id: key.revoked(now, at=now, by=caller.credential_id, reason=reason)
                 for key in keys
                 if key.state(now) is not KeyState.REVOKED
             }
-            await rows.update(connection, revoked.values())
-            await audit.record_many(
-                connection, key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
-            )
+            await rows.update(change.connection, revoked.values())
+            events = key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
+            await audit.record_many(change.connection, events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
 
@@ -75,7 +84,8 @@ class RevokeOwner:
     async def __call__(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
         """Return the first `SHOWN` of the keys, and how many there were."""
         caller.refuse_other_owner(owner_id)
-        async with self._barrier.change(caller, "revoked") as change:
+        claim = Claim(changes_owner=owner_id)
+        async with self._barrier.change(caller, claim, done="revoked") as change:
             (await self._policies.find(change.connection, owner_id)).refuse_manager(caller)
             now = self._clock()
             revoked = await rows.revoke_owner(

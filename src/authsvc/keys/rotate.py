@@ -45,7 +45,8 @@ class RotateKey:
         minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)
         done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
-        async with self._changes.of_key(caller, key_id, done=done) as (connection, old, policy):
+        async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
+            connection, caller = change.connection, change.caller
             await refuse_repeated(connection, old.owner_id, request_id)
             if policy.max_active_keys:
                 # Whoever counts keys meanwhile counts this one or its successor.
@@ -55,7 +56,7 @@ class RotateKey:
             # Who rotates learns the new key string, and with it all that the key may do.
             self._catalogue.check_held(caller, old.scopes)
             if grace_period:
-                await refuse_more(connection, policy, now, but=old.key_id, rotated=True)
+                await refuse_more(connection, policy, now, excluding=old.key_id, rotated=True)
             key = Key(
                 key_id=new_id,
                 owner_id=old.owner_id,
@@ -71,7 +72,7 @@ class RotateKey:
                 expire_time=policy.successor_expire_time(old, now),
                 rotated_from_key_id=old.key_id,
             )
-            await self._minting.insert(connection, caller, key, minted, policy, request_id)
+            await self._minting.insert(connection, key, minted, policy, request_id)
             at, by = now + grace_period, caller.credential_id
             replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
             await rows.update(connection, [replaced])

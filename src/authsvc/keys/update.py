@@ -34,7 +34,8 @@ class UpdateKey:
         if isinstance(expire_time := fields.get("expire_time"), datetime):
             checked_expire_time("key.expire_time", expire_time, now)
         seen = not _UNSEEN.issuperset(fields)
-        async with self._changes.of_key(caller, key_id, seen=seen) as (connection, key, policy):
+        async with self._changes.of_key(caller, key_id, seen=seen) as (change, key, policy):
+            connection, caller = change.connection, change.caller
             if etag and etag != key.etag:
                 raise Conflict(
                     f"key {key_id} was changed since it was read; get it again and repeat the change",
@@ -55,7 +56,9 @@ class UpdateKey:
             if key.state(now) is KeyState.EXPIRED and changed.state(now) is KeyState.ACTIVE:
                 # A key that comes back is one more, like a new one.
                 policy.refuse_if_disabled()
-                await refuse_more(connection, policy, now, but=key_id, rotated=bool(key.rotated_to_key_id))
+                await refuse_more(
+                    connection, policy, now, excluding=key_id, rotated=bool(key.rotated_to_key_id)
+                )
             await rows.update(connection, [changed])
             events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(connection, events)

@@ -25,6 +25,8 @@ class Caller(NamedTuple):
     request_id: str = ""
     # Until when they wait for the answer to a change, by the stopwatch.
     deadline: float = inf
+    # The scopes that this call needs.
+    required_scopes: tuple[str, ...] = ()
 
     def acts_on(self, owner_id: str) -> bool:
         """Say whether this caller may see and change what belongs to `owner_id`."""
@@ -49,6 +51,15 @@ class Caller(NamedTuple):
         if self.confined_to is not None:
             raise PermissionDenied(
                 f"only callers of the owner {PLATFORM_OWNER!r} may {what}", reason="PLATFORM_ONLY"
+            )
+
+    def refuse_without_scopes(self) -> None:
+        """Raise PermissionDenied unless the caller has the scopes that its call needs."""
+        if lacking := self.lacks(self.required_scopes):
+            raise PermissionDenied(
+                f"the call needs the scope {' and '.join(lacking)}",
+                reason="SCOPE_MISSING",
+                required_scope=lacking[0],
             )
 
     def lacks(self, scopes: Iterable[str]) -> list[str]:

@@ -11,24 +11,12 @@ from urllib.parse import unquote
 from authsvc.errors import Unauthenticated
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
+from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.limits import Limits
 from authsvc.verify.verifier import Question, Verifier
 
 _SCHEME = "bearer "
-# A VALID verdict is the common one; of the others, the caller who has the right secret is told which.
-_REFUSALS = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
-    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
-    VerdictCode.EXPIRED: (
-        "CREDENTIAL_EXPIRED",
-        "has expired; create or rotate to a new key, or sign in again",
-    ),
-    VerdictCode.DISABLED: (
-        "CREDENTIAL_DISABLED",
-        "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
-    ),
-}
 
 
 class CredentialSpent(Unauthenticated):
@@ -145,7 +133,7 @@ def _known(verdict: Verdict, address: str) -> Caller:
         caller = Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
         if code is VerdictCode.VALID:
             return caller
-    reason, problem = _REFUSALS[code]
+    reason, problem = REFUSALS[code]
     told = f"the credential in the authorization header {problem}"
     raise (
         Unauthenticated(told, reason=reason)

@@ -9,7 +9,7 @@ cost every VerifyKey.
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -90,7 +90,7 @@ class Raw(NamedTuple):
 
     service: str
     method: str
-    scopes: Sequence[str]
+    scopes: tuple[str, ...]
     serve: Callable[[Caller, bytes], Awaitable[bytes]]
 
 
@@ -104,7 +104,7 @@ def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
 
 def _endpoint(
     name: str,
-    scopes: Sequence[str],
+    scopes: tuple[str, ...],
     parse: Callable[[bytes], Any],
     serve: Method[Answer],
     entrance: Entrance,
@@ -131,7 +131,10 @@ def _endpoint(
             if manages:
                 counted = limits.enter(caller)
             if changes:
-                caller = caller._replace(deadline=_deadline(context), request_id=_request_id(context))
+                # Looked at again when the change is made.
+                caller = caller._replace(
+                    deadline=_deadline(context), request_id=_request_id(context), required_scopes=scopes
+                )
             if lacking := caller.lacks(scopes):
                 raise PermissionDenied(
                     f"{name} needs the scope {' and '.join(lacking)}",

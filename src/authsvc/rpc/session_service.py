@@ -92,10 +92,12 @@ class SessionService:
         self, caller: Caller, request: pb.RevokeAllSessionsRequest
     ) -> pb.RevokeAllSessionsResponse:
         """Log out all devices of an owner."""
-        count = await self._sessions.revoke_all(
+        ended = await self._sessions.revoke_all(
             caller, request.owner_id, except_session_id=request.except_session_id
         )
-        return pb.RevokeAllSessionsResponse(revoked_count=count)
+        return pb.RevokeAllSessionsResponse(
+            revoked_count=ended.active, revoked_count_is_lower_bound=ended.is_lower_bound
+        )
 
     def _message(self, session: Session, *, current: bool = False) -> resources_pb2.Session:
         device = describe(session.user_agent)

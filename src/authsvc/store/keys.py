@@ -65,32 +65,6 @@ async def find(
     return {row["key_id"]: from_row(row) for row in rows}
 
 
-async def lock(
-    connection: Connection, key_ids: Collection[str], *, owner_id: str | None = None
-) -> dict[str, Key]:
-    """Return those of the keys that exist, by id; nobody else changes them before this transaction ends.
-
-    With `owner_id`, only those of this owner.
-    """
-    locked = await connection.fetch(_SQL["lock_keys"], key_ids, owner_id)
-    return {row["key_id"]: from_row(row) for row in locked}
-
-
-async def share_owner(connection: Connection, owner_id: str) -> None:
-    """Keep those out who mean all keys of an owner, or change its policy, until this transaction ends."""
-    await connection.execute(_SQL["share_owner"], owner_id)
-
-
-async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Be the one who means all keys of an owner, until this transaction ends."""
-    await connection.execute(_SQL["lock_owner"], owner_id)
-
-
-async def is_revoked(connection: Connection, credential_id: str, now: datetime) -> bool:
-    """Say whether a credential, a key or a session, was revoked or is gone."""
-    return bool(await connection.fetchval(_SQL["is_revoked"], credential_id, now))
-
-
 async def update(connection: Connection, keys: Collection[Key]) -> None:
     """Write what may change of these keys."""
     await connection.executemany(
@@ -120,8 +94,7 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
 async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
 ) -> dict[str, str]:
-    """Revoke all keys of an owner; return the prefix, by id, of each that was not revoked yet."""
-    await lock_owner(connection, owner_id)
+    """Revoke all keys of a locked owner; return the prefix, by id, of each that was not revoked yet."""
     # An owner may have very many keys, and it is all or none.
     rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
     return {row["key_id"]: row["key_prefix"] for row in rows}

@@ -1,12 +1,12 @@
 """Owners' policies as rows. Who has no row has the operator's default policy."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import asyncpg
 
 from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
-from authsvc.store import keys
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -26,16 +26,12 @@ class PolicyStore:
             row = await connection.fetchrow(_SQL["find_policy"], owner_id)
         return self.default.of(owner_id) if row is None else _from_row(row)
 
-    async def share(self, connection: Connection, owner_id: str) -> OwnerPolicy:
-        """Return an owner's policy, which nobody changes before this transaction ends."""
-        # In a statement of its own: the next one sees what was committed while this waited.
-        await keys.share_owner(connection, owner_id)
-        return await self.find(connection, owner_id)
-
-    async def lock(self, connection: Connection, owner_id: str) -> OwnerPolicy:
-        """Return an owner's policy for changing it: nobody relies on it before this transaction ends."""
-        await keys.lock_owner(connection, owner_id)
-        return await self.find(connection, owner_id)
+    async def find_all(self, connection: Connection, owner_ids: Collection[str]) -> Mapping[str, OwnerPolicy]:
+        """Return the policy that each of the owners has now."""
+        rows = await connection.fetch(_SQL["find_policies"], list(owner_ids))
+        own = {row["owner_id"]: _from_row(row) for row in rows}
+        own.pop(PLATFORM_OWNER, None)
+        return {owner_id: own.get(owner_id) or self.default.of(owner_id) for owner_id in owner_ids}
 
 
 async def save(connection: Connection, policy: OwnerPolicy) -> None:
@@ -63,7 +59,7 @@ async def lock_count(connection: Connection, owner_id: str) -> None:
 
 
 async def count_active(
-    connection: Connection, owner_id: str, *, now: datetime, rotated: bool, but: str, most: int
+    connection: Connection, owner_id: str, *, now: datetime, rotated: bool, excluding: str, most: int
 ) -> int:
     """Return how many active keys an owner has, but for one, up to `most`.
 
@@ -71,7 +67,7 @@ async def count_active(
     transaction ends.
     """
     await lock_count(connection, owner_id)
-    count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, but, most)
+    count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, excluding, most)
     return count
 
 

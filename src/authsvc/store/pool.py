@@ -109,7 +109,9 @@ class Database:
         """Lend a connection within a transaction, committed at the end, rolled back on an error."""
         async with self._turn(), self.connection() as connection:
             await connection.execute(
-                f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}"
+                # R9 needs a snapshot for each statement, whatever the default of the role is.
+                "BEGIN ISOLATION LEVEL READ COMMITTED; "
+                f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}"
             )
             try:
                 yield connection

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -10,43 +11,29 @@ from authsvc.model.audit_event import AuditEvent
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition
 from authsvc.store.audit import events_json
-from authsvc.store.pool import Connection, Database
+from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
-from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("sessions.sql")
-_MOST_OPENING = 1000
+# How many sessions are counted when all of an owner are ended: to count a million takes a second.
+_MOST_COUNTED = 10_000
 _MICROSECOND = timedelta(microseconds=1)
 
+# A session, the hash of its secret, and its event.
+Opened: TypeAlias = tuple[Session, str, AuditEvent]
 
-class SessionInserts:
-    """Opens sessions; those of a moment share one statement, and so one commit."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._inserting = SharedStatement(
-            self._insert,
-            most_waiting=_MOST_OPENING,
-            full="too many sessions are being opened",
-            # While the database works on one, the next is made ready.
-            most_sharing=16,
-            at_once=2,
-        )
+class EndedSessions(NamedTuple):
+    """How many active sessions were ended; at least so many if they were too many to count."""
 
-    async def insert(self, session: Session, event: AuditEvent, *, secret_hash: str) -> bool:
-        """Insert a session that was opened, and what the audit log is to say of it.
+    active: int
+    is_lower_bound: bool
 
-        Return False, with nothing done, if its creator was revoked.
-        """
-        return await self._inserting.ask((session, secret_hash, event))
 
-    async def _insert(self, opened: Sequence[tuple[Session, str, AuditEvent]]) -> list[bool]:
-        openers = {session.creator_id for session, _, _ in opened}
-        events = events_json([event for _, _, event in opened])
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["insert_sessions"], _as_json(opened), list(openers), events)
-        inserted = {row["session_id"] for row in rows}
-        return [session.session_id in inserted for session, _, _ in opened]
+async def insert(connection: Connection, opened: Sequence[Opened]) -> None:
+    """Insert sessions that were opened, and what the audit log is to say of them, in one statement."""
+    events = events_json([event for _, _, event in opened])
+    await connection.execute(_SQL["insert_sessions"], _as_json(opened), events)
 
 
 async def find(
@@ -55,13 +42,6 @@ async def find(
     """Return those of the sessions that exist, by id; with `owner_id`, only those of this owner."""
     rows = await connection.fetch(_SQL["find_sessions"], session_ids, owner_id)
     return {row["session_id"]: from_row(row) for row in rows}
-
-
-async def lock(connection: Connection, session_id: str, *, owner_id: str | None) -> Session | None:
-    """Return a session, of this owner if one is given; nobody else changes it in this transaction."""
-    if not await connection.fetchval(_SQL["lock_session"], session_id, owner_id):
-        return None
-    return (await find(connection, [session_id], owner_id=owner_id)).get(session_id)
 
 
 async def page(
@@ -87,19 +67,23 @@ async def update_revocation(connection: Connection, session: Session) -> None:
 
 
 async def end_all(
-    connection: Connection, owner_id: str, *, at: datetime, by: str, but: str
-) -> tuple[int, bool]:
-    """End all sessions of an owner but one; return how many were active, and whether any were there."""
-    count: int = await connection.fetchval(_SQL["count_active"], owner_id, at, but)
+    connection: Connection, owner_id: str, *, at: datetime, by: str, excluding: str
+) -> EndedSessions | None:
+    """End all sessions of an owner but one, and then count them; None: there were none.
+
+    The transaction has to claim that it ends them, so that none is being opened meanwhile.
+    """
     epoch = await connection.fetchval(_SQL["end_all"], owner_id, at, by)
-    if but and epoch is not None:
-        await connection.execute(_SQL["keep_session"], but, epoch)
-    return count, epoch is not None
-
-
-async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Keep others out who end all sessions of an owner, until this transaction ends."""
-    await connection.execute(_SQL["lock_owner_sessions"], owner_id)
+    if epoch is None:
+        return None
+    if excluding:
+        await connection.execute(_SQL["keep_session"], excluding, epoch)
+    counted = await connection.fetchrow(
+        _SQL["count_ended"], owner_id, epoch, at, excluding, _MOST_COUNTED + 1
+    )
+    if counted is None:
+        raise AssertionError("an aggregate has a row")
+    return EndedSessions(min(counted["active"], _MOST_COUNTED), counted["looked_at"] > _MOST_COUNTED)
 
 
 def from_row(row: asyncpg.Record) -> Session:
@@ -122,7 +106,7 @@ def from_row(row: asyncpg.Record) -> Session:
     )
 
 
-def _as_json(opened: Sequence[tuple[Session, str, AuditEvent]]) -> str:
+def _as_json(opened: Sequence[Opened]) -> str:
     return json.dumps(
         [
             {
@@ -134,12 +118,11 @@ def _as_json(opened: Sequence[tuple[Session, str, AuditEvent]]) -> str:
                 "annotations": dict(session.annotations),
                 "create_time": session.create_time.isoformat(),
                 "creator_id": session.creator_id,
-                "by_credential": bool(event.actor_type),
                 "latest_expire_time": session.latest_expire_time.isoformat(),
                 "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
                 "user_agent": session.user_agent,
                 "ip_address": session.ip_address,
             }
-            for session, secret_hash, event in opened
+            for session, secret_hash, _ in opened
         ]
     )

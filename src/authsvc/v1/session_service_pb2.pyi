@@ -363,16 +363,22 @@ class RevokeAllSessionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVOKED_COUNT_FIELD_NUMBER: _builtins.int
+    REVOKED_COUNT_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     revoked_count: _builtins.int
     """How many sessions were active and were ended by this call."""
+    revoked_count_is_lower_bound: _builtins.bool
+    """Whether there were more sessions than are counted, which is 10000. All of them were ended;
+    `revoked_count` is a lower bound then.
+    """
     def __init__(
         self,
         *,
         revoked_count: _builtins.int = ...,
+        revoked_count_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked_count", b"revoked_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked_count", b"revoked_count", "revoked_count_is_lower_bound", b"revoked_count_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,29 +19,6 @@ SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2;
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
 SELECT * FROM authsvc.key_rows WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
--- name: lock_keys
--- In the order of ids, so that two batches cannot deadlock. A row that this waited for is seen as it is then.
-SELECT k.*, u.last_use_time, u.last_use_ip
-  FROM authsvc.keys k JOIN authsvc.key_uses u USING (key_id, owner_id)
- WHERE k.key_id = ANY($1) AND ($2::text IS NULL OR k.owner_id = $2)
- ORDER BY k.key_id
-   FOR UPDATE OF k;
-
--- name: is_revoked
--- Whether a credential of either kind is, or is gone, which none is before it was revoked.
-SELECT NOT EXISTS (
-    SELECT FROM authsvc.credentials
-     WHERE credential_id = $1 AND revoked_at_once IS NOT TRUE AND (revoke_time IS NULL OR revoke_time > $2));
-
--- name: share_owner
--- Taken by whoever adds a key for an owner, or relies on its policy.
-SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0));
-
--- name: lock_owner
--- Taken by whoever means all keys of an owner, or changes its policy: waits for those being added, and lets none in until
--- it is done.
-SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
-
 -- name: update_key
 -- All that may change in the life of a key.
 UPDATE authsvc.keys
@@ -51,8 +28,7 @@ UPDATE authsvc.keys
  WHERE key_id = $1;
 
 -- name: revoke_owner
--- All keys of an owner that are not revoked yet, at once. Locked in the order of ids, as lock_keys does, so that it cannot
--- deadlock with a batch.
+-- All keys of an owner that are not revoked yet, at once. The owner is locked, so that nobody but their callers has locked any.
 WITH locked AS MATERIALIZED (
     SELECT key_id FROM authsvc.keys
      WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > greatest($2, update_time))

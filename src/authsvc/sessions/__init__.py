@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from authsvc import audit
+from authsvc.authority import Authority, Claim
 from authsvc.barrier import Barrier
-from authsvc.errors import NotFound, Unauthenticated
+from authsvc.errors import NotFound
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -17,9 +18,9 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.page_token import PageTokens
-from authsvc.model.scope import MANAGES_KEYS, missing
 from authsvc.model.session import NewSession, Session, SessionBounds, shortened
 from authsvc.model.session_query import SessionPosition, SessionQuery
+from authsvc.sessions.opening import Opening, SessionOpenings
 from authsvc.store import sessions as rows
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
@@ -33,6 +34,7 @@ class Sessions:
         self,
         *,
         database: Database,
+        authority: Authority,
         barrier: Barrier,
         mint: KeyMint,
         page_tokens: PageTokens,
@@ -43,7 +45,7 @@ class Sessions:
         policies: PolicyStore,
     ) -> None:
         self._database = database
-        self._inserts = rows.SessionInserts(database)
+        self._openings = SessionOpenings(database, authority, policies, catalogue)
         self._barrier = barrier
         self._mint = mint
         self._page_tokens = page_tokens
@@ -51,16 +53,11 @@ class Sessions:
         self._brand = brand
         self._bounds = bounds
         self._catalogue = catalogue
-        self._policies = policies
 
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
         """Open a session; this is the only time that its token is told (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
-        if caller.confined_to is not None and not missing(new.scopes, [MANAGES_KEYS]):
-            # Or who may not manage keys would do so by a session of its own making.
-            async with self._database.connection() as connection:
-                (await self._policies.find(connection, new.owner_id)).refuse_manager(caller)
         idle_timeout, lifetime = self._bounds.lengths(new)
         now = self._clock()
         minted = self._mint.mint(self._brand, SESSION)
@@ -86,11 +83,7 @@ class Sessions:
             owner_id=session.owner_id,
             details={"ip_address": session.ip_address, "scopes": " ".join(session.scopes)},
         )
-        if not await self._inserts.insert(session, event, secret_hash=session_digest(minted.secret)):
-            raise Unauthenticated(
-                "the credential in the authorization header was revoked meanwhile",
-                reason="CREDENTIAL_REVOKED",
-            )
+        await self._openings.open(Opening(caller, session, event, session_digest(minted.secret)))
         return session, minted
 
     async def get(self, caller: Caller, session_id: str) -> Session:
@@ -123,11 +116,10 @@ class Sessions:
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
         """End a session for good (rule 25)."""
-        async with self._barrier.change(caller, "revoked") as change:
-            locked = await rows.lock(change.connection, session_id, owner_id=caller.confined_to)
-            if locked is not None:
-                change.key_prefixes.add(locked.key_prefix)
-            session = _visible(caller, session_id, locked)
+        async with self._barrier.change(caller, Claim(changes=[session_id]), done="revoked") as change:
+            found = await rows.find(change.connection, [session_id], owner_id=caller.confined_to)
+            change.key_prefixes.update(session.key_prefix for session in found.values())
+            session = _visible(caller, session_id, found.get(session_id))
             session.refuse_if_revoked()
             now = self._clock()
             revoked = session.revoked(now, by=caller.credential_id)
@@ -142,35 +134,38 @@ class Sessions:
             )
         return revoked
 
-    async def revoke_all(self, caller: Caller, owner_id: str, *, except_session_id: str = "") -> int:
+    async def revoke_all(
+        self, caller: Caller, owner_id: str, *, except_session_id: str = ""
+    ) -> rows.EndedSessions:
         """End all sessions of an owner, but for one if it is named (rule 26); return how many were active.
 
-        A session whose CreateSession did not see this is ended by it; one that did is newer. No
-        session is looked at: verification forgets the owner, and each session says what
-        became of its epoch.
+        A session that is being opened meanwhile is waited for, and ended. No session is looked at
+        but to count: verification forgets the owner, and each session says what became of its epoch.
         """
         caller.refuse_other_owner(owner_id)
-        async with self._barrier.change(caller, "revoked") as change:
+        claim = Claim(ends_sessions_of=owner_id, changes=[except_session_id] if except_session_id else ())
+        async with self._barrier.change(caller, claim, done="revoked") as change:
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
-            await rows.lock_owner(change.connection, owner_id)
             if except_session_id:
-                kept = await rows.lock(change.connection, except_session_id, owner_id=owner_id)
-                _visible(caller, except_session_id, kept)
+                found = await rows.find(change.connection, [except_session_id], owner_id=owner_id)
+                _visible(caller, except_session_id, found.get(except_session_id))
             now = self._clock()
-            count, ended = await rows.end_all(
-                change.connection, owner_id, at=now, by=caller.credential_id, but=except_session_id
+            ended = await rows.end_all(
+                change.connection, owner_id, at=now, by=caller.credential_id, excluding=except_session_id
             )
-            if ended:
-                await audit.record(
-                    change.connection,
-                    caller,
-                    Action.OWNER_SESSIONS_REVOKED,
-                    at=now,
-                    target_id=owner_id,
-                    owner_id=owner_id,
-                    details={"count": str(count), "except_session_id": except_session_id},
-                )
-        return count
+            if ended is None:
+                return rows.EndedSessions(0, is_lower_bound=False)
+            at_least = "at least " if ended.is_lower_bound else ""
+            await audit.record(
+                change.connection,
+                caller,
+                Action.OWNER_SESSIONS_REVOKED,
+                at=now,
+                target_id=owner_id,
+                owner_id=owner_id,
+                details={"count": f"{at_least}{ended.active}", "except_session_id": except_session_id},
+            )
+        return ended
 
 
 def _visible(caller: Caller, session_id: str, session: Session | None) -> Session:

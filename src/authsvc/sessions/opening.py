@@ -1,0 +1,123 @@
+"""Opening sessions: those of a moment share one transaction, and so its locks and its commit.
+
+Mechanism: the transaction holds the authority of all who open one, and shares the sessions of all owners that
+get one, so whoever ends all sessions of an owner waits for it. Each is refused for itself.
+
+Bound: so many sessions a transaction, so many transactions, and so many waiting.
+
+Failure: what the database says, all are told who share the transaction. Whoever loses its authority in the
+middle of it, by the clock, has it rolled back; then each is opened alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from authsvc.authority import Authority, Authorized, Claim
+from authsvc.errors import AuthsvcError
+from authsvc.model.audit_event import AuditEvent
+from authsvc.model.caller import Caller
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.scope import MANAGES_KEYS, missing
+from authsvc.model.session import Session
+from authsvc.store import sessions as rows
+from authsvc.store.policies import PolicyStore
+from authsvc.store.pool import Connection, Database
+from authsvc.store.shared_statement import SharedStatement
+
+_MOST_OPENING = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A session that a caller wants to open, and the event that records it."""
+
+    caller: Caller
+    session: Session
+    event: AuditEvent
+    secret_hash: str = field(repr=False)
+
+
+class _AuthorityLost(Exception):  # noqa: N818 - tells the others of a transaction to begin again
+    """A caller lost its authority after its session had been inserted."""
+
+
+class SessionOpenings:
+    """Inserts sessions for callers that may open them at the commit (R9)."""
+
+    def __init__(
+        self, database: Database, authority: Authority, policies: PolicyStore, catalogue: Catalogue
+    ) -> None:
+        self._database = database
+        self._authority = authority
+        self._policies = policies
+        self._catalogue = catalogue
+        self._sharing = SharedStatement(
+            self._open_all,
+            most_waiting=_MOST_OPENING,
+            full="too many sessions are being opened",
+            # While the database works on one, the next is made ready.
+            most_sharing=16,
+            at_once=2,
+        )
+
+    async def open(self, opening: Opening) -> None:
+        """Insert a session and its event; raise, with nothing done, when the caller may not open it."""
+        refusal = await self._sharing.ask(opening)
+        if refusal is not None:
+            raise refusal
+
+    async def _open_all(self, openings: Sequence[Opening]) -> list[AuthsvcError | None]:
+        """Return for each why it was refused; None: it was opened."""
+        owner_ids = {opening.session.owner_id for opening in openings}
+        claim = Claim(relies_on=owner_ids, opens_sessions_of=owner_ids)
+        refusals: list[AuthsvcError | None] = []
+        authorized: list[Authorized] = []
+        opened: list[rows.Opened] = []
+        async with self._database.transaction() as connection:
+            held = await self._authority.hold(connection, [opening.caller for opening in openings], claim)
+            refuse_manager = await self._managers(connection, openings)
+            for opening in openings:
+                try:
+                    caller = held(opening.caller)
+                    self._catalogue.check_held(caller.caller, opening.session.scopes)
+                    refuse_manager(opening)
+                except AuthsvcError as error:
+                    refusals.append(error)
+                else:
+                    refusals.append(None)
+                    authorized.append(caller)
+                    opened.append((opening.session, opening.secret_hash, opening.event))
+            if opened:
+                await rows.insert(connection, opened)
+            try:
+                for caller in authorized:
+                    await caller.confirm()
+                for caller in authorized:
+                    caller.refuse_if_gone()
+            except AuthsvcError as error:
+                if len(openings) == 1:
+                    raise
+                raise _AuthorityLost from error
+        return refusals
+
+    async def _managers(
+        self, connection: Connection, openings: Sequence[Opening]
+    ) -> Callable[[Opening], None]:
+        """Return what refuses a session that could manage keys to a caller who may not."""
+        managing = {
+            opening.session.owner_id
+            for opening in openings
+            if opening.caller.confined_to is not None and _manages_keys(opening.session)
+        }
+        policies = await self._policies.find_all(connection, managing) if managing else {}
+
+        def refuse(opening: Opening) -> None:
+            # Or who may not manage keys would do so by a session of its own making.
+            if _manages_keys(opening.session) and opening.session.owner_id in policies:
+                policies[opening.session.owner_id].refuse_manager(opening.caller)
+
+        return refuse
+
+
+def _manages_keys(session: Session) -> bool:
+    return not missing(session.scopes, [MANAGES_KEYS])

@@ -1,0 +1,219 @@
+"""Changes that were asked for before their caller lost its authority, and would be committed after it (R9).
+
+Each call is made while nothing can be committed. Either the change that takes the authority away has
+its locks already and the call waits for them, or the call has its locks and the time comes meanwhile.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import asyncpg
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from tests.certificates import replace
+from tests.conftest import Client, Clock, Service, eventually
+from tests.rpc.refusal import refused
+from tests.rpc.test_access_table import METHODS, ROWS, Target, scope_of
+from tests.rpc.test_authentication import Door, door
+from tests.rpc.test_policies import set_policy
+from tests.rpc.test_rotate import rotate
+from tests.rpc.test_update import update
+
+__all__ = ["door"]
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+CHANGES = sorted(method for method in METHODS if scope_of(method).endswith(":write"))
+SCOPES = ["keys:write", "sessions:write", "policies:write"]
+
+
+class Loss(NamedTuple):
+    """A way to lose authority: what takes it away, or the clock; and what the caller is told."""
+
+    code: grpc.StatusCode
+    reason: str
+    take: Callable[[Service, str], Awaitable[Any]] | None = None
+    of_session: bool = False
+    fields: dict[str, Any] = {}  # noqa: RUF012 - of the credential
+
+
+def _reduce(service: Service, key_id: str) -> Awaitable[Any]:
+    return update(service, key_id, "scopes", scopes=["keys:read"])
+
+
+def _of_owner(call: Callable[[Service, str], Awaitable[Any]]) -> Callable[[Service, str], Awaitable[Any]]:
+    async def take(service: Service, credential_id: str) -> Any:
+        return await call(service, await owner_of(service, credential_id))
+
+    return take
+
+
+LOSSES = {
+    "its key is revoked": Loss(
+        UNAUTHENTICATED, "CREDENTIAL_REVOKED", lambda s, key_id: s.admin.RevokeKey(key_id=key_id)
+    ),
+    "its key is revoked with others": Loss(
+        UNAUTHENTICATED, "CREDENTIAL_REVOKED", lambda s, key_id: s.admin.BatchRevokeKeys(key_ids=[key_id])
+    ),
+    "all keys of its owner are revoked": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_REVOKED",
+        _of_owner(lambda s, owner_id: s.admin.BatchRevokeKeys(owner_id=owner_id)),
+    ),
+    "its key is rotated": Loss(UNAUTHENTICATED, "CREDENTIAL_REVOKED", rotate),
+    "its scopes are reduced": Loss(DENIED, "SCOPE_MISSING", _reduce),
+    "its owner is switched off": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_DISABLED",
+        _of_owner(lambda s, owner_id: set_policy(s, owner_id, keys_enabled=False)),
+    ),
+    "its session is revoked": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_REVOKED",
+        lambda s, session_id: s.admin.RevokeSession(session_id=session_id),
+        of_session=True,
+    ),
+    "all sessions of its owner are revoked": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_REVOKED",
+        _of_owner(lambda s, owner_id: s.admin.RevokeAllSessions(owner_id=owner_id)),
+        of_session=True,
+    ),
+    "its key expires": Loss(UNAUTHENTICATED, "CREDENTIAL_EXPIRED", fields={"ttl": Duration(seconds=600)}),
+    "its session is too old": Loss(
+        UNAUTHENTICATED, "CREDENTIAL_EXPIRED", of_session=True, fields={"lifetime": Duration(seconds=600)}
+    ),
+}
+
+
+async def owner_of(service: Service, credential_id: str) -> str:
+    async with service.app.database.connection() as connection:
+        owner_id: str = await connection.fetchval(
+            "SELECT owner_id FROM authsvc.credentials WHERE credential_id = $1", credential_id
+        )
+    return owner_id
+
+
+@asynccontextmanager
+async def nothing_commits(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Have every change wait for the end of its audit chain, with its other locks taken."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE authsvc.audit_heads IN EXCLUSIVE MODE")
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def waiting(connection: asyncpg.Connection, count: int) -> None:
+    """Return when at least so many transactions wait for a lock."""
+    await eventually(
+        lambda: connection.fetchval("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"),
+        lambda waiters: waiters >= count,
+    )
+
+
+async def target_of(admin: Client, owner_id: str) -> Target:
+    """Return what the RPCs of the access table are about, for an owner."""
+    key = await admin.CreateKey(owner_id=owner_id, display_name="x")
+    gone = await admin.CreateKey(owner_id=owner_id, display_name="x")
+    await admin.RevokeKey(key_id=gone.key.key_id)
+    session = await admin.CreateSession(owner_id=owner_id)
+    return Target(
+        key.key.key_id, key.key_string, gone.key.key_id, session.session.session_id, session.session_token
+    )
+
+
+async def traces(database_url: str, credential_id: str) -> dict[str, int]:
+    """Return how many rows say that a caller made or changed them."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        queries = {
+            "keys": "SELECT count(*) FROM authsvc.keys WHERE $1 IN (creator_id, revoker_id)",
+            "sessions": "SELECT count(*) FROM authsvc.sessions WHERE $1 IN (creator_id, revoker_id)",
+            "ends": "SELECT count(*) FROM authsvc.session_ends WHERE revoker_id = $1",
+            "events": "SELECT count(*) FROM authsvc.audit_events WHERE actor_id = $1",
+        }
+        return {what: await connection.fetchval(query, credential_id) for what, query in queries.items()}
+    finally:
+        await connection.close()
+
+
+NOTHING = {"keys": 0, "sessions": 0, "ends": 0, "events": 0}
+
+
+def asked(method: str, target: Target, owner_id: str) -> dict[str, Any]:
+    """Return the request of the access table, about this owner."""
+    request = ROWS[method].request(target)
+    if "owner_id" in request:
+        request["owner_id"] = owner_id
+    if "policy" in request:
+        request["policy"]["owner_id"] = owner_id
+    return request
+
+
+@pytest.mark.parametrize("method", CHANGES)
+async def test_who_loses_authority_while_a_call_waits(
+    service: Service, database_url: str, clock: Clock, method: str
+) -> None:
+    """Every RPC that changes something, by every way to lose authority: refused, and nothing is written."""
+    for number, (how, loss) in enumerate(LOSSES.items()):
+        target = await target_of(service.admin, f"acme{number}")
+        # Policies are changed by the platform only.
+        owner_id = "authsvc" if method == "UpdateOwnerPolicy" else f"acme{number}"
+        if owner_id == "authsvc" and "owner" in how:
+            continue  # It has no policy, and this test calls by a key of its own.
+        if loss.of_session:
+            opened = await service.admin.CreateSession(owner_id=owner_id, scopes=SCOPES, **loss.fields)
+            credential_id, text = opened.session.session_id, opened.session_token
+        else:
+            made = await service.admin.CreateKey(
+                owner_id=owner_id, display_name="caller", scopes=SCOPES, **loss.fields
+            )
+            credential_id, text = made.key.key_id, made.key_string
+        caller = service.as_caller(text)
+        async with nothing_commits(database_url) as other:
+            taking: asyncio.Future[Any] | None = None
+            if loss.take is not None:
+                taking = asyncio.ensure_future(loss.take(service, credential_id))
+                await waiting(other, 1)
+            calling = asyncio.ensure_future(getattr(caller, method)(**asked(method, target, f"acme{number}")))
+            await waiting(other, 1 if taking is None else 2)
+            if taking is None:
+                clock.advance(seconds=600)
+        if taking is not None:
+            await taking
+        with refused(loss.code, loss.reason):
+            await calling
+        assert await traces(database_url, credential_id) == NOTHING, how
+
+
+@pytest.mark.parametrize("method", [method for method in CHANGES if method != "UpdateOwnerPolicy"])
+@pytest.mark.parametrize("reduced", [False, True], ids=["taken off the list", "reduced"])
+async def test_a_certificate_while_a_call_waits(
+    door: Door, database_url: str, method: str, reduced: bool
+) -> None:
+    """The file of callers counts as it is before the commit, not as it was at the authentication."""
+    name = "CN=deploy,O=Example"
+    listed = '[[caller]]\nsubject = "{}"\nowner_id = "acme"\nscopes = ["{}"]\n'
+    replace(door.callers, listed.format(name, 'keys:write", "sessions:write').encode())
+    await door.look()
+    async with (
+        door.client("CN=nobody", key_string=door.service.admin_key) as admin,
+        door.client(name) as caller,
+    ):
+        target = await target_of(admin, "acme")
+        async with nothing_commits(database_url) as other:
+            calling = asyncio.ensure_future(getattr(caller, method)(**ROWS[method].request(target)))
+            await waiting(other, 1)
+            left = listed.format(name if reduced else "CN=other", "keys:read")
+            replace(door.callers, left.encode())
+        code, reason = (DENIED, "SCOPE_MISSING") if reduced else (UNAUTHENTICATED, "CERTIFICATE_UNKNOWN")
+        with refused(code, reason):
+            await calling
+    assert await traces(database_url, name) == NOTHING
