@@ -26,6 +26,8 @@ class Taking(Enum):
     SWITCHED_OFF = "UpdateOwnerPolicy that switches keys off"
     SESSION_REVOKED = "RevokeSession"
     SESSIONS_REVOKED = "RevokeAllSessions"
+    EXPIRED = "its expiry"
+    UNLISTED = "the file of callers"
 
 
 class Taken(NamedTuple):

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from typing import Any
@@ -30,6 +31,8 @@ _PASSING = {
     grpc.StatusCode.ABORTED,
 }
 _SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in range(20))]
+# What no RPC does.
+_BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
 _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
 # The events that say so, when somebody else did it.
 _TAKES = {
@@ -45,7 +48,9 @@ _TAKES = {
 _CALLS = 3
 _VICTIMS = 2
 _TIMEOUT = 4.0
-_HEAD_START = 0.1
+# So many calls are answered OK before its authority is taken away, if they are within some seconds.
+_LET = 5
+_LET_WITHIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class CallerLoad:
         self._history = history
         self._random = random.Random(seed)  # noqa: S311
         self._owners = count(1)
-        self._takings = cycle(Taking)
+        self._takings = cycle(taking for taking in Taking if taking not in _BY_OTHERS)
         self._ended: list[Caller] = []
         self._stopping = False
 
@@ -91,10 +96,13 @@ class CallerLoad:
         caller = await self._make(taking)
         if caller is None:
             return
-        over = asyncio.Event()
-        calling = [asyncio.create_task(self._call(caller, number, over)) for number in range(_CALLS)]
+        over, let = asyncio.Event(), asyncio.Semaphore(0)
+        calling = [asyncio.create_task(self._call(caller, number, over, let)) for number in range(_CALLS)]
         try:
-            await asyncio.sleep(_HEAD_START * self._random.random())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LET_WITHIN):
+                    for _ in range(self._random.randint(1, _LET)):
+                        await let.acquire()
             if await self._take_away(caller, taking):
                 await self._look(caller)
                 over.set()
@@ -114,10 +122,10 @@ class CallerLoad:
             made = await self._ask("CreateSession", **fields)
         else:
             made = await self._ask("CreateKey", display_name="caller", **fields)
-        others = [
-            await self._ask("CreateKey", owner_id=owner_id, display_name="other")
-            for _ in range(_CALLS * (1 + _VICTIMS))
-        ]
+        other = {"owner_id": owner_id, "display_name": "other"}
+        others = await asyncio.gather(
+            *(self._ask("CreateKey", **other) for _ in range(_CALLS * (1 + _VICTIMS)))
+        )
         if made is None or None in others:
             return None
         ids = tuple(other.key.key_id for other in others)
@@ -127,7 +135,7 @@ class CallerLoad:
             caller_id, text = made.key.key_id, made.key_string
         return Caller(caller_id, owner_id, text, ids[:_CALLS], ids[_CALLS:])
 
-    async def _call(self, caller: Caller, number: int, over: asyncio.Event) -> None:
+    async def _call(self, caller: Caller, number: int, over: asyncio.Event, let: asyncio.Semaphore) -> None:
         """Call one worker after another until the caller is refused."""
         victims = iter(caller.victims[number::_CALLS])
         for step in count(number):
@@ -153,6 +161,7 @@ class CallerLoad:
                 continue
             told = Call(caller.caller_id, method, worker.name, invoked, time.monotonic())
             self._history.calls.append(told)
+            let.release()
 
     def _what(
         self, caller: Caller, number: int, step: int, victims: Iterator[str]

@@ -58,6 +58,7 @@ async def sessions_of_a_revoked_key(lane: Lane) -> Found:
         return await until_refused(call, most=1)
 
     opening = asyncio.create_task(open_one())
+    await asyncio.sleep(_HEAD_START / 2 * lane.random.random())
     await lane.ask("RevokeKey", key_id=made.key.key_id)
     await lane.ask("RevokeAllSessions", owner_id=lane.owner_id)
     done = await opening

@@ -52,6 +52,8 @@ _BATCH_EVERY = 40
 _HOT = 24
 # How many keys a change takes at most.
 _TAKEN = 3
+# How many callers lose their authority at a time.
+_CALLERS = 2
 # What a machine that is not busy may add to the time of a call.
 _SLACK = 0.5
 
@@ -142,7 +144,8 @@ class Load:
             self.add_verifiers(worker)
         for _ in range(self._changers):
             self._spawn(self._go_on_changing())
-        self._spawn(self._callers.go_on())
+        for _ in range(_CALLERS):
+            self._spawn(self._callers.go_on())
 
     def add_verifiers(self, worker: Worker) -> None:
         """Begin to verify on a worker, too; one that is killed and comes back needs no second call."""
