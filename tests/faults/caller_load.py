@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
@@ -67,8 +67,12 @@ class Caller:
 class CallerLoad:
     """Makes callers, has them call, and takes their authority away, one after another."""
 
-    def __init__(self, fleet: Fleet, history: CallerHistory, seed: int) -> None:
+    def __init__(
+        self, fleet: Fleet, history: CallerHistory, seed: int, changers: Callable[[], Sequence[Worker]]
+    ) -> None:
+        """Take the workers that changes may go to, as they are at the moment."""
         self._fleet = fleet
+        self._changers = changers
         self._history = history
         self._random = random.Random(seed)  # noqa: S311
         self._owners = count(1)
@@ -245,12 +249,12 @@ class CallerLoad:
         self._history.positions.append(Positions(caller.caller_id, taken, tuple(sorted(done))))
 
     async def _worker(self) -> Worker | None:
-        """Return a worker that serves; None when nobody wants one any more."""
-        while not self._fleet.serving:
+        """Return a worker that serves and may change things; None when nobody wants one any more."""
+        while not (workers := [worker for worker in self._changers() if worker.serves]):
             if self._stopping:
                 return None
             await asyncio.sleep(0.02)
-        return self._random.choice(self._fleet.serving)
+        return self._random.choice(workers)
 
     async def _ask(self, method: str, deadline: float = 0.0, /, **fields: Any) -> Any:
         """Return what the administrator is answered; None when the load ends first."""

@@ -126,7 +126,7 @@ class Load:
         self._probes: set[asyncio.Task[None]] = set()
         self._verified_by: Counter[Worker] = Counter()
         self._stopping = False
-        self._callers = CallerLoad(fleet, self.history.callers, seed)
+        self._callers = CallerLoad(fleet, self.history.callers, seed, self._changing)
         self._owners = 0
         self._kinds = cycle((KEY, SESSION, KEY))
         # Whose end comes next when one owner's are ended, and who lives on.
@@ -509,8 +509,11 @@ class Load:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
+    def _changing(self) -> list[Worker]:
+        return list(self.revokers) or self._fleet.serving
+
     def _revoker(self) -> Worker:
-        return self._random.choice(list(self.revokers) or self._fleet.serving)
+        return self._random.choice(self._changing())
 
     async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
         if not worker.serves:  # Killed, and not yet back.
