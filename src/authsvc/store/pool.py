@@ -44,7 +44,7 @@ _FOR_EVER = 86_400.0
 _MOST_IDLE_MS = 3000
 # R9 needs a snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-# How long a transaction waits for one lock; what means all of an owner waits for longer than those it waits for.
+# How long a transaction waits for one lock. One that means a whole owner outlasts those that it waits for.
 _LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS = 2000, 4500
 
 
@@ -108,7 +108,8 @@ class Database:
         """Lend a connection within a transaction, committed at the end, rolled back on an error.
 
         It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
-        take one of the reserve; what means a `whole_owner` waits longer for locks. Raises Overloaded when there is no slot within 5 s.
+        take one of the reserve; what means a `whole_owner` waits longer for locks. Raises Overloaded
+        when there is no slot within 5 s.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
         bounds = _bounds(_OWNER_LOCK_TIMEOUT_MS if whole_owner else _LOCK_TIMEOUT_MS)
