@@ -32,7 +32,9 @@ from authsvc.app import serving
 from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.rpc.endpoint import Entrance, Service, service_handler
+from authsvc.rpc import server as rpc_server
+from authsvc.rpc.endpoint import Entrance, Service
+from authsvc.rpc.public import NoSuchRpc
 from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
@@ -135,30 +137,30 @@ class _Null:
         return _CONSTANT
 
 
-def _bare_handler() -> grpc.GenericRpcHandler:
-    constant = _CONSTANT.SerializeToString()
+class _BareToo(NoSuchRpc):
+    """The last handler that gRPC asks, which knows one RPC more."""
 
-    async def verify_key(request: bytes, context: object) -> bytes:
-        return constant
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler that does nothing for its RPC."""
+        if handler_call_details.method == BARE:
+            return _BARE
+        return super().service(handler_call_details)
 
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "VerifyKey": grpc.unary_unary_rpc_method_handler(verify_key)
-    }
-    return grpc.method_handlers_generic_handler("authsvc.bench.v1.Bare", handlers)
+
+async def _answer(request: bytes, context: object) -> bytes:
+    return _ANSWER
+
+
+_ANSWER = _CONSTANT.SerializeToString()
+_BARE: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.unary_unary_rpc_method_handler(_answer)
 
 
 class _Server(Server):
     """The server of the service, with the two RPCs on it."""
 
-    def __init__(
-        self,
-        services: Sequence[Service],
-        entrance: Entrance,
-        **options: Any,
-    ) -> None:
-        super().__init__(services, entrance, **options)
-        null = service_handler(_Null(), entrance)
-        self._server.add_generic_rpc_handlers((null, _bare_handler()))
+    def __init__(self, services: Sequence[Service], entrance: Entrance, **options: Any) -> None:
+        with mock.patch.object(rpc_server, "NoSuchRpc", _BareToo):
+            super().__init__((*services, _Null()), entrance, **options)
 
 
 async def _serve() -> None:
