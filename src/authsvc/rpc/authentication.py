@@ -79,9 +79,7 @@ class Authentication:
                 presented.append(str(value))
             elif name == "x-forwarded-for":
                 forwarded.append(str(value))
-        address = _peer(context)
-        if forwarded:
-            address = self._proxies.client(address, forwarded)
+        address = self._proxies.client(_peer(context), forwarded)
         if not presented:
             return self._without_bearer(context)._replace(client_ip=address)
         try:

@@ -5,8 +5,9 @@ dictionary, the last one wins; every few seconds, and at drain, what has gathere
 is written in batches. The store never moves a last use backwards, so the order
 in which processes write does not matter.
 
-Bound: one note a credential, with the beginning of a long user agent, `limit` credentials;
-the last uses of further ones are dropped and counted until the next write.
+Bound: one note a credential, with the beginning of a long user agent and client hints,
+`limit` credentials; the last uses of further ones are dropped and counted until the next
+write.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -19,6 +20,7 @@ from datetime import datetime
 from typing import Protocol
 
 from authsvc.errors import Passing
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.use import Use
 
 _log = logging.getLogger(__name__)
@@ -42,18 +44,28 @@ class UsageLog:
         self._store = store
         self._limit = limit
         self._fills_in = fills_in
-        self._pending: dict[str, tuple[datetime, str, str]] = {}
+        self._pending: dict[str, tuple[datetime, str, str, ClientHints]] = {}
         self.dropped = 0
 
-    def note(self, credential_id: str, now: datetime, client_ip: str, user_agent: str = "") -> None:
+    def note(
+        self,
+        credential_id: str,
+        now: datetime,
+        client_ip: str,
+        user_agent: str = "",
+        client_hints: ClientHints = NO_HINTS,
+    ) -> None:
         """Note a use. Touches memory only."""
         known = self._pending.get(credential_id)
         if known is None and len(self._pending) >= self._limit:
             self.dropped += 1
         elif known is None or known[0] <= now:
+            user_agent = user_agent[:_MOST_AGENT]
             if known is not None and self._fills_in:
+                if user_agent in ("", known[2]):  # those of another browser are no more
+                    client_hints = known[3].updated(client_hints)
                 client_ip, user_agent = client_ip or known[1], user_agent or known[2]
-            self._pending[credential_id] = now, client_ip, user_agent[:_MOST_AGENT]
+            self._pending[credential_id] = now, client_ip, user_agent, client_hints
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.
