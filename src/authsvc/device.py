@@ -1,6 +1,6 @@
 """What a user agent tells of the device, in the words that people use.
 
-Mechanism: who it is a bot, an app with a name of its own, a program (`name/1.2`), or else a
+Mechanism: who calls is a bot, an app with a name of its own, a program (`name/1.2`), or else a
 browser (`Mozilla/…`, `Opera/…`), which is left to ua-parser: that knows their names and
 versions. The system and the kind of device are worked out in `model/system.py`, and by
 ua-parser for systems that are not known there; its device expressions, more than half
@@ -41,6 +41,7 @@ _BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 _APPS = {
     "Code": "Visual Studio Code",
     "Discord": "Discord",
+    "GSA": "Google",
     "GitHubDesktop": "GitHub Desktop",
     "MicrosoftTeams": "Microsoft Teams",
     "Slack": "Slack",
@@ -108,8 +109,8 @@ def _describe(user_agent: str) -> Device:
     name, version = (told.name, told.version) if told else _system_by_name(user_agent)
     kind = told.device_type if told else DeviceType.UNKNOWN
     if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
-        kind = system.device_type(agent)
-    browser = _app(agent) or _browser(user_agent)
+        kind = system.device_type(agent) or kind
+    browser = _app(agent) or _browser(agent)
     return Device(browser.name, browser.version, name, version, kind, user_agent)
 
 
@@ -135,8 +136,11 @@ def _app(agent: UserAgent) -> Product | None:
     return agent.own() if agent.names("Electron") else None
 
 
-def _browser(user_agent: str) -> Product:
-    found = _resolver()(user_agent, Domain.USER_AGENT).user_agent
+def _browser(agent: UserAgent) -> Product:
+    found = _resolver()(agent.text, Domain.USER_AGENT).user_agent
+    if found is not None and bot.is_name(found.family):
+        # What it has taken for one is a device.
+        found = _resolver()(agent.bare, Domain.USER_AGENT).user_agent
     if found is None:
         return Product("", "")
     name = _VARIANT.sub("", found.family)

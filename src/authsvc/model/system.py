@@ -91,12 +91,10 @@ def device_type_of_program(agent: UserAgent) -> DeviceType:
 
 
 def _is_television(agent: UserAgent) -> bool:
-    # "Mobile" stands on phones only, whatever they are called.
-    if _is_mobile(agent) and "Android" in agent.platform:
-        return False
     if _TELEVISION.search(agent.text):
         return True
-    return _is_browser(agent) and _TELEVISION_PERHAPS.search(agent.text) is not None
+    # "Mobile" stands on phones, whatever they are called.
+    return _is_browser(agent) and not _is_mobile(agent) and _TELEVISION_PERHAPS.search(agent.text) is not None
 
 
 def _is_browser(agent: UserAgent) -> bool:
@@ -108,7 +106,7 @@ def _is_mobile(agent: UserAgent) -> bool:
 
 
 def _console(agent: UserAgent) -> System | None:
-    match = _CONSOLE.search(agent.platform)
+    match = _CONSOLE.search("; ".join(agent.comments))
     if match is None:
         return None
     playstation, firmware, xbox, model, nintendo = match.groups()
