@@ -179,10 +179,22 @@ async def test_a_batch_has_its_bounds(service: Service) -> None:
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.BatchVerifyKeys(requests=[pb.VerifyKeyRequest()] * count)
         assert list(refusal.fields) == ["requests"]
-    requests = [pb.VerifyKeyRequest(), pb.VerifyKeyRequest(client_ip="nowhere")]
+    requests = [pb.VerifyKeyRequest(), pb.VerifyKeyRequest(required_scopes=["a"] * 65)]
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await service.admin.BatchVerifyKeys(requests=requests)
-    assert list(refusal.fields) == ["requests[1].client_ip"]
+    assert list(refusal.fields) == ["requests[1].required_scopes"]
+
+
+@pytest.mark.parametrize(
+    ("client_ip", "kept"),
+    [("::ffff:203.0.113.7", "203.0.113.7"), ("2001:DB8::0001", "2001:db8::1"), ("testclient", "")],
+)
+async def test_an_address_never_fails_a_verification(service: Service, client_ip: str, kept: str) -> None:
+    """It is for showing: in one spelling, and left out when it is none."""
+    made = await make(service)
+    assert (await service.admin.VerifyKey(key_string=made.key_string, client_ip=client_ip)).valid
+    await service.flush()
+    assert (await service.admin.GetKey(key_id=made.key.key_id)).last_use_ip == kept
 
 
 async def test_which_key_is_a_leaked_string(service: Service) -> None:
