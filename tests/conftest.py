@@ -1,6 +1,7 @@
 """What all tests share: a real PostgreSQL, a database a test, a clock that obeys, a running service."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,7 +36,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("unhurried")
 
+# Or gRPC would call services of ours by a proxy that the environment names.
+os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC reads small letters
+
 _TEMPLATE = "template_authsvc"
+# The schema gives an event another time if its own is far from the database's clock, which no test can move.
+# test_audit_bounds.py has a database that does.
+_TIMES_ARE_OURS = """
+    CREATE OR REPLACE FUNCTION authsvc.audit_time(given timestamptz) RETURNS timestamptz
+        LANGUAGE sql AS $$ SELECT given $$
+"""
 # Tests lose nothing that a crash of the machine would take.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -144,6 +154,7 @@ async def postgres(reachable_dir: Path) -> AsyncIterator[DevPostgres]:
     async with DevPostgres(reachable_dir / "postgres", settings=_FAST) as server:
         await _sql(server.url_for("postgres"), f"CREATE DATABASE {_TEMPLATE}")
         await migrate(server.url_for(_TEMPLATE))
+        await _sql(server.url_for(_TEMPLATE), _TIMES_ARE_OURS)
         yield server
 
 

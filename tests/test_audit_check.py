@@ -3,16 +3,16 @@
 # ruff: noqa: S608 - all statements are built of constants
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from authsvc import audit_check
-from authsvc.audit_check import Anchor, AuditCheck
-from authsvc.model.audit_chain import BEGINNING
-from authsvc.model.audit_event import Link
+from authsvc.audit_check import AuditCheck
+from authsvc.model.audit_anchor import Anchor
+from authsvc.model.audit_chain import BEGINNING, Chain, Fault
 from authsvc.store import audit as rows
 from authsvc.store.pool import Database
 from tests.store.test_audit import NOW, chain, event, record
@@ -34,11 +34,16 @@ async def check(database: Database, owner_id: str = "", *anchors: Anchor) -> tup
     """Return what is wrong, with the place before it, and the ends of the chains."""
     found: list[str] = []
     ends: list[Anchor] = []
+
+    def keep(chain: Chain) -> None:
+        dropped = chain.dropped.position
+        ends.append(Anchor(chain.owner_id, chain.head, NOW, dropped, chain.months))
+
     checked = AuditCheck(
         database,
         anchors=anchors,
         on_fault=lambda f: found.append(f"{f.owner_id} {f.position}: {f.problem.split(':')[0]}"),
-        on_chain=ends.append,
+        on_chain=keep,
     )
     await checked.run(owner_id)
     assert checked.faults == len(found)
@@ -113,7 +118,8 @@ HEADS = "authsvc.audit_heads"
         ),
         (
             ["INSERT INTO authsvc.audit_drops VALUES ('alice', 3, '', now())"],
-            [f"alice {n}: was inserted or moved" for n in (1, 2, 3)]
+            ["authsvc 0: events were dropped", "alice 3: events up to 3 were dropped"]
+            + [f"alice {n}: was inserted or moved" for n in (1, 2, 3)]
             + ["alice 4: does not follow the event before it, which has another hash"],
         ),
     ],
@@ -124,8 +130,135 @@ async def test_tampering_is_found(database: Database, statements: list[str], fou
     told, _ = await check(database)
     assert sorted(told) == sorted(found)
     assert (await check(database, "bob"))[0] == []
-    only = [line for line in found if line.startswith("alice")]
+    only = [line for line in found if line.startswith(("alice", "authsvc"))]
     assert sorted((await check(database, "alice"))[0]) == sorted(only)
+
+
+DROPS = "authsvc.audit_drops"
+
+
+def forged_drop(position: int, *, owner_id: str = "alice") -> list[str]:
+    """Return what erases the first events of an owner and notes them as the schema does."""
+    which = f"owner_id = '{owner_id}' AND position"
+    return [
+        f"DELETE FROM {DROPS} WHERE owner_id = '{owner_id}'",
+        f"INSERT INTO {DROPS} SELECT owner_id, position, hash, now() FROM {EVENTS} "
+        f"WHERE {which} = {position}",
+        f"DELETE FROM {EVENTS} WHERE {which} <= {position}",
+    ]
+
+
+async def test_erased_and_noted_without_an_event(database: Database) -> None:
+    """Whoever owns the tables notes what they erased as dropped: no event says so."""
+    await execute(database, *forged_drop(3))
+    assert (await check(database))[0] == [
+        "authsvc 0: events were dropped",
+        "alice 3: events up to 3 were dropped",
+    ]
+    assert (await check(database, "alice"))[0] == (await check(database))[0]
+    assert (await check(database, "bob"))[0] == []
+
+
+async def test_erased_and_noted_beside_an_event(database: Database) -> None:
+    """A row that is forged, altered or removed fits no event about what was dropped of others."""
+    await record(database, event("carol", datetime(2024, 1, 5, tzinfo=UTC)), event("carol"))
+    await _drop(database)
+    assert (await check(database))[0] == []
+    fault = "authsvc 1: does not vouch for what authsvc.audit_drops says"
+    await execute(database, *forged_drop(3))
+    assert (await check(database))[0] == [fault]
+    assert (await check(database, "alice"))[0] == [fault]
+    await execute(database, f"DELETE FROM {DROPS} WHERE owner_id = 'alice'")
+    assert (await check(database))[0] == ["alice 1: events 1 to 3 are missing"]
+    await execute(database, f"DELETE FROM {DROPS}")
+    assert (await check(database))[0] == [
+        fault, "alice 1: events 1 to 3 are missing", "carol 1: event 1 is missing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        ("2024-01-15", "authsvc 1: says that events were dropped, but not before which month"),
+        ("2024-1-1", "authsvc 1: says that events were dropped, but not before which month"),
+        ("", "authsvc 1: says that events were dropped, but not before which month"),
+        ("young", "authsvc 1: says that events before {young} were dropped, less than 90 days after that"),
+    ],
+)
+async def test_an_event_about_a_drop_that_cannot_have_been(
+    database: Database, before: str, found: str
+) -> None:
+    """Not at the edge of a month, or of events that are younger than the schema lets go."""
+    young = (datetime.now(UTC) - timedelta(days=40)).date().replace(day=1).isoformat()
+    before = before.replace("young", young)
+    await execute(database, *forged_drop(3), f"SELECT authsvc.record_drop('{before}', 3)")
+    assert found.format(young=young) in (await check(database))[0]
+
+
+@pytest.mark.parametrize("position", [3, LENGTH, LENGTH + 1])
+async def test_an_anchor_finds_what_was_erased_as_old(database: Database, position: int) -> None:
+    """A row and an event that fit each other and claim an old month: the anchor knows which month it was."""
+    _, ends = await check(database)
+    await record(database, *map(event, OWNERS), *map(event, OWNERS))
+    forged = [*forged_drop(position), f"SELECT authsvc.record_drop('2024-01-01', {position})"]
+    await execute(database, *forged)
+    assert (await check(database))[0] == []
+    fault = f"alice {position}: events up to {position} were dropped"
+    assert (await check(database, "", *ends))[0] == [fault]
+    assert (await check(database, "alice", *ends))[0] == [fault]
+    # One that knows no months, of a version before, cannot tell.
+    old = [Anchor(end.owner_id, end.link) for end in ends]
+    assert (await check(database, "", *old))[0] == []
+
+
+async def test_anchors_outlive_what_is_dropped_by_the_schema(database: Database) -> None:
+    """Of one month, of all that the anchor knows, and of nothing."""
+    for owner_id, months in (("dave", (1, 1, 2)), ("erin", (1,))):
+        for month in months:
+            await record(database, event(owner_id, datetime(2024, month, 5, tzinfo=UTC)))
+    faults, ends = await check(database)
+    assert faults == []
+    for month in (2, 4):
+        async with database.transaction() as connection:
+            assert await rows.drop_before(connection, date(2024, month, 1))
+        await record(database, *map(event, ("alice", "dave", "erin")))
+        faults, later = await check(database, "", *ends)
+        assert faults == []
+        assert (await check(database, "", *later))[0] == []
+    assert {end.owner_id: end.dropped for end in later} == dict.fromkeys((*OWNERS, "authsvc"), 0) | {
+        "dave": 3,
+        "erin": 1,
+    }
+    # What was dropped does not come back, so a record of less is forged.
+    await execute(database, f"DELETE FROM {DROPS} WHERE owner_id = 'erin'")
+    assert "erin 0: events up to 0 were dropped" in (await check(database, "", *later))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("event_time = '200000-01-01 UTC'", "its time is 200000-01-01 00:00:00+00"),
+        ("event_time = 'infinity'", "its time is infinity"),
+        ("event_time = '0044-03-15 BC'", "its time is 0044-03-15 00:00:00+00 BC"),
+        ("details = '{\"count\": 1}'", "its details are no texts by name"),
+        ("details = '{\"count\": null}'", "its details are no texts by name"),
+        ("details = '[\"x\"]'", "its details are no texts by name"),
+        (f"details = '{'[' * 5000}{']' * 5000}'", "its details are no JSON that can be read"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_is_a_fault_and_no_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, change: str, problem: str
+) -> None:
+    """Everything else is verified all the same, also when a page ends with it."""
+    await execute(database, f"UPDATE {EVENTS} SET {change} WHERE {ALICE} = {LENGTH}")
+    for page in (1, audit_check.PAGE):
+        monkeypatch.setattr(audit_check, "PAGE", page)
+        found: list[Fault] = []
+        checked = AuditCheck(database, on_fault=found.append)
+        await checked.run()
+        assert ("alice", f"cannot be read: {problem}") in {(fault.owner_id, fault.problem) for fault in found}
+        assert {fault.owner_id for fault in found} == {"alice"}
+        assert (checked.events, checked.chains) == (3 * LENGTH, 3)
 
 
 async def test_a_whole_log(database: Database) -> None:
@@ -182,15 +315,6 @@ async def test_an_anchor_finds_what_the_database_cannot_know(database: Database)
     ]
     assert (await check(database, "bob", *ends))[0] == ["bob 6: the anchor has another hash"]
     assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain is gone, head and all"]
-
-
-async def test_an_anchor_line_is_read_as_it_was_written() -> None:
-    """And what is none is refused."""
-    anchor = Anchor("acme", Link(7, bytes(range(32))))
-    assert Anchor.parse(str(anchor) + "\n") == anchor
-    for line in ("", "acme 7", f"acme x {bytes(32).hex()}", "acme 7 00", f"acme 7 {bytes(32).hex()} x"):
-        with pytest.raises(ValueError):
-            Anchor.parse(line)
 
 
 async def _drop(database: Database) -> None:

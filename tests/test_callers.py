@@ -66,6 +66,10 @@ def test_nobody_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
+        (
+            {"owner_id": "Authsvc"},
+            "owner_id 'Authsvc' looks like authsvc, the platform, and is not; use another name",
+        ),
         ({"scope": "keys:verify"}, "'scope' is not known; known are spiffe_id, subject, owner_id, scopes"),
         ({"spiffe_id": None}, "give either spiffe_id or subject, and not both"),
         ({"subject": "CN=a"}, "give either spiffe_id or subject, and not both"),

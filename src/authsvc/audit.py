@@ -47,11 +47,9 @@ class Audit:
         """Return a page of an owner's events, and the token of the next page ("" on the last)."""
         caller.refuse_other_owner(query.owner_id)
         after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.connection() as connection:
-            # One more than asked for tells whether there is a next page.
-            found = await rows.page(connection, query, size=page_size + 1, after=after)
-        page = found[:page_size]
-        if len(found) == len(page):
+        async with self._database.listing(caller.quota_owner) as connection:
+            page, more = await rows.page(connection, query, size=page_size, after=after)
+        if not more:
             return page, ""
         last = page[-1]
         return page, self._page_tokens.seal(query, (last.event.event_time, str(last.link.position)))

@@ -100,8 +100,10 @@ class Authority:
         Raises Unauthenticated or PermissionDenied, with nothing written, for a caller that has lost
         its authority when the locks are held, or at the end.
         """
-        async with self._database.transaction() as connection:
-            held = await self.hold(connection, [caller], claim or Claim())
+        claim = claim or Claim()
+        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes)
+        async with lent as connection:
+            held = await self.hold(connection, [caller], claim)
             authorized = held(caller)
             yield connection, authorized
             await authorized.confirm()

@@ -19,6 +19,7 @@ from typing import Any
 
 from authsvc.config import ConfigError
 from authsvc.model.caller import Caller
+from authsvc.model.platform import is_lookalike
 from authsvc.model.scope import OWN_SCOPES, is_scope
 from authsvc.watched import Contents, Watched
 
@@ -110,6 +111,8 @@ def _name_problems(table: dict[str, Any]) -> list[str]:
 def _owner_problems(table: dict[str, Any]) -> list[str]:
     owner_id = table.get("owner_id")
     if isinstance(owner_id, str) and _OWNER.fullmatch(owner_id):
+        if is_lookalike(owner_id):
+            return [f"owner_id {owner_id!r} looks like authsvc, the platform, and is not; use another name"]
         return []
     return ["owner_id has to be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; authsvc is the platform"]
 

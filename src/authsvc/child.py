@@ -183,7 +183,8 @@ def _live(
         _log.exception("a fault ends this process")
         report("failed", "a fault, whose traceback is in the log")
     finally:
-        # No destructor and no exit handler: they are the parent's.
+        # No destructor and no exit handler: they are the parent's. But for the log, which has counts to tell.
+        logging.shutdown()
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

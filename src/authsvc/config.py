@@ -86,6 +86,17 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="calls in flight at most, a worker; half of it for what is no verification",
     )
+    stranger_limit: Annotated[Rate, NoDecode] = Field(
+        Rate(20, 100),
+        description="calls of nobody who is known, from one address, that a worker answers at once: "
+        "a second / at once; the others wait a second; 0: any number",
+    )
+    connection_limit: int = Field(
+        1000, ge=8, le=100_000, description="connections of clients at most, a worker"
+    )
+    reflection: bool = Field(
+        True, description="whether whoever connects may ask which RPCs there are, as grpcurl does"
+    )
     workers: int = Field(
         default_factory=_cores, ge=1, le=256, description="processes that serve; default: one a core"
     )
@@ -105,7 +116,7 @@ class Settings(BaseSettings):
         None, description="postgresql://…, the role that owns the schema; default: the one that serves"
     )
     database_pool_size: int = Field(
-        10, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
+        14, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
     )
     lease: float = Field(
         30.0,
@@ -290,7 +301,7 @@ class Settings(BaseSettings):
             raise ValueError("all addresses would let anybody say where they are; name your proxies")
         return tuple(networks)
 
-    @field_validator("caller_limit", "failure_limit", mode="before")
+    @field_validator("caller_limit", "failure_limit", "stranger_limit", mode="before")
     @classmethod
     def _read_rate(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -17,13 +17,13 @@ on a phone, since the two say the same.
 """
 
 import re
-from functools import cache, lru_cache
 
 from ua_parser import Domain, Resolver, load_lazy_builtins
 
 # By name: ua_parser itself would do without the package, a hundred times slower, and say nothing.
 from ua_parser.regex import Resolver as RustResolver
 
+from authsvc.memo import remembered
 from authsvc.model import bot, system
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.device import Device, DeviceType
@@ -80,13 +80,13 @@ def warm() -> None:
     _resolver()
 
 
-@cache
+@remembered(most=1, longest=0)
 def _resolver() -> Resolver:
     browsers, systems, _ = load_lazy_builtins()
     return RustResolver((browsers, systems, []))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembered(most=_REMEMBERED, longest=MAX_LENGTH)
 def _describe(user_agent: str) -> Device:
     if not user_agent:
         return Device()

@@ -11,7 +11,7 @@
     ├── Conflict             somebody else was faster (etag)
     └── Passing              try again later; carries when
         ├── Overloaded       too much at once: nothing was done
-        ├── Unavailable      a part is out of reach: the outcome may be unknown
+        ├── Unavailable      a part is out of reach, or held by others: the outcome may be unknown
         └── DeadlineExceeded it is done, and not everybody has confirmed it in the caller's time
 
 A bad credential that is being verified is a verdict, not an error (rule 20).
@@ -95,7 +95,7 @@ class Overloaded(Passing):
 
 
 class Unavailable(Passing):
-    """A part that the answer needs is out of reach."""
+    """A part that the answer needs is out of reach, or held by others for too long."""
 
 
 class DeadlineExceeded(Passing):

@@ -14,6 +14,7 @@ from authsvc import audit
 from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.errors import Conflict, FailedPrecondition
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
@@ -59,9 +60,11 @@ class Policies:
                 "revoke its keys that are not needed",
                 reason="PLATFORM_HAS_NO_POLICY",
             )
+        platform.refuse_lookalike(owner_id, path="policy.owner_id")
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
-        async with self._barrier.change(caller, Claim(changes_owner=owner_id)) as change:
+        claim = Claim(changes_owner=owner_id, revokes=fields.get("keys_enabled") is False)
+        async with self._barrier.change(caller, claim) as change:
             policy = await self._store.find(change.connection, owner_id)
             if etag and etag != policy.etag:
                 raise Conflict(

@@ -32,6 +32,7 @@ from pydantic import SecretStr
 from authsvc import port, worker
 from authsvc.child import Child, Closeable, Context, Pipe
 from authsvc.config import ConfigError, Settings
+from authsvc.descriptors import raise_limit
 from authsvc.rpc.server import AddressInUseError
 from authsvc.signals import Signals
 
@@ -135,6 +136,7 @@ class Supervisor:
         with ExitStack() as stack:
             stack.callback(self._lifeline.close)
             stack.enter_context(self._signals)
+            raise_limit()
             self._hold_ports(stack)
             # A child's collector passes over what is here now, so its memory stays shared.
             gc.freeze()

@@ -5,10 +5,22 @@ import sys
 
 import uvloop
 
-from tests.bench import access, cold, gateway, h2load, lists, memory, revocation, sessions, table, verify
+from tests.bench import (
+    abuse,
+    access,
+    cold,
+    gateway,
+    h2load,
+    lists,
+    memory,
+    revocation,
+    sessions,
+    table,
+    verify,
+)
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway")
+_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway", "abuse")
 
 _LOADED = ("verify", "sessions", "access", "gateway")
 
@@ -18,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=_PARTS, help="this part; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes, about a minute")
+    parser.add_argument("--attack", default="", help="of abuse, only attacks with this in their names")
     arguments = parser.parse_args()
     parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
     left_out = [] if h2load.is_there() else [part for part in parts if part in _LOADED]
@@ -26,12 +39,12 @@ def main() -> None:
         say(f"{' and '.join(left_out)} left out: {h2load.HOW_TO_GET}")
     if not parts:
         sys.exit(1)
-    uvloop.run(_run(parts, quick=arguments.quick))
+    uvloop.run(_run(parts, quick=arguments.quick, attack=arguments.attack))
     if left_out:
         print(f"\nLeft out: {', '.join(left_out)}. {h2load.HOW_TO_GET}")
 
 
-async def _run(parts: list[str], *, quick: bool) -> None:
+async def _run(parts: list[str], *, quick: bool, attack: str) -> None:
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
@@ -57,6 +70,8 @@ async def _run(parts: list[str], *, quick: bool) -> None:
         if "verify" not in parts:
             facts.append(h2load.described())
         rows += await sessions.measure(quick=quick)
+    if "abuse" in parts:
+        rows += await abuse.measure(quick=quick, only=attack)
     table.show(rows, facts)
 
 

@@ -522,7 +522,8 @@ async def test_the_life_of_a_client() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await client.verify_key("x")
     assert "hunter2" not in repr(client)
-    for wrong in ({"deadline": 0}, {"attempts": 0}, {"connections": 0}):
+    wrongs: list[dict[str, Any]] = [{"deadline": 0}, {"attempts": 0}, {"connections": 0}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="have to be positive"):
             AuthClient("127.0.0.1:1", key="x", tls=None, **wrong)
 

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
 import grpc
 import pytest
 
@@ -215,3 +216,16 @@ def running_as(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@asynccontextmanager
+async def creates_held(locker: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
+    """Have whoever inserts a key wait while the block runs, for longer than the service waits for a lock."""
+    await locker.execute("""
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
+            AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON authsvc.keys FOR EACH ROW EXECUTE FUNCTION wait();
+        """)
+    async with locker.transaction():
+        await locker.execute("SELECT pg_advisory_xact_lock(7)")
+        yield

@@ -82,7 +82,9 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     whole = (0, ["4 events in 2 chains verified: all is whole"])
     assert await verify("--write-anchor", "anchor") == whole
     assert await verify("--anchor", "anchor") == whole
-    assert [line.split()[:2] for line in (directory / "anchor").read_text().splitlines()] == [
+    first, *lines = (directory / "anchor").read_text().splitlines()
+    assert first.startswith("authsvc anchors 2 20")
+    assert [line.split()[:2] for line in lines] == [
         ["acme", "3"],
         ["authsvc", "1"],
     ]
@@ -119,3 +121,52 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
         assert done.code == 1
         assert "authsvc: " in done.stderr
         assert "Traceback" not in done.stderr
+
+
+async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Path) -> None:
+    """Noted as dropped long ago, with an event: an anchor knows better. Owners are shown escaped."""
+    server, url = served
+
+    async def verify(*arguments: str) -> tuple[int, list[str]]:
+        done = await asyncio.to_thread(
+            authsvc, "audit", "verify", *arguments, cwd=directory, database_url=url
+        )
+        assert "Traceback" not in done.stderr
+        return done.code, done.stdout.splitlines() or done.stderr.splitlines()
+
+    for name in ("one", "two", "three"):
+        await asyncio.to_thread(server.run, "keys", "create", "acme", name)
+    assert (await verify("--write-anchor", "anchor"))[0] == 0
+    # As versions before wrote them.
+    lines = (directory / "anchor").read_text().splitlines()[1:]
+    (directory / "old").write_text("".join(" ".join(line.split()[:3]) + "\n" for line in lines))
+    assert await verify("--anchor", "old") == (0, ["4 events in 2 chains verified: all is whole"])
+    await execute(
+        url,
+        "INSERT INTO authsvc.audit_drops SELECT owner_id, position, hash, now() FROM authsvc.audit_events "
+        "WHERE owner_id = 'acme' AND position = 2;"
+        "DELETE FROM authsvc.audit_events WHERE owner_id = 'acme' AND position <= 2",
+    )
+    code, lines = await verify()
+    assert (code, lines) == (
+        1,
+        [
+            "authsvc 0: events were dropped: no event says so",
+            "acme 2: events up to 2 were dropped: no event says before which month",
+            "2 events in 2 chains verified: 2 faults",
+        ],
+    )
+    await execute(url, "SELECT authsvc.record_drop('2024-01-01', 2)")
+    assert (await verify())[0] == 0
+    code, lines = await verify("--anchor", "anchor")
+    assert (code, lines[0]) == (
+        1,
+        "acme 2: events up to 2 were dropped: by the anchor, those before 2024-01-01 end at 0",
+    )
+    # Somebody who owns the tables can call an owner anything.
+    await execute(
+        url, "UPDATE authsvc.audit_events SET owner_id = E'\\n\\u202e\\x1b[2J' WHERE owner_id = 'acme'"
+    )
+    code, lines = await verify()
+    assert (code, lines[0]) == (1, r"\n\u202e\x1b[2J 1: events beyond the head of the chain")
+    assert len(lines) == 3

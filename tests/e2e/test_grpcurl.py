@@ -203,7 +203,7 @@ def printed_commands(server: Server) -> list[str]:
 
 
 def shell(command: str, grpcurl: Path, cwd: Path) -> tuple[int, str, str]:
-    path = f"{grpcurl.parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{grpcurl.absolute().parent}{os.pathsep}{os.environ['PATH']}"
     done = run("bash", cwd=cwd, env=environment() | {"PATH": path}, stdin=command + "\n")
     return done.code, done.stdout, done.stderr
 
@@ -227,3 +227,44 @@ def test_the_printed_commands_work_in_another_terminal(first_start: Server, grpc
     for command in printed_commands(first_start):
         code, _, error = shell(command, grpcurl, Path("/"))
         assert (code, error) == (0, ""), command
+
+
+@pytest.fixture
+def watched(grpcurl: Path, reachable_dir: Path) -> Path:
+    """The real grpcurl, behind one that notes in `arguments` what a list of processes would show."""
+    directory = reachable_dir / f"watched-{uuid.uuid4()}"
+    directory.mkdir()
+    program = directory / "grpcurl"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> {directory}/arguments\nexec {grpcurl.absolute()} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+def test_the_printed_commands_show_no_key(first_start: Server, watched: Path) -> None:  # rule 1
+    """Whoever else is on the machine can list processes with their arguments."""
+    for command in printed_commands(first_start):
+        code, _, error = shell(command, watched, first_start.directory)
+        assert (code, error) == (0, ""), command
+    arguments = (watched.parent / "arguments").read_text("utf-8")
+    assert "VerifyKey" in arguments
+    assert first_start.admin_key[-51:] not in arguments
+
+
+def test_the_function_of_the_readme(dev: Server, watched: Path, checkout: Path) -> None:
+    """It calls as the administrator, with a request that holds a key, and shows neither."""
+    readme = (checkout / "README.md").read_text("utf-8")
+    [function] = re.findall(r"^call\(\) \{.*?^\}\n", readme, re.MULTILINE | re.DOTALL)
+    function = function.replace("127.0.0.1:50051", dev.address)
+    function = function.replace(".data/admin.key", f"{dev.data_dir}/admin.key")
+    made = 'call KeyService/CreateKey \'{"owner_id": "acme", "display_name": "x"}\''
+    code, answer, error = shell(function + made, watched, Path("/"))
+    assert code == 0, error
+    key_string = json.loads(answer)["keyString"]
+    verify = f"call KeyService/VerifyKey '{json.dumps({'key_string': key_string})}'"
+    code, answer, error = shell(function + verify, watched, Path("/"))
+    assert (code, json.loads(answer)["valid"]) == (0, True), error
+    arguments = (watched.parent / "arguments").read_text("utf-8")
+    for secret in key_string, dev.admin_key:
+        assert secret[-51:] not in arguments

@@ -193,7 +193,7 @@ async def test_the_database_freezes_and_thaws(directory: Path) -> None:  # rule 
         assert set(codes) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
         for error in errors:
             reason, retry = details(error)
-            assert reason in {"DATABASE_UNAVAILABLE", "DATABASE_QUEUE_FULL"}
+            assert reason in {"DATABASE_UNAVAILABLE", "DATABASE_QUEUE_FULL", "DATABASE_BUSY"}
             assert retry > 0
         await recovery(on)
         assert on.server.end() == 0

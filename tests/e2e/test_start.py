@@ -172,9 +172,20 @@ async def test_a_database_without_the_schema_is_told(
     done = authsvc("migrate", cwd=directory, database_url=url)
     assert (done.code, done.stderr) == (0, "")
     applied = [f"applied {name}" for name in names]
-    assert done.stdout.splitlines() == [*applied, f"{len(names)} applied; the schema is up to date"]
-    done = authsvc("migrate", cwd=directory, database_url=url)
-    assert (done.code, done.stdout) == (0, "nothing to do; the schema is up to date\n")
+    assert done.stdout.splitlines() == [
+        *applied,
+        "audit events are kept for 400 days",
+        f"{len(names)} applied; the schema is up to date",
+    ]
+    nothing = "nothing to do; the schema is up to date\n"
+    for setting, told in (
+        ({}, ""),
+        ({"audit_retention": "90d"}, "audit events are kept for 90 days\n"),
+        ({"audit_retention": "0d"}, "audit events are kept for good\n"),
+        ({}, ""),
+    ):
+        done = authsvc("migrate", cwd=directory, database_url=url, **setting)
+        assert (done.code, done.stdout) == (0, told + nothing)
     with running("serve", directory, database_url=url):
         pass
 

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import Client
-from tests.e2e.process import eventually, free_port, on_linux, processes_in, running, until
+from tests.e2e.process import creates_held, eventually, free_port, on_linux, processes_in, running, until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 # Longer than any test waits: who is done sooner did not wait for it.
@@ -40,8 +40,8 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
     """Calls that the server works on at the signal all end well, and the exit code is 0.
 
     A call is in flight when the server has begun to work on it. Its own counter of
-    argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock on
-    the table that the test holds until the server takes no more calls. There is a connection
+    argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock
+    that the test holds until the server takes no more calls. There is a connection
     for each, since none is hashed for before its owner's policy was read.
     """
     (directory / "data").mkdir()
@@ -52,8 +52,7 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:
             await admin.ListKeys(owner_id="acme")
             before = server.metric("authsvc_argon2_runs_total")
-            async with locker.transaction():
-                await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
+            async with creates_held(locker):
                 calls = [
                     asyncio.ensure_future(admin.CreateKey(owner_id="acme", display_name=f"Orders {n}"))
                     for n in range(100)

@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests import environment_proxy
 from tests.certificates import Authority, Pair
 from tests.conftest import Client
 from tests.e2e.process import Ended, Server, authsvc, eventually, running
@@ -176,6 +177,38 @@ def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None
         "the key would travel to 192.0.2.1:1 in plain text; set AUTHSVC_ADDRESS=https://192.0.2.1:1, "
         "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
     )
+
+
+@pytest.mark.parametrize("insecure", ["", "plaintext-beyond-loopback"])
+@pytest.mark.parametrize("address", ["192.0.2.1:1", "https://192.0.2.1:1", "https://authsvc.internal:1"])
+def test_the_key_of_dev_is_not_sent_elsewhere(directory: Path, address: str, insecure: str) -> None:
+    """What `authsvc dev` keeps is for this machine; another service gets a key that somebody named."""
+    (directory / "admin.key").write_text("secret")
+    given = {"address": address, "data_dir": directory, "insecure": insecure}
+    told = refusal(authsvc("keys", "list", "a", cwd=directory, **given))
+    assert told == (
+        f"set AUTHSVC_KEY to a key string of the service at {address.removeprefix('https://')}; "
+        f"{directory}/admin.key, which `authsvc dev` keeps, is for the service on this machine and is not "
+        "sent to another one"
+    )
+
+
+async def test_no_proxy_of_the_environment(
+    directory: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`http_proxy` and its like do not get the administrator's key."""
+    (directory / "data").mkdir()
+    with running("dev", directory, database_url=database_url) as server:
+        async with environment_proxy.named(monkeypatch) as proxy:
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await Client(channel, "x").ListKeys(owner_id="a")
+            assert proxy.heard, "this environment is not one that gRPC heeds"
+            proxy.heard.clear()
+            for address, code in ((server.address, 0), (f"https://{server.address}", 1)):
+                ended = await asyncio.to_thread(server.run, "keys", "list", "a", address=address)
+                assert ended.code == code, ended.stderr
+            assert proxy.heard == []
 
 
 def test_half_of_a_pair_is_told(directory: Path) -> None:

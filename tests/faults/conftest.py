@@ -57,6 +57,9 @@ def scene(
                 of_sessions = sum(seen.key.startswith("ses_") for seen in history.verifications)
                 record_property("of_sessions", of_sessions)
                 record_property("unavailable", history.count(Outcome.UNAVAILABLE))
+                record_property("callers", len(history.callers.taken))
+                record_property("caller_calls", len(history.callers.calls) + history.callers.refused_after)
+                record_property("comparisons", history.callers.comparisons())
                 record_property("violations", len(violations))
                 record_property("load_seconds", time.monotonic() - begun)
                 print(f"{len(violations)} violations", *violations[:20], sep="\n")  # noqa: T201

@@ -16,6 +16,8 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple
 
+from tests.faults.caller_history import CallerHistory, LateChange
+
 
 class Outcome(Enum):
     """What a verification said."""
@@ -109,13 +111,14 @@ class History:
     changes: list[Change] = field(default_factory=list)
     # The keys that expire; when, is for the test to check.
     mortal: set[str] = field(default_factory=set)
+    callers: CallerHistory = field(default_factory=CallerHistory)
 
     def count(self, outcome: Outcome) -> int:
         """Return how many verifications had this outcome."""
         return sum(seen.outcome is outcome for seen in self.verifications)
 
-    def violations(self) -> list[Violation]:
-        """Return all that breaks the promise."""
+    def violations(self) -> list[Violation | LateChange]:
+        """Return all that breaks the promises: of what was verified, in order, and then of callers."""
         changes: defaultdict[str, list[Change]] = defaultdict(list)
         for change in self.changes:
             changes[change.key].append(change)
@@ -128,7 +131,7 @@ class History:
             text = lives.get(seen.key, unchanged).fault(seen)
             if text:
                 found.append(Violation(seen, f"key {seen.key} {seen.outcome.value} on {seen.worker}{text}"))
-        return sorted(found, key=lambda violation: violation.event.invoked)
+        return [*sorted(found, key=lambda violation: violation.event.invoked), *self.callers.violations()]
 
 
 class _Life:

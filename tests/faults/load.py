@@ -1,6 +1,7 @@
 """Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see.
 
-What they have are keys and, every third, sessions, which are a `Key` like others.
+What they have are keys and, every third, sessions, which are a `Key` like others. Besides there are
+callers that lose their authority while they change things; see `caller_load`.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+from tests.faults.caller_load import CallerLoad
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
 from tests.faults.workers import Fleet, Worker
 
@@ -50,6 +52,8 @@ _BATCH_EVERY = 40
 _HOT = 24
 # How many keys a change takes at most.
 _TAKEN = 3
+# How many callers lose their authority at a time.
+_CALLERS = 2
 # What a machine that is not busy may add to the time of a call.
 _SLACK = 0.5
 
@@ -122,6 +126,7 @@ class Load:
         self._probes: set[asyncio.Task[None]] = set()
         self._verified_by: Counter[Worker] = Counter()
         self._stopping = False
+        self._callers = CallerLoad(fleet, self.history.callers, seed, self._changing)
         self._owners = 0
         self._kinds = cycle((KEY, SESSION, KEY))
         # Whose end comes next when one owner's are ended, and who lives on.
@@ -139,6 +144,8 @@ class Load:
             self.add_verifiers(worker)
         for _ in range(self._changers):
             self._spawn(self._go_on_changing())
+        for _ in range(_CALLERS):
+            self._spawn(self._callers.go_on())
 
     def add_verifiers(self, worker: Worker) -> None:
         """Begin to verify on a worker, too; one that is killed and comes back needs no second call."""
@@ -303,6 +310,7 @@ class Load:
     async def finish(self) -> None:
         """End: verifications now, changes when they are answered or have had their time."""
         self._stopping = True
+        self._callers.stop()
         tasks = [*self._tasks, *self._probes]
         _, late = await asyncio.wait(tasks, timeout=6) if tasks else (None, set())
         for task in late:
@@ -310,6 +318,7 @@ class Load:
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
+        await self._callers.look_again(6)
 
     async def abandon(self) -> None:
         """End at once, whatever is under way."""
@@ -500,8 +509,11 @@ class Load:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
+    def _changing(self) -> list[Worker]:
+        return list(self.revokers) or self._fleet.serving
+
     def _revoker(self) -> Worker:
-        return self._random.choice(list(self.revokers) or self._fleet.serving)
+        return self._random.choice(self._changing())
 
     async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
         if not worker.serves:  # Killed, and not yet back.

@@ -4,7 +4,18 @@ import pytest
 
 # Set to how many verifications each fault is put to at least.
 VOLUME = "AUTHSVC_TEST_VERIFICATIONS"
-_COLUMNS = ("operations", "verifications", "of_sessions", "unavailable", "violations", "load_seconds")
+# `callers` lost their authority; `comparisons` are of what they had made then, and later.
+_COLUMNS = (
+    "operations",
+    "verifications",
+    "of_sessions",
+    "unavailable",
+    "callers",
+    "caller_calls",
+    "comparisons",
+    "violations",
+    "load_seconds",
+)
 _rows: list[tuple[str, dict[str, object]]] = []
 
 

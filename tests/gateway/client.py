@@ -53,8 +53,59 @@ async def get_http1(
     return Answer(status, got, content)
 
 
+def request_head(target: str, headers: Headers = (), method: str = "GET") -> bytes:
+    """Return a request without a body, names and values as they are, on a connection that may go on."""
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test"]
+    lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Return the answer that begins here; 101 has no body."""
+    try:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return Answer(0, {})
+    return Answer(int(first.split(" ")[1]), headers, body)
+
+
+async def get_then(
+    port: int, target: str, headers: Headers, following: bytes, method: str = "GET"
+) -> tuple[Answer, bytes]:
+    """Send a request, and on the same connection what follows when it was answered.
+
+    Return the answer, and all that comes after it; nothing if the connection ended.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer, rest = Answer(0, {}), b""
+    try:
+        async with asyncio.timeout(30):
+            writer.write(request_head(target, headers, method))
+            answer = await read_answer(reader)
+            writer.write(following)
+            if answer.headers.get("connection") != "close":
+                # Whoever got it has answered before it hears that there is no more.
+                rest = await reader.read(1)
+            writer.write_eof()
+            rest += await reader.read()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+    return answer, rest
+
+
 async def get_http2(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:
     """Send a request over HTTP/2 without TLS, by prior knowledge."""
+    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", target)]
+    return await ask_http2(port, [*pseudo, *headers])
+
+
+async def ask_http2(port: int, headers: Headers, *, end: bool = True, data: bytes = b"") -> Answer:
+    """Send likewise exactly these headers, pseudo ones included, and data; `end` says that no more follow."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     # What the test sends is not to be mended or refused on this side.
     config = h2.config.H2Configuration(
@@ -62,17 +113,19 @@ async def get_http2(port: int, target: str, headers: Headers = (), method: str =
     )
     connection = h2.connection.H2Connection(config)
     connection.initiate_connection()
-    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", target)]
-    lines = [(name.encode("latin-1"), _bytes(value)) for name, value in (*pseudo, *headers)]
+    lines = [(name.encode("latin-1"), _bytes(value)) for name, value in headers]
     # What is large takes this library seconds, and the service under test shares our loop.
-    await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=True)
+    await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=end and not data)
+    if data:
+        connection.send_data(1, data, end_stream=end)
     status, got, body = 0, dict[str, str](), b""
     try:
         ended = False
         while not ended:
             writer.write(connection.data_to_send())
             await writer.drain()
-            data = await reader.read(65536)
+            async with asyncio.timeout(30):
+                data = await reader.read(65536)
             if not data:
                 break
             for event in connection.receive_data(data):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.gateway.http_server import Call, HttpServer, Reply
 from authsvc.gateway.identity import NAMES
+from authsvc.http_server import MOST_HELD, Call, HttpServer, Reply, _Connection
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
@@ -252,6 +252,50 @@ async def _exchange(port: int, data: bytes) -> bytes:
         writer.close()
 
 
+class _Client(asyncio.Transport):
+    """The other end of a connection, which reads nothing until it is told to, and says what came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+        self.reads = True  # what the server does
+        self.ended = ""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.answers += bytes(data).count(b"HTTP/1.1 200")
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = high, low
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+
+def _connect(server: HttpServer) -> tuple[_Connection, _Client]:
+    connection, client = _Connection(server), _Client()
+    connection.connection_made(client)
+    return connection, client
+
+
+async def _settled(connection: _Connection) -> None:
+    """Return when the connection answers nothing more."""
+    while connection._answering is not None:
+        await asyncio.wait([connection._answering])
+
+
+_QUESTION = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 _HOST = b"host: x\r\n"
 _LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
@@ -351,16 +395,14 @@ async def test_who_says_nothing_is_not_waited_for(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A head that does not end, and a connection that is not used, are ended when their time is over."""
-    monkeypatch.setattr("authsvc.gateway.http_server._HEAD", 0.0)
+    monkeypatch.setattr("authsvc.http_server._HEAD", 0.0)
     assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
     assert await _exchange(server[1], b"") == b""
 
 
-async def test_no_more_connections_than_there_is_room_for(
-    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServer, int]) -> None:
     """One too many is ended at once; those that are there are answered."""
-    monkeypatch.setattr("authsvc.gateway.http_server._MOST_CONNECTIONS", 1)
+    server[0].most_connections = 1
     reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
     writer.write(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
     await reader.readuntil(b"body")
@@ -368,3 +410,97 @@ async def test_no_more_connections_than_there_is_room_for(
     writer.write(_LAST)
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def test_who_does_not_read_is_not_answered_on_and_on(server: tuple[HttpServer, int]) -> None:
+    """The next request waits until the answers were read, and so does reading what comes behind it."""
+    connection, client = _connect(server[0])
+    connection.data_received(_QUESTION * 100)
+    connection.pause_writing()
+    await _settled(connection)
+    assert (client.answers, client.reads) == (1, False)
+    assert client.limits == (16 * 1024, None)
+    connection.resume_writing()
+    await _settled(connection)
+    assert (client.answers, client.reads, client.ended) == (100, True, "")
+    connection.connection_lost(None)
+
+
+async def test_who_does_not_read_is_not_waited_for(
+    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection whose answers stay unread is ended when its time is over, with what was to be sent."""
+    for question in (_QUESTION, _LAST):
+        connection, client = _connect(server[0])
+        connection.data_received(question)
+        connection.pause_writing()
+        with monkeypatch.context() as patch:
+            patch.setattr("authsvc.http_server._HEAD", 0.0)
+            await _settled(connection)
+        assert client.ended == ("closed" if question is _LAST else "")
+        connection._look_at_time()
+        assert client.ended == "aborted"
+        connection.connection_lost(None)
+
+
+async def test_what_is_sent_ahead_is_bounded(
+    server: tuple[HttpServer, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than a head behind a request is not kept; that one is answered, and the connection ends."""
+    connection, client = _connect(server[0])
+    connection.data_received(_QUESTION * (65536 // len(_QUESTION)))
+    assert client.ended == ""
+    assert server[0].held == len(_QUESTION) * (65536 // len(_QUESTION) - 1)
+    connection.data_received(_QUESTION)
+    connection.data_received(_QUESTION)
+    connection.data_received(_QUESTION)
+    assert server[0].held == len(connection._unread) == 0
+    assert client.ended == ""
+    await _settled(connection)
+    assert (client.answers, client.ended) == (1, "closed")
+    assert "could not be sent" not in caplog.text
+    connection.connection_lost(None)
+
+
+async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) -> None:
+    """Beyond the bound of all together, who holds more than an even part is refused, and nobody else."""
+    half = b"GET / HTTP/1.1\r\nx: "
+    large = half + b"y" * (60_000 - len(half))
+    floods = [_connect(server[0]) for _ in range(MOST_HELD // 60_000 + 10)]
+    for connection, _ in floods:
+        connection.data_received(large)
+        assert server[0].held <= MOST_HELD
+    assert [client.ended for _, client in floods[-10:]] == ["closed"] * 10
+    assert {client.ended for _, client in floods[:-10]} == {""}
+    usual, client = _connect(server[0])
+    usual.data_received(half + b"y" * 4000 + b"\r\nhost: x\r\n\r\n")
+    await _settled(usual)
+    assert (client.answers, client.ended) == (1, "")
+    for connection, _ in [*floods, (usual, client)]:
+        connection.connection_lost(None)
+    assert server[0].held == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x:\r\n" * 300 + b"\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x:\r\n" * 300,
+        b"GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"x:\r\n" * 300,
+    ],
+    ids=["whole", "begun", "trailers"],
+)
+async def test_very_many_lines_are_refused(server: tuple[HttpServer, int], data: bytes) -> None:
+    """Each takes time to read, so they are counted before they are read."""
+    assert (await _exchange(server[1], data))[9:12] == b"431"
+
+
+async def test_a_head_may_come_in_pieces(server: tuple[HttpServer, int]) -> None:
+    """Wherever it is cut, also within what ends it."""
+    connection, client = _connect(server[0])
+    for place in range(1, len(_QUESTION)):
+        connection.data_received(_QUESTION[:place])
+        connection.data_received(_QUESTION[place:])
+        await _settled(connection)
+        assert client.answers == place
+    connection.connection_lost(None)

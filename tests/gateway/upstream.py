@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.gateway import websocket
+
 
 @dataclass
 class Seen:
@@ -27,6 +29,9 @@ class Upstream:
 
     port: int = 0
     seen: list[Seen] = field(default_factory=list)
+    #: Whether it switches to any protocol that it is asked for, and what it got after that.
+    agrees: bool = False
+    tunnelled: bytes = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer 200 to whatever comes on a connection, with the target as JSON."""
@@ -40,6 +45,9 @@ class Upstream:
                 seen = Seen(method, target, headers)
                 seen.body = await _body(reader, seen)
                 self.seen.append(seen)
+                if self.agrees and (asked := seen.all("upgrade") or seen.method == "CONNECT"):
+                    await self._switch(seen, asked if isinstance(asked, list) else [], reader, writer)
+                    return
                 body = b"" if method == "HEAD" else json.dumps({"target": target}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
                 await writer.drain()
@@ -47,6 +55,26 @@ class Upstream:
             pass
         finally:
             writer.close()
+
+    async def _switch(
+        self, seen: Seen, protocols: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Agree, and send back what comes: frames of a WebSocket, or bytes of anything else."""
+        if not protocols:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            protocol = protocols[0].partition(",")[0]
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n")
+            writer.write(b"upgrade: %s\r\n" % protocol.encode("latin-1"))
+            for key in seen.all("sec-websocket-key"):
+                writer.write(b"sec-websocket-accept: %s\r\n" % websocket.accept_of(key).encode())
+            writer.write(b"\r\n")
+        if protocols == ["websocket"] and seen.all("sec-websocket-key"):
+            while True:
+                writer.write(websocket.frame(await websocket.read_frame(reader), masked=False))
+        while data := await reader.read(65536):
+            self.tunnelled += data
+            writer.write(data)
 
 
 @asynccontextmanager

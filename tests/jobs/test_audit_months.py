@@ -125,3 +125,28 @@ async def test_a_step_that_cannot_be_done_is_tried_again(
         await looked.acquire()
     assert "202402" in await partitions(database)
     running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [("3650 days", "are kept for 3650 days"), ("0", "are kept for good")],
+)
+async def test_the_schema_may_keep_them_for_longer(
+    database: Database, job: AuditMonths, clock: Clock, caplog: pytest.LogCaptureFixture, kept: str, told: str
+) -> None:
+    """Than the service's setting says: nothing is dropped, nothing fails, and the log says what to do."""
+    await record(database, event(at=datetime(2025, 8, 28, tzinfo=UTC)))
+    clock.now = datetime(2026, 11, 4, tzinfo=UTC)
+    async with database.connection() as connection:
+        await connection.execute(
+            f"INSERT INTO authsvc.audit_retention VALUES ('{kept}')"  # noqa: S608 - a constant
+        )
+    assert await job.step()
+    assert len(await chain(database)) == 1
+    assert told in caplog.text
+    assert "run `authsvc migrate`" in caplog.text
+    # A longer one of the service's own is its to keep.
+    caplog.clear()
+    clock.advance(days=1)
+    assert await AuditMonths(database, retention=timedelta(0), clock=clock).step()
+    assert (len(await chain(database)), caplog.text) == (1, "")

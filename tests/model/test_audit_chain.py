@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
+from authsvc.model.audit_anchor import Anchor
 from authsvc.model.audit_chain import BEGINNING, Chain, hash_of
 from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent, Link
 from authsvc.model.caller import Caller
@@ -40,7 +41,7 @@ def chain_of(length: int) -> list[ChainedEvent]:
 
 def problems(events: Sequence[ChainedEvent], head: Link, dropped: Link = BEGINNING) -> list[tuple[int, str]]:
     """Return what a check finds: the positions and the first words of the problems."""
-    chain = Chain("acme", head, dropped)
+    chain = Chain("acme", head, dropped, date(2026, 8, 1))
     faults = [fault for chained in events for fault in chain.add(chained)]
     return [(fault.position, fault.problem.split(":")[0]) for fault in (*faults, *chain.end())]
 
@@ -163,7 +164,7 @@ def test_an_anchor_knows_better(position: int) -> None:
     assert problems(forged, last) == []
     for events, found in ((CHAIN, []), (forged, ["the anchor has another hash"])):
         chain = Chain("acme", events[-1].link)
-        chain.anchor = anchor
+        chain.anchor = Anchor("acme", anchor)
         faults = [fault for chained in events for fault in chain.add(chained)]
         assert [fault.problem.split(":")[0] for fault in (*faults, *chain.end())] == found
 
@@ -171,7 +172,7 @@ def test_an_anchor_knows_better(position: int) -> None:
 def test_an_anchor_beyond_the_head() -> None:
     """The newest were removed and the head was set back: the chain is whole, and shorter than it was."""
     chain = Chain("acme", CHAIN[3].link)
-    chain.anchor = HEAD
+    chain.anchor = Anchor("acme", HEAD)
     assert [fault for chained in CHAIN[:4] for fault in chain.add(chained)] == []
     assert [fault.problem for fault in chain.end()] == ["the anchor is at 6, beyond the head of the chain"]
 

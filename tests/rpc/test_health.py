@@ -8,7 +8,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from authsvc.clock import boottime
+from authsvc.model.rate import UNLIMITED
+from authsvc.rpc.answers import Answers
 from authsvc.rpc.health import Health
+from authsvc.rpc.public import Public
+from authsvc.rpc.strangers import Strangers
 
 STATES = health_pb2.HealthCheckResponse
 
@@ -25,7 +30,8 @@ class Stand:
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     health, server = Health(["a.Service"]), grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    public = Public(Strangers(UNLIMITED, boottime), Answers())
+    server.add_generic_rpc_handlers([health.handler(public)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await health.begin()

@@ -1,12 +1,18 @@
 """The connections: what is out of reach, what is too much, what is never cut short."""
 
 import asyncio
+import logging
 
 import asyncpg
 import pytest
 
 from authsvc.errors import Overloaded, Unavailable
+from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.store.pool import Database
+
+# The statements by which a transaction waits for a lock, and how many do.
+_WAIT = "SELECT pg_advisory_xact_lock(7)"
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
 
 
 async def test_nobody_there() -> None:
@@ -67,22 +73,138 @@ async def test_too_many_waiting(database_url: str) -> None:
 async def test_transactions_leave_room(database_url: str) -> None:
     """However many wait for a lock, a single statement, as a verification needs, is carried out meanwhile."""
     async with Database.open(database_url, size=10) as database:
-        wait = "SELECT pg_advisory_xact_lock(7)"
+
+        async def change(owner_id: str) -> None:
+            async with database.transaction(owner_id, revokes=True) as connection:
+                await connection.execute(_WAIT)
+
+        async def show(owner_id: str) -> None:
+            async with database.listing(owner_id) as connection:
+                await connection.execute(_WAIT)
+
+        async with database.transaction() as holder:
+            await holder.execute(_WAIT)
+            owners = [*[PLATFORM_OWNER] * 3, *map(str, range(20))]
+            waiting = [asyncio.create_task(start(owner)) for owner in owners for start in (change, show)]
+            while await holder.fetchval(_WAITING) < 7:
+                assert not any(task.done() for task in waiting)
+            async with database.connection() as connection:
+                assert await connection.fetchval(_WAITING) == 7
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+
+
+async def test_a_lock_that_is_held_for_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for it is told so, and not that the database is out of reach; nothing was done."""
+    monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 20)
+    async with Database.open(database_url) as database:
 
         async def change() -> None:
             async with database.transaction() as connection:
-                await connection.execute(wait)
+                await connection.execute("CREATE TABLE made (n integer)")
+                await connection.execute(_WAIT)
 
         async with database.transaction() as holder:
-            await holder.execute(wait)
-            waiting = [asyncio.create_task(change()) for _ in range(20)]
-            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
-            while await holder.fetchval(held) < 7:
-                assert not any(task.done() for task in waiting)
+            await holder.execute(_WAIT)
+            with pytest.raises(Unavailable, match="another change held a lock") as refusal:
+                await change()
+            assert refusal.value.reason == "LOCK_TIMEOUT"
+            assert await holder.fetchval("SELECT to_regclass('made') IS NULL")
+
+
+async def test_a_change_that_has_to_give_way(database_url: str) -> None:
+    """Of two that wait for each other one is told that the other came first."""
+    async with Database.open(database_url) as database:
+        first, second = asyncio.Event(), asyncio.Event()
+
+        async def change(mine: int, other: int, here: asyncio.Event, there: asyncio.Event) -> None:
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL deadlock_timeout = 10")
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", mine)
+                here.set()
+                await there.wait()
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", other)
+
+        outcomes = await asyncio.gather(
+            change(1, 2, first, second), change(2, 1, second, first), return_exceptions=True
+        )
+        [error] = [outcome for outcome in outcomes if outcome is not None]
+        assert isinstance(error, Unavailable)
+        assert error.reason == "TRANSACTION_CONFLICT"
+
+
+async def test_transactions_that_conflict(database_url: str) -> None:
+    """What PostgreSQL cannot serialize is told as that."""
+    async with Database.open(database_url) as database:
+        async with database.connection() as connection:
+            await connection.execute("CREATE TABLE counts (n integer); INSERT INTO counts VALUES (1)")
+
+        async def conflict() -> None:
+            async with database.transaction() as late, database.connection() as early:
+                await late.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                await late.fetchval("SELECT n FROM counts")
+                await early.execute("UPDATE counts SET n = 2")
+                await late.execute("UPDATE counts SET n = 3")
+
+        with pytest.raises(Unavailable) as refusal:
+            await conflict()
+        assert refusal.value.reason == "TRANSACTION_CONFLICT"
+
+
+async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told that the database is busy, whether with its own owner's calls or with all others."""
+    async with Database.open(database_url, size=1) as database:
+        async with database.transaction():
+            monkeypatch.setattr("authsvc.store.pool._WAIT", 0.01)
+            with pytest.raises(Overloaded) as turn:
+                async with database.transaction():
+                    pass
+            with pytest.raises(Overloaded) as connection:
+                async with database.connection():
+                    pass
+        assert (turn.value.reason, connection.value.reason) == ("DATABASE_BUSY", "DATABASE_BUSY")
+        assert turn.value.retry_after > 0
+        async with database.transaction() as again:
+            assert await again.fetchval("SELECT 1") == 1
+
+
+async def test_a_statement_that_is_not_answered(database_url: str) -> None:
+    """Nobody knows whether the database is out of reach, so nobody says so."""
+    async with Database.open(database_url) as database, database.transaction() as holder:
+        await holder.execute(_WAIT)
+        with pytest.raises(Unavailable, match="did not answer in time"):
             async with database.connection() as connection:
-                assert await connection.fetchval(held) == 7
-            assert not any(task.done() for task in waiting)
-        await asyncio.gather(*waiting)
+                await connection.execute("SELECT pg_advisory_lock(7)", timeout=0.01)
+
+        async def wait_briefly() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL statement_timeout = 10")
+                await connection.execute(_WAIT)
+
+        with pytest.raises(Unavailable, match="canceled a statement"):
+            await wait_briefly()
+
+
+async def test_a_caller_that_leaves_while_its_transaction_begins(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At whatever moment that is, what was begun is ended, and nothing is logged as an error."""
+    async with Database.open(database_url, size=1) as database:
+
+        async def change() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("SELECT 1")
+
+        await change()
+        for passes in range(40):
+            changing = asyncio.create_task(change())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            changing.cancel()
+            await asyncio.wait({changing})
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:

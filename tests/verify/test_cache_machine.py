@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from authsvc.errors import Unavailable
+from authsvc.model.credential import Credential
 from authsvc.verify.prefix_cache import Entry, PrefixCache
 
 prefixes = st.sampled_from(["a", "b", "c", "d"])
+owners = st.sampled_from(["", "acme", "globex"])
 strings = st.tuples(prefixes, st.sampled_from([b"one", b"two"]))
 
 
@@ -28,7 +30,7 @@ class Load:
 class CacheMachine(RuleBasedStateMachine):
     """`remembered` is what the cache may return; it may lack what it has evicted, and nothing else."""
 
-    @initialize(capacity=st.integers(1, 4))
+    @initialize(capacity=st.integers(1, 12))
     def start(self, capacity: int) -> None:
         self.runner = asyncio.Runner()
         self.capacity = capacity
@@ -68,11 +70,17 @@ class CacheMachine(RuleBasedStateMachine):
         (current or started)[0].waiting.append(task)
 
     @precondition(lambda self: self.loads)
-    @rule(data=st.data(), outcome=st.sampled_from(["entry", "nothing", "failure"]))
-    def finish(self, data: st.DataObject, outcome: str) -> None:
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["entry", "nothing", "failure"]),
+        owner_id=owners,
+        size=st.sampled_from([0, 3000]),
+    )
+    def finish(self, data: st.DataObject, outcome: str, owner_id: str, size: int) -> None:
         """All who wait get what the load came to; only an entry that is not outdated is remembered."""
         load = self.loads.pop(data.draw(st.integers(0, len(self.loads) - 1)))
-        entry = Entry(load.digest, None) if outcome == "entry" else None
+        credential = Credential("key_1", owner_id, (), None, None, {"a": "x" * size}) if owner_id else None
+        entry = Entry(load.digest, credential) if outcome == "entry" else None
         failure = Unavailable("gone", reason="GONE", retry_after=1)
 
         async def end() -> "list[Entry | BaseException | None]":
@@ -122,11 +130,26 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def stays_within_its_bound(self) -> None:
-        """Never more than its capacity; what the model remembers and the cache does not was evicted."""
+        """Never more than its capacity, but for one entry; what the model has and it has not was evicted."""
         if not hasattr(self, "cache"):
             return
         assert len(self.cache) <= min(self.capacity, len(self.remembered))
         assert self.lost + len(self.remembered) - len(self.cache) <= self.cache.evictions
+        assert sum(entry.weight for entry in self.cache._entries.values()) == self.cache.weight
+        assert self.cache.weight <= self.capacity or len(self.cache) == 1
+
+    @invariant()
+    def knows_whose_each_is(self) -> None:
+        """What an owner is said to have is what there is of it."""
+        if not hasattr(self, "cache"):
+            return
+        owned = self.cache._owned
+        for owner_id in ("", "acme", "globex"):
+            mine = {
+                prefix: entry for prefix, entry in self.cache._entries.items() if entry.owner_id == owner_id
+            }
+            assert sorted(owned.of(owner_id)) == sorted(mine)
+            assert owned.weight(owner_id) == sum(entry.weight for entry in mine.values())
 
 
 CacheMachine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from sys import getsizeof
 from typing import NoReturn
 
 import pytest
@@ -42,13 +44,19 @@ def paused(entry: Entry | None) -> tuple[Load, Pause]:
     return load, load.pause
 
 
-def an_entry(owner_id: str = "") -> Entry:
-    return Entry(b"digest", Credential("key_1", owner_id, (), None, None, {}) if owner_id else None)
+def an_entry(owner_id: str = "", annotations: Mapping[str, str] | None = None) -> Entry:
+    credential = Credential("key_1", owner_id, (), None, None, annotations or {}) if owner_id else None
+    return Entry(b"digest", credential)
 
 
-async def remember(cache: PrefixCache, *prefixes: str) -> None:
+async def remember(cache: PrefixCache, *prefixes: str, owner_id: str = "") -> None:
     for prefix in prefixes:
-        await cache.fill(prefix, cache.digest(prefix), Load(an_entry()))
+        await cache.fill(prefix, cache.digest(prefix), Load(an_entry(owner_id)))
+
+
+def there(cache: PrefixCache, prefixes: Sequence[str]) -> list[str]:
+    """Return those that are in memory, without using them."""
+    return [prefix for prefix in prefixes if prefix in cache._entries]
 
 
 async def test_a_hit_returns_what_was_admitted() -> None:
@@ -329,7 +337,7 @@ async def test_an_owner_is_forgotten_whole(course: list[tuple[str, str, str]]) -
     left = {prefix: entry for prefix, entry in before.items() if entry.credential is None}
     assert {prefix: cache.get(prefix) for prefix in left} == left
     assert len(cache) == len(left)
-    assert len(cache._owned) == 0
+    assert len(cache._owned) == bool(left)  # those of nobody count as of one owner
 
 
 async def test_forgetting_an_owner_does_not_look_at_others() -> None:
@@ -347,3 +355,132 @@ async def test_forgetting_an_owner_does_not_look_at_others() -> None:
     cache._entries = Unread(cache._entries)
     cache.forget_owner("acme")
     assert [cache.get(prefix) is None for prefix in "abc"] == [True, False, False]
+
+
+SIZE = 64
+
+
+class Seconds:
+    """A stopwatch that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def named(owner: str, number: int) -> list[str]:
+    return [f"{owner}{each}" for each in range(number)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.data(),
+    st.sampled_from(["mallory", ""]),
+    st.lists(st.tuples(st.sampled_from(["load", "use own", "re-use"]), st.integers(0, 15)), max_size=50),
+)
+async def test_a_flood_of_one_owner_evicts_its_own(
+    data: st.DataObject, flooder: str, course: list[tuple[str, int]]
+) -> None:
+    """Whoever loads ten times the capacity, and uses all of it, leaves the quarter that another re-uses.
+
+    `flooder` may be nobody: strings with good tags that are no keys.
+    """
+    cache = PrefixCache(SIZE, Seconds())
+    mine = named("acme", SIZE // 4)
+    await remember(cache, *mine, owner_id="acme")
+    loaded = 0
+    for what, number in [*course, *[("load", 0)] * (10 * SIZE - len(course))]:
+        if what == "load":
+            loaded += 1
+            await remember(cache, f"m{loaded}", owner_id=flooder)
+        elif what == "use own" and loaded:
+            cache.get(f"m{data.draw(st.integers(1, loaded))}")
+        else:
+            cache.get(mine[number])
+        assert len(cache) <= SIZE
+    assert there(cache, mine) == mine
+    assert len(cache) == SIZE
+
+
+async def test_a_share_is_all_that_is_taken_from_who_uses_theirs() -> None:
+    """In a cache that one owner fills and uses, another gets an eighth, and no more by loading more."""
+    cache = PrefixCache(SIZE, Seconds())
+    mine = named("acme", SIZE)
+    await remember(cache, *mine, owner_id="acme")
+    for number in range(10 * SIZE):
+        for prefix in mine:
+            cache.get(prefix)
+        await remember(cache, f"m{number}", owner_id="mallory")
+        cache.get(f"m{number}")
+    assert len(there(cache, mine)) == SIZE - SIZE // 8
+
+
+async def test_who_is_below_their_share_takes_what_a_flood_left() -> None:
+    """A newcomer makes room with what was loaded and not used, and not with what is in use."""
+    cache = PrefixCache(SIZE, Seconds())
+    mine, theirs = named("acme", SIZE // 4), named("m", 3 * SIZE // 4)
+    await remember(cache, *mine, owner_id="acme")
+    await remember(cache, *theirs, owner_id="mallory")
+    for prefix in mine:
+        cache.get(prefix)
+    await remember(cache, *named("g", SIZE // 8), owner_id="globex")
+    assert there(cache, mine) == mine
+    assert len(there(cache, theirs)) == len(theirs) - SIZE // 8
+    assert len(there(cache, named("g", SIZE // 8))) == SIZE // 8
+
+
+async def test_what_nobody_uses_is_everybodys() -> None:
+    """After five minutes without use it makes room for others, whatever they have; with use, it stays."""
+    seconds = Seconds()
+    cache = PrefixCache(SIZE, seconds)
+    used, unused = named("u", SIZE // 4), named("acme", SIZE // 4)
+    await remember(cache, *used, *unused, owner_id="acme")
+    await remember(cache, *named("m", SIZE), owner_id="mallory")
+    for prefix in used:
+        cache.get(prefix)
+    seconds.now += 299
+    await remember(cache, *named("n", SIZE), owner_id="mallory")
+    assert len(there(cache, [*used, *unused])) == SIZE // 2
+    seconds.now += 1
+    await remember(cache, *named("o", SIZE), owner_id="mallory")
+    assert (there(cache, used), there(cache, unused)) == (used, [])
+    seconds.now += 299
+    await remember(cache, *named("p", SIZE), owner_id="mallory")
+    assert there(cache, used) == used
+    seconds.now += 1
+    await remember(cache, *named("q", SIZE), owner_id="mallory")
+    assert there(cache, used) == []
+    assert len(cache) == SIZE
+
+
+async def test_large_entries_take_the_room_of_several() -> None:
+    """The capacity bounds the bytes, too: with the largest annotations there are, fewer fit."""
+    cache = PrefixCache(SIZE)
+    for number in range(10 * SIZE):
+        annotations = {f"{name:063}{number}"[-63:]: f"{name}{number}" + "\u20ac" * 250 for name in range(32)}
+        await cache.fill(f"k{number}", b"%d" % number, Load(an_entry("acme", annotations)))
+        assert cache.weight <= SIZE
+    kept = sum(
+        getsizeof(text)
+        for entry in cache._entries.values()
+        if entry.credential is not None
+        for pair in entry.credential.annotations.items()
+        for text in pair
+    )
+    assert 0 < kept <= SIZE * 1024
+    assert len(cache) == SIZE // next(iter(cache._entries.values())).weight
+
+
+async def test_there_is_always_room_for_one() -> None:
+    """An entry that weighs more than the capacity is remembered, alone: its asker looks for it in memory."""
+    cache = PrefixCache(2)
+    await remember(cache, "a", "b")
+    large = an_entry("acme", {"a": "x" * 10_000})
+    await cache.fill("large", b"large", Load(large))
+    assert cache.get("large") is large
+    assert len(cache) == 1
+    await remember(cache, "c", "d")
+    assert there(cache, ["large", "c", "d"]) == ["c", "d"]
+    assert cache.weight == 2

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsvc.errors import Unavailable
+from authsvc.model.client_hints import ClientHints
+from authsvc.model.key_string import KeyMint
 from authsvc.model.use import Use
 from authsvc.verify.usage import UsageLog
 from tests.conftest import Ticker
@@ -58,7 +60,7 @@ async def test_a_long_user_agent_is_not_held(usage: UsageLog, store: FakeUseStor
     usage.note("ses_1", NOW, "", "x" * 1_000_000)
     await usage.flush()
     [use] = store.uses
-    assert use.user_agent == "x" * 2048
+    assert use.user_agent == "x" * 512
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=30))
@@ -257,3 +259,62 @@ async def test_run_outlives_a_fault(
     await rhythm.beat()
     assert store.uses == [Use("key_1", NOW, "")]
     await rhythm.stop()
+
+
+async def test_one_owner_gets_half_of_the_room(store: FakeUseStore) -> None:
+    """Whoever has very many credentials used leaves room for others, also while nothing can be written."""
+    usage = UsageLog(store, limit=10)
+    for attempt in range(3):
+        for number in range(20):
+            usage.note(f"mallory_{number}", NOW, "", "", "mallory")
+        store.faults = [UNAVAILABLE]
+        with pytest.raises(Unavailable):
+            await usage.flush()
+        assert usage.dropped == 15 * (attempt + 1)
+    for number in range(5):
+        usage.note(f"acme_{number}", NOW, "", "", "acme")
+    await usage.flush()
+    assert len(store.uses) == 10
+    usage.note("mallory_1", NOW, "", "", "mallory")
+    assert usage.dropped == 45
+
+
+async def test_user_agents_are_bounded_together(
+    usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound uses are noted without; what is replaced or written makes room."""
+    monkeypatch.setattr("authsvc.verify.usage.MOST_TEXT", 1024)
+    for number in range(4):
+        usage.note(f"ses_{number}", NOW, "192.0.2.1", f"{number}" * 2000)
+    usage.note("ses_0", NOW + SECOND, "192.0.2.1", "short")
+    usage.note("ses_3", NOW + SECOND, "192.0.2.1", "3" * 507)
+    await usage.flush()
+    assert [len(use.user_agent) for use in store.uses] == [5, 512, 0, 507]
+    usage.note("ses_4", NOW, "", "4" * 512)
+    await usage.flush()
+    assert store.uses[-1].user_agent == "4" * 512
+
+
+async def test_the_client_hints_of_all_together_are_bounded(
+    usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as user agents do; without room for both, the user agent is noted alone."""
+    monkeypatch.setattr("authsvc.verify.usage.MOST_TEXT", 1024)
+    hints = ClientHints(brands="b" * 200)
+    for number in range(3):
+        usage.note(f"ses_{number}", NOW, "", f"{number}" * 300, "", hints)
+    usage.note("ses_3", NOW, "", "3" * 100)
+    usage.note("ses_0", NOW + SECOND, "", "0")
+    usage.note("ses_4", NOW, "", "4" * 100, "", hints)
+    await usage.flush()
+    noted = [(len(use.user_agent), len(use.client_hints.brands)) for use in store.uses]
+    assert noted == [(1, 0), (300, 200), (0, 0), (0, 0), (100, 200)]
+
+
+async def test_no_token_is_cut_so_that_it_is_not_known(usage: UsageLog, store: FakeUseStore) -> None:
+    """A token in a long user agent is cut out before the rest is shortened, wherever it stands."""
+    token = KeyMint(b"k" * 32).mint("authsvc", "session")
+    for place in range(512 - len(token.text), 513):
+        usage.note("ses_1", NOW, "", "x" * (place - 1) + " " + token.text + " " + "y" * 2000)
+        await usage.flush()
+        assert token.secret[:4] not in store.uses[-1].user_agent

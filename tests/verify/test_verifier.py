@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from authsvc.errors import Unavailable
+from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
@@ -210,3 +210,30 @@ async def test_an_outage_is_no_verdict(room: Room) -> None:
     with pytest.raises(Unavailable):
         await room.code(room.issue())
     assert not any(room.verifier.counts.values())
+
+
+async def test_one_owner_does_not_fill_the_queues(room: Room) -> None:
+    """Its callers have so many look-ups under way, also when they do not wait; others find room."""
+    room.verifier._most_fills_of_one = 3
+    cold = [room.issue() for _ in range(5)]
+    pauses = [room.store.pause(key.prefix) for key in cold[:3]]
+    waiting = [asyncio.create_task(room.verifier.verify(ask(ACME), key.text)) for key in cold[:3]]
+    for pause in pauses:
+        await pause.reached()
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    with pytest.raises(Overloaded) as refused:
+        await room.verifier.verify(ask(ACME), cold[3].text)
+    assert refused.value.reason == "LOOK_UP_LIMIT"
+    joined = asyncio.create_task(room.verifier.verify(ask(ACME), cold[0].text))
+    assert await room.code(room.issue(owner_id="globex"), caller=GLOBEX) is VerdictCode.VALID
+    assert await room.code(cold[4], caller=PLATFORM) is VerdictCode.VALID
+    assert await room.code(cold[4]) is VerdictCode.VALID  # from memory
+    for pause in pauses:
+        pause.open()
+    assert (await joined).code is VerdictCode.VALID
+    assert await room.code(cold[3]) is VerdictCode.VALID
+    for key in cold:
+        assert await room.code(key) is VerdictCode.VALID
+    assert not room.verifier._filling

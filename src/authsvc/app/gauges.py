@@ -1,6 +1,7 @@
 """What the metrics tell of the parts: read from them when somebody scrapes, so that it costs them nothing."""
 
 from authsvc.app.parts import App
+from authsvc.telemetry import log_lines_dropped
 
 
 def watch(app: App) -> None:
@@ -46,4 +47,35 @@ def watch(app: App) -> None:
         "Files of ours that have changed and are broken, so that the ones before are used.",
         lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
     )
+    watch_counter(
+        "log_lines_dropped",
+        "Log lines not written, since there were too many alike.",
+        log_lines_dropped,
+        label="logger",
+    )
     watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
+    slots = app.database.slots.kinds
+    watch_gauge(
+        "database_slots",
+        "How many changes, revocations and lists may be at the database at a time.",
+        lambda: {kind: each.size for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_gauge(
+        "database_slots_in_use",
+        "How many of those slots are in use.",
+        lambda: {kind: each.in_use for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_gauge(
+        "database_slots_waiting",
+        "Calls that wait for such a slot; a revocation waits for two kinds.",
+        lambda: {kind: each.waiting for kind, each in slots.items()},
+        label="kind",
+    )
+    watch_counter(
+        "database_slots_refused",
+        "Calls that got no such slot in time.",
+        lambda: {kind: each.refused for kind, each in slots.items()},
+        label="kind",
+    )

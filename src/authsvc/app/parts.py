@@ -38,7 +38,7 @@ from authsvc.store.feed import FeedConnection
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.tag_keys import accepted as accepted_tag_keys
-from authsvc.store.verification import VerificationStore
+from authsvc.store.verification import MOST_WANTED, VerificationStore
 from authsvc.telemetry import Metrics
 from authsvc.verify.feed import Feed
 from authsvc.verify.hasher import Hasher
@@ -150,6 +150,7 @@ async def composed(
             lease=lease,
             feed=feed,
             clock=clock,
+            most_fills_of_one=max(1, min(settings.argon2_queue, MOST_WANTED) // 2),
         )
         policy_store = PolicyStore(default_policy)
         authority = Authority(

@@ -20,16 +20,20 @@ from authsvc.barrier import certainly_over
 from authsvc.callers import Callers, watched_callers
 from authsvc.clock import Clock, Stopwatch, boottime
 from authsvc.config import ConfigError, Settings, check_transport
+from authsvc.descriptors import connections, in_use
 from authsvc.errors import Passing
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import OWN_KEY, HttpCheck
-from authsvc.gateway.http_server import Call, HttpServer
+from authsvc.http_server import Call, HttpServer
 from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.replicas import Replicas
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
+from authsvc.rpc.connections import Connections
 from authsvc.rpc.endpoint import Entrance, Raw
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.http_caller import HttpCaller
@@ -40,7 +44,9 @@ from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.strangers import Strangers
 from authsvc.rpc.tls import Tls
+from authsvc.telemetry import Metrics
 from authsvc.watched import Watched
 
 _log = logging.getLogger(__name__)
@@ -52,6 +58,8 @@ _LOCATIONS_LOOK = 10.0
 _REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
 # And for a certificate that was rotated, or another list of callers.
 _FILES_LOOK = 5.0
+# Messages of one owner's calls that are on their way at a time.
+_MOST_ARRIVING = 32
 
 
 @asynccontextmanager
@@ -139,16 +147,13 @@ async def running(
                     ext_authz.ExtAuthz(app.access, proxies).check,
                 )
             ],
+            reflects=settings.reflection,
         )
-        app.metrics.watch_counter(
-            "limited",
-            "Calls refused because of a limit.",
-            lambda: {**entrance.limits.refused, "in_flight": entrance.gate.refused},
-            label="limit",
-        )
+        _watch_entrance(app.metrics, entrance)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
+        await stack.enter_async_context(_in_background(server.watch()))
         http_port = 0
         if settings.http_listen:
             http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
@@ -176,6 +181,39 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         limits,
         app.refusals,
         app.metrics,
+        Strangers(settings.stranger_limit, stopwatch),
+        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4)),
+        Answers(),
+        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+    )
+
+
+def _watch_entrance(metrics: Metrics, entrance: Entrance) -> None:
+    metrics.watch_counter(
+        "limited",
+        "Calls refused because of a limit, or answered later.",
+        lambda: {
+            **entrance.limits.refused,
+            "in_flight": entrance.gate.refused,
+            "unread": entrance.answers.refused,
+            "stranger": entrance.strangers.delayed,
+        },
+        label="limit",
+    )
+    metrics.watch_counter(
+        "connections_closed",
+        "Connections of clients that were closed, by the reason.",
+        lambda: entrance.connections.closed,
+        label="reason",
+    )
+    metrics.watch_gauge(
+        "connection_limit",
+        "Connections of clients that this worker takes.",
+        lambda: entrance.connections.most,
+    )
+    metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
+    metrics.watch_gauge(
+        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: entrance.answers.unsent
     )
 
 

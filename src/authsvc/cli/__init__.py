@@ -1,6 +1,7 @@
 """The command line: `serve`, `dev`, `migrate`, `status` … for operators, one command a service for people."""
 
 import inspect
+import os
 import sys
 from importlib.metadata import version
 
@@ -8,6 +9,10 @@ import cyclopts
 import uvloop
 from rich.console import Console
 from rich.text import Text
+
+# gRPC's core writes to standard error by itself, a line for each header of a stranger that it cannot read,
+# past the redaction and the limit of the log. It reads this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from authsvc.child import FAULTS
 from authsvc.cli import service

@@ -14,11 +14,13 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from authsvc.audit_check import Anchor, AuditCheck
+from authsvc.audit_check import AuditCheck
 from authsvc.cli.call import ClientError, calling, first, notes, show
+from authsvc.cli.printable import printable
 from authsvc.config import ConfigError, load_settings
 from authsvc.errors import Passing
-from authsvc.model.audit_chain import Fault
+from authsvc.model.audit_anchor import Anchor, header, read_anchors
+from authsvc.model.audit_chain import Chain, Fault
 from authsvc.model.audit_event import Action
 from authsvc.store.migrate import pending
 from authsvc.store.pool import Database
@@ -95,7 +97,8 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
     anchor
         A file of an earlier --write-anchor: what it knows has to be there still.
     write_anchor
-        Where to write the ends of all chains, if nothing is wrong; keep it out of reach of the database.
+        Where to write the ends of all chains, if nothing is wrong; keep it out of reach of whoever
+        administers the database.
     """
     settings = load_settings()
     if settings.database_url is None:
@@ -136,15 +139,20 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
 
 
 @contextmanager
-def _written(file: Path | None) -> Iterator[Callable[[Anchor], object]]:
-    """Yield what writes a line of an anchor. The file is there when all of it is, and nothing was wrong."""
+def _written(file: Path | None) -> Iterator[Callable[[Chain], object]]:
+    """Yield what writes the anchor of a chain. The file is there when all of it is, and nothing was wrong."""
     if file is None:
         yield lambda _: None
         return
     new = file.with_name(f"{file.name}.new")
     try:
+        # Of the beginning: what the anchors hold is not older.
+        time = datetime.now(UTC)
         with new.open("w", encoding="utf-8") as stream:
-            yield lambda end: print(end, file=stream)
+            print(header(time), file=stream)
+            yield lambda chain: print(
+                Anchor(chain.owner_id, chain.head, time, chain.dropped.position, chain.months), file=stream
+            )
         new.replace(file)
     except OSError as error:
         raise ClientError(f"cannot write the anchor {file}: {error.strerror}") from None
@@ -155,7 +163,7 @@ def _written(file: Path | None) -> Iterator[Callable[[Anchor], object]]:
 
 def _print_fault(fault: Fault) -> None:
     where = f"{fault.owner_id} {fault.position}" + (f" {fault.event_id}" if fault.event_id else "")
-    print(f"{where}: {fault.problem}")
+    print(printable(f"{where}: {fault.problem}"))
 
 
 def _anchors(file: Path) -> Iterator[Anchor]:
@@ -163,19 +171,13 @@ def _anchors(file: Path) -> Iterator[Anchor]:
         stream = file.open(encoding="utf-8")
     except OSError as error:
         raise ClientError(f"cannot read the anchor {file}: {error.strerror}") from None
-    last = ""
     with stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                found = Anchor.parse(line)
-            except ValueError:
-                raise ClientError(f"{file}, line {number}: no anchor; --write-anchor writes them") from None
-            if found.owner_id <= last:
-                raise ClientError(
-                    f"{file}, line {number}: owners are not in their order; leave it as it was written"
-                )
-            last = found.owner_id
-            yield found
+        try:
+            yield from read_anchors(stream)
+        except UnicodeDecodeError:
+            raise ClientError(f"{file}: no anchor; --write-anchor writes them") from None
+        except ValueError as error:
+            raise ClientError(f"{file}, {error}") from None
 
 
 def _table(found: Sequence[pb.AuditEvent]) -> Table:
@@ -188,9 +190,9 @@ def _table(found: Sequence[pb.AuditEvent]) -> Table:
         table.add_row(
             f"{event.event_time.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M:%S}",
             pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_"),
-            escape(event.target_id),
-            escape(event.actor_id),
+            escape(printable(event.target_id)),
+            escape(printable(event.actor_id)),
             event.client_ip,
-            escape(details),
+            escape(printable(details)),
         )
     return table

@@ -22,6 +22,9 @@ from authsvc.watched import read_file
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
+# Or gRPC would call what http_proxy names, for loopback, too, and show it the key.
+_OPTIONS = (("grpc.enable_http_proxy", 0),)
+
 T = TypeVar("T", bound=Message)
 Metadata = list[tuple[str, str]]
 
@@ -35,7 +38,7 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
     """Yield a channel to the service and the metadata to call it with; raise its refusals as ClientError."""
     settings = load_settings()
     address = settings.address.removeprefix("https://") or reachable(settings.listen)
-    metadata = _metadata(settings)
+    metadata = _metadata(settings, address)
     async with _channel(settings, address) as channel:
         try:
             yield channel, metadata
@@ -46,14 +49,20 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
             raise ClientError(f"{error.details()} ({error.code().name})") from None
 
 
-def _metadata(settings: Settings) -> Metadata:
+def _metadata(settings: Settings, address: str) -> Metadata:
     """Return what says who calls: the key string, or nothing when a certificate does."""
+    kept = settings.data_dir / "admin.key"
     if settings.key is not None:
         key_string = settings.key.get_secret_value().strip()
     elif settings.call_tls_cert is not None:
         return []
+    elif settings.address and not is_loopback(address):
+        raise ClientError(
+            f"set AUTHSVC_KEY to a key string of the service at {address}; {kept}, which `authsvc dev` "
+            "keeps, is for the service on this machine and is not sent to another one"
+        )
     else:
-        key_string = _read(settings.data_dir / "admin.key")
+        key_string = _read(kept)
     if not (key_string.isascii() and key_string.isprintable()):
         raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
     return [("authorization", f"Bearer {key_string}")]
@@ -68,14 +77,15 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
                 f"the key would travel to {address} in plain text; set AUTHSVC_ADDRESS=https://{address}, "
                 "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
             )
-        return grpc.aio.insecure_channel(address)
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
     if (settings.call_tls_key is None) != (settings.call_tls_cert is None):
         raise ClientError("AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither")
     names = ("AUTHSVC_CALL_TLS_CA", "AUTHSVC_CALL_TLS_KEY", "AUTHSVC_CALL_TLS_CERT")
     ca, key, cert = (
         None if file is None else read_file(name, file) for name, file in zip(names, files, strict=True)
     )
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert))
+    credentials = grpc.ssl_channel_credentials(ca, key, cert)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
 def _by_tls(settings: Settings) -> bool:

@@ -48,15 +48,16 @@ Your administrator key, shown this once and kept in {file}:
 
 Try it in another terminal:
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
+  KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
     -d '{{"owner_id": "acme", "display_name": "Orders", "scopes": ["orders:read"]}}' \\
     {address} authsvc.v1.KeyService/CreateKey
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
+  KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
     -d '{{"owner_id": "acme"}}' {address} authsvc.v1.KeyService/ListKeys
 
-  grpcurl {tls} -H "authorization: Bearer $(cat {quoted})" \\
-    -d "{{\\"key_string\\": \\"$(cat {quoted})\\"}}" {address} authsvc.v1.KeyService/VerifyKey
+  printf '{{"key_string": "%s"}}' "$(cat {quoted})" |
+    KEY=$(cat {quoted}) grpcurl {tls} -expand-headers -H 'authorization: Bearer ${{KEY}}' \\
+    -d @ {address} authsvc.v1.KeyService/VerifyKey
 """
 
 
@@ -107,7 +108,8 @@ async def migrate() -> None:
     """Bring the schema of AUTHSVC_DATABASE_URL up to date.
 
     With AUTHSVC_MIGRATION_DATABASE_URL, that role owns the schema, and the one of
-    AUTHSVC_DATABASE_URL is granted the use of it and no more.
+    AUTHSVC_DATABASE_URL is granted the use of it and no more. The schema keeps audit events for
+    AUTHSVC_AUDIT_RETENTION from then on; unset, its default lengthens the time and does not shorten it.
     """
     settings = start()
     serving = settings.database_url
@@ -115,8 +117,14 @@ async def migrate() -> None:
     if owning is None:
         raise ConfigError("AUTHSVC_DATABASE_URL: say which database to migrate")
     role = unquote(urlsplit(serving.get_secret_value()).username or "") if serving else ""
-    done = await migrations.migrate(owning.get_secret_value(), serving_role=role, tell=print)
+    done = await migrations.migrate(
+        owning.get_secret_value(), serving_role=role, retention=_retention(settings), tell=print
+    )
     print(f"{done} applied; the schema is up to date" if done else "nothing to do; the schema is up to date")
+
+
+def _retention(settings: Settings) -> migrations.Retention:
+    return migrations.Retention(settings.audit_retention, "audit_retention" in settings.model_fields_set)
 
 
 def settings() -> None:
@@ -156,7 +164,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
                 settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
             )
             url = (await stack.enter_async_context(postgres)).url
-        await migrations.migrate(url, tell=_log.info)
+        await migrations.migrate(url, retention=_retention(settings), tell=_log.info)
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=new_admin_key)

@@ -5,12 +5,12 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import grpc
 
 from authsvc.client import told, verdict
-from authsvc.client.channels import Channels, Connection, Tls
+from authsvc.client.channels import Channels, Connection, Tls, is_local
 from authsvc.client.errors import Unavailable, error_of
 from authsvc.client.own_key import Metadata, OwnKey
 from authsvc.client.scopes import scopes_of
@@ -41,6 +41,7 @@ class AuthClient:
         *,
         key: str | Path | Callable[[], str] | None,
         tls: Tls | None = Tls(),  # noqa: B008 - frozen
+        insecure: Literal["", "plaintext-beyond-loopback"] = "",
         deadline: float = 1.0,
         attempts: int = 5,
         connections: int = 4,
@@ -49,11 +50,19 @@ class AuthClient:
 
         `target` is host:port, or any other name that gRPC resolves. `key` is a key string, a file that holds
         one (read anew when it changes), a function that returns the current one, or None when a client
-        certificate says who we are. `tls` None is plain text, for this machine and private networks.
-        `deadline` is the seconds that an answer may take, all `attempts` together.
+        certificate says who we are. `tls` None is plain text, which is for this machine: for any other one,
+        where something below encrypts, say so by `insecure`. A proxy of the environment (`http_proxy`) is not
+        used. `deadline` is the seconds that an answer may take, all `attempts` together.
+
+        Raises ValueError for plain text beyond loopback that was not asked for, and for other bad arguments.
         """
         if deadline <= 0 or attempts < 1 or connections < 1:
             raise ValueError("deadline, attempts and connections have to be positive")
+        if tls is None and not (insecure or is_local(target)):
+            raise ValueError(
+                f"keys would travel to {target} in plain text; leave tls out, or give a Tls(ca=…). Where "
+                'something below us encrypts, add insecure="plaintext-beyond-loopback"'
+            )
         self._target = target
         self._own_key = OwnKey(key)
         self._tls = tls

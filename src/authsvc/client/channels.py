@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 
@@ -31,6 +32,8 @@ _SERVICE_CONFIG = json.dumps(
 )
 _OPTIONS = (
     ("grpc.service_config", _SERVICE_CONFIG),
+    # Or what http_proxy names would be sent our key and could answer in authsvc's name, for loopback, too.
+    ("grpc.enable_http_proxy", 0),
     # Or all channels would share a connection.
     ("grpc.use_local_subchannel_pool", 1),
     # authsvc takes a ping every ten seconds.
@@ -81,6 +84,33 @@ class Tls:
     def options(self) -> tuple[tuple[str, str], ...]:
         """What a channel needs besides."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+
+def is_local(target: str) -> bool:
+    """Say whether a target is of this machine only: a Unix socket, or loopback addresses.
+
+    A name is not, whatever it resolves to, but for localhost (RFC 6761).
+    """
+    scheme, _, rest = target.partition(":")
+    match scheme:
+        case "unix" | "unix-abstract":
+            return True
+        case "ipv4" | "ipv6":
+            return all(map(_is_loopback, rest.split(",")))
+        case "dns":
+            # One that names its server, dns://server/name, believes that server.
+            return _is_loopback(rest.removeprefix("///"))
+        case _:
+            return _is_loopback(target)
+
+
+def _is_loopback(address: str) -> bool:
+    """Say so of `host:port`, or of a host alone."""
+    host = address.rpartition(":")[0] or address
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Connection:

@@ -1,7 +1,6 @@
 """The decision: whether a request may through, and as whom."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from authsvc.errors import Passing
@@ -9,16 +8,23 @@ from authsvc.gateway import identity
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
 from authsvc.gateway.routes import Routes
+from authsvc.memo import remembered
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
 from authsvc.model.key_string import has_form
+from authsvc.model.scope import MAX_LENGTH as LONGEST_SCOPE
 from authsvc.model.scope import is_scope, missing
 from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
+# How many scopes a route may need, as in VerifyKey; and the text that names them, with what separates them.
+MOST_SCOPES = 64
+LONGEST_SCOPES = MOST_SCOPES * (LONGEST_SCOPE + 2)
+# Servers and proxies take 100 to 200 by default. Each is looked at.
+MOST_HEADERS = 1000
 # What a proxy's caller needs to ask at all.
 SCOPES = ("keys:verify", "sessions:verify")
 
@@ -95,6 +101,8 @@ class Access:
 
     async def _decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
         required, headers = asked.required_scopes, asked.headers
+        if len(headers) > MOST_HEADERS:
+            return _TOO_MANY_HEADERS
         if not asked.removes_headers and self._deceptive(asked):
             return _DECEPTIVE
         if self._routes is not None:
@@ -207,6 +215,12 @@ _DECEPTIVE = Denied(
     "A header is in the way",
     "Leave out headers that rewrite method or path, or imitate x-auth- headers with underscores.",
 )
+_TOO_MANY_HEADERS = Denied(
+    403,
+    "HEADERS_TOO_MANY",
+    "The request has too many headers",
+    f"Send at most {MOST_HEADERS} headers.",
+)
 # A proxy that is set up wrongly: not the fault of the client, who is told no more.
 FAULT = Denied(
     500,
@@ -216,8 +230,13 @@ FAULT = Denied(
 )
 
 
-@lru_cache(1024)
+@remembered(most=1024, longest=512)
 def required_scopes(text: str) -> tuple[str, ...] | None:
-    """Return the scopes in a proxy's setting, between spaces or commas; None when one is no scope."""
+    """Return the scopes in a proxy's setting, between spaces or commas.
+
+    None when one is no scope, or when there are more than a request may require.
+    """
+    if len(text) > LONGEST_SCOPES:
+        return None
     scopes = tuple(text.replace(",", " ").split())
-    return scopes if all(map(is_scope, scopes)) else None
+    return scopes if len(scopes) <= MOST_SCOPES and all(map(is_scope, scopes)) else None

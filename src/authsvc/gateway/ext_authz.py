@@ -7,7 +7,6 @@ two places only.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -25,9 +24,10 @@ from authsvc.gateway.v1.ext_authz_pb2 import (
     OkHttpResponse,
     Status,
 )
+from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
-from authsvc.model.credential import CredentialKind
+from authsvc.model.credential import Credential, CredentialKind
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +36,17 @@ _PREFIX = "authsvc."
 _REQUIRED = "authsvc.required_scopes"
 
 _OVERWRITE = 2
+# Characters of a wrong setting that the log shows.
+_SHOWN = 200
 # Of google.rpc.Code.
 _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
 # The field `ok_response` of CheckResponse, before its length.
 _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
 _CODES = {401: Status(code=16), 403: Status(code=7), 503: Status(code=14), 500: Status(code=13)}
-_IDS = {CredentialKind.KEY: "key_id", CredentialKind.SESSION: "session_id"}
+_IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
+# Of a question. Envoy takes 60 KiB of headers unless it is told otherwise. A megabyte of short headers would
+# take the event loop some 60 ms.
+MOST_BYTES = 128 * 1024
 
 
 class ExtAuthz:
@@ -53,7 +58,13 @@ class ExtAuthz:
         self._proxies = proxies
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
-        """Answer a serialized CheckRequest; raise InvalidArgument for what is none."""
+        """Answer a serialized CheckRequest; raise InvalidArgument for what is none, or has over 128 KiB."""
+        if len(data) > MOST_BYTES:
+            problem = (
+                f"has {len(data)} bytes; at most {MOST_BYTES} are taken. Leave with_request_body out of "
+                "Envoy's configuration, and bound the headers by max_request_headers_kb"
+            )
+            raise InvalidArgument(FieldViolation("", "request.size", problem))
         try:
             attributes = CheckRequest.FromString(data).attributes
         except DecodeError as error:
@@ -81,7 +92,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     if scopes is None or unknown:
         _log.error(
             "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{unknown[0]} is unknown" if unknown else f"{extensions[_REQUIRED]!r} are no scopes",
+            f"{unknown[0][:_SHOWN]} is unknown"
+            if unknown
+            else f"{extensions[_REQUIRED][:_SHOWN]!r} are no scopes",
             _REQUIRED,
         )
         return None
@@ -94,40 +107,41 @@ def _allowed(answer: Allowed) -> bytes:
     Building them anew would take as long as the rest of the decision.
     """
     parts = [
-        _header(name, value) if name in identity.NAMES else _header.__wrapped__(name, value)
+        _header(name, value) if name in identity.NAMES else _header.__wrapped__(name, value)  # a cookie
         for name, value in answer.set_headers
     ]
     parts += map(_removed, answer.removed_headers)
     ok = b"".join(parts)
     credential = answer.credential
-    metadata = (
-        b""
-        if credential is None
-        else _metadata(credential.kind, credential.credential_id, credential.owner_id, credential.scopes)
-    )
+    metadata = b"" if credential is None else _metadata_of(credential)
     return b"".join((_PASS, _OK_RESPONSE, _varint(len(ok)), ok, metadata))
 
 
-@lru_cache(16384)
+@remembered(most=16384, longest=256)
 def _header(name: str, value: str) -> bytes:
     """Return a part of OkHttpResponse that sets a header."""
     return OkHttpResponse(headers=_headers([(name, value)])).SerializeToString()
 
 
-@lru_cache(256)
+@remembered(most=256, longest=64)
 def _removed(name: str) -> bytes:
     """Return a part of OkHttpResponse that removes a header."""
     return OkHttpResponse(headers_to_remove=[name]).SerializeToString()
 
 
-@lru_cache(8192)
-def _metadata(kind: CredentialKind, credential_id: str, owner_id: str, scopes: tuple[str, ...]) -> bytes:
+def _metadata_of(credential: Credential) -> bytes:
     """Return a part of CheckResponse: what other filters of Envoy, such as that of rate limits, can read."""
+    scopes = " ".join(credential.scopes)
+    return _metadata(credential.kind.value, credential.credential_id, credential.owner_id, scopes)
+
+
+@remembered(most=8192, longest=512)
+def _metadata(kind: str, credential_id: str, owner_id: str, scopes: str) -> bytes:
     metadata = {
         _IDS[kind]: credential_id,
         "owner_id": owner_id,
-        "credential_type": kind.value,
-        "scopes": list(scopes),
+        "credential_type": kind,
+        "scopes": scopes.split(),
     }
     message = CheckResponse()
     message.dynamic_metadata.update(metadata)

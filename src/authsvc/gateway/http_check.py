@@ -7,16 +7,24 @@ what a client made up; or 401, 403, 503 for the client. The proxy shows its own 
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from authsvc.errors import AuthsvcError, Passing
 from authsvc.gateway import identity
-from authsvc.gateway.access import FAULT, SCOPES, Access, Allowed, Asked, required_scopes
+from authsvc.gateway.access import (
+    FAULT,
+    LONGEST_SCOPES,
+    MOST_SCOPES,
+    SCOPES,
+    Access,
+    Allowed,
+    Asked,
+    required_scopes,
+)
 from authsvc.gateway.denied import Denied
-from authsvc.gateway.http_server import Call, Reply
+from authsvc.http_server import Call, Reply
+from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.verify.lease import Lease
@@ -31,8 +39,10 @@ PROBLEM = "x-authsvc-problem"
 COOKIE = "x-auth-cookie"
 
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
-# Of a proxy that is set up wrongly, every request would leave a line.
-_LOG_EVERY = 1.0
+# Characters of a wrong query that the log shows.
+_SHOWN = 200
+# `scope=` and `&` for each scope, in which up to three characters stand for one.
+_LONGEST_QUERY = 3 * LONGEST_SCOPES + 7 * MOST_SCOPES
 
 
 class HttpCheck:
@@ -50,7 +60,6 @@ class HttpCheck:
         self._proxies = proxies
         self._authenticate = authenticate
         self._lease = lease
-        self._logged = -_LOG_EVERY
 
     async def answer(self, call: Call) -> Reply:
         """Answer a request."""
@@ -76,7 +85,9 @@ class HttpCheck:
             return self._fault(f"its key lacks the scope {' and '.join(lacking)}")
         scopes = _scopes(query)
         if scopes is None:
-            return self._fault(f"its question has the query {query!r}; write /check?scope=orders:read")
+            return self._fault(
+                f"its question has the query {query[:_SHOWN]!r}; write /check?scope=orders:read"
+            )
         headers = _joined(call.headers)
         method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
@@ -102,17 +113,19 @@ class HttpCheck:
         return Reply(200, list(told.items()))
 
     def _fault(self, problem: str) -> Reply:
-        now = time.monotonic()
-        if now - self._logged >= _LOG_EVERY:
-            self._logged = now
-            _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
+        _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
         return _denied(FAULT)
 
 
-@lru_cache(1024)
+@remembered(most=1024, longest=512)
 def _scopes(query: str) -> Sequence[str] | None:
-    """Return the scopes in a question's query; None for one that is not understood."""
-    pairs = parse_qsl(query, keep_blank_values=True)
+    """Return the scopes in a question's query; None for one that is not understood, or is too long."""
+    if len(query) > _LONGEST_QUERY:
+        return None
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_SCOPES)
+    except ValueError:
+        return None
     if any(name != "scope" or not value.strip() for name, value in pairs) or (query and not pairs):
         return None
     return required_scopes(" ".join(value for _, value in pairs))

@@ -14,15 +14,17 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
 _ESCAPED = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%[0-9A-Fa-f]{2})+)*/?")
 # What is a delimiter to somebody once it is decoded, or once more.
 _DELIMITERS = frozenset("/\\%;?#")
+# What servers have to take at least is 8000 octets, the query included (RFC 9110, 4.1).
+_LONGEST = 8192
 
 
 def canonical(target: str) -> str | None:
     """Return the decoded path of a request's target, without a slash at its end; None for one to be refused.
 
-    The root is "". The query does not count.
+    The root is "". The query does not count. A path of more than 8192 characters is refused.
     """
     path = target.partition("?")[0]
-    if not path.startswith("/"):
+    if not path.startswith("/") or len(path) > _LONGEST:
         return None
     if _PLAIN.fullmatch(path) is None:
         decoded = _decoded(path)

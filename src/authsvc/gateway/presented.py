@@ -6,6 +6,7 @@ is a header that came twice: proxies join those by a comma, which no credential 
 
 import binascii
 import re
+import string
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +21,8 @@ BEARER, BASIC, API_KEY, COOKIE = "bearer", "basic", "x-api-key", "cookie:"
 _LONGEST = 1024
 # Another credential in a header that was sent twice.
 _ANOTHER = re.compile(r",\s*(?:bearer|basic)\s", re.IGNORECASE)
-_BETWEEN = re.compile("[;,]")
+# What is left around a cookie when its neighbour is taken out.
+_AROUND = string.whitespace + ";,"
 
 
 class Presented(NamedTuple):
@@ -40,6 +42,8 @@ class Carriers:
         self._schemes = frozenset(names) & {BEARER, BASIC}
         self._api_key = API_KEY in names
         self._cookie = next((name.removeprefix(COOKIE) for name in names if name.startswith(COOKIE)), "")
+        # A cookie of that name, between the separators. One expression, since a header can hold many others.
+        self._cookies = re.compile(rf"(?:\A|[;,])\s*{re.escape(self._cookie)}\s*(?:=([^;,]*)|(?=[;,]|\Z))")
         #: Whether a cookie is one of the places.
         self.has_cookie = bool(self._cookie)
         #: What a client is asked for (RFC 9110): the scheme of the first carrier that has one.
@@ -56,7 +60,7 @@ class Carriers:
             texts += (value, "") if "," in value else (value.strip(),)
             names.append(API_KEY)
         if self._cookie and (value := headers.get("cookie")) is not None and self._cookie in value:
-            found = [text for name, text in _cookies(value) if name == self._cookie]
+            found = [(match[1] or "").strip().strip('"') for match in self._cookies.finditer(value)]
             if found:
                 texts += found
                 names.append("cookie")
@@ -66,8 +70,9 @@ class Carriers:
 
     def without_cookie(self, value: str) -> str:
         """Return the value of a cookie header without the credential."""
-        kept = (part.strip() for part in _BETWEEN.split(value))
-        return "; ".join(part for part in kept if part and part.partition("=")[0].strip() != self._cookie)
+        # Each piece is what stands between two credentials: the text that was found splits, too.
+        pieces = (piece.strip(_AROUND) for piece in self._cookies.split(value)[::2])
+        return "; ".join(piece for piece in pieces if piece)
 
     def _authorized(self, value: str) -> list[str]:
         """Return what stands in an authorization header; nothing when it has a scheme of others."""
@@ -93,11 +98,3 @@ def _basic(text: str) -> list[str]:
     except (binascii.Error, ValueError):
         return [text]
     return [part for part in (user, password) if has_form(part)] or [password or user]
-
-
-def _cookies(value: str) -> list[tuple[str, str]]:
-    found = []
-    for part in _BETWEEN.split(value):
-        name, _, text = part.partition("=")
-        found.append((name.strip(), text.strip().strip('"')))
-    return found

@@ -5,7 +5,7 @@ Months are dropped in whole. What is dropped leaves, for each owner, the link wi
 chain goes on, and an EVENTS_DROPPED event.
 
 Bound: one worker of all replicas at a time, four times a day. Whatever is asked for, the schema
-drops nothing younger than 90 days.
+drops nothing younger than the retention that its owner set, and 90 days.
 
 Failure: what could not be done is tried again at the next look. An event of a month without a
 partition goes to the default one, and moves when its partition is made.
@@ -51,11 +51,24 @@ class AuditMonths:
             if await jobs.take(connection, "audit", now) is None:
                 return False
             dropped = 0
-            if self._retention:
-                dropped = await rows.drop_before(connection, _month(now - self._retention))
+            if retention := self._allowed(await rows.retention(connection)):
+                dropped = await rows.drop_before(connection, _month(now - retention))
             await jobs.put_back(connection, "audit", "", now + EVERY)
         self.dropped += dropped
         return True
+
+    def _allowed(self, kept: timedelta | None) -> timedelta:
+        """Return the longer of our retention and the schema's; zero is for good."""
+        if kept is None or not self._retention or (kept and self._retention >= kept):
+            return self._retention
+        _log.warning(
+            "audit events are kept %s, as the schema says, and not for the %d days of "
+            "AUTHSVC_AUDIT_RETENTION; to shorten it, run `authsvc migrate` with that setting as the owner "
+            "of the schema",
+            f"for {kept.days} days" if kept else "for good",
+            self._retention.days,
+        )
+        return kept
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
         """After each tick, do what is due, for ever."""

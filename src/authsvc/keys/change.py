@@ -22,28 +22,35 @@ class Changes:
 
     @asynccontextmanager
     async def of_key(
-        self, caller: Caller, key_id: str, *, done: str = "changed", seen: bool = True
+        self,
+        caller: Caller,
+        key_id: str,
+        *,
+        done: str = "changed",
+        seen: bool = True,
+        revokes: bool = False,
     ) -> AsyncIterator[tuple[Change, Key, OwnerPolicy]]:
         """Lend a key and its owner's policy, which stay as they are until the change is committed.
 
         A change that is not `seen` by verification waits for nobody.
         """
-        async with self._of_keys(caller, [key_id], done, seen=seen) as (change, [key]):
+        async with self._of_keys(caller, [key_id], done, seen=seen, revokes=revokes) as (change, [key]):
             yield change, key, await self._policies.find(change.connection, key.owner_id)
 
     @asynccontextmanager
     async def of_keys(
-        self, caller: Caller, key_ids: Sequence[str], *, done: str
+        self, caller: Caller, key_ids: Sequence[str], *, done: str, revokes: bool = False
     ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
         """Lend keys, in the order asked for, to be ended: no policy forbids that, but to some callers."""
-        async with self._of_keys(caller, key_ids, done, seen=True) as lent:
+        async with self._of_keys(caller, key_ids, done, seen=True, revokes=revokes) as lent:
             yield lent
 
     @asynccontextmanager
     async def _of_keys(
-        self, caller: Caller, key_ids: Sequence[str], done: str, *, seen: bool
+        self, caller: Caller, key_ids: Sequence[str], done: str, *, seen: bool, revokes: bool
     ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
-        async with self._barrier.change(caller, Claim(changes=key_ids), done=done) as change:
+        claim = Claim(changes=key_ids, revokes=revokes)
+        async with self._barrier.change(caller, claim, done=done) as change:
             if caller.confined_to is not None:
                 # Also for a key that is not known, which must not look different.
                 (await self._policies.find(change.connection, caller.confined_to)).refuse_manager(caller)

@@ -6,6 +6,7 @@ from datetime import datetime
 from authsvc import audit
 from authsvc.authority import Authority, Claim
 from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -37,6 +38,7 @@ class CreateKey:
     async def __call__(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
         """Return the key, and its key string, which is told this one time (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
+        platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         now = self._clock()
         expire_time = new.expire_time(now)
@@ -59,6 +61,7 @@ class CreateKey:
         )
         claim = Claim(relies_on=[key.owner_id])
         async with self._authority.transaction(caller, claim) as (connection, authorized):
+            platform.refuse_credential_of(authorized.caller, key.owner_id)
             self._catalogue.check_held(authorized.caller, key.scopes)
             policy = await self._policies.find(connection, key.owner_id)
             policy.refuse_manager(caller)

@@ -43,12 +43,10 @@ class ListKeys:
         caller.refuse_other_owner(query.owner_id)
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
-        async with self._database.transaction() as connection:
+        async with self._database.listing(caller.quota_owner, in_transaction=True) as connection:
             total = await key_list.count(connection, query, now=now) if with_total else 0
-            # One more than asked for tells whether there is a next page.
-            found = await key_list.page(connection, query, now=now, size=page_size + 1, after=after)
-        page = found[:page_size]
-        if len(found) == len(page):
+            page, more = await key_list.page(connection, query, now=now, size=page_size, after=after)
+        if not more:
             return page, "", total
         last = page[-1]
         return page, self._page_tokens.seal(query, query.position(last, rows.fold(last.display_name))), total
@@ -63,7 +61,7 @@ class LookUpKey:
 
     async def __call__(self, caller: Caller, key_string: str) -> Key:
         """Return the key whose very string this is, whatever its state."""
-        credential = await self._verifier.identify(key_string)
+        credential = await self._verifier.identify(key_string, caller)
         async with self._database.connection() as connection:
             found = await rows.find(connection, [credential.credential_id] if credential else [])
         for key in found.values():

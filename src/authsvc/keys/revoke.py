@@ -8,6 +8,7 @@ from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
 from authsvc.keys.minting import refuse_more
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -30,13 +31,18 @@ class RevokeKey:
 
     async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
         """Return the key as revoked (rules 14 to 17)."""
-        async with self._changes.of_key(caller, key_id, done="revoked") as (change, key, policy):
+        async with self._changes.of_key(caller, key_id, done="revoked", revokes=True) as (
+            change,
+            key,
+            policy,
+        ):
             now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
             by = caller.credential_id
             revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
             if revoked.outlives(key):
                 # Putting a scheduled revocation off grants for that time all that the key may do, and
                 # takes the place of a key that may have been created because this one was to end.
+                platform.refuse_credential_of(change.caller, key.owner_id)
                 self._catalogue.check_held(change.caller, key.scopes)
                 rotated = bool(key.rotated_to_key_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
@@ -60,7 +66,7 @@ class RevokeKeys:
         self, caller: Caller, key_ids: Sequence[str], *, reason: str
     ) -> tuple[Sequence[Key], int]:
         """Return the keys, and how many of them were not revoked before."""
-        async with self._changes.of_keys(caller, key_ids, done="revoked") as (change, keys):
+        async with self._changes.of_keys(caller, key_ids, done="revoked", revokes=True) as (change, keys):
             now = self._clock()
             revoked = {
                 key.key_id: key.revoked(now, at=now, by=caller.credential_id, reason=reason)
@@ -84,7 +90,7 @@ class RevokeOwner:
     async def __call__(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
         """Return the first `SHOWN` of the keys, and how many there were."""
         caller.refuse_other_owner(owner_id)
-        claim = Claim(changes_owner=owner_id)
+        claim = Claim(changes_owner=owner_id, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             (await self._policies.find(change.connection, owner_id)).refuse_manager(caller)
             now = self._clock()

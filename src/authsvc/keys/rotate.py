@@ -7,6 +7,7 @@ from authsvc import audit
 from authsvc.keys.change import Changes
 from authsvc.keys.look import GetKey
 from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -54,6 +55,7 @@ class RotateKey:
             now = self._clock()  # This may have waited long, and the key may have expired meanwhile.
             old.refuse_to_rotate(now)
             # Who rotates learns the new key string, and with it all that the key may do.
+            platform.refuse_credential_of(caller, old.owner_id)
             self._catalogue.check_held(caller, old.scopes)
             if grace_period:
                 await refuse_more(connection, policy, now, excluding=old.key_id, rotated=True)

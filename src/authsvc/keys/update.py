@@ -7,6 +7,7 @@ from authsvc import audit
 from authsvc.errors import Conflict
 from authsvc.keys.change import Changes
 from authsvc.keys.minting import refuse_more
+from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -50,6 +51,8 @@ class UpdateKey:
             self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
             policy.check_update(key, fields)
             changed = key.changed(now, **fields)
+            if added or changed.outlives(key):
+                platform.refuse_credential_of(caller, key.owner_id)
             if changed.outlives(key):
                 # Who has a key live longer grants for that time all that it may do.
                 self._catalogue.check_held(caller, changed.scopes)

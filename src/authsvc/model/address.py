@@ -9,13 +9,16 @@ is the client's own tale, and not read.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from authsvc.memo import Memo, remembered
 
 Network = IPv4Network | IPv6Network
 
 # "[", an IPv6 address of eight groups, "]:" and a port; a zone may make it longer.
-_LONGEST = 64
+LONGEST = 64
+# Of proxies in a row. A client may write any number of addresses before them.
+_MOST_HOPS = 64
 # Providers give a customer a whole /64, and somebody who guesses uses all of it.
 _SITE = 64
 
@@ -26,7 +29,7 @@ class Proxies:
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
         # Asked on each call, mostly of the same few.
-        self._trusts = lru_cache(maxsize=4096)(self._is_within)
+        self._trusts = Memo(self._is_within, most=4096, longest=LONGEST)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address of the client, given its peer's and the values of x-forwarded-for.
@@ -38,10 +41,10 @@ class Proxies:
         client = normalized(peer)
         if not self._trusted or not forwarded:
             return client
-        rest = ",".join(forwarded)
-        while self._trusts(client) and rest:
-            rest, _, hop = rest.rpartition(",")
-            found = _read(hop)
+        # The first of the split is what stands before the last hops, whole.
+        hops = ",".join(forwarded).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+        while self._trusts(client) and hops:
+            found = _read(hops.pop())
             if found is None:
                 break
             client = str(found)
@@ -74,10 +77,10 @@ def site(address: str) -> str:
 def _read(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address in a text, which may bear a port or a zone; None for anything else."""
     text = text.strip()
-    return None if len(text) > _LONGEST else _read_short(text)
+    return None if len(text) > LONGEST else _read_short(text)
 
 
-@lru_cache(maxsize=4096)
+@remembered(most=4096, longest=LONGEST)
 def _read_short(text: str) -> IPv4Address | IPv6Address | None:
     if text.startswith("["):
         text, _, port = text[1:].partition("]")

@@ -2,18 +2,25 @@
 
 Each event holds its position and the hash of the event before it, and is hashed with both. So
 one that was altered, removed, inserted or moved shows; the head, a row of its own, shows when
-the newest were removed. What was dropped in whole months has left the link that it ended with.
+the newest were removed. What was dropped in whole months has left the link that it ended with; an
+EVENTS_DROPPED event says which months those were, and an anchor where they end.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
-from authsvc.model.audit_event import ChainedEvent, Link
+from authsvc.model.audit_anchor import Anchor, MonthEnd
+from authsvc.model.audit_drop import problem_of, start_of
+from authsvc.model.audit_event import Action, ChainedEvent, Link, UnreadableEvent
+from authsvc.model.caller import PLATFORM_OWNER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION = "authsvc audit 1"
+
+# What an event may bear another time than that of its recording, and more for clocks that differ.
+_TOLERANCE = timedelta(days=2)
 
 # Before the first event of every chain.
 BEGINNING = Link(0, bytes(32))
@@ -56,32 +63,46 @@ class Fault:
 class Chain:
     """Checks the events of one owner, which come one by one in the order of (event_time, position).
 
-    It was read at an instant: `head` was its end then, `dropped` what it went on from.
-    Later events are let pass, and `has_more` says that there were some. `anchor` is a link
-    that was kept elsewhere.
+    It was read at an instant: `head` was its end then, `dropped` what it went on from, and
+    `dropped_before` the month before which an event says that all was dropped. Later events are
+    let pass, and `has_more` says that there were some. `anchor` was kept elsewhere.
     """
 
     def __init__(
-        self, owner_id: str, head: Link, dropped: Link = BEGINNING, *, has_more: bool = False
+        self,
+        owner_id: str,
+        head: Link,
+        dropped: Link = BEGINNING,
+        dropped_before: date | None = None,
+        *,
+        has_more: bool = False,
     ) -> None:
         self.owner_id = owner_id
         self.head = head
         self.dropped = dropped
-        self.anchor = BEGINNING
+        self.dropped_before = dropped_before
+        self.anchor: Anchor | None = None
         self.last = dropped
         self.events = 0
         self.has_more = has_more
+        self._months: dict[date, int] = {}
 
-    def add(self, chained: ChainedEvent) -> Iterator[Fault]:
+    @property
+    def months(self) -> tuple[MonthEnd, ...]:
+        """Where each month ends, of those with events."""
+        return tuple(MonthEnd(month, position) for month, position in sorted(self._months.items()))
+
+    def add(self, chained: ChainedEvent | UnreadableEvent) -> Iterator[Fault]:
         """Check the next event."""
-        _, link, previous_hash = chained
+        link = chained.link
         if link.position > self.head.position:
             self.has_more = True
             return
         self.events += 1
-        altered = hash_of(chained) != link.hash
-        if altered:
-            yield self._fault(chained, "was altered: its hash is another")
+        if isinstance(chained, UnreadableEvent):
+            yield self._fault(chained, f"cannot be read: {chained.problem}")
+        else:
+            yield from self._look_into(chained)
         yield from self._compare(link)
         if link.position <= self.last.position:
             where = "was dropped before" if link.position <= self.dropped.position else "is there already"
@@ -89,29 +110,54 @@ class Chain:
             return
         if link.position > self.last.position + 1:
             yield self._missing(link.position - 1)
-        elif previous_hash != self.last.hash:
+        elif chained.previous_hash != self.last.hash:
             yield self._fault(chained, "does not follow the event before it, which has another hash")
         self.last = link
 
-    def catches_up(self, dropped: Link) -> None:
+    def _look_into(self, chained: ChainedEvent) -> Iterator[Fault]:
+        event = chained.event
+        if hash_of(chained) != chained.link.hash:
+            yield self._fault(chained, "was altered: its hash is another")
+        month = event.event_time.astimezone(UTC).date().replace(day=1)
+        self._months[month] = chained.link.position
+        if self.dropped_before and self.dropped.position and month < self.dropped_before:
+            yield self._fault(chained, f"is from before {self.dropped_before}, and those were dropped")
+        is_drop = event.owner_id == PLATFORM_OWNER and event.action == Action.EVENTS_DROPPED
+        if is_drop and (problem := problem_of(chained)):
+            yield self._fault(chained, problem)
+
+    def catches_up(self, dropped: Link, dropped_before: date | None) -> None:
         """Take note of what was dropped while the events were being read."""
         if dropped.position > self.last.position:
             self.last = dropped
-        self.dropped = dropped
+        self.dropped, self.dropped_before = dropped, dropped_before
 
     def end(self) -> Iterator[Fault]:
-        """Check that the last event is the head."""
+        """Check that the last event is the head, and that what was dropped may have been."""
         if self.last.position < self.head.position:
             yield self._missing(self.head.position)
         elif self.last != self.head:
             yield Fault(self.owner_id, self.head.position, "", "the head of the chain is another")
         yield from self._compare(self.dropped)
-        if self.anchor.position > self.head.position:
-            problem = f"the anchor is at {self.anchor.position}, beyond the head of the chain"
+        if self.anchor is not None and self.anchor.link.position > self.head.position:
+            problem = f"the anchor is at {self.anchor.link.position}, beyond the head of the chain"
             yield Fault(self.owner_id, self.head.position, "", problem)
+        if problem := self._problem_of_drop():
+            yield Fault(self.owner_id, self.dropped.position, "", problem)
+
+    def _problem_of_drop(self) -> str:
+        upto = f"events up to {self.dropped.position} were dropped"
+        if self.dropped.position and self.dropped_before is None:
+            return f"{upto}: no event says before which month"
+        if self.anchor is None:
+            return ""
+        month = self.dropped_before or date.min
+        refusal = self.anchor.refusal(self.dropped.position, start_of(month), tolerance=_TOLERANCE)
+        return f"{upto}: {refusal}" if refusal else ""
 
     def _compare(self, link: Link) -> Iterator[Fault]:
-        if link.position == self.anchor.position and link.hash != self.anchor.hash:
+        anchor = self.anchor.link if self.anchor else BEGINNING
+        if link.position == anchor.position and link.hash != anchor.hash:
             yield Fault(
                 self.owner_id, link.position, "", "the anchor has another hash: history was rewritten"
             )
@@ -121,5 +167,6 @@ class Chain:
         which = f"event {first} is" if first == last else f"events {first} to {last} are"
         return Fault(self.owner_id, first, "", f"{which} missing")
 
-    def _fault(self, chained: ChainedEvent, problem: str) -> Fault:
-        return Fault(self.owner_id, chained.link.position, chained.event.event_id, problem)
+    def _fault(self, chained: ChainedEvent | UnreadableEvent, problem: str) -> Fault:
+        event_id = chained.event_id if isinstance(chained, UnreadableEvent) else chained.event.event_id
+        return Fault(self.owner_id, chained.link.position, event_id, problem)

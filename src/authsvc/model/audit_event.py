@@ -98,6 +98,16 @@ class ChainedEvent(NamedTuple):
     previous_hash: bytes
 
 
+class UnreadableEvent(NamedTuple):
+    """An event that the service cannot have recorded, `problem` says why; its place is known."""
+
+    owner_id: str
+    event_id: str
+    link: Link
+    previous_hash: bytes
+    problem: str
+
+
 class AuditPosition(NamedTuple):
     """The last event of a page."""
 

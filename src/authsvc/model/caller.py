@@ -33,6 +33,11 @@ class Caller(NamedTuple):
         return self.owner_id in (owner_id, PLATFORM_OWNER)
 
     @property
+    def quota_owner(self) -> str:
+        """Whose share this caller uses: its owner's; who shows no credential does not use the platform's."""
+        return "anonymous callers" if self.kind is None and self.credential_id == ANONYMOUS else self.owner_id
+
+    @property
     def confined_to(self) -> str | None:
         """The only owner that this caller acts on; None for the platform."""
         return None if self.owner_id == PLATFORM_OWNER else self.owner_id

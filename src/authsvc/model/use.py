@@ -4,6 +4,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.key_string import redact
+
+# Characters of a user agent that are noted. More is looked at, since tokens in it become shorter when they
+# are cut out; not all, since whoever asks chooses its length.
+_MOST_AGENT, _MOST_LOOKED_AT = 512, 2048
 
 
 class Use(NamedTuple):
@@ -14,3 +19,10 @@ class Use(NamedTuple):
     client_ip: str
     user_agent: str = ""
     client_hints: ClientHints = NO_HINTS
+
+
+def noted(user_agent: str) -> str:
+    """Return as much of a user agent as is noted; a token in a long one is cut out first."""
+    return (
+        user_agent if len(user_agent) <= _MOST_AGENT else redact(user_agent[:_MOST_LOOKED_AT])[:_MOST_AGENT]
+    )

@@ -8,7 +8,7 @@ from authsvc.audit import Audit
 from authsvc.model.audit_event import Action, AuditQuery, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
-from authsvc.rpc.convert import instant, timestamp
+from authsvc.rpc.convert import converted, instant, timestamp
 from authsvc.v1 import audit_service_pb2 as pb
 
 _DEFAULT_PAGE = 50
@@ -35,9 +35,8 @@ class AuditService:
             page_size=request.page_size or _DEFAULT_PAGE,
             page_token=request.page_token,
         )
-        return pb.ListAuditEventsResponse(
-            events=[_message(chained) for chained in page], next_page_token=next_page_token
-        )
+        events = await converted(page, _message)
+        return pb.ListAuditEventsResponse(events=events, next_page_token=next_page_token)
 
 
 def _query(request: pb.ListAuditEventsRequest) -> AuditQuery:

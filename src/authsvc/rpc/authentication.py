@@ -6,7 +6,6 @@ refused. A good one in memory costs no look at any limit; whatever would cost mo
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
-from urllib.parse import unquote
 
 from authsvc.errors import Unauthenticated
 from authsvc.model.address import Proxies
@@ -14,6 +13,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.limits import Limits
+from authsvc.rpc.peer import address_of
 from authsvc.verify.verifier import Question, Verifier
 
 _SCHEME = "bearer "
@@ -79,7 +79,7 @@ class Authentication:
                 presented.append(str(value))
             elif name == "x-forwarded-for":
                 forwarded.append(str(value))
-        address = self._proxies.client(_peer(context), forwarded)
+        address = self._proxies.client(address_of(context.peer()), forwarded)
         if not presented:
             return self._without_bearer(context)._replace(client_ip=address)
         try:
@@ -151,11 +151,3 @@ def _certificate_name(shown: Mapping[str, Iterable[bytes]]) -> str:
     if any(uri.lower().startswith(b"spiffe:") for uri in shown.get("peer_uri", ())):
         return ""
     return b"".join(shown.get("x509_subject", ())).decode("utf-8", "replace")
-
-
-def _peer(context: Context) -> str:
-    """Return the peer's address, `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC."""
-    peer = context.peer()
-    if peer.startswith("ipv4:"):
-        return peer[5 : peer.rindex(":")]
-    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""

@@ -1,9 +1,11 @@
 """The one way in, for every RPC.
 
-bytes → gate → authenticate → limits → scope → parse → validate → service → bytes, and errors to
-statuses. Built from a service's descriptor: an RPC is served exactly when its
-proto names the scope that it needs. There are no interceptors, since each would
-cost every VerifyKey.
+gate → authenticate → limits → scope → read → parse → validate → service → bytes, and errors to statuses.
+Built from a service's descriptor: an RPC is served exactly when its proto names the scope that it needs.
+There are no interceptors, since each would cost every VerifyKey.
+
+To gRPC each is an RPC whose client sends a stream. Of a unary one it would read the message before it asks
+us, so that a stranger could have it keep as many as there are streams.
 """
 
 import logging
@@ -29,16 +31,20 @@ from authsvc.errors import (
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.refusals import Refusals
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.authentication import Authentication, CredentialSpent
+from authsvc.rpc.connections import Connections
 from authsvc.rpc.gate import Gate
-from authsvc.rpc.limits import Limits
+from authsvc.rpc.limits import Limits, account_of
 from authsvc.rpc.status import code_of, status_of
+from authsvc.rpc.strangers import Strangers
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[bytes, Message]
+Context = grpc.aio.ServicerContext[bytes, bytes]
 
 # A message, or the bytes of one of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
@@ -63,6 +69,10 @@ class Entrance:
     limits: Limits
     refusals: Refusals
     metrics: Metrics
+    strangers: Strangers
+    arrivals: Arrivals
+    answers: Answers
+    connections: Connections
 
 
 class Service(Protocol):
@@ -73,12 +83,16 @@ class Service(Protocol):
 
 def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHandler:
     """Return the handler of all RPCs of a service."""
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {
-        method.name: grpc.unary_unary_rpc_method_handler(
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        method.name: grpc.stream_unary_rpc_method_handler(
             _endpoint(
-                method.name, (_scope(method),), _parser(method), getattr(service, method.name), entrance
-            ),
-            response_serializer=_serialize,
+                method.name,
+                (_scope(method),),
+                _parser(method),
+                getattr(service, method.name),
+                _serialize,
+                entrance,
+            )
         )
         for method in service.descriptor.methods
     }
@@ -96,8 +110,8 @@ class Raw(NamedTuple):
 
 def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
     """Return the handler of one such RPC, which has the same way in."""
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, entrance)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
+        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, lambda data: data, entrance)
     )
     return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
 
@@ -107,29 +121,29 @@ def _endpoint(
     scopes: tuple[str, ...],
     parse: Callable[[bytes], Any],
     serve: Method[Answer],
+    serialize: Callable[[Answer], bytes],
     entrance: Entrance,
-) -> Callable[[bytes, Context], Awaitable[Answer]]:
-    gate, authentication, limits, refusals, metrics = (
-        entrance.gate,
-        entrance.authentication,
-        entrance.limits,
-        entrance.refusals,
-        entrance.metrics,
-    )
+) -> Callable[[object, Context], Awaitable[bytes]]:
+    authentication, refusals, metrics = entrance.authentication, entrance.refusals, entrance.metrics
+    strangers, connections = entrance.strangers, entrance.connections
+    arrivals, answers = entrance.arrivals, entrance.answers
     changes = any(scope.endswith(":write") for scope in scopes)
     manages = not all(scope.endswith(":verify") for scope in scopes)
     observe = metrics.rpc_seconds.labels(name).observe
 
-    async def handle(data: bytes, context: Context) -> Answer:
+    async def handle(_: object, context: Context) -> bytes:
         started = time.perf_counter()
-        entered, counted = False, ""
         caller: Caller | None = None
+        answer = b""
+        call = _Call(entrance, context)
         try:
-            gate.enter(context, slow=manages)
-            entered = True
+            call.enter(manages)
             caller = await authentication.caller(context)
+            connections.known(call.peer)
+            account = account_of(caller) or call.peer
             if manages:
-                counted = limits.enter(caller)
+                call.count(caller)
+            answers.check(account)
             if changes:
                 # Looked at again when the change is made.
                 caller = caller._replace(
@@ -141,29 +155,88 @@ def _endpoint(
                     reason="SCOPE_MISSING",
                     required_scope=lacking[0],
                 )
-            response = await serve(caller, parse(data))
+            request = parse(await arrivals.message(context, account))
+            answer = serialize(await serve(caller, request))
+            if not changes:
+                # Who changed something is told so, however much they leave unread; such answers are small.
+                answers.check(account, len(answer))
         except AuthsvcError as error:
+            answer = b""  # the error knows this frame, and may be kept for a while
             metrics.rpc_errors.labels(name, code_of(error).name).inc()
             if isinstance(error, CredentialSpent):
                 caller = error.caller
             if caller is not None:
                 refusals.note(caller._replace(request_id=_request_id(context)), name, error)
-            await context.abort_with_status(status_of(error))
+            else:
+                call.leave()
+                await strangers.wait(call.peer)
+            call.answers("" if caller is None else account_of(caller))
+            await call.refuse(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
             metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()
             _log.exception("a fault in %s", name)
+            call.answers("" if caller is None else account_of(caller))
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
-            return response
+            call.answers(account, len(answer))
+            return answer
         finally:
-            if counted:
-                limits.leave(counted)
-            if entered:
-                gate.leave(context, slow=manages)
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
     return handle
+
+
+class _Call:
+    """What a call holds until gRPC has sent its answer, or given it up: its room, its share, its bytes."""
+
+    __slots__ = ("_context", "_counted", "_entered", "_entrance", "_slow", "_told", "peer")
+
+    def __init__(self, entrance: Entrance, context: Context) -> None:
+        self._entrance, self._context = entrance, context
+        self._entered = self._slow = self._told = False
+        self._counted = ""
+        self.peer = context.peer()
+
+    def enter(self, slow: bool) -> None:
+        """Take a place in the gate."""
+        self._context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
+        self._entrance.gate.enter(self, slow=slow)
+        self._entered, self._slow = True, slow
+
+    def count(self, caller: Caller) -> None:
+        """Count as one of the caller's."""
+        self._counted = self._entrance.limits.enter(caller)
+
+    def answers(self, account: str, size: int = 0) -> None:
+        """Hand an answer over."""
+        self._told = True
+        self._entrance.answers.begin(self, self.peer, account, size)
+
+    async def refuse(self, status: grpc.Status) -> None:
+        """End the call by a status, if the client is still there."""
+        try:
+            await self._context.abort_with_status(status)
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.BaseError:
+            self._told = False
+            raise
+
+    def leave(self) -> None:
+        """Let go of the place, and of the share."""
+        if self._counted:
+            self._entrance.limits.leave(self._counted)
+            self._counted = ""
+        if self._entered:
+            self._entered = False
+            self._entrance.gate.leave(self, slow=self._slow)
+
+    def _over(self, _: Any) -> None:
+        self._entrance.answers.end(self)
+        if not self._told:
+            self._entrance.connections.broken(self.peer)
+        self.leave()
 
 
 def _scope(method: MethodDescriptor) -> str:

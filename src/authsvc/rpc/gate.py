@@ -31,11 +31,11 @@ def full(whose: str = "") -> Overloaded:
 
 
 class _Call(Protocol):
-    def peer(self) -> str: ...
+    peer: str
 
 
 class Gate:
-    """Lets RPCs in until it is closed. Each is known by its context."""
+    """Lets RPCs in until it is closed. A call is in flight until its answer is sent."""
 
     def __init__(self, most: int = 1_000_000) -> None:
         self._most = most
@@ -75,7 +75,7 @@ class Gate:
 
     def peers(self) -> set[str]:
         """Return whose RPCs are in flight, as gRPC calls them."""
-        return {call.peer() for call in self._in_flight}
+        return {call.peer for call in self._in_flight}
 
     async def emptied(self, seconds: float) -> None:
         """Wait until none is in flight, or for so long."""

@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.rpc.public import Public, PublicCall, Streams
 from authsvc.verify.lease import Lease
 
 _log = logging.getLogger(__name__)
 
 REASON = "authsvc-reason"
+# The name of a service is kept for as long as a client watches it.
 _LONGEST_NAME = 256
+_MOST_WATCHERS, _WATCHERS_OF_ONE = 4096, 16
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types
@@ -25,6 +30,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__()
         self._services = ("", *services)
+        self.watchers = Streams("health", most=_MOST_WATCHERS, of_one=_WATCHERS_OF_ONE)
         self._reason = ""
         self._released = asyncio.Event()
         self._changed = asyncio.Event()
@@ -54,22 +60,29 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         """Let those go who watch."""
         self._released.set()
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
+    def handler(self, public: Public) -> grpc.GenericRpcHandler:
+        """Return the handler of the service."""
+        handlers = {
+            "Check": public.unary(self._check),
+            "Watch": public.stream(self._serve_watch, self.watchers),
+        }
+        return grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)
+
+    async def _check(self, call: PublicCall, data: bytes) -> bytes:
         """Answer, with the reason when it is not SERVING."""
         if self._reason:
-            context.set_trailing_metadata(((REASON, self._reason),))
-        return await super().Check(request, context)
+            call.context.set_trailing_metadata(((REASON, self._reason),))
+        answer: bytes = (await self.Check(_request(data), call.context)).SerializeToString()
+        return answer
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+    async def _serve_watch(self, call: PublicCall) -> None:
         """Answer at each change, until the server stops.
 
         gRPC's own holds a lock while it writes, so one client who reads nothing would hold up all others,
         and a stop.
         """
-        if len(request.service) > _LONGEST_NAME:
-            # It would be kept for as long as the client watches, and nobody asks who that is.
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no service has a name that long")
-        watching = asyncio.ensure_future(self._watch(request.service, context))
+        service = _request(await call.message()).service
+        watching = asyncio.ensure_future(self._watch(service, call))
         released = asyncio.ensure_future(self._released.wait())
         try:
             await asyncio.wait((watching, released), return_when=asyncio.FIRST_COMPLETED)
@@ -77,13 +90,13 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
             released.cancel()
             watching.cancel()
 
-    async def _watch(self, service: str, context: Any) -> None:
+    async def _watch(self, service: str, call: PublicCall) -> None:
         told = None
         while True:
             changed = self._changed
             status = self._server_status.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             if status != told:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await call.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
                 told = status
             await changed.wait()
 
@@ -96,3 +109,13 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         for service in self._services:
             await self.set(service, status)
         self._has_changed()
+
+
+def _request(data: bytes) -> Any:
+    try:
+        request = health_pb2.HealthCheckRequest.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgument(FieldViolation("", "request.decodable", "is no HealthCheckRequest")) from error
+    if len(request.service) > _LONGEST_NAME:
+        raise InvalidArgument(FieldViolation("service", "string.max_len", "no service has a name that long"))
+    return request

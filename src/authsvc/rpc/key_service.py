@@ -10,7 +10,7 @@ from authsvc.keys import Keys
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
-from authsvc.rpc.convert import changed_fields, key_message, key_query, new_key, verdict_message
+from authsvc.rpc.convert import changed_fields, converted, key_message, key_query, new_key, verdict_message
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.verify.verifier import Question, Verifier
@@ -47,9 +47,8 @@ class KeyService:
             with_total=request.include_total_size,
         )
         now = self._clock()
-        return pb.ListKeysResponse(
-            keys=[key_message(key, now) for key in page], next_page_token=next_page_token, total_size=total
-        )
+        keys = await converted(page, lambda key: key_message(key, now))
+        return pb.ListKeysResponse(keys=keys, next_page_token=next_page_token, total_size=total)
 
     async def UpdateKey(self, caller: Caller, request: pb.UpdateKeyRequest) -> resources_pb2.Key:
         """Change a key."""

@@ -38,12 +38,9 @@ class Limits:
         All callers of an owner count as one, so that nobody gets more by having more keys. The
         platform's own are not counted, since they act for all owners. Raises Overloaded.
         """
-        if caller.credential_id == ANONYMOUS and caller.kind is None:
-            name = f"address {site(caller.client_ip)}"
-        elif caller.owner_id == PLATFORM_OWNER:
+        name = account_of(caller)
+        if not name:
             return ""
-        else:
-            name = caller.owner_id
         in_flight = self._in_flight.get(name, 0)
         if in_flight >= self._most_of_one:
             self.refused["caller"] += 1
@@ -73,6 +70,13 @@ class Limits:
     def _refuse_failure(self, wait: float) -> None:
         self.refused["failure"] += 1
         raise _limited("failed authentications from one address", "AUTHSVC_FAILURE_LIMIT", wait)
+
+
+def account_of(caller: Caller) -> str:
+    """Return for whom a caller is counted: the owner; the address, if anonymous; "" for the platform's."""
+    if caller.credential_id == ANONYMOUS and caller.kind is None:
+        return f"address {site(caller.client_ip)}"
+    return "" if caller.owner_id == PLATFORM_OWNER else caller.owner_id
 
 
 def _limited(what: str, setting: str, wait: float) -> Overloaded:

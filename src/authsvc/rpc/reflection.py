@@ -1,11 +1,94 @@
-"""Server reflection with the comments of the protos, which generated code does not keep."""
+"""Server reflection with the comments of the protos, which generated code does not keep.
 
+Whoever connects may ask. What there is to tell of a file is put together once and kept, so that an answer
+costs little more than its sending. There are only so many files.
+"""
+
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import DecodeError
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._base import BaseReflectionServicer
+
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.rpc.public import Public, PublicCall, Streams
+
+_MOST_STREAMS, _STREAMS_OF_ONE = 32, 4
+_MOST_QUESTIONS = 1000
+
+
+class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes without types
+    """Tells of some services."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        super().__init__((*services, reflection.SERVICE_NAME), pool=CommentedPool())
+        self.streams = Streams("reflection", most=_MOST_STREAMS, of_one=_STREAMS_OF_ONE)
+        self._of_file: dict[str, bytes] = {}
+
+    def handler(self, public: Public) -> grpc.GenericRpcHandler:
+        """Return the handler of the service."""
+        handlers = {"ServerReflectionInfo": public.stream(self._serve, self.streams)}
+        return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, handlers)
+
+    async def _serve(self, call: PublicCall) -> None:
+        for _ in range(_MOST_QUESTIONS):
+            if (data := await call.next()) is None:
+                return
+            await call.write(self.answer(data))
+
+    def answer(self, data: bytes) -> bytes:
+        """Return the answer to a question, both serialized; raise InvalidArgument for what is no question."""
+        try:
+            asked = reflection_pb2.ServerReflectionRequest.FromString(data)
+        except DecodeError as error:
+            problem = "is no ServerReflectionRequest"
+            raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
+        # Fields of a message may come in any order, and of one message in several pieces.
+        repeated = reflection_pb2.ServerReflectionResponse(original_request=asked).SerializeToString()
+        told: bytes
+        match asked.WhichOneof("message_request"):
+            case "file_by_filename":
+                told = self._file(self._pool.FindFileByName, asked.file_by_filename)
+            case "file_containing_symbol":
+                told = self._file(self._pool.FindFileContainingSymbol, asked.file_containing_symbol)
+            case "file_containing_extension":
+                extension = asked.file_containing_extension
+                told = self._file_containing_extension(
+                    None, extension.containing_type, extension.extension_number
+                ).SerializeToString()
+            case "all_extension_numbers_of_type":
+                told = self._all_extension_numbers_of_type(
+                    None, asked.all_extension_numbers_of_type
+                ).SerializeToString()
+            case "list_services":
+                told = self._list_services(None).SerializeToString()
+            case _:
+                told = _error(grpc.StatusCode.INVALID_ARGUMENT)
+        answer: bytes = repeated + told
+        return answer
+
+    def _file(self, find: Any, name: str) -> bytes:
+        try:
+            found = find(name)
+        except KeyError:
+            return _error(grpc.StatusCode.NOT_FOUND)
+        if (told := self._of_file.get(found.name)) is None:
+            told = self._file_by_filename(None, found.name).SerializeToString()
+            self._of_file[found.name] = told
+        return told
+
+
+def _error(code: grpc.StatusCode) -> bytes:
+    number, text = code.value
+    error = reflection_pb2.ErrorResponse(error_code=number, error_message=text)
+    told: bytes = reflection_pb2.ServerReflectionResponse(error_response=error).SerializeToString()
+    return told
 
 
 class CommentedPool:

@@ -1,26 +1,40 @@
 """The gRPC server: our services, health and reflection on one port."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health
 
+from authsvc.descriptors import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.endpoint import Entrance, Raw, Service, raw_handler, service_handler
 from authsvc.rpc.health import Health
-from authsvc.rpc.reflection import CommentedPool
+from authsvc.rpc.peer import End, end_of
+from authsvc.rpc.public import NoSuchRpc, Public
+from authsvc.rpc.reflection import Reflection
 from authsvc.rpc.tls import Tls
 from authsvc.verify.lease import Lease
 
-# A batch of 100 key strings is some 20 KiB, or 440 with all the scopes that it can name; nothing needs more.
-# gRPC keeps what has arrived of each call until it is whole, before anybody is asked for a credential.
+# A batch of 100 key strings is some 20 KiB, or 480 with all the scopes that it can name; nothing needs more.
 MOST_BYTES = 1024 * 1024
+# Of one call, as RFC 9113 counts them (6.5.2). A credential has less than 200.
+_MOST_HEADER_BYTES = 16 * 1024
+# What gRPC takes of a message before anybody asks for it.
+_WINDOW = 16 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
-    ("grpc.max_concurrent_streams", 1000),
+    # Clients of one process share a connection; the calls beyond wait in the client.
+    ("grpc.max_concurrent_streams", 128),
+    # Between the two gRPC refuses some calls and takes others; so they are one.
+    ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", _MOST_HEADER_BYTES),
+    # No window that grows with how fast somebody sends.
+    ("grpc.http2.lookahead_bytes", _WINDOW),
+    ("grpc.http2.bdp_probe", 0),
     # Who connects and then says nothing is not waited for.
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Workers share the port. That nobody else has it is for the supervisor to see to.
@@ -29,10 +43,14 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+_log = logging.getLogger(__name__)
+
 # How long a connection that has reached its age may go on with what it has begun, besides the longest RPC.
 _AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
 _ANSWERED = 0.1
+# Seconds between two looks for connections that are to be closed, and the least.
+_LOOK, _PAUSE = 0.5, 0.01
 
 
 class AddressInUseError(Exception):
@@ -61,26 +79,36 @@ class Server:
         connection_age: float = 0,
         longest: float = 0,
         raw: Sequence[Raw] = (),
+        reflects: bool = True,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
-        `raw` are RPCs of other people's protocols.
+        `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
+        there are.
         """
         self._tls = tls
-        self._server = grpc.aio.server(options=[*_OPTIONS, *_ageing(connection_age, longest)])
+        self._connections, self._answers = entrance.connections, entrance.answers
+        options = [
+            *_OPTIONS,
+            *_ageing(connection_age, longest),
+            ("grpc.max_allowed_incoming_connections", self._connections.most),
+        ]
+        self._server = grpc.aio.server(options=options)
         names = [service.descriptor.full_name for service in services]
         self._health = Health(names)
         self._gate = entrance.gate
         self._port = 0
+        public = Public(entrance.strangers, entrance.answers)
         self._server.add_generic_rpc_handlers(
             [service_handler(service, entrance) for service in services]
             + [raw_handler(one, entrance) for one in raw]
+            + [self._health.handler(public)]
+            + ([Reflection((*names, health.SERVICE_NAME)).handler(public)] if reflects else [])
+            + [NoSuchRpc(entrance.strangers)]
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(shown, self._server, pool=CommentedPool())
+        self._arrivals = [entrance.arrivals, *public.arrivals]
 
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
@@ -98,6 +126,38 @@ class Server:
     async def tell_health(self, lease: Lease) -> None:
         """Have our health follow the lease, for ever."""
         await self._health.follow(lease)
+
+    async def watch(self) -> None:
+        """End calls whose messages are late, and close connections that hold too much, for ever."""
+        condemned = asyncio.Event()
+        self._connections.on_condemned = condemned.set
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await condemned.wait()
+            condemned.clear()
+            try:
+                for arrivals in self._arrivals:
+                    arrivals.expire()
+                await self._close_unwanted()
+            except Exception:  # noqa: BLE001 - nobody else would do it
+                _log.exception("cannot look after connections")
+            await asyncio.sleep(_PAUSE)
+
+    async def _close_unwanted(self) -> None:
+        unwanted: dict[str, set[End]] = {
+            "unread": {end_of(peer) for peer in self._answers.stalled()},
+            "resets": {end_of(peer) for peer in self._connections.take_condemned()},
+            "room": set(),
+        }
+        if in_use() > self._connections.crowded:
+            unwanted["room"] = self._connections.superfluous(
+                await asyncio.to_thread(sockets.ends, self._port)
+            )
+        closing = set().union(*unwanted.values())
+        if closing:
+            self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
+            await asyncio.to_thread(sockets.hang_up_on, self._port, closing)
 
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.

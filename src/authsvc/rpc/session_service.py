@@ -16,7 +16,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
-from authsvc.rpc.convert import CODES, set_timestamp, timestamp
+from authsvc.rpc.convert import CODES, converted, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
@@ -87,10 +87,10 @@ class SessionService:
             page_token=request.page_token,
         )
         current = request.current_session_id or caller.credential_id
-        return pb.ListSessionsResponse(
-            sessions=[self._message(session, current=session.session_id == current) for session in page],
-            next_page_token=next_page_token,
+        sessions = await converted(
+            page, lambda session: self._message(session, current=session.session_id == current)
         )
+        return pb.ListSessionsResponse(sessions=sessions, next_page_token=next_page_token)
 
     async def RevokeSession(self, caller: Caller, request: pb.RevokeSessionRequest) -> resources_pb2.Session:
         """Log out one device."""

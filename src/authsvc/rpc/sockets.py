@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from authsvc.rpc.peer import End
+
 
 def leave(port: int) -> None:
     """Take no more connections: whoever connects gets another worker, or nobody."""
@@ -33,6 +35,27 @@ def hang_up(port: int, but: Collection[str] = ()) -> None:
         with suppress(OSError):  # the client was faster
             if str(found.getpeername()[1]) not in spared:
                 found.shutdown(socket.SHUT_RDWR)
+
+
+def ends(port: int) -> list[End]:
+    """Return the other ends of all connections."""
+    return [end for _, found in _sockets(port) if (end := _end(found)) is not None]
+
+
+def hang_up_on(port: int, unwanted: Collection[End]) -> None:
+    """End the connections with these other ends; what was written may not arrive."""
+    for _, found in _sockets(port):
+        if _end(found) in unwanted:
+            with suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+
+
+def _end(found: socket.socket) -> End | None:
+    try:
+        address, port = found.getpeername()[:2]
+    except OSError:  # it listens, or is gone
+        return None
+    return str(address).removeprefix("::ffff:"), int(port)
 
 
 def _sockets(port: int) -> Iterator[tuple[int, socket.socket]]:

@@ -11,6 +11,7 @@ from authsvc import audit
 from authsvc.authority import Authority, Claim
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound
+from authsvc.model import platform
 from authsvc.model.address import normalized
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
@@ -58,6 +59,7 @@ class Sessions:
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
         """Open a session; this is the only time that its token is told (rule 1)."""
         caller.refuse_other_owner(new.owner_id)
+        platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         idle_timeout, lifetime = self._bounds.lengths(new)
         now = self._clock()
@@ -100,25 +102,24 @@ class Sessions:
         """Return a page of sessions, and the token of the next page ("" on the last)."""
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.connection() as connection:
-            # One more than asked for tells whether there is a next page.
-            found = await rows.page(
+        async with self._database.listing(caller.quota_owner) as connection:
+            page, more = await rows.page(
                 connection,
                 query.owner_id,
                 include_ended=query.include_ended,
                 now=self._clock(),
-                size=page_size + 1,
+                size=page_size,
                 after=after,
             )
-        page = found[:page_size]
-        if len(found) == len(page):
+        if not more:
             return page, ""
         last = SessionPosition(page[-1].last_activity_time, page[-1].session_id)
         return page, self._page_tokens.seal(query, last)
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
         """End a session for good (rule 25)."""
-        async with self._barrier.change(caller, Claim(changes=[session_id]), done="revoked") as change:
+        claim = Claim(changes=[session_id], revokes=True)
+        async with self._barrier.change(caller, claim, done="revoked") as change:
             found = await rows.find(change.connection, [session_id], owner_id=caller.confined_to)
             change.key_prefixes.update(session.key_prefix for session in found.values())
             session = _visible(caller, session_id, found.get(session_id))
@@ -145,7 +146,8 @@ class Sessions:
         but to count: verification forgets the owner, and each session says what became of its epoch.
         """
         caller.refuse_other_owner(owner_id)
-        claim = Claim(ends_sessions_of=owner_id, changes=[except_session_id] if except_session_id else ())
+        excepted = [except_session_id] if except_session_id else ()
+        claim = Claim(ends_sessions_of=owner_id, changes=excepted, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
             if except_session_id:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from authsvc.authority import Authority, Authorized, Claim
 from authsvc.errors import AuthsvcError
+from authsvc.model import platform
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -79,6 +80,7 @@ class SessionOpenings:
             for opening in openings:
                 try:
                     caller = held(opening.caller)
+                    platform.refuse_credential_of(caller.caller, opening.session.owner_id)
                     self._catalogue.check_held(caller.caller, opening.session.scopes)
                     refuse_manager(opening)
                 except AuthsvcError as error:

@@ -6,7 +6,8 @@ from datetime import datetime
 from authsvc.model.key_string import redact
 from authsvc.model.session import shortened
 from authsvc.model.use import Use
-from authsvc.store.pool import Database, heeding_warnings
+from authsvc.store.driver_errors import heeding_warnings
+from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("verification.sql")

@@ -3,12 +3,23 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple, Self
 
 import asyncpg
 
 from authsvc.model.audit_chain import BEGINNING, Chain
-from authsvc.model.audit_event import Action, AuditEvent, AuditPosition, AuditQuery, ChainedEvent, Link
+from authsvc.model.audit_drop import NO_DROPS, hash_of_drops, read_month
+from authsvc.model.audit_event import (
+    Action,
+    AuditEvent,
+    AuditPosition,
+    AuditQuery,
+    ChainedEvent,
+    Link,
+    UnreadableEvent,
+)
+from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -36,10 +47,13 @@ def events_json(events: Sequence[AuditEvent]) -> str:
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
-) -> list[ChainedEvent]:
-    """Return at most `size` events that follow the position, the newest first."""
+) -> tuple[list[ChainedEvent], bool]:
+    """Return a page of at most `size` events that follow the position, the newest first.
+
+    And whether there are more.
+    """
     before, position = after or (query.time_before, _END if query.time_before is None else 0)
-    where = query.owner_id, query.time_after, before, position, size
+    where = query.owner_id, query.time_after, before, position, size + 1
     # Without actions, all that this version knows: an index serves each.
     actions = list(query.actions or Action)
     if query.target_id:
@@ -51,7 +65,7 @@ async def page(
         rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
     else:
         rows = await connection.fetch(_SQL["list_events"], *where)
-    return [from_row(row) for row in rows]
+    return await page_of(rows, size, from_row)
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:
@@ -64,22 +78,63 @@ async def find_ends(connection: Connection, *, after: str, only: str, size: int)
             BEGINNING
             if row["dropped_position"] is None
             else Link(row["dropped_position"], row["dropped_hash"]),
+            read_month(row["dropped_before"]),
         )
         for row in rows
     ]
 
 
-async def walk(
-    connection: Connection, after: AuditPosition | None, *, owner_id: str, last: str, size: int
-) -> list[ChainedEvent]:
-    """Return the next events in the order of owners and, within one, of time; none beyond the owner `last`.
+class Reached(NamedTuple):
+    """The last event of a walk so far. `time` is as PostgreSQL writes it, which knows more than Python."""
 
-    They follow the position in the chain of `owner_id`; without one, they are those of later
-    owners. A `last` of "" is no bound.
+    owner_id: str
+    time: str
+    position: int
+
+    @classmethod
+    def start_of(cls, owner_id: str) -> Self:
+        """Return the place before all events of an owner."""
+        return cls(owner_id, "-infinity", 0)
+
+    @classmethod
+    def end_of(cls, owner_id: str) -> Self:
+        """Return the place after all events of an owner."""
+        return cls(owner_id, "infinity", _END)
+
+
+async def walk(
+    connection: Connection, after: Reached, *, last: str, size: int
+) -> tuple[list[ChainedEvent | UnreadableEvent], Reached]:
+    """Return the next events in the order of owners and, within one, of time, and the place of the last.
+
+    They are none beyond the owner `last`; "" is no bound.
     """
-    time, position = ("infinity", _END) if after is None else (after.event_time.isoformat(), after.position)
-    rows = await connection.fetch(_SQL["walk_events"], owner_id, time, position, last, size, timeout=600)
-    return [from_row(row) for row in rows]
+    rows = await connection.fetch(_SQL["walk_events"], *after, last, size, timeout=600)
+    if rows:
+        after = Reached(rows[-1]["owner_id"], rows[-1]["reached"], rows[-1]["position"])
+    return [_checked(row) for row in rows], after
+
+
+async def read_drops(
+    connection: Connection, *, size: int
+) -> tuple[ChainedEvent | UnreadableEvent | None, bytes]:
+    """Return the last event about what was dropped, if any, and the hash over all drops, as of one instant.
+
+    Needs a transaction in which nothing was read yet.
+    """
+    await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    event = await connection.fetchrow(_SQL["find_last_drop"])
+    so_far, owner_id = NO_DROPS, ""
+    while drops := await connection.fetch(_SQL["list_drops"], owner_id, size):
+        for owner_id, position, dropped in drops:
+            so_far = hash_of_drops(so_far, owner_id, Link(position, dropped))
+    return None if event is None else _checked(event), so_far
+
+
+async def retention(connection: Connection) -> timedelta | None:
+    """Return how long the owner of the schema wants events kept, zero: for good; None: nothing was said."""
+    kept: timedelta | None = await connection.fetchval(_SQL["retention"])
+    return kept
 
 
 async def is_beyond_head(connection: Connection, owner_id: str) -> bool:
@@ -115,6 +170,25 @@ def from_row(row: asyncpg.Record) -> ChainedEvent:
         details=json.loads(row["details"]),
     )
     return ChainedEvent(event, Link(row["position"], row["hash"]), row["previous_hash"])
+
+
+def _checked(row: asyncpg.Record) -> ChainedEvent | UnreadableEvent:
+    """Return the event of a row that anybody may have written."""
+    problem = ""
+    if row["event_time"] is None:
+        problem = f"its time is {row['reached']}"
+    else:
+        try:
+            chained = from_row(row)
+        except (ValueError, RecursionError):
+            problem = "its details are no JSON that can be read"
+        else:
+            details: object = chained.event.details
+            if isinstance(details, dict) and all(isinstance(value, str) for value in details.values()):
+                return chained
+            problem = "its details are no texts by name"
+    link = Link(row["position"], row["hash"])
+    return UnreadableEvent(row["owner_id"], row["event_id"], link, row["previous_hash"], problem)
 
 
 def _text(moment: object) -> str:

@@ -28,6 +28,8 @@ class Claim:
     relies_on: Collection[str] = ()
     # Owners that get new sessions.
     opens_sessions_of: Collection[str] = ()
+    # It takes something away, and may take a slot of the reserve at the database.
+    revokes: bool = False
 
 
 async def hold(

@@ -21,7 +21,8 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
-from authsvc.store.pool import Connection, Database, connect_options, heeding_warnings, in_our_words
+from authsvc.store.driver_errors import heeding_warnings, in_our_words
+from authsvc.store.pool import Connection, Database, connect_options
 from authsvc.store.queries import load_queries
 
 _log = logging.getLogger(__name__)

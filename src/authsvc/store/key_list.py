@@ -16,6 +16,7 @@ from authsvc.model.key import Key, KeyState
 from authsvc.model.key_query import KeyFilter, KeyQuery
 from authsvc.model.page_token import Position
 from authsvc.store import keys
+from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 
 # What each order compares, in the words of its index: the value, a parameter of the same kind, the id.
@@ -61,8 +62,12 @@ _A_LOT = 2000
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
-) -> list[Key]:
-    """Return at most `size` keys that follow the position. Call it within a transaction."""
+) -> tuple[list[Key], bool]:
+    """Return a page of at most `size` keys that follow the position, and whether there are more.
+
+    Call it within a transaction.
+    """
+    page_size, size = size, size + 1  # One more than asked for tells whether there is a next page.
     await connection.execute(_PLANNING)
     statement = _Statement(query, now)
     rows = await connection.fetch(statement.walk(after, size, size * _STRETCH), *statement.values)
@@ -72,7 +77,7 @@ async def page(
         if rows and rows[0]["found_count"] >= _A_LOT:
             statement = _Statement(query, now)
             rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
-    return [keys.from_row(row) for row in rows]
+    return await page_of(rows, page_size, keys.from_row)
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:

@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
 
@@ -32,13 +33,20 @@ _BOOKS = """
         apply_time timestamptz NOT NULL DEFAULT now()
     );
 """
+# Workers of the release before 0007 insert tag key 1 when they start; a trigger has that do nothing.
 _GRANTS = """
     GRANT USAGE ON SCHEMA authsvc TO {role};
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
     REVOKE INSERT, UPDATE, DELETE ON authsvc.migrations FROM {role};
-    REVOKE UPDATE, DELETE ON authsvc.tag_keys FROM {role};
+    REVOKE INSERT, UPDATE, DELETE ON authsvc.tag_keys FROM {role};
+    GRANT INSERT (tag_key_id, tag_key) ON authsvc.tag_keys TO {role};
     REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
     REVOKE UPDATE ON authsvc.feed FROM {role};
+"""
+_RETENTION = "SELECT retention FROM authsvc.audit_retention"
+_SET_RETENTION = """
+    INSERT INTO authsvc.audit_retention (retention) VALUES ($1)
+    ON CONFLICT (is_set) DO UPDATE SET retention = excluded.retention
 """
 # In the same transaction, so that nobody may change the audit log for a moment.
 _AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
@@ -46,6 +54,24 @@ _AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
 
 class MigrationError(Exception):
     """The database and the migrations do not fit together; the message says how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long audit events are kept, zero: for good.
+
+    The schema holds to it, whatever the role that serves asks for. A shorter one than before takes
+    effect only if it `was_asked_for`: a default must not shorten what somebody has set.
+    """
+
+    length: timedelta
+    was_asked_for: bool
+
+    def replaces(self, kept: timedelta | None) -> bool:
+        """Say whether this is to be kept instead of what is there; None: nothing was set yet."""
+        if kept is None or self.was_asked_for:
+            return self.length != kept
+        return bool(kept) and (not self.length or self.length > kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +103,14 @@ async def migrate(
     *,
     migrations: list[Migration] | None = None,
     serving_role: str = "",
+    retention: Retention | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> int:
     """Run what has not been run; return how many that were.
 
     `serving_role`, when it is not the one that migrates, is granted the use of the
-    tables. Raises MigrationError; the migration that failed has left no trace.
+    tables. `retention` is how long the schema keeps audit events from now on.
+    Raises MigrationError; the migration that failed has left no trace.
     """
     todo = known_migrations() if migrations is None else migrations
     try:
@@ -107,6 +135,8 @@ async def migrate(
             if await _apply(connection, migration):
                 tell(f"applied {migration.number:04} {migration.name}")
                 done += 1
+        if retention is not None:
+            await _keep(connection, retention, tell)
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
             quoted = '"' + serving_role.replace('"', '""') + '"'
             try:
@@ -146,6 +176,20 @@ def _compare(migration: Migration, checksum: str) -> None:
             f"migration {migration.number:04} {migration.name} was changed after it had been applied: "
             "restore the file, and put the change into a migration of its own"
         )
+
+
+async def _keep(
+    connection: "asyncpg.Connection[asyncpg.Record]", retention: Retention, tell: Callable[[str], object]
+) -> None:
+    try:
+        async with _alone(connection):
+            kept = await connection.fetchval(_RETENTION)
+            if not retention.replaces(kept):
+                return
+            await connection.execute(_SET_RETENTION, retention.length)
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"cannot set the retention of audit events: {error}") from error
+    tell(f"audit events are kept {f'for {retention.length.days} days' if retention.length else 'for good'}")
 
 
 @asynccontextmanager

@@ -1,11 +1,14 @@
-"""The connections to PostgreSQL: bounded, and with errors in our own words.
+"""The connections to PostgreSQL: bounded, and shared so that one owner's calls do not stop another's.
 
 Mechanism: an asyncpg pool that connects when first used, so the service outlives
-the database and finds it again by itself.
+the database and finds it again by itself. Changes and lists need one of its `slots`, which are shared by
+owner. Single statements, by which keys are looked up to be verified, need none, and a fifth of
+the connections is out of reach of the slots.
 
-Bound: `size` connections, `size * 100` callers waiting for one, 5 s for a wait and
-5 s for a statement. Transactions wait for locks, those of one owner perhaps all at once, so two connections
-of ten or more are kept from them: single statements, by which keys are looked up to be verified, find one.
+Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot,
+5 s for a wait and 5 s for a statement. A transaction waits 2 s for a lock, so that it gives its slot back
+before those who wait for one give up. 2 s are more than PostgreSQL takes to notice a deadlock (1 s), and
+than hundreds of changes take that queue for one lock, each of which holds it for some milliseconds.
 
 Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
 never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
@@ -23,7 +26,9 @@ import asyncpg
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.errors import Overloaded
+from authsvc.store.driver_errors import PASSING, heeding_warnings, in_our_words, is_closed
+from authsvc.store.slots import DatabaseSlots, slot
 
 _log = logging.getLogger(__name__)
 
@@ -32,29 +37,14 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _WAIT = 5.0
 _WAITERS_PER_CONNECTION = 100
-_KEPT = 2  # At most a fifth; not for transactions.
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _COMMIT_WAIT = 30.0
 _FOR_EVER = 86_400.0
-# A transaction whose client was cut off ends by itself, before those who wait for its locks give up.
+# A transaction whose client was cut off ends by itself, before those give up who wait for a turn.
 _MOST_IDLE_MS = 3000
-
-# A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
-# transactions that PostgreSQL asks to be tried again.
-_PASSING = (
-    OSError,
-    TimeoutError,
-    pg.PostgresConnectionError,
-    pg.OperatorInterventionError,
-    pg.InsufficientResourcesError,
-    pg.ReadOnlySQLTransactionError,
-    pg.TransactionRollbackError,
-    pg.LockNotAvailableError,
-    pg.ObjectNotInPrerequisiteStateError,  # a standby, to what only a primary can do
-    pg.TargetServerAttributeNotMatched,  # no primary among the hosts
-    pg.InvalidAuthorizationSpecificationError,
-    pg.InvalidCatalogNameError,
-)
+# R9 needs a snapshot for each statement, whatever the default of the role is.
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_LOCK_TIMEOUT_MS = 2000
 
 
 class Database:
@@ -64,7 +54,9 @@ class Database:
         self._pool = pool
         self._most_waiting = size * _WAITERS_PER_CONNECTION
         self._waiting = 0
-        self._transactions = asyncio.Semaphore(size - min(_KEPT, size // 5))
+        self._size = size
+        self._lent = 0
+        self.slots = DatabaseSlots(size, most_waiting=self._most_waiting)
         self.checkouts = 0
 
     @classmethod
@@ -96,41 +88,46 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection for statements that each are a transaction of their own."""
         with self._queued(), in_our_words():
-            connection = await self._pool.acquire(timeout=_WAIT)
+            connection = await self._acquire()
+        self._lent += 1
         self.checkouts += 1
         try:
             with in_our_words(connection):
                 yield connection
         finally:
-            await self._release(connection)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection within a transaction, committed at the end, rolled back on an error."""
-        async with self._turn(), self.connection() as connection:
-            await connection.execute(
-                # R9 needs a snapshot for each statement, whatever the default of the role is.
-                "BEGIN ISOLATION LEVEL READ COMMITTED; "
-                f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}"
-            )
             try:
-                yield connection
-            except BaseException:
-                await _to_the_end(_roll_back(connection))
-                raise
-            with heeding_warnings(connection):
-                await _to_the_end(_commit(connection))
+                await self._release(connection)
+            finally:
+                self._lent -= 1
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Be one of those who have a transaction."""
-        with self._queued(), in_our_words():
-            async with asyncio.timeout(_WAIT):
-                await self._transactions.acquire()
-        try:
-            yield
-        finally:
-            self._transactions.release()
+    async def transaction(self, owner_id: str = "", *, revokes: bool = False) -> AsyncIterator[Connection]:
+        """Lend a connection within a transaction, committed at the end, rolled back on an error.
+
+        It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
+        take one of the reserve. Raises Overloaded when there is no slot within 5 s.
+        """
+        choices = self.slots.for_change(owner_id, revokes=revokes)
+        async with (
+            slot(choices, owner_id, patience=_WAIT),
+            self.connection() as connection,
+            _begun(connection, f"{_BEGIN}; {_bounds()}"),
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
+        """Lend a connection for a list that a caller of `owner_id` asks for.
+
+        With `in_transaction`, in a read-only one, so that settings can be made for it. Lists have slots of
+        their own. Raises Overloaded when there is none within 5 s.
+        """
+        async with slot((self.slots.lists,), owner_id, patience=_WAIT), self.connection() as connection:
+            if in_transaction:
+                async with _begun(connection, f"{_BEGIN} READ ONLY; {_bounds()}"):
+                    yield connection
+            else:
+                yield connection
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
@@ -150,10 +147,24 @@ class Database:
         """Lend no connection again that is open now: the node at its other end is behind."""
         await self._pool.expire_connections()
 
+    async def _acquire(self) -> Connection:
+        try:
+            return await self._pool.acquire(timeout=_WAIT)
+        except TimeoutError as error:
+            if self._lent < self._size:
+                raise
+            raise Overloaded(
+                f"all connections to the database were in use for {_WAIT:g} s; retry. "
+                "AUTHSVC_DATABASE_POOL_SIZE sets how many there are",
+                reason="DATABASE_BUSY",
+                retry_after=1,
+                setting="AUTHSVC_DATABASE_POOL_SIZE",
+            ) from error
+
     async def _release(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=_WAIT)
-        except (*_PASSING, pg.InterfaceError, pg.InternalClientError):
+        except (*PASSING, pg.InterfaceError, pg.InternalClientError):
             # Also one that is lost while it is given back, which confuses the driver.
             _log.debug("a lost connection was dropped")
 
@@ -175,54 +186,25 @@ def connect_options(*, pooler: bool = False) -> dict[str, Any]:
     return options
 
 
-@contextmanager
-def in_our_words(connection: "Connection | None" = None) -> Iterator[None]:
-    """Raise the driver's passing errors as Unavailable."""
+@asynccontextmanager
+async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
+    """Begin a transaction; commit it at the end, roll it back on an error."""
     try:
+        # Who is cancelled while this is sent has a transaction, too.
+        await connection.execute(begin)
         yield
-    except _PASSING as error:
-        raise _unavailable() from error
-    except (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError) as error:
-        raise Unavailable(
-            "a pooler before the database lends connections for one transaction: set AUTHSVC_FEED=poll",
-            reason="DATABASE_POOLED",
-            retry_after=1,
-        ) from error
-    except pg.InternalClientError as error:
-        # The driver is confused by a connection that is just being lost; nobody is to use it again.
-        if connection is not None and not _is_closed(connection):
-            connection.terminate()
-        _log.warning("a connection was given up: %s", error)
-        raise _unavailable() from error
-    except pg.InterfaceError as error:
-        # asyncpg says so of connections that were closed, of faults of ours, and of URLs that are no good.
-        if isinstance(error, ValueError) or (connection is not None and not _is_closed(connection)):
-            raise
-        raise _unavailable() from error
+    except BaseException:
+        await _to_the_end(_roll_back(connection))
+        raise
+    with heeding_warnings(connection):
+        await _to_the_end(_commit(connection))
 
 
-@contextmanager
-def heeding_warnings(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
-    """Raise Unavailable when PostgreSQL warns meanwhile: so it says that a commit is on no standby."""
-    warnings = []
-
-    def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
-        if message.severity_en == "WARNING":
-            warnings.append(message)
-
-    connection.add_log_listener(note)
-    try:
-        yield
-    finally:
-        if not _is_closed(connection):
-            connection.remove_log_listener(note)
-    if warnings:
-        _log.error("PostgreSQL warned of a commit, so it counts as failed: %s", warnings[0])
-        raise Unavailable(
-            "the commit may not outlive the loss of the primary; repeat the call",
-            reason="COMMIT_UNCERTAIN",
-            retry_after=1,
-        )
+def _bounds() -> str:
+    return (
+        f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}; "
+        f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"
+    )
 
 
 async def _commit(connection: Connection) -> None:
@@ -236,16 +218,8 @@ async def _commit(connection: Connection) -> None:
 
 
 async def _roll_back(connection: Connection) -> None:
-    if not _is_closed(connection):
+    if not is_closed(connection):
         await connection.execute("ROLLBACK")
-
-
-def _is_closed(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> bool:
-    try:
-        return connection.is_closed()
-    except pg.InterfaceError:
-        # The pool has taken it back: so it does when it is closed while it is lent.
-        return True
 
 
 async def _as_it_is(_: object) -> None:
@@ -264,11 +238,3 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     task.result()
     if cancelled:
         raise asyncio.CancelledError
-
-
-def _unavailable() -> Unavailable:
-    return Unavailable(
-        "the database is out of reach; keys in memory go on being verified; retry",
-        reason="DATABASE_UNAVAILABLE",
-        retry_after=1,
-    )

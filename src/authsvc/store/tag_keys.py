@@ -8,6 +8,7 @@ import asyncpg
 
 from authsvc.errors import PermissionDenied
 from authsvc.model.tag_key import AcceptedTagKeys, TagKey, TagKeyState
+from authsvc.store.migrate import MigrationError
 from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 
@@ -25,10 +26,15 @@ class Alive(NamedTuple):
 
 
 async def accepted(database: Database) -> AcceptedTagKeys:
-    """Return what a worker accepts; the first worker ever makes the first tag key."""
+    """Return what a worker accepts; raise MigrationError if there is no tag key."""
     async with database.connection() as connection:
-        await connection.execute(_SQL["make_tag_key"], secrets.token_bytes(_LENGTH))
-        return AcceptedTagKeys(tuple(await connection.fetchval(_SQL["find_accepted"])))
+        found = await connection.fetchval(_SQL["find_accepted"])
+    if found is None:
+        raise MigrationError(
+            "authsvc.tag_keys holds no tag key that is accepted, and `authsvc migrate` made one: restore the "
+            "table from a back-up, since no key string can be verified without"
+        )
+    return AcceptedTagKeys(tuple(found))
 
 
 async def lock(connection: Connection) -> list[TagKey]:

@@ -13,13 +13,17 @@ from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredC
 from authsvc.model.feed import Place
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
-from authsvc.store.pool import Database, heeding_warnings
+from authsvc.store.driver_errors import heeding_warnings
+from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
-_MOST_SHARED = 10_000
-_MOST_WANTED = 1000
+# Characters of scopes that are kept to be shared, with some for each list.
+_MOST_SHARED = 4_000_000
+_OF_A_LIST = 64
+#: Look-ups that may wait.
+MOST_WANTED = 1000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
@@ -32,9 +36,10 @@ class VerificationStore:
         self._database = database
         self._default_policy = default_policy
         self._finding = SharedStatement(
-            self._find, most_waiting=_MOST_WANTED, full="too many keys are being looked up"
+            self._find, most_waiting=MOST_WANTED, full="too many keys are being looked up"
         )
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shared_size = 0
 
     async def find_credential(self, key_prefix: str) -> Found:
         """Return the credential with this prefix, and the feed's end in the same snapshot.
@@ -81,9 +86,12 @@ class VerificationStore:
 
     def _shared(self, scopes: tuple[str, ...]) -> tuple[str, ...]:
         """Return an equal tuple that other credentials have, too: many keys have the same scopes."""
-        if len(self._scopes) >= _MOST_SHARED:
-            self._scopes.clear()
-        return self._scopes.setdefault(scopes, scopes)
+        shared = self._scopes.setdefault(scopes, scopes)
+        if shared is scopes:
+            self._shared_size += _OF_A_LIST * (1 + len(scopes)) + sum(map(len, scopes))
+            if self._shared_size > _MOST_SHARED:
+                self._scopes, self._shared_size = {}, 0
+        return shared
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
         """Replace a secret's hash, unless somebody else has."""

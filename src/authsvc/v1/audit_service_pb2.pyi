@@ -92,7 +92,7 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """
     AUDIT_ACTION_EVENTS_DROPPED: _AuditAction.ValueType  # 12
     """Old events of all owners were dropped; in the chain of the owner `authsvc`.
-    Details: `before`, `count`.
+    Details: `before`, `count`, and `drops`, a hash over where each chain goes on.
     """
     AUDIT_ACTION_TAG_KEY_ROTATED: _AuditAction.ValueType  # 13
     """`authsvc tag-key rotate`: new key strings are tagged under another tag key.
@@ -144,7 +144,7 @@ found, the last ids that were `asked_for`.
 """
 AUDIT_ACTION_EVENTS_DROPPED: AuditAction.ValueType  # 12
 """Old events of all owners were dropped; in the chain of the owner `authsvc`.
-Details: `before`, `count`.
+Details: `before`, `count`, and `drops`, a hash over where each chain goes on.
 """
 AUDIT_ACTION_TAG_KEY_ROTATED: AuditAction.ValueType  # 13
 """`authsvc tag-key rotate`: new key strings are tagged under another tag key.

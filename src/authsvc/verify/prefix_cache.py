@@ -4,8 +4,14 @@ Mechanism: a dictionary in order of arrival, evicted by CLOCK with second chance
 (Corbató 1968): a hit sets one flag and moves nothing, so it costs a look-up.
 Concurrent misses of one string share one fill.
 
-Bound: `capacity` entries. An eviction looks at no more than `_CHANCES` entries,
-so that a full cache of well-used entries cannot stall the event loop.
+Bound: `capacity` is the weight of all entries. A usual one weighs 1, one with large annotations or many
+scopes up to some 40, so that capacity is a bound in bytes, too: 1.7 KiB each at most. An eviction looks at
+no more than twice `_CHANCES` entries, so that a full cache of well-used entries cannot stall the event loop.
+
+Fairness: an owner that holds its share, an eighth of the capacity, makes room with its own entries, or with
+those that nobody has used for five minutes. An owner below its share makes room with any that was not used
+since the last look. So one that loads any number of keys takes no more than a share from others that use
+theirs, and can have all for as long as nobody else wants it. Entries of no key count as of one owner.
 
 Failure: a fill that fails is remembered by nobody; the next miss tries again. A
 fill that was under way when its prefix was forgotten is not admitted, and nobody
@@ -18,20 +24,16 @@ from collections.abc import Awaitable, Callable, Collection
 from hashlib import blake2b
 from secrets import token_bytes
 
+from authsvc.clock import Stopwatch, boottime
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.verify.entry import Entry as Entry
+from authsvc.verify.holdings import Holdings
 
 _CHANCES = 16
-
-
-class Entry:
-    """What is remembered of a prefix. `credential` is None when no key has it (any more)."""
-
-    __slots__ = ("credential", "digest", "used")
-
-    def __init__(self, digest: bytes, credential: Credential | None) -> None:
-        self.digest = digest
-        self.credential = credential
-        self.used = False
+# An owner's share is this part of the capacity.
+_SHARES = 8
+# Seconds after which what nobody has used is anybody's to take.
+_IDLE = 300
 
 
 class _Fill:
@@ -50,45 +52,19 @@ class _Fill:
         )
 
 
-class _Owned:
-    """The prefixes of each owner. Most owners have one, and a set for each would be half an entry."""
-
-    def __init__(self) -> None:
-        self._prefixes: dict[str, str | set[str]] = {}
-
-    def __len__(self) -> int:
-        return len(self._prefixes)
-
-    def of(self, owner_id: str) -> list[str]:
-        owned = self._prefixes.get(owner_id, ())
-        return [owned] if isinstance(owned, str) else list(owned)
-
-    def add(self, owner_id: str, prefix: str) -> None:
-        owned = self._prefixes.setdefault(owner_id, prefix)
-        if isinstance(owned, set):
-            owned.add(prefix)
-        elif owned != prefix:
-            self._prefixes[owner_id] = {owned, prefix}
-
-    def remove(self, owner_id: str, prefix: str) -> None:
-        owned = self._prefixes[owner_id]
-        if isinstance(owned, set):
-            owned.remove(prefix)
-        if not owned or owned == prefix:
-            del self._prefixes[owner_id]
-
-    def clear(self) -> None:
-        self._prefixes.clear()
-
-
 class PrefixCache:
     """Entries by key prefix. Not thread-safe: it belongs to one event loop."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, stopwatch: Stopwatch = boottime) -> None:
         self._capacity = capacity
+        self._share = max(1, capacity // _SHARES)
+        self._stopwatch = stopwatch
+        # The second of the last admission; one number for all entries of that second.
+        self._second = 0
+        self.weight = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        # The prefixes of each owner, so that what one does costs no look at what all the others have.
-        self._owned = _Owned()
+        # The entries of each owner, so that what one does costs no look at what all the others have.
+        self._owned = Holdings(self._entries)
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
         self.evictions = 0
@@ -124,6 +100,10 @@ class PrefixCache:
             fill.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(fill.task)
 
+    def is_filling(self, digest: bytes) -> bool:
+        """Say whether a fill of this string is under way that another caller would join."""
+        return digest in self._fills
+
     def forget(self, prefixes: Collection[str]) -> None:
         """Drop what is remembered of these prefixes, and see to it that no fill under way brings it back."""
         self.changes += 1
@@ -149,6 +129,7 @@ class PrefixCache:
         """Drop everything, likewise."""
         self.changes += 1
         self._entries.clear()
+        self.weight = 0
         self._owned.clear()
         self._detach(lambda fill: True)
 
@@ -172,28 +153,51 @@ class PrefixCache:
                 del self._fills[digest]
 
     def _admit(self, prefix: str, entry: Entry) -> None:
-        if prefix not in self._entries and len(self._entries) >= self._capacity:
-            self._evict()
-        self._disown(prefix)
+        self._remove(prefix)
+        if (second := int(self._stopwatch())) != self._second:
+            self._second = second
+        entry.since = self._second
+        weight = entry.weight
+        # Whatever it weighs, there is room for one: who asks finds the answer in memory.
+        while self._entries and self.weight + weight > self._capacity:
+            self._remove(self._victim(entry.owner_id))
+            self.evictions += 1
         self._entries[prefix] = entry
-        if entry.credential is not None:
-            self._owned.add(entry.credential.owner_id, prefix)
+        self._owned.add(prefix, entry)
+        self.weight += weight
 
     def _remove(self, prefix: str) -> None:
-        self._disown(prefix)
-        self._entries.pop(prefix, None)
+        entry = self._entries.pop(prefix, None)
+        if entry is not None:
+            self._owned.remove(prefix, entry)
+            self.weight -= entry.weight
 
-    def _disown(self, prefix: str) -> None:
-        entry = self._entries.get(prefix)
-        if entry is not None and entry.credential is not None:
-            self._owned.remove(entry.credential.owner_id, prefix)
+    def _victim(self, owner_id: str) -> str:
+        """Return what makes room for an entry of an owner."""
+        if self._owned.weight(owner_id) < self._share:
+            return self._oldest_unused(self._entries)
+        idle = self._idle()
+        return self._oldest_unused(self._owned.order(owner_id)) if idle is None else idle
 
-    def _evict(self) -> None:
+    def _oldest_unused(self, order: "OrderedDict[str, Entry]") -> str:
         for _ in range(_CHANCES):
-            oldest, entry = next(iter(self._entries.items()))
+            oldest, entry = next(iter(order.items()))
             if not entry.used:
                 break
-            entry.used = False
+            entry.used, entry.since = False, self._second
+            order.move_to_end(oldest)
+        return next(iter(order))
+
+    def _idle(self) -> str | None:
+        """Return something that nobody has used for long, if a short look finds it.
+
+        `used` is taken back no more often than that, so that whoever looks often ages nobody's entries.
+        """
+        for _ in range(_CHANCES):
+            oldest, entry = next(iter(self._entries.items()))
+            if self._second - entry.since >= _IDLE:
+                if not entry.used:
+                    return oldest
+                entry.used, entry.since = False, self._second
             self._entries.move_to_end(oldest)
-        self._remove(next(iter(self._entries)))
-        self.evictions += 1
+        return None

@@ -5,9 +5,9 @@ dictionary, the last one wins; every few seconds, and at drain, what has gathere
 is written in batches. The store never moves a last use backwards, so the order
 in which processes write does not matter.
 
-Bound: one note a credential, with the beginning of a long user agent and client hints,
-`limit` credentials; the last uses of further ones are dropped and counted until the next
-write.
+Bound: one note a credential, `limit` credentials, half of them of one owner; the last uses of further ones
+are dropped and counted until the next write. Of a user agent 512 characters are noted, with the client hints
+that came with it, and of all together `MOST_TEXT`; beyond that, uses are noted without.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -15,18 +15,19 @@ crash loses those of the last few seconds, and nothing else.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from authsvc.errors import Passing
 from authsvc.model.client_hints import NO_HINTS, ClientHints
-from authsvc.model.use import Use
+from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
-# A quarter is kept. The rest makes up for tokens in it, which become shorter when they are cut out.
-_MOST_AGENT = 2048
+#: Characters of all user agents and client hints that wait to be written.
+MOST_TEXT = 32 * 1024 * 1024
 
 
 class UseStore(Protocol):
@@ -34,6 +35,14 @@ class UseStore(Protocol):
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Keep each use that is later than the one known; forget those of deleted credentials."""
+
+
+# When a credential was used last, from where, with which program, whose it is, and which hints came along.
+_Last: TypeAlias = tuple[datetime, str, str, str, ClientHints]
+
+
+def _length(user_agent: str, client_hints: ClientHints) -> int:
+    return len(user_agent) + sum(map(len, client_hints))
 
 
 class UsageLog:
@@ -44,7 +53,10 @@ class UsageLog:
         self._store = store
         self._limit = limit
         self._fills_in = fills_in
-        self._pending: dict[str, tuple[datetime, str, str, ClientHints]] = {}
+        self._pending: dict[str, _Last] = {}
+        self._limit_of_one = max(1, limit // 2)
+        self._of_owner: Counter[str] = Counter()
+        self._text = 0
         self.dropped = 0
 
     def note(
@@ -53,19 +65,38 @@ class UsageLog:
         now: datetime,
         client_ip: str,
         user_agent: str = "",
+        owner_id: str = "",
         client_hints: ClientHints = NO_HINTS,
     ) -> None:
-        """Note a use. Touches memory only."""
+        """Note a use of a credential of an owner. Touches memory only."""
+        user_agent = noted(user_agent)
         known = self._pending.get(credential_id)
-        if known is None and len(self._pending) >= self._limit:
-            self.dropped += 1
-        elif known is None or known[0] <= now:
-            user_agent = user_agent[:_MOST_AGENT]
-            if known is not None and self._fills_in:
+        if known is None:
+            if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_of_one:
+                self.dropped += 1
+                return
+            if owner_id:
+                self._of_owner[owner_id] += 1
+        elif known[0] > now:
+            return
+        else:
+            self._text -= _length(known[2], known[4])
+            if self._fills_in:
                 if user_agent in ("", known[2]):  # those of another browser are no more
-                    client_hints = known[3].updated(client_hints)
+                    client_hints = known[4].updated(client_hints)
                 client_ip, user_agent = client_ip or known[1], user_agent or known[2]
-            self._pending[credential_id] = now, client_ip, user_agent, client_hints
+        if user_agent or client_hints != NO_HINTS:
+            user_agent, client_hints = self._fitting(user_agent, client_hints)
+        self._pending[credential_id] = now, client_ip, user_agent, owner_id, client_hints
+
+    def _fitting(self, user_agent: str, client_hints: ClientHints) -> tuple[str, ClientHints]:
+        """Return a user agent and its client hints if there is room for them, and count them."""
+        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+            client_hints = NO_HINTS
+        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+            user_agent = ""
+        self._text += _length(user_agent, client_hints)
+        return user_agent, client_hints
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.
@@ -74,13 +105,13 @@ class UsageLog:
         reason does not stand in the way of the others.
         """
         # By id, since neighbours are written together faster.
-        gathered = [Use(credential_id, *last) for credential_id, last in sorted(self._pending.items())]
-        self._pending = {}
+        gathered = sorted(self._pending.items())
+        self._pending, self._of_owner, self._text = {}, Counter(), 0
         fault: Exception | None = None
         for start in range(0, len(gathered), _BATCH):
             batch = gathered[start : start + _BATCH]
             try:
-                await self._store.record_uses(batch)
+                await self._store.record_uses([Use(key, *last[:3], last[4]) for key, last in batch])
             except (Passing, asyncio.CancelledError):
                 self._keep(gathered[start:])
                 raise
@@ -90,9 +121,9 @@ class UsageLog:
         if fault is not None:
             raise fault
 
-    def _keep(self, uses: Sequence[Use]) -> None:
-        for use in uses:
-            self.note(*use)
+    def _keep(self, unwritten: "Sequence[tuple[str, _Last]]") -> None:
+        for credential_id, last in unwritten:
+            self.note(credential_id, *last)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
         """Flush after each tick, for ever."""

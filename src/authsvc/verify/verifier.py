@@ -6,19 +6,20 @@ the package's docstring for the mechanism and its bounds.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
 from typing import NamedTuple, Protocol
 
-from authsvc.errors import Unavailable
+from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.activity import Activity
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
-from authsvc.model.use import Use
+from authsvc.model.use import Use, noted
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
@@ -100,7 +101,9 @@ class Verifier:
         lease: Lease,
         feed: History,
         clock: Callable[[], datetime],
+        most_fills_of_one: int = 500,
     ) -> None:
+        """Take the parts; `most_fills_of_one` is how many look-ups one owner's callers may have under way."""
         self._mint = mint
         self._cache = cache
         self._hasher = hasher
@@ -108,6 +111,9 @@ class Verifier:
         self._usage = usage
         self._activities = activities
         self._activity = activity
+        self._most_fills_of_one = most_fills_of_one
+        # How many fills are under way for callers of an owner.
+        self._filling: Counter[str] = Counter()
         self._settling: dict[str, asyncio.Task[None]] = {}
         self._lease = lease
         self._feed = feed
@@ -128,7 +134,7 @@ class Verifier:
         Raises Overloaded or Unavailable when it cannot be known now.
         """
         while True:
-            credential = await self.identify(presented)
+            credential = await self.identify(presented, question.caller)
             verdict = self._judge(question, credential)
             if verdict is not None:
                 return verdict
@@ -141,10 +147,12 @@ class Verifier:
         one instant. Raises for all what `verify` raises for one.
         """
         found: dict[str, Credential | None] = {}
+        callers = {text: question.caller for question, text in asked}
         # Again for what was forgotten or evicted while the others were looked up.
         while cold := {text for _, text in asked if text not in found and self._is_cold(text)}:
             changes = self._cache.changes
-            found.update(zip(cold, await asyncio.gather(*map(self.identify, cold)), strict=True))
+            identified = await asyncio.gather(*(self.identify(text, callers[text]) for text in cold))
+            found.update(zip(cold, identified, strict=True))
             if self._cache.changes != changes:
                 # What was found may have changed since; what is no key of ours stays none.
                 found = {text: None for text, credential in found.items() if credential is None}
@@ -158,10 +166,13 @@ class Verifier:
             verdicts.append(verdict)
         return verdicts
 
-    async def identify(self, presented: str) -> Credential | None:
-        """Return the credential whose very string this is, whatever its state; not counted as a use."""
+    async def identify(self, presented: str, caller: Caller | None = None) -> Credential | None:
+        """Return the credential whose very string this is, whatever its state; not counted as a use.
+
+        Raises Overloaded when too much is being looked up, of all or for this caller's owner.
+        """
         while isinstance(proved := self._prove_from_memory(presented), KeyString):
-            if await self._fill(proved) is None:
+            if await self._fill(proved, caller) is None:
                 return None
             # The answer comes from memory, at the moment it is given: a change that came while
             # this waited has been forgotten there, and is read anew.
@@ -204,10 +215,12 @@ class Verifier:
             return None
         if code is VerdictCode.VALID:
             if activity is None:
-                self._usage.note(credential.credential_id, now, client_ip)
+                self._usage.note(credential.credential_id, now, client_ip, "", credential.owner_id)
             else:
                 activity.note(now)
-                self._activity.note(credential.credential_id, now, client_ip, user_agent, client_hints)
+                self._activity.note(
+                    credential.credential_id, now, client_ip, user_agent, credential.owner_id, client_hints
+                )
         self.counts[code] += 1
         return verdict
 
@@ -222,7 +235,11 @@ class Verifier:
         asking = self._settling.get(session_id)
         if asking is None:
             use = Use(
-                session_id, self._clock(), question.client_ip, question.user_agent, question.client_hints
+                session_id,
+                self._clock(),
+                question.client_ip,
+                noted(question.user_agent),
+                question.client_hints,
             )
             asking = self._settling[session_id] = asyncio.create_task(self._ask(activity, use))
             asking.add_done_callback(lambda _: self._settling.pop(session_id))
@@ -244,10 +261,34 @@ class Verifier:
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self._prove_from_memory(presented), KeyString)
 
-    async def _fill(self, key: KeyString) -> Entry | None:
-        """Have the database and argon2id say about a string; None when its secret is wrong."""
+    async def _fill(self, key: KeyString, caller: Caller | None) -> Entry | None:
+        """Have the database and argon2id say about a string; None when its secret is wrong.
+
+        For the callers of one owner there are so many such fills at a time, so that others find room in the
+        queues of both. Those of the platform ask for all.
+        """
         digest = self._cache.digest(key.text)
-        return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
+        owner_id = caller.confined_to if caller is not None else None
+        if owner_id is None or self._cache.is_filling(digest):
+            return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
+        if self._filling[owner_id] >= self._most_fills_of_one:
+            raise Overloaded(
+                "too many keys are being looked up for callers of one owner; retry after the delay in "
+                "RetryInfo",
+                reason="LOOK_UP_LIMIT",
+                retry_after=0.5,
+            )
+        # Until the fill has ended, not only for as long as the caller waits.
+        self._filling[owner_id] += 1
+        return await self._cache.fill(key.prefix, digest, lambda: self._load_for(owner_id, key, digest))
+
+    async def _load_for(self, owner_id: str, key: KeyString, digest: bytes) -> Entry | None:
+        try:
+            return await self._load(key, digest)
+        finally:
+            self._filling[owner_id] -= 1
+            if not self._filling[owner_id]:
+                del self._filling[owner_id]
 
     async def _load(self, key: KeyString, digest: bytes) -> Entry | None:
         stored = await self._find(key.prefix)

@@ -26,8 +26,8 @@ revoker wait) is gone at once, as if the supervisor had been quick.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 MARGIN = 1
 DRIFT = 1
@@ -148,6 +148,15 @@ class Model:
             foreign=0,
             held="",
         )
+
+    def successors(self, state: State) -> "Steps":
+        """Return every step that is possible."""
+        for step in STEPS:
+            yield from step(self, state)
+
+    def changed(self, *changes: str) -> Self:
+        """Return this scenario with these changes."""
+        return replace(self, changes=frozenset(changes))
 
 
 Step = tuple[str, State]
@@ -726,12 +735,6 @@ STEPS: tuple[Callable[[Model, State], Steps], ...] = (
     *(revoke_begin, revoke_list_early, revoke_commit, revoke_list, revoke_lost),
     *(leave, reap_look, reap_delete, tick),
 )
-
-
-def successors(model: Model, state: State) -> Steps:
-    """Return every step that is possible."""
-    for step in STEPS:
-        yield from step(model, state)
 
 
 # What must never be.

@@ -6,8 +6,9 @@ not every combination in one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from tests.faults.model.explore import Changed
 from tests.faults.model.protocol import (
     Model,
     State,
@@ -28,16 +29,10 @@ FLOORS = {ONE: 50_000, RETRY: 100_000, FOREIGN: 250_000, REAPER: 250_000}
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A change to the protocol: where it is explored, for which violation, and what it is."""
+class Variant(Changed[State]):
+    """A protocol that is not quite this one; it answers VALID after OK unless another violation is named."""
 
-    scenario: Model
-    what: str
     violated: Callable[[State], bool] = valid_after_ok
-
-    def model(self, *changes: str) -> Model:
-        """Return the scenario with these changes."""
-        return replace(self.scenario, changes=frozenset(changes))
 
 
 # Each has a counterexample. The first thirteen are the design's own list.

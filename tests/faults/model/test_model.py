@@ -1,7 +1,8 @@
-"""The revocation protocol keeps its promise in every run within bounds, and needs each of its rules."""
+"""Revocation and authority keep their promises in every run within bounds, and need each of their rules."""
 
 import pytest
 
+from tests.faults.model import authority, authority_scenarios
 from tests.faults.model.explore import explore
 from tests.faults.model.protocol import Model
 from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
@@ -59,3 +60,34 @@ def test_an_amendment_ends_a_limit(name: str) -> None:
     result = explore(model, lambda state: amendment.violated(state) or any_violation(state))
     assert result.trace is None, told(result.trace)
     assert result.states >= 2_000
+
+
+@pytest.mark.parametrize("scenario", authority_scenarios.FLOORS, ids=lambda scenario: scenario.name)
+def test_authority_has_no_violation(scenario: authority.Model) -> None:
+    """Explored to the last state, no change is committed after its caller's end, and no deadlock is there."""
+    result = explore(scenario, authority_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)
+    assert result.states >= authority_scenarios.FLOORS[scenario]
+
+
+@pytest.mark.parametrize("scenario", authority_scenarios.FLOORS, ids=lambda scenario: scenario.name)
+def test_every_call_can_be_answered(scenario: authority.Model) -> None:
+    """The locks refuse nobody: each call of a scenario is answered OK in some run."""
+    for number, plan in enumerate(scenario.plans):
+        last = len(scenario.program(plan))
+        assert explore(scenario, lambda state: state.calls[number].place == last).trace is not None, plan.name  # noqa: B023
+
+
+@pytest.mark.parametrize("name", authority_scenarios.MUTANTS)
+def test_without_a_part_of_authority_there_is_a_violation(name: str) -> None:
+    """Each mutant commits what was forbidden, or comes to a deadlock."""
+    mutant = authority_scenarios.MUTANTS[name]
+    assert explore(mutant.model(name), mutant.violated).trace is not None
+
+
+@pytest.mark.parametrize("name", authority_scenarios.SPARE)
+def test_a_spare_part_of_authority_is_not_needed(name: str) -> None:
+    """Where the statement locks the very row, it may read it, too."""
+    spare = authority_scenarios.SPARE[name]
+    result = explore(spare.model(name), authority_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)

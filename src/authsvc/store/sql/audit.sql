@@ -48,8 +48,11 @@ SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
  LIMIT $5;
 
 -- name: find_ends
--- The ends of chains, in the order of owners, from $1 on: where each has come to, and what of it was dropped.
-SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS dropped_hash
+-- The ends of chains, in the order of owners, from $1 on: where each has come to, what of it was dropped, and before which
+-- month that was: what is dropped at all is dropped of all chains.
+SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS dropped_hash,
+       (SELECT e.details ->> 'before' FROM authsvc.audit_events e WHERE e.owner_id = 'authsvc' AND e.action = 'EVENTS_DROPPED'
+         ORDER BY e.event_time DESC, e.position DESC LIMIT 1) AS dropped_before
   FROM authsvc.audit_heads h LEFT JOIN authsvc.audit_drops d USING (owner_id)
  WHERE h.owner_id > $1 AND ($2 = '' OR h.owner_id = $2)
  ORDER BY h.owner_id
@@ -57,10 +60,14 @@ SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS
 
 -- name: walk_events
 -- Events of all owners after ($1, $2, $3), in the order of owners and, within one, of time; none beyond owner $4 unless it is ''.
-SELECT * FROM authsvc.audit_events
+-- A time that Python has no word for is NULL; `reached` is $2 of the next page.
+SELECT owner_id, CASE WHEN event_time >= '0001-01-01 UTC' AND event_time < '10000-01-01 UTC' THEN event_time END AS event_time,
+       event_time::text AS reached, position, event_id, action, actor_id, actor_owner_id, actor_type, target_id, client_ip,
+       request_id, details, previous_hash, hash
+  FROM authsvc.audit_events
  WHERE (owner_id, event_time, position) > ($1, $2::text::timestamptz, $3::bigint)
    AND owner_id >= $1 AND ($4 = '' OR owner_id <= $4)
- ORDER BY owner_id, event_time, position
+ ORDER BY owner_id, audit_events.event_time, position
  LIMIT $5;
 
 -- name: is_beyond_head
@@ -76,3 +83,19 @@ SELECT authsvc.drop_audit_before($1);
 
 -- name: has_before
 SELECT EXISTS (SELECT FROM authsvc.audit_events WHERE event_time < $1);
+
+-- name: find_last_drop
+-- The last event that says what was dropped, in the columns of walk_events.
+SELECT owner_id, CASE WHEN event_time >= '0001-01-01 UTC' AND event_time < '10000-01-01 UTC' THEN event_time END AS event_time,
+       event_time::text AS reached, position, event_id, action, actor_id, actor_owner_id, actor_type, target_id, client_ip,
+       request_id, details, previous_hash, hash
+  FROM authsvc.audit_events
+ WHERE owner_id = 'authsvc' AND action = 'EVENTS_DROPPED'
+ ORDER BY audit_events.event_time DESC, position DESC
+ LIMIT 1;
+
+-- name: list_drops
+SELECT owner_id, position, hash FROM authsvc.audit_drops WHERE owner_id > $1 ORDER BY owner_id LIMIT $2;
+
+-- name: retention
+SELECT retention FROM authsvc.audit_retention;

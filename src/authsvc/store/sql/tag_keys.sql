@@ -1,7 +1,3 @@
--- name: make_tag_key
--- The first one ever, which mints at once.
-INSERT INTO authsvc.tag_keys (tag_key_id, tag_key) VALUES (1, $1) ON CONFLICT DO NOTHING;
-
 -- name: find_accepted
 SELECT tag_keys FROM authsvc.accepted_tag_keys;
 

@@ -1,0 +1,121 @@
+"""The messages of calls that are on their way.
+
+gRPC takes no more of a message than a window until somebody asks for it; then it takes all of it, and keeps
+what has arrived until it is whole. So a message is asked for when it is known who sends it and that they have
+room for it.
+
+Bounds: of one account so many messages are asked for at a time, and so many calls wait to have theirs asked
+for. A message has so many seconds to arrive, give or take a look. None is larger than the server lets it be.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, Protocol, cast
+
+import grpc
+
+from authsvc.errors import FieldViolation, InvalidArgument, Unavailable
+from authsvc.rpc.gate import full
+
+# Seconds.
+IN_TIME = 10.0
+# Until gRPC has told us that a client has given a call up.
+_GIVEN_UP = 0.05
+
+
+class _Context(Protocol):
+    async def read(self) -> Any: ...
+
+
+class Arrivals:
+    """Reads the messages of calls."""
+
+    def __init__(self, most: int, most_waiting: int) -> None:
+        """Take how many messages of one account may be on their way, and how many calls may wait for that."""
+        self._most, self._most_waiting = most, most_waiting
+        self._arriving: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        # Each call that waits for its message; the one that waits longest comes first.
+        self._since: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def message(self, context: _Context, account: str) -> bytes:
+        """Return the message of a call.
+
+        Raises InvalidArgument for a call that ends without one, Overloaded when too many of the account wait,
+        Unavailable for one that is late.
+        """
+        try:
+            message = await self.next(context, account)
+        except TimeoutError:
+            raise Unavailable(
+                f"the message of this call did not arrive within {IN_TIME:g} s; send it anew",
+                reason="MESSAGE_LATE",
+                retry_after=1,
+            ) from None
+        if message is None:
+            # A call that was given up has no message either. Then this is as far as it gets.
+            await asyncio.sleep(_GIVEN_UP)
+            raise InvalidArgument(FieldViolation("", "request.present", "the call has no message; send one"))
+        return message
+
+    async def next(self, context: _Context, account: str) -> bytes | None:
+        """Return the next message of a stream, None at its end; raise TimeoutError for one that is late."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._since[task] = time.monotonic()
+        try:
+            arriving = self._arriving.get(account, 0)
+            if arriving < self._most:
+                self._arriving[account] = arriving + 1
+            else:
+                await self._room(account)
+            try:
+                message = await context.read()
+            finally:
+                self._leave(account)
+        except asyncio.CancelledError:
+            if task in self._late and not task.uncancel():
+                raise TimeoutError from None
+            raise
+        finally:
+            del self._since[task]
+            self._late.discard(task)
+        return None if message is grpc.aio.EOF else message
+
+    def expire(self) -> None:
+        """End the waiting for messages that are late."""
+        begun = time.monotonic() - IN_TIME
+        for task, since in self._since.items():
+            if since > begun:
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+    async def _room(self, account: str) -> None:
+        """Wait until a message of the account has arrived, and take its place."""
+        waiting = self._waiting.setdefault(account, deque())
+        if len(waiting) >= self._most_waiting:
+            raise full("of one owner's ")
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(account)
+            raise
+
+    def _leave(self, account: str) -> None:
+        """Give a place to the next who waits for it, or back."""
+        while waiting := self._waiting.get(account):
+            turn = waiting.popleft()
+            if not waiting:
+                del self._waiting[account]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        left = self._arriving.pop(account) - 1
+        if left:
+            self._arriving[account] = left

@@ -1,0 +1,109 @@
+"""The connections of clients: how many there may be, and which are closed for what their clients do.
+
+A connection is known when somebody was authenticated on it. gRPC takes so many connections and no more; so
+that strangers cannot take them all, those that are not known are closed when few are left. One whose calls
+end again and again before it is known who calls (reset as soon as they are begun, most of all) is closed,
+too.
+
+Mechanism: gRPC closes no connection for us, so our sockets are found by their port and shut down; to gRPC the
+client has hung up.
+
+Bound: the tables are as large as there may be connections. A client that connects anew begins anew.
+"""
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from authsvc.model.address import site
+from authsvc.rpc.peer import End, address_of, end_of
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two lines of the log.
+_TOLD_EACH = 60.0
+# Calls of nobody on one connection that end before they are answered: far more than happen to a client.
+MOST_BROKEN = 100
+# For a minute after that, of the same address.
+MOST_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
+_ENOUGH = 2**31
+# The share of the connections from which on there is to be room.
+_FULL = 0.75
+
+
+class Connections:
+    """What is known of connections, each by its peer as gRPC calls it."""
+
+    def __init__(self, most: int, now: Callable[[], float]) -> None:
+        """Take how many connections there may be, and a stopwatch."""
+        self.most = most
+        self._now = now
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._broken: OrderedDict[str, int] = OrderedDict()
+        # When a connection of an address was last closed for that.
+        self._offended: OrderedDict[str, float] = OrderedDict()
+        self._condemned: set[str] = set()
+        self._open: set[End] = set()
+        self._told = -math.inf
+        self.on_condemned: Callable[[], object] = lambda: None
+        # How many were closed, by the reason.
+        self.closed = {"unread": 0, "resets": 0, "room": 0}
+
+    def known(self, peer: str) -> None:
+        """Note that somebody was authenticated on a connection."""
+        if peer not in self._known:
+            self._known[peer] = None
+            self._broken.pop(peer, None)
+            if len(self._known) > 2 * self.most:
+                self._known.popitem(last=False)
+
+    def broken(self, peer: str) -> None:
+        """Note that a call of nobody ended before it was answered."""
+        if peer in self._known:
+            return
+        count = self._broken[peer] = self._broken.get(peer, 0) + 1
+        where, now = site(address_of(peer)), self._now()
+        again = now - self._offended.get(where, -math.inf) < _REMEMBERED
+        if count > (MOST_BROKEN_AGAIN if again else MOST_BROKEN):
+            self._broken[peer] = -_ENOUGH  # it is closed once
+            self._offended[where] = now
+            self._offended.move_to_end(where)
+            if len(self._offended) > self.most:
+                self._offended.popitem(last=False)
+            self._condemned.add(peer)
+            self.on_condemned()
+        if len(self._broken) > self.most:
+            self._broken.popitem(last=False)
+
+    def take_condemned(self) -> set[str]:
+        """Return the connections that are to be closed for their calls, once."""
+        condemned, self._condemned = self._condemned, set()
+        return condemned
+
+    @property
+    def crowded(self) -> float:
+        """From how many connections on some are closed to make room."""
+        return self.most * _FULL
+
+    def superfluous(self, open_ends: Sequence[End]) -> set[End]:
+        """Return which of the open connections are to be closed to make room, told by their other ends.
+
+        One that has just been opened is left the time until the next look to say who calls.
+        """
+        before, self._open = self._open, set(open_ends)
+        excess = len(open_ends) - self.crowded
+        if excess <= 0:
+            return set()
+        known = {end_of(peer) for peer in self._known}
+        unknown = [end for end in open_ends if end not in known and end in before]
+        return set(unknown[: math.ceil(excess)])
+
+    def closing(self, counts: Mapping[str, int]) -> None:
+        """Count connections that are closed, by the reason; tell of it now and then."""
+        for reason, count in counts.items():
+            self.closed[reason] += count
+        now = self._now()
+        if now - self._told > _TOLD_EACH:
+            self._told = now
+            _log.warning("connections of clients are closed; so far, by the reason: %s", self.closed)

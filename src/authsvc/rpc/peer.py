@@ -1,0 +1,18 @@
+"""The other end of a connection, as gRPC writes it: `ipv4:192.0.2.1:4711`, `ipv6:%5B2001:db8::1%5D:4711`."""
+
+from urllib.parse import unquote
+
+# An address and a port.
+End = tuple[str, int]
+
+
+def address_of(peer: str) -> str:
+    """Return the address; "" for a peer that has none."""
+    if peer.startswith("ipv4:"):
+        return peer[5 : peer.rindex(":")]
+    return unquote(peer[5:]).rpartition(":")[0].strip("[]") if peer.startswith("ipv6:") else ""
+
+
+def end_of(peer: str) -> End:
+    """Return the address and the port."""
+    return address_of(peer), int(peer.rpartition(":")[2])

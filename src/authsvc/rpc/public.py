@@ -1,0 +1,163 @@
+"""RPCs that need no credential: health, reflection, and those that do not exist.
+
+Who calls them is a stranger, whoever they are. So they wait as strangers do, and a connection may have so
+many of their streams open, all connections together so many. What these RPCs take is small, and nothing
+larger is read.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import grpc
+
+from authsvc.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.peer import address_of
+from authsvc.rpc.status import status_of
+from authsvc.rpc.strangers import Strangers
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
+_LONGEST = 4096
+# Messages of one address that are on their way, and calls that wait for theirs.
+_ARRIVING, _WAITING = 8, 200
+
+
+class Streams:
+    """How many streams may be open, of one connection and of all."""
+
+    def __init__(self, what: str, *, most: int, of_one: int) -> None:
+        self._what, self.most, self._of_one = what, most, of_one
+        self._open: dict[str, int] = {}
+        self.refused = 0
+
+    @contextmanager
+    def one(self, peer: str) -> Iterator[None]:
+        """Count a stream of this peer while the block runs; raise Overloaded beyond the bounds."""
+        if self._open.get(peer, 0) >= self._of_one or sum(self._open.values()) >= self.most:
+            self.refused += 1
+            raise Overloaded(
+                f"too many streams of {self._what} are open; a connection may have {self._of_one}, "
+                f"and all together {self.most}",
+                reason="STREAM_LIMIT",
+                retry_after=1,
+            )
+        self._open[peer] = self._open.get(peer, 0) + 1
+        try:
+            yield
+        finally:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+
+
+class PublicCall:
+    """A call of whoever calls."""
+
+    def __init__(self, context: Context, strangers: Strangers, arrivals: Arrivals, answers: Answers) -> None:
+        self.context = context
+        self.peer = context.peer()
+        self._strangers, self._arrivals, self._answers = strangers, arrivals, answers
+        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
+
+    async def message(self) -> bytes:
+        """Return the message of a call that has one; raise as `Arrivals` does."""
+        await self._strangers.wait(self.peer)
+        return _small(await self._arrivals.message(self.context, address_of(self.peer)))
+
+    async def next(self) -> bytes | None:
+        """Return the next message of a stream; None at its end, or when none has come for a while."""
+        try:
+            data = await self._arrivals.next(self.context, address_of(self.peer))
+        except TimeoutError:
+            return None
+        if data is None:
+            return None
+        await self._strangers.wait(self.peer)
+        return _small(data)
+
+    async def write(self, data: bytes) -> None:
+        """Send a message of a stream."""
+        self._answers.begin(self, self.peer, "", len(data))
+        await self.context.write(data)
+        self._answers.end(self)
+
+    def _over(self, _: Any) -> None:
+        self._answers.end(self)
+
+    def ends(self, size: int = 0) -> None:
+        """Hand over what is sent last."""
+        self._answers.begin(self, self.peer, "", size)
+
+
+class Public:
+    """Makes handlers of RPCs that are served to whoever calls."""
+
+    def __init__(self, strangers: Strangers, answers: Answers) -> None:
+        self._strangers, self._answers = strangers, answers
+        self.arrivals: list[Arrivals] = []
+
+    def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
+        """Return the handler of an RPC that takes and returns one message."""
+        arrivals = Arrivals(_ARRIVING, _WAITING)
+        self.arrivals.append(arrivals)
+
+        async def handle(_: object, context: Context) -> bytes:
+            call = PublicCall(context, self._strangers, arrivals, self._answers)
+            try:
+                answer = await serve(call, await call.message())
+            except AuthsvcError as error:
+                call.ends()
+                await context.abort_with_status(status_of(error))
+                raise
+            call.ends(len(answer))
+            return answer
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
+        """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
+        arrivals = Arrivals(_ARRIVING, streams.most)
+        self.arrivals.append(arrivals)
+
+        async def handle(_: object, context: Context) -> None:
+            call = PublicCall(context, self._strangers, arrivals, self._answers)
+            try:
+                with streams.one(call.peer):
+                    await serve(call)
+            except AuthsvcError as error:
+                await self._strangers.wait(call.peer)
+                call.ends()
+                await context.abort_with_status(status_of(error))
+            call.ends()
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+
+class NoSuchRpc(grpc.GenericRpcHandler):
+    """Answers calls of RPCs that do not exist, in the place of gRPC, which would have nobody wait."""
+
+    def __init__(self, strangers: Strangers) -> None:
+        self._strangers = strangers
+        self._handler: Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """Return the handler for whatever it is."""
+        return self._handler
+
+    async def _refuse(self, _: object, context: Context) -> bytes:
+        await self._strangers.wait(context.peer())
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "there is no such RPC here; reflection tells which there are"
+        )
+        raise AssertionError("abort always raises")
+
+
+def _small(data: bytes) -> bytes:
+    if len(data) > _LONGEST:
+        problem = f"has {len(data)} bytes; none of this kind needs more than {_LONGEST}"
+        raise InvalidArgument(FieldViolation("", "request.size", problem))
+    return data

@@ -1,0 +1,171 @@
+"""The log: one handler for every line of the process."""
+
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+from authsvc.telemetry import wording
+from authsvc.telemetry.line_limit import WINDOW, Kind, LineLimit
+
+_log = logging.getLogger(__name__)
+
+Later = Callable[[float, Callable[[], None]], None]
+
+
+def configure_logging(
+    level: str, style: str, redact: Callable[[str], str], stream: TextIO | None = None
+) -> None:
+    """Send all logs of the process to `stream` (default: standard error): bounded, without values, redacted.
+
+    What Python itself would write there goes the same way: warnings, and exceptions that nobody can be told.
+    """
+    target = sys.stderr if stream is None else stream
+    as_text = style == "text" or (style == "auto" and target.isatty())
+    handler = LogHandler(target, _formatter(as_text), redact)
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    structlog.configure(
+        processors=[*_BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    warnings.showwarning = _warned
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _thread_ended
+
+
+def log_lines_dropped() -> Mapping[str, float]:
+    """Return how many lines of each logger this process has not written, since there were too many alike."""
+    handlers = (handler for handler in logging.root.handlers if isinstance(handler, LogHandler))
+    return {name: count for handler in handlers for name, count in handler.limit.dropped.items()}
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes lines, of warnings and errors and of libraries so many of a kind."""
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
+        """Take where to write, how, and what cuts secrets out."""
+        super().__init__(stream)
+        self.setFormatter(formatter)
+        self.limit = LineLimit(time.monotonic)
+        self._redact = redact
+        self._later: Later = _in_thread
+        # Threads do not survive a fork, and neither do those who wait in them.
+        self._waits_in = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or count it."""
+        limited = record.levelno >= logging.WARNING or not wording.is_ours(record.name)
+        self._tell(self.limit.ended())
+        if not limited or self.limit.admits(record):
+            super().emit(record)
+        else:
+            self._wait()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        told = logging.makeLogRecord(record.__dict__)
+        told.msg, told.args, told.exc_info, told.exc_text = wording.message(record), (), None, None
+        error = record.exc_info[1] if record.exc_info else None
+        told.exception = "" if error is None else wording.exception(error)
+        return self._redact(super().format(told))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Write where a line comes from that could not be put together; logging would show its arguments."""
+        with suppress(Exception):  # There is nobody left to tell.
+            self.stream.write(
+                f"a log line of {record.name} cannot be written: {record.pathname}:{record.lineno}\n"
+            )
+
+    def tell_dropped(self, *, all_of_them: bool = False) -> None:
+        """Write how many lines were dropped, of kinds whose minute is over."""
+        with self.lock or threading.RLock():
+            self._waits_in = 0
+            self._tell(self.limit.ended(all_of_them=all_of_them))
+            if self.limit.has_more_to_tell:
+                self._wait()
+
+    def close(self) -> None:
+        """Write what there is to say at the end."""
+        self.tell_dropped(all_of_them=True)
+        super().close()
+
+    def _wait(self) -> None:
+        if self._waits_in != os.getpid():
+            self._waits_in = os.getpid()
+            self._later(WINDOW, self.tell_dropped)
+
+    def _tell(self, ended: Iterable[tuple[Kind, int]]) -> None:
+        for kind, dropped in ended:
+            super().emit(_summary(kind, dropped))
+
+
+def _summary(kind: Kind, dropped: int) -> logging.LogRecord:
+    about = f" about {kind.exception}" if kind.exception else ""
+    where = f" from {Path(kind.file).name}:{kind.line}" if kind.file else ""
+    text = "%d more lines of %s%s%s were left out within a minute"
+    args = (dropped, kind.logger, where, about)
+    return logging.LogRecord(_log.name, kind.level, kind.file, kind.line, text, args, None)
+
+
+def _in_thread(seconds: float, call: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+
+
+def _exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    if told := getattr(event["_record"], "exception", ""):
+        event["exception"] = told
+    return event
+
+
+_BEFORE: list[structlog.types.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def _formatter(as_text: bool) -> logging.Formatter:
+    renderer = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_text
+        else structlog.processors.JSONRenderer()
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_BEFORE,
+        processors=[_exception, structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _warned(
+    message: object,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    _log.warning("%s at %s:%d", category.__name__, filename, lineno)
+
+
+def _unraisable(given: Any) -> None:
+    if given.exc_value is not None:
+        what = getattr(given.object, "__qualname__", type(given.object).__name__)
+        _log.error("an exception in %s that nobody can be told", what, exc_info=given.exc_value)
+
+
+def _thread_ended(given: Any) -> None:
+    if given.exc_value is not None and given.exc_type is not SystemExit:
+        name = given.thread.name if given.thread is not None else "?"
+        _log.error("a fault ends the thread %s", name, exc_info=given.exc_value)

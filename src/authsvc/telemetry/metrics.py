@@ -1,0 +1,61 @@
+"""The metrics of a process; each is declared here, or watched by `app/gauges`."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rpc_errors = Counter(
+            "authsvc_rpc_errors",
+            "RPCs that were refused or failed.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self.rpc_seconds = Histogram(
+            "authsvc_rpc_seconds",
+            "Time from a request's arrival to its answer.",
+            ["method"],
+            buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+            registry=self.registry,
+        )
+
+    def watch_gauge(
+        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
+    ) -> None:
+        """Show a number that a part keeps anyway, or one a label's value; read when somebody looks."""
+        self.registry.register(_Watched(GaugeMetricFamily, f"authsvc_{name}", text, read, label))
+
+    def watch_counter(
+        self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
+    ) -> None:
+        """Show a count that a part keeps anyway, or one for each value of a label."""
+        self.registry.register(_Watched(CounterMetricFamily, f"authsvc_{name}", text, read, label))
+
+
+class _Watched(Collector):
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        text: str,
+        read: Callable[[], float | Mapping[str, float]],
+        label: str,
+    ) -> None:
+        self._family = family
+        self._name, self._text, self._read, self._label = name, text, read, label
+
+    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        now = self._read()
+        if not isinstance(now, Mapping):
+            return [self._family(self._name, self._text, value=now)]
+        family = self._family(self._name, self._text, labels=[self._label])
+        for value, count in now.items():
+            family.add_metric([value], count)
+        return [family]

@@ -1,0 +1,73 @@
+"""What each owner has in the prefix cache: its entries, in the order of their arrival, and their weight."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from authsvc.verify.entry import Entry
+
+
+class _Holding(OrderedDict[str, Entry]):
+    """Two entries of an owner, or more, by their prefixes."""
+
+    __slots__ = ("weight",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = 0
+
+
+class Holdings:
+    """The prefixes of each owner. Most owners have one, and a table for each would be half an entry."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        """Take all entries there are, by prefix: those that are added and not yet removed are in there."""
+        self._entries = entries
+        self._holdings: dict[str, str | _Holding] = {}
+
+    def __len__(self) -> int:
+        return len(self._holdings)
+
+    def of(self, owner_id: str) -> list[str]:
+        """Return the prefixes of an owner."""
+        held = self._holdings.get(owner_id, ())
+        return [held] if isinstance(held, str) else list(held)
+
+    def order(self, owner_id: str) -> "OrderedDict[str, Entry]":
+        """Return the entries of an owner by prefix, the oldest first; the caller may reorder them."""
+        held = self._holdings[owner_id]
+        return OrderedDict({held: self._entries[held]}) if isinstance(held, str) else held
+
+    def weight(self, owner_id: str) -> int:
+        """Return the weight of all entries of an owner."""
+        held = self._holdings.get(owner_id)
+        if held is None:
+            return 0
+        return self._entries[held].weight if isinstance(held, str) else held.weight
+
+    def add(self, prefix: str, entry: Entry) -> None:
+        """Take an entry for a prefix that has none."""
+        owner_id = entry.owner_id
+        held = self._holdings.setdefault(owner_id, prefix)
+        if held is prefix:
+            return
+        if isinstance(held, str):
+            first, held = held, _Holding()
+            held[first] = self._entries[first]
+            held.weight = held[first].weight
+            self._holdings[owner_id] = held
+        held[prefix] = entry
+        held.weight += entry.weight
+
+    def remove(self, prefix: str, entry: Entry) -> None:
+        """Give up an entry that was taken."""
+        held = self._holdings[entry.owner_id]
+        if isinstance(held, _Holding):
+            del held[prefix]
+            held.weight -= entry.weight
+            if held:
+                return
+        del self._holdings[entry.owner_id]
+
+    def clear(self) -> None:
+        """Give up all."""
+        self._holdings.clear()

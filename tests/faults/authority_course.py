@@ -1,0 +1,256 @@
+"""Courses of events in which R9 matters: a caller's change waits, and its authority is taken away.
+
+One real worker on a real database, with a clock that jumps. A course holds the end of an owner's audit
+chain, so that a change of a caller waits there for as long as it takes to take the caller's authority
+away. The callers that are revoked are the platform's, whose end is in another chain.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from unittest import mock
+
+import asyncpg
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from authsvc.app import parts
+from authsvc.authority import Authority
+from authsvc.errors import AuthsvcError
+from authsvc.model.caller import Caller
+from authsvc.model.new_key import NewKey
+from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2
+from tests.conftest import Clock, Service, eventually, serving
+from tests.faults.caller_history import CallerHistory, Look, Positions, Taken, Taking
+
+_CERTIFICATE = "CN=deploy,O=Example"
+_MANAGERS = owner_policy_service_pb2.KEY_MANAGERS_SESSIONS_ONLY
+
+
+class Listed:
+    """A file of callers; what it says is known when it is looked at."""
+
+    def __init__(self) -> None:
+        self.value: Mapping[str, Caller] = {
+            _CERTIFICATE: Caller(_CERTIFICATE, "acme", ("keys:write",)),
+        }
+        self.says = self.value
+
+    async def look(self) -> None:
+        """Read it."""
+        self.value = self.says
+
+
+class Chain:
+    """The end of an owner's audit chain, which nobody else gets until it is released."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._held = connection.transaction()
+
+    async def hold(self, owner_id: str) -> None:
+        """Take it."""
+        await self._held.start()
+        query = "SELECT true FROM authsvc.audit_heads WHERE owner_id = $1 FOR UPDATE"
+        assert await self._connection.fetchval(query, owner_id)
+
+    async def release(self) -> None:
+        """Let others have it."""
+        await self._held.rollback()
+
+    async def waited_for(self, waiters: int, done: "asyncio.Future[Any] | None" = None) -> None:
+        """Return when at least so many transactions wait for some lock, or when this is done."""
+        query = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+        await eventually(
+            lambda: self._connection.fetchval(query),
+            lambda waiting: waiting >= waiters or (done is not None and done.done()),
+        )
+
+
+@dataclass
+class Course:
+    """What happens on one worker, and what was seen of callers there."""
+
+    service: Service
+    database_url: str
+    listed: Listed
+    history: CallerHistory = field(default_factory=CallerHistory)
+    now: Callable[[], int] = field(default_factory=lambda: count().__next__)
+
+    @asynccontextmanager
+    async def chain(self, owner_id: str) -> AsyncIterator[Chain]:
+        """Hold the end of an owner's audit chain until it is released, or until the block ends."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            chain = Chain(connection)
+            await chain.hold(owner_id)
+            yield chain
+        finally:
+            await connection.close()
+
+    def gone(self, caller_id: str, taking: Taking) -> None:
+        """Note that the authority of a caller is gone from now on."""
+        self.history.taken.append(Taken(caller_id, taking, "the worker", self.now(), self.now()))
+
+    async def look(self, caller_id: str) -> None:
+        """Note which keys of acme a caller has created, and which of its sessions there are alive."""
+        invoked = self.now()
+        keys = await self.service.admin.ListKeys(owner_id="acme", filter={"creator_id": caller_id})
+        sessions = await self.service.admin.ListSessions(owner_id="acme")
+        made = {key.key_id for key in keys.keys}
+        made |= {opened.session_id for opened in sessions.sessions if opened.creator_id == caller_id}
+        self.history.looks.append(Look(caller_id, invoked, frozenset(made)))
+
+    async def under_way(
+        self,
+        caller_id: str,
+        call: Callable[[], Awaitable[Any]],
+        take: Callable[[], Awaitable[Any]],
+        how: Taking,
+    ) -> None:
+        """A call waits for acme's chain; what takes its authority away is answered, or waits for the call."""
+
+        async def taking() -> None:
+            await take()
+            self.gone(caller_id, how)
+            await self.look(caller_id)
+
+        async with self.chain("acme") as acme:
+            calling = asyncio.ensure_future(call())
+            await acme.waited_for(1)
+            taken = asyncio.ensure_future(taking())
+            await acme.waited_for(2, taken)
+        await taken
+        await over(calling)
+        await self.look(caller_id)
+
+
+@asynccontextmanager
+async def course(database_url: str) -> AsyncIterator[Course]:
+    """Run a worker, with a file of callers, on which two owners have audit chains."""
+    listed = Listed()
+
+    def with_file(*given: Any, **named: Any) -> Authority:
+        return Authority(*given, **{**named, "certified": listed})
+
+    with mock.patch.object(parts, "Authority", with_file):
+        async with serving(database_url, Clock()) as service:
+            for owner_id in ("authsvc", "acme"):
+                await service.admin.CreateKey(owner_id=owner_id, display_name="first")
+            yield Course(service, database_url, listed)
+
+
+async def over(calling: "asyncio.Future[Any]") -> None:
+    """Wait for a call to end; the history says whether it was let."""
+    with suppress(grpc.aio.AioRpcError, AuthsvcError):
+        async with asyncio.timeout(20):
+            await calling
+
+
+# The courses of events.
+
+
+async def a_key_is_revoked_under_way(going: Course) -> None:
+    """A key is revoked while its change waits."""
+    key_id, create = await creator(going)
+    revoke = going.service.admin.RevokeKey
+    await going.under_way(key_id, create, lambda: revoke(key_id=key_id), Taking.REVOKED)
+
+
+async def all_sessions_end_under_way(going: Course) -> None:
+    """All sessions of an owner are ended, by a row that is none of theirs, while the change of one waits."""
+    admin = going.service.admin
+    opened = await admin.CreateSession(owner_id="authsvc", scopes=["keys:write"])
+    caller = going.service.as_caller(opened.session_token)
+    await going.under_way(
+        opened.session.session_id,
+        lambda: caller.CreateKey(owner_id="acme", display_name="late"),
+        lambda: admin.RevokeAllSessions(owner_id="authsvc"),
+        Taking.SESSIONS_REVOKED,
+    )
+
+
+async def a_first_session_is_opened(going: Course) -> None:
+    """All sessions of an owner are ended while the first one is being opened."""
+    admin = going.service.admin
+    made = await admin.CreateKey(owner_id="acme", display_name="opener", scopes=["sessions:write"])
+    caller = going.service.as_caller(made.key_string)
+    await going.under_way(
+        made.key.key_id,
+        lambda: caller.CreateSession(owner_id="acme"),
+        lambda: admin.RevokeAllSessions(owner_id="acme"),
+        Taking.SESSIONS_REVOKED,
+    )
+
+
+async def a_key_expires_under_way(going: Course) -> None:
+    """A key expires while its change waits."""
+    key_id, create = await creator(going, ttl=Duration(seconds=600))
+
+    async def take() -> None:
+        going.service.clock.advance(seconds=600)
+
+    await going.under_way(key_id, create, take, Taking.EXPIRED)
+
+
+async def a_certificate_is_taken_off_under_way(going: Course) -> None:
+    """A caller by certificate is taken off its file while its change waits."""
+    caller = going.listed.value[_CERTIFICATE]
+    new = NewKey(owner_id="acme", display_name="late")
+
+    async def take() -> None:
+        going.listed.says = {}
+
+    await going.under_way(
+        _CERTIFICATE, lambda: going.service.app.keys.create(caller, new), take, Taking.UNLISTED
+    )
+
+
+async def a_change_comes_after_a_revocation(going: Course) -> None:
+    """A revocation has its locks when a change comes, and both wait; later the change waits once more."""
+    key_id, create = await creator(going)
+    async with going.chain("authsvc") as platform, going.chain("acme") as acme:
+        revoking = asyncio.ensure_future(going.service.admin.RevokeKey(key_id=key_id))
+        await platform.waited_for(1)
+        calling = asyncio.ensure_future(create())
+        await platform.waited_for(2)
+        await platform.release()
+        await revoking
+        going.gone(key_id, Taking.REVOKED)
+        await going.look(key_id)
+        await acme.waited_for(1, calling)
+    await over(calling)
+    await going.look(key_id)
+
+
+async def a_change_comes_after_a_policy(going: Course) -> None:
+    """Keys may manage keys no more, by a change that has its locks when a key's change comes."""
+    made = await going.service.admin.CreateKey(owner_id="acme", display_name="caller", scopes=["keys:write"])
+    caller = going.service.as_caller(made.key_string)
+    policy = owner_policy_service_pb2.OwnerPolicy(owner_id="acme", key_managers=_MANAGERS)
+    async with going.chain("acme") as acme:
+        setting = asyncio.ensure_future(
+            going.service.admin.UpdateOwnerPolicy(policy=policy, update_mask={"paths": ["key_managers"]})
+        )
+        await acme.waited_for(1)
+        calling = asyncio.ensure_future(caller.CreateKey(owner_id="acme", display_name="late"))
+        await acme.waited_for(2)
+    await setting
+    await over(calling)
+    page = await going.service.admin.ListAuditEvents(owner_id="acme")
+    changed = audit_service_pb2.AUDIT_ACTION_OWNER_POLICY_UPDATED
+    [taken] = (event.position for event in page.events if event.action == changed)
+    done = tuple(event.position for event in page.events if event.actor_id == made.key.key_id)
+    going.history.positions.append(Positions(made.key.key_id, taken, done))
+
+
+async def creator(going: Course, **fields: object) -> tuple[str, Callable[[], Awaitable[Any]]]:
+    """Return a new key of the platform, and its call that creates a key of acme."""
+    made = await going.service.admin.CreateKey(
+        owner_id="authsvc", display_name="caller", scopes=["keys:write"], **fields
+    )
+    caller = going.service.as_caller(made.key_string)
+    return made.key.key_id, lambda: caller.CreateKey(owner_id="acme", display_name="late")

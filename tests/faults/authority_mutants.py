@@ -1,0 +1,143 @@
+"""Each part of R9 left out in turn, in a course of events that makes it matter.
+
+With all of R9 in place nothing is changed too late; with a part left out, the checker finds what was.
+"""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, TypeAlias
+from unittest import mock
+
+import asyncpg
+
+from authsvc.authority import Authority, Authorized
+from authsvc.model.policy import OwnerPolicy
+from authsvc.store import authority as rows
+from authsvc.store.authority import Claim
+from authsvc.store.policies import PolicyStore
+from tests.faults.authority_course import (
+    Course,
+    a_certificate_is_taken_off_under_way,
+    a_change_comes_after_a_policy,
+    a_change_comes_after_a_revocation,
+    a_first_session_is_opened,
+    a_key_expires_under_way,
+    a_key_is_revoked_under_way,
+    all_sessions_end_under_way,
+    course,
+)
+from tests.faults.caller_history import CallerHistory
+
+Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
+_hold, _find = rows.hold, PolicyStore.find
+
+
+def _patched(target: Any, name: str, value: Any) -> Mutation:
+    @asynccontextmanager
+    async def patched(_: Course) -> AsyncIterator[None]:
+        with mock.patch.object(target, name, value):
+            yield
+
+    return patched
+
+
+def _function(*changes: tuple[str, str]) -> Mutation:
+    """Return what replaces patterns in `hold_authority`, in the database of this course."""
+
+    @asynccontextmanager
+    async def replaced(going: Course) -> AsyncIterator[None]:
+        connection = await asyncpg.connect(going.database_url)
+        try:
+            body = await connection.fetchval("SELECT pg_get_functiondef('authsvc.hold_authority'::regproc)")
+            for pattern, by in changes:
+                body, found = re.subn(pattern, by, body, flags=re.DOTALL)
+                assert found, f"there is no {pattern}"
+            await connection.execute(body)
+        finally:
+            await connection.close()
+        yield
+
+    return replaced
+
+
+def _no_claim(**fields: Any) -> Mutation:
+    """Return what has transactions claim less."""
+
+    async def hold(connection: Any, callers: Any, claim: Claim, default: Any) -> Any:
+        return await _hold(connection, callers, replace(claim, **fields), default)
+
+    return _patched(rows, "hold", hold)
+
+
+async def _hold_and_let_go(connection: Any, *given: Any) -> Any:
+    await connection.execute("SAVEPOINT held")
+    found = await _hold(connection, *given)
+    await connection.execute("ROLLBACK TO SAVEPOINT held")
+    return found
+
+
+@asynccontextmanager
+async def _policies_read_first(_: Course) -> AsyncIterator[None]:
+    read: dict[Any, OwnerPolicy] = {}
+
+    async def hold(connection: Any, callers: Any, claim: Claim, default: OwnerPolicy) -> Any:
+        read[connection] = await _find(PolicyStore(default), connection, "acme")
+        return await _hold(connection, callers, claim, default)
+
+    async def find(store: PolicyStore, connection: Any, owner_id: str) -> OwnerPolicy:
+        return read.get(connection) or await _find(store, connection, owner_id)
+
+    with mock.patch.object(rows, "hold", hold), mock.patch.object(PolicyStore, "find", find):
+        yield
+
+
+async def _not_read(*_: Any) -> None: ...
+
+
+_SHARED = (
+    (r"PERFORM pg_advisory_xact_lock_shared", "PERFORM "),
+    (r"FOR KEY SHARE", ""),
+)
+_EXCLUSIVE = (
+    (r"PERFORM pg_advisory_xact_lock\(", "PERFORM ("),
+    (r"FOR UPDATE", ""),
+)
+_READ_FIRST = ((r"(\n *BEGIN\n)(.*)(\n *RETURN QUERY.*?;)", r"\1\3\2"),)
+
+# What is left out, how, and what makes it matter.
+MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
+    "no lock on a credential": (_function(*_SHARED), a_key_is_revoked_under_way),
+    "no lock on sessions": (_function(*_SHARED), all_sessions_end_under_way),
+    "a revoker without a lock": (_function(*_EXCLUSIVE), a_key_is_revoked_under_way),
+    "all sessions ended without a lock": (_function(*_EXCLUSIVE), all_sessions_end_under_way),
+    "locks that go before the commit": (
+        _patched(rows, "hold", _hold_and_let_go),
+        a_key_is_revoked_under_way,
+    ),
+    "credentials read before the locks": (_function(*_READ_FIRST), a_change_comes_after_a_revocation),
+    "policies read before the locks": (_policies_read_first, a_change_comes_after_a_policy),
+    "callers not judged again": (
+        _patched(Authority, "judge", lambda _, caller, credential: caller),
+        a_change_comes_after_a_revocation,
+    ),
+    "nothing to do, said without a lock": (_no_claim(ends_sessions_of=None), a_first_session_is_opened),
+    "sessions opened without a lock": (_no_claim(opens_sessions_of=()), a_first_session_is_opened),
+    "no last look at the clock": (
+        _patched(Authorized, "refuse_if_gone", lambda _: None),
+        a_key_expires_under_way,
+    ),
+    "no last look at the file": (
+        _patched(Authority, "read_file", _not_read),
+        a_certificate_is_taken_off_under_way,
+    ),
+}
+
+
+async def run(name: str, database_url: str, *, mutated: bool) -> CallerHistory:
+    """Run the course of a mutant, with the rule whole or without a part; return what was seen."""
+    mutate, happens = MUTANTS[name]
+    async with course(database_url) as going, mutate(going) if mutated else nullcontext():
+        await happens(going)
+    return going.history

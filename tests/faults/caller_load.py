@@ -1,0 +1,276 @@
+"""Callers that change things by several workers at once, while their authority is taken away."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, cycle
+from typing import Any
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, resources_pb2
+from tests.conftest import Client
+from tests.faults.caller_history import Call, CallerHistory, Look, Positions, Taken, Taking
+from tests.faults.workers import Fleet, Worker
+
+# What a caller is told who may not; the last one when keys are switched off.
+_GONE = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+}
+_SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in range(20))]
+# What no RPC does.
+_BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
+_SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
+# The events that say so, when somebody else did it.
+_TAKES = {
+    audit_service_pb2.AUDIT_ACTION_KEY_REVOKED,
+    audit_service_pb2.AUDIT_ACTION_KEY_ROTATED,
+    audit_service_pb2.AUDIT_ACTION_KEY_UPDATED,
+    audit_service_pb2.AUDIT_ACTION_OWNER_KEYS_REVOKED,
+    audit_service_pb2.AUDIT_ACTION_OWNER_POLICY_UPDATED,
+    audit_service_pb2.AUDIT_ACTION_SESSION_REVOKED,
+    audit_service_pb2.AUDIT_ACTION_OWNER_SESSIONS_REVOKED,
+}
+# How many calls of a caller are under way at a time, and how many keys each of them may revoke.
+_CALLS = 3
+_VICTIMS = 2
+_TIMEOUT = 4.0
+# So many calls are answered OK before its authority is taken away, if they are within some seconds.
+_LET = 5
+_LET_WITHIN = 2.0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A caller with an owner of its own, and the keys that it changes and revokes."""
+
+    caller_id: str
+    owner_id: str
+    text: str = field(repr=False)
+    targets: tuple[str, ...]
+    victims: tuple[str, ...]
+
+
+class CallerLoad:
+    """Makes callers, has them call, and takes their authority away, one after another."""
+
+    def __init__(
+        self, fleet: Fleet, history: CallerHistory, seed: int, changers: Callable[[], Sequence[Worker]]
+    ) -> None:
+        """Take the workers that changes may go to, as they are at the moment."""
+        self._fleet = fleet
+        self._changers = changers
+        self._history = history
+        self._random = random.Random(seed)  # noqa: S311
+        self._owners = count(1)
+        self._takings = cycle(taking for taking in Taking if taking not in _BY_OTHERS)
+        self._ended: list[Caller] = []
+        self._stopping = False
+
+    async def go_on(self) -> None:
+        """Go on until `stop`."""
+        while not self._stopping:
+            await self._one(next(self._takings))
+
+    def stop(self) -> None:
+        """Have no new caller come, and those that are there end soon."""
+        self._stopping = True
+
+    async def look_again(self, seconds: float) -> None:
+        """Look at last at what all callers have made; as far as the time allows."""
+        deadline = time.monotonic() + seconds
+        for caller in self._ended:
+            if time.monotonic() < deadline:
+                await self._look(caller, deadline)
+
+    async def _one(self, taking: Taking) -> None:
+        caller = await self._make(taking)
+        if caller is None:
+            return
+        over, let = asyncio.Event(), asyncio.Semaphore(0)
+        calling = [asyncio.create_task(self._call(caller, number, over, let)) for number in range(_CALLS)]
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LET_WITHIN):
+                    for _ in range(self._random.randint(1, _LET)):
+                        await let.acquire()
+            if await self._take_away(caller, taking):
+                await self._look(caller)
+                over.set()
+                await asyncio.gather(*calling)
+                await self._look(caller)
+                await self._read_chain(caller)
+                self._ended.append(caller)
+        finally:
+            for task in calling:
+                task.cancel()
+            await asyncio.gather(*calling, return_exceptions=True)
+
+    async def _make(self, taking: Taking) -> Caller | None:
+        owner_id = f"caller-{next(self._owners)}"
+        fields = {"owner_id": owner_id, "scopes": _SCOPES}
+        if taking in _SESSIONS:
+            made = await self._ask("CreateSession", **fields)
+        else:
+            made = await self._ask("CreateKey", display_name="caller", **fields)
+        other = {"owner_id": owner_id, "display_name": "other"}
+        others = await asyncio.gather(
+            *(self._ask("CreateKey", **other) for _ in range(_CALLS * (1 + _VICTIMS)))
+        )
+        if made is None or None in others:
+            return None
+        ids = tuple(other.key.key_id for other in others)
+        if taking in _SESSIONS:
+            caller_id, text = made.session.session_id, made.session_token
+        else:
+            caller_id, text = made.key.key_id, made.key_string
+        return Caller(caller_id, owner_id, text, ids[:_CALLS], ids[_CALLS:])
+
+    async def _call(self, caller: Caller, number: int, over: asyncio.Event, let: asyncio.Semaphore) -> None:
+        """Call one worker after another until the caller is refused."""
+        victims = iter(caller.victims[number::_CALLS])
+        for step in count(number):
+            if self._stopping:
+                return
+            worker = await self._worker()
+            if worker is None:
+                return
+            method, fields = self._what(caller, number, step, victims)
+            is_late = over.is_set()
+            invoked = time.monotonic()
+            try:
+                client = Client(worker.channel, caller.text)
+                await getattr(client, method)(timeout=_TIMEOUT, **fields)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _GONE | _PASSING:
+                    raise
+                self._history.refused_after += is_late and error.code() in _GONE
+                if is_late:
+                    return
+                # One more call follows that was invoked when the authority was gone for certain.
+                await (over.wait() if error.code() in _GONE else asyncio.sleep(0.02))
+                continue
+            told = Call(caller.caller_id, method, worker.name, invoked, time.monotonic())
+            self._history.calls.append(told)
+            let.release()
+
+    def _what(
+        self, caller: Caller, number: int, step: int, victims: Iterator[str]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return what a caller does next: a key, a scope, a session, and sometimes a revocation."""
+        if step % 4 == 0 and (victim := next(victims, None)):
+            return "RevokeKey", {"key_id": victim}
+        if step % 3 == 0:
+            return "CreateKey", {"owner_id": caller.owner_id, "display_name": "by a caller"}
+        if step % 3 == 1:
+            return "CreateSession", {"owner_id": caller.owner_id}
+        scopes = _SCOPES[2 : 3 + step % (len(_SCOPES) - 2)]
+        return "UpdateKey", _scopes(caller.targets[number], scopes)
+
+    async def _take_away(self, caller: Caller, taking: Taking) -> bool:
+        """Take the authority away, again and again until that is answered; return whether it was."""
+        policy = owner_policy_service_pb2.OwnerPolicy(owner_id=caller.owner_id, keys_enabled=False)
+        method, fields = {
+            Taking.REVOKED: ("RevokeKey", {"key_id": caller.caller_id}),
+            Taking.ROTATED: ("RotateKey", {"key_id": caller.caller_id}),
+            Taking.REDUCED: ("UpdateKey", _scopes(caller.caller_id, [])),
+            Taking.OWNER_REVOKED: ("BatchRevokeKeys", {"owner_id": caller.owner_id}),
+            Taking.SWITCHED_OFF: (
+                "UpdateOwnerPolicy",
+                {"policy": policy, "update_mask": FieldMask(paths=["keys_enabled"])},
+            ),
+            Taking.SESSION_REVOKED: ("RevokeSession", {"session_id": caller.caller_id}),
+            Taking.SESSIONS_REVOKED: ("RevokeAllSessions", {"owner_id": caller.owner_id}),
+        }[taking]
+        while not self._stopping and (worker := await self._worker()) is not None:
+            invoked = time.monotonic()
+            try:
+                await getattr(self._fleet.client(worker), method)(timeout=12.0, **fields)
+            except grpc.aio.AioRpcError as error:
+                # It is as good as OK that nothing is left to do.
+                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                    if error.code() not in _PASSING:
+                        raise
+                    await asyncio.sleep(0.02)
+                    continue
+            told = Taken(caller.caller_id, taking, worker.name, invoked, time.monotonic())
+            self._history.taken.append(told)
+            return True
+        return False
+
+    async def _look(self, caller: Caller, deadline: float = 0.0) -> None:
+        """Note what a caller has made, as lists show it."""
+        invoked = time.monotonic()
+        keys = await self._ask("ListKeys", deadline, owner_id=caller.owner_id, page_size=1000)
+        sessions = await self._ask(
+            "ListSessions", deadline, owner_id=caller.owner_id, include_ended=True, page_size=1000
+        )
+        if keys is None or sessions is None:
+            return
+        assert not keys.next_page_token
+        assert not sessions.next_page_token
+        made = {key.key_id for key in keys.keys if key.creator_id == caller.caller_id}
+        made |= {s.session_id for s in sessions.sessions if s.creator_id == caller.caller_id}
+        made |= {f"revocation of {k.key_id}" for k in keys.keys if k.revoker_id == caller.caller_id}
+        made |= {f"{s} for {k.key_id}" for k in keys.keys if k.key_id in caller.targets for s in k.scopes}
+        self._history.looks.append(Look(caller.caller_id, invoked, frozenset(made)))
+
+    async def _read_chain(self, caller: Caller) -> None:
+        """Note where in the audit chain of its owner a caller's events are, and its end."""
+        page = await self._ask("ListAuditEvents", owner_id=caller.owner_id, page_size=1000)
+        if page is None:
+            return
+        assert not page.next_page_token
+        done = [
+            event.position
+            for event in page.events
+            if event.actor_id == caller.caller_id and event.action != audit_service_pb2.AUDIT_ACTION_REFUSED
+        ]
+        taken = min(
+            event.position
+            for event in page.events
+            if event.actor_id != caller.caller_id
+            and event.action in _TAKES
+            and event.target_id in (caller.caller_id, caller.owner_id)
+        )
+        self._history.positions.append(Positions(caller.caller_id, taken, tuple(sorted(done))))
+
+    async def _worker(self) -> Worker | None:
+        """Return a worker that serves and may change things; None when nobody wants one any more."""
+        while not (workers := [worker for worker in self._changers() if worker.serves]):
+            if self._stopping:
+                return None
+            await asyncio.sleep(0.02)
+        return self._random.choice(workers)
+
+    async def _ask(self, method: str, deadline: float = 0.0, /, **fields: Any) -> Any:
+        """Return what the administrator is answered; None when the load ends first."""
+        while deadline or not self._stopping:
+            worker = await self._worker()
+            if worker is None or 0 < deadline < time.monotonic():
+                return None
+            try:
+                return await getattr(self._fleet.client(worker), method)(timeout=_TIMEOUT, **fields)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _PASSING:
+                    raise
+            await asyncio.sleep(0.02)
+        return None
+
+
+def _scopes(key_id: str, scopes: list[str]) -> dict[str, Any]:
+    key = resources_pb2.Key(key_id=key_id, scopes=scopes)
+    return {"key": key, "update_mask": FieldMask(paths=["scopes"])}

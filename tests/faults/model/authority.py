@@ -1,0 +1,386 @@
+"""Rule R9 as a state and its steps: what a caller does whose authority is being taken away.
+
+There are a few calls, each one transaction: it is authenticated, takes its locks one by one,
+reads what its authority is, writes, takes the locks that come last (the ends of the audit
+chain and of the feed), looks at the clock and the file, commits, and is answered. Any call may
+stop for as long as it likes between two steps, and may die before its commit.
+
+The database is PostgreSQL at READ COMMITTED:
+
+- A statement sees what was committed when it began. A lock that it waits for does not move that
+  snapshot; only the row that it locks itself is read as it is after the wait.
+- SHARED is FOR KEY SHARE, or a shared advisory lock; EXCLUSIVE is FOR UPDATE, or an exclusive
+  advisory lock; UPDATE is what a plain UPDATE takes of a row, and does not conflict with SHARED.
+- Locks go when the transaction ends. A request is granted when no holder conflicts with it, or it
+  waits: for holders that conflict, and for those that asked earlier and conflict. A circle of these
+  is a deadlock. (PostgreSQL dissolves some of those circles by itself; here, none may be.)
+
+What is taken away is a fact: "key a", "session s", "policy", "epoch" (all sessions that there were);
+"key a, later" is a revocation that was scheduled. Its instant passes, and the file of certificates is
+changed, outside of the database and at any time. Neither can be locked, so less is asked of them. What
+the clock forbids when the last wait is over is not committed; nor what the file forbids when the change has
+been made, before the wait for the end of the feed: a file is not read while all others wait.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+SHARED, UPDATE, EXCLUSIVE = "shared", "by UPDATE", "exclusively"
+_COMPATIBLE = ({SHARED}, {SHARED, UPDATE})
+_FEED = ("lock", "feed", EXCLUSIVE)
+# The one order in which locks are taken. P is the platform, O its tenant.
+ORDER = ("owner P", "owner O", "sessions of O", "row p", "row a", "row b", "row s")
+# Which row a fact stands in; others stand in rows that nobody locks.
+_ROW = {"key a": "row a", "key a, later": "row a", "key b": "row b", "session s": "row s"}
+# What forbids a call without a commit: what is looked at, and what happens to it.
+CLOCK, FILE = "clock", "file"
+_HAPPENS = {CLOCK: "the instant passes", FILE: "the certificate is taken off the file"}
+REFUSED = -1
+
+
+class Plan(NamedTuple):
+    """One call. `own` is its credential's row; `after` are calls that were answered OK before it is made."""
+
+    name: str
+    own: str
+    needs: tuple[str, ...]
+    shared: tuple[str, ...] = ()
+    exclusive: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    then: tuple[tuple[str, str], ...] = (("audit", EXCLUSIVE), ("feed", EXCLUSIVE))
+    looks_at: tuple[str, ...] = (CLOCK,)
+    opens_session: bool = False
+    ends_sessions: bool = False
+    after: tuple[int, ...] = ()
+
+
+class Call(NamedTuple):
+    """How far a call is, and what it knows.
+
+    `place` is the next step of its program, or REFUSED; `saw` the facts that were gone in its snapshot;
+    `epoch` and `found` what its writing statement saw of sessions. The rest is for the properties.
+    `overdue`: what forbade it, of the clock and the file, when a wait was over. `overtaken`: when its
+    caller had been read already, all sessions were ended, or were said to be none.
+    """
+
+    place: int = 0
+    saw: frozenset[str] = frozenset()
+    epoch: int = 0
+    found: bool = False
+    overdue: frozenset[str] = frozenset()
+    overtaken: bool = False
+
+
+class Lock(NamedTuple):
+    """A lock that a call has or waits for."""
+
+    thing: str
+    mode: str
+    call: int
+
+    def conflicts(self, other: "Lock") -> bool:
+        """Say whether two calls cannot have these at once."""
+        return (
+            self.thing == other.thing
+            and self.call != other.call
+            and not any({self.mode, other.mode} <= modes for modes in _COMPATIBLE)
+        )
+
+
+class State(NamedTuple):
+    """Everything. `gone` and `sessions` (their epochs) are committed; `queue` is in the order of arrival."""
+
+    calls: tuple[Call, ...]
+    gone: frozenset[str]
+    epoch: int
+    sessions: frozenset[int]
+    passed: frozenset[str]
+    held: frozenset[Lock]
+    queue: tuple[Lock, ...]
+    wrong: str
+
+
+Steps = Iterator[tuple[str, State]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Some calls at the same time, and the rules that are broken."""
+
+    name: str
+    plans: tuple[Plan, ...]
+    gone: frozenset[str] = frozenset()
+    sessions: frozenset[int] = frozenset()
+    outside: frozenset[str] = frozenset()  # CLOCK: the instant passes; FILE: the certificate is taken off
+    changes: frozenset[str] = frozenset()
+
+    def has(self, change: str) -> bool:
+        """Say whether a mutation is in force."""
+        return change in self.changes
+
+    def changed(self, *changes: str) -> Self:
+        """Return this scenario with these changes."""
+        return replace(self, changes=frozenset(changes))
+
+    def initial(self) -> State:
+        """Return the state in which nobody has called yet."""
+        calls = tuple(Call() for _ in self.plans)
+        nothing: frozenset[Lock] = frozenset()
+        return State(calls, self.gone, 0, self.sessions, frozenset(), nothing, (), "")
+
+    def successors(self, state: State) -> Steps:
+        """Return every step that is possible."""
+        for event in sorted(self.outside - state.passed):
+            if event == FILE or "key a, later" in state.gone:
+                yield _HAPPENS[event], state._replace(passed=state.passed | {event})
+        for number, plan in enumerate(self.plans):
+            steps = self.program(plan)
+            call = state.calls[number]
+            if call.place == REFUSED or call.place == len(steps):
+                continue
+            operation, *given = steps[call.place]
+            for said, after in _OPERATIONS[operation](self, state, number, *given):
+                yield f"{plan.name} {said}", after
+            if 0 < call.place <= steps.index(("commit",)):
+                yield f"{plan.name} dies", _ended(state, number, REFUSED)
+
+    def program(self, plan: Plan) -> tuple[tuple[str, ...], ...]:
+        """Return the steps of a call: by the rules, or with one of them broken."""
+        locks: list[tuple[str, ...]] = [("lock", *lock) for lock in self._locks(plan)]
+        read: list[tuple[str, ...]] = [("read",)]
+        if self.has("read-before-lock"):
+            locks, read = [*read, *locks], []
+        elif self.has("read-and-lock-in-one-statement"):
+            locks, read = [("snapshot",), *locks], [("read-snapshot",)]
+        elif self.has("never-read-again"):
+            read = []
+        if self.has("lock-of-a-session-or-savepoint"):
+            read.append(("release",))
+        if plan.ends_sessions and self.has("nothing-to-do-without-lock"):
+            locks.insert(0, ("glance",))
+        if plan.opens_session or plan.ends_sessions:
+            read.append(("write",))
+        then: list[tuple[str, ...]] = [("lock", *lock) for lock in plan.then]
+        if FILE in plan.looks_at and not self.has(f"no-look-at-{FILE}"):
+            then.insert(then.index(_FEED), ("look", FILE))
+        if CLOCK in plan.looks_at and not self.has(f"no-look-at-{CLOCK}"):
+            then.append(("look", CLOCK))
+        return (("authenticate",), *locks, *read, *then, ("commit",), ("answer",))
+
+    def _locks(self, plan: Plan) -> list[tuple[str, str]]:
+        modes = dict.fromkeys(plan.shared, SHARED) | dict.fromkeys(plan.exclusive, EXCLUSIVE)
+        if self.has("no-lock") and not plan.takes:
+            return []
+        if self.has("revoker-without-lock") and plan.takes:
+            # What it changes is locked all the same, by UPDATE, as far as it is a row.
+            modes = {thing: UPDATE if mode == EXCLUSIVE else mode for thing, mode in modes.items()}
+            modes = {thing: mode for thing, mode in modes.items() if mode != UPDATE or "row" in thing}
+        if self.has("opening-shares-no-sessions") and plan.opens_session:
+            modes.pop("sessions of O")
+        things = sorted(modes, key=ORDER.index)
+        if self.has("order-of-arrival"):
+            things.sort(key=lambda thing: thing != plan.own)
+        locks = [(thing, modes[thing]) for thing in things]
+        if self.has("share-first") and plan.own in plan.exclusive:
+            locks.insert(0, (plan.own, SHARED))
+        return locks
+
+
+# The steps of a call.
+
+
+def authenticate(model: Model, state: State, number: int) -> Steps:
+    """Judge the caller from memory, which is right at this instant, and maybe no later."""
+    plan = model.plans[number]
+    if any(state.calls[earlier].place != len(model.program(model.plans[earlier])) for earlier in plan.after):
+        return
+    if _lost(plan, state.gone) or _forbidden(plan, state.gone, state.passed):
+        yield "is refused at once", _ended(state, number, REFUSED)
+    else:
+        yield "is authenticated", _next(state, number, saw=state.gone)
+
+
+def lock(model: Model, state: State, number: int, thing: str, mode: str) -> Steps:
+    """Take a lock, or wait for it."""
+    asked = Lock(thing, mode, number)
+    if not any(asked.conflicts(held) for held in state.held):
+        queue = tuple(waiting for waiting in state.queue if waiting != asked)
+        granted = state._replace(held=state.held | {asked}, queue=queue)
+        waited = _waited(model, state, number, ("lock", thing, mode))
+        yield f"locks {thing} {mode}", _next(granted, number, **waited)
+    if asked not in state.queue and any(asked.conflicts(other) for other in (*state.held, *state.queue)):
+        yield f"waits for {thing} {mode}", state._replace(queue=(*state.queue, asked))
+
+
+def read(model: Model, state: State, number: int) -> Steps:
+    """Read the caller's authority, in a statement of its own."""
+    yield from _judge(model, state, number, state.gone)
+
+
+def snapshot(model: Model, state: State, number: int) -> Steps:
+    """Begin the statement that locks and reads."""
+    yield "begins to lock and to read", _next(state, number, saw=state.gone)
+
+
+def read_snapshot(model: Model, state: State, number: int) -> Steps:
+    """End that statement: it sees what it saw when it began, and the rows that it locked as they are now."""
+    locked = {held.thing for held in state.held if held.call == number}
+    fresh = {fact for fact in state.gone if _ROW.get(fact) in locked}
+    yield from _judge(model, state, number, state.calls[number].saw | fresh)
+
+
+def release(model: Model, state: State, number: int) -> Steps:
+    """Break R9: let the locks go before the commit."""
+    kept = frozenset(held for held in state.held if held.call != number)
+    yield "lets its locks go", _next(state._replace(held=kept), number)
+
+
+def glance(model: Model, state: State, number: int) -> Steps:
+    """Break R9: look whether there are sessions before anything is locked; go on only if there are."""
+    if state.epoch in state.sessions:
+        yield "sees sessions", _next(state, number)
+    else:
+        steps = model.program(model.plans[number])
+        call = state.calls[number]._replace(place=steps.index(("look", CLOCK)))
+        yield "sees no session", _with(state, number, call)
+
+
+def write(model: Model, state: State, number: int) -> Steps:
+    """Insert a session in the epoch that is seen, or look for sessions to end."""
+    known = {"epoch": state.epoch, "found": state.epoch in state.sessions}
+    said = "inserts a session" if model.plans[number].opens_session else "looks for sessions"
+    yield said, _next(state, number, **known)
+
+
+def look(model: Model, state: State, number: int, at: str) -> Steps:
+    """Compare the times that were read with the clock, or read the file once more."""
+    if at in _forbidden(model.plans[number], state.calls[number].saw, state.passed):
+        yield f"is too late by the {at}", _ended(state, number, REFUSED)
+    else:
+        yield f"is in order by the {at}", _next(state, number)
+
+
+def commit(model: Model, state: State, number: int) -> Steps:
+    """Make everything visible at once, and let the locks go."""
+    plan, call = model.plans[number], state.calls[number]
+    wrong, gone, epoch, sessions, calls = "", state.gone, state.epoch, state.sessions, list(state.calls)
+    if _lost(plan, gone):
+        wrong = f"{plan.name} commits after its authority was taken away"
+    elif call.overdue:
+        wrong = f"{plan.name} commits what the {' and the '.join(call.overdue)} forbade"
+    if plan.opens_session:
+        sessions |= {call.epoch}
+        if call.overtaken and call.epoch == epoch:
+            wrong = wrong or "a session outlives the end of all, and was being opened before"
+    if plan.ends_sessions:
+        epoch += call.found
+        if epoch in sessions:
+            wrong = wrong or "a session outlives the end of all, and was there before"
+        calls = [
+            other._replace(overtaken=other.overtaken or _is_in_order(model, index, other))
+            for index, other in enumerate(calls)
+        ]
+    if not plan.ends_sessions or call.found:
+        gone |= set(plan.takes)
+    after = state._replace(
+        calls=tuple(calls), gone=gone, epoch=epoch, sessions=sessions, wrong=state.wrong or wrong
+    )
+    yield "commits", _ended(after, number, call.place + 1)
+
+
+def answer(model: Model, state: State, number: int) -> Steps:
+    """Answer OK; a revoker has waited for all workers by then."""
+    yield "is answered OK", _next(state, number)
+
+
+_OPERATIONS: dict[str, Callable[..., Steps]] = {
+    "authenticate": authenticate,
+    "lock": lock,
+    "read": read,
+    "snapshot": snapshot,
+    "read-snapshot": read_snapshot,
+    "release": release,
+    "glance": glance,
+    "write": write,
+    "look": look,
+    "commit": commit,
+    "answer": answer,
+}
+
+
+def _lost(plan: Plan, gone: frozenset[str]) -> bool:
+    """Say whether the caller's authority was taken away, by what is gone."""
+    return any(fact in gone for fact in plan.needs)
+
+
+def _forbidden(plan: Plan, gone: frozenset[str], passed: frozenset[str]) -> frozenset[str]:
+    """Return what forbids the call, of the clock and the file."""
+    forbidding = passed
+    if not any(f"{fact}, later" in gone for fact in plan.needs):
+        forbidding -= {CLOCK}
+    return forbidding & set(plan.looks_at)
+
+
+def _judge(model: Model, state: State, number: int, saw: frozenset[str]) -> Steps:
+    if _lost(model.plans[number], saw):
+        yield "reads that its authority is gone", _ended(state, number, REFUSED)
+    else:
+        yield (
+            "reads that it has its authority",
+            _next(state, number, saw=saw, **_waited(model, state, number)),
+        )
+
+
+def _waited(model: Model, state: State, number: int, at: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
+    """Note whether the clock or the file forbids the call, now that a wait is over."""
+    overdue = _forbidden(model.plans[number], state.gone, state.passed)
+    if at == _FEED:
+        overdue = (overdue - {FILE}) | (state.calls[number].overdue & {FILE})
+    return {"overdue": overdue}
+
+
+def _is_in_order(model: Model, number: int, call: Call) -> bool:
+    """Say whether a session is being opened whose caller was read under its locks."""
+    plan = model.plans[number]
+    if not plan.opens_session or call.place == REFUSED:
+        return False
+    steps = model.program(plan)
+    return steps.index(("write",)) <= call.place <= steps.index(("commit",))
+
+
+def _next(state: State, number: int, **known: object) -> State:
+    call = state.calls[number]
+    return _with(state, number, call._replace(place=call.place + 1, **known))  # type: ignore[arg-type]
+
+
+def _ended(state: State, number: int, place: int) -> State:
+    """End the transaction of a call: its locks go, and what it knew is of no account any more."""
+    held = frozenset(lock for lock in state.held if lock.call != number)
+    queue = tuple(lock for lock in state.queue if lock.call != number)
+    return _with(state._replace(held=held, queue=queue), number, Call(place))
+
+
+def _with(state: State, number: int, call: Call) -> State:
+    return state._replace(calls=(*state.calls[:number], call, *state.calls[number + 1 :]))
+
+
+# What must never be.
+
+
+def broken(state: State) -> bool:
+    """Say whether something was committed that R9 forbids."""
+    return bool(state.wrong)
+
+
+def deadlocked(state: State) -> bool:
+    """Say whether calls wait for one another in a circle."""
+    waits_for: dict[int, set[int]] = {}
+    for place, waiting in enumerate(state.queue):
+        others = (*state.held, *state.queue[:place])
+        waits_for[waiting.call] = {other.call for other in others if waiting.conflicts(other)}
+    # Whoever waits for nobody goes on, and so do those that wait only for such.
+    while free := {call for call, others in waits_for.items() if not others & waits_for.keys()}:
+        for call in free:
+            del waits_for[call]
+    return bool(waits_for)

@@ -1,0 +1,163 @@
+"""Who takes whose authority away while it is used, and R9 with one of its parts left out.
+
+A and B are callers of the tenant O, by the keys a and b or the session s. P is the platform's administrator.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.model.authority import (
+    CLOCK,
+    EXCLUSIVE,
+    FILE,
+    UPDATE,
+    Model,
+    Plan,
+    State,
+    broken,
+    deadlocked,
+)
+from tests.faults.model.explore import Changed
+
+# Who changes something.
+BY_KEY = Plan("a change by the key", "row a", needs=("key a", "policy"), shared=("owner O", "row a"))
+BY_SESSION = Plan(
+    "a change by the session",
+    "row s",
+    needs=("session s", "epoch"),
+    shared=("owner O", "sessions of O", "row s"),
+)
+BY_CERTIFICATE = Plan(
+    "a change by a certificate", "", needs=("policy",), shared=("owner O",), looks_at=(CLOCK, FILE)
+)
+OPENING = Plan(
+    "CreateSession by the key",
+    "row a",
+    needs=("key a",),
+    shared=("owner O", "sessions of O", "row a"),
+    then=(("audit", EXCLUSIVE),),
+    opens_session=True,
+)
+# Who takes authority away.
+_P = Plan("", "row p", needs=(), shared=("owner P", "row p"))
+REVOKE_KEY = _P._replace(
+    name="RevokeKey", shared=("owner P", "owner O", "row p"), exclusive=("row a",), takes=("key a",)
+)
+SCHEDULE = REVOKE_KEY._replace(name="RevokeKey for later", takes=("key a, later",))
+REVOKE_OWNER = _P._replace(
+    name="BatchRevokeKeys of the owner",
+    exclusive=("owner O",),
+    takes=("key a", "key b"),
+    then=(("row a", UPDATE), ("row b", UPDATE), *_P.then),
+)
+SWITCH_OFF = _P._replace(name="UpdateOwnerPolicy", exclusive=("owner O",), takes=("policy",))
+REVOKE_SESSION = _P._replace(
+    name="RevokeSession", shared=("owner P", "owner O", "row p"), exclusive=("row s",), takes=("session s",)
+)
+END_SESSIONS = _P._replace(
+    name="RevokeAllSessions", exclusive=("sessions of O",), takes=("epoch",), ends_sessions=True
+)
+# Callers that take each other's authority away, or their own.
+REVOKE_SELF = Plan(
+    "RevokeKey of a by A",
+    "row a",
+    needs=("key a",),
+    shared=("owner O",),
+    exclusive=("row a",),
+    takes=("key a",),
+)
+A_REVOKES_B = REVOKE_SELF._replace(
+    name="RevokeKey of b by A", shared=("owner O", "row a"), exclusive=("row b",), takes=("key b",)
+)
+B_REVOKES_A = A_REVOKES_B._replace(
+    name="RevokeKey of a by B",
+    own="row b",
+    needs=("key b",),
+    shared=("owner O", "row b"),
+    exclusive=("row a",),
+    takes=("key a",),
+)
+A_REVOKES_ALL = REVOKE_OWNER._replace(
+    name="BatchRevokeKeys of the owner by A", own="row a", needs=("key a",), shared=("row a",)
+)
+B_REVOKES_ALL = A_REVOKES_ALL._replace(
+    name="BatchRevokeKeys of the owner by B", own="row b", needs=("key b",), shared=("row b",)
+)
+
+SIGNED_IN = frozenset({0})
+REVOKED = Model("a key is revoked", (BY_KEY, REVOKE_KEY))
+TWICE = Model("a key is revoked twice", (BY_KEY, REVOKE_KEY, REVOKE_KEY._replace(name="another RevokeKey")))
+OWNER = Model("all keys are revoked", (BY_KEY, REVOKE_OWNER))
+POLICY = Model("a policy is changed", (BY_KEY, SWITCH_OFF))
+SCHEDULED = Model("a revocation is scheduled", (BY_KEY, SCHEDULE), outside=frozenset({CLOCK}))
+EXPIRY = Model(
+    "a key expires", (BY_KEY, REVOKE_KEY), gone=frozenset({"key a, later"}), outside=frozenset({CLOCK})
+)
+CERTIFICATE = Model("a certificate is taken off", (BY_CERTIFICATE, SWITCH_OFF), outside=frozenset({FILE}))
+SESSION = Model("a session is revoked", (BY_SESSION, REVOKE_SESSION), sessions=SIGNED_IN)
+EPOCH = Model("all sessions are revoked", (BY_SESSION, END_SESSIONS), sessions=SIGNED_IN)
+OPENED = Model("a first session is opened", (OPENING, END_SESSIONS))
+OPENED_MORE = Model("another session is opened", (OPENING, END_SESSIONS), sessions=SIGNED_IN)
+OPENED_BY_REVOKED = Model(
+    "its opener is revoked first", (OPENING, REVOKE_KEY, END_SESSIONS._replace(after=(1,)))
+)
+SELF = Model(
+    "a key revokes itself twice", (REVOKE_SELF, REVOKE_SELF._replace(name="RevokeKey of a by A again"))
+)
+ONE_ANOTHER = Model("two keys revoke each other", (A_REVOKES_B, B_REVOKES_A))
+EACH_ALL = Model("two keys revoke all", (A_REVOKES_ALL, B_REVOKES_ALL, BY_KEY))
+ALL_AT_ONCE = Model("all of it at once", (OPENING, A_REVOKES_ALL, REVOKE_KEY, END_SESSIONS))
+
+# What each scenario must at least have: fewer states mean that a step has ceased to happen.
+FLOORS = {
+    REVOKED: 120,
+    TWICE: 1_500,
+    OWNER: 110,
+    POLICY: 100,
+    SCHEDULED: 180,
+    EXPIRY: 300,
+    CERTIFICATE: 200,
+    SESSION: 130,
+    EPOCH: 120,
+    OPENED: 130,
+    OPENED_MORE: 140,
+    OPENED_BY_REVOKED: 230,
+    SELF: 90,
+    ONE_ANOTHER: 100,
+    EACH_ALL: 750,
+    ALL_AT_ONCE: 15_000,
+}
+
+
+def any_violation(state: State) -> bool:
+    """Say whether a state has what R9 must never have."""
+    return broken(state) or deadlocked(state)
+
+
+@dataclass(frozen=True)
+class Variant(Changed[State]):
+    """R9 without one of its parts; it commits what it must not unless another violation is named."""
+
+    violated: Callable[[State], bool] = broken
+
+
+# Each has a counterexample.
+MUTANTS = {
+    "no-lock": Variant(REVOKED, "a change locks nothing"),
+    "read-before-lock": Variant(REVOKED, "the caller is read before the locks are there"),
+    "read-and-lock-in-one-statement": Variant(POLICY, "one statement locks and reads: an old snapshot"),
+    "never-read-again": Variant(REVOKED, "the caller is what it was when it was authenticated"),
+    "revoker-without-lock": Variant(REVOKED, "a plain UPDATE revokes; FOR KEY SHARE does not hold it up"),
+    "lock-of-a-session-or-savepoint": Variant(REVOKED, "the locks go before the commit"),
+    "nothing-to-do-without-lock": Variant(OPENED, "who ends all sessions looks for some before it locks"),
+    "opening-shares-no-sessions": Variant(OPENED, "who opens a session does not share the sessions' lock"),
+    "no-look-at-clock": Variant(SCHEDULED, "nobody looks at the clock when the last wait is over"),
+    "no-look-at-file": Variant(CERTIFICATE, "nobody looks at the file when the last wait is over"),
+    "order-of-arrival": Variant(ONE_ANOTHER, "everybody locks its own credential first", deadlocked),
+    "share-first": Variant(SELF, "who revokes itself shares its row, then locks it", deadlocked),
+}
+
+# PostgreSQL reads the row that a statement locks as it is after the wait, so there one statement would do.
+SPARE = {
+    "read-and-lock-in-one-statement": Variant(REVOKED, "one statement locks and reads the row that it locks"),
+}

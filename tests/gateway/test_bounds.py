@@ -1,0 +1,113 @@
+"""What a question of a proxy may have, and what is kept of it: texts that a client or a tenant chooses."""
+
+import tracemalloc
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any, cast
+
+import pytest
+
+from authsvc import device
+from authsvc.errors import InvalidArgument
+from authsvc.gateway import access, ext_authz, http_check
+from authsvc.gateway.access import MOST_HEADERS, MOST_SCOPES, Access, Asked
+from authsvc.gateway.denied import Denied
+from authsvc.gateway.ext_authz import MOST_BYTES, ExtAuthz
+from authsvc.gateway.path import canonical
+from authsvc.gateway.presented import Carriers
+from authsvc.model import address
+from authsvc.model.address import Proxies
+from authsvc.model.caller import BOOTSTRAP
+from authsvc.store.verification import VerificationStore
+
+NOBODY = cast("Any", None)
+PROXIES = Proxies([ip_network("10.0.0.0/8")])
+MEGABYTE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "memo",
+    [
+        address.normalized,
+        access.required_scopes,
+        http_check._scopes,
+        address._read_short,
+        PROXIES._trusts,
+        device.describe,
+    ],
+)
+def test_long_texts_are_not_kept(memo: Callable[[str], object]) -> None:
+    """60 texts of a megabyte, each of them another one, leave nothing behind."""
+    memo("warm")
+    tracemalloc.start()
+    try:
+        for number in range(60):
+            memo(f"{number} " + "a " * (MEGABYTE // 2))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000
+
+
+def test_long_lists_of_scopes_are_not_kept() -> None:
+    """A part of an answer that is remembered is short; a longer one is made anew."""
+    before = ext_authz._header.cache_info().currsize, ext_authz._metadata.cache_info().currsize
+    for number in range(10):
+        scopes = " ".join(f"orders.{number}.{scope}" for scope in range(64))
+        assert scopes.encode() in ext_authz._header("x-auth-scopes", scopes)
+        assert b"orders." in ext_authz._metadata("key", f"key_{number}", "acme", scopes)
+    assert (ext_authz._header.cache_info().currsize, ext_authz._metadata.cache_info().currsize) == before
+
+
+def test_scopes_of_many_credentials_are_shared_within_a_bound() -> None:
+    """Tuples that many keys have are one object; what is kept for that does not grow with the keys."""
+    store = VerificationStore(NOBODY)
+    kept = 0
+    for number in range(3000):
+        scopes = tuple(f"orders.{number}.{scope}".ljust(60, "x") for scope in range(64))
+        assert store._shared(scopes) == scopes
+        if number % 100 == 0:
+            kept = max(kept, sum(sum(map(len, each)) for each in store._scopes))
+    assert kept <= 4_000_000
+    assert store._shared((*"ab",)) is store._shared((*"ab",))
+
+
+async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:
+    """A megabyte of short headers would keep the event loop; the error says what to change."""
+    asking = ExtAuthz(NOBODY, PROXIES)
+    with pytest.raises(InvalidArgument, match="max_request_headers_kb"):
+        await asking.check(BOOTSTRAP, b"\n" * (MOST_BYTES + 1))
+    with pytest.raises(InvalidArgument, match="no envoy"):
+        await asking.check(BOOTSTRAP, b"\n" * MOST_BYTES)
+
+
+async def test_very_many_headers_are_refused() -> None:
+    """Before any of them is looked at, whatever the route."""
+    headers = {f"x{number}": "" for number in range(MOST_HEADERS + 1)}
+    answer = await Access(NOBODY, Carriers(["bearer"])).decide(BOOTSTRAP, Asked("GET", "/", headers))
+    assert isinstance(answer, Denied)
+    assert (answer.status, answer.reason) == (403, "HEADERS_TOO_MANY")
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", "])
+def test_a_route_needs_so_many_scopes_at_most(separator: str) -> None:
+    """As many as VerifyKey takes, each as long as a scope can be."""
+    longest = [f"{number:064}" for number in range(MOST_SCOPES)]
+    assert access.required_scopes(separator.join(longest)) == tuple(longest)
+    assert access.required_scopes(separator.join([*longest, "a"])) is None
+    assert http_check._scopes("&".join(f"scope={scope}" for scope in longest)) == tuple(longest)
+    assert http_check._scopes("&".join(f"scope={scope}" for scope in [*longest, "a"])) is None
+
+
+def test_a_long_path_has_no_route() -> None:
+    """The query does not count."""
+    assert canonical("/" + "a" * 8191 + "?" + "b" * 100_000) == "/" + "a" * 8191
+    assert canonical("/" + "a" * 8192) is None
+
+
+def test_a_client_may_write_any_number_of_proxies() -> None:
+    """64 of them are looked at; whoever is behind more is known by the last of those."""
+    hops = ["192.0.2.1", *(f"10.0.{number // 256}.{number % 256}" for number in range(14_000))]
+    assert PROXIES.client("10.0.0.1", [",".join(hops)]) == hops[-64]
+    assert PROXIES.client("10.0.0.1", [",".join([hops[0], *hops[-63:]])]) == "192.0.2.1"
+    assert PROXIES.client("10.0.0.1" * 100_000, ["192.0.2.1"]) == "10.0.0.1" * 100_000

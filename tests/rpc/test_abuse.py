@@ -1,0 +1,411 @@
+"""What a stranger or a tenant can make the gRPC port keep or do is bounded."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._base import BaseReflectionServicer
+
+from authsvc import descriptors
+from authsvc.clock import boottime
+from authsvc.errors import Overloaded
+from authsvc.model.rate import Rate
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.connections import MOST_BROKEN, Connections
+from authsvc.rpc.public import Streams
+from authsvc.rpc.reflection import CommentedPool, Reflection
+from authsvc.v1 import key_service_pb2 as pb
+from tests import http2
+from tests.conftest import Clock, Service, eventually, serving
+from tests.rpc.refusal import refused
+from tests.rpc.test_limits import metric
+from tests.rpc.test_revoke import make
+
+VERIFY = "/authsvc.v1.KeyService/VerifyKey"
+LIST = "/authsvc.v1.KeyService/ListKeys"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+WATCH = "/grpc.health.v1.Health/Watch"
+MIB = 1024 * 1024
+# Statuses of gRPC, as they are sent.
+OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE, UNAUTHENTICATED = (
+    "0",
+    "3",
+    "8",
+    "12",
+    "14",
+    "16",
+)
+
+
+@asynccontextmanager
+async def connected(service: Service, *, window: int = 65_535) -> AsyncIterator[http2.Connection]:
+    connection = await http2.Connection.open(service.address, window=window)
+    try:
+        async with asyncio.timeout(30):
+            yield connection
+    finally:
+        await connection.close()
+
+
+def headers(path: str, key_string: str = "", **more: str) -> bytes:
+    bearer = f"Bearer {key_string}" if key_string else ""
+    return http2.block(http2.call_headers(path, bearer, more.items()))
+
+
+def list_request(owner_id: str = "acme") -> bytes:
+    return http2.message(pb.ListKeysRequest(owner_id=owner_id).SerializeToString())
+
+
+def closed(service: Service, reason: str) -> float:
+    value = service.app.metrics.registry.get_sample_value(
+        "authsvc_connections_closed_total", {"reason": reason}
+    )
+    assert value is not None
+    return value
+
+
+async def test_a_strangers_message_is_not_read(service: Service) -> None:
+    """Who shows no credential is refused by their headers, however much they would send after them."""
+    async with connected(service) as connection:
+        body = struct.pack(">BI", 0, MIB) + bytes(MIB - 1)
+        for path in (VERIFY, LIST, "/no.Service/Call"):
+            stream = connection.call(headers(path), end=False)
+            assert not await connection.send(stream, body)
+            assert await connection.status(stream) == (UNIMPLEMENTED if "no." in path else UNAUTHENTICATED)
+
+
+async def test_health_reads_little(service: Service) -> None:
+    """Nobody needs a credential for it, so its messages are small."""
+    async with connected(service) as connection:
+        for path in ("/grpc.health.v1.Health/Check", WATCH, REFLECTION):
+            stream = connection.call(headers(path), http2.message(bytes(5000)))
+            assert await connection.status(stream) == INVALID_ARGUMENT
+
+
+async def test_a_call_without_a_message_is_answered(service: Service) -> None:
+    """It ends by itself, whoever calls and whatever."""
+    async with connected(service) as connection:
+        for path in (VERIFY, LIST, "/grpc.health.v1.Health/Check"):
+            stream = connection.call(headers(path, service.admin_key), end=True)
+            assert await connection.status(stream) == INVALID_ARGUMENT
+
+
+async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits for its message for so long, and a stream of reflection for its next one."""
+    monkeypatch.setattr("authsvc.rpc.arrivals.IN_TIME", 0.0)
+    async with connected(service) as connection:
+        begun = connection.call(headers(VERIFY, service.admin_key), http2.message(b"x" * 50)[:20], end=False)
+        silent = connection.call(headers(LIST, service.admin_key), end=False)
+        idle = connection.call(headers(REFLECTION), end=False)
+        assert await connection.status(begun) == UNAVAILABLE
+        assert await connection.status(silent) == UNAVAILABLE
+        assert await connection.status(idle) == OK
+
+
+class Slow:
+    """A call whose message comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.reading = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def read(self) -> bytes:
+        self.reading.set()
+        await self.arrived.wait()
+        return b"message"
+
+
+async def test_messages_on_their_way_are_bounded() -> None:
+    """So many of one account are asked for, so many calls wait; another account has its own."""
+    arrivals = Arrivals(2, 1)
+    calls = [Slow() for _ in range(4)]
+    tasks = [asyncio.create_task(arrivals.message(call, "acme")) for call in calls[:3]]
+    await asyncio.gather(calls[0].reading.wait(), calls[1].reading.wait())
+    assert not calls[2].reading.is_set()
+    with pytest.raises(Overloaded):
+        await arrivals.message(calls[3], "acme")
+    other = Slow()
+    other.arrived.set()
+    assert await arrivals.message(other, "globex") == b"message"
+    calls[0].arrived.set()
+    await calls[2].reading.wait()
+    # One that is given up while it waits leaves its place to the next.
+    waits = asyncio.create_task(arrivals.message(calls[3], "acme"))
+    await asyncio.sleep(0)
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    for call in calls:
+        call.arrived.set()
+    assert await asyncio.gather(*tasks) == [b"message"] * 3
+    assert await arrivals.message(calls[3], "acme") == b"message"
+
+
+async def test_a_call_is_in_flight_until_its_answer_is_sent(database_url: str, clock: Clock) -> None:
+    """Who reads nothing fills the room as others do, and no more; it is there again when they go."""
+    async with serving(database_url, clock, in_flight_limit=4) as service:
+        await service.admin.ListKeys(owner_id="acme")
+        async with connected(service, window=0) as connection:
+            calls = [connection.call(headers(LIST, service.admin_key), list_request()) for _ in range(6)]
+            while len(connection.statuses) < 4:
+                await connection.changed()
+            assert {connection.statuses[call] for call in calls if call in connection.statuses} == {
+                RESOURCE_EXHAUSTED
+            }
+            with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "IN_FLIGHT_LIMIT"):
+                await service.admin.ListKeys(owner_id="acme")
+            await service.admin.VerifyKey(key_string="x")
+        await eventually(partial(admitted, service), bool)
+
+
+async def admitted(service: Service) -> bool:
+    """Say whether there is room for a call."""
+    try:
+        await service.admin.ListKeys(owner_id="acme")
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
+    return True
+
+
+async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one owner, over all its connections; another owner's have room, and so has what was read."""
+    monkeypatch.setattr("authsvc.rpc.answers.MOST_BYTES", 100_000)
+    acme, globex = [
+        (await make(service, owner, scopes=["keys:read", "keys:verify"])).key_string
+        for owner in ("acme", "globex")
+    ]
+    request = http2.message(pb.VerifyKeyRequest(key_string=acme).SerializeToString())
+    async with connected(service, window=0) as connection:
+        for _ in range(10):
+            connection.call(headers(VERIFY, acme), request)
+        # Three take 32 KiB each, and the next makes it more than there is room for.
+        while len(connection.statuses) < 6:
+            await connection.changed()
+        assert set(connection.statuses.values()) == {RESOURCE_EXHAUSTED}
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWERS_UNREAD"):
+            await service.as_caller(acme).ListKeys(owner_id="acme")
+        await service.as_caller(globex).VerifyKey(key_string=acme)
+        assert metric(service, "unread") == 7
+
+
+def test_an_account_has_room_for_one_answer() -> None:
+    """However large it is; what is sent makes room."""
+    answers = Answers()
+    answers.check("acme", 2**40)
+    answers.begin("call", "peer", "acme", 2**40)
+    with pytest.raises(Overloaded):
+        answers.check("acme")
+    answers.check("globex", 2**40)
+    answers.end("call")
+    answers.end("call")
+    assert answers.unsent == 0
+    answers.check("acme", 2**40)
+
+
+async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, and with it goes all that was kept for them."""
+    monkeypatch.setattr("authsvc.rpc.answers.IN_TIME", 0.0)
+    async with connected(service, window=0) as connection:
+        connection.call(headers(LIST, service.admin_key), list_request())
+        await connection.closed.wait()
+    async with connected(service, window=0) as connection:
+        connection.call(headers(WATCH), http2.message(b""))
+        await connection.closed.wait()
+    assert closed(service, "unread") >= 2
+    await service.admin.VerifyKey(key_string="x")
+
+
+async def test_streams_of_a_connection_are_bounded(service: Service) -> None:
+    async with connected(service) as connection:
+        assert connection.most_streams == 128
+
+
+async def test_headers_are_bounded(service: Service) -> None:
+    """Larger ones are refused before anything of ours looks at them."""
+    async with connected(service) as connection:
+        many = {f"x-{number}": "v" for number in range(500)}
+        stream = connection.call(headers(VERIFY, service.admin_key, **many), http2.message(b""))
+        assert await connection.status(stream) == RESOURCE_EXHAUSTED
+
+
+async def test_strangers_leave_room_for_others(database_url: str, clock: Clock) -> None:
+    """There are so many connections and no more; those of nobody are closed when few are left."""
+    async with serving(database_url, clock, connection_limit=12) as service:
+        await service.admin.VerifyKey(key_string="x")
+        held = [asyncio.create_task(http2.Connection.open(service.address)) for _ in range(40)]
+        async with asyncio.timeout(30):
+            # Each of them is refused, or taken and closed for others, but for what there is room for.
+            strangers = await asyncio.gather(*held)
+            closing = [asyncio.create_task(one.closed.wait()) for one in strangers]
+            for _, ended in zip(range(31), asyncio.as_completed(closing), strict=False):
+                await ended
+        await service.admin.VerifyKey(key_string="x")
+        async with grpc.aio.insecure_channel(
+            service.address, options=(("grpc.use_local_subchannel_pool", 1),)
+        ) as channel:
+            await channel.channel_ready()
+        for one, task in zip(strangers, closing, strict=True):
+            task.cancel()
+            await one.close()
+
+
+def test_which_connections_make_room() -> None:
+    """Those of nobody, not one that has just come, and no more than it takes."""
+    connections = Connections(8, boottime)
+    ends = [("192.0.2.1", port) for port in range(8)]
+    connections.known("ipv4:192.0.2.1:0")
+    assert connections.superfluous(ends[:7]) == set()
+    assert connections.superfluous(ends) == {ends[1], ends[2]}
+    assert connections.superfluous(ends[:6]) == set()
+
+
+async def test_who_resets_calls_again_and_again(database_url: str, clock: Clock) -> None:
+    """They are hung up on, sooner when they come again; who is known is not."""
+    async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
+        for _ in range(2):
+            async with connected(service) as connection:
+                while not connection.closed.is_set():
+                    for _ in range(20):
+                        stream = connection.call(headers(VERIFY), end=False)
+                        connection.write(http2.frame(http2.RST_STREAM, 0, stream, struct.pack(">I", 8)))
+                    await asyncio.sleep(0)
+        assert closed(service, "resets") == 2
+
+
+def test_how_many_resets_are_too_many() -> None:
+    now = 0.0
+    connections = Connections(8, lambda: now)
+
+    def broken(peer: str, times: int) -> set[str]:
+        for _ in range(times):
+            connections.broken(peer)
+        return connections.take_condemned()
+
+    assert broken("ipv4:192.0.2.1:1", MOST_BROKEN) == set()
+    assert broken("ipv4:192.0.2.1:1", 1) == {"ipv4:192.0.2.1:1"}
+    # An address that did so has less room for a while, and another one has not.
+    assert broken("ipv4:192.0.2.2:1", MOST_BROKEN) == set()
+    assert broken("ipv4:192.0.2.1:2", 11) == {"ipv4:192.0.2.1:2"}
+    now = 61.0
+    assert broken("ipv4:192.0.2.1:3", MOST_BROKEN) == set()
+    connections.known("ipv4:192.0.2.9:1")
+    assert broken("ipv4:192.0.2.9:1", 1000) == set()
+
+
+async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many calls of an address, whatever they call; who is known does not."""
+    monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 0.0)
+    async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
+        async with connected(service) as connection:
+            for path in (VERIFY, "/no.Service/Call", "/grpc.health.v1.Health/Check"):
+                await connection.status(connection.call(headers(path), http2.message(b"")))
+        assert metric(service, "stranger") == 2
+        await service.admin.VerifyKey(key_string="x")
+        assert metric(service, "stranger") == 2
+
+
+async def test_streams_of_reflection_and_health_are_bounded(service: Service) -> None:
+    """Of one connection; another one has its own, and one that ends makes room."""
+    asked = http2.message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+    watched = http2.message(health_pb2.HealthCheckRequest().SerializeToString())
+    for path, request, most in ((REFLECTION, asked, 4), (WATCH, watched, 16)):
+        async with connected(service) as connection, connected(service) as other:
+            streams = [connection.call(headers(path), request, end=False) for _ in range(most)]
+            for stream in streams:
+                while not connection.received[stream]:
+                    await connection.changed()
+            assert await connection.status(connection.call(headers(path), request)) == RESOURCE_EXHAUSTED
+            stream = other.call(headers(path), request, end=False)
+            while not other.received[stream]:
+                await other.changed()
+
+
+def test_streams_of_all_are_bounded() -> None:
+    streams = Streams("health", most=3, of_one=2)
+    with streams.one("a"), streams.one("a"), streams.one("b"), pytest.raises(Overloaded), streams.one("c"):
+        pass
+    with streams.one("c"):
+        assert streams.refused == 1
+
+
+async def test_reflection_can_be_switched_off(database_url: str, clock: Clock) -> None:
+    async with serving(database_url, clock, reflection=False) as service, connected(service) as connection:
+        assert (
+            await connection.status(connection.call(headers(REFLECTION), http2.message(b""))) == UNIMPLEMENTED
+        )
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"list_services": ""},
+    {"file_by_filename": "authsvc/v1/key_service.proto"},
+    {"file_containing_symbol": "authsvc.v1.KeyService.VerifyKey"},
+    {"file_containing_symbol": "no.Such"},
+    {
+        "file_containing_extension": {
+            "containing_type": "google.protobuf.MethodOptions",
+            "extension_number": 50_000,
+        }
+    },
+    {"all_extension_numbers_of_type": "google.protobuf.MethodOptions"},
+    {"all_extension_numbers_of_type": "no.Such"},
+    {"host": "x"},
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: "-".join(question))
+def test_reflection_tells_what_grpcs_own_does(question: dict[str, Any]) -> None:
+    """Also the second time, when it is remembered."""
+    ours, theirs = Reflection(["authsvc.v1.KeyService"]), Theirs()
+    asked = reflection_pb2.ServerReflectionRequest(**question)
+    for _ in "ab":
+        told = ours.answer(asked.SerializeToString())
+        assert reflection_pb2.ServerReflectionResponse.FromString(told) == theirs.answer(asked)
+
+
+class Theirs(BaseReflectionServicer):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(["authsvc.v1.KeyService", reflection.SERVICE_NAME], pool=CommentedPool())
+
+    def answer(self, asked: Any) -> Any:
+        match asked.WhichOneof("message_request"):
+            case "list_services":
+                return self._list_services(asked)
+            case "file_by_filename":
+                return self._file_by_filename(asked, asked.file_by_filename)
+            case "file_containing_symbol":
+                return self._file_containing_symbol(asked, asked.file_containing_symbol)
+            case "file_containing_extension":
+                extension = asked.file_containing_extension
+                return self._file_containing_extension(
+                    asked, extension.containing_type, extension.extension_number
+                )
+            case "all_extension_numbers_of_type":
+                return self._all_extension_numbers_of_type(asked, asked.all_extension_numbers_of_type)
+        code, text = grpc.StatusCode.INVALID_ARGUMENT.value
+        error = reflection_pb2.ErrorResponse(error_code=code, error_message=text)
+        return reflection_pb2.ServerReflectionResponse(error_response=error, original_request=asked)
+
+
+def test_descriptors_are_kept_aside(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients do not take those of the database, the feed and the metrics; the operator is told."""
+    limits = [1024, 4096]
+    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr("resource.setrlimit", lambda _, new: limits.__setitem__(0, new[0]))
+    assert descriptors.connections(500, 10) == 500
+    assert not caplog.text
+    assert descriptors.connections(1000, 10) == 1024 - 10 - 128
+    assert "AUTHSVC_CONNECTION_LIMIT" in caplog.text
+    assert descriptors.raise_limit() == 4096
+    assert descriptors.connections(1000, 10) == 1000

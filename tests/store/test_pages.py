@@ -1,0 +1,36 @@
+"""A page of a list is bounded in bytes, and others get the event loop while it is made."""
+
+import asyncio
+from typing import Any
+
+from authsvc.store.pages import MOST_TEXT, page_of
+
+
+def rows(*lengths: int) -> Any:
+    """Return what reads like rows, each with a text and a list of texts that together have a length."""
+    return [{"a": "x" * (size - 2), "b": ["x", "x"], "n": 1} for size in lengths]
+
+
+def read(row: Any) -> int:
+    return len(row["a"])
+
+
+async def test_it_ends_with_what_fits() -> None:
+    """At least one item is on it, however large, and what fits besides."""
+    assert await page_of(rows(10, 10, 10), 3, read) == ([8, 8, 8], False)
+    assert await page_of(rows(10, 10, 10), 2, read) == ([8, 8], True)
+    assert await page_of(rows(2 * MOST_TEXT, 10), 2, read) == ([2 * MOST_TEXT - 2], True)
+    assert await page_of(rows(2 * MOST_TEXT), 2, read) == ([2 * MOST_TEXT - 2], False)
+    half = MOST_TEXT // 2 - 100
+    assert await page_of(rows(half, half, 10), 10, read) == ([half - 2, half - 2], True)
+    assert await page_of([], 10, read) == ([], False)
+
+
+async def test_others_have_the_loop_in_between() -> None:
+    """A long page is read a few rows at a time."""
+    page = asyncio.create_task(page_of(rows(*[10] * 1000), 1000, read))
+    turns = 0
+    while not page.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 1000 // 25

@@ -1,0 +1,328 @@
+"""What a log line says, whoever wrote it, and how many alike there are."""
+
+import asyncio
+import io
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from authsvc.errors import NotFound
+from authsvc.model.key_string import redact
+from authsvc.telemetry import configure_logging, log_lines_dropped
+from authsvc.telemetry.line_limit import MOST, WINDOW, LineLimit
+from authsvc.telemetry.logs import LogHandler
+from authsvc.telemetry.wording import cut
+
+# Not as one word in a line of code, which tracebacks show.
+_SECRET = "hunter" + "2"
+_KEY = "authsvc_live_" + "A1b2C3d4E5f6" + "s" * 51
+
+
+class Log:
+    """The log of this process, as it would be written."""
+
+    handler: LogHandler
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        self.now = 0.0
+        self.calls: list[Callable[[], None]] = []
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and have those called back who waited."""
+        self.now += seconds
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """All loggers lead there, as in the service, with a clock that the test moves."""
+    root, log = logging.getLogger(), Log()
+    before = root.handlers[:], root.level
+    for module, name in ((warnings, "showwarning"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    root.handlers = []
+    configure_logging("debug", "json", redact, log.stream)
+    assert isinstance(root.handlers[0], LogHandler)
+    log.handler = root.handlers[0]
+    log.handler.limit = LineLimit(lambda: log.now)
+    monkeypatch.setattr(log.handler, "_later", lambda _, call: log.calls.append(call))
+    yield log
+    root.handlers, root.level = before
+
+
+def test_a_librarys_line_has_no_values(log: Log) -> None:
+    """Neither those that it was filled with, nor what an exception says; where it was raised is told."""
+    try:
+        (b"\xff" + _SECRET.encode()).decode()
+    except UnicodeDecodeError as error:
+        logging.getLogger("grpc._cython.cygrpc").exception("Invalid encoding on %s", error.object)
+    [line] = log.lines
+    assert line["event"] == "Invalid encoding on %s"
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert "test_a_librarys_line_has_no_values" in line["exception"]
+    assert line["exception"].endswith("\nUnicodeDecodeError")
+    assert _SECRET not in log.text
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Task exception was never retrieved\nfuture: <Task coro=<f('hunter2')>>",
+            "Task exception was never retrieved",
+        ),
+        ("Exception in callback f(b'hunter2')()", "Exception in callback f"),
+        ("header authorization: hunter2", "header authorization"),
+        ('bad value "hunter2"', "bad value"),
+        ("'hunter2' is bad", "a message"),
+        ("socket.send() raised exception", "socket.send"),
+    ],
+)
+def test_a_line_that_was_filled_before(log: Log, message: str, told: str) -> None:
+    """Of a message that a library has put together itself, the first words are told."""
+    logging.getLogger("some.library").error(message)
+    assert [line["event"] for line in log.lines] == [told]
+
+
+async def test_a_task_that_nobody_asked(log: Log) -> None:
+    """Asyncio tells of its end, and not what it was given or what its exception says."""
+
+    class Request:
+        def __repr__(self) -> str:
+            return "Request(password='hunter2')"
+
+    async def serve(request: Request) -> None:
+        raise ValueError(f"cannot serve {request!r}")
+
+    task = asyncio.ensure_future(serve(Request()))
+    await asyncio.wait([task])
+    del task
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": f"Fatal error on {Request()!r}", "exception": ValueError(_SECRET)}
+    )
+    told = [line["event"] for line in log.lines if line["logger"] == "asyncio" and line["level"] == "error"]
+    assert told == ["Task exception was never retrieved", "Fatal error on Request"]
+    assert _SECRET not in log.text
+
+
+async def test_a_fault_with_rows_in_it(log: Log, database_url: str) -> None:
+    """What asyncpg and PostgreSQL say of a statement's arguments and rows is left out; the code is told."""
+    ours = logging.getLogger("authsvc.store.pool")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("CREATE TEMPORARY TABLE t (secret text PRIMARY KEY)")
+        await connection.execute("INSERT INTO t VALUES ('hunter2')")
+        for statement, argument in (
+            ("INSERT INTO t VALUES ($1)", "hunter2"),
+            ("SELECT $1::int", "hunter2"),
+            ("SELECT $1::text::uuid", "hunter2"),
+        ):
+            try:
+                await connection.execute(statement, argument)
+            except asyncpg.PostgresError as error:
+                ours.exception("a fault in writing")
+                ours.warning("a connection was given up: %s", error)
+            except asyncpg.InterfaceError:
+                ours.exception("a fault in writing")
+    finally:
+        await connection.close()
+    assert "UniqueViolationError (SQLSTATE 23505)" in log.text
+    assert "asyncpg.exceptions.DataError" in log.text
+    assert "InvalidTextRepresentationError (SQLSTATE 22P02)" in log.text
+    assert _SECRET not in log.text
+
+
+def test_exceptions_behind_an_exception(log: Log) -> None:
+    """Each is told with its traceback and without its values; ours and the system's with what they say."""
+    try:
+        try:
+            try:
+                raise KeyError(_SECRET)
+            except KeyError as error:
+                raise FileNotFoundError(2, "No such file or directory", "tls.pem") from error
+        except OSError as error:
+            raise ExceptionGroup(
+                _SECRET, [NotFound("no key_1 here", reason="X"), ValueError(_SECRET)]
+            ) from error
+    except ExceptionGroup:
+        logging.getLogger("authsvc.rpc.endpoint").exception("a fault in %s", "GetKey")
+    [line] = log.lines
+    assert line["event"] == "a fault in GetKey"
+    for told in (
+        "\nKeyError\n",
+        "FileNotFoundError: [Errno 2] No such file",
+        "authsvc.errors.NotFound: no key_1 here",
+    ):
+        assert told in line["exception"], line["exception"]
+    assert line["exception"].count("Traceback") == 5
+    assert _SECRET not in log.text
+
+
+def test_a_line_has_an_end(log: Log) -> None:
+    """However long the text of a tenant, the message of an exception, its chain or its traceback is."""
+    ours = logging.getLogger("authsvc.rpc.endpoint")
+    ours.warning("a route for %s and %s", "x" * 1_000_000, ["y" * 1_000_000])
+    ours.warning("z" * 1_000_000)
+    logging.getLogger("some.library").warning("w" * 1_000_000)
+
+    def fall(depth: int) -> None:
+        if depth:
+            try:
+                fall(depth - 1)
+            except NotFound as error:
+                raise NotFound("v" * 1_000_000, reason="X") from error
+        raise NotFound("v" * 1_000_000, reason="X")
+
+    try:
+        fall(200)
+    except NotFound:
+        ours.exception("a fault")
+    assert len(log.lines) == 4
+    assert max(map(len, log.text.splitlines())) < 50_000
+    assert "(999128 more characters)" in log.text
+
+
+def test_a_tenants_text_stays_in_its_line(log: Log) -> None:
+    """It begins no other one, and does not colour a terminal."""
+    logging.getLogger("authsvc.gateway").error(
+        "no route for %r, %s", "a", "b\n2026 authsvc: all is well\x1b[2J\u2028"
+    )
+    [line] = log.lines
+    assert line["event"] == r"no route for 'a', b\n2026 authsvc: all is well\x1b[2J\u2028"
+
+
+def test_key_strings_are_cut(log: Log) -> None:  # rule 1
+    """Wherever they stand in a line of ours."""
+    logging.getLogger("authsvc.x").error("of %s", _KEY)
+    assert log.lines[0]["event"] == "of authsvc_live_A1b2C3d4E5f6…"
+
+
+def test_a_line_that_cannot_be_put_together(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where it comes from, and not what it was to be filled with."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [log.handler])  # pytest's own would raise
+    logging.getLogger("authsvc.x").error("%d keys", _SECRET)
+    assert log.text.startswith("a log line of authsvc.x cannot be written: ")
+    assert _SECRET not in log.text
+
+
+def test_what_python_would_write_itself(log: Log) -> None:
+    """Warnings, exceptions in destructors and in threads are lines like others."""
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError(_SECRET)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkey = warnings.showwarning
+        monkey(_SECRET, RuntimeWarning, "some.py", 7)
+    broken = Broken()
+    del broken
+    thread = threading.Thread(target=lambda: int(_SECRET), name="metrics")
+    thread.start()
+    thread.join()
+    told = [line["event"] for line in log.lines]
+    assert told[0] == "RuntimeWarning at some.py:7"
+    assert told[1].startswith("an exception in ")
+    assert told[1].endswith("__del__ that nobody can be told")
+    assert told[2] == "a fault ends the thread metrics"
+    assert _SECRET not in log.text
+
+
+def _flood(number: int, logger: str = "grpc._cython.cygrpc") -> None:
+    for _ in range(number):
+        logging.getLogger(logger).error("Invalid encoding on %s", b"x")
+
+
+def test_a_flood_is_counted(log: Log) -> None:
+    """Of a kind so many lines are written in a minute; then how many more there were."""
+    _flood(MOST + 1000)
+    assert len(log.lines) == MOST
+    assert log_lines_dropped() == {"grpc._cython.cygrpc": 1000}
+    log.pass_time(WINDOW)
+    assert log.lines[-1]["event"].startswith("1000 more lines of grpc._cython.cygrpc from test_logs.py:")
+    assert (len(log.lines), log.lines[-1]["level"]) == (MOST + 1, "error")
+    _flood(MOST + 7)
+    assert len(log.lines) == MOST + 1 + MOST
+    assert log_lines_dropped() == {"grpc._cython.cygrpc": 1007}
+
+
+def test_a_count_comes_with_the_next_line_and_at_the_end(log: Log) -> None:
+    """Also when nobody calls back, and when the process ends before the minute is over."""
+    _flood(MOST + 3)
+    log.now += WINDOW
+    logging.getLogger("authsvc.x").info("hello")
+    assert [line["event"][:12] for line in log.lines[MOST:]] == ["3 more lines", "hello"]
+    _flood(MOST + 4)
+    log.handler.close()
+    assert log.lines[-1]["event"].startswith("4 more lines")
+
+
+def test_a_flood_of_one_kind_hides_no_other(log: Log) -> None:
+    """Another logger, level, place or exception is another kind; ours without a warning have no limit."""
+    _flood(MOST + 10)
+    ours = logging.getLogger("authsvc.supervisor")
+    for number in range(3 * MOST):
+        ours.info("worker %d serves", number)
+    for level in (logging.WARNING, logging.ERROR):
+        ours.log(level, "worker %d has ended", 1)
+    for error in (ValueError(), KeyError()):
+        for _ in range(MOST + 1):
+            ours.error("a fault", exc_info=error)
+    told = [line["event"] for line in log.lines]
+    assert told.count("Invalid encoding on %s") == MOST
+    assert sum(each.endswith("serves") for each in told) == 3 * MOST
+    assert told.count("worker 1 has ended") == 2
+    assert told.count("a fault") == 2 * MOST
+
+
+def test_the_number_of_kinds_is_bounded(log: Log) -> None:
+    """Kinds without end share one, so that neither memory nor the log grows with them."""
+    for number in range(3000):
+        logging.getLogger("library").handle(
+            logging.LogRecord("library", logging.ERROR, "generated.py", number, "m", (), None)
+        )
+    assert len(log.lines) == 1000 + MOST
+    assert len(log.handler.limit._windows) == 1001
+
+
+def test_drops_that_are_not_due_are_told_later(log: Log) -> None:
+    """Whose minute is not over when somebody is called back is told by the next call."""
+    _flood(MOST + 1)
+    log.now += WINDOW / 2
+    for _ in range(MOST + 2):
+        logging.getLogger("other").error("m %s", 1)
+    log.pass_time(WINDOW / 2)
+    assert [line["event"][:12] for line in log.lines if "more" in line["event"]] == ["1 more lines"]
+    log.pass_time(WINDOW / 2)
+    assert [line["event"][:12] for line in log.lines if "more" in line["event"]] == [
+        "1 more lines",
+        "2 more lines",
+    ]
+
+
+@pytest.mark.parametrize("longest", [1000, 4000])
+def test_no_key_string_is_cut_so_that_it_is_not_known(longest: int) -> None:
+    """Wherever the end of what is told is in a key string, nothing of its secret is told."""
+    for place in range(len(_KEY) + 1):
+        told = redact(cut(" " * (longest - place) + _KEY + " " * longest, longest))
+        assert "ssss" not in told
+        assert "A1b2C3d4E5f6s" not in told
