@@ -101,7 +101,8 @@ class Authority:
         its authority when the locks are held, or at the end.
         """
         claim = claim or Claim()
-        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes)
+        whole_owner = claim.changes_owner is not None or claim.ends_sessions_of is not None
+        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes, whole_owner=whole_owner)
         async with lent as connection:
             held = await self.hold(connection, [caller], claim)
             authorized = held(caller)

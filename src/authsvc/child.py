@@ -22,8 +22,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn, Protocol, Self
 
 import structlog
-import uvloop
 
+from authsvc import loop
 from authsvc.config import ConfigError
 from authsvc.devpg import DevPostgresError
 from authsvc.rpc.server import AddressInUseError
@@ -175,7 +175,7 @@ def _live(
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        uvloop.run(_run(context, report, lifeline, patience, unblocked))
+        loop.run(_run(context, report, lifeline, patience, unblocked))
         code = 0
     except FAULTS as error:
         report("failed", str(error))

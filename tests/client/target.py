@@ -107,6 +107,16 @@ def _handlers(on: Target) -> grpc.GenericRpcHandler:
     async def write(request: Any, context: Any) -> None:
         await context.write(on.enter())
 
+    # Those with two streams read all that is sent: gRPC's client fails when it is answered before.
+    async def both(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        who = on.enter()
+        yield who + b"".join([request async for request in requests])
+        yield b"end"
+
+    async def both_write(requests: Any, context: Any) -> None:
+        who = on.enter()
+        await context.write(who + b"".join([request async for request in requests]))
+
     def sync_unary(request: Any, context: Any) -> bytes:
         return on.enter()
 
@@ -117,17 +127,21 @@ def _handlers(on: Target) -> grpc.GenericRpcHandler:
         yield on.enter()
         yield b"end"
 
+    def sync_both(requests: Any, context: Any) -> Iterator[bytes]:
+        yield on.enter() + b"".join(requests)
+        yield b"end"
+
     handlers: Sequence[tuple[str, Any, Any]] = (
         ("Unary", grpc.unary_unary_rpc_method_handler, unary),
         ("Stream", grpc.unary_stream_rpc_method_handler, stream),
         ("Write", grpc.unary_stream_rpc_method_handler, write),
         ("Collect", grpc.stream_unary_rpc_method_handler, collect),
-        ("Both", grpc.stream_stream_rpc_method_handler, stream),
-        ("BothWrite", grpc.stream_stream_rpc_method_handler, write),
+        ("Both", grpc.stream_stream_rpc_method_handler, both),
+        ("BothWrite", grpc.stream_stream_rpc_method_handler, both_write),
         ("SyncUnary", grpc.unary_unary_rpc_method_handler, sync_unary),
         ("SyncStream", grpc.unary_stream_rpc_method_handler, sync_stream),
         ("SyncCollect", grpc.stream_unary_rpc_method_handler, sync_collect),
-        ("SyncBoth", grpc.stream_stream_rpc_method_handler, sync_stream),
+        ("SyncBoth", grpc.stream_stream_rpc_method_handler, sync_both),
     )
     return grpc.method_handlers_generic_handler(
         "test.Target", {name: make(behaviour) for name, make, behaviour in handlers}

@@ -183,7 +183,9 @@ def test_a_repeated_request_is_one_line(dev: Server, owner: str) -> None:
 def test_no_service_is_one_line(dev: Server, host: str) -> None:
     """When nobody answers, the address and the setting are named."""
     address = f"{host}:{free_port()}"
-    told = refusal(dev.run("keys", "list", "acme", address=address, insecure="plaintext-beyond-loopback"))
+    told = refusal(
+        dev.run("keys", "list", "acme", address=address, key="x", insecure="plaintext-beyond-loopback")
+    )
     assert told == (
         f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"
     )

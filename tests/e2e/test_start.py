@@ -93,6 +93,14 @@ def test_a_bad_setting_stops_the_start(directory: Path, setting: str, value: str
     assert "hunter2" not in told_now
 
 
+def test_a_host_that_is_not_found_is_told_once(directory: Path) -> None:
+    """Several workers look for it; those that are stopped by the first one's failure leave no traceback."""
+    url = "postgresql://u:hunter2@nobody.invalid/d"
+    told = refusal(authsvc("serve", cwd=directory, database_url=url, workers="4"))
+    assert told.startswith("AUTHSVC_DATABASE_URL: cannot use the database: ")
+    assert told.count("\n") == 0
+
+
 def test_all_bad_settings_are_told_at_once(directory: Path) -> None:
     """One start tells all that is wrong, a line each."""
     lines = refusal(authsvc("dev", cwd=directory, foo="1", listen="x", brand="9")).splitlines()

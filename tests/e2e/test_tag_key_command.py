@@ -62,7 +62,8 @@ async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
 
 def test_without_workers_nobody_is_waited_for(directory: Path, database_url: str) -> None:
     """Before the first start, and while the service is down."""
-    assert tag_key(directory, database_url, "list").stdout.count("\n") == 1
+    # Migrating has made the first one.
+    assert [row[1] for row in listed(directory, database_url)] == ["minting"]
     minted(bootstrap(directory, database_url))
     assert tag_key(directory, database_url, "rotate").code == 0
     assert [row[1] for row in listed(directory, database_url)] == ["accepted", "minting"]

@@ -554,8 +554,8 @@ def _retry_that_answers_at_once() -> Any:
     change = Barrier.change
 
     @asynccontextmanager
-    async def at_once(waiting: Barrier, *given: Any) -> AsyncIterator[Any]:
-        async with change(waiting, *given) as changing:
+    async def at_once(waiting: Barrier, *given: Any, **named: Any) -> AsyncIterator[Any]:
+        async with change(waiting, *given, **named) as changing:
             try:
                 yield changing
             except AlreadyDone as error:
@@ -635,9 +635,9 @@ def _waiting_from_the_begin() -> Iterator[None]:
     change, wait = Barrier.change, Barrier._wait
     begun: list[float] = []
 
-    def noted(waiting: Barrier, *given: Any) -> Any:
+    def noted(waiting: Barrier, *given: Any, **named: Any) -> Any:
         begun.append(waiting._stopwatch())
-        return change(waiting, *given)
+        return change(waiting, *given, **named)
 
     async def from_then(waiting: Barrier, entry: FeedEntry, committed: float, *given: Any) -> None:
         await wait(waiting, entry, begun[-1], *given)

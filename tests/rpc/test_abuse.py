@@ -227,7 +227,7 @@ async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: 
 
 async def test_streams_of_a_connection_are_bounded(service: Service) -> None:
     async with connected(service) as connection:
-        assert connection.most_streams == 128
+        assert connection.most_streams == 512
 
 
 async def test_headers_are_bounded(service: Service) -> None:

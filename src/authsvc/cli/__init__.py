@@ -6,7 +6,6 @@ import sys
 from importlib.metadata import version
 
 import cyclopts
-import uvloop
 from rich.console import Console
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from rich.text import Text
 # past the redaction and the limit of the log. It reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+from authsvc import loop
 from authsvc.child import FAULTS
 from authsvc.cli import service
 from authsvc.cli.audit import audit
@@ -57,7 +57,7 @@ def main() -> None:
         command, given, _ = app.parse_args()
         # Who forks, as `serve` and `dev` do, must have no event loop.
         if inspect.iscoroutinefunction(command):
-            uvloop.run(command(*given.args, **given.kwargs))
+            loop.run(command(*given.args, **given.kwargs))
         else:
             sys.exit(command(*given.args, **given.kwargs))
     except KeyboardInterrupt:

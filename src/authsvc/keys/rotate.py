@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from authsvc import audit
+from authsvc.errors import NotFound
 from authsvc.keys.change import Changes
 from authsvc.keys.look import GetKey
 from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
@@ -41,7 +42,12 @@ class RotateKey:
     ) -> tuple[Key, KeyString]:
         """Return the new key and its key string; the old one works until the grace period ends (rule 30)."""
         now = self._clock()
-        before = await self._get(caller, key_id)
+        try:
+            before = await self._get(caller, key_id)
+        except NotFound:
+            # Who is told so may rely on it (R7).
+            async with self._changes.of_key(caller, key_id):
+                raise
         brand, environment, _ = before.key_prefix.split("_")
         minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)

@@ -28,7 +28,7 @@ _WINDOW = 16 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
     # Clients of one process share a connection; the calls beyond wait in the client.
-    ("grpc.max_concurrent_streams", 128),
+    ("grpc.max_concurrent_streams", 512),
     # Between the two gRPC refuses some calls and takes others; so they are one.
     ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", _MOST_HEADER_BYTES),

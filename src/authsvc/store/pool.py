@@ -44,7 +44,8 @@ _FOR_EVER = 86_400.0
 _MOST_IDLE_MS = 3000
 # R9 needs a snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_LOCK_TIMEOUT_MS = 2000
+# How long a transaction waits for one lock. One that means a whole owner outlasts those that it waits for.
+_LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS = 2000, 4500
 
 
 class Database:
@@ -101,17 +102,21 @@ class Database:
                 self._lent -= 1
 
     @asynccontextmanager
-    async def transaction(self, owner_id: str = "", *, revokes: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, owner_id: str = "", *, revokes: bool = False, whole_owner: bool = False
+    ) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error.
 
         It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
-        take one of the reserve. Raises Overloaded when there is no slot within 5 s.
+        take one of the reserve; what means a `whole_owner` waits longer for locks. Raises Overloaded
+        when there is no slot within 5 s.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
+        bounds = _bounds(_OWNER_LOCK_TIMEOUT_MS if whole_owner else _LOCK_TIMEOUT_MS)
         async with (
             slot(choices, owner_id, patience=_WAIT),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {_bounds()}"),
+            _begun(connection, f"{_BEGIN}; {bounds}"),
         ):
             yield connection
 
@@ -200,10 +205,10 @@ async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
         await _to_the_end(_commit(connection))
 
 
-def _bounds() -> str:
+def _bounds(lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> str:
     return (
         f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}; "
-        f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"
+        f"SET LOCAL lock_timeout = {lock_timeout_ms}"
     )
 
 
