@@ -21,19 +21,19 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
         (
             f"{WINDOWS} {WEBKIT} Chrome/131.0.0.0 Safari/537.36",
             "Chrome 131",
-            "Windows 10",
+            "Windows ",
             "desktop",
         ),
         (
             f"{WINDOWS} {WEBKIT} Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
             "Edge 131",
-            "Windows 10",
+            "Windows ",
             "desktop",
         ),
         (
             f"{WINDOWS} {WEBKIT} Chrome/131.0.0.0 Safari/537.36 OPR/116.0.0.0",
             "Opera 116",
-            "Windows 10",
+            "Windows ",
             "desktop",
         ),
         (
@@ -45,7 +45,7 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
         (
             f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {APPLE} Version/18.1 Safari/605.1.15",
             "Safari 18.1",
-            "macOS 10.15",
+            "macOS ",
             "desktop",
         ),
         (
@@ -63,13 +63,13 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
         (
             f"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) {WEBKIT} Chrome/131.0.0.0 Safari/537.36",
             "Chrome 131",
-            "ChromeOS 14541",
+            "ChromeOS ",
             "desktop",
         ),
         (
             f"Mozilla/5.0 (Linux; Android 10; K) {WEBKIT} Chrome/131.0.0.0 Mobile Safari/537.36",
             "Chrome 131",
-            "Android 10",
+            "Android ",
             "mobile",
         ),
         (
@@ -117,7 +117,7 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
         (
             f"Mozilla/5.0 (PlayStation; PlayStation 5/9.00) {APPLE} Version/17.0 Safari/605.1.15",
             "Safari 17",
-            " ",
+            "PlayStation 5 9.00",
             "console",
         ),
         # What comes after is none of AFTMM, which is a Fire TV.
@@ -154,7 +154,6 @@ def test_a_browser_is_named_as_people_name_it(
         ("okhttp/4", "okhttp", "4"),
         ("Go-http-client/2.0", "Go-http-client", "2"),
         ("PostmanRuntime/7.43.0", "PostmanRuntime", "7.43"),
-        ("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A)", "Dalvik", "2.1"),
         ("acme-cli/1.2.3-beta+4 (linux) grpc-go/1.60.0", "acme-cli", "1.2"),
         ("acme_cli/v2.0", "acme_cli", "2"),
     ],
@@ -184,6 +183,11 @@ def test_a_bot_is_one_whatever_it_plays(user_agent: str, name: str, version: str
 def test_a_phone_whose_maker_ends_in_bot_is_none() -> None:
     agent = f"Mozilla/5.0 (Linux; Android 13; CUBOT X70) {WEBKIT} Chrome/131.0.0.0 Mobile Safari/537.36"
     assert describe(agent).device_type == DeviceType.MOBILE
+
+
+def test_an_app_tells_the_phone_that_it_runs_on() -> None:
+    agent = "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A)"
+    assert describe(agent) == Device("Dalvik", "2.1", "Android", "14", DeviceType.MOBILE, agent)
 
 
 def test_nothing_says_nothing() -> None:

@@ -1,19 +1,19 @@
 """What a user agent tells of the device, in the words that people use.
 
-Mechanism: a browser (`Mozilla/…`, `Opera/…`) is left to ua-parser, which knows their
-names and versions; everything else that begins with `name/1.2` is a program of that
-name. The kind of device follows from a few tokens, since ua-parser tells the model of
-a phone but not that it is one; so its device expressions, more than half of its
-memory, are not loaded.
+Mechanism: who calls is a bot, an app with a name of its own, a program (`name/1.2`), or else a
+browser (`Mozilla/…`, `Opera/…`), which is left to ua-parser: that knows their names and
+versions. The system and the kind of device are worked out in `model/system.py`, and by
+ua-parser for systems that are not known there; its device expressions, more than half
+of its memory, are not loaded. Client hints are believed first.
 
 Cost: the import takes 6 MB, and the first browser loads the expressions, 0.05 to 0.1 s
 and 11 MB a process; `warm` does it at a moment of one's choosing. From then on 50 µs for
 a new browser, 5 for a program, 200 for the worst rubbish, and 1 for one of the last
 2000, which take, with what the expressions keep for speed, some 12 MB more.
 
-Failure: none. Rubbish is described by empty words. A frozen user agent is believed:
-Safari and Chrome say macOS 10.15 on every later one, Chrome says Android 10, and all
-say Windows 10 on Windows 11.
+Failure: none. Rubbish is described by empty words. Versions that browsers have frozen
+are left out. An app of iOS that runs on a Mac with a processor of Apple's is taken for one
+on a phone, since the two say the same.
 """
 
 import re
@@ -24,39 +24,32 @@ from ua_parser import Domain, Resolver, load_lazy_builtins
 from ua_parser.regex import Resolver as RustResolver
 
 from authsvc.memo import remembered
+from authsvc.model import bot, system
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.device import Device, DeviceType
+from authsvc.model.user_agent import Product, UserAgent, shown_version
 
 # Longer ones are cut, so that work and memory are bounded; real ones have 100 to 300.
 MAX_LENGTH = 512
 _REMEMBERED = 2000
 
 _BROWSER = re.compile(r"(?:Mozilla|Opera)/")
-# aiohttp names its Python first.
-_PROGRAM = re.compile(
-    r"(?:Python/\S{1,32} (?=\w))?([A-Za-z][A-Za-z0-9._+-]{0,63})/v?(\d{1,9})(?:\.(\d{1,9}))?"
-)
-# Not CUBOT, which makes phones.
-_BOT = re.compile(
-    r"(?<!cu)bots?(?![a-z])|crawler|spider|slurp|facebookexternalhit|ia_archiver|bingpreview|mediapartners-google",
-    re.IGNORECASE,
-)
-# The first one that is found says what it is.
-_TYPES = (
-    (
-        re.compile(
-            r"smart-?tv|smart tv|google ?tv|android ?tv|apple ?tv|hbbtv|bravia|(?-i:\bAFT[A-Z0-9])|crkey|roku"
-            r"|web0s|netcast|vidaa|viera|\btv\b",
-            re.IGNORECASE,
-        ),
-        DeviceType.TV,
-    ),
-    (re.compile(r"PlayStation|Xbox|Nintendo"), DeviceType.CONSOLE),
-    # Internet Explorer lists "Tablet PC" on any Windows. Android leaves out "Mobile" on tablets.
-    (re.compile(r"iPad|Tablet(?! PC)|Kindle|PlayBook"), DeviceType.TABLET),
-    (re.compile(r"Mobi|iPhone|iPod|Windows Phone|BlackBerry|Opera Mini"), DeviceType.MOBILE),
-    (re.compile(r"Android|Silk/"), DeviceType.TABLET),
-    (re.compile(r"Windows|Macintosh|X11|Linux|CrOS"), DeviceType.DESKTOP),
-)
+_PROGRAM = re.compile(r"[A-Za-z%_][A-Za-z0-9._+%-]{0,63}/\S")
+# Programs that do not tell their version: node, undici.
+_BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+# Apps with a browser inside, by the name of their product.
+_APPS = {
+    "Code": "Visual Studio Code",
+    "Discord": "Discord",
+    "GSA": "Google",
+    "GitHubDesktop": "GitHub Desktop",
+    "MicrosoftTeams": "Microsoft Teams",
+    "Slack": "Slack",
+    "Slack_SSB": "Slack",
+    "Teams": "Microsoft Teams",
+    "discord": "Discord",
+    "obsidian": "Obsidian",
+}
 # "Chrome Mobile iOS" is Chrome to whoever uses it.
 _VARIANT = re.compile(r"^Mobile | UI/WKWebView$|(?: Mobile| WebView| iOS)+$")
 _BROWSERS = {
@@ -68,8 +61,8 @@ _BROWSERS = {
 _SYSTEMS = {"ATV OS X": "tvOS", "Chrome OS": "ChromeOS", "Mac OS X": "macOS", "Web0S": "webOS"}
 
 
-def describe(user_agent: str) -> Device:
-    """Describe the device that sends `user_agent`; never raises.
+def describe(user_agent: str, client_hints: ClientHints = NO_HINTS) -> Device:
+    """Describe the device that sends `user_agent` and, with it, `client_hints`; never raises.
 
     The `user_agent` of the outcome is fit to be shown, stored and sent: cut to
     MAX_LENGTH, and a space in place of each character that nobody can see, which also
@@ -79,7 +72,7 @@ def describe(user_agent: str) -> Device:
     text = user_agent[:MAX_LENGTH]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
-    return _describe(text.strip())
+    return client_hints.kept().applied(_describe(text.strip()))
 
 
 def warm() -> None:
@@ -97,34 +90,70 @@ def _resolver() -> Resolver:
 def _describe(user_agent: str) -> Device:
     if not user_agent:
         return Device()
-    program = None if _BROWSER.match(user_agent) else _PROGRAM.match(user_agent)
-    bot = _BOT.search(user_agent) is not None
-    if program is not None and not bot:
-        name, *version = program.groups()
-        return Device(name, _version(*version), "", "", DeviceType.PROGRAM, user_agent)
-    found = _resolver()(user_agent, Domain.USER_AGENT | Domain.OS)
-    browser, version_, system, system_version = "", "", "", ""
-    if found.user_agent is not None:
-        browser = _VARIANT.sub("", found.user_agent.family)
-        browser = _BROWSERS.get(browser, browser)
-        version_ = _version(found.user_agent.major, found.user_agent.minor)
-    elif program is not None:
-        browser, version_ = program[1], _version(program[2], program[3])
-    if bot:
+    agent = UserAgent.read(user_agent)
+    found = bot.find(agent)
+    if found is not None:
         # The system is that of the phone whose part it plays.
-        return Device(browser, version_, "", "", DeviceType.BOT, user_agent)
-    if found.os is not None:
-        system = _SYSTEMS.get(found.os.family, found.os.family)
-        system_version = _version(found.os.major, found.os.minor)
-        if system == "iOS" and "iPad" in user_agent:
-            system = "iPadOS"
-    return Device(browser, version_, system, system_version, _device_type(user_agent), user_agent)
+        return Device(found.name, found.version, "", "", DeviceType.BOT, user_agent)
+    is_browser = _BROWSER.match(user_agent) is not None
+    program = _program(agent, is_browser=is_browser)
+    told = system.find(agent)
+    if program is not None:
+        kind = told.device_type if told else DeviceType.UNKNOWN
+        if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
+            kind = system.device_type_of_program(agent)
+        name, version = (told.name, told.version) if told else ("", "")
+        if is_browser and not name:
+            name, version = _system_by_name(user_agent)
+        return Device(program.name, program.version, name, version, kind, user_agent)
+    name, version = (told.name, told.version) if told else _system_by_name(user_agent)
+    kind = told.device_type if told else DeviceType.UNKNOWN
+    if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
+        kind = system.device_type(agent) or kind
+    browser = _app(agent) or _browser(agent)
+    return Device(browser.name, browser.version, name, version, kind, user_agent)
 
 
-def _device_type(user_agent: str) -> DeviceType:
-    return next((kind for token, kind in _TYPES if token.search(user_agent)), DeviceType.UNKNOWN)
+def _program(agent: UserAgent, *, is_browser: bool) -> Product | None:
+    """Return the program that calls by its own name; None when it is a browser, or nobody knows."""
+    if is_browser:
+        name = next((name for name in ("PowerShell", "WindowsPowerShell") if agent.names(name)), "")
+        return Product("PowerShell", agent.version_of(name)) if name else None
+    if _BARE_NAME.fullmatch(agent.bare.strip()):
+        return Product(agent.bare.strip(), "")
+    if not _PROGRAM.match(agent.text):
+        return None
+    first, *others = agent.products
+    # aiohttp names its Python first.
+    return others[0] if first.name == "Python" and others else first
+
+
+def _app(agent: UserAgent) -> Product | None:
+    """Return the app that shows pages by a browser inside; None when it has no name of its own."""
+    for product in agent.products:
+        if product.name in _APPS:
+            return product._replace(name=_APPS[product.name])
+    return agent.own() if agent.names("Electron") else None
+
+
+def _browser(agent: UserAgent) -> Product:
+    found = _resolver()(agent.text, Domain.USER_AGENT).user_agent
+    if found is not None and bot.is_name(found.family):
+        # What it has taken for one is a device.
+        found = _resolver()(agent.bare, Domain.USER_AGENT).user_agent
+    if found is None:
+        return Product("", "")
+    name = _VARIANT.sub("", found.family)
+    return Product(_BROWSERS.get(name, name), _version(found.major, found.minor))
+
+
+def _system_by_name(user_agent: str) -> tuple[str, str]:
+    found = _resolver()(user_agent, Domain.OS).os
+    if found is None:
+        return "", ""
+    return _SYSTEMS.get(found.family, found.family), _version(found.major, found.minor)
 
 
 def _version(major: str | None, minor: str | None) -> str:
     """Return 18.1 for 18 and 1, and 131 for 131 and 0."""
-    return f"{major or ''}.{minor or ''}".removesuffix(".0").rstrip(".") if major else ""
+    return shown_version(f"{major}.{minor}" if minor else major) if major else ""

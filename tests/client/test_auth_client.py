@@ -75,6 +75,66 @@ async def test_a_valid_session(service: Service, client: AuthClient, clock: Cloc
     assert (shown.ip_address, shown.device.user_agent) == ("192.0.2.7", "Mozilla/5.0 Firefox/132.0")
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("Caf\udcc3\udca9/1.0", "Café/1.0"),  # UTF-8 that a server has read as ASCII
+        ("a\udce9b", "a\ufffdb"),
+        ("a\ud800b", "a?b"),
+        ("Café/1.0", "Café/1.0"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [("testclient", ""), ("fe80::1%eth0", "fe80::1"), ("[2001:DB8::1]:443", "2001:db8::1")],
+)
+async def test_what_is_only_shown_fails_no_verification(
+    service: Service, client: AuthClient, clock: Clock, told: str, shown: str, address: str, kept: str
+) -> None:
+    """Surrogates in a user agent, and addresses that are none."""
+    made = await service.admin.CreateSession(owner_id="alice")
+    clock.advance(minutes=1)
+    assert await client.verify_session(made.session_token, (), address, told)
+    key = await service.admin.CreateKey(owner_id="acme", display_name="k")
+    assert await client.verify_key(key.key_string, (), address)
+    await service.flush()
+    found = await service.admin.GetSession(session_id=made.session.session_id)
+    assert (found.device.user_agent, found.ip_address) == (shown, kept)
+    assert (await service.admin.GetKey(key_id=key.key.key_id)).last_use_ip == kept
+
+
+async def test_client_hints_are_taken_from_headers(
+    service: Service, client: AuthClient, clock: Clock
+) -> None:
+    """Of all headers of the user's request, only these."""
+    made = await service.admin.CreateSession(owner_id="alice")
+    clock.advance(minutes=1)
+    headers = {"Sec-CH-UA-Platform": '"Windows"', "sec-ch-ua-platform-version": '"15.0.0"', "cookie": "x"}
+    agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Firefox/133.0"
+    assert await client.verify_session(made.session_token, user_agent=agent, headers=headers)
+    await service.flush()
+    found = await service.admin.GetSession(session_id=made.session.session_id)
+    assert (found.device.os, found.device.os_version) == ("Windows", "11")
+
+
+@pytest.mark.parametrize("path", ["/run/secrets/key", "./key", "~/key", "keys/mine", "C:\\key"])
+def test_a_key_that_looks_like_a_path(path: str) -> None:
+    """Says what to give instead, and does not repeat it."""
+    with pytest.raises(ValueError, match=r"looks like a path.*pathlib\.Path") as caught:
+        AuthClient("127.0.0.1:1", key=path, tls=None)
+    assert path not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8-sig", "utf-16"])
+async def test_a_key_file_may_have_a_byte_order_mark(service: Service, tmp_path: Path, encoding: str) -> None:
+    """As editors and shells of Windows write it."""
+    made = await service.admin.CreateKey(owner_id="authsvc", display_name="k", scopes=["keys:verify"])
+    file = tmp_path / "key"
+    file.write_text(f"{made.key_string}\n", encoding)
+    async with AuthClient(service.address, key=file, tls=None) as client:
+        assert await client.verify_key(made.key_string)
+
+
 async def test_bad_credentials_are_answers(service: Service, client: AuthClient, clock: Clock) -> None:
     """Each code comes as a verdict that is false; what is not known tells nothing (rules 20 and 21)."""
     revoked, expired, weak = [
@@ -418,9 +478,9 @@ async def test_an_own_key_that_is_none(key: str, tmp_path: Path) -> None:
 
 
 async def test_what_we_ask_wrongly(service: Service, client: AuthClient) -> None:
-    """An address that is none is Refused with the field; scopes that are none do not leave the process."""
-    with pytest.raises(Refused, match="client_ip") as caught:
-        await client.verify_key("x", client_ip="nowhere")
+    """Too many scopes are Refused with the field; scopes that are none do not leave the process."""
+    with pytest.raises(Refused, match="required_scopes") as caught:
+        await client.verify_key("x", [f"s{number}" for number in range(65)])
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.reason == "INVALID_FIELD"
     with pytest.raises(ValueError, match="is no scope"):

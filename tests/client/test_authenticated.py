@@ -252,6 +252,8 @@ async def test_the_address_can_come_from_a_proxy(
         ("ipv4:192.0.2.1:4711", "192.0.2.1"),
         ("ipv6:%5B2001:db8::1%5D:4711", "2001:db8::1"),
         ("ipv6:[::1]:4711", "::1"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:4711", "fe80::1"),
         ("unix:/run/orders.sock", ""),
         ("unix:", ""),
         ("", ""),

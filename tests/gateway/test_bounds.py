@@ -28,7 +28,7 @@ MEGABYTE = 1_000_000
 @pytest.mark.parametrize(
     "memo",
     [
-        access._address,
+        address.normalized,
         access.required_scopes,
         http_check._scopes,
         address._read_short,
@@ -38,7 +38,7 @@ MEGABYTE = 1_000_000
 )
 def test_long_texts_are_not_kept(memo: Callable[[str], object]) -> None:
     """60 texts of a megabyte, each of them another one, leave nothing behind."""
-    memo("warm")
+    memo("-1 a a")  # loads what is loaded once
     tracemalloc.start()
     try:
         for number in range(60):
@@ -110,4 +110,4 @@ def test_a_client_may_write_any_number_of_proxies() -> None:
     hops = ["192.0.2.1", *(f"10.0.{number // 256}.{number % 256}" for number in range(14_000))]
     assert PROXIES.client("10.0.0.1", [",".join(hops)]) == hops[-64]
     assert PROXIES.client("10.0.0.1", [",".join([hops[0], *hops[-63:]])]) == "192.0.2.1"
-    assert PROXIES.client("10.0.0.1" * 100_000, ["192.0.2.1"]) == "10.0.0.1" * 100_000
+    assert PROXIES.client("10.0.0.1" * 100_000, ["192.0.2.1"]) == ""

@@ -325,6 +325,22 @@ async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:
         assert _outcome(await envoy.ask({"x-api-key": opened.session_token}, "a")) == 401
 
 
+async def test_a_grpc_library_is_no_device(database_url: str, clock: Clock) -> None:
+    """A call over gRPC leaves the user's device as it was, and brings the address in one spelling."""
+    async with serving(database_url, clock) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        opened = await service.admin.CreateSession(owner_id="alice", user_agent="Orders/2.1")
+        clock.advance(seconds=1)
+        shown = {
+            **_bearer(opened.session_token),
+            "user-agent": "grpc-python/1.80.0 grpc-c/50.0.0 (linux; chttp2)",
+        }
+        assert _outcome(await envoy.ask(shown, address="::ffff:203.0.113.7")) == 200
+        await service.flush()
+        session = await service.admin.GetSession(session_id=opened.session.session_id)
+        assert (session.device.user_agent, session.ip_address) == ("Orders/2.1", "203.0.113.7")
+
+
 async def test_the_credential_may_be_kept(database_url: str, clock: Clock) -> None:
     """For an upstream that wants to see it."""
     async with serving(database_url, clock, gateway_keep_credential=True) as service:

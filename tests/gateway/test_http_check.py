@@ -10,6 +10,7 @@ import pytest
 
 from authsvc.gateway.identity import NAMES
 from authsvc.http_server import MOST_HELD, Call, HttpServer, Reply, _Connection
+from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
 from tests.gateway.conftest import ASKS, bearer, key
@@ -90,6 +91,26 @@ async def test_a_client_behind_more_proxies(
         assert (await get_http1(service.app.http_port, "/check", headers)).status == 200
         await service.flush()
         assert (await service.admin.GetKey(key_id=key_id)).last_use_ip == kept
+
+
+async def test_the_device_of_a_session(http: Service, ask: Ask, clock: Clock) -> None:
+    """User agents are UTF-8, or else Latin-1; those of gRPC libraries do not count; client hints do."""
+    opened = await http.admin.CreateSession(owner_id="alice")
+
+    async def device(*headers: tuple[str, str]) -> resources_pb2.Device:
+        clock.advance(seconds=1)
+        assert (await ask([*bearer(opened.session_token), *headers])).status == 200
+        await http.flush()
+        found: resources_pb2.Session = await http.admin.GetSession(session_id=opened.session.session_id)
+        return found.device
+
+    assert (await device(("user-agent", "Gerät/1.0".encode().decode("latin-1")))).user_agent == "Gerät/1.0"
+    assert (await device(("user-agent", "Gerät/2.0"))).user_agent == "Gerät/2.0"  # sent as Latin-1
+    assert (await device(("user-agent", "grpc-python/1.80"))).user_agent == "Gerät/2.0"
+    windows = ("user-agent", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0.0.0")
+    hints = [("sec-ch-ua-platform", '"Windows"'), ("sec-ch-ua-platform-version", '"15.0.0"')]
+    found = await device(windows, *hints)
+    assert (found.os, found.os_version) == ("Windows", "11")
 
 
 async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.model.address import Proxies, site
+from authsvc.model.address import Proxies, normalized, site
 
 TRUSTED = Proxies([ip_network(text) for text in ("10.0.0.0/8", "192.0.2.1", "fd00::/8")])
 
@@ -56,6 +56,29 @@ TRUSTED = Proxies([ip_network(text) for text in ("10.0.0.0/8", "192.0.2.1", "fd0
 def test_whose_word_is_taken(peer: str, forwarded: list[str], client: str) -> None:
     """The right-most address that is no trusted proxy, and never what a stranger says."""
     assert TRUSTED.client(peer, forwarded) == client
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:cb00:7107", "203.0.113.7"),
+        ("2001:DB8::0001", "2001:db8::1"),
+        ("2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"),
+        ("2001:0:0:1:0:0:0:1", "2001:0:0:1::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("203.0.113.7:4711", "203.0.113.7"),
+        (" 203.0.113.7 ", "203.0.113.7"),
+        ("203.0.113.007", ""),
+        ("testclient", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, kept: str) -> None:
+    """That of RFC 5952; IPv4 in IPv6 is IPv4, a port and a zone are no part of it."""
+    assert normalized(text) == kept
+    assert Proxies().client(text, []) == kept
 
 
 def test_nobody_is_trusted_unless_named() -> None:

@@ -285,14 +285,11 @@ async def test_nobody_grants_what_they_lack(service: Service) -> None:  # rule 6
     ("fields", "path"),
     [
         ({"owner_id": ""}, "owner_id"),
-        ({"ip_address": "somewhere"}, "ip_address"),
         ({"idle_timeout": Duration(seconds=59)}, "idle_timeout"),
         ({"idle_timeout": Duration(seconds=31 * 86400)}, "idle_timeout"),
         ({"idle_timeout": Duration(seconds=315576000000)}, "idle_timeout"),
         ({"lifetime": Duration(seconds=1)}, "lifetime"),
         ({"lifetime": Duration(seconds=366 * 86400)}, "lifetime"),
-        ({"user_agent": "x" * 8193}, "user_agent"),
-        ({"user_agent": "x\0"}, "user_agent"),
         ({"scopes": ["a b"]}, "scopes[0]"),
         ({"annotations": {"": "x"}}, "annotations['']"),
     ],
@@ -303,6 +300,62 @@ async def test_bad_wishes_are_named(service: Service, fields: dict[str, Any], pa
         await service.admin.CreateSession(**{"owner_id": "alice", **fields})
     assert path in refusal.fields
     assert not (await service.admin.ListSessions(owner_id="alice", include_ended=True)).sessions
+
+
+@pytest.mark.parametrize(
+    ("agent", "shown"), [("curl/8\t(x)", "curl/8 (x)"), ("x" * 8193, "x" * 512), ("x\0", "x")]
+)
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:DB8::0001", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("203.0.113.7:4711", "203.0.113.7"),
+        ("testclient", ""),
+    ],
+)
+async def test_what_is_only_shown_fails_nothing(
+    service: Service, clock: Clock, agent: str, shown: str, address: str, kept: str
+) -> None:
+    """A sign-in and a verification take the same, and clean it alike; what is no address is left out."""
+    made = await sign_in(service, user_agent=agent, ip_address=address)
+    assert (made.session.device.user_agent, made.session.ip_address) == (shown, kept)
+    later = await sign_in(service)
+    clock.advance(seconds=1)
+    assert await code_of(service, later.session_token, user_agent=agent, client_ip=address) == "VALID"
+    await service.flush()
+    found = await service.admin.GetSession(session_id=later.session.session_id)
+    assert (found.device.user_agent, found.ip_address) == (shown, kept)
+
+
+async def test_client_hints_tell_the_version_of_the_system(service: Service, clock: Clock) -> None:
+    """From the sign-in and from later requests, until another browser calls."""
+    chrome = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36"
+    windows = {"platform": '"Windows"', "platform_version": '"15.0.0"'}
+    made = await sign_in(service, user_agent=chrome, client_hints=windows)
+    assert (made.session.device.os, made.session.device.os_version) == ("Windows", "11")
+
+    async def version(**told: Any) -> str:
+        clock.advance(seconds=1)
+        assert await code_of(service, made.session_token, **told) == "VALID"
+        await service.flush()
+        found = await service.admin.GetSession(session_id=made.session.session_id)
+        return f"{found.device.browser} on {found.device.os} {found.device.os_version}"
+
+    # A request that brings only those which are always sent, or none.
+    assert await version(user_agent=chrome, client_hints={"platform": '"Windows"'}) == "Chrome on Windows 11"
+    assert await version() == "Chrome on Windows 11"
+    assert await version(client_hints=windows | {"platform_version": '"10.0.0"'}) == "Chrome on Windows 10"
+    assert await version(user_agent=FIREFOX) == "Firefox on Linux "
+    # Before any of it is written.
+    clock.advance(seconds=1)
+    assert await code_of(service, made.session_token, user_agent=chrome, client_hints=windows) == "VALID"
+    assert await version(user_agent=chrome) == "Chrome on Windows 11"
+    # A token in them is cut, as in the user agent.
+    await version(user_agent=chrome, client_hints={"model": made.session_token})
+    found = await service.admin.GetSession(session_id=made.session.session_id)
+    assert made.session_token[-51:] not in str(found)
 
 
 async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rule 27

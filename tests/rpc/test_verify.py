@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -179,10 +180,38 @@ async def test_a_batch_has_its_bounds(service: Service) -> None:
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.BatchVerifyKeys(requests=[pb.VerifyKeyRequest()] * count)
         assert list(refusal.fields) == ["requests"]
-    requests = [pb.VerifyKeyRequest(), pb.VerifyKeyRequest(client_ip="nowhere")]
+    requests = [pb.VerifyKeyRequest(), pb.VerifyKeyRequest(required_scopes=["a"] * 65)]
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await service.admin.BatchVerifyKeys(requests=requests)
-    assert list(refusal.fields) == ["requests[1].client_ip"]
+    assert list(refusal.fields) == ["requests[1].required_scopes"]
+
+
+@pytest.mark.parametrize(
+    ("client_ip", "kept"),
+    [("::ffff:203.0.113.7", "203.0.113.7"), ("2001:DB8::0001", "2001:db8::1"), ("testclient", "")],
+)
+async def test_an_address_never_fails_a_verification(
+    service: Service, database_url: str, client_ip: str, kept: str
+) -> None:
+    """It is for showing: kept and shown in one spelling, and left out when it is none."""
+    made = await make(service)
+    opened = await service.admin.CreateSession(owner_id="alice")
+    assert (await service.admin.VerifyKey(key_string=made.key_string, client_ip=client_ip)).valid
+    # Later, since the sign-in is an activity, too.
+    service.clock.advance(seconds=1)
+    assert (await service.admin.VerifySession(session_token=opened.session_token, client_ip=client_ip)).valid
+    await service.flush()
+    assert (await service.admin.GetKey(key_id=made.key.key_id)).last_use_ip == kept
+    key_id = made.key.key_id
+    connection = await asyncpg.connect(database_url)
+    try:
+        stored = [
+            await connection.fetchval("SELECT last_use_ip FROM authsvc.key_uses WHERE key_id = $1", key_id),
+            await connection.fetchval("SELECT ip_address FROM authsvc.sessions"),
+        ]
+    finally:
+        await connection.close()
+    assert stored == [kept, kept]
 
 
 async def test_which_key_is_a_leaked_string(service: Service) -> None:

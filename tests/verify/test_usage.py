@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsvc.errors import Unavailable
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.key_string import KeyMint
 from authsvc.model.use import Use
 from authsvc.verify.usage import UsageLog
@@ -292,6 +293,22 @@ async def test_user_agents_are_bounded_together(
     usage.note("ses_4", NOW, "", "4" * 512)
     await usage.flush()
     assert store.uses[-1].user_agent == "4" * 512
+
+
+async def test_the_client_hints_of_all_together_are_bounded(
+    usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as user agents do; without room for both, the user agent is noted alone."""
+    monkeypatch.setattr("authsvc.verify.usage.MOST_TEXT", 1024)
+    hints = ClientHints(brands="b" * 200)
+    for number in range(3):
+        usage.note(f"ses_{number}", NOW, "", f"{number}" * 300, "", hints)
+    usage.note("ses_3", NOW, "", "3" * 100)
+    usage.note("ses_0", NOW + SECOND, "", "0")
+    usage.note("ses_4", NOW, "", "4" * 100, "", hints)
+    await usage.flush()
+    noted = [(len(use.user_agent), len(use.client_hints.brands)) for use in store.uses]
+    assert noted == [(1, 0), (300, 200), (0, 0), (0, 0), (100, 200)]
 
 
 async def test_no_token_is_cut_so_that_it_is_not_known(usage: UsageLog, store: FakeUseStore) -> None:

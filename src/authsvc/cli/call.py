@@ -143,7 +143,7 @@ def when(moment: Timestamp) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("utf-8").strip()
+        return file.read_text("utf-8-sig").strip()
     except OSError as error:
         raise ClientError(
             "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where `authsvc dev` keeps its data "

@@ -2,14 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import grpc
 
-from authsvc.client import verdict
+from authsvc.client import told, verdict
 from authsvc.client.channels import Channels, Connection, Tls, is_local
 from authsvc.client.errors import Unavailable, error_of
 from authsvc.client.own_key import Metadata, OwnKey
@@ -105,14 +105,17 @@ class AuthClient:
     ) -> Verdict:
         """Return what a presented key string is worth; a VALID one counts as a use (rule 23).
 
-        `required_scopes` are what it must be allowed to do, all of them. `client_ip` is who presented it.
+        `required_scopes` are what it must be allowed to do, all of them. `client_ip` is who presented it;
+        what is no address is left out.
         `deadline` stands for the client's. Raises Unavailable when nobody can know, Refused when authsvc
         does not answer us.
         """
         scopes = scopes_of(required_scopes)
         if _is_rubbish(key_string):
             return Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
-        request = key_pb.VerifyKeyRequest(key_string=key_string, required_scopes=scopes, client_ip=client_ip)
+        request = key_pb.VerifyKeyRequest(
+            key_string=key_string, required_scopes=scopes, client_ip=told.address(client_ip)
+        )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
             return await on.verify_key(request, metadata=metadata, timeout=timeout)
@@ -126,18 +129,25 @@ class AuthClient:
         client_ip: str = "",
         user_agent: str = "",
         *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
         deadline: float | None = None,
     ) -> Verdict:
         """Return what a presented session token is worth; a VALID one counts as activity.
 
         `client_ip` and `user_agent` become the session's address and device: give the user's, or none.
-        All else as in `verify_key`.
+        `headers` are those of the user's request, from which the client hints (`sec-ch-ua-…`) are taken, and
+        nothing else. What is no address, and what cannot be sent of the others, is left out. All else as in
+        `verify_key`.
         """
         scopes = scopes_of(required_scopes)
         if _is_rubbish(session_token):
             return Verdict(VerdictCode.NOT_FOUND, CredentialType.SESSION)
         request = session_pb.VerifySessionRequest(
-            session_token=session_token, required_scopes=scopes, client_ip=client_ip, user_agent=user_agent
+            session_token=session_token,
+            required_scopes=scopes,
+            client_ip=told.address(client_ip),
+            user_agent=told.user_agent(user_agent),
+            client_hints=told.client_hints(headers),
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> session_pb.VerifySessionResponse:

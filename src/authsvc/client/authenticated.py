@@ -1,7 +1,6 @@
 """The interceptor of a `grpc.aio` server that lets nobody in whom authsvc does not vouch for."""
 
 import asyncio
-import ipaddress
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -13,7 +12,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from authsvc.client import refusal
+from authsvc.client import refusal, told
 from authsvc.client.access import Access, Rule, Scopes
 from authsvc.client.auth_client import AuthClient
 from authsvc.client.errors import Refused, Unavailable
@@ -37,7 +36,7 @@ def peer_address(context: Any) -> str:
     `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC; "" for others.
     """
     kind, _, address = unquote(context.peer()).partition(":")
-    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+    return told.address(address) if kind in ("ipv4", "ipv6") else ""
 
 
 class Authenticated(grpc.aio.ServerInterceptor):
@@ -136,24 +135,14 @@ class Authenticated(grpc.aio.ServerInterceptor):
         kind = type_of(presented)
         if kind not in self._accept:
             return Verdict(VerdictCode.NOT_FOUND, kind)
-        address = _address(self._client_address(context))
+        address = self._client_address(context)
         left = context.time_remaining()
         deadline = self._client.deadline if left is None else min(left, self._client.deadline)
         if kind is CredentialType.KEY:
             return await self._client.verify_key(presented, rule.scopes, address, deadline=deadline)
         return await self._client.verify_session(
-            presented, rule.scopes, address, _user_agent(metadata), deadline=deadline
+            presented, rule.scopes, address, _user_agent(metadata), headers=metadata, deadline=deadline
         )
-
-
-def _address(text: str) -> str:
-    """Return an address as authsvc takes it, "" for what is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def _user_agent(metadata: Iterable[tuple[str, str | bytes]]) -> str:

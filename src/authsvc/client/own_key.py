@@ -1,5 +1,6 @@
 """The key that we call authsvc with: given, asked for, or read from a file, anew whenever it has changed."""
 
+import codecs
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ class OwnKey:
         self._stamp: _Stamp | None = None
         self._metadata: Metadata = ()
         if isinstance(source, str):
+            if source.startswith("~") or "/" in source or "\\" in source:
+                raise ValueError(
+                    "the key looks like a path; to have it read from a file, give a pathlib.Path"
+                )
             self._metadata = _authorization(source)
 
     def metadata(self) -> Metadata:
@@ -57,8 +62,14 @@ class OwnKey:
         found = file.stat()
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         if stamp != self._stamp:
-            self._metadata = _authorization(file.read_text("ascii"))
+            self._metadata = _authorization(_text(file.read_bytes()))
             self._stamp = stamp if time.time() - found.st_mtime > _SETTLED else None
+
+
+def _text(content: bytes) -> str:
+    """Return the text of a key file. Editors and shells of Windows put a byte order mark before it."""
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def _authorization(key_string: str) -> Metadata:

@@ -1,7 +1,6 @@
 """The decision: whether a request may through, and as whom."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from authsvc.errors import Passing
@@ -10,12 +9,14 @@ from authsvc.gateway.denied import Denied
 from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
 from authsvc.gateway.routes import Routes
 from authsvc.memo import remembered
-from authsvc.model.address import LONGEST as LONGEST_ADDRESS
+from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
 from authsvc.model.key_string import has_form
 from authsvc.model.scope import MAX_LENGTH as LONGEST_SCOPE
 from authsvc.model.scope import is_scope, missing
+from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
@@ -116,7 +117,14 @@ class Access:
         presented = self._carriers.find(headers)
         if len(presented.texts) != 1:
             return self._missing() if not presented.texts else self._ambiguous()
-        question = Question(None, caller, required, _address(asked.client_ip), headers.get("user-agent", ""))
+        question = Question(
+            None,
+            caller,
+            required,
+            normalized(asked.client_ip),
+            of_a_user(headers.get("user-agent", "")),
+            ClientHints.of_headers(headers),
+        )
         text = presented.texts[0]
         verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
         return self._answer(verdict, required, asked, presented)
@@ -220,17 +228,6 @@ FAULT = Denied(
     "The gateway is not set up",
     "The request could not be checked; its operator knows why.",
 )
-
-
-@remembered(most=8192, longest=LONGEST_ADDRESS)
-def _address(text: str) -> str:
-    """Return an IP address, or "" for what is none; it is kept as the last one that used the credential."""
-    if not text or len(text) > LONGEST_ADDRESS:
-        return ""
-    try:
-        return str(ip_address(text.partition("%")[0]))
-    except ValueError:
-        return ""
 
 
 @remembered(most=1024, longest=512)

@@ -135,7 +135,17 @@ def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
+    if not joined.get("user-agent", "").isascii():
+        joined["user-agent"] = _utf_8_first(joined["user-agent"])
     return joined
+
+
+def _utf_8_first(text: str) -> str:
+    """Return a header that was read as Latin-1 as its sender most likely wrote it."""
+    try:
+        return text.encode("latin-1").decode()
+    except ValueError:
+        return text
 
 
 def _denied(answer: Denied) -> Reply:

@@ -1,4 +1,7 @@
-"""Where a call comes from: the address of the peer or, behind proxies that are trusted, of the peer's client.
+"""Addresses: how they are written, and where a call comes from.
+
+An address has one spelling, that of RFC 5952, and IPv4 in IPv6 is IPv4 (`normalized`). A call comes from its
+peer or, behind proxies that are trusted, from the peer's client.
 
 Each proxy appends the address of its own client to `x-forwarded-for`. So the list is read from its right
 end, for as long as what stands there is a trusted proxy: the first that is none is the client. All left of it
@@ -32,11 +35,12 @@ class Proxies:
         """Return the address of the client, given its peer's and the values of x-forwarded-for.
 
         When a trusted proxy hands on what is no address, nobody knows better than that proxy's
-        address, and it is returned. When all are trusted, it is the left-most.
+        address, and it is returned. When all are trusted, it is the left-most. Addresses are
+        normalized; a peer that has none has the address "".
         """
+        client = normalized(peer)
         if not self._trusted or not forwarded:
-            return peer
-        client = peer
+            return client
         # The first of the split is what stands before the last hops, whole.
         hops = ",".join(forwarded).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
         while self._trusts(client) and hops:
@@ -51,6 +55,15 @@ class Proxies:
         return found is not None and any(
             network.version == found.version and found in network for network in self._trusted
         )
+
+
+def normalized(text: str) -> str:
+    """Return an address as it is kept and shown; "" for what is none.
+
+    It may come with a port, in brackets or with a zone, which means something on one machine only.
+    """
+    found = _read(text) if text else None
+    return "" if found is None else str(found)
 
 
 def site(address: str) -> str:

@@ -13,6 +13,7 @@ class DeviceType(StrEnum):
     TABLET = "tablet"
     TV = "tv"
     CONSOLE = "console"
+    HEADSET = "headset"
     BOT = "bot"
     PROGRAM = "program"
 
@@ -30,3 +31,5 @@ class Device:
     os_version: str = ""
     device_type: DeviceType = DeviceType.UNKNOWN
     user_agent: str = ""
+    # Told by client hints only.
+    model: str = ""

@@ -15,6 +15,7 @@ from typing import Self
 
 from authsvc.errors import AlreadyDone, FieldViolation, InvalidArgument
 from authsvc.model.activity import SHORTEST_TIMEOUT
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 
 _LONGEST_AGENT = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -44,6 +45,7 @@ class Session:
     last_activity_time: datetime
     user_agent: str = ""
     ip_address: str = ""
+    client_hints: ClientHints = NO_HINTS
     revoke_time: datetime | None = None
     revoker_id: str = ""
 
@@ -79,6 +81,7 @@ class NewSession:
     owner_id: str
     user_agent: str = ""
     ip_address: str = ""
+    client_hints: ClientHints = NO_HINTS
     scopes: tuple[str, ...] = ()
     idle_timeout: timedelta | None = None
     lifetime: timedelta | None = None

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.key_string import redact
 
 # Characters of a user agent that are noted. More is looked at, since tokens in it become shorter when they
@@ -17,6 +18,7 @@ class Use(NamedTuple):
     time: datetime
     client_ip: str
     user_agent: str = ""
+    client_hints: ClientHints = NO_HINTS
 
 
 def noted(user_agent: str) -> str:

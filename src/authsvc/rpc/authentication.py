@@ -79,9 +79,7 @@ class Authentication:
                 presented.append(str(value))
             elif name == "x-forwarded-for":
                 forwarded.append(str(value))
-        address = address_of(context.peer())
-        if forwarded:
-            address = self._proxies.client(address, forwarded)
+        address = self._proxies.client(address_of(context.peer()), forwarded)
         if not presented:
             return self._without_bearer(context)._replace(client_ip=address)
         try:

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.address import normalized
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, TechnicalContact
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
@@ -51,7 +52,8 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         revoker_id=key.revoker_id,
         revoke_reason=key.revoke_reason,
         last_use_time=timestamp(key.last_use_time),
-        last_use_ip=key.last_use_ip,
+        # Those that earlier releases kept, in the spelling of now.
+        last_use_ip=normalized(key.last_use_ip),
         rotated_from_key_id=key.rotated_from_key_id,
         rotated_to_key_id=key.rotated_to_key_id,
         annotations=key.annotations,

@@ -7,6 +7,7 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.keys import Keys
+from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.rpc.convert import changed_fields, converted, key_message, key_query, new_key, verdict_message
@@ -113,4 +114,4 @@ class KeyService:
 
 
 def _question(caller: Caller, request: pb.VerifyKeyRequest) -> Question:
-    return Question(CredentialKind.KEY, caller, request.required_scopes, request.client_ip)
+    return Question(CredentialKind.KEY, caller, request.required_scopes, normalized(request.client_ip))

@@ -9,7 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from authsvc.device import describe
 from authsvc.location import NOWHERE, Locations
+from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
@@ -45,6 +47,7 @@ class SessionService:
             owner_id=request.owner_id,
             user_agent=request.user_agent,
             ip_address=request.ip_address,
+            client_hints=_hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
             scopes=tuple(request.scopes),
             idle_timeout=_length(request.idle_timeout) if request.HasField("idle_timeout") else None,
             lifetime=_length(request.lifetime) if request.HasField("lifetime") else None,
@@ -58,7 +61,12 @@ class SessionService:
     ) -> pb.VerifySessionResponse:
         """Judge a session token."""
         question = Question(
-            CredentialKind.SESSION, caller, request.required_scopes, request.client_ip, request.user_agent
+            CredentialKind.SESSION,
+            caller,
+            request.required_scopes,
+            normalized(request.client_ip),
+            request.user_agent,
+            _hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
         )
         token = request.session_token
         return _verdict_message(
@@ -100,7 +108,7 @@ class SessionService:
         )
 
     def _message(self, session: Session, *, current: bool = False) -> resources_pb2.Session:
-        device = describe(session.user_agent)
+        device = describe(session.user_agent, session.client_hints)
         location = self._locations.find(session.ip_address)
         message = resources_pb2.Session(
             session_id=session.session_id,
@@ -112,8 +120,10 @@ class SessionService:
                 os_version=device.os_version,
                 device_type=device.device_type,
                 user_agent=device.user_agent,
+                model=device.model,
             ),
-            ip_address=session.ip_address,
+            # Those that earlier releases kept, in the spelling of now.
+            ip_address=normalized(session.ip_address),
             scopes=session.scopes,
             state=_STATES[session.state(self._clock())],
             create_time=timestamp(session.create_time),
@@ -152,6 +162,18 @@ def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
         end = min(end, credential.expire_time)
     set_timestamp(message.expire_time, end)
     return message
+
+
+def _hints(message: pb.ClientHints) -> ClientHints:
+    """Return what was told, cut to what is kept."""
+    return ClientHints(
+        brands=message.full_version_list or message.brands,
+        platform=message.platform,
+        platform_version=message.platform_version,
+        model=message.model,
+        mobile=message.mobile,
+        form_factors=message.form_factors,
+    ).kept()
 
 
 def _length(duration: Duration) -> timedelta:

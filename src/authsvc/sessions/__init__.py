@@ -12,6 +12,7 @@ from authsvc.authority import Authority, Claim
 from authsvc.barrier import Barrier
 from authsvc.errors import NotFound
 from authsvc.model import platform
+from authsvc.model.address import normalized
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -75,7 +76,8 @@ class Sessions:
             idle_timeout=idle_timeout,
             last_activity_time=now,
             user_agent=shortened(new.user_agent),
-            ip_address=new.ip_address,
+            ip_address=normalized(new.ip_address),
+            client_hints=new.client_hints.kept(),
         )
         event = AuditEvent.of(
             caller,

@@ -41,15 +41,21 @@ class ActivityStore:
                     use.time,
                     use.client_ip,
                     _presentable(use.user_agent),
+                    use.client_hints.as_json(),
                 )
         return last
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Keep each activity that is later than the one known; forget those of sessions that are over."""
-        ids, times, addresses, agents = zip(*uses, strict=True)
+        ids, times, addresses, agents, hints = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(
-                _SQL["record_activities"], ids, times, addresses, list(map(_presentable, agents))
+                _SQL["record_activities"],
+                ids,
+                times,
+                addresses,
+                list(map(_presentable, agents)),
+                [told.as_json() for told in hints],
             )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 import asyncpg
 
 from authsvc.model.audit_event import AuditEvent
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition
 from authsvc.store.audit import events_json
@@ -103,6 +104,7 @@ def from_row(row: asyncpg.Record) -> Session:
         last_activity_time=row["last_activity_time"],
         user_agent=row["user_agent"],
         ip_address=row["ip_address"],
+        client_hints=ClientHints.of_json(row["client_hints"]),
         revoke_time=row["revoke_time"],
         revoker_id=row["revoker_id"],
     )
@@ -124,6 +126,7 @@ def _as_json(opened: Sequence[Opened]) -> str:
                 "idle_timeout": f"{session.idle_timeout / _MICROSECOND} us",
                 "user_agent": session.user_agent,
                 "ip_address": session.ip_address,
+                "client_hints": session.client_hints.as_dict(),
             }
             for session, secret_hash, _ in opened
         ]

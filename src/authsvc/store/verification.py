@@ -100,6 +100,6 @@ class VerificationStore:
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Keep each use that is later than the one known."""
-        ids, times, addresses, _ = zip(*uses, strict=True)
+        ids, times, addresses, *_ = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["record_uses"], ids, times, addresses)

@@ -645,7 +645,9 @@ class VerifyKeyRequest(_message.Message):
     key_string: _builtins.str
     """What the client presented, whatever it is."""
     client_ip: _builtins.str
-    """The client's address, kept as `last_use_ip`. IPv4 or IPv6."""
+    """The client's address, kept as `last_use_ip`: IPv4 or IPv6. It is for showing
+    only: a port and a zone are cut off, and what is no address is left out.
+    """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the key must be allowed to do: all of these, at most 64."""

@@ -353,7 +353,7 @@ class Session(_message.Message):
     owner_id: _builtins.str
     """The user that is signed in."""
     ip_address: _builtins.str
-    """The address of the last activity, or of the sign-in."""
+    """The address of the last activity, or of the sign-in, as RFC 5952 writes it."""
     state: Global___SessionState.ValueType
     """Derived from the times at the moment of the answer."""
     current: _builtins.bool
@@ -452,6 +452,7 @@ class Device(_message.Message):
     OS_VERSION_FIELD_NUMBER: _builtins.int
     DEVICE_TYPE_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     browser: _builtins.str
     """The browser, for instance `Firefox`, or the program, for instance `curl`."""
     browser_version: _builtins.str
@@ -459,11 +460,17 @@ class Device(_message.Message):
     os: _builtins.str
     """The operating system, for instance `macOS`."""
     os_version: _builtins.str
-    """Its version, for instance `14.5`."""
+    """Its version, for instance `14.5`. Empty where the user agent names one that
+    the browser has frozen, and no client hint tells the true one.
+    """
     device_type: _builtins.str
-    """`desktop`, `mobile`, `tablet`, `tv`, `console`, `bot`, `program`, or empty."""
+    """`desktop`, `mobile`, `tablet`, `tv`, `console`, `headset`, `bot`, `program`, or
+    empty.
+    """
     user_agent: _builtins.str
     """The user agent as it was presented, cut to 512 characters."""
+    model: _builtins.str
+    """What the maker calls the device, for instance `Pixel 8`. By client hints only."""
     def __init__(
         self,
         *,
@@ -473,10 +480,11 @@ class Device(_message.Message):
         os_version: _builtins.str = ...,
         device_type: _builtins.str = ...,
         user_agent: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "browser_version", b"browser_version", "device_type", b"device_type", "os", b"os", "os_version", b"os_version", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser", b"browser", "browser_version", b"browser_version", "device_type", b"device_type", "model", b"model", "os", b"os", "os_version", b"os_version", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

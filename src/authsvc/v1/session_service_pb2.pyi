@@ -54,12 +54,17 @@ class CreateSessionRequest(_message.Message):
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    CLIENT_HINTS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user who has signed in: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`."""
     user_agent: _builtins.str
-    """The `user-agent` header of the sign-in. Kept up to 512 characters."""
+    """The `user-agent` header of the sign-in. Kept up to 512 characters, with spaces
+    in place of control characters.
+    """
     ip_address: _builtins.str
-    """The address that the user signed in from. IPv4 or IPv6."""
+    """The address that the user signed in from, IPv4 or IPv6. It is for showing only:
+    a port and a zone are cut off, and what is no address is left out.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the session may do. Nobody can grant a scope that they do not have."""
@@ -84,6 +89,10 @@ class CreateSessionRequest(_message.Message):
         256.
         """
 
+    @_builtins.property
+    def client_hints(self) -> Global___ClientHints:
+        """The client hints of the sign-in, which say what the user agent does not."""
+
     def __init__(
         self,
         *,
@@ -94,10 +103,11 @@ class CreateSessionRequest(_message.Message):
         idle_timeout: _duration_pb2.Duration | None = ...,
         lifetime: _duration_pb2.Duration | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        client_hints: Global___ClientHints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "idle_timeout", b"idle_timeout", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "idle_timeout", b"idle_timeout", "ip_address", b"ip_address", "lifetime", b"lifetime", "owner_id", b"owner_id", "scopes", b"scopes", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "client_hints", b"client_hints", "idle_timeout", b"idle_timeout", "ip_address", b"ip_address", "lifetime", b"lifetime", "owner_id", b"owner_id", "scopes", b"scopes", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,17 +151,27 @@ class VerifySessionRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
+    CLIENT_HINTS_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """What the client presented, whatever it is."""
     client_ip: _builtins.str
-    """The client's address. Becomes the session's `ip_address`."""
+    """The client's address. Becomes the session's `ip_address`, by the rules of
+    `ip_address` in CreateSession.
+    """
     user_agent: _builtins.str
     """The client's `user-agent` header. Becomes the session's `device`, so that a
-    browser that was updated is shown as it is. Kept up to 512 characters.
+    browser that was updated is shown as it is. By the rules of `user_agent` in
+    CreateSession; a credential in it is cut to its prefix.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the session must be allowed to do: all of these, at most 64."""
+
+    @_builtins.property
+    def client_hints(self) -> Global___ClientHints:
+        """The client hints of the request. Those that are set replace what was told
+        before; with another `user_agent`, all before are forgotten.
+        """
 
     def __init__(
         self,
@@ -160,14 +180,68 @@ class VerifySessionRequest(_message.Message):
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
         user_agent: _builtins.str = ...,
+        client_hints: Global___ClientHints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_ip", b"client_ip", "required_scopes", b"required_scopes", "session_token", b"session_token", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "session_token", b"session_token", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifySessionRequest: _TypeAlias = VerifySessionRequest  # noqa: Y015
+
+@_typing.final
+class ClientHints(_message.Message):
+    """User-agent client hints: the values of these headers as the browser sent them.
+
+    Browsers have frozen the versions of systems in the user agent: what it says of
+    Windows 11 or of Android 15 cannot be told from Windows 10 and Android 10.
+    Chromium tells them here. It sends the brands, `mobile` and `platform` with each
+    request, the others after a response with `Accept-CH: Sec-CH-UA-Platform-Version,
+    Sec-CH-UA-Full-Version-List, Sec-CH-UA-Model`. What cannot be read is left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRANDS_FIELD_NUMBER: _builtins.int
+    FULL_VERSION_LIST_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    PLATFORM_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MOBILE_FIELD_NUMBER: _builtins.int
+    FORM_FACTORS_FIELD_NUMBER: _builtins.int
+    brands: _builtins.str
+    """`sec-ch-ua`, for instance `"Chromium";v="131", "Google Chrome";v="131"`."""
+    full_version_list: _builtins.str
+    """`sec-ch-ua-full-version-list`, which is believed before `brands`."""
+    platform: _builtins.str
+    """`sec-ch-ua-platform`, for instance `"Windows"`."""
+    platform_version: _builtins.str
+    """`sec-ch-ua-platform-version`, for instance `"15.0.0"`, which is Windows 11."""
+    model: _builtins.str
+    """`sec-ch-ua-model`, for instance `"Pixel 8"`."""
+    mobile: _builtins.str
+    """`sec-ch-ua-mobile`: `?1` or `?0`."""
+    form_factors: _builtins.str
+    """`sec-ch-ua-form-factors`, for instance `"Tablet"`."""
+    def __init__(
+        self,
+        *,
+        brands: _builtins.str = ...,
+        full_version_list: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        platform_version: _builtins.str = ...,
+        model: _builtins.str = ...,
+        mobile: _builtins.str = ...,
+        form_factors: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brands", b"brands", "form_factors", b"form_factors", "full_version_list", b"full_version_list", "mobile", b"mobile", "model", b"model", "platform", b"platform", "platform_version", b"platform_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientHints: _TypeAlias = ClientHints  # noqa: Y015
 
 @_typing.final
 class VerifySessionResponse(_message.Message):

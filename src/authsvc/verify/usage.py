@@ -6,8 +6,8 @@ is written in batches. The store never moves a last use backwards, so the order
 in which processes write does not matter.
 
 Bound: one note a credential, `limit` credentials, half of them of one owner; the last uses of further ones
-are dropped and counted until the next write. Of a user agent 512 characters are noted, and of all together
-`MOST_TEXT`; beyond that, uses are noted without.
+are dropped and counted until the next write. Of a user agent 512 characters are noted, with the client hints
+that came with it, and of all together `MOST_TEXT`; beyond that, uses are noted without.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -21,11 +21,12 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from authsvc.errors import Passing
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
-#: Characters of all user agents that wait to be written.
+#: Characters of all user agents and client hints that wait to be written.
 MOST_TEXT = 32 * 1024 * 1024
 
 
@@ -36,8 +37,12 @@ class UseStore(Protocol):
         """Keep each use that is later than the one known; forget those of deleted credentials."""
 
 
-# When a credential was used last, from where, with which program, and whose it is.
-_Last: TypeAlias = tuple[datetime, str, str, str]
+# When a credential was used last, from where, with which program, whose it is, and which hints came along.
+_Last: TypeAlias = tuple[datetime, str, str, str, ClientHints]
+
+
+def _length(user_agent: str, client_hints: ClientHints) -> int:
+    return len(user_agent) + sum(map(len, client_hints))
 
 
 class UsageLog:
@@ -55,9 +60,16 @@ class UsageLog:
         self.dropped = 0
 
     def note(
-        self, credential_id: str, now: datetime, client_ip: str, user_agent: str = "", owner_id: str = ""
+        self,
+        credential_id: str,
+        now: datetime,
+        client_ip: str,
+        user_agent: str = "",
+        owner_id: str = "",
+        client_hints: ClientHints = NO_HINTS,
     ) -> None:
         """Note a use of a credential of an owner. Touches memory only."""
+        user_agent = noted(user_agent)
         known = self._pending.get(credential_id)
         if known is None:
             if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_of_one:
@@ -68,20 +80,23 @@ class UsageLog:
         elif known[0] > now:
             return
         else:
-            self._text -= len(known[2])
+            self._text -= _length(known[2], known[4])
             if self._fills_in:
+                if user_agent in ("", known[2]):  # those of another browser are no more
+                    client_hints = known[4].updated(client_hints)
                 client_ip, user_agent = client_ip or known[1], user_agent or known[2]
-        if user_agent:
-            user_agent = self._fitting(user_agent)
-        self._pending[credential_id] = now, client_ip, user_agent, owner_id
+        if user_agent or client_hints != NO_HINTS:
+            user_agent, client_hints = self._fitting(user_agent, client_hints)
+        self._pending[credential_id] = now, client_ip, user_agent, owner_id, client_hints
 
-    def _fitting(self, user_agent: str) -> str:
-        """Return as much of a user agent as is noted, and count it."""
-        user_agent = noted(user_agent)
-        if self._text + len(user_agent) > MOST_TEXT:
-            return ""
-        self._text += len(user_agent)
-        return user_agent
+    def _fitting(self, user_agent: str, client_hints: ClientHints) -> tuple[str, ClientHints]:
+        """Return a user agent and its client hints if there is room for them, and count them."""
+        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+            client_hints = NO_HINTS
+        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+            user_agent = ""
+        self._text += _length(user_agent, client_hints)
+        return user_agent, client_hints
 
     async def flush(self) -> None:
         """Write what has gathered. What could not be written is kept, and the last error raised.
@@ -96,7 +111,7 @@ class UsageLog:
         for start in range(0, len(gathered), _BATCH):
             batch = gathered[start : start + _BATCH]
             try:
-                await self._store.record_uses([Use(key, *last[:3]) for key, last in batch])
+                await self._store.record_uses([Use(key, *last[:3], last[4]) for key, last in batch])
             except (Passing, asyncio.CancelledError):
                 self._keep(gathered[start:])
                 raise

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.activity import Activity
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
@@ -70,6 +71,7 @@ class Question(NamedTuple):
     required_scopes: Sequence[str] = ()
     client_ip: str = ""
     user_agent: str = ""
+    client_hints: ClientHints = NO_HINTS
 
 
 class History(Protocol):
@@ -198,7 +200,7 @@ class Verifier:
         is left to check.
         """
         self._lease.check()
-        kind, caller, required_scopes, client_ip, user_agent = question
+        kind, caller, required_scopes, client_ip, user_agent, client_hints = question
         if (
             credential is None
             or (kind is not None and credential.kind is not kind)
@@ -216,7 +218,9 @@ class Verifier:
                 self._usage.note(credential.credential_id, now, client_ip, "", credential.owner_id)
             else:
                 activity.note(now)
-                self._activity.note(credential.credential_id, now, client_ip, user_agent, credential.owner_id)
+                self._activity.note(
+                    credential.credential_id, now, client_ip, user_agent, credential.owner_id, client_hints
+                )
         self.counts[code] += 1
         return verdict
 
@@ -230,7 +234,13 @@ class Verifier:
         session_id = credential.credential_id
         asking = self._settling.get(session_id)
         if asking is None:
-            use = Use(session_id, self._clock(), question.client_ip, noted(question.user_agent))
+            use = Use(
+                session_id,
+                self._clock(),
+                question.client_ip,
+                noted(question.user_agent),
+                question.client_hints,
+            )
             asking = self._settling[session_id] = asyncio.create_task(self._ask(activity, use))
             asking.add_done_callback(lambda _: self._settling.pop(session_id))
             # Whoever waits sees the error; when all have left, nobody needs to.

@@ -3,14 +3,14 @@
 WITH inserted AS (
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
-    idle_timeout, last_activity_time, user_agent, ip_address, epoch)
+    idle_timeout, last_activity_time, user_agent, ip_address, client_hints, epoch)
 SELECT n.session_id, n.owner_id, n.key_prefix, n.secret_hash, n.scopes, n.annotations, n.create_time, n.creator_id,
        n.latest_expire_time, n.idle_timeout, n.create_time, n.user_agent, n.ip_address,
-       coalesce((SELECT max(epoch) FROM authsvc.session_ends e WHERE e.owner_id = n.owner_id), 0)
+       n.client_hints, coalesce((SELECT max(epoch) FROM authsvc.session_ends e WHERE e.owner_id = n.owner_id), 0)
   FROM json_to_recordset($1::json) AS n (
            session_id text, owner_id text, key_prefix text, secret_hash text, scopes text[], annotations jsonb,
            create_time timestamptz, creator_id text, latest_expire_time timestamptz, idle_timeout interval, user_agent text,
-           ip_address text)
+           ip_address text, client_hints jsonb)
 RETURNING session_id)
 SELECT authsvc.record_audit($2::jsonb) FROM (SELECT count(*) FROM inserted) AS done;
 

@@ -33,7 +33,8 @@ SELECT last_activity_time FROM authsvc.sessions WHERE session_id = $1 AND NOT is
 -- No row: the session is over. Others rely on this one, so the commit is waited for.
 UPDATE authsvc.sessions
    SET last_activity_time = greatest(last_activity_time, $2),
-       ip_address = coalesce(nullif($3, ''), ip_address), user_agent = coalesce(nullif($4, ''), user_agent)
+       ip_address = coalesce(nullif($3, ''), ip_address), user_agent = coalesce(nullif($4, ''), user_agent),
+       client_hints = CASE WHEN $4 IN ('', user_agent) THEN client_hints ELSE '{}' END || $5::jsonb
  WHERE session_id = $1 AND NOT is_over
    AND set_config('synchronous_commit', 'on', true) IS NOT NULL
 RETURNING last_activity_time;
@@ -43,6 +44,8 @@ RETURNING last_activity_time;
 UPDATE authsvc.sessions s
    SET last_activity_time = a.time,
        ip_address = coalesce(nullif(a.ip_address, ''), s.ip_address),
-       user_agent = coalesce(nullif(a.user_agent, ''), s.user_agent)
-  FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS a (session_id, time, ip_address, user_agent)
+       user_agent = coalesce(nullif(a.user_agent, ''), s.user_agent),
+       client_hints = CASE WHEN a.user_agent IN ('', s.user_agent) THEN s.client_hints ELSE '{}' END || a.client_hints::jsonb
+  FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[])
+       AS a (session_id, time, ip_address, user_agent, client_hints)
  WHERE s.session_id = a.session_id AND s.last_activity_time < a.time AND NOT s.is_over;

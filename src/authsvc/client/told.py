@@ -1,0 +1,58 @@
+"""What is told of a user's device, for showing only: it is cleaned or left out, and fails no verification."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from authsvc.v1.session_service_pb2 import ClientHints
+
+# authsvc keeps a quarter.
+_LONGEST_AGENT = 2048
+_LONGEST_HINT = 512
+_HINTS = {
+    "sec-ch-ua": "brands",
+    "sec-ch-ua-full-version-list": "full_version_list",
+    "sec-ch-ua-platform": "platform",
+    "sec-ch-ua-platform-version": "platform_version",
+    "sec-ch-ua-model": "model",
+    "sec-ch-ua-mobile": "mobile",
+    "sec-ch-ua-form-factors": "form_factors",
+}
+
+
+def address(text: str) -> str:
+    """Return an address as authsvc shows it, without brackets, port and zone; "" for what is none."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
+
+
+def user_agent(text: str) -> str:
+    """Return a user agent as it can be sent; surrogates are bytes that a server could not read."""
+    return _sendable(text, _LONGEST_AGENT)
+
+
+def client_hints(headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]]) -> ClientHints | None:
+    """Return the client hints among headers, whose names may be in any case; None without any."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    told = {
+        _HINTS[name.lower()]: _sendable(value, _LONGEST_HINT)
+        for name, value in pairs
+        if isinstance(value, str) and name.lower() in _HINTS
+    }
+    return ClientHints(**told) if told else None
+
+
+def _sendable(text: str, longest: int) -> str:
+    try:
+        sent = text[:longest].encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        sent = text[:longest].encode("utf-8", "replace")
+    return sent.decode("utf-8", "replace")

@@ -1,0 +1,143 @@
+"""User-agent client hints (`Sec-CH-UA-…`), which tell what browsers no longer write into the user agent."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple, Self
+
+from authsvc.model.device import Device, DeviceType
+from authsvc.model.key_string import redact
+from authsvc.model.user_agent import shown_version
+
+# Brand lists have 60 to 150 characters, all others fewer than 40.
+_LONGEST_LIST, _LONGEST = 256, 64
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v\s*=\s*"([^"\\]*)"')
+_BRANDS = {
+    "Google Chrome": "Chrome",
+    "HeadlessChrome": "Headless Chrome",
+    "Microsoft Edge": "Edge",
+    "YaBrowser": "Yandex Browser",
+}
+# These say which engine a browser or an app is made of.
+_ENGINES = frozenset({"Chromium", "Android WebView", "Microsoft Edge WebView2", "Yowser"})
+_SYSTEMS = {"Chrome OS": "ChromeOS", "Chromium OS": "ChromeOS", "Unknown": ""}
+_FORM_FACTORS = {
+    "Desktop": DeviceType.DESKTOP,
+    "Mobile": DeviceType.MOBILE,
+    "Tablet": DeviceType.TABLET,
+    "XR": DeviceType.HEADSET,
+}
+_TOLD_BY_VERSION = frozenset({"Windows", "macOS", "Android"})
+
+
+class ClientHints(NamedTuple):
+    """The values of the headers as they were sent, each cut to what is kept; what was not sent is empty."""
+
+    brands: str = ""
+    platform: str = ""
+    platform_version: str = ""
+    model: str = ""
+    mobile: str = ""
+    form_factors: str = ""
+
+    @classmethod
+    def of_headers(cls, headers: Mapping[str, str]) -> Self:
+        """Return the hints among a request's headers, whose names are in lower case."""
+        if "sec-ch-ua" not in headers and "sec-ch-ua-platform" not in headers:
+            return cls()
+        return cls(
+            headers.get("sec-ch-ua-full-version-list") or headers.get("sec-ch-ua", ""),
+            *(headers.get(f"sec-ch-ua-{name.replace('_', '-')}", "") for name in cls._fields[1:]),
+        ).kept()
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """Return the hints that `as_json` wrote down; fields that we do not know are of a later version."""
+        return cls(**{name: value for name, value in json.loads(text).items() if name in cls._fields})
+
+    def as_json(self) -> str:
+        """Return an object of the fields that are not empty."""
+        return json.dumps(self.as_dict())
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields that are not empty."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+    def kept(self) -> Self:
+        """Return the hints as they may be kept: cut, without secrets and what nobody can see."""
+        return type(self)(*(_kept(text, _LONGEST if at else _LONGEST_LIST) for at, text in enumerate(self)))
+
+    def updated(self, later: "ClientHints") -> Self:
+        """Return the hints with those that were sent later: browsers do not send all of them each time."""
+        return type(self)(*(new or old for old, new in zip(self, later, strict=True)))
+
+    def applied(self, device: Device) -> Device:
+        """Return the device of a user agent as the hints describe it: they are believed first."""
+        if self == NO_HINTS or device.device_type in (DeviceType.BOT, DeviceType.PROGRAM, DeviceType.CONSOLE):
+            return device
+        return self._with_system(self._with_browser(device))
+
+    def _with_browser(self, device: Device) -> Device:
+        for brand, version in _BRAND.findall(self.brands):
+            if brand in _ENGINES or _is_made_up(brand):
+                continue
+            return replace(device, browser=_BRANDS.get(brand, brand), browser_version=shown_version(version))
+        return device
+
+    def _with_system(self, device: Device) -> Device:
+        system, version, kind = device.os, device.os_version, device.device_type
+        told = _text(self.platform)
+        told = _SYSTEMS.get(told, told)
+        # Distributions of Linux are all "Linux" to it, and what is made of Android is "Android".
+        is_finer = (told == "Linux" and system not in ("Windows", "macOS", "Android", "ChromeOS", "")) or (
+            told == "Android" and system == "HarmonyOS"
+        )
+        if told and not is_finer:
+            if told != system:
+                system, version = told, ""
+                kind = DeviceType.TABLET if told == "Android" and kind is DeviceType.DESKTOP else kind
+            version = self._system_version(told) or version
+        factors = [
+            _FORM_FACTORS[name] for name in _STRING.findall(self.form_factors) if name in _FORM_FACTORS
+        ]
+        if kind is not DeviceType.TV:
+            if factors:
+                kind = factors[0]
+            elif self.mobile == "?1" and kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
+                kind = DeviceType.MOBILE
+        return replace(
+            device, os=system, os_version=version, device_type=kind, model=_text(self.model) or device.model
+        )
+
+    def _system_version(self, system: str) -> str:
+        version = _text(self.platform_version)
+        if system not in _TOLD_BY_VERSION or not re.fullmatch(r"\d{1,4}(?:\.\d{1,9}){0,3}", version):
+            return ""
+        if system != "Windows":
+            return shown_version(version)
+        # The version of an interface; https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
+        major, minor = (int(part) for part in [*version.split("."), "0"][:2])
+        if major == 0:
+            return {1: "7", 2: "8", 3: "8.1"}.get(minor, "")
+        return "11" if major >= 13 else "10"
+
+
+NO_HINTS = ClientHints()
+
+
+def _kept(text: str, longest: int) -> str:
+    text = redact(text[: 4 * longest])[:longest]
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def _text(value: str) -> str:
+    """Return the text of a string of structured fields (RFC 9651), or of one that came without its quotes."""
+    match = _STRING.match(value)
+    return re.sub(r"\\(.)", r"\1", match[1]) if match else value.strip('"')
+
+
+def _is_made_up(brand: str) -> bool:
+    """Say whether it is the brand that stands in all lists, so that nobody relies on their form."""
+    return re.sub(r"[^a-z]", "", brand.lower()) == "notabrand"

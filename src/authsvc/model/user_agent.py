@@ -1,0 +1,89 @@
+"""The parts of a `user-agent` header (RFC 9110, section 10.1.5): products, each with comments behind it."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote
+
+# What stands in parentheses, up to the next one: real comments are rarely nested, and rubbish costs no more.
+_COMMENT = re.compile(r"\(([^()]*)\)?")
+_PRODUCT = re.compile(r"([A-Za-z%_][A-Za-z0-9._+%-]{0,63})/v?(\d{1,9}(?:\.\d{1,9}){0,3})?")
+# Those that say what a browser is compatible with. They name nobody.
+_COMMON = frozenset(
+    {
+        "AppleWebKit",
+        "Chrome",
+        "Chromium",
+        "Electron",
+        "Gecko",
+        "Mobile",
+        "Mozilla",
+        "Presto",
+        "Safari",
+        "Version",
+    }
+)
+
+
+class Product(NamedTuple):
+    """A name with its version, which may be empty."""
+
+    name: str
+    version: str
+
+
+class UserAgent(NamedTuple):
+    """A user agent in its parts; `bare` is the text without comments."""
+
+    text: str
+    bare: str
+    comments: tuple[str, ...]
+    products: tuple[Product, ...]
+
+    @classmethod
+    def read(cls, text: str) -> "UserAgent":
+        """Return the parts of a text; rubbish has none."""
+        bare = _COMMENT.sub(" ", text)
+        comments = tuple(comment for comment in _COMMENT.findall(text) if comment)
+        return cls(text, bare, comments, products_in(bare))
+
+    @property
+    def platform(self) -> str:
+        """Return the first comment: where system and device stand."""
+        return self.comments[0] if self.comments else ""
+
+    def version_of(self, name: str) -> str:
+        """Return the version of a product; "" when it is not named."""
+        return next((product.version for product in self.products if product.name == name), "")
+
+    def names(self, *names: str) -> bool:
+        """Say whether one of these products is named."""
+        return any(product.name in names for product in self.products)
+
+    def own(self) -> Product | None:
+        """Return the first product that is not one which many name for compatibility."""
+        return next((product for product in self.products if product.name not in _COMMON), None)
+
+
+def of_a_user(text: str) -> str:
+    """Return the user agent of a call; "" for that of a gRPC library, which is the same on every device."""
+    return "" if "grpc-" in text else text
+
+
+def products_in(text: str) -> tuple[Product, ...]:
+    """Return the products in a text without comments."""
+    return tuple(
+        Product(_readable(match[1]), shown_version(match[2] or "")) for match in _PRODUCT.finditer(text)
+    )
+
+
+def shown_version(version: str) -> str:
+    """Return the first two numbers: 18.1 for 18.1.2, and 131 for 131.0.0.0."""
+    return ".".join(version.split(".")[:2]).removesuffix(".0")
+
+
+def _readable(name: str) -> str:
+    """Return a name as people read it: CFNetwork writes the space in an app's name as %20."""
+    if "%" not in name:
+        return name
+    readable = unquote(name)
+    return readable.strip() if readable.isprintable() and "\ufffd" not in readable else name

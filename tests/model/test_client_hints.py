@@ -1,0 +1,97 @@
+"""What client hints say of a device."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authsvc.device import describe
+from authsvc.model.client_hints import NO_HINTS, ClientHints
+
+CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0"
+WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {CHROME} Safari/537.36"
+ANDROID = f"Mozilla/5.0 (Linux; Android 10; K) {CHROME} Mobile Safari/537.36"
+MAC = f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {CHROME} Safari/537.36"
+
+
+def told(user_agent: str, **hints: str) -> tuple[str, str]:
+    """Return the system that is shown, and its version."""
+    found = describe(user_agent, ClientHints(**hints))
+    return found.os, found.os_version
+
+
+def test_windows_11_is_told_from_windows_10() -> None:
+    """By the table of Microsoft: 13 and above, 1 to 10, and what was before."""
+    assert told(WINDOWS) == ("Windows", "")
+    for hint, version in {
+        '"15.0.0"': "11",
+        '"13.0.0"': "11",
+        '"10.0.0"': "10",
+        '"0.3.0"': "8.1",
+        '"0.1.0"': "7",
+        "15.0.0": "11",
+        '"rubbish"': "",
+    }.items():
+        assert told(WINDOWS, platform='"Windows"', platform_version=hint) == ("Windows", version)
+
+
+def test_hints_are_believed_before_the_user_agent() -> None:
+    """The version of the system, the model, the browser by its brand."""
+    assert told(MAC, platform='"macOS"', platform_version='"15.1.0"') == ("macOS", "15.1")
+    found = describe(
+        ANDROID,
+        ClientHints(
+            brands='"Not)A;Brand";v="99.0.0.0", "Brave";v="131.1.2.3", "Chromium";v="131.0.6778.86"',
+            platform='"Android"',
+            platform_version='"15.0.0"',
+            model='"Pixel 8"',
+            mobile="?1",
+        ),
+    )
+    assert (found.browser, found.browser_version, found.os, found.os_version) == (
+        "Brave",
+        "131.1",
+        "Android",
+        "15",
+    )
+    assert (found.model, found.device_type) == ("Pixel 8", "mobile")
+    # An Android that asks for pages for desktops.
+    linux = f"Mozilla/5.0 (X11; Linux x86_64) {CHROME} Safari/537.36"
+    found = describe(linux, ClientHints(platform='"Android"', platform_version='"14.0.0"', mobile="?0"))
+    assert (found.os, found.os_version, found.device_type) == ("Android", "14", "tablet")
+    assert describe(linux, ClientHints(form_factors='"Tablet"')).device_type == "tablet"
+
+
+def test_what_hints_do_not_know_better_stays() -> None:
+    """Brands of engines name no app; distributions of Linux and bots are what they say."""
+    slack = f"Mozilla/5.0 (X11; Linux x86_64) {CHROME} Slack/4.41 Electron/33.2.1"
+    assert describe(slack, ClientHints(brands='"Chromium";v="130", "Not?A_Brand";v="99"')).browser == "Slack"
+    ubuntu = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"
+    assert told(ubuntu, platform='"Linux"', platform_version='"6.5.0"') == ("Ubuntu", "")
+    bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    assert describe(bot, ClientHints(platform='"Windows"', model='"x"')) == describe(bot)
+
+
+def test_hints_are_found_among_headers() -> None:
+    """The full list of versions before that of brands; nothing without any."""
+    assert ClientHints.of_headers({"user-agent": "x"}) == NO_HINTS
+    found = ClientHints.of_headers(
+        {"sec-ch-ua": "a", "sec-ch-ua-full-version-list": "b", "sec-ch-ua-platform-version": '"15"'}
+    )
+    assert found == ClientHints(brands="b", platform_version='"15"')
+
+
+def test_those_sent_later_are_added() -> None:
+    """Browsers send some with each request, and others after they were asked for."""
+    before = ClientHints(platform='"Windows"', platform_version='"15.0.0"')
+    assert before.updated(ClientHints(platform='"Windows"', mobile="?0")) == before._replace(mobile="?0")
+
+
+@given(st.builds(ClientHints, *[st.text(st.characters(), max_size=300)] * 6))
+def test_no_hints_raise(hints: ClientHints) -> None:
+    """Whatever a client sends is kept short, can be stored, and is shown without what nobody can see."""
+    kept = hints.kept()
+    assert ClientHints.of_json(kept.as_json()) == kept
+    assert all(text.isprintable() and len(text) <= 256 for text in kept)
+    found = describe(ANDROID, hints)
+    for shown in (found.browser, found.browser_version, found.os, found.os_version, found.model):
+        assert shown.isprintable()
+        shown.encode()
