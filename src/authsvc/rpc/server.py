@@ -27,7 +27,8 @@ _MOST_HEADER_BYTES = 16 * 1024
 _WINDOW = 16 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MOST_BYTES),
-    # Clients of one process share a connection; the calls beyond wait in the client.
+    # Clients of one process share a connection. gRPC counts a call until its handler has ended, which the
+    # client does not know: who has as many in flight as a lower bound allows is refused now and then.
     ("grpc.max_concurrent_streams", 512),
     # Between the two gRPC refuses some calls and takes others; so they are one.
     ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
