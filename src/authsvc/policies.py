@@ -52,7 +52,10 @@ class Policies:
     async def update(
         self, caller: Caller, owner_id: str, fields: Mapping[str, object], etag: str
     ) -> OwnerPolicy:
-        """Change the given fields of an owner's policy; it is the owner's own from then on."""
+        """Change the given fields of an owner's policy; it is the owner's own from then on.
+
+        Where an own one has all of these values already, it stays as it is and nothing is recorded.
+        """
         caller.refuse_tenant("change a policy")
         if owner_id == PLATFORM_OWNER:
             raise FailedPrecondition(
@@ -72,18 +75,20 @@ class Policies:
                     "get it again and repeat the change",
                     reason="ETAG_MISMATCH",
                 )
-            now = self._clock()
-            changed = policy.changed(now, **fields)
-            await rows.save(change.connection, changed)
-            await audit.record(
-                change.connection,
-                caller,
-                Action.OWNER_POLICY_UPDATED,
-                at=now,
-                target_id=owner_id,
-                owner_id=owner_id,
-                details={name: _told(value) for name, value in fields.items()},
-            )
+            changed = policy
+            if not policy.version or policy.differs(fields):
+                now = self._clock()
+                changed = policy.changed(now, **fields)
+                await rows.save(change.connection, changed)
+                await audit.record(
+                    change.connection,
+                    caller,
+                    Action.OWNER_POLICY_UPDATED,
+                    at=now,
+                    target_id=owner_id,
+                    owner_id=owner_id,
+                    details={name: _told(value) for name, value in fields.items()},
+                )
             # Also when nothing seems to change: an earlier call may not have been waited for (R7), and
             # workers that have another default policy remember what that said until there is a row.
             if "keys_enabled" in fields or not policy.version:

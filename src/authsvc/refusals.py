@@ -67,7 +67,8 @@ class Refusals:
         if not isinstance(error, PermissionDenied | NotFound | Unauthenticated) or not caller.owner_id:
             return
         kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
-        asked_for = error.metadata.get("key_ids") or error.metadata.get("session_id", "")
+        told = error.metadata
+        asked_for = told.get("key_ids") or told.get("key_id") or told.get("session_id", "")
         attempts = self._pending.get(kind)
         if attempts is not None:
             attempts.caller, attempts.last_time, attempts.asked_for = caller, self._clock(), asked_for

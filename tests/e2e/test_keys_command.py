@@ -146,6 +146,15 @@ def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
     assert key["revoke_reason"] == "leaked"
 
 
+def test_the_last_administrator_key_is_kept(dev: Server) -> None:
+    """Its revocation is refused with the remedy, and carried out when it is asked for by name."""
+    [own] = listed(dev, "authsvc", "--scope", "full_access", "--state", "active")
+    told = refusal(dev.run("keys", "revoke", own["key_id"]))
+    assert "allow_last_administrator" in told
+    done = dev.run("keys", "revoke", own["key_id"], "--in", "300d", "--allow-last-administrator")
+    assert "ACTIVE until" in done.stdout
+
+
 def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> None:  # rule 14
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)

@@ -217,6 +217,26 @@ async def test_a_request_id_in_a_race(service: Service) -> None:
     assert len((await service.admin.ListKeys(owner_id="acme")).keys) == 1
 
 
+async def test_a_request_id_stays_taken_when_its_key_is_deleted(service: Service, clock: Clock) -> None:
+    """For 30 days, to CreateKey and RotateKey; then it is free again."""
+    made = await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
+    await service.admin.RevokeKey(key_id=made.key.key_id)
+    await service.admin.DeleteKey(key_id=made.key.key_id)
+    other = await service.admin.CreateKey(owner_id="acme", display_name="x")
+    clock.advance(days=30)
+    await service.app.purge.step()
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
+    assert refusal.info.metadata["key_id"] == made.key.key_id
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.RotateKey(key_id=other.key.key_id, request_id="r-1")
+    assert refusal.info.metadata["key_id"] == made.key.key_id
+    clock.advance(hours=1)
+    await service.app.purge.step()
+    again = await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
+    assert again.key.key_id != made.key.key_id
+
+
 async def test_a_request_id_belongs_to_its_owner(service: Service) -> None:
     """Another owner's request_id is no business of ours."""
     for owner_id in ("acme", "globex"):

@@ -230,16 +230,29 @@ async def test_an_etag(service: Service) -> None:
     for etag in (default.etag, "rubbish"):
         with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
             await set_policy(service, etag=etag, max_active_keys=2)
-    second = await set_policy(service, etag=first.etag, max_active_keys=1)
+    second = await set_policy(service, etag=first.etag, max_active_keys=2)
     assert len({default.etag, first.etag, second.etag}) == 3
-    assert (await set_policy(service, brand="eg")).max_active_keys == 1
+    assert (await set_policy(service, brand="eg")).max_active_keys == 2
+
+
+async def test_an_update_that_changes_nothing(service: Service, clock: Clock) -> None:
+    """It leaves etag, time and audit log as they are; but the first one makes the policy an own one."""
+    default = await service.admin.GetOwnerPolicy(owner_id="acme")
+    own = await set_policy(service, max_active_keys=default.max_active_keys)
+    assert own.etag != default.etag
+    clock.advance(hours=1)
+    assert await set_policy(service, max_active_keys=own.max_active_keys, keys_enabled=True) == own
+    with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
+        await set_policy(service, etag=default.etag, max_active_keys=own.max_active_keys)
+    events = await service.admin.ListAuditEvents(owner_id="acme")
+    assert len(events.events) == 1
 
 
 async def test_of_many_with_one_etag_one_wins(service: Service) -> None:
     """Updates of one policy follow one another, the first one for an owner included."""
-    for _ in range(2):
+    for first in (1, 11):
         etag = (await service.admin.GetOwnerPolicy(owner_id="acme")).etag
-        calls = [set_policy(service, etag=etag, max_active_keys=n) for n in range(1, 11)]
+        calls = [set_policy(service, etag=etag, max_active_keys=n) for n in range(first, first + 10)]
         done = await asyncio.gather(*calls, return_exceptions=True)
         [won] = [answer for answer in done if not isinstance(answer, BaseException)]
         assert await service.admin.GetOwnerPolicy(owner_id="acme") == won

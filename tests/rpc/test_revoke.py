@@ -1,6 +1,7 @@
 """RevokeKey, BatchRevokeKeys, DeleteKey, BatchDeleteKeys."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -101,6 +102,33 @@ async def test_an_expired_key_can_be_revoked(service: Service, clock: Clock) -> 
     assert expired.state == resources_pb2.KEY_STATE_EXPIRED
     assert (await service.admin.RevokeKey(key_id=made.key.key_id)).state == REVOKED
     assert await code_of(service, made.key_string) == "REVOKED"
+
+
+async def test_an_error_about_one_key_names_it_alike(service: Service) -> None:
+    """`key_id` in every RPC; those that take several list all of them as `key_ids`, too."""
+    alive, admin = (await make(service)).key.key_id, service.admin
+    calls: list[tuple[str, str, Callable[[], Awaitable[Any]]]] = [
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.GetKey(key_id="key_x")),
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.RevokeKey(key_id="key_x")),
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.RotateKey(key_id="key_x")),
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.DeleteKey(key_id="key_x")),
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.BatchRevokeKeys(key_ids=["key_x", alive])),
+        ("key_x", "KEY_NOT_FOUND", lambda: admin.BatchDeleteKeys(key_ids=[alive, "key_x"])),
+        (
+            "key_x",
+            "KEY_NOT_FOUND",
+            lambda: admin.UpdateKey(
+                key={"key_id": "key_x", "display_name": "x"}, update_mask={"paths": ["display_name"]}
+            ),
+        ),
+        (alive, "KEY_NOT_REVOKED", lambda: admin.DeleteKey(key_id=alive)),
+        (alive, "KEY_NOT_REVOKED", lambda: admin.BatchDeleteKeys(key_ids=[alive])),
+    ]
+    for key_id, reason, call in calls:
+        code = NOT_FOUND if reason == "KEY_NOT_FOUND" else PRECONDITION
+        with refused(code, reason) as refusal:
+            await call()
+        assert refusal.info.metadata["key_id"] == key_id
 
 
 async def test_delete_only_after_revoke(service: Service) -> None:  # rule 18

@@ -1,5 +1,6 @@
 """SessionService: rules 24 to 27, by way of a client."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -241,18 +242,49 @@ async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
             assert await code_of(service, session.session_token) == "REVOKED"
         await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=kept_id)
     # One that has ended is not brought back by being named.
-    await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=others[0].session.session_id)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+        await service.admin.RevokeAllSessions(
+            owner_id="alice", except_session_id=others[0].session.session_id
+        )
+    assert await code_of(service, kept.session_token) == "VALID"
+    await service.admin.RevokeAllSessions(owner_id="alice")
     for session in (kept, *others):
         assert await code_of(service, session.session_token) == "REVOKED"
 
 
-async def test_a_foreign_exception_is_refused(service: Service) -> None:  # rule 19
-    """Nothing ends when the session that is to go on is not this owner's."""
-    mine, bob = await sign_in(service), await sign_in(service, "bob")
-    for session_id in (bob.session.session_id, "ses_unknown"):
-        with refused(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"):
+async def test_an_exception_that_does_not_go_on_is_refused(service: Service, clock: Clock) -> None:  # rule 19
+    """Nothing ends when the session is unknown, another owner's, logged out or expired; all look the same."""
+    mine, bob, out = await sign_in(service), await sign_in(service, "bob"), await sign_in(service)
+    idle = await sign_in(service, idle_timeout=Duration(seconds=60))
+    await service.admin.RevokeSession(session_id=out.session.session_id)
+    clock.advance(seconds=60)
+    told = set()
+    for session_id in (*(made.session.session_id for made in (bob, out, idle)), "ses_unknown"):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=session_id)
+        assert list(refusal.fields) == ["except_session_id"]
+        told.add(refusal.message)
+    assert len(told) == 1
     assert await code_of(service, mine.session_token) == "VALID"
+
+
+async def test_an_exception_that_is_logged_out_meanwhile(service: Service) -> None:
+    """Whichever comes first: both end it, or the exception is refused and the others live."""
+    for _ in range(10):
+        kept, other = await sign_in(service), await sign_in(service)
+        session_id = kept.session.session_id
+        ended: Any
+        ended, _ = await asyncio.gather(
+            service.admin.RevokeAllSessions(owner_id="alice", except_session_id=session_id),
+            service.admin.RevokeSession(session_id=session_id),
+            return_exceptions=True,
+        )
+        refused_it = isinstance(ended, grpc.aio.AioRpcError)
+        if refused_it:
+            assert ended.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await code_of(service, kept.session_token) == "REVOKED"
+        assert await code_of(service, other.session_token) == ("VALID" if refused_it else "REVOKED")
+        await service.admin.RevokeAllSessions(owner_id="alice")
 
 
 async def test_another_owner_sees_nothing(service: Service) -> None:  # rules 19, 27

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authsvc.store import feed
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
@@ -174,6 +175,53 @@ async def test_an_old_etag_is_refused(service: Service) -> None:
     with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
         await update(service, made.key.key_id, "display_name", display_name="second", etag=made.key.etag)
     assert (await service.admin.GetKey(key_id=made.key.key_id)).display_name == "first"
+
+
+async def test_an_update_that_changes_nothing(service: Service, clock: Clock) -> None:
+    """It leaves the key, its etag and the audit log as they are, and is judged like any other."""
+    expiry = Timestamp()
+    expiry.FromDatetime(clock.now + timedelta(days=1))
+    fields: dict[str, Any] = {
+        "display_name": "Orders",
+        "description": "all of them",
+        "technical_contacts": [resources_pb2.TechnicalContact(name="Ada", email="ada@example.org")],
+        "scopes": ["orders:write", "orders:read"],
+        "expire_time": expiry,
+        "annotations": {"b": "1", "a": "2"},
+    }
+    made = (await service.admin.CreateKey(owner_id="acme", **fields)).key
+    clock.advance(hours=1)
+    assert await update(service, made.key_id, "*", **fields, etag=made.etag) == made
+    assert await service.admin.GetKey(key_id=made.key_id) == made
+    assert len((await service.admin.ListAuditEvents(owner_id="acme")).events) == 1
+    with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH") as refusal:
+        await update(service, made.key_id, "display_name", display_name="Orders", etag="old")
+    assert refusal.info.metadata["key_id"] == made.key_id
+    reader = await service.admin.CreateKey(owner_id="acme", display_name="r", scopes=["keys:read"])
+    with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"):
+        await service.as_caller(reader.key_string).UpdateKey(
+            key={"key_id": made.key_id, "display_name": "Orders"}, update_mask={"paths": ["display_name"]}
+        )
+    changed = await update(service, made.key_id, "display_name", display_name="Orders 2")
+    assert changed.etag != made.etag
+
+
+async def test_an_update_that_changes_nothing_waits_for_workers(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier call with the same values may not have been waited for (R7)."""
+    made = await make(service)
+    published = []
+    publish = feed.publish
+
+    async def noted(*arguments: Any) -> Any:
+        published.append(arguments[1])
+        return await publish(*arguments)
+
+    monkeypatch.setattr(feed, "publish", noted)
+    await update(service, made.key.key_id, "scopes", scopes=["orders:read"])
+    await update(service, made.key.key_id, "scopes", scopes=["orders:read"])
+    assert published == [{made.key.key_prefix}] * 2
 
 
 async def test_etags_in_a_race(service: Service) -> None:

@@ -148,6 +148,7 @@ async def revoke(
     *,
     reason: str = "",
     revoke_in: Annotated[timedelta | None, Parameter(name="--in")] = None,
+    allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Revoke a key for good, now or later.
 
@@ -159,8 +160,12 @@ async def revoke(
         Why, for whoever reads the list later.
     revoke_in
         How much longer it works, for instance 24h.
+    allow_last_administrator
+        Also if it is the last administrator key; only `authsvc bootstrap` makes another then.
     """
-    request = pb.RevokeKeyRequest(key_id=key_id, reason=reason)
+    request = pb.RevokeKeyRequest(
+        key_id=key_id, reason=reason, allow_last_administrator=allow_last_administrator
+    )
     if revoke_in is not None:
         request.revoke_in.FromTimedelta(revoke_in)
     async with _service() as (stub, metadata):

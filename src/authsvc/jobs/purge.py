@@ -1,14 +1,14 @@
 """The purge: deletes what has ended long ago.
 
-Sessions that ended a retention time ago, and the rows that ended all of an owner's.
-Of keys nothing is left to purge: DeleteKey takes the row, its proof and its last use along.
+Sessions that ended a retention time ago, the rows that ended all of an owner's, and the
+request ids of keys that were deleted 30 days ago. DeleteKey takes all else of a key along.
 
 Mechanism: a walk over the sessions in the order of their ids, a batch at a time, each
 in a transaction of its own that holds the lock of the job's row: so one worker of
 all replicas works at a time, and any goes on where another stopped. An hour after a
 walk has come to its end the next one begins.
 
-Bound: `BATCH` sessions looked at in a transaction, and a pause after each.
+Bound: `BATCH` sessions looked at in a transaction, `BATCH` request ids deleted, and a pause after each.
 
 Failure: a batch that fails is tried again; one that was cut off has left no trace.
 """
@@ -25,10 +25,12 @@ _log = logging.getLogger(__name__)
 
 BATCH = 500
 EVERY = timedelta(hours=1)
+# How long the request_id of a deleted key stays taken; CreateKeyRequest promises it.
+REQUEST_ID_KEPT = timedelta(days=30)
 
 
 class Purge:
-    """Deletes ended sessions after the retention time."""
+    """Deletes ended sessions after the retention time, and request ids of deleted keys."""
 
     def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -46,9 +48,13 @@ class Purge:
             position, deleted = await rows.delete_ended(
                 connection, after=job, ended_before=now - self._retention, size=BATCH
             )
-            await rows.put_back(connection, "purge", position, now if position else now + EVERY)
+            freed = await rows.delete_key_requests(
+                connection, deleted_before=now - REQUEST_ID_KEPT, size=BATCH
+            )
+            more = bool(position) or freed == BATCH
+            await rows.put_back(connection, "purge", position, now if more else now + EVERY)
         self.deleted += deleted
-        return bool(position)
+        return more
 
     async def run(
         self, tick: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]

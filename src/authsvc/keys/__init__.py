@@ -3,7 +3,7 @@
 One module for each use case. Each takes the caller first, so that no transport gets round the
 check. Each change runs in one transaction, and what verification has to know of it is
 known to every worker before the answer: see `barrier`. Locks are taken in one order, so that
-nobody waits in a circle: what `authority` locks (owners, sessions of owners, credentials), the count of an
+nobody waits in a circle: what `authority` locks (owners, sessions of owners, credentials), a `request_id`, the count of an
 owner's active keys, the heads of audit chains, the end of the feed.
 
     create ─┐                         ┌─ policy, count ─┐

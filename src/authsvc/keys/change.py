@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from authsvc.authority import Claim
 from authsvc.barrier import Barrier, Change
 from authsvc.errors import NotFound
+from authsvc.keys.naming import key_metadata, listed
 from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
@@ -64,11 +65,5 @@ def visible(caller: Caller, key_ids: Sequence[str], found: Mapping[str, Key]) ->
     """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""
     unknown = [i for i in key_ids if i not in found or not caller.acts_on(found[i].owner_id)]
     if unknown:
-        raise NotFound(f"{listed(unknown)} not known", reason="KEY_NOT_FOUND", key_ids=",".join(unknown))
+        raise NotFound(f"{listed(unknown)} not known", reason="KEY_NOT_FOUND", **key_metadata(unknown))
     return [found[key_id] for key_id in key_ids]
-
-
-def listed(key_ids: Sequence[str]) -> str:
-    """Return what a sentence about these keys begins with: `key key_1 is`, `keys key_1, key_2 are`."""
-    named = ", ".join(key_ids[:5]) + (f" and {len(key_ids) - 5} more" if len(key_ids) > 5 else "")
-    return f"key {named} is" if len(key_ids) == 1 else f"keys {named} are"

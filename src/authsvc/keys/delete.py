@@ -5,7 +5,8 @@ from datetime import datetime
 
 from authsvc import audit
 from authsvc.errors import FailedPrecondition
-from authsvc.keys.change import Changes, listed
+from authsvc.keys.change import Changes
+from authsvc.keys.naming import key_metadata, listed
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.key import KeyState
@@ -29,8 +30,8 @@ class DeleteKeys:
                 raise FailedPrecondition(
                     f"{listed(alive)} not revoked yet; revoke first, then delete",
                     reason="KEY_NOT_REVOKED",
-                    key_ids=",".join(alive),
+                    **key_metadata(alive),
                 )
-            await rows.delete(change.connection, key_ids)
+            await rows.delete(change.connection, key_ids, at=now)
             events = key_events(caller, Action.KEY_DELETED, keys, at=now)
             await audit.record_many(change.connection, events)

@@ -77,8 +77,11 @@ class Minting:
 
 
 async def refuse_repeated(connection: Connection, owner_id: str, request_id: str) -> None:
-    """Raise AlreadyExists when an owner has sent this `request_id` before."""
-    if request_id and (key_id := await rows.find_request(connection, owner_id, request_id)):
+    """Raise AlreadyExists when an owner has sent this `request_id` before; nobody else does meanwhile."""
+    if not request_id:
+        return
+    await rows.lock_request(connection, owner_id, request_id)
+    if key_id := await rows.find_request(connection, owner_id, request_id):
         raise _repeated(request_id, key_id)
 
 

@@ -7,6 +7,7 @@ from authsvc import audit
 from authsvc.authority import Claim
 from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
+from authsvc.keys.last_administrator import refuse_to_end_all, refuse_to_end_last
 from authsvc.keys.minting import refuse_more
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
@@ -29,7 +30,15 @@ class RevokeKey:
         self._catalogue = catalogue
         self._clock = clock
 
-    async def __call__(self, caller: Caller, key_id: str, *, reason: str, revoke_in: timedelta) -> Key:
+    async def __call__(
+        self,
+        caller: Caller,
+        key_id: str,
+        *,
+        reason: str,
+        revoke_in: timedelta,
+        allow_last_administrator: bool = False,
+    ) -> Key:
         """Return the key as revoked (rules 14 to 17)."""
         async with self._changes.of_key(caller, key_id, done="revoked", revokes=True) as (
             change,
@@ -49,6 +58,10 @@ class RevokeKey:
                 now = self._clock()  # This may have waited, too.
                 revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
                 change.authorized.look_last(lambda: key.refuse_if_revoked(self._clock()))
+            else:
+                await refuse_to_end_last(
+                    change.connection, [key], self._clock, allowed=allow_last_administrator
+                )
             await rows.update(change.connection, [revoked])
             events = key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
             await audit.record_many(change.connection, events)
@@ -63,10 +76,16 @@ class RevokeKeys:
         self._clock = clock
 
     async def __call__(
-        self, caller: Caller, key_ids: Sequence[str], *, reason: str
+        self,
+        caller: Caller,
+        key_ids: Sequence[str],
+        *,
+        reason: str,
+        allow_last_administrator: bool = False,
     ) -> tuple[Sequence[Key], int]:
         """Return the keys, and how many of them were not revoked before."""
         async with self._changes.of_keys(caller, key_ids, done="revoked", revokes=True) as (change, keys):
+            await refuse_to_end_last(change.connection, keys, self._clock, allowed=allow_last_administrator)
             now = self._clock()
             revoked = {
                 key.key_id: key.revoked(now, at=now, by=caller.credential_id, reason=reason)
@@ -87,12 +106,17 @@ class RevokeOwner:
         self._policies = policies
         self._clock = clock
 
-    async def __call__(self, caller: Caller, owner_id: str, *, reason: str) -> tuple[Sequence[Key], int]:
+    async def __call__(
+        self, caller: Caller, owner_id: str, *, reason: str, allow_last_administrator: bool = False
+    ) -> tuple[Sequence[Key], int]:
         """Return the first `SHOWN` of the keys, and how many there were."""
         caller.refuse_other_owner(owner_id)
         claim = Claim(changes_owner=owner_id, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             (await self._policies.find(change.connection, owner_id)).refuse_manager(caller)
+            await refuse_to_end_all(
+                change.connection, owner_id, self._clock, allowed=allow_last_administrator
+            )
             now = self._clock()
             revoked = await rows.revoke_owner(
                 change.connection, owner_id, at=now, by=caller.credential_id, reason=reason

@@ -6,6 +6,7 @@ from datetime import datetime
 from authsvc import audit
 from authsvc.errors import Conflict
 from authsvc.keys.change import Changes
+from authsvc.keys.last_administrator import refuse_to_end_last
 from authsvc.keys.minting import refuse_more
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
@@ -14,6 +15,7 @@ from authsvc.model.catalogue import Catalogue
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
+from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import keys as rows
 from authsvc.store.policies import lock_count
 
@@ -29,8 +31,19 @@ class UpdateKey:
         self._catalogue = catalogue
         self._clock = clock
 
-    async def __call__(self, caller: Caller, key_id: str, fields: Mapping[str, object], etag: str) -> Key:
-        """Return the key with the given fields, which the owner's policy has to allow (rule 8)."""
+    async def __call__(
+        self,
+        caller: Caller,
+        key_id: str,
+        fields: Mapping[str, object],
+        etag: str,
+        *,
+        allow_last_administrator: bool = False,
+    ) -> Key:
+        """Return the key with the given fields, which the owner's policy has to allow (rule 8).
+
+        Where it has all of these values already, it stays as it is and nothing is recorded.
+        """
         now = self._clock()
         if isinstance(expire_time := fields.get("expire_time"), datetime):
             checked_expire_time("key.expire_time", expire_time, now)
@@ -41,6 +54,7 @@ class UpdateKey:
                 raise Conflict(
                     f"key {key_id} was changed since it was read; get it again and repeat the change",
                     reason="ETAG_MISMATCH",
+                    key_id=key_id,
                 )
             if policy.max_active_keys and "expire_time" in fields:
                 # Whoever counts keys meanwhile counts this one as it is, or as it will be.
@@ -62,6 +76,11 @@ class UpdateKey:
                 await refuse_more(
                     connection, policy, now, excluding=key_id, rotated=bool(key.rotated_to_key_id)
                 )
+            if FULL_ACCESS in set(key.scopes).difference(changed.scopes):
+                await refuse_to_end_last(connection, [key], self._clock, allowed=allow_last_administrator)
+            if not key.differs(fields):
+                # Workers are waited for all the same: an earlier call may not have been (R7).
+                return key
             await rows.update(connection, [changed])
             events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(connection, events)

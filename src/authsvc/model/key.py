@@ -86,6 +86,10 @@ class Key:
         """A name for this version of the key; its use does not change it."""
         return blake2b(f"{self.key_id}/{self.version}".encode(), digest_size=8).hexdigest()
 
+    def differs(self, fields: Mapping[str, object]) -> bool:
+        """Say whether one of these fields has another value in this version of the key."""
+        return any(getattr(self, name) != value for name, value in fields.items())
+
     def changed(self, now: datetime, **fields: object) -> Self:
         """Return the next version of the key with other fields."""
         return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]

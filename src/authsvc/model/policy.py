@@ -76,6 +76,10 @@ class OwnerPolicy:
         """Say whether the keys of an owner work who has this default policy and says `own`; None: nothing."""
         return owner_id == PLATFORM_OWNER or (self.keys_enabled if own is None else own)
 
+    def differs(self, fields: Mapping[str, object]) -> bool:
+        """Say whether one of these fields has another value in this version of the policy."""
+        return any(getattr(self, name) != value for name, value in fields.items())
+
     def changed(self, now: datetime, **fields: object) -> Self:
         """Return the next version of the policy with other fields."""
         return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]

@@ -52,7 +52,13 @@ class KeyService:
 
     async def UpdateKey(self, caller: Caller, request: pb.UpdateKeyRequest) -> resources_pb2.Key:
         """Change a key."""
-        key = await self._keys.update(caller, request.key.key_id, changed_fields(request), request.key.etag)
+        key = await self._keys.update(
+            caller,
+            request.key.key_id,
+            changed_fields(request),
+            request.key.etag,
+            allow_last_administrator=request.allow_last_administrator,
+        )
         return key_message(key, self._clock())
 
     async def RotateKey(self, caller: Caller, request: pb.RotateKeyRequest) -> pb.RotateKeyResponse:
@@ -65,7 +71,11 @@ class KeyService:
     async def RevokeKey(self, caller: Caller, request: pb.RevokeKeyRequest) -> resources_pb2.Key:
         """Revoke a key."""
         key = await self._keys.revoke(
-            caller, request.key_id, reason=request.reason, revoke_in=request.revoke_in.ToTimedelta()
+            caller,
+            request.key_id,
+            reason=request.reason,
+            revoke_in=request.revoke_in.ToTimedelta(),
+            allow_last_administrator=request.allow_last_administrator,
         )
         return key_message(key, self._clock())
 
@@ -73,10 +83,15 @@ class KeyService:
         self, caller: Caller, request: pb.BatchRevokeKeysRequest
     ) -> pb.BatchRevokeKeysResponse:
         """Revoke many keys."""
+        reason, allow_last = request.reason, request.allow_last_administrator
         if request.owner_id:
-            keys, count = await self._keys.revoke_owner(caller, request.owner_id, reason=request.reason)
+            keys, count = await self._keys.revoke_owner(
+                caller, request.owner_id, reason=reason, allow_last_administrator=allow_last
+            )
         else:
-            keys, count = await self._keys.revoke_batch(caller, request.key_ids, reason=request.reason)
+            keys, count = await self._keys.revoke_batch(
+                caller, request.key_ids, reason=reason, allow_last_administrator=allow_last
+            )
         now = self._clock()
         return pb.BatchRevokeKeysResponse(keys=[key_message(key, now) for key in keys], revoked_count=count)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from authsvc import audit
 from authsvc.authority import Authority, Claim
 from authsvc.barrier import Barrier
-from authsvc.errors import NotFound
+from authsvc.errors import FieldViolation, InvalidArgument, NotFound
 from authsvc.model import platform
 from authsvc.model.address import normalized
 from authsvc.model.audit_event import Action, AuditEvent
@@ -20,7 +20,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.page_token import PageTokens
-from authsvc.model.session import NewSession, Session, SessionBounds, shortened
+from authsvc.model.session import NewSession, Session, SessionBounds, SessionState, shortened
 from authsvc.model.session_query import SessionPosition, SessionQuery
 from authsvc.sessions.opening import Opening, SessionOpenings
 from authsvc.store import sessions as rows
@@ -150,10 +150,12 @@ class Sessions:
         claim = Claim(ends_sessions_of=owner_id, changes=excepted, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
-            if except_session_id:
-                found = await rows.find(change.connection, [except_session_id], owner_id=owner_id)
-                _visible(caller, except_session_id, found.get(except_session_id))
             now = self._clock()
+            if except_session_id:
+                # Locked by the claim: who revokes it has done so, or will not before the commit. Activities
+                # of the last seconds before the end of a session are recorded before they are answered.
+                found = await rows.find(change.connection, [except_session_id], owner_id=owner_id)
+                _refuse_ended(found.get(except_session_id), now)
             ended = await rows.end_all(
                 change.connection, owner_id, at=now, by=caller.credential_id, excluding=except_session_id
             )
@@ -170,6 +172,19 @@ class Sessions:
                 details={"count": f"{at_least}{ended.active}", "except_session_id": except_session_id},
             )
         return ended
+
+
+def _refuse_ended(excepted: Session | None, now: datetime) -> None:
+    """Refuse an exception that is no living session of the owner; unknown and foreign ones look the same."""
+    if excepted is None or excepted.state(now) is not SessionState.ACTIVE:
+        raise InvalidArgument(
+            FieldViolation(
+                "except_session_id",
+                "except_session_id.living",
+                "is not known or has ended, and no session was ended; name a living session of this "
+                "owner, or none to end all",
+            )
+        )
 
 
 def _visible(caller: Caller, session_id: str, session: Session | None) -> Session:

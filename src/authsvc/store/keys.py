@@ -52,9 +52,14 @@ async def insert(
 
 
 async def find_request(connection: Connection, owner_id: str, request_id: str) -> str | None:
-    """Return the id of the key that this request made."""
+    """Return the id of the key that this request made, also if it was deleted."""
     key_id: str | None = await connection.fetchval(_SQL["find_request"], owner_id, request_id)
     return key_id
+
+
+async def lock_request(connection: Connection, owner_id: str, request_id: str) -> None:
+    """Let nobody else make a key by this request before this transaction ends."""
+    await connection.execute(_SQL["lock_request"], owner_id, request_id)
 
 
 async def find(
@@ -100,9 +105,9 @@ async def revoke_owner(
     return {row["key_id"]: row["key_prefix"] for row in rows}
 
 
-async def delete(connection: Connection, key_ids: Collection[str]) -> None:
-    """Delete keys and all that belongs to them."""
-    await connection.execute(_SQL["delete_keys"], key_ids)
+async def delete(connection: Connection, key_ids: Collection[str], *, at: datetime) -> None:
+    """Delete keys and all that belongs to them, but for the request ids, which stay taken."""
+    await connection.execute(_SQL["delete_keys"], key_ids, at)
 
 
 async def alone_for_administrator(connection: Connection) -> None:
@@ -113,6 +118,13 @@ async def alone_for_administrator(connection: Connection) -> None:
 async def has_active_owner_key(connection: Connection, owner_id: str, scope: str, now: datetime) -> bool:
     """Say whether an owner has a working key with a scope."""
     return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now))
+
+
+async def has_lasting_key(
+    connection: Connection, owner_id: str, scope: str, now: datetime, *, excluding: Collection[str]
+) -> bool:
+    """Say whether an owner has another working key with a scope, which no schedule will revoke."""
+    return bool(await connection.fetchval(_SQL["has_lasting_key"], owner_id, scope, now, excluding))
 
 
 def from_row(row: asyncpg.Record) -> Key:

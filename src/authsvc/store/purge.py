@@ -30,3 +30,9 @@ async def delete_ended(
     if row["deleted"]:
         await connection.execute(_SQL["delete_session_ends"], row["owners"], ended_before)
     return (row["position"] if row["looked_at"] == size else ""), row["deleted"]
+
+
+async def delete_key_requests(connection: Connection, *, deleted_before: datetime, size: int) -> int:
+    """Have up to `size` request ids be free again whose keys were deleted before; return how many."""
+    freed: int = await connection.fetchval(_SQL["delete_key_requests"], deleted_before, size)
+    return freed

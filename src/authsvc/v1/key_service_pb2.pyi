@@ -117,8 +117,15 @@ class CreateKeyRequest(_message.Message):
     """The second part of the key string, `live` or `test`. Empty: `live`."""
     request_id: _builtins.str
     """Makes the call safe to retry: a second call of this owner with the same value
-    mints nothing and fails with ALREADY_EXISTS and the id of the key. A UUID is
-    a good choice; at most 64 of `A-Z a-z 0-9 . _ -`.
+    mints nothing and fails with ALREADY_EXISTS and the id of the key, for as long
+    as the key exists and for 30 days after it was deleted. A UUID is a good choice;
+    at most 64 of `A-Z a-z 0-9 . _ -`.
+
+    There is one exception. If the key is `never_delivered`, a call by its creator
+    within 10 minutes of its creation revokes it and makes a new one, which has the
+    `request_id` from then on. While the first call is still being answered, the
+    second one waits for that; UNAVAILABLE, reason REQUEST_IN_PROGRESS, means that it
+    waited for too long.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -371,6 +378,11 @@ class UpdateKeyRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    allow_last_administrator: _builtins.bool
+    """Take `full_access` away also from the last key of the owner `authsvc` that has
+    it and works.
+    """
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
         """The key with its new values. `key.key_id` says which; `key.etag`, when set,
@@ -388,10 +400,11 @@ class UpdateKeyRequest(_message.Message):
         *,
         key: _resources_pb2.Key | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        allow_last_administrator: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,7 +422,10 @@ class RotateKeyRequest(_message.Message):
     key_id: _builtins.str
     """The key to replace. It must be active and not yet rotated."""
     request_id: _builtins.str
-    """Makes the call safe to retry, as in CreateKeyRequest."""
+    """Makes the call safe to retry: a second call of this owner with the same value,
+    to CreateKey or RotateKey, fails with ALREADY_EXISTS and the id of the key, for
+    as long as that exists and for 30 days after it was deleted.
+    """
     @_builtins.property
     def grace_period(self) -> _duration_pb2.Duration:
         """How much longer the old key works, at most 365 days. Unset: not at all."""
@@ -466,11 +482,16 @@ class RevokeKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REVOKE_IN_FIELD_NUMBER: _builtins.int
+    ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key to revoke."""
     reason: _builtins.str
     """Why, for whoever reads the list later. At most 500 characters. Do not put a
     key string here.
+    """
+    allow_last_administrator: _builtins.bool
+    """Revoke, or schedule to revoke, also the last key of the owner `authsvc` that
+    has `full_access` and works. Afterwards only `authsvc bootstrap` makes another.
     """
     @_builtins.property
     def revoke_in(self) -> _duration_pb2.Duration:
@@ -482,10 +503,11 @@ class RevokeKeyRequest(_message.Message):
         key_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         revoke_in: _duration_pb2.Duration | None = ...,
+        allow_last_administrator: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_in", b"revoke_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,10 +522,16 @@ class BatchRevokeKeysRequest(_message.Message):
     KEY_IDS_FIELD_NUMBER: _builtins.int
     OWNER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """All keys of this owner."""
     reason: _builtins.str
     """Why. At most 500 characters."""
+    allow_last_administrator: _builtins.bool
+    """Revoke also the last key of the owner `authsvc` that has `full_access` and
+    works, as `owner_id: "authsvc"` does. Afterwards only `authsvc bootstrap` makes
+    another.
+    """
     @_builtins.property
     def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These keys, at most 100."""
@@ -514,10 +542,11 @@ class BatchRevokeKeysRequest(_message.Message):
         key_ids: _abc.Iterable[_builtins.str] | None = ...,
         owner_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        allow_last_administrator: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_ids", b"key_ids", "owner_id", b"owner_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "key_ids", b"key_ids", "owner_id", b"owner_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,13 @@ class KeyServiceStub:
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     def __init__(self, channel):
@@ -135,12 +141,22 @@ class KeyServiceServicer:
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     def CreateKey(self, request, context):
         """Mints a key, within the owner's policy. The answer is the only place where the
         key string ever appears.
+
+        A call that is cancelled, or whose deadline passes, may have made the key all the
+        same. It works, nobody has its key string, and lists show it with
+        `never_delivered`. To get a key string, send the same `request_id` again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,7 +181,9 @@ class KeyServiceServicer:
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
         `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
         it. A revoked key cannot be changed. One that may do more than the caller is not
-        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
+        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
+        key has the values already, nothing changes: neither `update_time` nor `etag`,
+        and there is no event in the audit log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -333,7 +351,13 @@ class KeyService:
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     @staticmethod

@@ -46,7 +46,13 @@ class KeyServiceStub:
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     @_typing.overload
@@ -56,6 +62,10 @@ class KeyServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
     """Mints a key, within the owner's policy. The answer is the only place where the
     key string ever appears.
+
+    A call that is cancelled, or whose deadline passes, may have made the key all the
+    same. It works, nobody has its key string, and lists show it with
+    `never_delivered`. To get a key string, send the same `request_id` again.
     """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]
     """Shows a key."""
@@ -67,7 +77,9 @@ class KeyServiceStub:
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
     `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
     it. A revoked key cannot be changed. One that may do more than the caller is not
-    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
+    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
+    key has the values already, nothing changes: neither `update_time` nor `etag`,
+    and there is no event in the audit log.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
@@ -130,13 +142,23 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Mints a key, within the owner's policy. The answer is the only place where the
     key string ever appears.
+
+    A call that is cancelled, or whose deadline passes, may have made the key all the
+    same. It works, nobody has its key string, and lists show it with
+    `never_delivered`. To get a key string, send the same `request_id` again.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Shows a key."""
@@ -148,7 +170,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
     `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
     it. A revoked key cannot be changed. One that may do more than the caller is not
-    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
+    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
+    key has the values already, nothing changes: neither `update_time` nor `etag`,
+    and there is no event in the audit log.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key by a new one with the same name, scopes, contacts, annotations
@@ -210,7 +234,13 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
     bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`.
+    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
+    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
+    about several, list all of them as `key_ids`, too, separated by commas.
+
+    A change that would leave no key of the owner `authsvc` with `full_access` that
+    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
+    sets `allow_last_administrator`.
     """
 
     @_abc_1.abstractmethod
@@ -221,6 +251,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
         """Mints a key, within the owner's policy. The answer is the only place where the
         key string ever appears.
+
+        A call that is cancelled, or whose deadline passes, may have made the key all the
+        same. It works, nobody has its key string, and lists show it with
+        `never_delivered`. To get a key string, send the same `request_id` again.
         """
 
     @_abc_1.abstractmethod
@@ -250,7 +284,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
         `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
         it. A revoked key cannot be changed. One that may do more than the caller is not
-        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE.
+        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
+        key has the values already, nothing changes: neither `update_time` nor `etag`,
+        and there is no event in the audit log.
         """
 
     @_abc_1.abstractmethod

@@ -47,7 +47,9 @@ class OwnerPolicyServiceStub:
     """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
     since an owner must not lift its own limits. The first change makes the policy
     the owner's own, with what the default one has in all other fields: later
-    changes of the default do not touch it.
+    changes of the default do not touch it. An own policy that has the values already
+    stays as it is, with its `update_time` and `etag`, and there is no event in the
+    audit log.
 
     It holds for all that is created, updated, rotated or verified after the
     answer; nothing that it forbids slips in beside it. Keys that exist keep their
@@ -75,7 +77,9 @@ class OwnerPolicyServiceAsyncStub(OwnerPolicyServiceStub):
     """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
     since an owner must not lift its own limits. The first change makes the policy
     the owner's own, with what the default one has in all other fields: later
-    changes of the default do not touch it.
+    changes of the default do not touch it. An own policy that has the values already
+    stays as it is, with its `update_time` and `etag`, and there is no event in the
+    audit log.
 
     It holds for all that is created, updated, rotated or verified after the
     answer; nothing that it forbids slips in beside it. Keys that exist keep their
@@ -112,7 +116,9 @@ class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
         since an owner must not lift its own limits. The first change makes the policy
         the owner's own, with what the default one has in all other fields: later
-        changes of the default do not touch it.
+        changes of the default do not touch it. An own policy that has the values already
+        stays as it is, with its `update_time` and `etag`, and there is no event in the
+        audit log.
 
         It holds for all that is created, updated, rotated or verified after the
         answer; nothing that it forbids slips in beside it. Keys that exist keep their

@@ -170,6 +170,7 @@ class Key(_message.Message):
     ROTATED_TO_KEY_ID_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    NEVER_DELIVERED_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -202,6 +203,12 @@ class Key(_message.Message):
     etag: _builtins.str
     """Changes whenever the key changes. Send it with UpdateKey to be refused with
     ABORTED when somebody else was faster.
+    """
+    never_delivered: _builtins.bool
+    """Output only. The call that made the key ended before its answer was sent, so
+    nobody has the key string; or nothing is known of the answer a minute after the
+    creation, and the key was never used. An answer that was sent and then lost on
+    its way is not noticed. Revoke such a key, or send the same `request_id` again.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -267,10 +274,11 @@ class Key(_message.Message):
         rotated_to_key_id: _builtins.str = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
+        never_delivered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "owner_id", b"owner_id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -415,7 +415,10 @@ class RevokeAllSessionsRequest(_message.Message):
     owner_id: _builtins.str
     """Whose sessions."""
     except_session_id: _builtins.str
-    """A session of this owner that goes on, for instance the current one."""
+    """A session of this owner that goes on, for instance the current one. One that is
+    not known, has ended, or is another owner's is refused with INVALID_ARGUMENT,
+    and no session is ended.
+    """
     def __init__(
         self,
         *,

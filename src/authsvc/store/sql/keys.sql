@@ -12,8 +12,15 @@ WITH inserted AS (
 INSERT INTO authsvc.key_uses (key_id, owner_id) SELECT key_id, owner_id FROM inserted RETURNING key_id;
 
 -- name: find_request
--- The key that an owner's request_id made.
-SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2;
+-- The key that an owner's request_id made, also if it was deleted.
+SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2
+UNION ALL
+SELECT key_id FROM authsvc.deleted_key_requests WHERE owner_id = $1 AND request_id = $2
+ LIMIT 1;
+
+-- name: lock_request
+-- Taken before a request_id is looked for, so that nobody makes a key by it, and deletes that, between the look and the insert.
+SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 0));
 
 -- name: find_keys
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
@@ -40,7 +47,12 @@ UPDATE authsvc.keys k
 RETURNING k.key_id, k.key_prefix;
 
 -- name: delete_keys
-DELETE FROM authsvc.keys WHERE key_id = ANY($1);
+-- Their request ids stay taken.
+WITH gone AS (
+    DELETE FROM authsvc.keys WHERE key_id = ANY($1) RETURNING owner_id, request_id, key_id)
+INSERT INTO authsvc.deleted_key_requests (owner_id, request_id, key_id, delete_time)
+SELECT owner_id, request_id, key_id, $2 FROM gone WHERE request_id IS NOT NULL
+    ON CONFLICT (owner_id, request_id) DO UPDATE SET key_id = excluded.key_id, delete_time = excluded.delete_time;
 
 -- name: alone_for_administrator
 -- Whoever has the lock waits for another connection to create a key, which may take longer than idle transactions get.
@@ -53,3 +65,10 @@ SELECT EXISTS (
     SELECT FROM authsvc.keys
      WHERE owner_id = $1 AND $2 = ANY(scopes)
        AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3));
+
+-- name: has_lasting_key
+-- Whether one is left that works at $3 and is not scheduled to be revoked, but for $4.
+SELECT EXISTS (
+    SELECT FROM authsvc.keys
+     WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)
+       AND key_id <> ALL($4));

@@ -18,6 +18,16 @@ SELECT max(session_id) AS position, count(*) AS looked_at, (SELECT count(*) FROM
        (SELECT array_agg(DISTINCT owner_id) FROM gone) AS owners
   FROM batch;
 
+-- name: delete_key_requests
+-- A batch of the request ids of keys that were deleted before $1.
+WITH gone AS (
+    DELETE FROM authsvc.deleted_key_requests r
+     USING (SELECT owner_id, request_id FROM authsvc.deleted_key_requests
+             WHERE delete_time < $1 ORDER BY delete_time LIMIT $2) AS old
+     WHERE r.owner_id = old.owner_id AND r.request_id = old.request_id AND r.delete_time < $1
+    RETURNING true)
+SELECT count(*) FROM gone;
+
 -- name: delete_session_ends
 -- Where none of those is left. The last of an owner stays: the epoch of the next session is counted from it.
 DELETE FROM authsvc.session_ends e
