@@ -149,9 +149,10 @@ def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
 def test_the_last_administrator_key_is_kept(dev: Server) -> None:
     """Its revocation is refused with the remedy, and carried out when it is asked for by name."""
     [own] = listed(dev, "authsvc", "--scope", "full_access", "--state", "active")
-    told = refusal(dev.run("keys", "revoke", own["key_id"]))
+    own_id = str(own["key_id"])
+    told = refusal(dev.run("keys", "revoke", own_id))
     assert "allow_last_administrator" in told
-    done = dev.run("keys", "revoke", own["key_id"], "--in", "300d", "--allow-last-administrator")
+    done = dev.run("keys", "revoke", own_id, "--in", "300d", "--allow-last-administrator")
     assert "ACTIVE until" in done.stdout
 
 

@@ -31,6 +31,11 @@ def watch(app: App) -> None:
         "Last uses and activities not kept, for lack of room.",
         lambda: app.usage.dropped + app.activity.dropped,
     )
+    watch_counter(
+        "key_strings_lost",
+        "Keys that were made by calls which ended before their answer was sent.",
+        lambda: app.keys.deliveries.lost,
+    )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",

@@ -54,6 +54,8 @@ _log = logging.getLogger(__name__)
 # Seconds between two looks for something to purge, and between two batches.
 _PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
 _LOCATIONS_LOOK = 10.0
+# Before it is tried again to write which answers were sent.
+_DELIVERIES_PAUSE = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
 _REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
 # And for a certificate that was rotated, or another list of callers.
@@ -94,6 +96,7 @@ async def running(
             (app.usage.flush, "last uses of the last seconds"),
             (app.activity.flush, "activities of the last seconds"),
             (app.refusals.flush, "refused attempts of the last minute"),
+            (app.keys.deliveries.flush, "notes of which answers were sent"),
         ):
             stack.push_async_callback(_write, flush, what)
         # When the server has stopped answering, and before the pool closes.
@@ -117,6 +120,7 @@ async def running(
             app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
             app.refusals.run(partial(asyncio.sleep, _REFUSALS_WRITE)),
             app.audit_months.run(partial(asyncio.sleep, _MONTHS_LOOK)),
+            app.keys.deliveries.run(partial(asyncio.sleep, _DELIVERIES_PAUSE)),
             app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
         ):
             await stack.enter_async_context(_in_background(work))

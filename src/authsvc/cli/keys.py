@@ -241,6 +241,12 @@ def _table(found: Sequence[resources_pb2.Key]) -> Table:
             escape(" ".join(key.scopes)),
             when(key.create_time),
             when(key.expire_time) if key.HasField("expire_time") else "never",
-            when(key.last_use_time) if key.HasField("last_use_time") else "never",
+            _last_use(key),
         )
     return table
+
+
+def _last_use(key: resources_pb2.Key) -> str:
+    if key.never_delivered:
+        return "[yellow]never delivered[/]"
+    return when(key.last_use_time) if key.HasField("last_use_time") else "never"

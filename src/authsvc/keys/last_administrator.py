@@ -2,7 +2,7 @@
 
 An administrator key is one of the platform's owner with full access. Without any that works, nobody can
 make another over the API. One that is scheduled to be revoked does not count as left; one that will expire
-does.
+does. One whose key string reached nobody is none.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ async def refuse_to_end_last(
     Of two transactions that end the last two, the second one waits here, and is refused.
     """
     now = clock()
-    ids = [key.key_id for key in ended if _is_administrator(key) and key.state(now) is KeyState.ACTIVE]
+    ids = [key.key_id for key in ended if _is_administrator(key, now)]
     if not ids or allowed:
         return
     await lock_count(connection, PLATFORM_OWNER)
@@ -44,8 +44,9 @@ async def refuse_to_end_all(
         raise _last(owner_id=owner_id)
 
 
-def _is_administrator(key: Key) -> bool:
-    return key.owner_id == PLATFORM_OWNER and FULL_ACCESS in key.scopes
+def _is_administrator(key: Key, now: datetime) -> bool:
+    works = key.state(now) is KeyState.ACTIVE and not key.never_delivered(now)
+    return works and key.owner_id == PLATFORM_OWNER and FULL_ACCESS in key.scopes
 
 
 def _last(**metadata: str) -> FailedPrecondition:

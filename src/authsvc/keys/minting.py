@@ -73,7 +73,7 @@ class Minting:
             connection, key, secret_hash=minted.secret_hash, secret_origin=MINTED, request_id=request_id
         )
         if not inserted:
-            raise _repeated(request_id, await rows.find_request(connection, key.owner_id, request_id))
+            raise repeated(request_id, await rows.find_request(connection, key.owner_id, request_id))
 
 
 async def refuse_repeated(connection: Connection, owner_id: str, request_id: str) -> None:
@@ -82,7 +82,7 @@ async def refuse_repeated(connection: Connection, owner_id: str, request_id: str
         return
     await rows.lock_request(connection, owner_id, request_id)
     if key_id := await rows.find_request(connection, owner_id, request_id):
-        raise _repeated(request_id, key_id)
+        raise repeated(request_id, key_id)
 
 
 async def refuse_more(
@@ -100,7 +100,8 @@ async def refuse_more(
         policy.refuse_more(others, rotated=rotated)
 
 
-def _repeated(request_id: str, key_id: str | None) -> AlreadyExists:
+def repeated(request_id: str, key_id: str | None) -> AlreadyExists:
+    """Return what to tell who sends a `request_id` again."""
     return AlreadyExists(
         f"request_id {request_id!r} made key {key_id} before; its key string cannot be shown again",
         reason="REQUEST_REPEATED",

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from authsvc import audit
 from authsvc.errors import NotFound
 from authsvc.keys.change import Changes
+from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.look import GetKey
-from authsvc.keys.minting import Minting, refuse_more, refuse_repeated
+from authsvc.keys.minting import Minted, Minting, refuse_more, refuse_repeated
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -30,7 +31,9 @@ class RotateKey:
         minting: Minting,
         catalogue: Catalogue,
         clock: Callable[[], datetime],
+        deliveries: Deliveries,
     ) -> None:
+        self._deliveries = deliveries
         self._get = get
         self._changes = changes
         self._minting = minting
@@ -51,6 +54,18 @@ class RotateKey:
         brand, environment, _ = before.key_prefix.split("_")
         minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)
+        with self._deliveries.of(new_id):
+            return await self._rotate(caller, key_id, new_id, minted, grace_period, request_id)
+
+    async def _rotate(
+        self,
+        caller: Caller,
+        key_id: str,
+        new_id: str,
+        minted: Minted,
+        grace_period: timedelta,
+        request_id: str,
+    ) -> tuple[Key, KeyString]:
         done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
             connection, caller = change.connection, change.caller

@@ -15,6 +15,8 @@ from hashlib import blake2b
 from typing import Self
 
 from authsvc.errors import AlreadyDone, FailedPrecondition
+from authsvc.model.caller import ANONYMOUS, Caller
+from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 
 
 class KeyState(Enum):
@@ -56,6 +58,7 @@ class Key:
     last_use_ip: str = ""
     rotated_from_key_id: str = ""
     rotated_to_key_id: str = ""
+    delivery: Delivery | None = None
     version: int = 1
 
     def state(self, now: datetime) -> KeyState:
@@ -69,6 +72,30 @@ class Key:
         if self.expire_time is not None and now >= self.expire_time:
             return KeyState.EXPIRED
         return KeyState.ACTIVE
+
+    def never_delivered(self, now: datetime) -> bool:
+        """Say whether nobody has the key string, as far as is known."""
+        if self.delivery is None or self.last_use_time is not None:
+            return False
+        return self.delivery is Delivery.LOST or now - self.create_time > ANSWERED_WITHIN
+
+    def is_answered_still(self, caller: Caller, now: datetime) -> bool:
+        """Say whether this caller made the key, and the answer with its string may be on its way."""
+        on_its_way = self.delivery is Delivery.PENDING and self.last_use_time is None
+        return on_its_way and not self.never_delivered(now) and self._is_by(caller)
+
+    def may_be_replaced(self, caller: Caller, now: datetime) -> bool:
+        """Say whether this caller made the key a short while ago and never got its string."""
+        return (
+            self.never_delivered(now)
+            and self._is_by(caller)
+            and now - self.create_time <= REPLACED_WITHIN
+            and self.state(now) is not KeyState.REVOKED
+        )
+
+    def _is_by(self, caller: Caller) -> bool:
+        # Anonymous callers cannot be told apart.
+        return self.creator_id == caller.credential_id != ANONYMOUS
 
     def outlives(self, before: Self) -> bool:
         """Say whether this version of the key can be used for longer than one before."""

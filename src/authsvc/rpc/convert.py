@@ -58,6 +58,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         rotated_to_key_id=key.rotated_to_key_id,
         annotations=key.annotations,
         etag=key.etag,
+        never_delivered=key.never_delivered(now),
     )
 
 

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import grpc
 import protovalidate
@@ -81,21 +81,39 @@ class Service(Protocol):
     descriptor: ClassVar[ServiceDescriptor]
 
 
+@runtime_checkable
+class Delivering(Protocol):
+    """A service that wants to know whether its answers with new key strings were sent."""
+
+    def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
+        """Return whom to tell that it was sent, or that the call ended before."""
+
+
+# Of a request and its answer.
+Delivery = Callable[[Message, Message], Callable[[bool], object]]
+
+
 def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHandler:
     """Return the handler of all RPCs of a service."""
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        method.name: grpc.stream_unary_rpc_method_handler(
-            _endpoint(
-                method.name,
-                (_scope(method),),
-                _parser(method),
-                getattr(service, method.name),
-                _serialize,
-                entrance,
-            )
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    for method in service.descriptor.methods:
+        delivery = _delivery(service, method)
+        endpoint = _endpoint(
+            method.name,
+            (_scope(method),),
+            _parser(method),
+            getattr(service, method.name),
+            _serialize,
+            entrance,
+            delivery,
         )
-        for method in service.descriptor.methods
-    }
+        # An endpoint that wants to know whether its answer was sent sends it, as one message of a stream.
+        kind = (
+            grpc.stream_unary_rpc_method_handler
+            if delivery is None
+            else grpc.stream_stream_rpc_method_handler
+        )
+        handlers[method.name] = kind(endpoint)
     return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 
 
@@ -123,7 +141,8 @@ def _endpoint(
     serve: Method[Answer],
     serialize: Callable[[Answer], bytes],
     entrance: Entrance,
-) -> Callable[[object, Context], Awaitable[bytes]]:
+    delivery: Delivery | None = None,
+) -> Callable[[object, Context], Awaitable[bytes | None]]:
     authentication, refusals, metrics = entrance.authentication, entrance.refusals, entrance.metrics
     strangers, connections = entrance.strangers, entrance.connections
     arrivals, answers = entrance.arrivals, entrance.answers
@@ -131,10 +150,11 @@ def _endpoint(
     manages = not all(scope.endswith(":verify") for scope in scopes)
     observe = metrics.rpc_seconds.labels(name).observe
 
-    async def handle(_: object, context: Context) -> bytes:
+    async def handle(_: object, context: Context) -> bytes | None:
         started = time.perf_counter()
         caller: Caller | None = None
         answer = b""
+        sent: Callable[[bool], object] | None = None
         call = _Call(entrance, context)
         try:
             call.enter(manages)
@@ -156,7 +176,10 @@ def _endpoint(
                     required_scope=lacking[0],
                 )
             request = parse(await arrivals.message(context, account))
-            answer = serialize(await serve(caller, request))
+            message = await serve(caller, request)
+            if delivery is not None:
+                sent = delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
+            answer = serialize(message)
             if not changes:
                 # Who changed something is told so, however much they leave unread; such answers are small.
                 answers.check(account, len(answer))
@@ -179,7 +202,10 @@ def _endpoint(
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
             call.answers(account, len(answer))
-            return answer
+            if sent is None:
+                return answer
+            await _send(context, answer, sent)
+            return None
         finally:
             observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
@@ -237,6 +263,24 @@ class _Call:
         if not self._told:
             self._entrance.connections.broken(self.peer)
         self.leave()
+
+
+async def _send(context: Context, answer: bytes, sent: Callable[[bool], object]) -> None:
+    """Send an answer, and tell whether it was sent: whether the connection has taken it."""
+    try:
+        await context.write(answer)
+    except BaseException:
+        sent(False)
+        raise
+    sent(True)
+
+
+def _delivery(service: Service, method: MethodDescriptor) -> Delivery | None:
+    return (
+        service.delivery
+        if isinstance(service, Delivering) and "key_string" in method.output_type.fields_by_name
+        else None
+    )
 
 
 def _scope(method: MethodDescriptor) -> str:

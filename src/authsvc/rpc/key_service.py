@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 
 from authsvc.keys import Keys
 from authsvc.model.address import normalized
@@ -27,6 +29,17 @@ class KeyService:
         self._keys = keys
         self._verifier = verifier
         self._clock = clock
+
+    def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
+        """Return whom to tell whether an answer with a new key string was sent."""
+        # Both pairs have these fields.
+        key_id: str = answer.key.key_id  # type: ignore[attr-defined]
+        request_id: str = request.request_id  # type: ignore[attr-defined]
+        note = self._keys.deliveries.note
+        if request_id:
+            return partial(note, key_id)
+        # Of the others nothing is noted but a loss.
+        return lambda sent: None if sent else note(key_id, sent)
 
     async def CreateKey(self, caller: Caller, request: pb.CreateKeyRequest) -> pb.CreateKeyResponse:
         """Mint a key."""

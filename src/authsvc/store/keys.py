@@ -2,11 +2,12 @@
 
 import json
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import asyncpg
 
+from authsvc.model.delivery import Delivery
 from authsvc.model.key import Key, TechnicalContact
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
@@ -22,7 +23,10 @@ def fold(name: str) -> str:
 async def insert(
     connection: Connection, key: Key, *, secret_hash: str, secret_origin: str, request_id: str
 ) -> bool:
-    """Insert a key; return False, with nothing done, when its owner used this request_id before."""
+    """Insert a key; return False, with nothing done, when its owner used this request_id before.
+
+    With a request_id, the answer with its string counts as pending.
+    """
     inserted = await connection.fetchval(
         _SQL["insert_key"],
         key.key_id,
@@ -47,6 +51,7 @@ async def insert(
         key.rotated_to_key_id,
         request_id or None,
         key.version,
+        Delivery.PENDING.value if request_id else None,
     )
     return inserted is not None
 
@@ -55,6 +60,20 @@ async def find_request(connection: Connection, owner_id: str, request_id: str) -
     """Return the id of the key that this request made, also if it was deleted."""
     key_id: str | None = await connection.fetchval(_SQL["find_request"], owner_id, request_id)
     return key_id
+
+
+async def give_up_request(connection: Connection, key_id: str) -> None:
+    """Let another key be the one that a locked key's request made."""
+    await connection.execute(_SQL["give_up_request"], key_id)
+
+
+async def record_answers(connection: Connection, sent: Mapping[str, bool]) -> int:
+    """Write of each key whether the answer with its string was sent; return how many were not.
+
+    Keys that are not there are passed over.
+    """
+    lost: int = await connection.fetchval(_SQL["record_answers"], list(sent), list(sent.values()))
+    return lost
 
 
 async def lock_request(connection: Connection, owner_id: str, request_id: str) -> None:
@@ -149,6 +168,7 @@ def from_row(row: asyncpg.Record) -> Key:
         last_use_ip=row["last_use_ip"],
         rotated_from_key_id=row["rotated_from_key_id"],
         rotated_to_key_id=row["rotated_to_key_id"],
+        delivery=Delivery(row["answer"]) if row["answer"] else None,
         version=row["version"],
     )
 

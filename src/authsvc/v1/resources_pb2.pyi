@@ -206,9 +206,10 @@ class Key(_message.Message):
     """
     never_delivered: _builtins.bool
     """Output only. The call that made the key ended before its answer was sent, so
-    nobody has the key string; or nothing is known of the answer a minute after the
-    creation, and the key was never used. An answer that was sent and then lost on
-    its way is not noticed. Revoke such a key, or send the same `request_id` again.
+    nobody has the key string; or the call had a `request_id`, and a minute later
+    nothing is known of its answer. False once the key was used. An answer that was
+    sent and then lost on its way is not noticed. Revoke such a key, or, if
+    CreateKey made it, send the same `request_id` again.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -9,7 +9,7 @@ WITH inserted AS (
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
     ON CONFLICT (owner_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING key_id, owner_id)
-INSERT INTO authsvc.key_uses (key_id, owner_id) SELECT key_id, owner_id FROM inserted RETURNING key_id;
+INSERT INTO authsvc.key_uses (key_id, owner_id, answer) SELECT key_id, owner_id, $23 FROM inserted RETURNING key_id;
 
 -- name: find_request
 -- The key that an owner's request_id made, also if it was deleted.
@@ -17,6 +17,19 @@ SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2
 UNION ALL
 SELECT key_id FROM authsvc.deleted_key_requests WHERE owner_id = $1 AND request_id = $2
  LIMIT 1;
+
+-- name: give_up_request
+UPDATE authsvc.keys SET request_id = NULL WHERE key_id = $1;
+
+-- name: record_answers
+-- One that was lost stays lost. Returns how many are.
+WITH noted AS (
+    UPDATE authsvc.key_uses u
+       SET answer = CASE WHEN a.sent THEN NULL ELSE 'lost' END
+      FROM unnest($1::text[], $2::boolean[]) AS a (key_id, sent)
+     WHERE u.key_id = a.key_id AND (u.answer = 'pending' OR NOT a.sent)
+    RETURNING u.answer)
+SELECT count(answer) FROM noted;
 
 -- name: lock_request
 -- Taken before a request_id is looked for, so that nobody makes a key by it, and deletes that, between the look and the insert.
@@ -60,15 +73,16 @@ SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
        pg_advisory_xact_lock(hashtextextended('authsvc administrator', 0));
 
 -- name: has_active_owner_key
--- Whether an owner has a key with this scope that works at $3.
+-- Whether an owner has a key with this scope that works at $3, and whose string is not known to be lost.
 SELECT EXISTS (
-    SELECT FROM authsvc.keys
+    SELECT FROM authsvc.key_rows
      WHERE owner_id = $1 AND $2 = ANY(scopes)
-       AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3));
+       AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3)
+       AND (answer = 'lost' AND last_use_time IS NULL) IS NOT TRUE);
 
 -- name: has_lasting_key
--- Whether one is left that works at $3 and is not scheduled to be revoked, but for $4.
+-- Whether, but for $4, one is left that is not scheduled to be revoked, either.
 SELECT EXISTS (
-    SELECT FROM authsvc.keys
+    SELECT FROM authsvc.key_rows
      WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)
-       AND key_id <> ALL($4));
+       AND (answer = 'lost' AND last_use_time IS NULL) IS NOT TRUE AND key_id <> ALL($4));

@@ -1,0 +1,80 @@
+"""Which new key strings were sent to their callers, written behind.
+
+Mechanism: a key that a call with a request_id makes is inserted as PENDING. When gRPC has sent the answer,
+or has given the call up, that is noted here and written at once, in batches.
+
+Bound: `limit` notes, one a key; further ones are dropped and counted.
+
+Failure: what could not be written is kept and tried again. A crash loses the notes, so a key that is PENDING
+for longer than any call takes counts as not delivered, unless it was used.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from authsvc.errors import Passing
+from authsvc.store import keys as rows
+from authsvc.store.pool import Database
+
+_log = logging.getLogger(__name__)
+_BATCH = 1000
+
+
+class Deliveries:
+    """Gathers what became of answers, and writes it."""
+
+    def __init__(self, database: Database, *, limit: int = 10_000) -> None:
+        self._database = database
+        self._limit = limit
+        self._pending: dict[str, bool] = {}
+        self._noted = asyncio.Event()
+        # Keys whose call ended before its answer was sent; notes for which there was no room.
+        self.lost = self.dropped = 0
+
+    def note(self, key_id: str, sent: bool) -> None:
+        """Note whether the answer with a key's string was sent. Touches memory only."""
+        if key_id not in self._pending and len(self._pending) >= self._limit:
+            self.dropped += 1
+            return
+        self._pending[key_id] = sent
+        self._noted.set()
+
+    @contextmanager
+    def of(self, key_id: str) -> Iterator[None]:
+        """If the block is cut short, its key may have been committed, and its string reaches nobody."""
+        try:
+            yield
+        except (asyncio.CancelledError, Passing):
+            self.note(key_id, sent=False)
+            raise
+
+    async def flush(self) -> None:
+        """Write what has gathered; keep what could not be written, and raise."""
+        while self._pending:
+            batch = dict(list(self._pending.items())[:_BATCH])
+            for key_id in batch:
+                del self._pending[key_id]
+            try:
+                async with self._database.connection() as connection:
+                    self.lost += await rows.record_answers(connection, batch)
+            except BaseException:
+                self._pending = {**batch, **self._pending}
+                raise
+
+    async def run(self, pause: Callable[[], Awaitable[object]]) -> None:
+        """Write whenever something was noted, for ever; after a failure, again after a pause."""
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            try:
+                await self.flush()
+            except Passing as error:
+                _log.debug("it cannot be written now which answers were sent: %s", error)
+                await pause()
+                self._noted.set()
+            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
+                _log.exception("it could not be written which answers were sent")
+                await pause()
+                self._noted.set()

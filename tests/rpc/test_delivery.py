@@ -1,0 +1,264 @@
+"""New keys whose strings nobody got: shown as such, and replaced when their creator asks again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from authsvc.keys import replacement
+from authsvc.store import pool
+from authsvc.store.pool import Connection
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import resources_pb2
+from tests import http2
+from tests.conftest import Clock, Service, eventually, serving
+from tests.rpc.refusal import refused
+
+EXISTS = grpc.StatusCode.ALREADY_EXISTS
+CREATE: dict[str, Any] = {"owner_id": "acme", "display_name": "Orders", "request_id": "r-1"}
+ACTIVE, REVOKED = resources_pb2.KEY_STATE_ACTIVE, resources_pb2.KEY_STATE_REVOKED
+
+
+class Commits:
+    """Commits of the service, each of which waits while the test holds them."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def hold(self) -> None:
+        self.reached.clear()
+        self._free.clear()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+    async def __call__(self, connection: Connection) -> None:
+        self.reached.set()
+        await self._free.wait()
+        await connection.execute("COMMIT")
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
+    commits = Commits()
+    monkeypatch.setattr(pool, "_commit", commits)
+    return commits
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def keys(service: Service, owner_id: str = "acme") -> list[Any]:
+    """Return the keys of an owner, the newest first."""
+    return list((await service.admin.ListKeys(owner_id=owner_id)).keys)
+
+
+async def verdict(service: Service, key_string: str) -> str:
+    answer = await service.admin.VerifyKey(key_string=key_string)
+    return resources_pb2.VerdictCode.Name(answer.code).removeprefix("VERDICT_CODE_")
+
+
+async def lose(service: Service, request: Any = None, method: str = "CreateKey") -> None:
+    """Call, and go away when the key is there and before its answer can be sent."""
+    before = len(await keys(service))
+    path = f"/authsvc.v1.KeyService/{method}"
+    message = http2.message((request or pb.CreateKeyRequest(**CREATE)).SerializeToString())
+    headers = http2.block(http2.call_headers(path, f"Bearer {service.admin_key}"))
+    connection = await http2.Connection.open(service.address, window=0)
+    connection.call(headers, message)
+    await eventually(lambda: keys(service), lambda found: len(found) > before)
+    await connection.close()
+    await eventually(lambda: keys(service), lambda found: any(key.never_delivered for key in found))
+
+
+async def test_an_answer_that_was_not_sent(service: Service) -> None:
+    """The key is shown as never delivered, and replaced by a call with its request_id."""
+    await lose(service)
+    [lost] = await keys(service)
+    assert lost.state == ACTIVE
+    made = await service.admin.CreateKey(**CREATE)
+    assert await verdict(service, made.key_string) == "VALID"
+    new, old = sorted(await keys(service), key=lambda key: key.state)
+    assert (new.key_id, new.never_delivered, new.state) == (made.key.key_id, False, ACTIVE)
+    assert (old.key_id, old.never_delivered, old.state) == (lost.key_id, True, REVOKED)
+    assert old.revoke_reason == f"never delivered, replaced by {new.key_id}"
+    events = (await service.admin.ListAuditEvents(owner_id="acme")).events
+    told = [(event.action, event.target_id) for event in events]
+    assert told[::-1] == [(1, old.key_id), (1, new.key_id), (4, old.key_id)]
+    # It was delivered, so it is that key from then on.
+    with refused(EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.CreateKey(**CREATE)
+    assert refusal.info.metadata["key_id"] == new.key_id
+    await service.admin.DeleteKey(key_id=old.key_id)
+    with refused(EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.CreateKey(**CREATE)
+    assert refusal.info.metadata["key_id"] == new.key_id
+
+
+async def test_a_replacement_is_lost_as_well(service: Service) -> None:
+    """The next call replaces that one; of all of them one works."""
+    await lose(service)
+    await lose(service)
+    made = await service.admin.CreateKey(**CREATE)
+    alive = [key.key_id for key in await keys(service) if key.state == ACTIVE]
+    assert alive == [made.key.key_id]
+    assert len(await keys(service)) == 3
+
+
+async def test_without_a_request_id(service: Service) -> None:
+    """It is shown as well; what was delivered is not."""
+    await service.admin.CreateKey(owner_id="acme", display_name="delivered")
+    await lose(service, pb.CreateKeyRequest(owner_id="acme", display_name="lost"))
+    assert {key.display_name: key.never_delivered for key in await keys(service)} == {
+        "delivered": False,
+        "lost": True,
+    }
+
+
+async def test_a_rotation_that_was_not_told(service: Service) -> None:
+    """Its new key is shown; the same request_id names it, and it can be rotated."""
+    old = await service.admin.CreateKey(owner_id="acme", display_name="x")
+    request = pb.RotateKeyRequest(key_id=old.key.key_id, request_id="r-2")
+    await lose(service, request, "RotateKey")
+    [lost] = [key for key in await keys(service) if key.never_delivered]
+    assert lost.rotated_from_key_id == old.key.key_id
+    with refused(EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.RotateKey(request)
+    assert refusal.info.metadata["key_id"] == lost.key_id
+    assert await verdict(service, (await service.admin.RotateKey(key_id=lost.key_id)).key_string) == "VALID"
+
+
+@pytest.mark.parametrize("how", ["is cancelled", "runs out of time"])
+async def test_a_call_that_ends_while_it_is_committed(
+    service: Service, commits: Commits, database: "asyncpg.Connection[asyncpg.Record]", how: str
+) -> None:
+    """A repeated call that comes before the commit waits for it, and replaces the key."""
+    commits.hold()
+    timeout = 30 if how == "is cancelled" else 0.5
+    call: Any = service.admin.CreateKey(pb.CreateKeyRequest(**CREATE), timeout=timeout)
+    # gRPC sends a call when the loop comes to it.
+    code = asyncio.ensure_future(call.code())
+    await commits.reached.wait()
+    if how == "is cancelled":
+        call.cancel()
+    assert await code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+    again = asyncio.ensure_future(service.admin.CreateKey(pb.CreateKeyRequest(**CREATE)))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    await eventually(lambda: database.fetchval(waiting), lambda count: count > 0)
+    commits.let_go()
+    made = await again
+    states = {key.key_id: (key.state, key.never_delivered) for key in await keys(service)}
+    assert states.pop(made.key.key_id) == (ACTIVE, False)
+    assert list(states.values()) == [(REVOKED, True)]
+
+
+async def test_who_may_replace_and_until_when(service: Service, clock: Clock) -> None:
+    """Its creator, for ten minutes, unless somebody has revoked it."""
+    await lose(service)
+    [lost] = await keys(service)
+    other = await service.admin.CreateKey(owner_id="acme", display_name="o", scopes=["keys:write"])
+    with refused(EXISTS, "REQUEST_REPEATED"):
+        await service.as_caller(other.key_string).CreateKey(**CREATE)
+    clock.advance(minutes=10, microseconds=1)
+    with refused(EXISTS, "REQUEST_REPEATED"):
+        await service.admin.CreateKey(**CREATE)
+    clock.advance(microseconds=-1)
+    await service.admin.RevokeKey(key_id=lost.key_id)
+    with refused(EXISTS, "REQUEST_REPEATED"):
+        await service.admin.CreateKey(**CREATE)
+    assert len(await keys(service)) == 2
+
+
+async def test_at_the_limit_of_active_keys(service: Service) -> None:
+    """The key that is replaced makes room for the new one."""
+    await service.admin.UpdateOwnerPolicy(
+        policy={"owner_id": "acme", "max_active_keys": 1}, update_mask={"paths": ["max_active_keys"]}
+    )
+    await lose(service)
+    made = await service.admin.CreateKey(**CREATE)
+    assert await verdict(service, made.key_string) == "VALID"
+
+
+async def test_a_worker_that_was_killed(
+    database_url: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    database: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    """What became of its answer is not known: after a minute, an unused key may be replaced."""
+    monkeypatch.setattr(replacement, "_PATIENCE", 0.0)
+    async with serving(database_url, clock) as one, serving(database_url, clock) as two:
+        first = await one.admin.CreateKey(**CREATE)
+        await eventually(
+            lambda: database.fetchval("SELECT count(*) FROM authsvc.key_uses WHERE answer IS NOT NULL"),
+            lambda count: count == 0,
+        )
+        await database.execute(
+            "UPDATE authsvc.key_uses SET answer = 'pending' WHERE key_id = $1", first.key.key_id
+        )
+        admin = two.as_caller(one.admin_key)
+        assert (await admin.VerifyKey(key_string=first.key_string)).valid
+        with refused(grpc.StatusCode.UNAVAILABLE, "REQUEST_IN_PROGRESS") as refusal:
+            await one.admin.CreateKey(**CREATE)
+        assert refusal.retry_seconds == 1
+        assert not (await keys(one))[0].never_delivered
+        clock.advance(seconds=61)
+        assert (await keys(one))[0].never_delivered
+        made = await one.admin.CreateKey(**CREATE)
+        # The other worker has it in memory.
+        verdicts = [(await admin.VerifyKey(key_string=m.key_string)).code for m in (first, made)]
+        assert verdicts == [resources_pb2.VERDICT_CODE_REVOKED, resources_pb2.VERDICT_CODE_VALID]
+
+
+async def test_a_key_that_was_used_was_delivered(
+    service: Service, clock: Clock, database: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Whatever is noted of its answer."""
+    made = await service.admin.CreateKey(**CREATE)
+    await database.execute("UPDATE authsvc.key_uses SET answer = 'lost' WHERE key_id = $1", made.key.key_id)
+    assert (await keys(service))[0].never_delivered
+    assert await verdict(service, made.key_string) == "VALID"
+    await service.flush()
+    assert not (await keys(service))[0].never_delivered
+    with refused(EXISTS, "REQUEST_REPEATED"):
+        await service.admin.CreateKey(**CREATE)
+
+
+async def test_an_administrator_key_that_reached_nobody_is_none(service: Service) -> None:
+    """Neither is it the last one, nor one that is left."""
+    lost = pb.CreateKeyRequest(owner_id="authsvc", display_name="lost", scopes=["full_access"])
+    before = len(await keys(service, "authsvc"))
+    connection = await http2.Connection.open(service.address, window=0)
+    headers = http2.call_headers("/authsvc.v1.KeyService/CreateKey", f"Bearer {service.admin_key}")
+    connection.call(http2.block(headers), http2.message(lost.SerializeToString()))
+    await eventually(lambda: keys(service, "authsvc"), lambda found: len(found) > before)
+    await connection.close()
+    await eventually(lambda: keys(service, "authsvc"), lambda found: any(k.never_delivered for k in found))
+    own = (await service.admin.LookupKey(key_string=service.admin_key)).key_id
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMINISTRATOR_KEY"):
+        await service.admin.RevokeKey(key_id=own)
+
+
+async def test_what_is_noted_is_written_at_the_end(
+    database_url: str,
+    clock: Clock,
+    database: "asyncpg.Connection[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that stops leaves no answer open, and counts what was lost."""
+    async with serving(database_url, clock) as service:
+        made = await service.admin.CreateKey(owner_id="acme", display_name="x")
+        monkeypatch.setattr(service.app.keys.deliveries, "_noted", asyncio.Event())
+        service.app.keys.deliveries.note(made.key.key_id, sent=False)
+    noted = await database.fetchval("SELECT answer FROM authsvc.key_uses WHERE key_id = $1", made.key.key_id)
+    assert noted == "lost"
+    assert service.app.metrics.registry.get_sample_value("authsvc_key_strings_lost_total") == 1
