@@ -1,9 +1,14 @@
 """What `authsvc keys` makes of its arguments."""
 
+import io
+
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
 
 from authsvc.cli.call import ClientError
-from authsvc.cli.keys import _annotation, _contact
+from authsvc.cli.keys import _annotation, _contact, _table
+from authsvc.v1 import resources_pb2
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,23 @@ def test_what_is_no_annotation_is_told() -> None:
     """The option, what was given and how to write it are told."""
     with pytest.raises(ClientError, match=r"^--annotation 'team': write it as name=value$"):
         _annotation("team")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (resources_pb2.Key(never_delivered=True), "never delivered"),
+        (resources_pb2.Key(), "never"),
+        (resources_pb2.Key(last_use_time=Timestamp(seconds=1_800_000_000)), "2027-01-15"),
+    ],
+)
+def test_a_list_says_what_was_never_delivered(key: resources_pb2.Key, told: str) -> None:
+    """Where it says when a key was used last."""
+    key.state = resources_pb2.KEY_STATE_ACTIVE
+    console = Console(width=240, file=io.StringIO())
+    console.print(_table([key]))
+    assert isinstance(console.file, io.StringIO)
+    row = console.file.getvalue().splitlines()[1]
+    # The key has no other text, and no creation that is known.
+    assert told in row
+    assert ("delivered" in row) == key.never_delivered

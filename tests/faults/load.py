@@ -411,9 +411,10 @@ class Load:
         kinds = (other, kind, kind, kind)
         made = (self.make(owner_id=f"owner-{self._owners}", kind=kind) for kind in kinds)
         spared, *keys = await asyncio.gather(*made)
-        self._alive.append(spared)
+        self._hot.append(spared)  # Nobody is to end it meanwhile: an exception has to live.
         operation = Operation.OWNER_REVOKE if kind is KEY else Operation.SESSION_REVOKE_ALL
         await self._kill(operation, keys, spared)
+        self._alive.append(spared)
 
     async def _kill(self, operation: Operation, keys: list[Key], spared: Key | None = None) -> None:
         """Revoke in one way or other, again and again until the answer is known; then look everywhere."""

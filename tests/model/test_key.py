@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from authsvc.errors import FailedPrecondition
+from authsvc.model.caller import ANONYMOUS, Caller
+from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.key import Key, KeyState
 from tests.model.samples import HOUR, NOW, TICK, a_key
 
@@ -212,3 +214,39 @@ def test_an_active_key_may_be_rotated(key: Key) -> None:  # rule 30
 def test_only_revoked_keys_are_refused_as_revoked(key: Key) -> None:
     """An active, an expired and a scheduled key are not taken for revoked."""
     key.refuse_if_revoked(NOW)
+
+
+CREATOR = Caller("key_9", "acme", ("keys:write",))
+
+
+@pytest.mark.parametrize(
+    ("delivery", "age", "used", "expected"),
+    [
+        (None, timedelta(days=1), False, False),
+        (Delivery.LOST, timedelta(0), False, True),
+        (Delivery.LOST, timedelta(0), True, False),
+        (Delivery.PENDING, ANSWERED_WITHIN, False, False),
+        (Delivery.PENDING, ANSWERED_WITHIN + TICK, False, True),
+        (Delivery.PENDING, ANSWERED_WITHIN + TICK, True, False),
+    ],
+)
+def test_never_delivered(delivery: Delivery | None, age: timedelta, used: bool, expected: bool) -> None:
+    """It is known that the answer was not sent, or nothing is known for a minute; and nobody used it."""
+    key = a_key(create_time=NOW, delivery=delivery, last_use_time=NOW if used else None)
+    assert key.never_delivered(NOW + age) is expected
+    assert key.is_answered_still(Caller(key.creator_id, "acme", ()), NOW + age) is (
+        delivery is Delivery.PENDING and not used and not expected
+    )
+
+
+def test_who_may_replace_a_key_that_was_never_delivered() -> None:
+    """Its creator, for ten minutes, until it is revoked; nobody of those who cannot be told apart."""
+    lost = a_key(create_time=NOW, creator_id=CREATOR.credential_id, delivery=Delivery.LOST)
+    assert lost.may_be_replaced(CREATOR, NOW + REPLACED_WITHIN)
+    assert not lost.may_be_replaced(CREATOR, NOW + REPLACED_WITHIN + TICK)
+    assert not lost.may_be_replaced(CREATOR._replace(credential_id="key_8"), NOW)
+    assert not replace(lost, last_use_time=NOW).may_be_replaced(CREATOR, NOW)
+    assert not replace(lost, delivery=None).may_be_replaced(CREATOR, NOW)
+    assert not lost.revoked(NOW, at=NOW, by="key_8", reason="").may_be_replaced(CREATOR, NOW)
+    anonymous = replace(lost, creator_id=ANONYMOUS)
+    assert not anonymous.may_be_replaced(CREATOR._replace(credential_id=ANONYMOUS), NOW)
