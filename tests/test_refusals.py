@@ -212,3 +212,12 @@ async def test_nobody_waits_for_the_chain_of_another_owner(
         await locker.close()
     assert [len(await chain(database, owner_id)) for owner_id in ("evil", "evil1")] == [2, 1]
     assert await faults(database) == []
+
+
+async def test_what_cannot_be_recorded_stops_no_other_owner(database: Database, log: Refusals) -> None:
+    """An event that the database does not take is kept; those that came after it are written."""
+    log.note(EVE._replace(owner_id="no owner"), "ListKeys", denied())
+    log.note(caller(1), "ListKeys", denied())
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await log.flush()
+    assert await written(database) == {("key_1", "acme"): 1}

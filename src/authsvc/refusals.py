@@ -94,17 +94,17 @@ class Refusals:
         """Write what has gathered, by owner. What could not be written is kept, and the error raised."""
         unwritten, self._pending = self._pending, {}
         self._of_caller, self._of_owner = Counter(), Counter()
-        error: Unavailable | None = None
+        error: Exception | None = None
         try:
             for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
                 of_owner = {k: a for k, a in unwritten.items() if a.caller.owner_id == owner_id}
                 try:
                     async with self._database.transaction(several_owners=True) as connection:
                         await rows.record(connection, [_event(k, a) for k, a in of_owner.items()])
-                except Unavailable as waited:
-                    if waited.reason != LOCK_TIMEOUT:
+                except Exception as problem:
+                    if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
                         raise
-                    error = waited  # Nobody else's chain is held because this one is.
+                    error = problem  # It is of this owner's events, or of its chain.
                 else:
                     for kind in of_owner:
                         del unwritten[kind]
