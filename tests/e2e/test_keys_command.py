@@ -163,6 +163,16 @@ def test_a_name_is_shown_as_it_is(dev: Server, owner: str, name: str) -> None:
     assert name in dev.run("keys", "list", owner).stdout
 
 
+def test_a_name_is_shown_and_not_obeyed(dev: Server, owner: str) -> None:
+    """What would turn the direction of text around shows as what it is, in the answer and in the list."""
+    made = dev.run("keys", "create", owner, "Orders \u202eDEKOVER")
+    assert made.code == 0, made.stderr
+    table = dev.run("keys", "list", owner)
+    for shown in (made.stderr, table.stdout):
+        assert "\u202e" not in shown
+        assert "Orders \\u202eDEKOVER" in " ".join(shown.split())
+
+
 def test_a_refusal_is_one_line(dev: Server) -> None:
     """What the service refuses is told in one line, with its remedy and the code."""
     told = refusal(dev.run("keys", "create", "ac me", "Orders"))

@@ -11,12 +11,11 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
 from rich.table import Table
 
 from authsvc.audit_check import AuditCheck
 from authsvc.cli.call import ClientError, calling, first, notes, show
-from authsvc.cli.printable import printable
+from authsvc.cli.printable import cell, named, printable
 from authsvc.config import ConfigError, load_settings
 from authsvc.errors import Passing
 from authsvc.model.audit_anchor import Anchor, header, read_anchors
@@ -186,13 +185,12 @@ def _table(found: Sequence[pb.AuditEvent]) -> Table:
         column.no_wrap = column.header in ("time", "action")
         column.overflow = "fold"
     for event in found:
-        details = " ".join(f"{name}={value}" for name, value in sorted(event.details.items()))
         table.add_row(
             f"{event.event_time.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M:%S}",
             pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_"),
-            escape(printable(event.target_id)),
-            escape(printable(event.actor_id)),
+            cell(event.target_id),
+            cell(event.actor_id),
             event.client_ip,
-            escape(printable(details)),
+            cell(named(event.details)),
         )
     return table

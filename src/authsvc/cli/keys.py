@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
 from rich.table import Table
 
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.printable import cell
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -230,10 +230,10 @@ def _table(found: Sequence[resources_pb2.Key]) -> Table:
             state_text = f"[{_STYLES[state]}]{state}[/]"
         table.add_row(
             key.key_id,
-            escape(key.display_name),
+            cell(key.display_name),
             f"{key.key_prefix}...",
             state_text,
-            escape(" ".join(key.scopes)),
+            cell(" ".join(key.scopes)),
             when(key.create_time),
             when(key.expire_time) if key.HasField("expire_time") else "never",
             when(key.last_use_time) if key.HasField("last_use_time") else "never",

@@ -10,10 +10,10 @@ import cyclopts
 from cyclopts import Parameter
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
-from rich.markup import escape
 from rich.table import Table
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
+from authsvc.cli.printable import cell
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
 
@@ -162,7 +162,7 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("brand", policy.brand or "the service's"),
         ("etag", policy.etag),
     ):
-        table.add_row(name, escape(value))
+        table.add_row(name, cell(value))
     return table
 
 

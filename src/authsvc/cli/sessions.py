@@ -7,10 +7,10 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
 from rich.table import Table
 
 from authsvc.cli.call import Metadata, calling, first, output, show, when
+from authsvc.cli.printable import cell
 from authsvc.v1 import resources_pb2, session_service_pb2_grpc
 from authsvc.v1 import session_service_pb2 as pb
 
@@ -102,9 +102,9 @@ def _table(found: Sequence[resources_pb2.Session]) -> Table:
         state = resources_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_")
         table.add_row(
             session.session_id,
-            escape(_device(session.device)),
+            cell(_device(session.device)),
             session.ip_address,
-            escape(", ".join(filter(None, (session.location.city, session.location.country_code)))),
+            cell(", ".join(filter(None, (session.location.city, session.location.country_code)))),
             f"[{_STYLES[state]}]{state}[/]",
             when(session.create_time),
             when(session.last_activity_time),

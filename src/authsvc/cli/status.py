@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.markup import escape
 from rich.table import Table
 
 from authsvc.cli.call import calling, output
+from authsvc.cli.printable import cell
 from authsvc.v1 import replica_service_pb2 as pb
 from authsvc.v1 import replica_service_pb2_grpc
 
@@ -26,7 +26,7 @@ async def status() -> None:
     for worker in answer.workers:
         table.add_row(
             worker.worker_id,
-            escape(worker.host),
+            cell(worker.host),
             str(worker.pid),
             _since(worker.register_time, now),
             f"{worker.lease.ToTimedelta().total_seconds():g} s",
