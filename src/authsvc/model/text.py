@@ -144,13 +144,15 @@ def fault(text: str, form: Form = Form.LINE) -> str:
 
 
 def cleaned(text: str, form: Form = Form.LINE) -> str:
-    """Return a text that is only shown, with a space in place of each character that must not stand in it."""
-    if _is_plain(text):
+    """Return a text that is only shown, with a space for each run of characters that must not stand in it."""
+    wrong = set(faults(text, form))
+    if not wrong:
         return text
-    characters = list(text)
-    for index in faults(text, form):
-        characters[index] = " "
-    return "".join(characters)
+    return "".join(
+        " " if index in wrong else character
+        for index, character in enumerate(text)
+        if index not in wrong or index - 1 not in wrong
+    )
 
 
 def faults(text: str, form: Form = Form.LINE) -> Iterator[int]:

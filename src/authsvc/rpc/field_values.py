@@ -3,8 +3,8 @@
 Mechanism: a plan for each type of message, made once: which fields are texts for people (the option `text`),
 which are lengths of time or instants, and which lead to such fields.
 
-Bound: types without such fields, those of verifications among them, cost next to nothing. All else is linear in
-the length of the message.
+Bound: types without such fields, those of verifications among them, cost next to nothing. All else is
+linear in the length of the message.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -78,8 +78,8 @@ def keep_values(request: Message, ignored: Collection[str]) -> list[FieldViolati
 def unnamed_texts(request: Message) -> frozenset[str]:
     """Return the paths of the fields with texts that a request's `update_mask` does not name.
 
-    What is in them is not going to be written. It may have been taken by an earlier release and come back with
-    a change of something else.
+    What is in them is not going to be written. It may have been taken by an earlier release and come back
+    with a change of something else.
     """
     mask = getattr(request, "update_mask", None)
     if not isinstance(mask, FieldMask) or "*" in mask.paths:

@@ -1,11 +1,10 @@
 """SessionService: each RPC is a use case and two conversions."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.duration_pb2 import Duration
 
 from authsvc.device import describe
 from authsvc.location import NOWHERE, Locations
@@ -49,8 +48,8 @@ class SessionService:
             ip_address=request.ip_address,
             client_hints=_hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
             scopes=tuple(request.scopes),
-            idle_timeout=_length(request.idle_timeout) if request.HasField("idle_timeout") else None,
-            lifetime=_length(request.lifetime) if request.HasField("lifetime") else None,
+            idle_timeout=request.idle_timeout.ToTimedelta() if request.HasField("idle_timeout") else None,
+            lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
             annotations=dict(request.annotations),
         )
         session, minted = await self._sessions.create(caller, new)
@@ -174,11 +173,3 @@ def _hints(message: pb.ClientHints) -> ClientHints:
         mobile=message.mobile,
         form_factors=message.form_factors,
     ).kept()
-
-
-def _length(duration: Duration) -> timedelta:
-    """Return a length of time; one too long for a timedelta is as long as can be, and refused as such."""
-    try:
-        return duration.ToTimedelta()
-    except OverflowError:
-        return timedelta.max
