@@ -99,10 +99,10 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
         if here in ignored:
             continue
         if not field.is_repeated:
-            if value:
-                text = kept(value, kind.form)
+            text = kept(value, kind.form)
+            if text != value:
                 setattr(message, field.name, text)
-                yield from _fault(here, kind, text)
+            yield from _fault(here, kind, text)
             continue
         for place in list(value) if _is_map(field) else range(len(value)):
             text = value[place] = kept(value[place], kind.form)
@@ -114,7 +114,7 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
 
 
 def _fault(path: str, kind: _Kind, text: str) -> Iterator[FieldViolation]:
-    if text and (problem := kind.fault(text)):
+    if problem := kind.fault(text):
         yield FieldViolation(path, kind.rule, problem)
 
 
