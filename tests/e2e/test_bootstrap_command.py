@@ -64,7 +64,7 @@ def test_the_first_key_opens_the_door(directory: Path, database_url: str) -> Non
     key_string = minted(bootstrap(directory, database_url))
     with running("serve", directory, database_url=database_url) as server:
         [line] = administrators(server, key_string).values()
-        assert re.search(r"administrator +\S+ +ACTIVE +full_access +\S+ \S+ +never ", line)
+        assert re.search(r"administrator +\S+ +ACTIVE +full_access +\S+ \S+ UTC +never ", line)
         assert server.run("keys", "create", "acme", "Orders", key=key_string).code == 0
         other = minted(bootstrap(directory, database_url, "--force"))
         assert accepts(server, other)

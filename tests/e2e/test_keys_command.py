@@ -150,7 +150,7 @@ def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> Non
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)
     done = dev.run("keys", "revoke", key_id, "--in", "24h")
-    assert re.search(r"ACTIVE until \d{4}-\d\d-\d\d \d\d:\d\d", done.stdout)
+    assert re.search(r"ACTIVE until \d{4}-\d\d-\d\d \d\d:\d\d UTC ", done.stdout)
 
 
 @pytest.mark.parametrize("name", ["[bold]Orders[/]", "Orders [/b] [red]", r"C:\[x] [y", "ключ 鍵 🔑"])

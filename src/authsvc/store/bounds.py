@@ -11,6 +11,6 @@ _LAST = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
 def bound(moment: datetime) -> datetime:
     """Return an instant that somebody filters by as a parameter that PostgreSQL takes for an instant.
 
-    The ends of the calendar move inwards by a microsecond, which makes no difference: nothing is stored there.
+    The ends of the calendar move inwards by a microsecond. Nothing is stored there, so all else is the same.
     """
     return min(max(moment, _FIRST), _LAST)
