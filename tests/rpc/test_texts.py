@@ -132,6 +132,16 @@ async def test_the_length_is_that_of_what_is_kept(service: Service) -> None:
     assert await name(service.admin, "", " " + "e\u0301" * 255 + " ") == "é" * 255
 
 
+async def test_no_key_string_comes_of_it(service: Service) -> None:  # rule 1
+    """Neither by the form that texts are kept in, nor by the cutting of blanks."""
+    made = await make(service)
+    body = made.key.key_prefix.removesuffix(made.key.key_prefix[-12:]) + "K" * 63
+    for field in FIELDS:
+        with refused(INVALID, "INVALID_FIELD") as refusal:
+            await FIELDS[field](service.admin, made.key.key_id, body.replace("K", "\u212a"))
+        assert "a key string stands where none belongs" in refusal.fields[field.strip()]
+
+
 async def test_a_search_finds_what_is_written_otherwise(service: Service) -> None:
     """The filter is read as names are, and takes what no name can have."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="Zoe\u0308's key")

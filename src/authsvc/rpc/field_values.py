@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.errors import FieldViolation
+from authsvc.model.key_string import redact
 from authsvc.model.mail_address import mail_fault
 from authsvc.model.text import Form, fault, kept
 from authsvc.v1 import options_pb2
@@ -102,15 +103,26 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
             text = kept(value, kind.form)
             if text != value:
                 setattr(message, field.name, text)
+                yield from _secret(here, text)
             yield from _fault(here, kind, text)
             continue
         for place in list(value) if _is_map(field) else range(len(value)):
-            text = value[place] = kept(value[place], kind.form)
-            yield from _fault(f"{here}[{place!r}]", kind, text)
+            there, text = f"{here}[{place!r}]", kept(value[place], kind.form)
+            if text != value[place]:
+                value[place] = text
+                yield from _secret(there, text)
+            yield from _fault(there, kind, text)
     for field in plan.children:
         if path + field.name not in ignored:
             for here, child in _children(message, field, path):
                 yield from _keep_texts(child, f"{here}.", ignored)
+
+
+def _secret(path: str, text: str) -> Iterator[FieldViolation]:
+    """Refuse a key string that was none before: U+212A, for one, is the letter K in normalization form C."""
+    if redact(text) != text:
+        problem = "a key string stands where none belongs; leave it out"
+        yield FieldViolation(path, "request.no_key_string", problem)
 
 
 def _fault(path: str, kind: _Kind, text: str) -> Iterator[FieldViolation]:

@@ -31,8 +31,8 @@ class _TextKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextKind.Val
     TEXT_KIND_PARAGRAPHS: _TextKind.ValueType  # 2
     """Lines, which may have tabs in them."""
     TEXT_KIND_QUERY: _TextKind.ValueType  # 3
-    """What is searched for in texts. Nothing is refused, since what earlier releases
-    have taken has to be found.
+    """What is searched for in texts. It is kept like one and not refused, since what
+    earlier releases have taken has to be found.
     """
     TEXT_KIND_MAIL_ADDRESS: _TextKind.ValueType  # 4
     """A mail address, which may be an international one (RFC 6531)."""
@@ -47,8 +47,8 @@ TEXT_KIND_LINE: TextKind.ValueType  # 1
 TEXT_KIND_PARAGRAPHS: TextKind.ValueType  # 2
 """Lines, which may have tabs in them."""
 TEXT_KIND_QUERY: TextKind.ValueType  # 3
-"""What is searched for in texts. Nothing is refused, since what earlier releases
-have taken has to be found.
+"""What is searched for in texts. It is kept like one and not refused, since what
+earlier releases have taken has to be found.
 """
 TEXT_KIND_MAIL_ADDRESS: TextKind.ValueType  # 4
 """A mail address, which may be an international one (RFC 6531)."""
