@@ -90,6 +90,11 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
     return message
 
 
+def presented(text: str) -> str:
+    """Return a key string or session token without the line end or the blanks that people paste with it."""
+    return text.strip()
+
+
 def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
     """Return what a new key is to be."""
     match request.WhichOneof("expiration"):

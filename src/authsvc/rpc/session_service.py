@@ -15,7 +15,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
-from authsvc.rpc.convert import CODES, converted, set_timestamp, timestamp
+from authsvc.rpc.convert import CODES, converted, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
@@ -67,7 +67,7 @@ class SessionService:
             request.user_agent,
             _hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
         )
-        token = request.session_token
+        token = presented(request.session_token)
         return _verdict_message(
             self._verifier.recall(question, token) or await self._verifier.verify(question, token)
         )
