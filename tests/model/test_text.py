@@ -36,6 +36,8 @@ FORMS = st.sampled_from(Form)
         "قيمة \u061c-5",
         "\u0600\u0661",  # Arabic: a sign under a number, which is seen
         "葛\U000e0100城",  # the name of a city, by a variant
+        "\U00031350\U000e0101",  # an ideograph of Unicode 15
+        "∩\ufe00 、\ufe00 \u1075\ufe00",
         "ᠮᠣᠩᠭᠣᠯ\u180e\u1820",
         "한글 \u1100\u1160",
         "⠓⠑⠇⠇⠕\u2800⠺⠕⠗⠇⠙",
@@ -86,6 +88,8 @@ def test_every_emoji_is_taken() -> None:
         ("1\ufe0f", "U+FE0F"),
         ("a\ufe00", "U+FE00"),
         ("a\U000e0100", "U+E0100"),
+        ("\u05d0\ufe00", "U+FE00"),
+        ("\uff71\uffa0\uff71", "U+FFA0"),
         ("❤\ufe0f\ufe0f", "U+FE0F"),
         ("a\u180b", "U+180B"),
         ("ad\u3164min", "U+3164 (HANGUL FILLER)"),

@@ -53,66 +53,19 @@ _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\
 # Symbols of emoji that have another category than So.
 _EMOJI_SYMBOLS = frozenset("\u203c\u2049\u2139\u2194\u25fb\u25fc\u25fd\u25fe\u2934\u2935\u3030")
 _KEYCAP, _KEYCAP_BASES = "\u20e3", frozenset("0123456789#*")
-# Categories of what has variants by the other selectors: ideographs, other letters and symbols.
-_VARIED = frozenset({"Lo", "Sm", "So", "Po", "Ps", "Pe"})
+# The first word of the names of letters that have variants, and the planes of ideographs, known or not.
+_VARIED_SCRIPTS = frozenset({"CJK", "EGYPTIAN", "MANICHAEAN", "MYANMAR", "PHAGS-PA"})
+_IDEOGRAPHIC_PLANES = range(0x20000, 0x40000)
 _EMOJI_PLANE = range(0x1F000, 0x20000)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
-# The first word of the names of letters that joiners are written between.
-_JOINED_SCRIPTS = frozenset(
-    {
-        "ADLAM",
-        "ARABIC",
-        "BALINESE",
-        "BENGALI",
-        "BHAIKSUKI",
-        "BRAHMI",
-        "CHAKMA",
-        "CHORASMIAN",
-        "DEVANAGARI",
-        "DOGRA",
-        "GRANTHA",
-        "GUJARATI",
-        "GUNJALA",
-        "GURMUKHI",
-        "HANIFI",
-        "JAVANESE",
-        "KAITHI",
-        "KANNADA",
-        "KHAROSHTHI",
-        "KHMER",
-        "KHOJKI",
-        "KHUDAWADI",
-        "LEPCHA",
-        "MALAYALAM",
-        "MANDAIC",
-        "MANICHAEAN",
-        "MARCHEN",
-        "MEETEI",
-        "MODI",
-        "MONGOLIAN",
-        "MYANMAR",
-        "NANDINAGARI",
-        "NEWA",
-        "NKO",
-        "ORIYA",
-        "PHAGS-PA",
-        "PSALTER",
-        "RANJANA",
-        "SAURASHTRA",
-        "SHARADA",
-        "SIDDHAM",
-        "SINHALA",
-        "SOGDIAN",
-        "SUNDANESE",
-        "SYRIAC",
-        "TAI",
-        "TAKRI",
-        "TAMIL",
-        "TELUGU",
-        "TIBETAN",
-        "TIRHUTA",
-    }
+# How the names of letters begin that joiners are written between.
+_JOINED_SCRIPTS = re.compile(
+    "(?:ADLAM|ARABIC|BALINESE|BENGALI|BHAIKSUKI|BRAHMI|CHAKMA|CHORASMIAN|DEVANAGARI|DOGRA|GRANTHA|"
+    "GUJARATI|GUNJALA|GURMUKHI|HANIFI|JAVANESE|KAITHI|KANNADA|KHAROSHTHI|KHMER|KHOJKI|KHUDAWADI|"
+    "LEPCHA|MALAYALAM|MANDAIC|MANICHAEAN|MARCHEN|MEETEI|MODI|MONGOLIAN|MYANMAR|NANDINAGARI|NEWA|NKO|"
+    "ORIYA|PHAGS-PA|PSALTER|RANJANA|SAURASHTRA|SHARADA|SIDDHAM|SINHALA|SOGDIAN|SUNDANESE|SYRIAC|TAI|"
+    "TAKRI|TAMIL|TELUGU|TIBETAN|TIRHUTA) "
 )
 _VIRAMA = 9
 
@@ -190,7 +143,7 @@ class _Reader:
         if character in _EMOJI_SELECTORS:
             return _is_emoji(before) or (before in _KEYCAP_BASES and after == _KEYCAP)
         if _OTHER_SELECTORS.match(character):
-            return before > "~" and unicodedata.category(before) in _VARIED
+            return _has_variants(before)
         if character in _MONGOLIAN_SELECTORS:
             return _script(before) == "MONGOLIAN" and before not in _MONGOLIAN_SELECTORS
         if _TAGS.match(character):
@@ -233,7 +186,7 @@ def _is_joined(character: str) -> bool:
     return (
         character != ""
         and unicodedata.category(character)[0] in "LM"
-        and _script(character) in _JOINED_SCRIPTS
+        and _JOINED_SCRIPTS.match(unicodedata.name(character, "")) is not None
     )
 
 
@@ -242,7 +195,19 @@ def _script(character: str) -> str:
 
 
 def _is_hangul(character: str) -> bool:
-    return character not in _FILLERS and _script(character) in ("HANGUL", "HALFWIDTH")
+    if not character or character in _FILLERS:
+        return False
+    return unicodedata.name(character, "").startswith(("HANGUL", "HALFWIDTH HANGUL"))
+
+
+def _has_variants(character: str) -> bool:
+    """Say whether there may be variants of an ideograph, a letter or a mathematical symbol."""
+    if not character:
+        return False
+    if _script(character) in _VARIED_SCRIPTS or ord(character) in _IDEOGRAPHIC_PLANES:
+        return True
+    category = unicodedata.category(character)
+    return category == "Sm" or (category.startswith("P") and character > "\u2000")
 
 
 def _is_emoji(character: str) -> bool:
