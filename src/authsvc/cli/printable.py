@@ -1,25 +1,34 @@
 """Text that others wrote, as it may be shown on a terminal."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from rich.text import Text
+from authsvc.model.text import faults
 
 # A value that ends where the next blank is.
 _BARE = re.compile(r"[^\s\"=]+")
 
+# What follows the backslash in the escapes that `printable` writes, and the backslash itself.
+_AFTER_BACKSLASH = frozenset("\\nrtuUx")
+
 
 def printable(text: str) -> str:
-    r"""Return a text with `\n`, `\x1b`, `\u202e` … for what a terminal would obey instead of showing it."""
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    r"""Return a text with `\n`, `\x1b`, `\u202e` … for what a terminal would obey instead of showing it.
+
+    A backslash that could be taken for the beginning of such an escape is doubled.
+    """
+    wrong = frozenset(faults(text))
+    return "".join(_shown(text, wrong)) if wrong or "\\" in text else text
 
 
-def cell(text: str) -> Text:
-    """Return what shows a text in a table: as it is, if a terminal obeys nothing in it."""
-    return Text(text if text.isprintable() else printable(text))
+def _shown(text: str, wrong: frozenset[int]) -> Iterator[str]:
+    for index, character in enumerate(text):
+        if index in wrong:
+            yield character.encode("unicode_escape").decode()
+        elif character == "\\" and (index + 1 in wrong or text[index + 1 : index + 2] in _AFTER_BACKSLASH):
+            yield "\\\\"
+        else:
+            yield character
 
 
 def named(values: Mapping[str, str]) -> str:
