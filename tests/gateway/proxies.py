@@ -80,6 +80,14 @@ def _install(environment: Path) -> None:
     subprocess.run([*pip, "install", "--only-binary", ":all:", *PACKAGES], check=False)
 
 
+def uncommented(text: str, first: str) -> str:
+    """Return a file with one entry put in force that stands there as a comment, and begins with `first`."""
+    found = re.search(rf"^(\s*)# {re.escape(first)}.*\n(?:\1#  .*\n)*", text, re.MULTILINE)
+    assert found is not None, f"no line # {first}"
+    lines = found[0].replace(f"{found[1]}# ", found[1])
+    return text[: found.start()] + lines + text[found.end() :]
+
+
 @asynccontextmanager
 async def running(
     checkout: Path,
