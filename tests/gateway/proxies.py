@@ -37,7 +37,7 @@ _BALANCER = """
 server {
   listen 127.0.0.1:%d;
   location / {
-    proxy_http_version 1.1;
+    proxy_http_version %s;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     proxy_pass http://127.0.0.1:%d;
   }
@@ -92,10 +92,13 @@ def _install(environment: Path) -> None:
 
 
 def uncommented(text: str, first: str) -> str:
-    """Return a file with one entry put in force that stands there as a comment, and begins with `first`."""
-    found = re.search(rf"^(\s*)# {re.escape(first)}.*\n(?:\1#  .*\n)*", text, re.MULTILINE)
+    """Return a file with one entry put in force that stands there as a comment, and begins with `first`.
+
+    What belongs to it is indented further, but for a bracket that closes it.
+    """
+    found = re.search(rf"^( *)# {re.escape(first)}.*\n(?:\1# [ }}].*\n)*", text, re.MULTILINE)
     assert found is not None, f"no line # {first}"
-    lines = found[0].replace(f"{found[1]}# ", found[1])
+    lines = re.sub("(?m)^ *# ", found[1], found[0])
     return text[: found.start()] + lines + text[found.end() :]
 
 
@@ -139,10 +142,10 @@ async def running(
 
 
 @asynccontextmanager
-async def balancer(checkout: Path, directory: Path, port: int) -> AsyncIterator[Proxy]:
+async def balancer(checkout: Path, directory: Path, port: int, version: str = "1.1") -> AsyncIterator[Proxy]:
     """Run an nginx before a proxy, as a load balancer that appends to `x-forwarded-for`."""
     listen = free_port()
-    (directory / "authsvc.conf").write_text(_BALANCER % (listen, port))
+    (directory / "authsvc.conf").write_text(_BALANCER % (listen, version, port))
     (directory / "nginx.conf").write_text(_NGINX)
     binary = str(program(checkout, "nginx"))
     command = [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")]
