@@ -186,6 +186,11 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
         "CREDENTIAL_AMBIGUOUS",
     ),
     "two in basic": (lambda w: _basic(f"{w.good}:{w.other}"), 401, "CREDENTIAL_AMBIGUOUS"),
+    "a password of others beside it": (
+        lambda w: [*_basic("staging:password"), ("x-api-key", w.good)],
+        401,
+        "CREDENTIAL_AMBIGUOUS",
+    ),
     "a good and a bad one": (lambda w: [*bearer("x"), ("x-api-key", w.good)], 401, "CREDENTIAL_AMBIGUOUS"),
     "x-api-key twice": (lambda w: [("x-api-key", w.good)] * 2, 401, "CREDENTIAL_AMBIGUOUS"),
 }
