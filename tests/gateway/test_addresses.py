@@ -21,6 +21,16 @@ _MADE_UP: list[Headers] = [
     [("x-forwarded-for", "rubbish,")],
 ]
 
+_CHAINS = [
+    ("198.51.100.1, 203.0.113.9", "203.0.113.9"),
+    ("198.51.100.1, 203.0.113.9, 127.0.0.1", "203.0.113.9"),
+    ("203.0.113.9:4711", "203.0.113.9"),
+    ("::ffff:203.0.113.9", "203.0.113.9"),
+    ("2001:DB8::0001", "2001:db8::1"),
+    ("[2001:db8::1]:4711", "2001:db8::1"),
+    ("203.0.113.9, rubbish", "127.0.0.1"),
+]
+
 
 @pytest.mark.parametrize("proxy", ["envoy", "nginx", "caddy"])
 async def test_where_a_user_is(
@@ -33,10 +43,13 @@ async def test_where_a_user_is(
         protected(service, proxy, checkout, new_directory(reachable_dir)) as behind,
         balancer(checkout, new_directory(reachable_dir), behind.proxy.port) as before,
     ):
+        connected: list[str] = []
+        behind.upstream.seen.clear()
         opened = await service.admin.CreateSession(owner_id="alice", ip_address="192.0.2.77")
 
         async def seen(port: int, said: Headers, address: str) -> tuple[str, str]:
             clock.advance(seconds=1)
+            connected.append("127.0.0.1" if port == before.port else address)
             text, key_id = await key(service)
             for credential in (text, opened.session_token):
                 shown = [*bearer(credential), *said]
@@ -49,6 +62,14 @@ async def test_where_a_user_is(
         for said in _MADE_UP:
             assert await seen(behind.proxy.port, said, _USER) == (_USER, _USER), said
             assert await seen(before.port, said, _USER) == (_USER, _USER), said
+        # What a trusted balancer may say when users come from elsewhere.
+        for chain, kept in _CHAINS:
+            said = [("x-forwarded-for", chain)]
+            assert await seen(behind.proxy.port, said, "127.0.0.1") == (kept, kept), chain
+        # The last one that the upstream hears of is who has connected to its proxy.
+        assert [
+            found.all("x-forwarded-for")[-1].split(",")[-1].strip() for found in behind.upstream.seen
+        ] == [address for address in connected for _ in range(2)]
         # A user on the machine of the trusted proxies: nobody knows better.
         assert await seen(before.port, [], "127.0.0.1") == ("127.0.0.1", "127.0.0.1")
 
