@@ -30,6 +30,7 @@ from authsvc.model.scope import MAX_LENGTH
         ("text/html; a=application/grpc", ""),
         ("application/grpc+\u00e9", ""),
         ("application/grpc\r\nx: y", ""),
+        ("application/grpc+" + "x" * 33, ""),
         ("+" * 100_000, ""),
     ],
 )

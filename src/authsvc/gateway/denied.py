@@ -19,7 +19,7 @@ from authsvc.rich_status import rich_status
 
 PROBLEM = "application/problem+json"
 
-_GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]+)?")
+_GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,32})?")
 # Of google.rpc.Code, by the status of HTTP.
 _CODES = {401: 16, 403: 7, 503: 14, 500: 13}
 # What `grpc-message` has as it is: visible characters and the space, but for the percent sign.
