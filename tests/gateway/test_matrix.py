@@ -1,5 +1,6 @@
 """What the real proxies let through, and as whom: each case with each proxy, over HTTP/1.1 and HTTP/2."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from authsvc.devpg import DevPostgres
 from authsvc.gateway.access import REWRITING
 from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, new_database, serving
-from tests.gateway.client import Headers, get_http1
+from tests.gateway.client import Headers, get_http1, read_answer, request_head
 from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
 from tests.gateway.upstream import Seen
 
@@ -186,6 +187,11 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
         "CREDENTIAL_AMBIGUOUS",
     ),
     "two in basic": (lambda w: _basic(f"{w.good}:{w.other}"), 401, "CREDENTIAL_AMBIGUOUS"),
+    "a password of others beside it": (
+        lambda w: [*_basic("staging:password"), ("x-api-key", w.good)],
+        401,
+        "CREDENTIAL_AMBIGUOUS",
+    ),
     "a good and a bad one": (lambda w: [*bearer("x"), ("x-api-key", w.good)], 401, "CREDENTIAL_AMBIGUOUS"),
     "x-api-key twice": (lambda w: [("x-api-key", w.good)] * 2, 401, "CREDENTIAL_AMBIGUOUS"),
 }
@@ -331,10 +337,33 @@ async def test_an_upgrade_is_checked(world: World) -> None:
         assert answer.status == 200
 
 
-async def test_much_that_is_proper(world: World) -> None:
+@pytest.mark.parametrize("length", [5_000, 25_000])
+async def test_much_that_is_proper(world: World, length: int) -> None:
     """Long cookies and headers within what proxies take do not stand in the way."""
-    headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * 5_000), ("x-long", "c" * 5_000)]
+    headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * length), ("x-long", "c" * length)]
     answer, seen = await world.behind.send("/orders/1", headers)
     assert answer.status == 200
     assert seen is not None
-    assert len(seen.all("cookie")[0]) == 5_002
+    assert len(seen.all("cookie")[0]) == length + 2
+
+
+async def test_headers_near_the_bound(world: World) -> None:
+    """56 KB pass; what is too large is the client's fault, and not told as an outage."""
+    for length in (56_000, 60_000, 62_000, 65_000, 65_400, 71_500):
+        half = "c" * (length // 2)
+        headers: Headers = [*bearer(world.good), ("x-long", half), ("x-longer", half)]
+        answer, _ = await world.behind.send("/orders/1", headers)
+        expected = {56_000: {200}, 71_500: {0, 400, 431}}.get(length, {0, 200, 400, 431})
+        assert answer.status in expected, length
+
+
+@pytest.mark.parametrize("length", [100, 1_500, 7_000, 20_000])
+async def test_requests_ahead(world: World, length: int) -> None:
+    """Requests that are sent before the answers have come are answered in turn, however long their heads."""
+    if world.behind.get is not get_http1:
+        return
+    head = request_head("/other", [*bearer(world.good), ("x-long", "c" * length)])
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.behind.proxy.port)
+    writer.write(head * 40)
+    assert [(await read_answer(reader)).status for _ in range(40)] == [200] * 40
+    writer.close()
