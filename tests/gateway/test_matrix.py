@@ -260,6 +260,34 @@ async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
         assert (await world.behind.send("/orders/1", bearer(world.good)))[0].status == 200
 
 
+_QUERIES = [
+    "?",
+    "?a=1",
+    "?scope=orders:read",
+    "?scope=orders:write",
+    "?scope=orders:read&scope=orders:write",
+    "?scope",
+    "?scopes=NONE&scope=",
+    "?a=/../b//;c=%2F%00%3B&x=1?y=2",
+]
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
+    """On each kind of route it reaches the upstream, and neither adds nor takes away a scope."""
+    for path, headers in (
+        ("/other", bearer(world.good)),
+        ("/orders", bearer(world.good)),
+        ("/orders/1", bearer(world.good)),
+        ("/healthz", []),
+    ):
+        answer, seen = await world.behind.send(path + query, headers)
+        assert (answer.status, seen is not None and seen.target) == (200, path + query)
+    answer, seen = await world.behind.send(f"/orders/1{query}", bearer(world.good), "POST")
+    assert (answer.status, seen) == (403, None)
+    assert json.loads(answer.body)["missing_scopes"] == ["orders:write"]
+
+
 async def test_what_is_public_needs_nothing(world: World) -> None:
     """The upstream is told of nobody, whatever the client says of itself."""
     for headers in ([], bearer(world.revoked), _SPOOFED, [(n.replace("-", "_"), "evil") for n in NAMES]):

@@ -83,13 +83,18 @@ class HttpCheck:
             return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
         if lacking := caller.lacks(SCOPES):
             return self._fault(f"its key lacks the scope {' and '.join(lacking)}")
+        headers = _joined(call.headers)
+        method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)
         if scopes is None:
+            if query == target.partition("?")[2]:  # the client's, which may hold what is no log's business
+                return self._fault(
+                    "its question has the query of its client; in a Caddyfile write uri /check? with a "
+                    "question mark"
+                )
             return self._fault(
                 f"its question has the query {query[:_SHOWN]!r}; write /check?scope=orders:read"
             )
-        headers = _joined(call.headers)
-        method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
             return self._fault(
                 "it does not say which request it asks about; have it set the headers "
