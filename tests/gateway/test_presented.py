@@ -91,10 +91,47 @@ def test_only_what_is_configured_is_looked_at() -> None:
     assert Carriers(("cookie:sid", "basic", "bearer")).scheme == "Basic"
 
 
-def test_the_cookie_is_taken_out_alone() -> None:
-    """The other cookies stay as they are."""
-    assert ALL.without_cookie(f"a=b; sid={GOOD}; c=d=e") == "a=b; c=d=e"
-    assert ALL.without_cookie(f"sid={GOOD}") == ""
+@pytest.mark.parametrize(
+    ("value", "rest"),
+    [
+        (f"sid={GOOD}", ""),
+        (f"a=b; sid={GOOD}; c=d=e", "a=b; c=d=e"),
+        (f"sid={GOOD}; a=1", "a=1"),
+        (f"a=1; sid={GOOD}", "a=1"),
+        (f"a=1;sid={GOOD};b=2", "a=1;b=2"),
+        (f"a=1;  sid = {GOOD} ; b=2", "a=1; b=2"),
+        (f"a=1; sid={GOOD}; b=2; sid={OTHER}; sid; sid=", "a=1; b=2"),
+        (f'a=1,2; sid="{GOOD}"', "a=1,2"),
+        (f'p={{"a":1, "b":[2,3]}}; sid={GOOD}; c=d', 'p={"a":1, "b":[2,3]}; c=d'),
+        (f"consent=2024-01-01T00:00:00,x=y,; sid={GOOD}", "consent=2024-01-01T00:00:00,x=y,"),
+        (f"a=1,sid=2,b; sid={GOOD}; ;", "a=1,sid=2,b; ;"),
+        (f"a=1,sid={GOOD},b; c=d", "a=1,b; c=d"),
+        (f"a=1, sid={GOOD}", "a=1"),
+        (f"sid={GOOD},b=2; c=d", "c=d"),
+        ('a=b,;c;;d="e; f"  g', 'a=b,;c;;d="e; f"  g'),
+    ],
+)
+def test_the_cookie_is_taken_out_alone(value: str, rest: str) -> None:
+    """Each other cookie stays as it is, byte for byte: a comma does not end one."""
+    assert ALL.without_cookie(value) == rest
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters=";"), min_size=1, max_size=30), max_size=5), st.data()
+)
+def test_the_other_cookies_are_not_touched(others: list[str], data: st.DataObject) -> None:
+    """Whatever is in them, and wherever ours stands between them."""
+    others = [text for other in others if "sid" not in other and (text := other.strip())]
+    place = data.draw(st.integers(0, len(others)))
+    value = "; ".join([*others[:place], f"sid={GOOD}", *others[place:]])
+    assert ALL.without_cookie(value) == "; ".join(others)
+
+
+@given(st.lists(st.sampled_from(["sid", "=", ";", ",", " ", '"', "a", GOOD, f"sid={GOOD}"]), max_size=12))
+def test_no_credential_is_left(parts: list[str]) -> None:
+    """What would be found in the cookies is no more found in those that the upstream gets."""
+    rest = ALL.without_cookie("".join(parts))
+    assert GOOD not in ALL.find({"cookie": rest}).texts
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))

@@ -139,7 +139,11 @@ def _scopes(query: str) -> Sequence[str] | None:
 def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
-        joined[name] = f"{joined[name]},{value}" if name in joined else value
+        if name in joined:
+            # Cookies are joined as HTTP/2 has it (RFC 9113, 8.2.3): a comma may stand within one.
+            separator = "; " if name == "cookie" else ","
+            value = f"{joined[name]}{separator}{value}"
+        joined[name] = value
     if not joined.get("user-agent", "").isascii():
         joined["user-agent"] = _utf_8_first(joined["user-agent"])
     return joined

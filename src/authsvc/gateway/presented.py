@@ -6,7 +6,6 @@ is a header that came twice: proxies join those by a comma, which no credential 
 
 import binascii
 import re
-import string
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,8 +20,6 @@ BEARER, BASIC, API_KEY, COOKIE = "bearer", "basic", "x-api-key", "cookie:"
 _LONGEST = 1024
 # Another credential in a header that was sent twice.
 _ANOTHER = re.compile(r",\s*(?:bearer|basic)\s", re.IGNORECASE)
-# What is left around a cookie when its neighbour is taken out.
-_AROUND = string.whitespace + ";,"
 
 
 class Presented(NamedTuple):
@@ -42,8 +39,12 @@ class Carriers:
         self._schemes = frozenset(names) & {BEARER, BASIC}
         self._api_key = API_KEY in names
         self._cookie = next((name.removeprefix(COOKIE) for name in names if name.startswith(COOKIE)), "")
-        # A cookie of that name, between the separators. One expression, since a header can hold many others.
-        self._cookies = re.compile(rf"(?:\A|[;,])\s*{re.escape(self._cookie)}\s*(?:=([^;,]*)|(?=[;,]|\Z))")
+        # A cookie of that name. Only `;` separates cookies (RFC 6265), but to some upstreams a comma does,
+        # so one behind a comma is looked at. One expression, since a header can hold many others.
+        name = re.escape(self._cookie)
+        self._cookies = re.compile(rf"(?:\A|[;,])\s*{name}\s*(?:=([^;,]*)|(?=[;,]|\Z))")
+        self._whole = re.compile(rf";\s*{name}\s*(?:=[^;]*|(?=;|\Z))")
+        self._behind_comma = re.compile(rf",\s*{name}\s*=([^;,]*)")
         #: Whether a cookie is one of the places.
         self.has_cookie = bool(self._cookie)
         #: What a client is asked for (RFC 9110): the scheme of the first carrier that has one.
@@ -60,7 +61,7 @@ class Carriers:
             texts += (value, "") if "," in value else (value.strip(),)
             names.append(API_KEY)
         if self._cookie and (value := headers.get("cookie")) is not None and self._cookie in value:
-            found = [(match[1] or "").strip().strip('"') for match in self._cookies.finditer(value)]
+            found = [_bare(match[1] or "") for match in self._cookies.finditer(value)]
             if found:
                 texts += found
                 names.append("cookie")
@@ -69,10 +70,11 @@ class Carriers:
         return Presented(texts, names) if names else NOTHING
 
     def without_cookie(self, value: str) -> str:
-        """Return the value of a cookie header without the credential."""
-        # Each piece is what stands between two credentials: the text that was found splits, too.
-        pieces = (piece.strip(_AROUND) for piece in self._cookies.split(value)[::2])
-        return "; ".join(piece for piece in pieces if piece)
+        """Return the value of a cookie header without the credential; all else stays as it is."""
+        rest = self._whole.sub("", f";{value}")[1:]
+        if self._cookie in rest:
+            rest = self._behind_comma.sub(lambda found: "" if has_form(_bare(found[1])) else found[0], rest)
+        return rest.strip(" \t") if rest.strip("; \t") else ""
 
     def _authorized(self, value: str) -> list[str]:
         """Return what stands in an authorization header; nothing when it has a scheme of others."""
@@ -84,6 +86,11 @@ class Carriers:
         if scheme not in self._schemes:
             return []
         return [text] if scheme == BEARER else _basic(text)
+
+
+def _bare(value: str) -> str:
+    """Return the value of a cookie without blanks and quotes around it."""
+    return value.strip().strip('"')
 
 
 def _basic(text: str) -> list[str]:
