@@ -1,5 +1,6 @@
 """Cookies through the real proxies: the credential is taken out of them, and nothing else."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -82,6 +83,21 @@ async def test_only_ours(behind: Behind) -> None:
     assert answer.status == 200
     assert seen is not None
     assert "".join(seen.all("cookie")) == ""
+
+
+@pytest.mark.parametrize("old_one", ["", "rubbish", "authsvc_session_" + "0" * 63])
+async def test_an_old_cookie_beside_a_new_one(behind: Behind, old_one: str) -> None:
+    """It does not lock the browser out, and neither reaches the upstream."""
+    own = f"sid={await _token(behind)}"
+    for cookie in (f"sid={old_one}; a=1; {own}", f"{own}; a=1; sid={old_one}"):
+        answer, seen = await behind.send("/orders/1", [("cookie", cookie)])
+        assert answer.status == 200
+        assert seen is not None
+        assert (seen.all("cookie"), seen.all("x-auth-owner-id")) == (["a=1"], ["alice"])
+    for several in (f"{own}; sid={await _token(behind)}", f"a=1,sid={old_one or 'x'}; {own}"):
+        answer, seen = await behind.send("/orders/1", [("cookie", several)])
+        assert (answer.status, seen) == (401, None)
+        assert json.loads(answer.body)["reason"] == "CREDENTIAL_AMBIGUOUS"
 
 
 async def test_cookies_in_several_headers(behind: Behind) -> None:

@@ -70,8 +70,8 @@ async def world(
         )
 
 
-def _basic(text: str) -> Headers:
-    return [("authorization", f"Basic {b64encode(text.encode()).decode()}")]
+def _basic(text: str, encoding: str = "utf-8") -> Headers:
+    return [("authorization", f"Basic {b64encode(text.encode(encoding)).decode()}")]
 
 
 def _told(seen: Seen | None) -> dict[str, list[str]]:
@@ -92,6 +92,10 @@ _ADMITTED: dict[str, _Headers] = {
     "basic, not encoded": lambda w: [("authorization", f"Basic {w.good}")],
     "x-api-key": lambda w: [("x-api-key", w.good)],
     "the same in two places": lambda w: [*bearer(w.good), ("x-api-key", w.good)],
+    "basic, with a user in Latin-1": lambda w: _basic(f"J\xfcrgen:{w.good}", "latin-1"),
+    "basic, with a newline": lambda w: _basic(f"api:{w.good}\n"),
+    "an empty one beside it": lambda w: [*bearer(w.good), ("x-api-key", "")],
+    "an empty bearer beside it": lambda w: [("authorization", "Bearer "), ("x-api-key", w.good)],
     "identity made up": lambda w: [*bearer(w.good), *_SPOOFED],
     "identity made up, twice": lambda w: [*_SPOOFED, *bearer(w.good), *_SPOOFED],
     "identity made up, empty": lambda w: [*bearer(w.good), *((name, "") for name in NAMES)],
@@ -177,7 +181,9 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
     "malformed": (lambda w: bearer("rubbish"), 401, "CREDENTIAL_INVALID"),
     "basic without a key": (lambda w: _basic("user:password"), 401, "CREDENTIAL_INVALID"),
     "basic that is no base64": (lambda w: [("authorization", "Basic !")], 401, "CREDENTIAL_INVALID"),
-    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_INVALID"),
+    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_MISSING"),
+    "an empty bearer": (lambda w: [("authorization", "Bearer ")], 401, "CREDENTIAL_MISSING"),
+    "an empty basic": (lambda w: _basic(":"), 401, "CREDENTIAL_MISSING"),
     "another scheme": (lambda w: [("authorization", f"Token {w.good}")], 401, "CREDENTIAL_MISSING"),
     "two different": (lambda w: [*bearer(w.good), ("x-api-key", w.other)], 401, "CREDENTIAL_AMBIGUOUS"),
     "two different, one behind a tab": (
