@@ -447,6 +447,15 @@ async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) 
         assert set(answer.ok_response.headers_to_remove) == set(NAMES)
 
 
+async def test_a_path_with_two_readings_has_no_route(service: Service, envoy: Envoy) -> None:
+    """Without a table as well, whatever the credential and the scopes that the proxy asks for."""
+    text, _ = await key(service, "a")
+    for scopes in (None, "a"):
+        for path in ("/orders;x=1", "/x/..;/orders", "/x/%2e%2e/orders", "/x%2f..%2forders?y"):
+            assert _reason(await envoy.ask(_bearer(text), scopes, path=path)) == "ROUTE_NOT_PERMITTED"
+        assert _outcome(await envoy.ask(_bearer(text), scopes, path="/orders?x=;&y=/../")) == 200
+
+
 async def test_the_table_of_now_is_used(database_url: str, clock: Clock, tmp_path: Path) -> None:
     """From the moment that it was read anew."""
     file = tmp_path / "routes.toml"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from authsvc.errors import Passing
 from authsvc.gateway import identity
 from authsvc.gateway.denied import Denied
+from authsvc.gateway.path import is_disguised
 from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
 from authsvc.gateway.routes import Routes
 from authsvc.memo import remembered
@@ -107,7 +108,10 @@ class Access:
             return _TOO_MANY_HEADERS
         if not asked.removes_headers and self._deceptive(asked):
             return _DECEPTIVE
-        if self._routes is not None:
+        if self._routes is None:
+            if is_disguised(asked.target):
+                return _NO_ROUTE
+        else:
             access = self._routes().find(asked.method, asked.target)
             if access is None:
                 return _NO_ROUTE

@@ -24,6 +24,12 @@ _IGNORABLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# What a usual upstream may read as another path than a proxy by which a route was found: parameters, steps,
+# escapes of delimiters and of escapes, overlong UTF-8, controls. The files in deploy/ refuse the same.
+_DISGUISED = re.compile(
+    r"[;\\#\x00-\x20\x7f]|%(?:3b|5c|2f|25[0-9a-f]{2}|[01][0-9a-f]|7f|c[01])|/(?:\.|%2e){1,2}(?:/|\Z)",
+    re.IGNORECASE,
+)
 _SLASHES = re.compile(r"[/\\]")
 # What servers have to take at least is 8000 octets, the query included (RFC 9110, 4.1).
 _LONGEST = 8192
@@ -43,6 +49,15 @@ def canonical(target: str) -> str | None:
             return None
         path = decoded
     return None if _has_steps(path) else path.removesuffix("/")
+
+
+def is_disguised(target: str) -> bool:
+    """Say whether an upstream may read the path of a target as another one than the proxy before it.
+
+    This is for routes that the proxy has found. It is less than `canonical` refuses: names in any encoding,
+    and delimiters that are none to who decodes once, are the upstream's own business.
+    """
+    return _DISGUISED.search(target.partition("?")[0]) is not None
 
 
 def lenient(path: str) -> str:
