@@ -282,9 +282,19 @@ async def test_a_tree_that_is_not_checked_has_no_way_out(
     ):
         answer, seen = await behind.send("/healthz/x")
         assert (answer.status, seen is not None) == (200, True)
-        for target in _DISGUISED + _STEPS:
-            way_out = "/healthz/.." + target.replace("/x/", "/")
-            answer, seen = await behind.send(way_out)
+        for way_out in (
+            "..;/orders",
+            "x;y/..;/..;/orders",
+            "..%3b/orders",
+            "..%3Bx/orders",
+            "%252e%252e/orders",
+            "%c0%ae%c0%ae/orders",
+            "..\\orders",
+            "..%5corders",
+            "..%2forders",
+            "../orders",
+            "%2e%2e/orders",
+        ):
+            answer, seen = await behind.send(f"/healthz/{way_out}")
+            # Envoy resolves some, and asks.
             assert (answer.status in (400, 401), seen) == (True, None), way_out
-            _, seen = await behind.send("/healthz/x" + target)
-            assert seen is None or seen.target.startswith("/healthz/"), target
