@@ -443,6 +443,11 @@ async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) 
         assert _set(answer) == {}
         assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
         assert not answer.HasField("dynamic_metadata")
+        # Nor one that came twice.
+        answer = await ask({"x-api-key": f"{reader},{reader}"}, path="/login")
+        assert set(answer.ok_response.headers_to_remove) == {*NAMES, "x-api-key"}
+        answer = await ask({"authorization": f"Bearer x, Bearer {reader}"}, path="/login")
+        assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
         answer = await ask({"authorization": "Basic dXNlcjpwYXNzd29yZA=="}, path="/login")
         assert set(answer.ok_response.headers_to_remove) == set(NAMES)
 
