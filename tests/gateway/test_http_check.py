@@ -77,6 +77,19 @@ async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, statu
     assert (await ask(bearer(text), f"/check{query}")).status == status
 
 
+@pytest.mark.parametrize(
+    ("query", "remedy"),
+    [("x=y", "the query of its client; in a Caddyfile write uri /check? "), ("z", "write /check?scope=")],
+)
+async def test_a_query_that_the_proxy_did_not_mean(
+    http: Service, ask: Ask, caplog: pytest.LogCaptureFixture, query: str, remedy: str
+) -> None:
+    """The log names the remedy; what a client has in its query is not logged."""
+    assert (await ask([], f"/check?{query}")).status == 500
+    assert remedy in caplog.text
+    assert "x=y" not in caplog.text
+
+
 @pytest.mark.parametrize(("address", "forwarded", "kept"), BEHIND)
 async def test_a_client_behind_more_proxies(
     database_url: str, clock: Clock, address: str, forwarded: str, kept: str

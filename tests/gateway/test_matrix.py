@@ -71,8 +71,8 @@ async def world(
         )
 
 
-def _basic(text: str) -> Headers:
-    return [("authorization", f"Basic {b64encode(text.encode()).decode()}")]
+def _basic(text: str, encoding: str = "utf-8") -> Headers:
+    return [("authorization", f"Basic {b64encode(text.encode(encoding)).decode()}")]
 
 
 def _told(seen: Seen | None) -> dict[str, list[str]]:
@@ -93,6 +93,10 @@ _ADMITTED: dict[str, _Headers] = {
     "basic, not encoded": lambda w: [("authorization", f"Basic {w.good}")],
     "x-api-key": lambda w: [("x-api-key", w.good)],
     "the same in two places": lambda w: [*bearer(w.good), ("x-api-key", w.good)],
+    "basic, with a user in Latin-1": lambda w: _basic(f"J\xfcrgen:{w.good}", "latin-1"),
+    "basic, with a newline": lambda w: _basic(f"api:{w.good}\n"),
+    "an empty one beside it": lambda w: [*bearer(w.good), ("x-api-key", "")],
+    "an empty bearer beside it": lambda w: [("authorization", "Bearer "), ("x-api-key", w.good)],
     "identity made up": lambda w: [*bearer(w.good), *_SPOOFED],
     "identity made up, twice": lambda w: [*_SPOOFED, *bearer(w.good), *_SPOOFED],
     "identity made up, empty": lambda w: [*bearer(w.good), *((name, "") for name in NAMES)],
@@ -178,7 +182,9 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
     "malformed": (lambda w: bearer("rubbish"), 401, "CREDENTIAL_INVALID"),
     "basic without a key": (lambda w: _basic("user:password"), 401, "CREDENTIAL_INVALID"),
     "basic that is no base64": (lambda w: [("authorization", "Basic !")], 401, "CREDENTIAL_INVALID"),
-    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_INVALID"),
+    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_MISSING"),
+    "an empty bearer": (lambda w: [("authorization", "Bearer ")], 401, "CREDENTIAL_MISSING"),
+    "an empty basic": (lambda w: _basic(":"), 401, "CREDENTIAL_MISSING"),
     "another scheme": (lambda w: [("authorization", f"Token {w.good}")], 401, "CREDENTIAL_MISSING"),
     "two different": (lambda w: [*bearer(w.good), ("x-api-key", w.other)], 401, "CREDENTIAL_AMBIGUOUS"),
     "two different, one behind a tab": (
@@ -264,6 +270,34 @@ async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
         assert (await world.behind.send("/other", bearer(world.good), "POST"))[0].status == 200
         assert (await world.behind.send("/orders/1", bearer(world.good), "POST"))[0].status == 403
         assert (await world.behind.send("/orders/1", bearer(world.good)))[0].status == 200
+
+
+_QUERIES = [
+    "?",
+    "?a=1",
+    "?scope=orders:read",
+    "?scope=orders:write",
+    "?scope=orders:read&scope=orders:write",
+    "?scope",
+    "?scopes=NONE&scope=",
+    "?a=/../b//;c=%2F%00%3B&x=1?y=2",
+]
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
+    """On each kind of route it reaches the upstream, and neither adds nor takes away a scope."""
+    for path, headers in (
+        ("/other", bearer(world.good)),
+        ("/orders", bearer(world.good)),
+        ("/orders/1", bearer(world.good)),
+        ("/healthz", []),
+    ):
+        answer, seen = await world.behind.send(path + query, headers)
+        assert (answer.status, seen is not None and seen.target) == (200, path + query)
+    answer, seen = await world.behind.send(f"/orders/1{query}", bearer(world.good), "POST")
+    assert (answer.status, seen) == (403, None)
+    assert json.loads(answer.body)["missing_scopes"] == ["orders:write"]
 
 
 async def test_what_is_public_needs_nothing(world: World) -> None:
