@@ -251,6 +251,17 @@ def checkout() -> Path:
     return Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session")
+def grpcurl(checkout: Path) -> Path:
+    """Where grpcurl is; without it a test that needs it is skipped."""
+    found = shutil.which("grpcurl", path=f"{checkout / '.tools'}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(
+            "no grpcurl: GOBIN=$PWD/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest"
+        )
+    return Path(found)
+
+
 async def _sql(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:

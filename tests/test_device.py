@@ -8,6 +8,7 @@ from ua_parser.regex import Resolver
 from authsvc import device
 from authsvc.device import MAX_LENGTH, describe
 from authsvc.model.device import Device, DeviceType
+from authsvc.model.text import fault
 
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)"
@@ -201,7 +202,7 @@ def test_what_nobody_knows_is_only_repeated(user_agent: str) -> None:
 
 def test_what_is_kept_can_be_shown_and_sent() -> None:
     """No control characters, no lone surrogates, nothing that turns the direction of writing, no novels."""
-    assert describe("curl/8.5\r\nlog: forged\x00").user_agent == "curl/8.5  log: forged"
+    assert describe("curl/8.5\r\nlog: forged\x00").user_agent == "curl/8.5 log: forged"
     assert describe("a\ud800b\u202ec").user_agent == "a b c"
     assert describe("x" * 8192).user_agent == "x" * MAX_LENGTH
 
@@ -219,8 +220,8 @@ def test_no_repetition_is_too_much(piece: str) -> None:
 @given(st.text(st.characters(), max_size=600), st.sampled_from(["", "Mozilla/5.0 (Linux; Android 1", "a/1"]))
 def test_no_text_raises(text: str, prefix: str) -> None:
     found = describe(prefix + text)
-    assert all(
-        word.isprintable()
+    assert not any(
+        fault(word)
         for word in (found.browser, found.browser_version, found.os, found.os_version, found.user_agent)
     )
     found.user_agent.encode()

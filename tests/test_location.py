@@ -99,6 +99,7 @@ def test_what_is_no_known_address_is_nowhere(tmp_path: Path, address: str) -> No
         ({"country": "Norway", "country_code": "NO"}, Location(country_code="NO")),
         ({"city": {"names": {"nb": "Oslo"}}, "subdivisions": []}, Location()),
         ({"city": 7, "state1": [], "country_code": {}}, Location()),
+        ({"city": "Os\u202elo\u2028"}, Location(city="Os lo ")),
         ({"city": {"names": "Oslo"}, "subdivisions": [7], "country": {"iso_code": 1}}, Location()),
     ],
 )

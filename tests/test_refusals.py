@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -15,7 +16,7 @@ from authsvc.errors import (
     PermissionDenied,
     Unavailable,
 )
-from authsvc.model.audit_event import Action, ChainedEvent
+from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import KeyMint
 from authsvc.refusals import MOST, MOST_OF_ONE, MOST_OF_OWNER, Refusals
@@ -186,3 +187,37 @@ async def test_it_goes_on_after_any_fault(
         while not await written(database):
             pass
     running.cancel()
+
+
+async def test_nobody_waits_for_the_chain_of_another_owner(
+    database: Database, database_url: str, log: Refusals, clock: Clock
+) -> None:
+    """What one owner's chain does not take now is kept, and later written; that of others is written."""
+    async with database.transaction() as connection:
+        await rows.record(
+            connection, [AuditEvent.of(EVE, Action.REFUSED, at=clock(), target_id="", owner_id="evil")]
+        )
+    locker = await asyncpg.connect(database_url)
+    try:
+        async with locker.transaction():
+            await locker.execute("SELECT FROM authsvc.audit_heads WHERE owner_id = 'evil' FOR UPDATE")
+            log.note(EVE, "ListKeys", denied())
+            log.note(caller(1), "ListKeys", denied())
+            with pytest.raises(Unavailable):
+                await log.flush()
+            assert len(await chain(database, "evil1")) == 1
+        assert len(await chain(database, "evil")) == 1
+        await log.flush()
+    finally:
+        await locker.close()
+    assert [len(await chain(database, owner_id)) for owner_id in ("evil", "evil1")] == [2, 1]
+    assert await faults(database) == []
+
+
+async def test_what_cannot_be_recorded_stops_no_other_owner(database: Database, log: Refusals) -> None:
+    """An event that the database does not take is kept; those that came after it are written."""
+    log.note(EVE._replace(owner_id="no owner"), "ListKeys", denied())
+    log.note(caller(1), "ListKeys", denied())
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await log.flush()
+    assert await written(database) == {("key_1", "acme"): 1}

@@ -16,6 +16,7 @@ from authsvc.model.address import Network
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
 from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
+from authsvc.model.text import fault, kept
 
 PREFIX = "AUTHSVC_"
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)/(\d{1,6})")
@@ -270,6 +271,9 @@ class Settings(BaseSettings):
                 )
             if name in found:
                 raise ValueError(f"{name} is there twice; leave one of them out")
+            description = kept(description)
+            if problem := fault(description):
+                raise ValueError(f"the description of {name} {problem}")
             found[name] = Scope(name, description)
         if len(found) > _MOST_SCOPES:
             raise ValueError(f"there are {len(found)} scopes; use {_MOST_SCOPES} at most, or * for any")

@@ -17,6 +17,7 @@ on a phone, since the two say the same.
 """
 
 import re
+from dataclasses import replace
 
 from ua_parser import Domain, Resolver, load_lazy_builtins
 
@@ -27,6 +28,7 @@ from authsvc.memo import remembered
 from authsvc.model import bot, system
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.device import Device, DeviceType
+from authsvc.model.text import cleaned
 from authsvc.model.user_agent import Product, UserAgent, shown_version
 
 # Longer ones are cut, so that work and memory are bounded; real ones have 100 to 300.
@@ -64,15 +66,21 @@ _SYSTEMS = {"ATV OS X": "tvOS", "Chrome OS": "ChromeOS", "Mac OS X": "macOS", "W
 def describe(user_agent: str, client_hints: ClientHints = NO_HINTS) -> Device:
     """Describe the device that sends `user_agent` and, with it, `client_hints`; never raises.
 
-    The `user_agent` of the outcome is fit to be shown, stored and sent: cut to
-    MAX_LENGTH, and a space in place of each character that nobody can see, which also
-    takes out what UTF-8 cannot say and what turns the direction of writing.
+    All words of the outcome are fit to be shown, stored and sent: without what nobody
+    can see, what UTF-8 cannot say and what turns the direction of writing (`model/text.py`).
+    The `user_agent` is cut to MAX_LENGTH.
     """
     # Before the memory, so that it holds nothing long.
-    text = user_agent[:MAX_LENGTH]
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text)
-    return client_hints.kept().applied(_describe(text.strip()))
+    text = cleaned(user_agent[:MAX_LENGTH])
+    device = client_hints.kept().applied(_describe(text.strip()))
+    # A part of a text may be unfit that was fit in it.
+    told = (device.browser, device.browser_version, device.os, device.os_version, device.model)
+    browser, browser_version, os, os_version, model = shown = tuple(map(cleaned, told))
+    if shown == told:
+        return device
+    return replace(
+        device, browser=browser, browser_version=browser_version, os=os, os_version=os_version, model=model
+    )
 
 
 def warm() -> None:

@@ -4,7 +4,8 @@ Mechanism: a connection answers one request after the other; while it does, or w
 read what was answered, no more is read from it.
 
 Bound: a head of 64 KiB in 256 lines, ten seconds to send it, ten for an answer and ten to read it, 75 s
-between two requests, and so many connections; one more is closed at once. What has a body is refused.
+between two requests, and so many connections; one more is closed at once. What announces a body is refused
+at its head.
 Of one connection, what has arrived and was not answered is a head at most, and what was answered and not read
 is 16 KiB and an answer. What has arrived of all together is `MOST_HELD`; beyond that, whoever holds more than
 an even part is refused.
@@ -41,6 +42,7 @@ _HEAD, _IDLE, _ANSWER = 10.0, 75.0, 10.0
 # How long an idle connection stays at a stop.
 _MOMENT = 0.5
 _CLOSE = (b"connection", b"close")
+_NO_BODY = "have the proxy ask without Content-Length and Transfer-Encoding"
 _END_OF_LINE, _END_OF_HEAD = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -189,10 +191,13 @@ class _Connection(asyncio.Protocol):
     def _look_at_time(self) -> None:
         now = self._loop.time()
         if now >= self._deadline and self._answering is None:
-            self._transport.abort()
-        else:
-            # Later deadlines are not set anew for each request, but found out here.
-            self._timer = self._loop.call_at(max(self._deadline, now + 1), self._look_at_time)
+            if self._is_last or self._h11.their_state is not h11.SEND_BODY:
+                self._transport.abort()
+                return
+            # A whole head, and not the end of an empty body in chunks.
+            self._refuse(408)
+        # Later deadlines are not set anew for each request, but found out here.
+        self._timer = self._loop.call_at(max(self._deadline, now + 1), self._look_at_time)
 
     def _go_on(self) -> None:
         """Take what has arrived, up to a whole request; then see to it that what is left is not too much."""
@@ -236,11 +241,13 @@ class _Connection(asyncio.Protocol):
         while self._answering is None and not self._transport.is_closing():
             event = self._h11.next_event()
             if isinstance(event, h11.Request):
+                self._request = event
                 if event.http_version not in (b"1.0", b"1.1"):
                     self._refuse(505)
-                self._request = event
+                elif any(name == b"content-length" and int(value) for name, value in event.headers):
+                    self._refuse_body()
             elif isinstance(event, h11.Data):
-                self._refuse(413)
+                self._refuse_body()
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 self._transport.pause_reading()
                 self._answering = self._loop.create_task(self._answer(self._request))
@@ -293,7 +300,12 @@ class _Connection(asyncio.Protocol):
             _log.error("an answer could not be sent", exc_info=error)
             self._transport.abort()
 
-    def _refuse(self, status: int) -> None:
+    def _refuse_body(self) -> None:
+        """Refuse a question with a body: that of the client's request, which its proxy should not send on."""
+        _log.warning("a question over HTTP has a body, and is refused; %s", _NO_BODY)
+        self._refuse(413, f"{_NO_BODY}\n")
+
+    def _refuse(self, status: int, problem: str = "") -> None:
         """Answer what is no question of ours, and end the connection, since where it ends is not known."""
         self._unread.clear()
         self._count_held()
@@ -301,7 +313,8 @@ class _Connection(asyncio.Protocol):
         if self._answering is not None:
             return  # It ends with the answer to what came before.
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._send(Reply(status), with_body=False)
+            is_head = self._request is not None and self._request.method == b"HEAD"
+            self._send(Reply(status, body=problem), with_body=not is_head)
         self._close()
 
     def _close(self) -> None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import maxminddb
 
 from authsvc.model.location import Location
+from authsvc.model.text import cleaned
 
 _log = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ def _name(value: object) -> str:
     if isinstance(value, dict):
         names = value.get("names")
         value = names.get("en") if isinstance(names, dict) else None
-    return value if isinstance(value, str) else ""
+    return cleaned(value) if isinstance(value, str) else ""
 
 
 def _code(value: object) -> str:

@@ -2,7 +2,8 @@
 
 Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND, or was made with a credential that
 is good no more, is counted in a dictionary by caller, method, reason and the owner that was asked for; every
-minute, and at drain, what has gathered becomes one REFUSED event each. Attempts with a credential
+minute, and at drain, what has gathered becomes one REFUSED event each, in a transaction for each owner, so
+that none waits for long for the chain of another. Attempts with a credential
 that never was one are nobody's, so they are in the metrics only.
 
 Bound: `MOST` events a minute and worker, `MOST_OF_ONE` of them of one caller and `MOST_OF_OWNER` of one
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from authsvc.errors import AuthsvcError, NotFound, Passing, PermissionDenied, Unauthenticated
+from authsvc.errors import AuthsvcError, NotFound, Passing, PermissionDenied, Unauthenticated, Unavailable
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.store import audit as rows
+from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -90,17 +92,28 @@ class Refusals:
         self._pending[kind] = attempts
 
     async def flush(self) -> None:
-        """Write what has gathered. What could not be written is kept, and the error raised."""
-        written, self._pending = self._pending, {}
+        """Write what has gathered, by owner. What could not be written is kept, and the error raised."""
+        unwritten, self._pending = self._pending, {}
         self._of_caller, self._of_owner = Counter(), Counter()
-        if not written:
-            return
+        error: Exception | None = None
         try:
-            async with self._database.transaction() as connection:
-                await rows.record(connection, [_event(kind, attempts) for kind, attempts in written.items()])
-        except BaseException:
-            self._keep(written)
-            raise
+            for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
+                of_owner = {k: a for k, a in unwritten.items() if a.caller.owner_id == owner_id}
+                try:
+                    async with self._database.transaction(several_owners=True) as connection:
+                        await rows.record(connection, [_event(k, a) for k, a in of_owner.items()])
+                except Exception as problem:
+                    if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
+                        raise
+                    error = problem  # It is of this owner's events, or of its chain.
+                else:
+                    for kind in of_owner:
+                        del unwritten[kind]
+            if error is not None:
+                raise error
+        finally:
+            if unwritten:
+                self._keep(unwritten)
 
     def _keep(self, unwritten: dict[_Kind, _Attempts]) -> None:
         later, self._pending = self._pending, unwritten

@@ -89,6 +89,7 @@ def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
         ("a=Do a, b,c = 1 = 1", {"a": "Do a", "b": "", "c": "1 = 1"}),
         ("\na=Do a, and b\n\n  b=\nc\n", {"a": "Do a, and b", "b": "", "c": ""}),
         ("a=Do a\n", {"a": "Do a"}),
+        ("a=\u3000Zoe\u0308 👨\u200d👩\u200d👧\u00a0", {"a": "Zoë 👨\u200d👩\u200d👧"}),
         (" * ", None),
     ],
 )
@@ -109,6 +110,12 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
         ("=Do a", "'' is no scope; use a form like orders:read"),
         ("a,b,a", "a is there twice; leave one of them out"),
         ("a,*", "'*' is no scope; use a form like orders:read"),
+        (
+            "a=Do\u202e a",
+            "the description of a holds U+202E (RIGHT-TO-LEFT OVERRIDE), which changes the direction of text",
+        ),
+        ("a=Do\u200b a", "the description of a holds U+200B (ZERO WIDTH SPACE), which people cannot see"),
+        ("a=Do\u2028 a", "the description of a holds U+2028 (LINE SEPARATOR); use one line"),
         (",".join(map(str, range(1001))), "there are 1001 scopes; use 1000 at most, or * for any"),
     ],
 )

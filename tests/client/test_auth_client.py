@@ -135,6 +135,18 @@ async def test_a_key_file_may_have_a_byte_order_mark(service: Service, tmp_path:
         assert await client.verify_key(made.key_string)
 
 
+@pytest.mark.parametrize(("before", "after"), [("", "\n"), (" ", "\r\n"), ("\t", " "), ("\u00a0", "")])
+async def test_blanks_around_a_credential(
+    service: Service, client: AuthClient, before: str, after: str
+) -> None:
+    """A key that was read from a file, or pasted, is the same key."""
+    key_string = (await make(service)).key_string
+    token = (await service.admin.CreateSession(owner_id="alice")).session_token
+    assert await client.verify_key(before + key_string + after)
+    assert await client.verify_session(before + token + after)
+    assert not await client.verify_key(key_string[:20] + " " + key_string[20:])
+
+
 async def test_bad_credentials_are_answers(service: Service, client: AuthClient, clock: Clock) -> None:
     """Each code comes as a verdict that is false; what is not known tells nothing (rules 20 and 21)."""
     revoked, expired, weak = [

@@ -61,15 +61,18 @@ async def test_all_others_stay_out(service: Service, client: AuthClient, clock: 
             UNAUTHENTICATED,
             "CREDENTIAL_SCHEME",
         ),
-        ([("authorization", "")], UNAUTHENTICATED, "CREDENTIAL_SCHEME"),
-        ([("authorization", "Bearer ")], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
-        ([("x-api-key", "")], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
+        ([("authorization", "")], UNAUTHENTICATED, "CREDENTIAL_MISSING"),
+        ([("authorization", "Bearer ")], UNAUTHENTICATED, "CREDENTIAL_MISSING"),
+        ([("x-api-key", "")], UNAUTHENTICATED, "CREDENTIAL_MISSING"),
+        ([("x-api-key", ""), ("authorization", "Bearer")], UNAUTHENTICATED, "CREDENTIAL_MISSING"),
         ([bearer("rubbish")], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
         ([bearer("a" * 5000)], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
         ([bearer("authsvc_live_" + "0" * 63)], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
         ([bearer("authsvc_session_" + "0" * 63)], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
         ([bearer(wrong)], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
-        ([bearer(f"{good.key_string}, Bearer {good.key_string}")], UNAUTHENTICATED, "CREDENTIAL_INVALID"),
+        ([bearer(f"{good.key_string}, Bearer {good.key_string}")], UNAUTHENTICATED, "CREDENTIAL_AMBIGUOUS"),
+        ([bearer(good.key_string)] * 2, UNAUTHENTICATED, "CREDENTIAL_AMBIGUOUS"),
+        ([("authorization", 'Digest a="b", c="d"')], UNAUTHENTICATED, "CREDENTIAL_SCHEME"),
         ([bearer(revoked.key_string)], UNAUTHENTICATED, "CREDENTIAL_REVOKED"),
         ([bearer(expired.key_string)], UNAUTHENTICATED, "CREDENTIAL_EXPIRED"),
         ([bearer(other.key_string)], DENIED, "SCOPE_MISSING"),
@@ -80,7 +83,6 @@ async def test_all_others_stay_out(service: Service, client: AuthClient, clock: 
             UNAUTHENTICATED,
             "CREDENTIAL_AMBIGUOUS",
         ),
-        ([bearer(good.key_string), ("x-api-key", "")], UNAUTHENTICATED, "CREDENTIAL_AMBIGUOUS"),
     ]
     async with target(client) as on:
         for metadata, code, reason in cases:
@@ -94,7 +96,7 @@ async def test_all_others_stay_out(service: Service, client: AuthClient, clock: 
 
 
 async def test_the_same_credential_twice_is_one(service: Service, client: AuthClient) -> None:
-    """A proxy that copies the key into the other header harms nobody; either header does alone."""
+    """A key in both headers is one; either header does alone, and what is empty does not count."""
     made = await make(service)
     api_key = ("x-api-key", made.key_string)
     async with target(client, scopes=()) as on:
@@ -102,9 +104,13 @@ async def test_the_same_credential_twice_is_one(service: Service, client: AuthCl
             [api_key],
             [bearer(made.key_string), api_key],
             [("authorization", f"bEARER  {made.key_string}")],
+            [bearer(made.key_string), ("x-api-key", "")],
+            [bearer(""), api_key],
+            [("authorization", ""), api_key],
+            [("x-api-key", ""), api_key],
         ):
             await on.call("Unary", *metadata)
-        assert on.entered == [made.key.key_id] * 3
+        assert on.entered == [made.key.key_id] * 7
 
 
 async def test_sessions_come_in(service: Service, client: AuthClient) -> None:

@@ -32,17 +32,6 @@ def dev(reachable_dir: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def grpcurl(checkout: Path) -> Path:
-    """Where grpcurl is; without it a test that needs it is skipped."""
-    found = shutil.which("grpcurl", path=f"{checkout / '.tools'}{os.pathsep}{os.environ['PATH']}")
-    if found is None:
-        pytest.skip(
-            "no grpcurl: GOBIN=$PWD/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest"
-        )
-    return Path(found)
-
-
-@pytest.fixture(scope="session")
 def buf() -> Path:
     """Where buf is: beside the Python that has our development packages."""
     found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -29,8 +29,8 @@ def test_what_was_done_is_listed(dev: Server) -> None:  # rule 28
     dev.run("keys", "revoke", key["key_id"], "--reason", "leaked in a log")
     table = dev.run("audit", "list", "listed").stdout.splitlines()
     assert table[0].split() == ["time", "action", "target", "by", "from", "details"]
-    assert table[1].split()[2:4] == ["KEY_REVOKED", key["key_id"]]
-    assert "reason=leaked in a log" in table[1]
+    assert table[1].split()[2:5] == ["UTC", "KEY_REVOKED", key["key_id"]]
+    assert 'reason="leaked in a log" revoke_time=2' in table[1]
     assert "KEY_CREATED" in table[2]
     for arguments, actions in (
         ((), ["KEY_REVOKED", "KEY_CREATED"]),

@@ -64,7 +64,7 @@ def test_the_first_key_opens_the_door(directory: Path, database_url: str) -> Non
     key_string = minted(bootstrap(directory, database_url))
     with running("serve", directory, database_url=database_url) as server:
         [line] = administrators(server, key_string).values()
-        assert re.search(r"administrator +\S+ +ACTIVE +full_access +\S+ \S+ +never ", line)
+        assert re.search(r"administrator +\S+ +ACTIVE +full_access +\S+ \S+ UTC +never ", line)
         assert server.run("keys", "create", "acme", "Orders", key=key_string).code == 0
         other = minted(bootstrap(directory, database_url, "--force"))
         assert accepts(server, other)
@@ -120,11 +120,25 @@ def test_the_owners_url_will_do(directory: Path, database_url: str) -> None:
     minted(done)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 256])
-def test_a_bad_name_is_told(directory: Path, database_url: str, name: str) -> None:  # rule 2
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "use 1 to 255 characters in one line, not only spaces"),
+        ("  ", "use 1 to 255 characters in one line, not only spaces"),
+        ("\u3164", "use 1 to 255 characters in one line, not only spaces"),
+        ("x" * 256, "use 1 to 255 characters in one line, not only spaces"),
+        ("a\nb", "holds U+000A; use one line, without control characters"),
+        (
+            "a\u202eb",
+            "holds U+202E (RIGHT-TO-LEFT OVERRIDE), which changes the direction of text; leave it out",
+        ),
+    ],
+    ids=ascii,
+)
+def test_a_bad_name_is_told(directory: Path, database_url: str, name: str, problem: str) -> None:  # rule 2
     """Nothing is minted."""
     told = refusal(bootstrap(directory, database_url, "--display-name", name))
-    assert told == "--display-name: use 1 to 255 characters in one line, not only spaces"
+    assert told == f"--display-name: {problem}"
     minted(bootstrap(directory, database_url))
 
 

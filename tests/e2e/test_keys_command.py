@@ -160,7 +160,7 @@ def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> Non
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)
     done = dev.run("keys", "revoke", key_id, "--in", "24h")
-    assert re.search(r"ACTIVE until \d{4}-\d\d-\d\d \d\d:\d\d", done.stdout)
+    assert re.search(r"ACTIVE until \d{4}-\d\d-\d\d \d\d:\d\d UTC ", done.stdout)
 
 
 @pytest.mark.parametrize("name", ["[bold]Orders[/]", "Orders [/b] [red]", r"C:\[x] [y", "ключ 鍵 🔑"])
@@ -171,6 +171,14 @@ def test_a_name_is_shown_as_it_is(dev: Server, owner: str, name: str) -> None:
     assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
     assert name in done.stderr
     assert name in dev.run("keys", "list", owner).stdout
+
+
+def test_a_name_that_nobody_could_read_is_refused(dev: Server, owner: str) -> None:
+    """What would turn the direction of text around is told as what it is, and not obeyed by the terminal."""
+    told = refusal(dev.run("keys", "create", owner, "Orders \u202eDEKOVER"))
+    assert told.startswith("display_name: ")
+    assert "U+202E" in told
+    assert "\u202e" not in told
 
 
 def test_a_refusal_is_one_line(dev: Server) -> None:

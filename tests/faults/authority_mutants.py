@@ -31,7 +31,7 @@ from tests.faults.authority_course import (
 from tests.faults.caller_history import CallerHistory
 
 Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
-_hold, _find = rows.hold, PolicyStore.find
+_hold, _find, _session_owners = rows.hold, PolicyStore.find, rows.session_owners
 
 
 def _patched(target: Any, name: str, value: Any) -> Mutation:
@@ -69,6 +69,10 @@ def _no_claim(**fields: Any) -> Mutation:
         return await _hold(connection, callers, replace(claim, **fields), default)
 
     return _patched(rows, "hold", hold)
+
+
+# Neither by what shares at once, nor by what waits.
+_sessions_not_shared = _patched(rows, "session_owners", lambda callers, _: _session_owners(callers, ()))
 
 
 async def _hold_and_let_go(connection: Any, *given: Any) -> Any:
@@ -123,7 +127,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         a_change_comes_after_a_revocation,
     ),
     "nothing to do, said without a lock": (_no_claim(ends_sessions_of=None), a_first_session_is_opened),
-    "sessions opened without a lock": (_no_claim(opens_sessions_of=()), a_first_session_is_opened),
+    "sessions opened without a lock": (_sessions_not_shared, a_first_session_is_opened),
     "no last look at the clock": (
         _patched(Authorized, "refuse_if_gone", lambda _: None),
         a_key_expires_under_way,

@@ -23,12 +23,21 @@ class Answer:
 
 
 async def get_http1(
-    port: int, target: str, headers: Headers = (), method: str = "GET", body: bytes = b""
+    port: int,
+    target: str,
+    headers: Headers = (),
+    method: str = "GET",
+    body: bytes = b"",
+    *,
+    address: str = "127.0.0.1",
 ) -> Answer:
-    """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers."""
+    """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers.
+
+    `address` is where it comes from.
+    """
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test", b"connection: close"]
     lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("host", "app.test")]))
     connection.send(h11.EndOfMessage())

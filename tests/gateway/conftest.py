@@ -89,10 +89,18 @@ async def proxied(
 
 @asynccontextmanager
 async def protected(
-    service: Service, name: str, checkout: Path, directory: Path, *, http2: bool = False, path: str = "/"
+    service: Service,
+    name: str,
+    checkout: Path,
+    directory: Path,
+    *,
+    http2: bool = False,
+    path: str = "/",
+    change: Callable[[str], str] = str,
 ) -> AsyncIterator[Behind]:
     """Run a proxy that asks the service before it lets anything through."""
     own, _ = await key(service, *ASKS, owner_id="authsvc")
     ports = {"50051": service.app.port, "50080": service.app.http_port}
-    async with proxied(name, checkout, directory, own, ports, http2=http2, path=path) as (app, proxy):
+    asking = proxied(name, checkout, directory, own, ports, http2=http2, path=path, change=change)
+    async with asking as (app, proxy):
         yield Behind(service, app, proxy, get_http2 if http2 else get_http1)

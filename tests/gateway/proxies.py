@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +30,17 @@ http {
   client_body_temp_path tmp_body; proxy_temp_path tmp_proxy;
   fastcgi_temp_path tmp_fastcgi; uwsgi_temp_path tmp_uwsgi; scgi_temp_path tmp_scgi;
   include authsvc.conf;
+}
+"""
+
+_BALANCER = """
+server {
+  listen 127.0.0.1:%d;
+  location / {
+    proxy_http_version %s;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_pass http://127.0.0.1:%d;
+  }
 }
 """
 
@@ -80,6 +91,17 @@ def _install(environment: Path) -> None:
     subprocess.run([*pip, "install", "--only-binary", ":all:", *PACKAGES], check=False)
 
 
+def uncommented(text: str, first: str) -> str:
+    """Return a file with one entry put in force that stands there as a comment, and begins with `first`.
+
+    What belongs to it is indented further, but for a bracket that closes it.
+    """
+    found = re.search(rf"^( *)# {re.escape(first)}.*\n(?:\1# [ }}].*\n)*", text, re.MULTILINE)
+    assert found is not None, f"no line # {first}"
+    lines = re.sub("(?m)^ *# ", found[1], found[0])
+    return text[: found.start()] + lines + text[found.end() :]
+
+
 @asynccontextmanager
 async def running(
     checkout: Path,
@@ -115,11 +137,28 @@ async def running(
         "nginx": [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")],
         "caddy": [binary, "run", "--config", str(file), "--adapter", "caddyfile"],
     }[name]
-    with (directory / "log").open("wb") as log:
+    async with _started(command, Proxy(name, listen, directory)) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def balancer(checkout: Path, directory: Path, port: int, version: str = "1.1") -> AsyncIterator[Proxy]:
+    """Run an nginx before a proxy, as a load balancer that appends to `x-forwarded-for`."""
+    listen = free_port()
+    (directory / "authsvc.conf").write_text(_BALANCER % (listen, version, port))
+    (directory / "nginx.conf").write_text(_NGINX)
+    binary = str(program(checkout, "nginx"))
+    command = [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")]
+    async with _started(command, Proxy("nginx", listen, directory)) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def _started(command: Sequence[str], proxy: Proxy) -> AsyncIterator[Proxy]:
+    with (proxy.directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            *command, cwd=proxy.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    proxy = Proxy(name, listen, directory)
     try:
         await _listening(process, proxy)
         yield proxy

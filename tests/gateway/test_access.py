@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,7 @@ from authsvc.model.verdict import NOT_FOUND, Verdict, decide
 from authsvc.verify.verifier import Question
 from tests.conftest import Clock
 
-GOOD = "authsvc_live_" + "a" * 63
+GOOD, OTHER = "authsvc_live_" + "a" * 63, "authsvc_live_" + "b" * 63
 _CREDENTIAL = Credential("key_1", "acme", ("orders:read",), None, None, {})
 _ROUTES = parse(
     Catalogue(any_scope=True),
@@ -50,6 +52,29 @@ class _Memory:
         return decide(_CREDENTIAL, question.required_scopes, Clock()())
 
 
+class _Cold:
+    """A verifier that has nothing in memory at first and finds one credential, which may be revoked then."""
+
+    def __init__(self, revoked: Credential | None) -> None:
+        self._known: dict[str, Credential] = {}
+        self._revoked = revoked
+        self.asked: list[str] = []
+
+    def recall(self, question: Question, presented: str) -> Verdict | None:
+        known = self._known.get(presented)
+        return None if known is None else decide(known, question.required_scopes, Clock()())
+
+    async def verify(self, question: Question, presented: str) -> Verdict:
+        self.asked.append(presented)
+        await asyncio.sleep(0)
+        if presented == GOOD:
+            self._known[GOOD] = _CREDENTIAL
+            return decide(_CREDENTIAL, question.required_scopes, Clock()())
+        if self._revoked is not None:
+            self._known[GOOD] = self._revoked
+        return NOT_FOUND
+
+
 def _decided(asked: Asked, *, table: bool) -> Allowed | Denied:
     carriers = Carriers(("bearer", "basic", "x-api-key", "cookie:sid"))
     verifier = cast("Any", _Memory())
@@ -73,6 +98,19 @@ _TARGETS = st.builds(
     ),
 )
 _METHODS = st.sampled_from(["GET", "get", "POST", "OPTIONS", "", "HEAD"])
+
+
+@pytest.mark.parametrize(
+    ("revoked", "status"), [(None, 200), (replace(_CREDENTIAL, revoke_time=Clock()()), 401)]
+)
+async def test_cookies_are_judged_at_one_instant(revoked: Credential | None, status: int) -> None:
+    """What was good before another was looked up is judged again; what is not known is asked for once."""
+    verifier = _Cold(revoked)
+    access = Access(cast("Any", verifier), Carriers(("cookie:sid",)))
+    asked = Asked("GET", "/", {"cookie": f"sid={GOOD}; sid={OTHER}"})
+    answer = await access.decide(BOOTSTRAP, asked)
+    assert (answer.status if isinstance(answer, Denied) else 200) == status
+    assert verifier.asked == [GOOD, OTHER]
 
 
 @settings(max_examples=500)

@@ -10,6 +10,7 @@ from tests.certificates import Authority
 from tests.conftest import Clock, serving
 from tests.gateway.client import get_http1
 from tests.gateway.conftest import bearer, new_directory, proxied
+from tests.gateway.proxies import uncommented
 
 _NEVER = ExpirationPreset.UNLIMITED
 _CALLERS = """
@@ -22,13 +23,11 @@ scopes = ["keys:verify", "sessions:verify"]
 
 def _by_certificate(text: str) -> str:
     """Do what the file says about TLS: put its lines in force, and take the key out."""
-    lines = re.search(r"    # transport_socket:\n(    #  .*\n)+", text)
     injector = re.search(
         r"        # Envoy shows its own key(.*\n)+?(?=        - name: \S+upstream_codec)", text
     )
-    assert lines is not None
     assert injector is not None
-    return text.replace(lines[0], lines[0].replace("    # ", "    ")).replace(injector[0], "")
+    return uncommented(text, "transport_socket:").replace(injector[0], "")
 
 
 async def test_envoy_shows_a_certificate(

@@ -1,6 +1,7 @@
 """Envoy's question, asked of the service itself."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -65,6 +66,12 @@ def _outcome(answer: CheckResponse) -> int:
     assert answer.status.code != 0
     assert answer.HasField("denied_response")
     return answer.denied_response.status.code
+
+
+def _reason(answer: CheckResponse) -> str:
+    assert answer.HasField("denied_response")
+    reason: str = json.loads(answer.denied_response.body)["reason"]
+    return reason
 
 
 def _set(answer: CheckResponse) -> dict[str, str]:
@@ -325,6 +332,52 @@ async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:
         assert _outcome(await envoy.ask({"x-api-key": opened.session_token}, "a")) == 401
 
 
+async def test_two_cookies_of_one_name(database_url: str, clock: Clock) -> None:
+    """The one that is alive counts; two that are both alive are refused, whatever they may do."""
+    async with serving(database_url, clock, gateway_credentials="cookie:sid") as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+
+        async def session(*scopes: str, owner_id: str = "alice") -> tuple[str, str]:
+            opened = await service.admin.CreateSession(owner_id=owner_id, scopes=scopes)
+            return opened.session_token, opened.session.session_id
+
+        revoked, revoked_id = await session("a")
+        await service.admin.RevokeSession(session_id=revoked_id)
+        live, live_id = await session("a")
+        weak, _ = await session("b")
+        other, _ = await session("a", owner_id="other")
+        unknown = "authsvc_session_" + "0" * 63
+
+        async def ask(*tokens: str) -> CheckResponse:
+            cookies = ["x=1,2", *(f"sid={token}" for token in tokens), "y=3"]
+            return await envoy.ask({"cookie": "; ".join(cookies)}, "a")
+
+        for _ in ("cold", "warm"):
+            for old in (revoked, unknown, "rubbish", ""):
+                for tokens in ((old, live), (live, old)):
+                    told = _set(await ask(*tokens))
+                    assert (told["x-auth-session-id"], told["cookie"]) == (live_id, "x=1,2; y=3")
+                assert _reason(await ask(old, weak)) == "SCOPE_MISSING"
+            assert _set(await ask("x", "y", "z", live))["x-auth-session-id"] == live_id
+            for several in ((live, other), (live, weak), (weak, live), ("w", "x", "y", "z", live)):
+                assert _reason(await ask(*several)) == "CREDENTIAL_AMBIGUOUS"
+            assert _reason(await ask(unknown, revoked)) == "CREDENTIAL_REVOKED"
+            assert _reason(await ask(unknown, "rubbish")) == "CREDENTIAL_INVALID"
+            assert _reason(await ask("", "")) == "CREDENTIAL_MISSING"
+
+
+async def test_the_cookie_that_was_judged_is_kept_alone(database_url: str, clock: Clock) -> None:
+    """An upstream that wants to see the credential does not have to choose one."""
+    async with serving(
+        database_url, clock, gateway_credentials="cookie:sid", gateway_keep_credential=True
+    ) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        live = (await service.admin.CreateSession(owner_id="alice")).session_token
+        told = _set(await envoy.ask({"cookie": f"sid=old; a=1,2; sid={live}; b=3"}))
+        assert told["cookie"] == f"a=1,2; sid={live}; b=3"
+        assert "cookie" not in _set(await envoy.ask({"cookie": f"a=1,2; sid={live}; b=3"}))
+
+
 async def test_a_grpc_library_is_no_device(database_url: str, clock: Clock) -> None:
     """A call over gRPC leaves the user's device as it was, and brings the address in one spelling."""
     async with serving(database_url, clock) as service:
@@ -390,8 +443,22 @@ async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) 
         assert _set(answer) == {}
         assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
         assert not answer.HasField("dynamic_metadata")
+        # Nor one that came twice.
+        answer = await ask({"x-api-key": f"{reader},{reader}"}, path="/login")
+        assert set(answer.ok_response.headers_to_remove) == {*NAMES, "x-api-key"}
+        answer = await ask({"authorization": f"Bearer x, Bearer {reader}"}, path="/login")
+        assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
         answer = await ask({"authorization": "Basic dXNlcjpwYXNzd29yZA=="}, path="/login")
         assert set(answer.ok_response.headers_to_remove) == set(NAMES)
+
+
+async def test_a_path_with_two_readings_has_no_route(service: Service, envoy: Envoy) -> None:
+    """Without a table as well, whatever the credential and the scopes that the proxy asks for."""
+    text, _ = await key(service, "a")
+    for scopes in (None, "a"):
+        for path in ("/orders;x=1", "/x/..;/orders", "/x/%2e%2e/orders", "/x%2f..%2forders?y"):
+            assert _reason(await envoy.ask(_bearer(text), scopes, path=path)) == "ROUTE_NOT_PERMITTED"
+        assert _outcome(await envoy.ask(_bearer(text), scopes, path="/orders?x=;&y=/../")) == 200
 
 
 async def test_the_table_of_now_is_used(database_url: str, clock: Clock, tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, statu
     assert (await ask(bearer(text), f"/check{query}")).status == status
 
 
+@pytest.mark.parametrize(
+    ("query", "remedy"),
+    [("x=y", "the query of its client; in a Caddyfile write uri /check? "), ("z", "write /check?scope=")],
+)
+async def test_a_query_that_the_proxy_did_not_mean(
+    http: Service, ask: Ask, caplog: pytest.LogCaptureFixture, query: str, remedy: str
+) -> None:
+    """The log names the remedy; what a client has in its query is not logged."""
+    assert (await ask([], f"/check?{query}")).status == 500
+    assert remedy in caplog.text
+    assert "x=y" not in caplog.text
+
+
 @pytest.mark.parametrize(("address", "forwarded", "kept"), BEHIND)
 async def test_a_client_behind_more_proxies(
     database_url: str, clock: Clock, address: str, forwarded: str, kept: str
@@ -257,11 +270,12 @@ class _Client(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers = 0
+        self.answers, self.written = 0, b""
         self.reads = True  # what the server does
         self.ended = ""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
         self.answers += bytes(data).count(b"HTTP/1.1 200")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -305,6 +319,9 @@ _LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     [
         (b"GET /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\nabc", b"413"),
         (b"POST /a HTTP/1.1\r\n" + _HOST + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", b"413"),
+        # The proxy sends on how long its client's body is, and not the body.
+        (b"POST /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\n", b"413"),
+        (b"HEAD /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\n", b"413"),
         (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
         (b"GET /a HTTP/1.1\r\n" + _HOST + _HOST + b"\r\n", b"400"),
         (b"GET /a HTTP/1.1\r\n" + _HOST + b"x-y : z\r\n\r\n", b"400"),
@@ -325,7 +342,8 @@ _LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 )
 async def test_what_is_no_proper_question(server: tuple[HttpServer, int], data: bytes, status: bytes) -> None:
     """It is refused, and the connection ends, so that nothing behind it is taken for a question."""
-    answer = await _exchange(server[1], data + (b"" if status == b"431" else _LAST))
+    waits = status == b"431" or data.endswith(b"content-length: 3\r\n\r\n")
+    answer = await _exchange(server[1], data + (b"" if waits else _LAST))
     assert answer[9:12] == status
     if status != b"200":
         assert b"/last" not in answer
@@ -398,6 +416,29 @@ async def test_who_says_nothing_is_not_waited_for(
     monkeypatch.setattr("authsvc.http_server._HEAD", 0.0)
     assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
     assert await _exchange(server[1], b"") == b""
+
+
+async def test_a_whole_head_is_answered(
+    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an empty body in chunks does not end, it is 408 when the time is over."""
+    monkeypatch.setattr("authsvc.http_server._HEAD", 0.0)
+    connection, client = _connect(server[0])
+    connection.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    connection._look_at_time()
+    assert (client.written[9:12], client.ended) == (b"408", "closed")
+    connection._look_at_time()
+    assert client.ended == "aborted"
+    connection.connection_lost(None)
+
+
+async def test_a_body_is_told_to_the_operator(
+    server: tuple[HttpServer, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer and the log say what the proxy is to leave out."""
+    answer = await _exchange(server[1], b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
+    assert b"without Content-Length" in answer.partition(b"\r\n\r\n")[2]
+    assert "without Content-Length" in caplog.text
 
 
 async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServer, int]) -> None:

@@ -1,5 +1,6 @@
 """What the real proxies let through, and as whom: each case with each proxy, over HTTP/1.1 and HTTP/2."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from authsvc.devpg import DevPostgres
 from authsvc.gateway.access import REWRITING
 from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, new_database, serving
-from tests.gateway.client import Headers, get_http1
+from tests.gateway.client import Headers, get_http1, read_answer, request_head
 from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
 from tests.gateway.upstream import Seen
 
@@ -70,8 +71,8 @@ async def world(
         )
 
 
-def _basic(text: str) -> Headers:
-    return [("authorization", f"Basic {b64encode(text.encode()).decode()}")]
+def _basic(text: str, encoding: str = "utf-8") -> Headers:
+    return [("authorization", f"Basic {b64encode(text.encode(encoding)).decode()}")]
 
 
 def _told(seen: Seen | None) -> dict[str, list[str]]:
@@ -92,6 +93,10 @@ _ADMITTED: dict[str, _Headers] = {
     "basic, not encoded": lambda w: [("authorization", f"Basic {w.good}")],
     "x-api-key": lambda w: [("x-api-key", w.good)],
     "the same in two places": lambda w: [*bearer(w.good), ("x-api-key", w.good)],
+    "basic, with a user in Latin-1": lambda w: _basic(f"J\xfcrgen:{w.good}", "latin-1"),
+    "basic, with a newline": lambda w: _basic(f"api:{w.good}\n"),
+    "an empty one beside it": lambda w: [*bearer(w.good), ("x-api-key", "")],
+    "an empty bearer beside it": lambda w: [("authorization", "Bearer "), ("x-api-key", w.good)],
     "identity made up": lambda w: [*bearer(w.good), *_SPOOFED],
     "identity made up, twice": lambda w: [*_SPOOFED, *bearer(w.good), *_SPOOFED],
     "identity made up, empty": lambda w: [*bearer(w.good), *((name, "") for name in NAMES)],
@@ -177,7 +182,9 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
     "malformed": (lambda w: bearer("rubbish"), 401, "CREDENTIAL_INVALID"),
     "basic without a key": (lambda w: _basic("user:password"), 401, "CREDENTIAL_INVALID"),
     "basic that is no base64": (lambda w: [("authorization", "Basic !")], 401, "CREDENTIAL_INVALID"),
-    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_INVALID"),
+    "empty": (lambda w: [("x-api-key", "")], 401, "CREDENTIAL_MISSING"),
+    "an empty bearer": (lambda w: [("authorization", "Bearer ")], 401, "CREDENTIAL_MISSING"),
+    "an empty basic": (lambda w: _basic(":"), 401, "CREDENTIAL_MISSING"),
     "another scheme": (lambda w: [("authorization", f"Token {w.good}")], 401, "CREDENTIAL_MISSING"),
     "two different": (lambda w: [*bearer(w.good), ("x-api-key", w.other)], 401, "CREDENTIAL_AMBIGUOUS"),
     "two different, one behind a tab": (
@@ -186,6 +193,11 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
         "CREDENTIAL_AMBIGUOUS",
     ),
     "two in basic": (lambda w: _basic(f"{w.good}:{w.other}"), 401, "CREDENTIAL_AMBIGUOUS"),
+    "a password of others beside it": (
+        lambda w: [*_basic("staging:password"), ("x-api-key", w.good)],
+        401,
+        "CREDENTIAL_AMBIGUOUS",
+    ),
     "a good and a bad one": (lambda w: [*bearer("x"), ("x-api-key", w.good)], 401, "CREDENTIAL_AMBIGUOUS"),
     "x-api-key twice": (lambda w: [("x-api-key", w.good)] * 2, 401, "CREDENTIAL_AMBIGUOUS"),
 }
@@ -260,6 +272,34 @@ async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
         assert (await world.behind.send("/orders/1", bearer(world.good)))[0].status == 200
 
 
+_QUERIES = [
+    "?",
+    "?a=1",
+    "?scope=orders:read",
+    "?scope=orders:write",
+    "?scope=orders:read&scope=orders:write",
+    "?scope",
+    "?scopes=NONE&scope=",
+    "?a=/../b//;c=%2F%00%3B&x=1?y=2",
+]
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
+    """On each kind of route it reaches the upstream, and neither adds nor takes away a scope."""
+    for path, headers in (
+        ("/other", bearer(world.good)),
+        ("/orders", bearer(world.good)),
+        ("/orders/1", bearer(world.good)),
+        ("/healthz", []),
+    ):
+        answer, seen = await world.behind.send(path + query, headers)
+        assert (answer.status, seen is not None and seen.target) == (200, path + query)
+    answer, seen = await world.behind.send(f"/orders/1{query}", bearer(world.good), "POST")
+    assert (answer.status, seen) == (403, None)
+    assert json.loads(answer.body)["missing_scopes"] == ["orders:write"]
+
+
 async def test_what_is_public_needs_nothing(world: World) -> None:
     """The upstream is told of nobody, whatever the client says of itself."""
     for headers in ([], bearer(world.revoked), _SPOOFED, [(n.replace("-", "_"), "evil") for n in NAMES]):
@@ -331,10 +371,33 @@ async def test_an_upgrade_is_checked(world: World) -> None:
         assert answer.status == 200
 
 
-async def test_much_that_is_proper(world: World) -> None:
+@pytest.mark.parametrize("length", [5_000, 25_000])
+async def test_much_that_is_proper(world: World, length: int) -> None:
     """Long cookies and headers within what proxies take do not stand in the way."""
-    headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * 5_000), ("x-long", "c" * 5_000)]
+    headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * length), ("x-long", "c" * length)]
     answer, seen = await world.behind.send("/orders/1", headers)
     assert answer.status == 200
     assert seen is not None
-    assert len(seen.all("cookie")[0]) == 5_002
+    assert len(seen.all("cookie")[0]) == length + 2
+
+
+async def test_headers_near_the_bound(world: World) -> None:
+    """56 KB pass; what is too large is the client's fault, and not told as an outage."""
+    for length in (56_000, 60_000, 62_000, 65_000, 65_400, 71_500):
+        half = "c" * (length // 2)
+        headers: Headers = [*bearer(world.good), ("x-long", half), ("x-longer", half)]
+        answer, _ = await world.behind.send("/orders/1", headers)
+        expected = {56_000: {200}, 71_500: {0, 400, 431}}.get(length, {0, 200, 400, 431})
+        assert answer.status in expected, length
+
+
+@pytest.mark.parametrize("length", [100, 1_500, 7_000, 20_000])
+async def test_requests_ahead(world: World, length: int) -> None:
+    """Requests that are sent before the answers have come are answered in turn, however long their heads."""
+    if world.behind.get is not get_http1:
+        return
+    head = request_head("/other", [*bearer(world.good), ("x-long", "c" * length)])
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.behind.proxy.port)
+    writer.write(head * 40)
+    assert [(await read_answer(reader)).status for _ in range(40)] == [200] * 40
+    writer.close()

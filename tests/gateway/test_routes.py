@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -98,12 +99,33 @@ def test_what_no_route_names_is_refused(method: str, target: str) -> None:
     assert _read(_TABLE).find(method, target) is None
 
 
+def test_a_table_in_any_script() -> None:
+    """Its paths are compared as they are written, with all that is invisible in them."""
+    persian, wide = "/\u0645\u06cc\u200c\u062e", "/\uff21\uff22"
+    routes = _read(f'[[route]]\npath = "{persian}/*"\nany = true\n[[route]]\npath = "{wide}"\nany = true\n')
+    assert routes.find("GET", f"{quote(persian)}/[1]") == _ANY
+    assert routes.find("GET", quote(persian).replace("%E2%80%8C", "") + "/1") is None
+    assert routes.find("GET", quote(wide)) == _ANY
+    assert routes.find("GET", "/AB") is None
+
+
 def test_capital_letters_do_not_lead_around_a_route() -> None:
     """A path that is another route's when its case does not count is refused; elsewhere case is free."""
     routes = _read('[[route]]\npath = "/admin/**"\nscopes = ["admin"]\n[[route]]\npath = "/**"\nany = true\n')
     for target in ("/Admin", "/ADMIN/x", "/%41dmin", "/adm%C4%B1n"):
         assert routes.find("GET", target) is None, target
+    # Nor do invisible or full-width letters, which file systems leave out, or frameworks normalize.
+    for target in (
+        "/ad%E2%80%8Cmin",
+        "/admin%E2%80%8D/x",
+        "/%EF%BD%81dmin",
+        "/%EF%BC%A1dmin",
+        "/ad%C2%ADmin",
+    ):
+        assert routes.find("GET", target) is None, target
     assert routes.find("GET", "/Orders/AB") == _ANY
+    assert routes.find("GET", "/%D9%85%DB%8C%E2%80%8C%D8%AE") == _ANY
+    assert routes.find("GET", "/admin/%D9%85%DB%8C%E2%80%8C%D8%AE") == Access(False, ("admin",))
     assert routes.find("GET", "/admin/AB") == Access(False, ("admin",))
 
 

@@ -1,10 +1,15 @@
-"""What the proxies protect: a server that tells what reached it."""
+"""What the proxies protect: servers that tell what reached them."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from tests.gateway import websocket
 
@@ -89,6 +94,31 @@ async def serving() -> AsyncIterator[Upstream]:
         server.close()
         if hasattr(server, "close_clients"):
             server.close_clients()
+
+
+class _Calls(grpc.aio.ServerInterceptor):
+    """Notes the metadata of each call."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, str]] = []
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        self.seen.append({name: str(value) for name, value in details.invocation_metadata})
+        return await continuation(details)
+
+
+@asynccontextmanager
+async def serving_grpc() -> AsyncIterator[tuple[int, list[dict[str, str]]]]:
+    """Serve gRPC's own health service; yield the port, and the metadata of the calls that came."""
+    calls = _Calls()
+    server = grpc.aio.server(interceptors=[calls])
+    add_HealthServicer_to_server(health.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port, calls.seen
+    finally:
+        await server.stop(None)
 
 
 async def _body(reader: asyncio.StreamReader, seen: Seen) -> bytes:

@@ -31,6 +31,7 @@ _WORDS = {
     "environment",
     "key_prefix",
     "last_use_ip",
+    "client_hints",
     "client_ip",
     "ip_address",
     "name",

@@ -50,8 +50,8 @@ async def test_strangers_are_an_answer(service: Service) -> None:  # rule 20
         good[:-1],
         good[1:],
         good + "a",
-        f" {good}",
-        f"{good}\n",
+        f"{good[:30]} {good[30:]}",
+        f"{good[:30]}\n{good[30:]}",
         good.replace("authsvc_", "other_"),
         good.replace("_live_", "_test_"),
         good.upper(),
@@ -66,6 +66,24 @@ async def test_strangers_are_an_answer(service: Service) -> None:  # rule 20
         verdict = await service.admin.VerifyKey(key_string=stranger)
         assert verdict == pb.VerifyKeyResponse(code=resources_pb2.VERDICT_CODE_NOT_FOUND), stranger[:100]
     assert (service.app.database.checkouts, service.app.hasher.runs) == before
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {}", "\t{}\r\n", "\u00a0{}\u3000"])
+async def test_blanks_around_a_string_do_not_count(service: Service, around: str) -> None:
+    """As people paste it: by every RPC that takes a string, from memory and not."""
+    made = await make(service)
+    pasted = around.format(made.key_string)
+    service.app.cache.clear()
+    assert await code_of(service, pasted) == "VALID"
+    assert await code_of(service, pasted) == "VALID"
+    assert (await service.admin.LookupKey(key_string=pasted)).key_id == made.key.key_id
+    service.app.cache.clear()
+    asked = [{"key_string": text} for text in (pasted, made.key_string, pasted)]
+    answers = (await service.admin.BatchVerifyKeys(requests=asked)).responses
+    assert [answer.valid for answer in answers] == [True] * 3
+    opened = await service.admin.CreateSession(owner_id="acme")
+    verdict = await service.admin.VerifySession(session_token=around.format(opened.session_token))
+    assert verdict.session_id == opened.session.session_id
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

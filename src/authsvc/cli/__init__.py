@@ -26,6 +26,7 @@ from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
 from authsvc.model.key_string import redact
+from authsvc.model.text import Form, cleaned
 from authsvc.supervisor import StartError
 
 app = cyclopts.App(
@@ -68,6 +69,7 @@ def main() -> None:
         sys.exit(1)
     except _FAULTS as error:
         Console(stderr=True).print(
-            Text.assemble(("authsvc: ", "bold red"), redact(str(error))), soft_wrap=True
+            Text.assemble(("authsvc: ", "bold red"), cleaned(redact(str(error)), Form.PARAGRAPHS)),
+            soft_wrap=True,
         )
         sys.exit(1)

@@ -11,12 +11,11 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
-from rich.table import Table
 
 from authsvc.audit_check import AuditCheck
-from authsvc.cli.call import ClientError, calling, first, notes, show
-from authsvc.cli.printable import printable
+from authsvc.cli.call import ClientError, calling, first, notes, show, when
+from authsvc.cli.printable import named, printable
+from authsvc.cli.table import Table, table
 from authsvc.config import ConfigError, load_settings
 from authsvc.errors import Passing
 from authsvc.model.audit_anchor import Anchor, header, read_anchors
@@ -181,18 +180,18 @@ def _anchors(file: Path) -> Iterator[Anchor]:
 
 
 def _table(found: Sequence[pb.AuditEvent]) -> Table:
-    table = Table("time", "action", "target", "by", "from", "details", box=None)
-    for column in table.columns:
-        column.no_wrap = column.header in ("time", "action")
-        column.overflow = "fold"
-    for event in found:
-        details = " ".join(f"{name}={value}" for name, value in sorted(event.details.items()))
-        table.add_row(
-            f"{event.event_time.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M:%S}",
-            pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_"),
-            escape(printable(event.target_id)),
-            escape(printable(event.actor_id)),
-            event.client_ip,
-            escape(printable(details)),
-        )
-    return table
+    return table(
+        ("time", "action", "target", "by", "from", "details"),
+        (
+            (
+                when(event.event_time, to_seconds=True),
+                pb.AuditAction.Name(event.action).removeprefix("AUDIT_ACTION_"),
+                event.target_id,
+                event.actor_id,
+                event.client_ip,
+                named(event.details),
+            )
+            for event in found
+        ),
+        unbroken=("time", "action"),
+    )

@@ -15,6 +15,7 @@ from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
 from authsvc.model.key import KeyState
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.scope import FULL_ACCESS
+from authsvc.model.text import fault, kept
 
 _WORKING = KeyQuery(
     PLATFORM_OWNER, KeyFilter(states=(KeyState.ACTIVE,), scope=FULL_ACCESS), KeyOrder("create_time", True)
@@ -45,8 +46,11 @@ async def bootstrap(
     settings = start()
     if settings.database_url is None and settings.migration_database_url is not None:
         settings = settings.model_copy(update={"database_url": settings.migration_database_url})
-    if not (display_name.strip() and display_name.isprintable() and len(display_name) <= 255):
+    display_name = kept(display_name)
+    if not display_name or len(display_name) > 255:
         raise ClientError("--display-name: use 1 to 255 characters in one line, not only spaces")
+    if problem := fault(display_name):
+        raise ClientError(f"--display-name: {problem}")
     try:
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=force, display_name=display_name, ttl=ttl)

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
-from rich.table import Table
 
+from authsvc.cli.table import Table
 from authsvc.config import Settings, is_loopback, load_settings, reachable
 from authsvc.watched import read_file
 
@@ -136,9 +136,11 @@ def show(
         notes.print(f"These are the first {limit}; --limit shows more.")
 
 
-def when(moment: Timestamp) -> str:
-    """Return an instant as people read it, in UTC."""
-    return f"{moment.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M}"
+def when(moment: Timestamp | datetime, *, to_seconds: bool = False) -> str:
+    """Return an instant as people read it, in UTC, and saying so."""
+    if isinstance(moment, Timestamp):
+        moment = moment.ToDatetime(tzinfo=UTC)
+    return f"{moment.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if to_seconds else '%Y-%m-%d %H:%M'}} UTC"
 
 
 def _read(file: Path) -> str:

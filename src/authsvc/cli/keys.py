@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.table import Table, table
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -128,7 +128,7 @@ async def list_(
     scope
         Only with this scope.
     order_by
-        display_name, create_time, expire_time or last_use_time, and " desc".
+        display_name, create_time, expire_time or last_use_time, and " desc" or " asc".
     limit
         How many at most.
     as_json
@@ -223,30 +223,33 @@ def _tell(key_string: str) -> None:
 
 
 def _table(found: Sequence[resources_pb2.Key]) -> Table:
-    table = Table("id", "name", "prefix", "state", "scopes", "created", "expires", "last used", box=None)
-    for column in table.columns:
-        column.no_wrap = column.header in ("id", "prefix", "state")
-        column.overflow = "fold"
-    for key in found:
-        state = resources_pb2.KeyState.Name(key.state).removeprefix("KEY_STATE_")
-        if state == "ACTIVE" and key.HasField("revoke_time"):
-            state_text = f"[yellow]ACTIVE until {when(key.revoke_time)}[/]"
-        else:
-            state_text = f"[{_STYLES[state]}]{state}[/]"
-        table.add_row(
-            key.key_id,
-            escape(key.display_name),
-            f"{key.key_prefix}...",
-            state_text,
-            escape(" ".join(key.scopes)),
-            when(key.create_time),
-            when(key.expire_time) if key.HasField("expire_time") else "never",
-            _last_use(key),
-        )
-    return table
+    return table(
+        ("id", "name", "prefix", "state", "scopes", "created", "expires", "last used"),
+        (
+            (
+                key.key_id,
+                key.display_name,
+                f"{key.key_prefix}...",
+                _state(key),
+                " ".join(key.scopes),
+                when(key.create_time),
+                when(key.expire_time) if key.HasField("expire_time") else "never",
+                _last_use(key),
+            )
+            for key in found
+        ),
+        unbroken=("id", "prefix", "state"),
+    )
 
 
-def _last_use(key: resources_pb2.Key) -> str:
+def _state(key: resources_pb2.Key) -> Text:
+    state = resources_pb2.KeyState.Name(key.state).removeprefix("KEY_STATE_")
+    if state == "ACTIVE" and key.HasField("revoke_time"):
+        return Text(f"ACTIVE until {when(key.revoke_time)}", "yellow")
+    return Text(state, _STYLES[state])
+
+
+def _last_use(key: resources_pb2.Key) -> str | Text:
     if key.never_delivered:
-        return "[yellow]never delivered[/]"
+        return Text("never delivered", "yellow")
     return when(key.last_use_time) if key.HasField("last_use_time") else "never"

@@ -10,10 +10,9 @@ import cyclopts
 from cyclopts import Parameter
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
-from rich.markup import escape
-from rich.table import Table
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
+from authsvc.cli.table import Table, table
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
 
@@ -144,8 +143,7 @@ def _show(policy: pb.OwnerPolicy, *, as_json: bool) -> None:
 
 def _table(policy: pb.OwnerPolicy) -> Table:
     lifetime = policy.max_key_lifetime.ToTimedelta()
-    table = Table(box=None, show_header=False)
-    for name, value in (
+    rows = (
         ("owner", policy.owner_id),
         (
             "policy",
@@ -161,9 +159,8 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("key managers", _word(pb.KeyManagers.Name(policy.key_managers), "KEY_MANAGERS_")),
         ("brand", policy.brand or "the service's"),
         ("etag", policy.etag),
-    ):
-        table.add_row(name, escape(value))
-    return table
+    )
+    return table(("field", "value"), rows, with_header=False)
 
 
 def _yes(value: bool) -> str:

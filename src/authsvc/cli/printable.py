@@ -1,9 +1,44 @@
 """Text that others wrote, as it may be shown on a terminal."""
 
+import re
+from collections.abc import Iterator, Mapping
+
+from authsvc.model.text import faults
+
+# A value that ends where the next blank is.
+_BARE = re.compile(r"[^\s\"=]+")
+
+# What follows the backslash in the escapes that `printable` writes, and the backslash itself.
+_AFTER_BACKSLASH = frozenset("\\nrtuUx")
+
 
 def printable(text: str) -> str:
-    r"""Return a text with `\n`, `\x1b`, `\u202e` … for what a terminal would obey instead of showing it."""
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
-        for char in text
+    r"""Return a text with `\n`, `\x1b`, `\u202e` … for what a terminal would obey instead of showing it.
+
+    A backslash that could be taken for the beginning of such an escape is doubled.
+    """
+    wrong = frozenset(faults(text))
+    return "".join(_shown(text, wrong)) if wrong or "\\" in text else text
+
+
+def _shown(text: str, wrong: frozenset[int]) -> Iterator[str]:
+    for index, character in enumerate(text):
+        if index in wrong:
+            yield character.encode("unicode_escape").decode()
+        elif character == "\\" and (index + 1 in wrong or text[index + 1 : index + 2] in _AFTER_BACKSLASH):
+            yield "\\\\"
+        else:
+            yield character
+
+
+def named(values: Mapping[str, str]) -> str:
+    """Return values as `name=value`, by name; in quotation marks what could be taken for several."""
+    return " ".join(
+        f"{name}={value if _BARE.fullmatch(value) else _quoted(value)}"
+        for name, value in sorted(values.items())
     )
+
+
+def _quoted(value: str) -> str:
+    # Not by a backslash, which `printable` escapes.
+    return '"' + value.replace('"', '""') + '"'

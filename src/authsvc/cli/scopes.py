@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.markup import escape
-from rich.table import Table
 
 from authsvc.cli.call import calling, notes, show
+from authsvc.cli.table import Table, table
 from authsvc.v1 import scope_service_pb2 as pb
 from authsvc.v1 import scope_service_pb2_grpc
 
@@ -33,7 +32,4 @@ async def scopes(*, as_json: Annotated[bool, Parameter(name="--json", negative="
 
 
 def _table(found: Sequence[pb.Scope]) -> Table:
-    table = Table("scope", "what it allows", box=None)
-    for scope in found:
-        table.add_row(scope.name, escape(scope.description))
-    return table
+    return table(("scope", "what it allows"), ((scope.name, scope.description) for scope in found))

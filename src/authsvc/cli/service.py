@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Table
 
 from authsvc import app
 from authsvc.child import Report
+from authsvc.cli.call import output
+from authsvc.cli.table import table
 from authsvc.config import (
     PREFIX,
     ConfigError,
@@ -129,13 +129,12 @@ def _retention(settings: Settings) -> migrations.Retention:
 
 def settings() -> None:
     """List the settings, which come from the environment."""
-    table = Table("setting", "default", "what it does", box=None)
+    rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        table.add_row(
-            PREFIX + name.upper(), "" if default in (None, "", ()) else _shown(default), field.description
-        )
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        shown = "" if default in (None, "", ()) else _shown(default)
+        rows.append((PREFIX + name.upper(), shown, field.description or ""))
+    output.print(table(("setting", "default", "what it does"), rows))
 
 
 def _shown(default: object) -> str:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from authsvc.cli.call import Metadata, calling, first, output, show, when
+from authsvc.cli.table import Table, table
 from authsvc.v1 import resources_pb2, session_service_pb2_grpc
 from authsvc.v1 import session_service_pb2 as pb
 
@@ -94,23 +94,28 @@ async def _service() -> AsyncIterator[_Service]:
 
 
 def _table(found: Sequence[resources_pb2.Session]) -> Table:
-    table = Table("id", "device", "address", "place", "state", "signed in", "last active", "ends", box=None)
-    for column in table.columns:
-        column.no_wrap = column.header in ("id", "state")
-        column.overflow = "fold"
-    for session in found:
-        state = resources_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_")
-        table.add_row(
-            session.session_id,
-            escape(_device(session.device)),
-            session.ip_address,
-            escape(", ".join(filter(None, (session.location.city, session.location.country_code)))),
-            f"[{_STYLES[state]}]{state}[/]",
-            when(session.create_time),
-            when(session.last_activity_time),
-            when(session.revoke_time if session.HasField("revoke_time") else session.expire_time),
-        )
-    return table
+    return table(
+        ("id", "device", "address", "place", "state", "signed in", "last active", "ends"),
+        (
+            (
+                session.session_id,
+                _device(session.device),
+                session.ip_address,
+                ", ".join(filter(None, (session.location.city, session.location.country_code))),
+                _state(session),
+                when(session.create_time),
+                when(session.last_activity_time),
+                when(session.revoke_time if session.HasField("revoke_time") else session.expire_time),
+            )
+            for session in found
+        ),
+        unbroken=("id", "state"),
+    )
+
+
+def _state(session: resources_pb2.Session) -> Text:
+    state = resources_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_")
+    return Text(state, _STYLES[state])
 
 
 def _device(device: resources_pb2.Device) -> str:

@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from authsvc.cli.call import calling, output
+from authsvc.cli.table import table
 from authsvc.v1 import replica_service_pb2 as pb
 from authsvc.v1 import replica_service_pb2_grpc
 
@@ -22,11 +22,11 @@ async def status() -> None:
         stub = replica_service_pb2_grpc.ReplicaServiceStub(channel)
         answer = await stub.GetReplicaStatus(pb.GetReplicaStatusRequest(), metadata=metadata)
     now = answer.read_time.ToDatetime()
-    table = Table("worker", "host", "pid", "up", "lease", "renewed", "applied", "state", box=None)
-    for worker in answer.workers:
-        table.add_row(
+    columns = ("worker", "host", "pid", "up", "lease", "renewed", "applied", "state")
+    rows = (
+        (
             worker.worker_id,
-            escape(worker.host),
+            worker.host,
             str(worker.pid),
             _since(worker.register_time, now),
             f"{worker.lease.ToTimedelta().total_seconds():g} s",
@@ -34,7 +34,9 @@ async def status() -> None:
             f"{worker.applied_seq} of {answer.head_seq}",
             _state(worker, now),
         )
-    output.print(table)
+        for worker in answer.workers
+    )
+    output.print(table(columns, rows))
     holding = [worker for worker in answer.workers if worker.HasField("behind_since")]
     if holding:
         output.print(
@@ -43,12 +45,12 @@ async def status() -> None:
         )
 
 
-def _state(worker: pb.WorkerStatus, now: datetime) -> str:
+def _state(worker: pb.WorkerStatus, now: datetime) -> Text:
     if worker.HasField("behind_since"):
-        return f"[red]holds up changes for {_since(worker.behind_since, now)}[/]"
+        return Text(f"holds up changes for {_since(worker.behind_since, now)}", "red")
     if worker.lease_over:
-        return "[yellow]lease over[/]"
-    return "[green]serving[/]"
+        return Text("lease over", "yellow")
+    return Text("serving", "green")
 
 
 def _since(moment: Timestamp, now: datetime) -> str:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.table import Table
 
 from authsvc import app
-from authsvc.cli.call import ClientError, notes, output
+from authsvc.cli.call import ClientError, notes, output, when
 from authsvc.cli.service import start
+from authsvc.cli.table import table
 from authsvc.errors import AuthsvcError
 from authsvc.tag_keys import TagKeys
 
@@ -42,18 +42,18 @@ async def list_() -> None:
     """List the tag keys, and how many living keys and sessions were minted under each."""
     async with _tag_keys() as tag_keys:
         found, alive = await tag_keys.list()
-    table = Table(
-        "tag key", "state", "created", "mints since", "mints until", "retired", "keys", "sessions", box=None
-    )
-    for known in found:
-        table.add_row(
+    columns = ("tag key", "state", "created", "mints since", "mints until", "retired", "keys", "sessions")
+    rows = (
+        (
             str(known.tag_key_id),
             known.state.value,
             *map(_when, (known.create_time, known.mint_time, known.rest_time, known.retire_time)),
             str(alive[known.tag_key_id].keys),
             str(alive[known.tag_key_id].sessions),
         )
-    output.print(table)
+        for known in found
+    )
+    output.print(table(columns, rows))
 
 
 @tag_key.command
@@ -84,4 +84,4 @@ async def _tag_keys() -> AsyncIterator[TagKeys]:
 
 
 def _when(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+    return "" if moment is None else when(moment)

@@ -105,12 +105,14 @@ class AuthClient:
     ) -> Verdict:
         """Return what a presented key string is worth; a VALID one counts as a use (rule 23).
 
+        Blanks and newlines around it, as files and clipboards leave them, do not count.
         `required_scopes` are what it must be allowed to do, all of them. `client_ip` is who presented it;
         what is no address is left out.
         `deadline` stands for the client's. Raises Unavailable when nobody can know, Refused when authsvc
         does not answer us.
         """
         scopes = scopes_of(required_scopes)
+        key_string = key_string.strip()
         if _is_rubbish(key_string):
             return Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
         request = key_pb.VerifyKeyRequest(
@@ -140,6 +142,7 @@ class AuthClient:
         `verify_key`.
         """
         scopes = scopes_of(required_scopes)
+        session_token = session_token.strip()
         if _is_rubbish(session_token):
             return Verdict(VerdictCode.NOT_FOUND, CredentialType.SESSION)
         request = session_pb.VerifySessionRequest(

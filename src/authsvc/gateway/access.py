@@ -6,6 +6,7 @@ from typing import NamedTuple
 from authsvc.errors import Passing
 from authsvc.gateway import identity
 from authsvc.gateway.denied import Denied
+from authsvc.gateway.path import is_disguised
 from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
 from authsvc.gateway.routes import Routes
 from authsvc.memo import remembered
@@ -13,11 +14,11 @@ from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
-from authsvc.model.key_string import has_form
+from authsvc.model.key_string import redact
 from authsvc.model.scope import MAX_LENGTH as LONGEST_SCOPE
 from authsvc.model.scope import is_scope, missing
 from authsvc.model.user_agent import of_a_user
-from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
 # How many scopes a route may need, as in VerifyKey; and the text that names them, with what separates them.
@@ -32,6 +33,8 @@ SCOPES = ("keys:verify", "sessions:verify")
 REWRITING = frozenset(
     {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
 )
+# Which credentials are alive, whatever they may do.
+_GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE)
 _REASONS = {VerdictCode.NOT_FOUND: "INVALID"}
 _DETAILS = {
     VerdictCode.NOT_FOUND: "is not known; check that it was copied whole.",
@@ -105,7 +108,10 @@ class Access:
             return _TOO_MANY_HEADERS
         if not asked.removes_headers and self._deceptive(asked):
             return _DECEPTIVE
-        if self._routes is not None:
+        if self._routes is None:
+            if is_disguised(asked.target):
+                return _NO_ROUTE
+        else:
             access = self._routes().find(asked.method, asked.target)
             if access is None:
                 return _NO_ROUTE
@@ -115,8 +121,10 @@ class Access:
             if access.scopes:
                 required = (*required, *access.scopes)
         presented = self._carriers.find(headers)
-        if len(presented.texts) != 1:
-            return self._missing() if not presented.texts else self._ambiguous()
+        if not presented.texts:
+            return self._missing()
+        if presented.ambiguous:
+            return self._ambiguous()
         question = Question(
             None,
             caller,
@@ -126,18 +134,45 @@ class Access:
             ClientHints.of_headers(headers),
         )
         text = presented.texts[0]
-        verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
-        return self._answer(verdict, required, asked, presented)
+        if len(presented.texts) == 1:
+            verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
+        else:
+            verdicts = await self._each(question, presented.texts)
+            good = [text for text, (code, _) in verdicts.items() if code in _GOOD]
+            if len(good) > 1:
+                return self._ambiguous()
+            # When none is good, the first one that was minted here, of which there is more to say.
+            known = [text for text, (code, _) in verdicts.items() if code is not VerdictCode.NOT_FOUND]
+            text = next(iter((*good, *known, text)))
+            verdict = verdicts[text]
+        return self._answer(verdict, required, asked, presented, text)
+
+    async def _each(self, question: Question, texts: Sequence[str]) -> dict[str, Verdict]:
+        """Return the verdict on each, all at one instant, so that none is older than the answer."""
+        strangers: set[str] = set()
+        while True:
+            verdicts = {
+                text: NOT_FOUND if text in strangers else self._verifier.recall(question, text)
+                for text in texts
+            }
+            if all(verdicts.values()):
+                return {text: verdict for text, verdict in verdicts.items() if verdict is not None}
+            for text in texts:
+                # What is not known stays so; what is, has come to memory.
+                if verdicts[text] is None:
+                    code, _ = await self._verifier.verify(question, text)
+                    if code is VerdictCode.NOT_FOUND:
+                        strangers.add(text)
 
     def _answer(
-        self, verdict: Verdict, required: Sequence[str], asked: Asked, presented: Presented
+        self, verdict: Verdict, required: Sequence[str], asked: Asked, presented: Presented, text: str
     ) -> Allowed | Denied:
         code, credential = verdict
         if code is VerdictCode.VALID and credential is not None:
             told = identity.headers(credential)
             # One of the two ids is set; a client may have sent the other.
             removed = [name for name in (identity.KEY_ID, identity.SESSION_ID) if name != told[0][0]]
-            return self._cleaned(Allowed(credential, told, removed), asked, presented)
+            return self._cleaned(Allowed(credential, told, removed), asked, presented, text)
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
             lacking = missing(credential.scopes, dict.fromkeys(required))
             return Denied(
@@ -157,20 +192,20 @@ class Access:
     def _public(self, asked: Asked) -> Allowed:
         """Let through without a look; what is ours is taken out, what may be the upstream's stays."""
         presented = self._carriers.find(asked.headers)
-        if not any(has_form(text) for text in presented.texts):
+        if self._keep_credential or all(redact(text) == text for text in presented.texts):
             presented = NOTHING
         return self._cleaned(Allowed(None, [], [*identity.NAMES]), asked, presented)
 
-    def _cleaned(self, allowed: Allowed, asked: Asked, presented: Presented) -> Allowed:
-        """Take out what the upstream is not to see."""
+    def _cleaned(self, allowed: Allowed, asked: Asked, presented: Presented, judged: str = "") -> Allowed:
+        """Take out what the upstream is not to see: the credential, and cookies beside the one `judged`."""
         headers, removed = asked.headers, allowed.removed_headers
         removed += self._deceptive(asked)
-        if not self._keep_credential:
-            for name in presented.headers:
-                if name == "cookie" and (rest := self._carriers.without_cookie(headers[name])):
-                    allowed.set_headers.append((name, rest))
-                else:
-                    removed.append(name)
+        keep = judged if self._keep_credential else ""
+        for name in presented.headers if len(presented.texts) > 1 or not keep else ():
+            if name == "cookie" and (rest := self._carriers.without_cookie(headers[name], keep)):
+                allowed.set_headers.append((name, rest))
+            else:
+                removed.append(name)
         return allowed
 
     def _deceptive(self, asked: Asked) -> list[str]:

@@ -1,14 +1,35 @@
-"""A refusal, as the client of the proxy gets it: RFC 6750 for the challenge, RFC 9457 for the body."""
+"""A refusal, as the client of the proxy gets it.
+
+Over HTTP: RFC 6750 for the challenge, RFC 9457 for the body. To a client of gRPC or gRPC-Web: a status in the
+headers, with the details of AIP-193, and no body.
+"""
 
 import json
 import math
+import re
+import string
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import quote
 
 from authsvc.errors import Passing
+from authsvc.rich_status import rich_status
 
 PROBLEM = "application/problem+json"
+
+_GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,32})?")
+# Of google.rpc.Code, by the status of HTTP.
+_CODES = {401: 16, 403: 7, 503: 14, 500: 13}
+# What `grpc-message` has as it is: visible characters and the space, but for the percent sign.
+_PLAIN = (string.ascii_letters + string.digits + string.punctuation + " ").replace("%", "")
+
+
+def grpc_media_type(content_type: str) -> str:
+    """Return the media type of a request of gRPC or gRPC-Web, without parameters; "" for any other."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type if _GRPC.fullmatch(media_type) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,11 @@ class Denied:
             503, error.reason, "Cannot be known now", f"{error.message}.", retry_after=error.retry_after
         )
 
+    @property
+    def code(self) -> int:
+        """The code of gRPC, a number of `google.rpc.Code`."""
+        return _CODES[self.status]
+
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers of the answer."""
         headers = [("content-type", PROBLEM), ("cache-control", "no-store")]
@@ -43,6 +69,19 @@ class Denied:
         if self.retry_after:
             headers.append(("retry-after", str(math.ceil(self.retry_after))))
         return headers
+
+    def grpc_headers(self, media_type: str) -> list[tuple[str, str]]:
+        """Return the headers of an answer of gRPC that has nothing else ("trailers only")."""
+        metadata = {"required_scope": " ".join(self.missing_scopes)} if self.missing_scopes else {}
+        retry_after = self.retry_after or None
+        status = rich_status(self.code, self.detail, self.reason, metadata, retry_after=retry_after)
+        return [
+            ("content-type", media_type),
+            ("cache-control", "no-store"),
+            ("grpc-status", str(self.code)),
+            ("grpc-message", quote(status.message, safe=_PLAIN)),
+            ("grpc-status-details-bin", b64encode(status.SerializeToString()).decode().rstrip("=")),
+        ]
 
     def body(self) -> str:
         """Return the problem as JSON, in ASCII and on one line, so that it fits into a header as well."""

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.gateway import identity
 from authsvc.gateway.access import FAULT, Access, Allowed, Asked, required_scopes
-from authsvc.gateway.denied import Denied
+from authsvc.gateway.denied import Denied, grpc_media_type
 from authsvc.gateway.v1.ext_authz_pb2 import (
     CheckRequest,
     CheckResponse,
@@ -42,7 +42,6 @@ _SHOWN = 200
 _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
 # The field `ok_response` of CheckResponse, before its length.
 _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
-_CODES = {401: Status(code=16), 403: Status(code=7), 503: Status(code=14), 500: Status(code=13)}
 _IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
 # Of a question. Envoy takes 60 KiB of headers unless it is told otherwise. A megabyte of short headers would
 # take the event loop some 60 ms.
@@ -73,14 +72,14 @@ class ExtAuthz:
         http = attributes.request.http
         scopes = _required(attributes.context_extensions)
         if scopes is None:
-            return _denied(FAULT)
+            return _denied(FAULT, http.headers)
         # Who has connected to Envoy, whatever Envoy itself makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
         if forwarded := http.headers.get("x-forwarded-for"):
             address = self._proxies.client(address, [forwarded])
         asked = Asked(http.method, http.path, http.headers, scopes, address)
         answer = await self._access.decide(caller, asked)
-        return _denied(answer) if isinstance(answer, Denied) else _allowed(answer)
+        return _denied(answer, http.headers) if isinstance(answer, Denied) else _allowed(answer)
 
 
 def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
@@ -158,11 +157,18 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-def _denied(answer: Denied) -> bytes:
+def _denied(answer: Denied, asked: Mapping[str, str]) -> bytes:
+    if media_type := grpc_media_type(asked.get("content-type", "")):
+        # Envoy removes the content type of a gRPC-Web answer without a body, and some clients then call a 200
+        # UNKNOWN. From 401, 403 and 503 all of them make the right code.
+        status = answer.status if "-web" in media_type else 200
+        headers, body = answer.grpc_headers(media_type), ""
+    else:
+        status, headers, body = answer.status, answer.headers(), answer.body()
     return CheckResponse(
-        status=_CODES[answer.status],
+        status=Status(code=answer.code),
         denied_response=DeniedHttpResponse(
-            status=HttpStatus(code=answer.status), headers=_headers(answer.headers()), body=answer.body()
+            status=HttpStatus(code=status), headers=_headers(headers), body=body
         ),
     ).SerializeToString()
 

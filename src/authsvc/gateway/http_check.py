@@ -83,13 +83,18 @@ class HttpCheck:
             return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
         if lacking := caller.lacks(SCOPES):
             return self._fault(f"its key lacks the scope {' and '.join(lacking)}")
+        headers = _joined(call.headers)
+        method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)
         if scopes is None:
+            if query == target.partition("?")[2]:  # the client's, which may hold what is no log's business
+                return self._fault(
+                    "its question has the query of its client; in a Caddyfile write uri /check? with a "
+                    "question mark"
+                )
             return self._fault(
                 f"its question has the query {query[:_SHOWN]!r}; write /check?scope=orders:read"
             )
-        headers = _joined(call.headers)
-        method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
             return self._fault(
                 "it does not say which request it asks about; have it set the headers "
@@ -134,7 +139,11 @@ def _scopes(query: str) -> Sequence[str] | None:
 def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
-        joined[name] = f"{joined[name]},{value}" if name in joined else value
+        if name in joined:
+            # Cookies are joined as HTTP/2 has it (RFC 9113, 8.2.3): a comma may stand within one.
+            separator = "; " if name == "cookie" else ","
+            value = f"{joined[name]}{separator}{value}"
+        joined[name] = value
     if not joined.get("user-agent", "").isascii():
         joined["user-agent"] = _utf_8_first(joined["user-agent"])
     return joined

@@ -15,17 +15,17 @@
 
 `*` is one segment, `**` at the end any number of them. A slash at the end of a path does not count. Whether
 letters are capital does; but a path that would lead to another route otherwise is refused, since to some
-upstreams it does not.
+upstreams it does not. So it is with full-width letters and invisible characters.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from authsvc.config import ConfigError
-from authsvc.gateway.path import canonical
+from authsvc.gateway.path import canonical, lenient
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import is_scope
 
@@ -73,12 +73,12 @@ class _Matcher:
 
     def __init__(self, routes: Sequence[_Route]) -> None:
         self._accesses = [route.access for route in routes]
-        pattern = "|".join(f"({_pattern(route.segments)})" for route in routes) or r"(?!)"
-        self._exact = re.compile(pattern)
-        self._loose = re.compile(pattern, re.IGNORECASE)
+        paths = [route.segments for route in routes]
+        self._exact = re.compile(_pattern(paths))
+        self._loose = re.compile(_pattern([map(lenient, path) for path in paths]), re.IGNORECASE)
 
     def find(self, path: str) -> Access | None:
-        exact, loose = self._exact.fullmatch(path), self._loose.fullmatch(path)
+        exact, loose = self._exact.fullmatch(path), self._loose.fullmatch(lenient(path))
         if exact is None or loose is None or exact.lastindex is None or exact.lastindex != loose.lastindex:
             return None
         return self._accesses[exact.lastindex - 1]
@@ -203,7 +203,10 @@ def _wrong(number: int, table: object, problem: str) -> NoReturn:
     raise ConfigError(f"{SETTING}: route {number}{f' ({path})' if isinstance(path, str) else ''}: {problem}")
 
 
-def _pattern(segments: Sequence[str]) -> str:
-    return "".join(
-        {"*": "/[^/]+", "**": "(?:/.*)?"}.get(segment) or "/" + re.escape(segment) for segment in segments
+def _pattern(paths: Iterable[Iterable[str]]) -> str:
+    """Return an expression with one group for each path."""
+    wildcards = {"*": "/[^/]+", "**": "(?:/.*)?"}
+    groups = (
+        "".join(wildcards.get(segment) or "/" + re.escape(segment) for segment in path) for path in paths
     )
+    return "|".join(f"({group})" for group in groups) or r"(?!)"

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from authsvc.model.device import Device, DeviceType
 from authsvc.model.key_string import redact
+from authsvc.model.text import cleaned
 from authsvc.model.user_agent import shown_version
 
 # Brand lists have 60 to 150 characters, all others fewer than 40.
@@ -128,8 +129,7 @@ NO_HINTS = ClientHints()
 
 
 def _kept(text: str, longest: int) -> str:
-    text = redact(text[: 4 * longest])[:longest]
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return cleaned(redact(text[: 4 * longest])[:longest]).strip()
 
 
 def _text(value: str) -> str:

@@ -30,7 +30,7 @@ class KeyOrder(NamedTuple):
                 return cls(field, descending=True)
         raise InvalidArgument(
             FieldViolation(
-                "order_by", "order_by.known", f"use one of {', '.join(ORDERS)}, and ' desc' to reverse it"
+                "order_by", "order_by.known", f"use one of {', '.join(ORDERS)}, and ' desc' or ' asc'"
             )
         )
 

@@ -6,7 +6,6 @@
 State is derived from the times and never stored.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,9 +15,9 @@ from typing import Self
 from authsvc.errors import AlreadyDone, FieldViolation, InvalidArgument
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.text import cleaned
 
 _LONGEST_AGENT = 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class SessionState(Enum):
@@ -116,7 +115,7 @@ class SessionBounds:
 
 def shortened(user_agent: str) -> str:
     """Return as much of a user agent as is kept."""
-    return _CONTROL.sub(" ", user_agent[:_LONGEST_AGENT])
+    return cleaned(user_agent[:_LONGEST_AGENT])
 
 
 def _told(length: timedelta) -> str:

@@ -4,6 +4,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from authsvc.model.text import fault
+
 # What stands in parentheses, up to the next one: real comments are rarely nested, and rubbish costs no more.
 _COMMENT = re.compile(r"\(([^()]*)\)?")
 _PRODUCT = re.compile(r"([A-Za-z%_][A-Za-z0-9._+%-]{0,63})/v?(\d{1,9}(?:\.\d{1,9}){0,3})?")
@@ -86,4 +88,4 @@ def _readable(name: str) -> str:
     if "%" not in name:
         return name
     readable = unquote(name)
-    return readable.strip() if readable.isprintable() and "\ufffd" not in readable else name
+    return name if fault(readable) or "\ufffd" in readable else readable.strip()

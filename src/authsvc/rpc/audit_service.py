@@ -46,10 +46,8 @@ def _query(request: pb.ListAuditEventsRequest) -> AuditQuery:
         actions=tuple(sorted(_NAMES[action] for action in asked.actions)),
         actor_id=asked.actor_id,
         target_id=asked.target_id,
-        time_after=instant("filter.time_after", asked.time_after) if asked.HasField("time_after") else None,
-        time_before=instant("filter.time_before", asked.time_before)
-        if asked.HasField("time_before")
-        else None,
+        time_after=instant(asked.time_after) if asked.HasField("time_after") else None,
+        time_before=instant(asked.time_before) if asked.HasField("time_before") else None,
     )
 
 

@@ -91,11 +91,16 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
     return message
 
 
+def presented(text: str) -> str:
+    """Return a key string or session token without the line end or the blanks that people paste with it."""
+    return text.strip()
+
+
 def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
     """Return what a new key is to be."""
     match request.WhichOneof("expiration"):
         case "expire_time":
-            expiration: object = instant("expire_time", request.expire_time)
+            expiration: object = instant(request.expire_time)
         case "ttl":
             expiration = request.ttl.ToTimedelta()
         case "expiration_preset":
@@ -120,7 +125,7 @@ def key_query(request: service_pb.ListKeysRequest) -> KeyQuery:
     asked = request.filter
 
     def bound(name: str) -> datetime | None:
-        return instant(f"filter.{name}", getattr(asked, name)) if asked.HasField(name) else None  # type: ignore[arg-type]
+        return instant(getattr(asked, name)) if asked.HasField(name) else None  # type: ignore[arg-type]
 
     wanted = KeyFilter(
         states=tuple(state for state, number in _STATES.items() if number in asked.states),
@@ -154,7 +159,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
         "description": key.description,
         "technical_contacts": _contacts(key.technical_contacts),
         "scopes": tuple(sorted(set(key.scopes))),
-        "expire_time": instant("key.expire_time", key.expire_time) if key.HasField("expire_time") else None,
+        "expire_time": instant(key.expire_time) if key.HasField("expire_time") else None,
         "annotations": dict(key.annotations),
     }
     return {name: values[name] for name in names}
@@ -189,13 +194,9 @@ def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: De
     return problems
 
 
-def instant(path: str, timestamp: Timestamp) -> datetime:
-    """Return a timestamp as an instant, cut to microseconds; raise InvalidArgument for one that is none."""
-    try:
-        return timestamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        problem = "is no instant between the years 1 and 9999"
-        raise InvalidArgument(FieldViolation(path, "timestamp.valid", problem)) from error
+def instant(timestamp: Timestamp) -> datetime:
+    """Return a timestamp of a checked request as an instant, cut to microseconds."""
+    return timestamp.ToDatetime(tzinfo=UTC)
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import grpc
-import protovalidate
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -39,6 +38,7 @@ from authsvc.rpc.gate import Gate
 from authsvc.rpc.limits import Limits, account_of
 from authsvc.rpc.status import code_of, status_of
 from authsvc.rpc.strangers import Strangers
+from authsvc.rpc.validation import validator
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
 
@@ -295,7 +295,8 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
     takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
         method.input_type.fields_by_name
     )
-    return lambda data: _parse(request_type, data, takes_key_string)
+    check = validator(method.input_type)
+    return lambda data: _parse(request_type, data, check, takes_key_string)
 
 
 def _request_id(context: Context) -> str:
@@ -314,7 +315,9 @@ def _deadline(context: Context) -> float:
     return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_TAKES)
 
 
-def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> Message:
+def _parse(
+    request_type: type[Message], data: bytes, check: Callable[[Message], None], takes_key_string: bool
+) -> Message:
     if not takes_key_string and len(data) > _MOST_BYTES:
         problem = f"has {len(data)} bytes; none of this kind needs more than {_MOST_BYTES}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
@@ -329,9 +332,7 @@ def _parse(request_type: type[Message], data: bytes, takes_key_string: bool) -> 
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
     if len(data) > _MANY:
         _refuse_too_many(request)
-    violations = protovalidate.collect_violations(request)
-    if violations:
-        raise InvalidArgument(*(_violation(v.proto) for v in violations))
+    check(request)
     return request
 
 
@@ -346,21 +347,6 @@ def _refuse_too_many(message: Message, path: str = "") -> None:
             continue
         for index, child in enumerate(value) if field.is_repeated else ((None, value),):
             _refuse_too_many(child, f"{here}." if index is None else f"{here}[{index}].")
-
-
-def _violation(violation: Any) -> FieldViolation:
-    """Return protovalidate's violation with its field as a path, for instance `requests[3].client_ip`."""
-    path = ""
-    for element in violation.field.elements if violation.field is not None else ():
-        path += f".{element.field_name}" if path else element.field_name
-        match element.subscript:
-            case None:
-                pass
-            case subscript:
-                path += (
-                    f"[{subscript.value!r}]" if isinstance(subscript.value, str) else f"[{subscript.value}]"
-                )
-    return FieldViolation(path, violation.rule_id, violation.message)
 
 
 def _serialize(message: Message) -> bytes:

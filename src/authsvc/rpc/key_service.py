@@ -12,7 +12,15 @@ from authsvc.keys import Keys
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
-from authsvc.rpc.convert import changed_fields, converted, key_message, key_query, new_key, verdict_message
+from authsvc.rpc.convert import (
+    changed_fields,
+    converted,
+    key_message,
+    key_query,
+    new_key,
+    presented,
+    verdict_message,
+)
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.verify.verifier import Question, Verifier
@@ -122,7 +130,7 @@ class KeyService:
 
     async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
         """Judge a key string."""
-        question, text = _question(caller, request), request.key_string
+        question, text = _question(caller, request), presented(request.key_string)
         return verdict_message(
             self._verifier.recall(question, text) or await self._verifier.verify(question, text)
         )
@@ -132,13 +140,13 @@ class KeyService:
     ) -> pb.BatchVerifyKeysResponse:
         """Judge many key strings; those that memory does not know are looked up side by side."""
         verdicts = await self._verifier.verify_all(
-            [(_question(caller, asked), asked.key_string) for asked in request.requests]
+            [(_question(caller, asked), presented(asked.key_string)) for asked in request.requests]
         )
         return pb.BatchVerifyKeysResponse(responses=[verdict_message(verdict) for verdict in verdicts])
 
     async def LookupKey(self, caller: Caller, request: pb.LookupKeyRequest) -> resources_pb2.Key:
         """Find out which key a key string is."""
-        return key_message(await self._keys.look_up(caller, request.key_string), self._clock())
+        return key_message(await self._keys.look_up(caller, presented(request.key_string)), self._clock())
 
 
 def _question(caller: Caller, request: pb.VerifyKeyRequest) -> Question:

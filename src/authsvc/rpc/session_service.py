@@ -1,11 +1,10 @@
 """SessionService: each RPC is a use case and two conversions."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.duration_pb2 import Duration
 
 from authsvc.device import describe
 from authsvc.location import NOWHERE, Locations
@@ -16,7 +15,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
-from authsvc.rpc.convert import CODES, converted, set_timestamp, timestamp
+from authsvc.rpc.convert import CODES, converted, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
@@ -49,8 +48,8 @@ class SessionService:
             ip_address=request.ip_address,
             client_hints=_hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
             scopes=tuple(request.scopes),
-            idle_timeout=_length(request.idle_timeout) if request.HasField("idle_timeout") else None,
-            lifetime=_length(request.lifetime) if request.HasField("lifetime") else None,
+            idle_timeout=request.idle_timeout.ToTimedelta() if request.HasField("idle_timeout") else None,
+            lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
             annotations=dict(request.annotations),
         )
         session, minted = await self._sessions.create(caller, new)
@@ -68,7 +67,7 @@ class SessionService:
             request.user_agent,
             _hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
         )
-        token = request.session_token
+        token = presented(request.session_token)
         return _verdict_message(
             self._verifier.recall(question, token) or await self._verifier.verify(question, token)
         )
@@ -174,11 +173,3 @@ def _hints(message: pb.ClientHints) -> ClientHints:
         mobile=message.mobile,
         form_factors=message.form_factors,
     ).kept()
-
-
-def _length(duration: Duration) -> timedelta:
-    """Return a length of time; one too long for a timedelta is as long as can be, and refused as such."""
-    try:
-        return duration.ToTimedelta()
-    except OverflowError:
-        return timedelta.max

@@ -1,19 +1,24 @@
 """Opening sessions: those of a moment share one transaction, and so its locks and its commit.
 
 Mechanism: the transaction holds the authority of all who open one, and shares the sessions of all owners that
-get one, so whoever ends all sessions of an owner waits for it. Each is refused for itself.
+get one, so whoever ends all sessions of an owner waits for it. Each is refused for itself. It does not wait
+for authority that others hold: whoever needs that is left out, and opens a session in a transaction
+of its own, so that nobody waits for the locks of another owner.
 
-Bound: so many sessions a transaction, so many transactions, and so many waiting.
+Bound: so many sessions a transaction, so many transactions, and so many waiting. The transaction waits 0.2 s
+for the end of an audit chain. Transactions of their own take slots of the owner of the session.
 
-Failure: what the database says, all are told who share the transaction. Whoever loses its authority in the
-middle of it, by the clock, has it rolled back; then each is opened alone.
+Failure: what the database says, all are told who share the transaction; if it waited too long for a lock,
+each opens a session in a transaction of its own. Whoever loses its authority in the middle of it, by the
+clock, has it rolled back; then each is opened alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from authsvc.authority import Authority, Authorized, Claim
-from authsvc.errors import AuthsvcError
+from authsvc.errors import AuthsvcError, Unavailable
 from authsvc.model import platform
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
@@ -21,6 +26,8 @@ from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import MANAGES_KEYS, missing
 from authsvc.model.session import Session
 from authsvc.store import sessions as rows
+from authsvc.store.authority import share_at_once
+from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection, Database
 from authsvc.store.shared_statement import SharedStatement
@@ -38,6 +45,13 @@ class Opening:
     secret_hash: str = field(repr=False)
 
 
+class _Outcome(Enum):
+    """What became of an opening that was not refused."""
+
+    OPENED = "opened"
+    LEFT_OUT = "left out"  # It would have had the others wait.
+
+
 class _AuthorityLost(Exception):  # noqa: N818 - tells the others of a transaction to begin again
     """A caller lost its authority after its session had been inserted."""
 
@@ -53,7 +67,7 @@ class SessionOpenings:
         self._policies = policies
         self._catalogue = catalogue
         self._sharing = SharedStatement(
-            self._open_all,
+            self._open_together,
             most_waiting=_MOST_OPENING,
             full="too many sessions are being opened",
             # While the database works on one, the next is made ready.
@@ -63,44 +77,66 @@ class SessionOpenings:
 
     async def open(self, opening: Opening) -> None:
         """Insert a session and its event; raise, with nothing done, when the caller may not open it."""
-        refusal = await self._sharing.ask(opening)
-        if refusal is not None:
-            raise refusal
+        outcome = await self._sharing.ask(opening)
+        if outcome is _Outcome.LEFT_OUT:
+            async with self._database.transaction(opening.session.owner_id) as connection:
+                [outcome] = await self._open_all(connection, [opening])
+        if isinstance(outcome, AuthsvcError):
+            raise outcome
 
-    async def _open_all(self, openings: Sequence[Opening]) -> list[AuthsvcError | None]:
-        """Return for each why it was refused; None: it was opened."""
+    async def _open_together(self, openings: Sequence[Opening]) -> list[AuthsvcError | _Outcome]:
+        """Return what became of each."""
+        outcomes: list[AuthsvcError | _Outcome] = [_Outcome.LEFT_OUT] * len(openings)
+        callers = [opening.caller for opening in openings]
+        owner_ids = [opening.session.owner_id for opening in openings]
+        try:
+            async with self._database.transaction(several_owners=True) as connection:
+                shared = await share_at_once(connection, callers, owner_ids)
+                let = [n for n, owner in enumerate(owner_ids) if shared.let_open(callers[n], owner)]
+                opened = await self._open_all(connection, [openings[n] for n in let]) if let else []
+        except Unavailable as error:
+            if error.reason != LOCK_TIMEOUT:
+                raise
+        else:
+            for n, outcome in zip(let, opened, strict=True):
+                outcomes[n] = outcome
+        return outcomes
+
+    async def _open_all(
+        self, connection: Connection, openings: Sequence[Opening]
+    ) -> list[AuthsvcError | _Outcome]:
+        """Return for each why it was refused, or that it is opened when the transaction is committed."""
         owner_ids = {opening.session.owner_id for opening in openings}
         claim = Claim(relies_on=owner_ids, opens_sessions_of=owner_ids)
-        refusals: list[AuthsvcError | None] = []
+        outcomes: list[AuthsvcError | _Outcome] = []
         authorized: list[Authorized] = []
         opened: list[rows.Opened] = []
-        async with self._database.transaction() as connection:
-            held = await self._authority.hold(connection, [opening.caller for opening in openings], claim)
-            refuse_manager = await self._managers(connection, openings)
-            for opening in openings:
-                try:
-                    caller = held(opening.caller)
-                    platform.refuse_credential_of(caller.caller, opening.session.owner_id)
-                    self._catalogue.check_held(caller.caller, opening.session.scopes)
-                    refuse_manager(opening)
-                except AuthsvcError as error:
-                    refusals.append(error)
-                else:
-                    refusals.append(None)
-                    authorized.append(caller)
-                    opened.append((opening.session, opening.secret_hash, opening.event))
-            if opened:
-                await rows.insert(connection, opened)
+        held = await self._authority.hold(connection, [opening.caller for opening in openings], claim)
+        refuse_manager = await self._managers(connection, openings)
+        for opening in openings:
             try:
-                for caller in authorized:
-                    await caller.confirm()
-                for caller in authorized:
-                    caller.refuse_if_gone()
+                caller = held(opening.caller)
+                platform.refuse_credential_of(caller.caller, opening.session.owner_id)
+                self._catalogue.check_held(caller.caller, opening.session.scopes)
+                refuse_manager(opening)
             except AuthsvcError as error:
-                if len(openings) == 1:
-                    raise
-                raise _AuthorityLost from error
-        return refusals
+                outcomes.append(error)
+            else:
+                outcomes.append(_Outcome.OPENED)
+                authorized.append(caller)
+                opened.append((opening.session, opening.secret_hash, opening.event))
+        if opened:
+            await rows.insert(connection, opened)
+        try:
+            for caller in authorized:
+                await caller.confirm()
+            for caller in authorized:
+                caller.refuse_if_gone()
+        except AuthsvcError as error:
+            if len(openings) == 1:
+                raise
+            raise _AuthorityLost from error
+        return outcomes
 
     async def _managers(
         self, connection: Connection, openings: Sequence[Opening]

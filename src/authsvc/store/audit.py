@@ -19,6 +19,7 @@ from authsvc.model.audit_event import (
     Link,
     UnreadableEvent,
 )
+from authsvc.store.bounds import bound
 from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
@@ -52,8 +53,10 @@ async def page(
 
     And whether there are more.
     """
-    before, position = after or (query.time_before, _END if query.time_before is None else 0)
-    where = query.owner_id, query.time_after, before, position, size + 1
+    since = None if query.time_after is None else bound(query.time_after)
+    until = None if query.time_before is None else bound(query.time_before)
+    before, position = after or (until, _END if until is None else 0)
+    where = query.owner_id, since, before, position, size + 1
     # Without actions, all that this version knows: an index serves each.
     actions = list(query.actions or Action)
     if query.target_id:

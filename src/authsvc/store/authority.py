@@ -40,21 +40,61 @@ async def hold(
     Return the credentials of the callers, by id, as nobody changes them before that. A credential
     that is gone is missing, and so is a caller without one. Several callers can claim no `changes`.
     """
-    sessions = [caller.owner_id for caller in callers if caller.kind is CredentialKind.SESSION]
     confined = {caller.confined_to for caller in callers} if claim.changes else {None}
     if len(confined) > 1:
         raise ValueError("changes are claimed by callers of several owners")
     rows = await connection.fetch(
         _SQL["hold_authority"],
-        [caller.credential_id for caller in callers if caller.kind is not None],
+        _credential_ids(callers),
         [*(caller.owner_id for caller in callers), *claim.relies_on],
         claim.changes_owner,
-        [*sessions, *claim.opens_sessions_of],
+        session_owners(callers, claim.opens_sessions_of),
         claim.ends_sessions_of,
         list(claim.changes),
         confined.pop(),
     )
     return {row["credential_id"]: _credential(row, default_policy) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLocks:
+    """What a transaction shares until it ends, by what it is of."""
+
+    owners: frozenset[str]
+    session_owners: frozenset[str]
+    credentials: frozenset[str]
+
+    def let_open(self, caller: Caller, owner_id: str) -> bool:
+        """Say whether `hold` waits for nothing when this caller opens a session of this owner."""
+        return (
+            self.owners.issuperset([caller.owner_id, owner_id])
+            and self.session_owners.issuperset(session_owners([caller], [owner_id]))
+            and self.credentials.issuperset(_credential_ids([caller]))
+        )
+
+
+async def share_at_once(
+    connection: Connection, callers: Collection[Caller], owner_ids: Collection[str]
+) -> SharedLocks:
+    """Share what callers need who open sessions of these owners, but for what would have to be waited for."""
+    row = await connection.fetchrow(
+        _SQL["share_at_once"],
+        list({*(caller.owner_id for caller in callers), *owner_ids}),
+        list(set(session_owners(callers, owner_ids))),
+        list(set(_credential_ids(callers))),
+    )
+    if row is None:
+        raise AssertionError("arrays have a row")
+    return SharedLocks(*map(frozenset, row))
+
+
+def session_owners(callers: Collection[Caller], opens_of: Collection[str]) -> list[str]:
+    """Return the owners whose sessions are shared by callers who open some of these owners."""
+    return [*(caller.owner_id for caller in callers if caller.kind is CredentialKind.SESSION), *opens_of]
+
+
+def _credential_ids(callers: Collection[Caller]) -> list[str]:
+    return [caller.credential_id for caller in callers if caller.kind is not None]
 
 
 def _credential(row: asyncpg.Record, default_policy: OwnerPolicy) -> Credential:

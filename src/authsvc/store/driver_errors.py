@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 # asyncpg is generic to the type checker only.
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 
+# The reason of Unavailable when a lock was waited for in vain.
+LOCK_TIMEOUT = "LOCK_TIMEOUT"
+
 # A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
 # what PostgreSQL asks to be tried again.
 PASSING = (
@@ -104,7 +107,7 @@ def _passing(error: BaseException) -> Unavailable:
         case pg.LockNotAvailableError():
             return Unavailable(
                 "another change held a lock that this one needs for too long; nothing was done; retry",
-                reason="LOCK_TIMEOUT",
+                reason=LOCK_TIMEOUT,
                 retry_after=0.5,
             )
         case pg.SerializationError() | pg.DeadlockDetectedError():

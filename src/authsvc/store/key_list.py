@@ -16,6 +16,7 @@ from authsvc.model.key import Key, KeyState
 from authsvc.model.key_query import KeyFilter, KeyQuery
 from authsvc.model.page_token import Position
 from authsvc.store import keys
+from authsvc.store.bounds import bound
 from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 
@@ -181,7 +182,7 @@ class _Statement:
         if moment is not None:
             column, parameter, _ = _ORDERS[field]
             conditions = self._bounds if field == self._order.field else self.filters
-            conditions.append(f"{column} {comparison} {parameter.format(self._value(moment))}")
+            conditions.append(f"{column} {comparison} {parameter.format(self._value(bound(moment)))}")
 
     def _search(self, text: str) -> None:
         """Part of the name, in any case, or the beginning of the prefix."""

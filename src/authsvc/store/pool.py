@@ -5,10 +5,11 @@ the database and finds it again by itself. Changes and lists need one of its `sl
 owner. Single statements, by which keys are looked up to be verified, need none, and a fifth of
 the connections is out of reach of the slots.
 
-Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot,
-5 s for a wait and 5 s for a statement. A transaction waits 2 s for a lock, so that it gives its slot back
-before those who wait for one give up. 2 s are more than PostgreSQL takes to notice a deadlock (1 s), and
-than hundreds of changes take that queue for one lock, each of which holds it for some milliseconds.
+Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot, 5
+s for a wait and 5 s for a statement. A transaction waits 2 s for a lock, so that it gives its slot back
+before those who wait for one give up; one that several owners share waits 0.2 s. 2 s are more than
+PostgreSQL takes to notice a deadlock (1 s), and than hundreds of changes take that queue for one lock, each
+of which holds it for some milliseconds.
 
 Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
 never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
@@ -46,6 +47,8 @@ _MOST_IDLE_MS = 3000
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # How long a transaction waits for one lock. One that means a whole owner outlasts those that it waits for.
 _LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS = 2000, 4500
+# In one that several owners share, each of them waits for the locks of all.
+_SHARED_LOCK_TIMEOUT_MS = 200
 
 
 class Database:
@@ -103,16 +106,24 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, owner_id: str = "", *, revokes: bool = False, whole_owner: bool = False
+        self,
+        owner_id: str = "",
+        *,
+        revokes: bool = False,
+        whole_owner: bool = False,
+        several_owners: bool = False,
     ) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error.
 
         It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
-        take one of the reserve; what means a `whole_owner` waits longer for locks. Raises Overloaded
-        when there is no slot within 5 s.
+        take one of the reserve; what means a `whole_owner` waits longer for locks, and what is done
+        for `several_owners` waits 0.2 s. Raises Overloaded when there is no slot within 5 s.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
-        bounds = _bounds(_OWNER_LOCK_TIMEOUT_MS if whole_owner else _LOCK_TIMEOUT_MS)
+        if several_owners:
+            bounds = _bounds(_SHARED_LOCK_TIMEOUT_MS)
+        else:
+            bounds = _bounds(_OWNER_LOCK_TIMEOUT_MS if whole_owner else _LOCK_TIMEOUT_MS)
         async with (
             slot(choices, owner_id, patience=_WAIT),
             self.connection() as connection,

@@ -104,9 +104,12 @@ class CreateKeyRequest(_message.Message):
     @ -`. `authsvc` is the platform itself; its keys act on every owner.
     """
     display_name: _builtins.str
-    """What people call the key, 1 to 255 characters."""
+    """What people call the key, 1 to 255 characters in one line. Kept in Unicode
+    normalization form C, without blanks at its ends, as all texts that people read.
+    Characters that cannot be seen or that change the direction of text are refused.
+    """
     description: _builtins.str
-    """What the key is for, at most 2000 characters."""
+    """What the key is for, at most 2000 characters. May have several lines."""
     expiration_preset: Global___ExpirationPreset.ValueType
     """By the calendar, from now."""
     brand: _builtins.str
@@ -139,11 +142,13 @@ class CreateKeyRequest(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """At this instant, which must lie in the future."""
+        """At this instant, which must lie in the future and at most 100 years of 365.25
+        days ahead.
+        """
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """So long from now, 1 second to 100 years."""
+        """So long from now, 1 second to 100 years of 365.25 days."""
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -243,8 +248,9 @@ class ListKeysRequest(_message.Message):
     """Whose keys."""
     order_by: _builtins.str
     """One of `display_name`, `create_time`, `expire_time`, `last_use_time`, and
-    ` desc` for the other direction. Empty: `create_time desc`. Keys that never
-    expire come after all others, keys never used before all others.
+    ` desc` for the other direction; ` asc` is the one without it. Empty:
+    `create_time desc`. Keys that never expire come after all others, keys never
+    used before all others.
     """
     page_size: _builtins.int
     """How many at most: 1 to 1000. Zero: 50."""
@@ -292,7 +298,8 @@ class KeyFilter(_message.Message):
     UNUSED_SINCE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Part of the display name, in any case, or the beginning of the key prefix.
-    At most 255 characters; three and more are found through an index.
+    At most 255 characters; three and more are found through an index. Blanks at its
+    ends do not count.
     """
     creator_id: _builtins.str
     """Created by this key or session, or by who calls under this name by a certificate."""
@@ -672,7 +679,9 @@ class VerifyKeyRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """What the client presented, whatever it is."""
+    """What the client presented, whatever it is. Blanks and line ends around it are cut
+    off, as in the `authorization` header.
+    """
     client_ip: _builtins.str
     """The client's address, kept as `last_use_ip`: IPv4 or IPv6. It is for showing
     only: a port and a zone are cut off, and what is no address is left out.
@@ -824,7 +833,7 @@ class LookupKeyRequest(_message.Message):
 
     KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The key string that was found."""
+    """The key string that was found, by the rules of `key_string` in VerifyKey."""
     def __init__(
         self,
         *,

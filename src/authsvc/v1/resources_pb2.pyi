@@ -176,9 +176,9 @@ class Key(_message.Message):
     owner_id: _builtins.str
     """Output only. The user or organization that the key belongs to."""
     display_name: _builtins.str
-    """What people call the key, 1 to 255 characters. Not unique."""
+    """What people call the key, 1 to 255 characters in one line. Not unique."""
     description: _builtins.str
-    """What the key is for, at most 2000 characters."""
+    """What the key is for, at most 2000 characters. May have several lines."""
     key_prefix: _builtins.str
     """Output only. The public beginning of the key string, for instance
     `eg_live_4fJ2mQ0sKx7a`: enough to recognize a key, useless to call with.
@@ -231,7 +231,9 @@ class Key(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on the key is refused. Unset: it never expires."""
+        """From this instant on the key is refused. Unset: it never expires. At most 100
+        years of 365.25 days ahead when it is set.
+        """
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
@@ -296,7 +298,9 @@ class TechnicalContact(_message.Message):
     name: _builtins.str
     """The person's or team's name, 1 to 255 characters."""
     email: _builtins.str
-    """Where they read mail."""
+    """Where they read mail: at most 254 bytes in UTF-8, international addresses (RFC
+    6531) included.
+    """
     def __init__(
         self,
         *,

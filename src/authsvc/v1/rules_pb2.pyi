@@ -28,7 +28,7 @@ line_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, 
 text_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Text that people read."""
 name_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A name: one line, and more than spaces."""
+"""A name: one line, and more than blanks."""
 scope_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """A scope."""
 request_id_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]

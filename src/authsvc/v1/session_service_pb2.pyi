@@ -153,7 +153,9 @@ class VerifySessionRequest(_message.Message):
     USER_AGENT_FIELD_NUMBER: _builtins.int
     CLIENT_HINTS_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
-    """What the client presented, whatever it is."""
+    """What the client presented, whatever it is. Blanks and line ends around it are cut
+    off, as in the `authorization` header.
+    """
     client_ip: _builtins.str
     """The client's address. Becomes the session's `ip_address`, by the rules of
     `ip_address` in CreateSession.

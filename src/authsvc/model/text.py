@@ -1,0 +1,224 @@
+"""Text that people read: names, descriptions, reasons, annotations.
+
+A text is kept in Unicode normalization form C, without blanks at its ends (`kept`). It must not hold what
+people cannot see, and nothing that turns the direction of the text around it, since two texts that differ
+would look the same then (`fault`). What only a part of a script or of an emoji makes visible is taken in its
+place: joiners, variation selectors, direction marks, tags of flags. Code points that this version of Unicode
+does not know are taken: they may be the emoji of a later one. Private use characters are taken, too; they
+are seen, if only as a box.
+
+Texts that are only shown are not refused: `cleaned` replaces what is wrong with them by spaces.
+
+Sources: Unicode 17, chapter 23, and UAX #44 (Default_Ignorable_Code_Point, Prepended_Concatenation_Mark);
+UTS #51 for emoji, RFC 5892, appendix A, for joiners.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from enum import Enum
+from functools import cached_property
+
+
+class Form(Enum):
+    """How a text is laid out: without line ends, or with line feeds (after CR or not) and tabs."""
+
+    LINE = "line"
+    PARAGRAPHS = "paragraphs"
+
+
+# Letters that are seen as nothing or as a space: Hangul fillers, Braille without dots, a musical null.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+_BLANK_SYMBOLS = "\u2800\U0001d159"
+_SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_BLANKS = {
+    Form.LINE: "".join([_SPACES, *sorted(_FILLERS), _BLANK_SYMBOLS]),
+    Form.PARAGRAPHS: "".join([_SPACES, *sorted(_FILLERS), _BLANK_SYMBOLS, "\t\r\n"]),
+}
+
+_ZWJ = "\u200d"
+_JOINERS = frozenset({"\u200c", _ZWJ})
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")
+_EMBEDDINGS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+_AS_EMOJI = "\ufe0f"
+_EMOJI_SELECTORS = frozenset({"\ufe0e", _AS_EMOJI})
+# Numbers and signs that stand around what follows them: of category Cf, and seen.
+_SEEN_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
+# Ignored by displays, and of another category than Cf.
+_IGNORED = re.compile("[\u034f\u17b4\u17b5\u2065\ufff0-\ufff8\U000e0000-\U000e0fff]")
+_OTHER_SELECTORS = re.compile("[\ufe00-\ufe0d\U000e0100-\U000e01ef]")
+_MONGOLIAN_SELECTORS = frozenset("\u180b\u180c\u180d\u180e\u180f")
+_TAGS = re.compile("[\U000e0020-\U000e007f]")
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+# Symbols of emoji that have another category than So.
+_EMOJI_SYMBOLS = frozenset("\u203c\u2049\u2139\u2194\u25fb\u25fc\u25fd\u25fe\u2934\u2935\u3030")
+_KEYCAP, _KEYCAP_BASES = "\u20e3", frozenset("0123456789#*")
+# The first word of the names of letters that have variants, and the planes of ideographs, known or not.
+_VARIED_SCRIPTS = frozenset({"CJK", "EGYPTIAN", "MANICHAEAN", "MYANMAR", "PHAGS-PA"})
+_IDEOGRAPHIC_PLANES = range(0x20000, 0x40000)
+_EMOJI_PLANE = range(0x1F000, 0x20000)
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+# How the names of letters begin that joiners are written between.
+_JOINED_SCRIPTS = re.compile(
+    "(?:ADLAM|ARABIC|BALINESE|BENGALI|BHAIKSUKI|BRAHMI|CHAKMA|CHORASMIAN|DEVANAGARI|DOGRA|GRANTHA|"
+    "GUJARATI|GUNJALA|GURMUKHI|HANIFI|JAVANESE|KAITHI|KANNADA|KHAROSHTHI|KHMER|KHOJKI|KHUDAWADI|"
+    "LEPCHA|MALAYALAM|MANDAIC|MANICHAEAN|MARCHEN|MEETEI|MODI|MONGOLIAN|MYANMAR|NANDINAGARI|NEWA|NKO|"
+    "ORIYA|PHAGS-PA|PSALTER|RANJANA|SAURASHTRA|SHARADA|SIDDHAM|SINHALA|SOGDIAN|SUNDANESE|SYRIAC|TAI|"
+    "TAKRI|TAMIL|TELUGU|TIBETAN|TIRHUTA) "
+)
+_VIRAMA = 9
+
+
+def kept(text: str, form: Form = Form.LINE) -> str:
+    """Return a text as it is kept: in normalization form C, without blanks at its ends."""
+    text = text.strip(_BLANKS[form])
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def fault(text: str, form: Form = Form.LINE) -> str:
+    """Say which character must not stand in a text, and why; "" when all may."""
+    index = next(faults(text, form), None)
+    if index is None:
+        return ""
+    character = text[index]
+    name = unicodedata.name(character, "")
+    told = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+    match unicodedata.category(character):
+        case "Cc" | "Zl" | "Zp" if form is Form.LINE:
+            return f"holds {told}; use one line, without control characters"
+        case "Cc" | "Zl" | "Zp":
+            return f"holds {told}; use no control characters, and plain line feeds between lines"
+        case "Cs":
+            return f"holds {told}, which is no character; leave it out"
+    if unicodedata.bidirectional(character) in _EMBEDDINGS:
+        return f"holds {told}, which changes the direction of text; leave it out"
+    return f"holds {told}, which people cannot see there; leave it out"
+
+
+def cleaned(text: str, form: Form = Form.LINE) -> str:
+    """Return a text that is only shown, with a space for each run of characters that must not stand in it."""
+    wrong = set(faults(text, form))
+    if not wrong:
+        return text
+    return "".join(
+        " " if index in wrong else character
+        for index, character in enumerate(text)
+        if index not in wrong or index - 1 not in wrong
+    )
+
+
+def faults(text: str, form: Form = Form.LINE) -> Iterator[int]:
+    """Yield the places of the characters that must not stand in a text."""
+    return iter(()) if _is_plain(text) else _Reader(text, form).faults()
+
+
+class _Reader:
+    """Looks at each character of a text in its place; the time is linear in its length."""
+
+    def __init__(self, text: str, form: Form) -> None:
+        self._text, self._form = text, form
+
+    def faults(self) -> Iterator[int]:
+        """Yield the places of the characters that must not stand in the text."""
+        for index, character in enumerate(self._text):
+            if not (" " <= character <= "~" or self._may_stand(index, character)):
+                yield index
+
+    def _may_stand(self, index: int, character: str) -> bool:
+        before = self._text[index - 1] if index else ""
+        after = self._text[index + 1 : index + 2]
+        category = unicodedata.category(character)
+        if category == "Cc":
+            ends_line = character == "\n" or (character == "\r" and after == "\n")
+            return self._form is Form.PARAGRAPHS and (ends_line or character == "\t")
+        if category in ("Zl", "Zp", "Cs"):
+            return False
+        if character in _JOINERS:
+            return _joins(character, before, after)
+        if character in _DIRECTION_MARKS:
+            return self._has_letters_from_right_to_left and before not in _DIRECTION_MARKS
+        if character in _FILLERS:
+            return _is_hangul(before) or _is_hangul(after)
+        if character in _EMOJI_SELECTORS:
+            return _is_emoji(before) or (before in _KEYCAP_BASES and after == _KEYCAP)
+        if _OTHER_SELECTORS.match(character):
+            return _has_variants(before)
+        if character in _MONGOLIAN_SELECTORS:
+            return _script(before) == "MONGOLIAN" and before not in _MONGOLIAN_SELECTORS
+        if _TAGS.match(character):
+            return index in self._flag_tags
+        if category == "Cf":
+            return _SEEN_FORMATS.match(character) is not None
+        return not (_IGNORED.match(character) or _is_noncharacter(character))
+
+    @cached_property
+    def _has_letters_from_right_to_left(self) -> bool:
+        return any(
+            unicodedata.bidirectional(character) in ("R", "AL")
+            for character in self._text
+            if character not in _DIRECTION_MARKS
+        )
+
+    @cached_property
+    def _flag_tags(self) -> frozenset[int]:
+        return frozenset(place for flag in _FLAG.finditer(self._text) for place in range(*flag.span()))
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _joins(joiner: str, before: str, after: str) -> bool:
+    """Say whether a joiner stands where a script or an emoji needs it."""
+    if _is_joined(before):
+        # At the end of a word it gives the last letter another shape.
+        shapes_end = joiner == _ZWJ and (
+            unicodedata.combining(before) == _VIRAMA or unicodedata.bidirectional(before) == "AL"
+        )
+        return shapes_end or _is_joined(after)
+    is_in_emoji = _is_emoji(before) or before == _AS_EMOJI
+    return joiner == _ZWJ and is_in_emoji and _is_emoji(after)
+
+
+def _is_joined(character: str) -> bool:
+    """Say whether this is a letter, or a mark on one, of a script that is written with joiners."""
+    return (
+        character != ""
+        and unicodedata.category(character)[0] in "LM"
+        and _JOINED_SCRIPTS.match(unicodedata.name(character, "")) is not None
+    )
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "").partition(" ")[0] if character else ""
+
+
+def _is_hangul(character: str) -> bool:
+    if not character or character in _FILLERS:
+        return False
+    return unicodedata.name(character, "").startswith(("HANGUL", "HALFWIDTH HANGUL"))
+
+
+def _has_variants(character: str) -> bool:
+    """Say whether there may be variants of an ideograph, a letter or a mathematical symbol."""
+    if not character:
+        return False
+    if _script(character) in _VARIED_SCRIPTS or ord(character) in _IDEOGRAPHIC_PLANES:
+        return True
+    category = unicodedata.category(character)
+    return category == "Sm" or (category.startswith("P") and character > "\u2000")
+
+
+def _is_emoji(character: str) -> bool:
+    """Say whether this may be an emoji or the skin tone of one, of this Unicode or of a later one."""
+    if not character:
+        return False
+    if character in _EMOJI_SYMBOLS or ord(character) in _SKIN_TONES:
+        return True
+    category = unicodedata.category(character)
+    return category == "So" or (category == "Cn" and ord(character) in _EMOJI_PLANE)
+
+
+def _is_noncharacter(character: str) -> bool:
+    return ord(character) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF

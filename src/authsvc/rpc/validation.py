@@ -1,0 +1,127 @@
+"""Requests against the rules of the protos (protovalidate) and what holds for all values.
+
+Failure: none but InvalidArgument, which names the fields. A rule that cannot be evaluated for a value, for
+instance since it computes beyond the range of a type, is the client's fault as well: what is said then is
+which field has the value.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import protovalidate
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.rpc.field_values import has_values, keep_values, unnamed_texts
+
+
+def validator(descriptor: Descriptor) -> Callable[[Message], None]:
+    """Return what checks requests of a type, and puts their texts into the form in which they are kept.
+
+    It raises InvalidArgument.
+    """
+    return _validate if has_values(descriptor) else _validate_rules
+
+
+def _validate_rules(request: Message) -> None:
+    """Check a request without other values. The hot path."""
+    if violations := _rule_violations(request):
+        raise InvalidArgument(*violations)
+
+
+def _validate(request: Message) -> None:
+    ignored = unnamed_texts(request)
+    # First, since the rules are about what is kept.
+    found = keep_values(request, ignored)
+    ruled = [] if found and _is_trouble(request) else _rule_violations(request)
+    ruled = [violation for violation in ruled if not _is_within(violation.field, ignored)]
+    # What a rule of the field says is more to the point.
+    told = {violation.field for violation in ruled}
+    if violations := [*ruled, *(violation for violation in found if violation.field not in told)]:
+        raise InvalidArgument(*violations)
+
+
+def _is_within(path: str, fields: Collection[str]) -> bool:
+    return any(path == field or path.startswith((f"{field}[", f"{field}.")) for field in fields)
+
+
+def _rule_violations(request: Message) -> list[FieldViolation]:
+    """Return what is wrong with a request by the rules of its proto."""
+    try:
+        violations = protovalidate.collect_violations(request)
+    except protovalidate.EvaluationError:
+        return [_unevaluable(path) for path in _culprits(request)]
+    return [_violation(violation.proto) for violation in violations]
+
+
+def _unevaluable(path: str) -> FieldViolation:
+    problem = "has a value that is beyond what its rules can be computed with; use another one"
+    return FieldViolation(path, "rule.evaluable", problem)
+
+
+def _culprits(request: Message) -> list[str]:
+    """Return the paths of the values because of which rules cannot be evaluated; "" for several together."""
+    return list(dict.fromkeys(_narrowed(request, ""))) or [""]
+
+
+def _narrowed(message: Message, path: str) -> Iterator[str]:
+    """Yield the paths of those fields that are trouble alone, as deep as that can be said."""
+    for field, value in message.ListFields():
+        here = path + field.name
+        for place, item in _items(field, value):
+            alone = type(message)()
+            _put(alone, field, place, item)
+            if not _is_trouble(alone):
+                continue
+            there = here if place is None else f"{here}[{place!r}]"
+            is_message = isinstance(item, Message) and item.DESCRIPTOR.file.package != "google.protobuf"
+            yield from (list(_narrowed(item, f"{there}.")) if is_message else []) or [there]
+
+
+def _items(field: FieldDescriptor, value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what a field holds: each item with its key or place, which is None for a field that holds one."""
+    if not field.is_repeated:
+        yield None, value
+    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+        yield from value.items()
+    else:
+        yield from enumerate(value)
+
+
+def _put(message: Message, field: FieldDescriptor, place: Any, item: Any) -> None:
+    """Set a field to one item only."""
+    if place is None and field.message_type is not None:
+        getattr(message, field.name).CopyFrom(item)
+    elif place is None:
+        setattr(message, field.name, item)
+    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+        if isinstance(item, Message):
+            getattr(message, field.name)[place].CopyFrom(item)
+        else:
+            getattr(message, field.name)[place] = item
+    else:
+        getattr(message, field.name).append(item)
+
+
+def _is_trouble(message: Message) -> bool:
+    try:
+        protovalidate.collect_violations(message)
+    except protovalidate.EvaluationError:
+        return True
+    return False
+
+
+def _violation(violation: Any) -> FieldViolation:
+    """Return protovalidate's violation with its field as a path, for instance `requests[3].client_ip`."""
+    path = ""
+    for element in violation.field.elements if violation.field is not None else ():
+        path += f".{element.field_name}" if path else element.field_name
+        match element.subscript:
+            case None:
+                pass
+            case subscript:
+                path += (
+                    f"[{subscript.value!r}]" if isinstance(subscript.value, str) else f"[{subscript.value}]"
+                )
+    return FieldViolation(path, violation.rule_id, violation.message)

@@ -1,0 +1,216 @@
+"""What clients of gRPC and gRPC-Web get through the real Envoy: a status like one of authsvc's own."""
+
+import asyncio
+import re
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.conftest import Clock, Service, serving
+from tests.gateway.client import Headers, get_http1
+from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
+from tests.gateway.proxies import uncommented
+from tests.gateway.upstream import serving_grpc
+from tests.rpc.refusal import refused
+
+_METHOD = "/grpc.health.v1.Health/Check"
+# As an operator switches gRPC on for the application.
+_HTTP2 = "typed_extension_protocol_options:"
+_UNKNOWN = "authsvc_live_" + "0" * 63
+_MISSING = "Send your key, for instance as authorization: Bearer <key string>."
+_INVALID = "The credential is not known; check that it was copied whole."
+_SCOPE = "This needs the scope orders:write; use a credential that has it."
+
+
+@dataclass
+class World:
+    """Envoy before an application that serves gRPC, one key that may call it, and one that may not."""
+
+    behind: Behind
+    address: str
+    good: str
+    other: str
+
+
+@asynccontextmanager
+async def _before_grpc(
+    service: Service, checkout: Path, directory: Path, *filters: str
+) -> AsyncIterator[World]:
+    async with serving_grpc() as (port, _):
+
+        def change(text: str) -> str:
+            text = reduce(uncommented, [_HTTP2, *filters], text)
+            text = text.replace(
+                "path_separated_prefix: /orders", "path_separated_prefix: /grpc.health.v1.Health"
+            )
+            text, count = re.subn(r"(cluster_name: app\n(?:.*\n){4}.*port_value: )\d+", rf"\g<1>{port}", text)
+            assert count == 1
+            return text
+
+        async with protected(service, "envoy", checkout, directory, change=change) as behind:
+            good, _ = await key(service, "orders:write")
+            other, _ = await key(service, "orders:read")
+            yield World(behind, f"127.0.0.1:{behind.proxy.port}", good, other)
+
+
+@pytest.fixture
+async def world(database_url: str, clock: Clock, checkout: Path, reachable_dir: Path) -> AsyncIterator[World]:
+    async with (
+        serving(database_url, clock) as service,
+        _before_grpc(service, checkout, new_directory(reachable_dir)) as made,
+    ):
+        yield made
+
+
+def _end_the_lease(service: Service, patch: pytest.MonkeyPatch) -> None:
+    """Have what is asked from now on be unknown."""
+    access, lease = service.app.access, service.app.lease
+    decide = access.decide
+
+    async def after_the_lease(*arguments: object) -> object:
+        lease.end("this is a test")
+        return await decide(*arguments)  # type: ignore[arg-type]
+
+    patch.setattr(access, "decide", after_the_lease)
+
+
+async def test_a_client_of_grpc(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the code, a sentence and ErrorInfo; and RetryInfo where it is to come again."""
+    async with grpc.aio.insecure_channel(world.address) as channel:
+        stub: Any = HealthStub(channel)
+
+        async def call(text: str = "") -> object:
+            metadata = [("authorization", f"Bearer {text}")] if text else []
+            return await stub.Check(health_pb2.HealthCheckRequest(), metadata=metadata, timeout=30)
+
+        assert await call(world.good) == health_pb2.HealthCheckResponse(status=1)
+        with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING") as refusal:
+            await call()
+        assert refusal.message == _MISSING
+        with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID") as refusal:
+            await call(_UNKNOWN)
+        assert refusal.message == _INVALID
+        with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING") as refusal:
+            await call(world.other)
+        assert (refusal.message, dict(refusal.info.metadata)) == (_SCOPE, {"required_scope": "orders:write"})
+        assert refusal.retry_seconds is None
+        _end_the_lease(world.behind.service, monkeypatch)
+        with refused(grpc.StatusCode.UNAVAILABLE, "LEASE_OVER") as refusal:
+            await call(world.good)
+        assert refusal.retry_seconds is not None
+
+
+async def test_an_envoy_that_may_not_ask(world: World) -> None:
+    """A client of gRPC is told UNAVAILABLE, and not that its credential is bad."""
+    await world.behind.service.admin.BatchRevokeKeys(owner_id="authsvc")
+    async with grpc.aio.insecure_channel(world.address) as channel:
+        stub: Any = HealthStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_grpcurl(world: World, grpcurl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows the same."""
+    described = FileDescriptorSet()
+    for file in (health_pb2.DESCRIPTOR, duration_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR):
+        file.CopyToProto(described.file.add())
+    protoset = tmp_path / "health.binpb"
+    protoset.write_bytes(described.SerializeToString())
+
+    async def call(text: str = "") -> str:
+        shown = ("-H", f"authorization: Bearer {text}") if text else ()
+        command = (grpcurl, "-plaintext", "-protoset", protoset, *shown, world.address, _METHOD[1:])
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        return output.decode()
+
+    assert "SERVING" in await call(world.good)
+    shown = await call()
+    assert f"Code: Unauthenticated\n  Message: {_MISSING}\n" in shown
+    assert '"reason": "CREDENTIAL_MISSING"' in shown
+    shown = await call(world.other)
+    assert f"Code: PermissionDenied\n  Message: {_SCOPE}\n" in shown
+    assert '"reason": "SCOPE_MISSING"' in shown
+    _end_the_lease(world.behind.service, monkeypatch)
+    shown = await call(world.good)
+    assert "Code: Unavailable\n" in shown
+    assert '"reason": "LEASE_OVER"' in shown
+
+
+def _read(headers: dict[str, str]) -> tuple[int, str, str, bool]:
+    """Return the code, the message, the reason and whether there is a time to come again."""
+    details = headers["grpc-status-details-bin"]
+    status = Status.FromString(b64decode(details + "=" * (-len(details) % 4)))
+    message = unquote(headers["grpc-message"])
+    assert (status.code, status.message) == (int(headers["grpc-status"]), message)
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return status.code, message, info.reason, any(d.Is(RetryInfo.DESCRIPTOR) for d in status.details)
+
+
+@pytest.mark.parametrize("translates", [False, True])
+async def test_a_client_of_grpc_web(
+    translates: bool,
+    database_url: str,
+    clock: Clock,
+    checkout: Path,
+    reachable_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The status is in the headers, whether the application understands gRPC-Web or Envoy translates."""
+    filters = ["- name: envoy.filters.http.grpc_web"] if translates else []
+    async with (
+        serving(database_url, clock) as service,
+        _before_grpc(service, checkout, new_directory(reachable_dir), *filters) as world,
+    ):
+
+        async def call(media_type: str, credential: Headers = ()) -> tuple[int, int, str, str, bool]:
+            body = b"AAAAAAA=" if "text" in media_type else b"\0\0\0\0\0"
+            kind = [("content-type", media_type), ("accept", media_type)]
+            sent = [*kind, ("content-length", str(len(body))), *credential]
+            answer = await get_http1(world.behind.proxy.port, _METHOD, sent, "POST", body)
+            assert answer.body == b""
+            if translates:
+                assert answer.headers["content-type"] == f"{media_type.removesuffix('+proto')}+proto"
+            return answer.status, *_read(answer.headers)
+
+        def status(code: int) -> int:
+            # Without a content type, clients go by this.
+            return 200 if translates else code
+
+        for kind in ("application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"):
+            missing = (status(401), 16, _MISSING, "CREDENTIAL_MISSING", False)
+            assert await call(kind) == missing
+            forbidden = (status(403), 7, _SCOPE, "SCOPE_MISSING", False)
+            assert await call(kind, bearer(world.other)) == forbidden
+        _end_the_lease(service, monkeypatch)
+        shown, code, _, reason, again = await call("application/grpc-web+proto", bearer(world.good))
+        assert (shown, code, reason, again) == (status(503), 14, "LEASE_OVER", True)
+
+
+@pytest.mark.parametrize("content_type", ["application/grpcx", "application/json", "text/application/grpc"])
+async def test_all_others_get_a_problem(world: World, content_type: str) -> None:
+    """What is no gRPC gets the status of HTTP."""
+    sent = [("content-type", content_type), ("content-length", "2")]
+    answer = await get_http1(world.behind.proxy.port, _METHOD, sent, "POST", b"{}")
+    assert (answer.status, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert "grpc-status" not in answer.headers
