@@ -106,7 +106,7 @@ class Server:
             [service_handler(service, entrance) for service in services]
             + [raw_handler(one, entrance) for one in raw]
             + [self._health.handler(public)]
-            + ([Reflection((*names, health.SERVICE_NAME)).handler(public)] if reflects else [])
+            + (Reflection((*names, health.SERVICE_NAME)).handlers(public) if reflects else [])
             + [NoSuchRpc(entrance.strangers)]
         )
         self._arrivals = [entrance.arrivals, *public.arrivals]
