@@ -15,9 +15,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._base import BaseReflectionServicer
 
 from authsvc import descriptors
+from authsvc.client import channels
 from authsvc.clock import boottime
 from authsvc.errors import Overloaded
 from authsvc.model.rate import Rate
+from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.connections import MOST_BROKEN, Connections
@@ -302,6 +304,19 @@ def test_how_many_resets_are_too_many() -> None:
     assert broken("ipv4:192.0.2.1:3", MOST_BROKEN) == set()
     connections.known("ipv4:192.0.2.9:1")
     assert broken("ipv4:192.0.2.9:1", 1000) == set()
+
+
+async def test_pings_in_quick_succession_end_a_connection(service: Service) -> None:
+    async with connected(service) as connection:
+        for _ in range(10):
+            connection.write(http2.frame(http2.PING, 0, 0, bytes(8)))
+        await connection.closed.wait()
+
+
+def test_pings_as_far_apart_as_documented_are_never_early() -> None:
+    """A client that pings every ten seconds has as much to spare as a network may take from it."""
+    assert dict(server._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
+    assert ("grpc.keepalive_time_ms", 20_000) in channels._OPTIONS
 
 
 async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # Or all channels would share a connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # authsvc takes a ping every ten seconds.
+    # authsvc takes a ping every five seconds.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     # Without it, the one above is not heeded before a minute.

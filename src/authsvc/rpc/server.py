@@ -40,8 +40,9 @@ _OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Workers share the port. That nobody else has it is for the supervisor to see to.
     ("grpc.so_reuseport", 1),
-    # Clients may ping an idle connection every ten seconds, so that proxies do not drop it.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Clients may ping every ten seconds, so that proxies do not drop an idle connection. Pings that are sent
+    # so far apart may arrive closer together; gRPC hangs up on who is too early for the third time.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 _log = logging.getLogger(__name__)
