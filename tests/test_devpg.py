@@ -20,7 +20,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from authsvc.devpg import Binaries, DevPostgres, DevPostgresError
+from authsvc.devpg import Binaries, DevPostgres, DevPostgresError, kept_running
 
 FAST = {"fsync": "off"}
 ROOT = os.geteuid() == 0
@@ -266,6 +266,47 @@ async def test_start_after_a_crash(pg: DevPostgres) -> None:
     assert pg.url == url
     assert pg.pid != crashed
     assert await recall(url) == token
+
+
+async def test_it_is_kept_running(pg: DevPostgres, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ends it, it starts again by itself: same URL, every row."""
+    caplog.set_level("INFO")
+    token, url = await remember(pg.url), pg.url
+    async with kept_running(pg):
+        for number in signal.SIGKILL, signal.SIGINT:
+            caplog.clear()
+            ended = pg.pid
+            os.kill(ended, number)
+            await asyncio.to_thread(until, lambda: "PostgreSQL runs again" in caplog.messages)
+            assert pg.pid != ended
+            assert await recall(url) == token
+    assert pg.url == url
+
+
+async def test_it_is_not_kept_running_elsewhere(pg: DevPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told its URL would look for it in vain, so it ends when its port is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        another = other.getsockname()[1]
+    monkeypatch.setattr(DevPostgres, "_free_port", lambda self: another)
+
+    async def killed() -> None:
+        async with kept_running(pg):
+            os.kill(pg.pid, signal.SIGKILL)
+            await asyncio.Event().wait()
+
+    with pytest.raises(DevPostgresError, match="another program took its port"):
+        await killed()
+
+
+async def test_errors_pass_while_it_is_kept_running(pg: DevPostgres) -> None:
+    """What fails within is told as it is, and a server that is still there stays."""
+    with pytest.raises(ZeroDivisionError):
+        async with kept_running(pg):
+            raise ZeroDivisionError
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), kept_running(pg):
+            await asyncio.Event().wait()
+    assert await run(pg.url, "SELECT 1") == 1
 
 
 async def test_second_start_is_refused(pg: DevPostgres, data_dir: Path) -> None:

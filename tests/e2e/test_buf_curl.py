@@ -4,14 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.process import Ended, Server, run
 
+REFLECTIONS = ["grpc-v1", "grpc-v1alpha"]
 
-def curl(buf: Path, server: Server, method: str, *, caller: str = "", **fields: object) -> Ended:
+
+def curl(
+    buf: Path, server: Server, method: str, *arguments: str, caller: str = "", **fields: object
+) -> Ended:
     url = f"http://{server.address}/authsvc.v1.KeyService/{method}"
     credential = f"authorization: Bearer {caller or server.admin_key}"
     options = ["--protocol", "grpc", "--http2-prior-knowledge", "-H", credential, "-d", json.dumps(fields)]
-    return run(buf, "curl", *options, url, cwd=server.directory)
+    return run(buf, "curl", *options, *arguments, url, cwd=server.directory)
 
 
 def answer(done: Ended) -> Any:
@@ -45,3 +51,18 @@ def test_a_stranger_is_refused(buf: Path, dev: Server) -> None:  # rule 6
     """A key string that was not minted here opens nothing."""
     done = curl(buf, dev, "ListKeys", caller="authsvc_live_nonsense", owner_id="acme")
     assert json.loads(done.stderr)["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize("reflection", REFLECTIONS)
+def test_either_reflection_serves(buf: Path, dev: Server, reflection: str) -> None:
+    """A client that asks for one of them only finds all services, and calls them by what it was told."""
+    options = ["--protocol", "grpc", "--http2-prior-knowledge", "--reflect-protocol", reflection]
+    listed = run(buf, "curl", *options, "--list-services", f"http://{dev.address}", cwd=dev.directory)
+    assert listed.code == 0, listed.stderr
+    assert {
+        "authsvc.v1.KeyService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    } <= set(listed.stdout.split())
+    assert answer(curl(buf, dev, "ListKeys", "--reflect-protocol", reflection, owner_id="authsvc"))["keys"]

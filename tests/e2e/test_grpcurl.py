@@ -1,5 +1,6 @@
 """The story of the README, told with grpcurl: no client code, no proto files."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Clock, serving
 from tests.e2e.process import Server, environment, run, running
 
 SERVICE = "authsvc.v1.KeyService"
+REFLECTIONS = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,37 @@ def admin(grpcurl: Path, dev: Server) -> Grpcurl:
 def test_reflection_lists_the_services(admin: Grpcurl) -> None:
     """A client without proto files finds the key service, health and reflection."""
     services = admin.ask("list").split()
-    assert {SERVICE, "grpc.health.v1.Health"} <= set(services)
+    assert {SERVICE, "grpc.health.v1.Health", *REFLECTIONS} <= set(services)
     assert f"{SERVICE}.CreateKey" in admin.ask("list", SERVICE).split()
+
+
+@pytest.mark.parametrize("service", REFLECTIONS)
+def test_reflection_describes_itself(admin: Grpcurl, service: str) -> None:
+    """Each of the two, by messages of its own package."""
+    package = service.rpartition(".")[0]
+    described = admin.ask("describe", service)
+    request, response = f".{package}.ServerReflectionRequest", f".{package}.ServerReflectionResponse"
+    assert f"( stream {request} ) returns ( stream {response} )" in described
+
+
+@pytest.mark.parametrize("only", REFLECTIONS)
+async def test_either_reflection_is_enough(
+    grpcurl: Path, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, only: str
+) -> None:
+    """A client finds all by v1 alone and by v1alpha alone, and both tell the same comments."""
+    monkeypatch.setattr("authsvc.rpc.reflection.SERVICES", (only,))
+    async with serving(database_url, clock) as service:
+        described = await asyncio.to_thread(
+            run,
+            grpcurl,
+            "-plaintext",
+            service.address,
+            "describe",
+            f"{SERVICE}.RevokeKey",
+            cwd=grpcurl.parent,
+        )
+    assert described.code == 0, described.stderr
+    assert "// Revokes a key, now or at a scheduled time." in described.stdout
 
 
 def test_reflection_tells_the_comments_of_the_service(admin: Grpcurl) -> None:

@@ -198,3 +198,46 @@ async def test_the_database_freezes_and_thaws(directory: Path) -> None:  # rule 
         await recovery(on)
         assert on.server.end() == 0
         assert "Traceback" not in on.server.stderr
+
+
+def postmaster(server: Server) -> int:
+    return int((server.cluster / "postmaster.pid").read_text("utf-8").split()[0])
+
+
+@on_linux
+async def test_dev_starts_its_database_again(directory: Path) -> None:
+    """A PostgreSQL of its own that dies comes back without a restart of the service, and the log tells."""
+    with running("dev", directory) as server:
+        async with server.client() as admin:
+            made = await admin.CreateKey(owner_id="acme", display_name="Orders")
+            killed = postmaster(server)
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: "PostgreSQL runs again" in server.stderr)
+            assert postmaster(server) != killed
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    assert (await admin.VerifyKey(key_string=made.key_string)).valid
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+        assert "PostgreSQL has ended (SIGKILL) and is started again" in server.stderr
+        assert server.end() == 0
+        assert not processes_in(server.cluster)
+
+
+@on_linux
+async def test_dev_ends_when_its_database_cannot_start_again(directory: Path) -> None:
+    """It says why in PostgreSQL's own words, stops its workers, and leaves no process."""
+    with running("dev", directory) as server:
+        (server.cluster / "global/pg_control").unlink()
+        os.kill(postmaster(server), signal.SIGKILL)
+        await eventually(lambda: server.process.poll() is not None, 60)
+        assert server.process.returncode == 1
+        assert "authsvc: PostgreSQL exited with" in server.stderr
+        assert "pg_control" in server.stderr
+        assert "Traceback" not in server.stderr
+        assert not processes_in(server.cluster)

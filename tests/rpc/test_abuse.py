@@ -1,6 +1,7 @@
 """What a stranger or a tenant can make the gRPC port keep or do is bounded."""
 
 import asyncio
+import itertools
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,18 +11,20 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._base import BaseReflectionServicer
 
 from authsvc import descriptors
+from authsvc.client import channels
 from authsvc.clock import boottime
 from authsvc.errors import Overloaded
 from authsvc.model.rate import Rate
+from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.connections import MOST_BROKEN, Connections
 from authsvc.rpc.public import Streams
-from authsvc.rpc.reflection import CommentedPool, Reflection
+from authsvc.rpc.reflection import SERVICES, CommentedPool, Reflection
 from authsvc.v1 import key_service_pb2 as pb
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
@@ -31,7 +34,8 @@ from tests.rpc.test_revoke import make
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 LIST = "/authsvc.v1.KeyService/ListKeys"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+OLD_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 WATCH = "/grpc.health.v1.Health/Watch"
 MIB = 1024 * 1024
 # Statuses of gRPC, as they are sent.
@@ -85,7 +89,7 @@ async def test_a_strangers_message_is_not_read(service: Service) -> None:
 async def test_health_reads_little(service: Service) -> None:
     """Nobody needs a credential for it, so its messages are small."""
     async with connected(service) as connection:
-        for path in ("/grpc.health.v1.Health/Check", WATCH, REFLECTION):
+        for path in ("/grpc.health.v1.Health/Check", WATCH, REFLECTION, OLD_REFLECTION):
             stream = connection.call(headers(path), http2.message(bytes(5000)))
             assert await connection.status(stream) == INVALID_ARGUMENT
 
@@ -104,10 +108,10 @@ async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytes
     async with connected(service) as connection:
         begun = connection.call(headers(VERIFY, service.admin_key), http2.message(b"x" * 50)[:20], end=False)
         silent = connection.call(headers(LIST, service.admin_key), end=False)
-        idle = connection.call(headers(REFLECTION), end=False)
+        idle = [connection.call(headers(path), end=False) for path in (REFLECTION, OLD_REFLECTION)]
         assert await connection.status(begun) == UNAVAILABLE
         assert await connection.status(silent) == UNAVAILABLE
-        assert await connection.status(idle) == OK
+        assert [await connection.status(stream) for stream in idle] == [OK, OK]
 
 
 class Slow:
@@ -302,6 +306,19 @@ def test_how_many_resets_are_too_many() -> None:
     assert broken("ipv4:192.0.2.9:1", 1000) == set()
 
 
+async def test_pings_in_quick_succession_end_a_connection(service: Service) -> None:
+    async with connected(service) as connection:
+        for _ in range(10):
+            connection.write(http2.frame(http2.PING, 0, 0, bytes(8)))
+        await connection.closed.wait()
+
+
+def test_pings_as_far_apart_as_documented_are_never_early() -> None:
+    """A client that pings every ten seconds has as much to spare as a network may take from it."""
+    assert dict(server._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
+    assert ("grpc.keepalive_time_ms", 20_000) in channels._OPTIONS
+
+
 async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many calls of an address, whatever they call; who is known does not."""
     monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 0.0)
@@ -318,14 +335,18 @@ async def test_streams_of_reflection_and_health_are_bounded(service: Service) ->
     """Of one connection; another one has its own, and one that ends makes room."""
     asked = http2.message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
     watched = http2.message(health_pb2.HealthCheckRequest().SerializeToString())
-    for path, request, most in ((REFLECTION, asked, 4), (WATCH, watched, 16)):
+    reflection_paths = [REFLECTION, OLD_REFLECTION]
+    for paths, request, most in ((reflection_paths, asked, 4), ([WATCH], watched, 16)):
         async with connected(service) as connection, connected(service) as other:
-            streams = [connection.call(headers(path), request, end=False) for _ in range(most)]
+            # Those of both reflections count together.
+            alternately = itertools.islice(itertools.cycle(paths), most)
+            streams = [connection.call(headers(path), request, end=False) for path in alternately]
             for stream in streams:
                 while not connection.received[stream]:
                     await connection.changed()
-            assert await connection.status(connection.call(headers(path), request)) == RESOURCE_EXHAUSTED
-            stream = other.call(headers(path), request, end=False)
+            for path in paths:
+                assert await connection.status(connection.call(headers(path), request)) == RESOURCE_EXHAUSTED
+            stream = other.call(headers(paths[0]), request, end=False)
             while not other.received[stream]:
                 await other.changed()
 
@@ -340,15 +361,17 @@ def test_streams_of_all_are_bounded() -> None:
 
 async def test_reflection_can_be_switched_off(database_url: str, clock: Clock) -> None:
     async with serving(database_url, clock, reflection=False) as service, connected(service) as connection:
-        assert (
-            await connection.status(connection.call(headers(REFLECTION), http2.message(b""))) == UNIMPLEMENTED
-        )
+        for path in (REFLECTION, OLD_REFLECTION):
+            call = connection.call(headers(path), http2.message(b""))
+            assert await connection.status(call) == UNIMPLEMENTED
 
 
 QUESTIONS: list[dict[str, Any]] = [
     {"list_services": ""},
     {"file_by_filename": "authsvc/v1/key_service.proto"},
     {"file_containing_symbol": "authsvc.v1.KeyService.VerifyKey"},
+    {"file_containing_symbol": "grpc.reflection.v1.ServerReflection"},
+    {"file_containing_symbol": "grpc.reflection.v1alpha.ServerReflection"},
     {"file_containing_symbol": "no.Such"},
     {
         "file_containing_extension": {
@@ -357,6 +380,7 @@ QUESTIONS: list[dict[str, Any]] = [
         }
     },
     {"all_extension_numbers_of_type": "google.protobuf.MethodOptions"},
+    {"all_extension_numbers_of_type": "grpc.reflection.v1.ExtensionRequest"},
     {"all_extension_numbers_of_type": "no.Such"},
     {"host": "x"},
 ]
@@ -374,7 +398,7 @@ def test_reflection_tells_what_grpcs_own_does(question: dict[str, Any]) -> None:
 
 class Theirs(BaseReflectionServicer):  # type: ignore[misc]
     def __init__(self) -> None:
-        super().__init__(["authsvc.v1.KeyService", reflection.SERVICE_NAME], pool=CommentedPool())
+        super().__init__(["authsvc.v1.KeyService", *SERVICES], pool=CommentedPool())
 
     def answer(self, asked: Any) -> Any:
         match asked.WhichOneof("message_request"):

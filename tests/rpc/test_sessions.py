@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +14,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.new_key import NewKey
 from authsvc.model.session import NewSession
 from authsvc.v1 import resources_pb2
+from authsvc.v1 import session_service_pb2 as session_pb
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
 
@@ -396,7 +398,63 @@ async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rul
     assert one.session_token[-51:] != other.session_token[-51:]
     assert one.session.key_prefix != other.session.key_prefix
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
-        await service.admin.CreateSession(owner_id="alice", user_agent=one.session_token)
+        await service.admin.CreateSession(owner_id="alice", annotations={"token": one.session_token})
+    third = await sign_in(service, user_agent=one.session_token)
+    assert third.session.key_prefix not in (one.session.key_prefix, other.session.key_prefix)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"user_agent": "App/1 ({})"},
+        {"user_agent": "x" * 500 + "{}"},
+        {"user_agent": "{} " * 100},
+        {"user_agent": "App/1", "client_hints": {"model": '"{}"', "platform": '"Android"'}},
+        {"user_agent": "{}", "client_hints": {"brands": '"{}";v="1"', "full_version_list": "{}"}},
+    ],
+    ids=["agent", "at the end", "many", "hints", "both"],
+)
+async def test_a_credential_in_what_is_only_shown_is_cut(
+    service: Service, clock: Clock, database_url: str, told: dict[str, Any]
+) -> None:  # rule 1
+    """A sign-in and a verification succeed, and keep the same: the prefix, and never the secret."""
+    secret = (await sign_in(service, "bob")).session_token
+
+    def filled(told: Any) -> Any:
+        if isinstance(told, str):
+            return told.replace("{}", secret)
+        return {name: filled(text) for name, text in told.items()}
+
+    made = await sign_in(service, **filled(told))
+    later = await sign_in(service)
+    clock.advance(seconds=1)
+    assert await code_of(service, later.session_token, **filled(told)) == "VALID"
+    await service.flush()
+    found = await service.admin.GetSession(session_id=later.session.session_id)
+    assert found.device == made.session.device
+    columns = "SELECT user_agent, client_hints::text FROM authsvc.sessions WHERE owner_id = 'alice'"
+    connection = await asyncpg.connect(database_url)
+    kept = [tuple(row) for row in await connection.fetch(columns)]
+    await connection.close()
+    assert len(kept) == 2
+    assert kept[0] == kept[1]
+    assert secret[-51:-43] not in str(kept)
+
+
+async def test_a_credential_beside_what_is_only_shown_is_refused(service: Service) -> None:  # rule 1
+    """What is cut in one field excuses no other, nor one that this release does not know."""
+    token = (await sign_in(service, "bob")).session_token
+    shown: dict[str, Any] = {"owner_id": "alice", "user_agent": token, "client_hints": {"model": token}}
+    unknown = session_pb.CreateSessionRequest(**shown)
+    unknown.MergeFromString(b"\xfa\x3e" + bytes([len(token)]) + token.encode())  # field 1007
+    for request in (
+        session_pb.CreateSessionRequest(**shown, ip_address=token),
+        session_pb.CreateSessionRequest(**shown, annotations={"note": token}),
+        unknown,
+    ):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+            await service.admin.CreateSession(request)
+        assert token not in refusal.message
 
 
 async def test_a_hostile_user_agent_does_no_harm(service: Service, clock: Clock) -> None:  # rule 1

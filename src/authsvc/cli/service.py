@@ -30,7 +30,7 @@ from authsvc.config import (
     load_settings,
     reachable,
 )
-from authsvc.devpg import DevPostgres
+from authsvc.devpg import DevPostgres, kept_running
 from authsvc.model.key_string import redact
 from authsvc.store import migrate as migrations
 from authsvc.supervisor import Supervisor
@@ -163,6 +163,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
                 settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
             )
             url = (await stack.enter_async_context(postgres)).url
+            await stack.enter_async_context(kept_running(postgres))
         await migrations.migrate(url, retention=_retention(settings), tell=_log.info)
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.administering(settings) as keys:

@@ -91,7 +91,8 @@ class AuthClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._channels is not None:
+        if self._channels is not None and self._channels.origin.is_this_process:
+            self._channels.origin.check()
             channels, self._channels = self._channels, None
             await channels.close()
 
@@ -176,8 +177,10 @@ class AuthClient:
                 raise Unavailable("no time is left", code=grpc.StatusCode.DEADLINE_EXCEEDED)
             connection = self._channels.next()
             try:
-                return await ask(connection, self._own_key.metadata(), left)
-            except grpc.aio.AioRpcError as failed:
+                # gRPC keeps the deadline, too, unless it hangs.
+                async with asyncio.timeout_at(ends):
+                    return await ask(connection, self._own_key.metadata(), left)
+            except (grpc.aio.AioRpcError, TimeoutError) as failed:
                 error = error_of(failed)
                 if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and left > _FAIR:
                     connection.rest()

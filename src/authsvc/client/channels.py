@@ -12,6 +12,7 @@ workers. A worker that started later is found when connections are made anew (AU
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from time import monotonic
 
 import grpc
 
+from authsvc.client.origin import Origin
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 
@@ -36,7 +38,7 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # Or all channels would share a connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # authsvc takes a ping every ten seconds.
+    # authsvc takes a ping every five seconds.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     # Without it, the one above is not heeded before a minute.
@@ -52,6 +54,9 @@ _OPTIONS = (
 
 # Seconds that a connection is rested.
 _REST = 5.0
+# Seconds that gRPC gets to close connections, for which it waits for nobody.
+_CLOSED_WITHIN = 5.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +146,13 @@ class Channels:
     """Several channels to one target, taken in turn."""
 
     def __init__(self, target: str, tls: Tls | None, number: int) -> None:
-        """Begin to connect. Needs a running event loop; raises OSError for a TLS file that cannot be read."""
+        """Begin to connect. Needs a running event loop.
+
+        Raises OSError for a TLS file that cannot be read, and Refused where no client can run.
+        """
         options = [*_OPTIONS, *(tls.options if tls is not None else ())]
         credentials = tls.credentials() if tls is not None else None
+        self.origin = Origin()
         self._connections: Sequence[Connection] = [
             Connection(
                 grpc.aio.insecure_channel(target, options=options)
@@ -157,7 +166,11 @@ class Channels:
             connection.channel.get_state(try_to_connect=True)
 
     def next(self) -> Connection:
-        """Return the next one that is connected and rested, or else connected, or else the next one."""
+        """Return the next one that is connected and rested, or else connected, or else the next one.
+
+        Raises Refused in another process or event loop than the one that these were made in.
+        """
+        self.origin.check()
         connections = self._connections
         turns = [(self._turn + ahead) % len(connections) for ahead in range(1, len(connections) + 1)]
         ready = [turn for turn in turns if connections[turn].is_ready]
@@ -166,4 +179,10 @@ class Channels:
 
     async def close(self) -> None:
         """Hang up; calls in flight are cancelled."""
-        await asyncio.gather(*(connection.channel.close() for connection in self._connections))
+        try:
+            async with asyncio.timeout(_CLOSED_WITHIN):
+                await asyncio.gather(*(connection.channel.close() for connection in self._connections))
+        except TimeoutError:
+            _log.warning("gRPC has not closed its connections in %g s", _CLOSED_WITHIN)
+        finally:
+            self.origin.leave()

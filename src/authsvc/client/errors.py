@@ -45,8 +45,11 @@ class Refused(ClientError):  # noqa: N818
     """Authsvc does not answer us, and will not until something is mended."""
 
 
-def error_of(call: grpc.aio.AioRpcError) -> Unavailable | Refused:
+def error_of(call: grpc.aio.AioRpcError | TimeoutError) -> Unavailable | Refused:
     """Return what a failed call means."""
+    if isinstance(call, TimeoutError):
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
+        return Unavailable(f"authsvc cannot say: no answer in time ({code.name})", code=code)
     code, told = call.code(), call.details() or ""
     reason, retry_after = rich_status.read(call.trailing_metadata())
     if code in _REFUSALS:

@@ -10,11 +10,13 @@ Linux the kernel stops the server when this process dies, whatever killed it. El
 process leaves the server running: the next start refuses, and names it.
 
 When it fails: a `DevPostgresError` says what to do, or ends with PostgreSQL's own log. What was committed
-stays: the next start recovers it, on the same port if it can. An interrupted `initdb` leaves no cluster.
+stays: the next start recovers it, on the same port if it can. `kept_running` starts a server that has ended.
+An interrupted `initdb` leaves no cluster.
 """
 
 from authsvc.devpg.binaries import Binaries
 from authsvc.devpg.error import DevPostgresError
+from authsvc.devpg.restarts import kept_running
 from authsvc.devpg.server import DevPostgres
 
-__all__ = ["Binaries", "DevPostgres", "DevPostgresError"]
+__all__ = ["Binaries", "DevPostgres", "DevPostgresError", "kept_running"]

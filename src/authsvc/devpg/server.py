@@ -98,6 +98,12 @@ class DevPostgres:
             await self.stop()
             raise
 
+    async def wait(self) -> int:
+        """Wait until the server has ended, and return its exit code; a signal's number is negative."""
+        if self._server is None:
+            raise DevPostgresError("the embedded PostgreSQL is not running")
+        return await asyncio.to_thread(self._server.wait)
+
     async def stop(self) -> None:
         """Stop the server: fast, then hard if it does not go. Does nothing if none runs."""
         if server := self._server:

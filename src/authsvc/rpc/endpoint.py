@@ -54,6 +54,8 @@ Method = Callable[[Caller, Any], Awaitable[Answer]]
 _ANSWER_TAKES = 0.2
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
 _MOST_BYTES = 128 * 1024
+# Fields that tell of a user's device, of a text or of texts. They fail no sign-in, whatever they hold.
+_ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
 # The longest list that any field takes, and how small a message cannot hold one that takes long to check.
 _MOST_ITEMS = 100
 _LONGEST_REQUEST_ID = 128
@@ -327,13 +329,30 @@ def _parse(
         problem = "is no protobuf message of this type, or holds text that is not UTF-8"
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
     # Before any error that could repeat it.
-    if not takes_key_string and redact(text := data.decode("utf-8", "replace")) != text:
+    if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
         problem = "a key string stands where none belongs; leave it out, and revoke that key if others saw it"
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
     if len(data) > _MANY:
         _refuse_too_many(request)
     check(request)
     return request
+
+
+def _holds_key_string(data: bytes) -> bool:
+    text = data.decode("utf-8", "replace")
+    return redact(text) != text
+
+
+def _cut_out(request: Message) -> bool:
+    """Cut key strings in what is only shown down to their prefixes; say whether none is left elsewhere."""
+    for field, value in request.ListFields():
+        if field.name in _ONLY_SHOWN:
+            if field.message_type is None:
+                setattr(request, field.name, redact(value))
+            else:
+                for inner, text in value.ListFields():
+                    setattr(value, inner.name, redact(text))
+    return not _holds_key_string(request.SerializeToString())
 
 
 def _refuse_too_many(message: Message, path: str = "") -> None:

@@ -1,5 +1,8 @@
 """Server reflection with the comments of the protos, which generated code does not keep.
 
+It is served as v1, which newer clients ask for, and as v1alpha, which older ones do. Their messages are the
+same on the wire, and `grpcio-reflection` has those of v1alpha only.
+
 Whoever connects may ask. What there is to tell of a file is put together once and kept, so that an answer
 costs little more than its sending. There are only so many files.
 """
@@ -9,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
@@ -19,6 +22,9 @@ from grpc_reflection.v1alpha._base import BaseReflectionServicer
 from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.rpc.public import Public, PublicCall, Streams
 
+# The names of the service.
+SERVICES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
+_V1_FILE = "grpc/reflection/v1/reflection.proto"
 _MOST_STREAMS, _STREAMS_OF_ONE = 32, 4
 _MOST_QUESTIONS = 1000
 
@@ -27,14 +33,14 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
     """Tells of some services."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        super().__init__((*services, reflection.SERVICE_NAME), pool=CommentedPool())
+        super().__init__((*services, *SERVICES), pool=CommentedPool())
         self.streams = Streams("reflection", most=_MOST_STREAMS, of_one=_STREAMS_OF_ONE)
         self._of_file: dict[str, bytes] = {}
 
-    def handler(self, public: Public) -> grpc.GenericRpcHandler:
-        """Return the handler of the service."""
+    def handlers(self, public: Public) -> list[grpc.GenericRpcHandler]:
+        """Return a handler for each name of the service. Their streams are bounded together."""
         handlers = {"ServerReflectionInfo": public.stream(self._serve, self.streams)}
-        return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, handlers)
+        return [grpc.method_handlers_generic_handler(name, handlers) for name in SERVICES]
 
     async def _serve(self, call: PublicCall) -> None:
         for _ in range(_MOST_QUESTIONS):
@@ -91,6 +97,20 @@ def _error(code: grpc.StatusCode) -> bytes:
     return told
 
 
+def _add_v1(pool: descriptor_pool.DescriptorPool) -> None:
+    """Add the description of v1, which is that of v1alpha but for the names, unless it is there already."""
+    try:
+        pool.FindFileByName(_V1_FILE)
+    except KeyError:
+        alpha = FileDescriptorProto()
+        reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
+        renamed = text_format.MessageToString(alpha).replace("v1alpha", "v1")
+        file = text_format.Parse(renamed, FileDescriptorProto())
+        file.name = _V1_FILE
+        file.options.ClearField("deprecated")
+        pool.AddSerializedFile(file.SerializeToString())
+
+
 class CommentedPool:
     """A descriptor pool whose files of ours carry their comments.
 
@@ -99,6 +119,7 @@ class CommentedPool:
 
     def __init__(self) -> None:
         self._pool = descriptor_pool.Default()
+        _add_v1(self._pool)
         described = FileDescriptorSet.FromString((files("authsvc.v1") / "descriptors.binpb").read_bytes())
         self._commented = {file.name: file for file in described.file}
 

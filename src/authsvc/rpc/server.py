@@ -40,8 +40,9 @@ _OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Workers share the port. That nobody else has it is for the supervisor to see to.
     ("grpc.so_reuseport", 1),
-    # Clients may ping an idle connection every ten seconds, so that proxies do not drop it.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Clients may ping every ten seconds, so that proxies do not drop an idle connection. Pings that are sent
+    # so far apart may arrive closer together; gRPC hangs up on who is too early for the third time.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Server:
             [service_handler(service, entrance) for service in services]
             + [raw_handler(one, entrance) for one in raw]
             + [self._health.handler(public)]
-            + ([Reflection((*names, health.SERVICE_NAME)).handler(public)] if reflects else [])
+            + (Reflection((*names, health.SERVICE_NAME)).handlers(public) if reflects else [])
             + [NoSuchRpc(entrance.strangers)]
         )
         self._arrivals = [entrance.arrivals, *public.arrivals]

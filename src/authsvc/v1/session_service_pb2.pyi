@@ -59,7 +59,7 @@ class CreateSessionRequest(_message.Message):
     """The user who has signed in: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`."""
     user_agent: _builtins.str
     """The `user-agent` header of the sign-in. Kept up to 512 characters, with spaces
-    in place of control characters.
+    in place of control characters; a credential in it is cut to its prefix.
     """
     ip_address: _builtins.str
     """The address that the user signed in from, IPv4 or IPv6. It is for showing only:
@@ -163,7 +163,7 @@ class VerifySessionRequest(_message.Message):
     user_agent: _builtins.str
     """The client's `user-agent` header. Becomes the session's `device`, so that a
     browser that was updated is shown as it is. By the rules of `user_agent` in
-    CreateSession; a credential in it is cut to its prefix.
+    CreateSession.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -200,7 +200,8 @@ class ClientHints(_message.Message):
     Windows 11 or of Android 15 cannot be told from Windows 10 and Android 10.
     Chromium tells them here. It sends the brands, `mobile` and `platform` with each
     request, the others after a response with `Accept-CH: Sec-CH-UA-Platform-Version,
-    Sec-CH-UA-Full-Version-List, Sec-CH-UA-Model`. What cannot be read is left out.
+    Sec-CH-UA-Full-Version-List, Sec-CH-UA-Model`. What cannot be read is left out,
+    and a credential in them is cut to its prefix.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

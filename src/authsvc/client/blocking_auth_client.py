@@ -1,0 +1,168 @@
+"""The client for code without an event loop: WSGI applications, Celery's tasks, scripts."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import grpc
+
+from authsvc.client.auth_client import AuthClient
+from authsvc.client.channels import Tls
+from authsvc.client.errors import Unavailable
+from authsvc.client.origin import forked
+from authsvc.client.verdict import Verdict
+
+# Seconds by which an event loop that runs is never late.
+_LATE = 0.1
+
+Answer = TypeVar("Answer")
+
+
+class BlockingAuthClient:
+    """An `AuthClient` in a thread of its own, whose methods return the verdict itself.
+
+    It connects at the first question, not before, so one that a module makes serves each process that is
+    forked from the one that imported the module. Any number of threads may ask. Without `close` or a `with`
+    block it ends with its process.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        key: str | Path | Callable[[], str] | None,
+        tls: Tls | None = Tls(),  # noqa: B008 - frozen
+        insecure: Literal["", "plaintext-beyond-loopback"] = "",
+        deadline: float = 1.0,
+        attempts: int = 5,
+        connections: int = 4,
+    ) -> None:
+        """Take and raise what `AuthClient` does."""
+        self._client = AuthClient(
+            target,
+            key=key,
+            tls=tls,
+            insecure=insecure,
+            deadline=deadline,
+            attempts=attempts,
+            connections=connections,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._starting = threading.Lock()
+
+    @property
+    def deadline(self) -> float:
+        """The seconds that an answer may take."""
+        return self._client.deadline
+
+    def __repr__(self) -> str:
+        return f"Blocking{self._client!r}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def verify_key(
+        self,
+        key_string: str,
+        required_scopes: str | Iterable[str] = (),
+        client_ip: str = "",
+        *,
+        deadline: float | None = None,
+    ) -> Verdict:
+        """Return what a presented key string is worth, as `AuthClient.verify_key` does."""
+        question = self._client.verify_key(key_string, required_scopes, client_ip, deadline=deadline)
+        return self._answer(question, deadline)
+
+    def verify_session(
+        self,
+        session_token: str,
+        required_scopes: str | Iterable[str] = (),
+        client_ip: str = "",
+        user_agent: str = "",
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+        deadline: float | None = None,
+    ) -> Verdict:
+        """Return what a presented session token is worth, as `AuthClient.verify_session` does."""
+        question = self._client.verify_session(
+            session_token, required_scopes, client_ip, user_agent, headers=headers, deadline=deadline
+        )
+        return self._answer(question, deadline)
+
+    def close(self) -> None:
+        """Hang up; questions in flight end as Unavailable. The next question connects anew."""
+        with self._starting:
+            loop, self._loop = self._loop, None
+            if loop is None or self._pid != os.getpid():
+                return
+            ended = asyncio.run_coroutine_threadsafe(self._client.__aexit__(None, None, None), loop)
+            ended.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+            ended.result()
+
+    def _answer(self, question: Coroutine[Any, Any, Verdict], deadline: float | None) -> Verdict:
+        """Have the question answered in time, also when the loop itself is stuck."""
+        ends = time.monotonic() + (self.deadline if deadline is None else deadline) + _LATE
+        try:
+            asked = asyncio.run_coroutine_threadsafe(question, self._running_loop(ends))
+        except BaseException:
+            question.close()
+            raise
+        return _result(asked, ends)
+
+    def _running_loop(self, ends: float) -> asyncio.AbstractEventLoop:
+        """Return the loop of this process, started if need be; raise Refused where none can be."""
+        if self._loop is not None:
+            if self._pid != os.getpid():
+                raise forked()
+            return self._loop
+        # It may have been taken for good, by a thread that did not come along to this process.
+        if not self._starting.acquire(timeout=_left(ends)):
+            raise _late()
+        try:
+            return self._loop or self._start(ends)
+        finally:
+            self._starting.release()
+
+    def _start(self, ends: float) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="authsvc-client", daemon=True).start()
+        try:
+            _result(asyncio.run_coroutine_threadsafe(self._client.__aenter__(), loop), ends)
+        except BaseException:
+            loop.call_soon_threadsafe(loop.stop)
+            raise
+        self._pid, self._loop = os.getpid(), loop
+        return loop
+
+
+def _result(future: "Future[Answer]", ends: float) -> Answer:
+    try:
+        return future.result(_left(ends))
+    except TimeoutError:
+        future.cancel()
+        raise _late() from None
+
+
+def _left(ends: float) -> float:
+    return max(0.0, ends - time.monotonic())
+
+
+def _late() -> Unavailable:
+    return Unavailable(
+        "authsvc cannot say: no answer in time (DEADLINE_EXCEEDED)", code=grpc.StatusCode.DEADLINE_EXCEEDED
+    )

@@ -1,0 +1,158 @@
+"""A client in a forked process, in another event loop, and one that gRPC leaves without an answer."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from authsvc.client import AuthClient, BlockingAuthClient, ClientError, Unavailable, VerdictCode
+from tests.client.standin import Standin
+from tests.conftest import Service
+from tests.e2e.process import environment, run
+from tests.rpc.test_revoke import make
+
+# What all programs have. `forked` runs something in a child, tells what came of it, and waits for the child.
+_FORKS = """
+import asyncio, os, sys
+from authsvc.client import AuthClient, BlockingAuthClient, ClientError
+
+address = sys.argv[1]
+
+def client():
+    return AuthClient(address, key="key", tls=None, deadline=30)
+
+async def ask():
+    async with client() as one:
+        return await one.verify_key("presented")
+
+def forked(name, question):
+    child = os.fork()
+    if child == 0:
+        asyncio.events._set_running_loop(None)  # the parent's
+        try:
+            answer = question().code.name
+        except ClientError as error:
+            answer = f"{type(error).__name__} {error.reason or error.code.name}"
+        print(name, answer, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+_ASYNC = """
+async def main():
+    async with client() as inherited:
+        forked("inherited", lambda: asyncio.run(inherited.verify_key("presented")))
+        forked("new", lambda: asyncio.run(ask()))
+        forked("child", lambda: (forked("grandchild", lambda: asyncio.run(ask())), os._exit(0)))
+        print("parent", (await inherited.verify_key("presented")).code.name, flush=True)
+
+forked("before", lambda: asyncio.run(ask()))
+asyncio.run(main())
+"""
+
+_BLOCKING = """
+client = BlockingAuthClient(address, key="key", tls=None, deadline=30)
+ask = lambda: client.verify_key("presented")
+forked("one", ask)
+forked("another", ask)
+print("parent", ask().code.name, flush=True)
+forked("inherited", ask)
+"""
+
+
+async def told(program: str) -> list[str]:
+    """Return what a program prints that asks an authsvc which finds everything valid."""
+    async with Standin(VerdictCode.VALID).serving() as address:
+        command = (sys.executable, "-c", _FORKS + program, address)
+        # gRPC's own handlers of forks now and then end a process that forks while it connects.
+        env = environment() | {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+        done = await asyncio.to_thread(run, *command, cwd=Path.cwd(), env=env)
+    assert done.code == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+async def test_a_client_does_not_pass_a_fork() -> None:
+    """Neither it nor a new one works in the child, which says so at once; the parent is not hurt."""
+    assert await told(_ASYNC) == [
+        "before VALID",
+        "inherited Refused CLIENT_FORKED",
+        "new Refused CLIENT_FORKED",
+        "grandchild Refused CLIENT_FORKED",
+        "parent VALID",
+    ]
+
+
+async def test_a_blocking_client_starts_in_each_process() -> None:
+    """One that nobody has asked yet serves all children, each by connections of its own."""
+    assert await told(_BLOCKING) == [
+        "one VALID",
+        "another VALID",
+        "parent VALID",
+        "inherited Refused CLIENT_FORKED",
+    ]
+
+
+async def test_the_deadline_holds_when_grpc_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """We keep it ourselves, for a gRPC that never tells of its own."""
+
+    async def hang(*_: object, **__: object) -> None:
+        await asyncio.Future()
+
+    async with AuthClient("127.0.0.1:1", key="key", tls=None, deadline=0.01) as client:
+        assert client._channels is not None
+        for connection in client._channels._connections:
+            monkeypatch.setattr(connection, "verify_key", hang)
+        with pytest.raises(Unavailable) as refused:
+            await client.verify_key("presented")
+    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_client_does_not_pass_to_another_loop() -> None:
+    """It says so at once, also when it is closed there, and goes on in its own."""
+    async with (
+        Standin(VerdictCode.VALID).serving() as address,
+        AuthClient(address, key="key", tls=None, deadline=30) as client,
+    ):
+
+        async def close() -> None:
+            await client.__aexit__(None, None, None)
+
+        def elsewhere(use: Callable[[], Coroutine[Any, Any, object]]) -> None:
+            asyncio.run(use())
+
+        for use in (lambda: client.verify_key("presented"), close):
+            with pytest.raises(ClientError, match="another event loop") as refused:
+                await asyncio.to_thread(elsewhere, use)
+            assert refused.value.reason == "CLIENT_OTHER_LOOP"
+        assert await client.verify_key("presented")
+
+
+async def test_a_blocking_client(service: Service) -> None:
+    """It asks the same as the other, from any thread, and starts again after it was closed."""
+    key = await make(service, scopes=["a"])
+    session = await service.admin.CreateSession(owner_id="alice", scopes=["a"])
+    with BlockingAuthClient(service.address, key=service.admin_key, tls=None, deadline=30) as client:
+
+        def ask(*arguments: Any) -> object:
+            return client.verify_key(key.key_string, *arguments).code
+
+        answers = await asyncio.gather(*(asyncio.to_thread(ask, "a") for _ in range(20)))
+        assert set(answers) == {VerdictCode.VALID}
+        assert await asyncio.to_thread(ask, "b") is VerdictCode.INSUFFICIENT_SCOPE
+        await asyncio.to_thread(client.close)
+        found = await asyncio.to_thread(client.verify_session, session.session_token, "a", "192.0.2.7")
+        assert (found.valid, found.owner_id) == (True, "alice")
+        with pytest.raises(ValueError, match="no scope"):
+            await asyncio.to_thread(ask, [" "])
+        assert service.admin_key not in repr(client)
+        await asyncio.to_thread(client.close)
+
+
+def test_a_blocking_client_takes_what_the_other_does() -> None:
+    """Bad arguments are refused when it is made."""
+    with pytest.raises(ValueError, match="plain text"):
+        BlockingAuthClient("authsvc.internal:50051", key="key", tls=None)
