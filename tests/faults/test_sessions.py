@@ -97,7 +97,7 @@ async def test_a_session_that_is_opened_meanwhile_is_ended_or_newer(
 async def ended_of(on: Fleet, owner_id: str) -> set[str]:
     """Return the sessions of an owner that are revoked, as the database has them."""
     found = await on.sql(
-        "SELECT session_id FROM authsvc.session_rows WHERE owner_id = $1 AND revoke_time IS NOT NULL",
+        "SELECT session_id FROM authsvc.session_records WHERE owner_id = $1 AND revoke_time IS NOT NULL",
         owner_id,
     )
     return {row["session_id"] for row in found}

@@ -1,6 +1,7 @@
 """New keys whose strings nobody got: shown as such, and replaced when their creator asks again."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import grpc
 import pytest
 
 from authsvc.keys import replacement
+from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.delivery import ANSWERED_WITHIN
 from authsvc.store import pool
 from authsvc.store.pool import Connection
 from authsvc.v1 import key_service_pb2 as pb
@@ -102,6 +105,25 @@ async def test_an_answer_that_was_not_sent(service: Service) -> None:
     with refused(EXISTS, "REQUEST_REPEATED") as refusal:
         await service.admin.CreateKey(**CREATE)
     assert refusal.info.metadata["key_id"] == new.key_id
+
+
+async def test_a_successor_is_not_replaced(service: Service) -> None:
+    """The rotated key points to it, and goes on being replaced by it."""
+    old = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
+    await lose(service, pb.RotateKeyRequest(key_id=old.key.key_id, request_id="r-1"), "RotateKey")
+    with refused(EXISTS, "REQUEST_REPEATED") as refusal:
+        await service.admin.CreateKey(**CREATE)
+    rotated = await service.admin.GetKey(key_id=old.key.key_id)
+    assert refusal.info.metadata["key_id"] == rotated.rotated_to_key_id
+    assert (await service.admin.GetKey(key_id=rotated.rotated_to_key_id)).state == ACTIVE
+
+
+async def test_a_call_is_over_before_its_key_counts_as_lost(service: Service) -> None:
+    """Whoever waits longer for other workers could be answered with a key that a second call has replaced."""
+    replacements = replacement.Replacements(None, service.app.clock, lambda: 100.0)  # type: ignore[arg-type]
+    caller = replacements.bounded(BOOTSTRAP._replace(deadline=math.inf))
+    assert caller.deadline - 100 < ANSWERED_WITHIN.total_seconds() - 10
+    assert replacements.bounded(BOOTSTRAP._replace(deadline=101.0)).deadline == 101
 
 
 async def test_a_replacement_is_lost_as_well(service: Service) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from authsvc.rpc.convert import timestamp
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
 
@@ -27,6 +30,11 @@ ENDS: dict[str, Ends] = {
     ),
     "BatchRevokeKeys of the owner": lambda service, key_id, allow: service.admin.BatchRevokeKeys(
         owner_id="authsvc", allow_last_administrator=allow
+    ),
+    "UpdateKey, expiry": lambda service, key_id, allow: service.admin.UpdateKey(
+        key={"key_id": key_id, "expire_time": timestamp(service.app.clock() + timedelta(seconds=1))},
+        update_mask={"paths": ["expire_time"]},
+        allow_last_administrator=allow,
     ),
     "UpdateKey": lambda service, key_id, allow: service.admin.UpdateKey(
         key={"key_id": key_id, "scopes": ["keys:write"]},
@@ -82,6 +90,38 @@ async def test_who_does_not_count_as_left(service: Service, clock: Clock) -> Non
     # Those that end no administrator key are carried out.
     await service.admin.RevokeKey(key_id=scheduled, reason="now")
     await service.admin.DeleteKey(key_id=revoked)
+
+
+async def test_one_whose_answer_is_not_known_to_have_been_sent(
+    service: Service, database_url: str, clock: Clock
+) -> None:
+    """It does not count as left, since nobody may have it; and it is not ended, since somebody may."""
+    unknown = await _another(service)
+    backend = await service.admin.CreateKey(owner_id="authsvc", display_name="backend", scopes=["keys:write"])
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE authsvc.key_uses SET answer = 'pending' WHERE key_id = $1", unknown)
+    finally:
+        await connection.close()
+    clock.advance(seconds=61)
+    own = await _own_id(service)
+    with refused(PRECONDITION, REASON):
+        await service.admin.RevokeKey(key_id=own)
+    caller = service.as_caller(backend.key_string)
+    await caller.RevokeKey(key_id=own, allow_last_administrator=True)
+    with refused(PRECONDITION, REASON):
+        await caller.RevokeKey(key_id=unknown)
+
+
+async def test_a_later_expiry_ends_nothing(service: Service) -> None:
+    """Only one that comes sooner has to be said."""
+    own = await _own_id(service)
+    for allow, days in ((True, 1), (False, 2)):
+        await service.admin.UpdateKey(
+            key={"key_id": own, "expire_time": timestamp(service.app.clock() + timedelta(days=days))},
+            update_mask={"paths": ["expire_time"]},
+            allow_last_administrator=allow,
+        )
 
 
 async def test_a_batch_of_all_of_them(service: Service) -> None:

@@ -151,6 +151,25 @@ async def test_transactions_that_conflict(database_url: str) -> None:
         assert refusal.value.reason == "TRANSACTION_CONFLICT"
 
 
+async def test_a_schema_that_is_changed_meanwhile(database_url: str) -> None:
+    """A statement that a migration has made invalid says so once; nothing was done, and the next one is good."""
+
+    async def ask(database: Database) -> None:
+        async with database.transaction() as connection:
+            await connection.fetch("SELECT * FROM seen")
+
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("CREATE VIEW seen AS SELECT 1 AS one")
+        await ask(database)
+        async with database.connection() as connection:
+            await connection.execute("CREATE OR REPLACE VIEW seen AS SELECT 1 AS one, 2 AS two")
+        with pytest.raises(Unavailable) as caught:
+            await ask(database)
+        assert caught.value.reason == "SCHEMA_CHANGED"
+        await ask(database)
+
+
 async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told that the database is busy, whether with its own owner's calls or with all others."""
     async with Database.open(database_url, size=1) as database:

@@ -36,6 +36,11 @@ def watch(app: App) -> None:
         "Keys that were made by calls which ended before their answer was sent.",
         lambda: app.keys.deliveries.lost,
     )
+    watch_counter(
+        "key_answers_dropped",
+        "Answers with key strings of which it was not kept whether they were sent, for lack of room.",
+        lambda: app.keys.deliveries.dropped,
+    )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",

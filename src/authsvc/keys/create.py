@@ -75,6 +75,7 @@ class CreateKey:
             update_time=now,
             expire_time=expire_time,
         )
+        caller = self._replacements.bounded(caller)
         until = self._replacements.patience(caller)
         with self._deliveries.of(key.key_id):
             while True:

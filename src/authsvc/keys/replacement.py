@@ -12,6 +12,7 @@ from authsvc.clock import Stopwatch, boottime
 from authsvc.errors import Unavailable
 from authsvc.keys.minting import repeated
 from authsvc.model.caller import Caller
+from authsvc.model.delivery import GIVEN_UP_AFTER
 from authsvc.model.key import Key
 from authsvc.store import keys as rows
 from authsvc.store.pool import Connection, Database
@@ -42,6 +43,11 @@ class Replacements:
         self._database = database
         self._clock = clock
         self._stopwatch = stopwatch
+
+    def bounded(self, caller: Caller) -> Caller:
+        """Return the caller of a call that has to be over when its key counts as never delivered."""
+        latest = self._stopwatch() + GIVEN_UP_AFTER.total_seconds()
+        return caller._replace(deadline=min(caller.deadline, latest))
 
     def patience(self, caller: Caller) -> float:
         """Return until when a call waits for an earlier one, by the stopwatch."""

@@ -76,7 +76,7 @@ class UpdateKey:
                 await refuse_more(
                     connection, policy, now, excluding=key_id, rotated=bool(key.rotated_to_key_id)
                 )
-            if FULL_ACCESS in set(key.scopes).difference(changed.scopes):
+            if FULL_ACCESS in set(key.scopes).difference(changed.scopes) or key.outlives(changed):
                 await refuse_to_end_last(connection, [key], self._clock, allowed=allow_last_administrator)
             if not key.differs(fields):
                 # Workers are waited for all the same: an earlier call may not have been (R7).

@@ -82,20 +82,20 @@ class Key:
     def is_answered_still(self, caller: Caller, now: datetime) -> bool:
         """Say whether this caller made the key, and the answer with its string may be on its way."""
         on_its_way = self.delivery is Delivery.PENDING and self.last_use_time is None
-        return on_its_way and not self.never_delivered(now) and self._is_by(caller)
+        return on_its_way and not self.never_delivered(now) and self._was_created_by(caller)
 
     def may_be_replaced(self, caller: Caller, now: datetime) -> bool:
         """Say whether this caller made the key a short while ago and never got its string."""
         return (
             self.never_delivered(now)
-            and self._is_by(caller)
+            and self._was_created_by(caller)
             and now - self.create_time <= REPLACED_WITHIN
             and self.state(now) is not KeyState.REVOKED
         )
 
-    def _is_by(self, caller: Caller) -> bool:
-        # Anonymous callers cannot be told apart.
-        return self.creator_id == caller.credential_id != ANONYMOUS
+    def _was_created_by(self, caller: Caller) -> bool:
+        # Not a successor, to which the rotated key points. Anonymous callers cannot be told apart.
+        return not self.rotated_from_key_id and self.creator_id == caller.credential_id != ANONYMOUS
 
     def outlives(self, before: Self) -> bool:
         """Say whether this version of the key can be used for longer than one before."""

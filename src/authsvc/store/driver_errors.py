@@ -50,6 +50,13 @@ def in_our_words(connection: "AnyConnection | None" = None) -> Iterator[None]:
         yield
     except PASSING as error:
         raise _passing(error) from error
+    except pg.InvalidCachedStatementError as error:
+        # The driver has forgotten its statements by now.
+        raise Unavailable(
+            "the schema of the database was changed in the middle of this; nothing was done; retry",
+            reason="SCHEMA_CHANGED",
+            retry_after=0.1,
+        ) from error
     except (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError) as error:
         raise Unavailable(
             "a pooler before the database lends connections for one transaction: set AUTHSVC_FEED=poll",

@@ -105,11 +105,11 @@ class _Statement:
         self._bounds: list[str] = []
         # Where to find: without last use, unless that is asked for, which is in a table of its own.
         with_use = query.order.field == "last_use_time" or query.filter.unused_since is not None
-        self._source = "authsvc.key_rows" if with_use else "authsvc.keys"
+        self._source = "authsvc.key_records" if with_use else "authsvc.keys"
         self._add(query.filter, now)
 
     def count(self) -> str:
-        return f"SELECT count(*) FROM authsvc.key_rows WHERE {self._all(*self.filters, *self._indexed)}"
+        return f"SELECT count(*) FROM authsvc.key_records WHERE {self._all(*self.filters, *self._indexed)}"
 
     def walk(self, after: Position | None, size: int, stretch: int | None) -> str:
         """Return the SQL that walks the order and keeps what passes; not further than `stretch` rows."""
@@ -129,13 +129,13 @@ class _Statement:
             f"WITH found AS MATERIALIZED"
             f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_A_LOT)})"
             f" SELECT *, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
-            f" FROM authsvc.key_rows JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
+            f" FROM authsvc.key_records JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
         )
 
     @property
     def _rows(self) -> str:
         # As a column, the value in the order is known to be sorted outside of a subquery, too.
-        return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_rows"
+        return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_records"
 
     @property
     def _sorted(self) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from authsvc.model.delivery import Delivery
+from authsvc.model.delivery import ANSWERED_WITHIN, Delivery
 from authsvc.model.key import Key, TechnicalContact
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
@@ -136,18 +136,20 @@ async def alone_for_administrator(connection: Connection) -> None:
 
 async def has_active_owner_key(connection: Connection, owner_id: str, scope: str, now: datetime) -> bool:
     """Say whether an owner has a working key with a scope."""
-    return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now))
+    began = now - ANSWERED_WITHIN
+    return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now, began))
 
 
 async def has_lasting_key(
     connection: Connection, owner_id: str, scope: str, now: datetime, *, excluding: Collection[str]
 ) -> bool:
     """Say whether an owner has another working key with a scope, which no schedule will revoke."""
-    return bool(await connection.fetchval(_SQL["has_lasting_key"], owner_id, scope, now, excluding))
+    began = now - ANSWERED_WITHIN
+    return bool(await connection.fetchval(_SQL["has_lasting_key"], owner_id, scope, now, began, excluding))
 
 
 def from_row(row: asyncpg.Record) -> Key:
-    """Return the key of a row of `key_rows`."""
+    """Return the key of a row of `key_records`."""
     return Key(
         key_id=row["key_id"],
         owner_id=row["owner_id"],

@@ -90,7 +90,7 @@ async def end_all(
 
 
 def from_row(row: asyncpg.Record) -> Session:
-    """Return the session of a row of `session_rows`."""
+    """Return the session of a row of `session_records`."""
     return Session(
         session_id=row["session_id"],
         owner_id=row["owner_id"],

@@ -388,7 +388,7 @@ class UpdateKeyRequest(_message.Message):
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     allow_last_administrator: _builtins.bool
     """Take `full_access` away also from the last key of the owner `authsvc` that has
-    it and works.
+    it and works, or have that one expire sooner.
     """
     @_builtins.property
     def key(self) -> _resources_pb2.Key:

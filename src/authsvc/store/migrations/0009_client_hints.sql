@@ -2,8 +2,9 @@
 
 ALTER TABLE authsvc.sessions ADD COLUMN client_hints jsonb NOT NULL DEFAULT '{}'; -- {"platform_version": "\"15.0.0\""}
 
--- As before, and with it.
-CREATE OR REPLACE VIEW authsvc.session_rows AS
+-- As session_rows, and with it. That one stays for the release before: to change it would fail statements that its
+-- running workers have prepared.
+CREATE VIEW authsvc.session_records AS
     SELECT s.session_id, s.owner_id, s.key_prefix, s.scopes, s.annotations, s.create_time, s.creator_id,
            s.latest_expire_time, s.idle_timeout, s.last_activity_time, s.user_agent, s.ip_address, s.epoch,
            coalesce(s.revoke_time, e.revoke_time) AS revoke_time,

@@ -37,7 +37,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 
 -- name: find_keys
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
-SELECT * FROM authsvc.key_rows WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
+SELECT * FROM authsvc.key_records WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: update_key
 -- All that may change in the life of a key.
@@ -73,16 +73,18 @@ SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
        pg_advisory_xact_lock(hashtextextended('authsvc administrator', 0));
 
 -- name: has_active_owner_key
--- Whether an owner has a key with this scope that works at $3, and whose string is not known to be lost.
+-- Whether an owner has a key with this scope that works at $3, and whose string somebody may have: $4 is when the call
+-- that made it has to have begun, if its answer is still on its way.
 SELECT EXISTS (
-    SELECT FROM authsvc.key_rows
+    SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes)
        AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3)
-       AND (answer = 'lost' AND last_use_time IS NULL) IS NOT TRUE);
+       AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4));
 
 -- name: has_lasting_key
--- Whether, but for $4, one is left that is not scheduled to be revoked, either.
+-- Whether, but for $5, one is left that is not scheduled to be revoked, either.
 SELECT EXISTS (
-    SELECT FROM authsvc.key_rows
+    SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)
-       AND (answer = 'lost' AND last_use_time IS NULL) IS NOT TRUE AND key_id <> ALL($4));
+       AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4)
+       AND key_id <> ALL($5));

@@ -9,7 +9,7 @@ UPDATE authsvc.jobs SET position = $2, next_time = $3 WHERE job = $1;
 -- One batch of a walk in the order of ids. A session ends by revocation, age or want of activity.
 WITH batch AS (
     SELECT session_id, least(revoke_time, latest_expire_time, last_activity_time + idle_timeout) AS end_time
-      FROM authsvc.session_rows WHERE session_id > $1 ORDER BY session_id LIMIT $3),
+      FROM authsvc.session_records WHERE session_id > $1 ORDER BY session_id LIMIT $3),
 gone AS (
     DELETE FROM authsvc.sessions s USING batch b
      WHERE s.session_id = b.session_id AND b.end_time < $2

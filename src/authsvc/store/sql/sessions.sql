@@ -16,11 +16,11 @@ SELECT authsvc.record_audit($2::jsonb) FROM (SELECT count(*) FROM inserted) AS d
 
 -- name: find_sessions
 -- With $2, only those of this owner: what is another's takes the time of what is nobody's.
-SELECT * FROM authsvc.session_rows WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
+SELECT * FROM authsvc.session_records WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: list_sessions
 -- The sessions of an owner, the newest activity first, after ($4, $5). Without $2, those that are active at $3.
-SELECT * FROM authsvc.session_rows
+SELECT * FROM authsvc.session_records
  WHERE owner_id = $1
    AND ($2 OR (revoke_time IS NULL AND latest_expire_time > $3 AND last_activity_time + idle_timeout > $3))
    AND ($4::timestamptz IS NULL OR (last_activity_time, session_id) < ($4, $5::text))

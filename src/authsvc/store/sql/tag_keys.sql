@@ -42,7 +42,7 @@ SELECT t.tag_key_id,
          WHERE k.create_time >= t.mint_time AND k.create_time < coalesce(t.rest_time, 'infinity')
            AND (k.revoke_time IS NULL OR k.revoke_time > greatest(n.now, k.update_time))
            AND (k.expire_time IS NULL OR k.expire_time > n.now)) AS keys,
-       (SELECT count(*) FROM authsvc.session_rows s
+       (SELECT count(*) FROM authsvc.session_records s
          WHERE s.create_time >= t.mint_time AND s.create_time < coalesce(t.rest_time, 'infinity')
            AND s.revoke_time IS NULL AND s.latest_expire_time > n.now
            AND s.last_activity_time + s.idle_timeout > n.now) AS sessions
