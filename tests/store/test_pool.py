@@ -152,7 +152,7 @@ async def test_transactions_that_conflict(database_url: str) -> None:
 
 
 async def test_a_schema_that_is_changed_meanwhile(database_url: str) -> None:
-    """A statement that a migration has made invalid says so once; nothing was done, and the next one is good."""
+    """A statement that a migration has made invalid fails once, with nothing done; the next one is good."""
 
     async def ask(database: Database) -> None:
         async with database.transaction() as connection:
