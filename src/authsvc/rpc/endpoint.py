@@ -17,28 +17,23 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkab
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import Message
 
 from authsvc.clock import boottime
-from authsvc.errors import (
-    AuthsvcError,
-    FieldViolation,
-    InvalidArgument,
-    PermissionDenied,
-)
+from authsvc.errors import AuthsvcError, PermissionDenied
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.refusals import Refusals
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.authentication import Authentication, CredentialSpent
+from authsvc.rpc.call import Call
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.limits import Limits, account_of
+from authsvc.rpc.request import parser
 from authsvc.rpc.status import code_of, status_of
 from authsvc.rpc.strangers import Strangers
-from authsvc.rpc.validation import validator
 from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
 
@@ -52,14 +47,7 @@ Method = Callable[[Caller, Any], Awaitable[Answer]]
 
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
-# All fields of a management call at their longest; a client may verify larger rubbish than that.
-_MOST_BYTES = 128 * 1024
-# Fields that tell of a user's device, of a text or of texts. They fail no sign-in, whatever they hold.
-_ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
-# The longest list that any field takes, and how small a message cannot hold one that takes long to check.
-_MOST_ITEMS = 100
 _LONGEST_REQUEST_ID = 128
-_MANY = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +91,7 @@ def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHand
         endpoint = _endpoint(
             method.name,
             (_scope(method),),
-            _parser(method),
+            parser(method),
             getattr(service, method.name),
             _serialize,
             entrance,
@@ -157,7 +145,7 @@ def _endpoint(
         caller: Caller | None = None
         answer = b""
         sent: Callable[[bool], object] | None = None
-        call = _Call(entrance, context)
+        call = Call(entrance, context)
         try:
             call.enter(manages)
             caller = await authentication.caller(context)
@@ -215,58 +203,6 @@ def _endpoint(
     return handle
 
 
-class _Call:
-    """What a call holds until gRPC has sent its answer, or given it up: its room, its share, its bytes."""
-
-    __slots__ = ("_context", "_counted", "_entered", "_entrance", "_slow", "_told", "peer")
-
-    def __init__(self, entrance: Entrance, context: Context) -> None:
-        self._entrance, self._context = entrance, context
-        self._entered = self._slow = self._told = False
-        self._counted = ""
-        self.peer = context.peer()
-
-    def enter(self, slow: bool) -> None:
-        """Take a place in the gate."""
-        self._context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
-        self._entrance.gate.enter(self, slow=slow)
-        self._entered, self._slow = True, slow
-
-    def count(self, caller: Caller) -> None:
-        """Count as one of the caller's."""
-        self._counted = self._entrance.limits.enter(caller)
-
-    def answers(self, account: str, size: int = 0) -> None:
-        """Hand an answer over."""
-        self._told = True
-        self._entrance.answers.begin(self, self.peer, account, size)
-
-    async def refuse(self, status: grpc.Status) -> None:
-        """End the call by a status, if the client is still there."""
-        try:
-            await self._context.abort_with_status(status)
-        except grpc.aio.AbortError:
-            raise
-        except grpc.aio.BaseError:
-            self._told = False
-            raise
-
-    def leave(self) -> None:
-        """Let go of the place, and of the share."""
-        if self._counted:
-            self._entrance.limits.leave(self._counted)
-            self._counted = ""
-        if self._entered:
-            self._entered = False
-            self._entrance.gate.leave(self, slow=self._slow)
-
-    def _over(self, _: Any) -> None:
-        self._entrance.answers.end(self)
-        if not self._told:
-            self._entrance.connections.broken(self.peer)
-        self.leave()
-
-
 async def _send(context: Context, answer: bytes, sent: Callable[[bool], object]) -> None:
     """Send an answer, and tell whether it was sent: whether the connection has taken it."""
     try:
@@ -292,15 +228,6 @@ def _scope(method: MethodDescriptor) -> str:
     return scope
 
 
-def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
-    request_type = GetMessageClass(method.input_type)
-    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
-        method.input_type.fields_by_name
-    )
-    check = validator(method.input_type)
-    return lambda data: _parse(request_type, data, check, takes_key_string)
-
-
 def _request_id(context: Context) -> str:
     """Return what the caller names this call, as far as it may be kept: nothing long, no secret."""
     for name, value in context.invocation_metadata() or ():
@@ -315,57 +242,6 @@ def _deadline(context: Context) -> float:
     """Return until when the caller waits, by the stopwatch: a little less, so that our answer arrives."""
     left = context.time_remaining()
     return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_TAKES)
-
-
-def _parse(
-    request_type: type[Message], data: bytes, check: Callable[[Message], None], takes_key_string: bool
-) -> Message:
-    if not takes_key_string and len(data) > _MOST_BYTES:
-        problem = f"has {len(data)} bytes; none of this kind needs more than {_MOST_BYTES}"
-        raise InvalidArgument(FieldViolation("", "request.size", problem))
-    try:
-        request = request_type.FromString(data)
-    except DecodeError as error:
-        problem = "is no protobuf message of this type, or holds text that is not UTF-8"
-        raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
-    # Before any error that could repeat it.
-    if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
-        problem = "a key string stands where none belongs; leave it out, and revoke that key if others saw it"
-        raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
-    if len(data) > _MANY:
-        _refuse_too_many(request)
-    check(request)
-    return request
-
-
-def _holds_key_string(data: bytes) -> bool:
-    text = data.decode("utf-8", "replace")
-    return redact(text) != text
-
-
-def _cut_out(request: Message) -> bool:
-    """Cut key strings in what is only shown down to their prefixes; say whether none is left elsewhere."""
-    for field, value in request.ListFields():
-        if field.name in _ONLY_SHOWN:
-            if field.message_type is None:
-                setattr(request, field.name, redact(value))
-            else:
-                for inner, text in value.ListFields():
-                    setattr(value, inner.name, redact(text))
-    return not _holds_key_string(request.SerializeToString())
-
-
-def _refuse_too_many(message: Message, path: str = "") -> None:
-    """Refuse lists that are far too long before each of their items is looked at."""
-    for field, value in message.ListFields():
-        here = f"{path}{field.name}"
-        if field.is_repeated and len(value) > _MOST_ITEMS:
-            problem = f"has {len(value)} items; no list takes more than {_MOST_ITEMS}"
-            raise InvalidArgument(FieldViolation(here, "repeated.max_items", problem))
-        if field.message_type is None or field.message_type.GetOptions().map_entry:
-            continue
-        for index, child in enumerate(value) if field.is_repeated else ((None, value),):
-            _refuse_too_many(child, f"{here}." if index is None else f"{here}[{index}].")
 
 
 def _serialize(message: Message) -> bytes:
