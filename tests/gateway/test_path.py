@@ -131,6 +131,7 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
         ("/%f0%80%80%ae", True),
         ("/%F0%8F%bf%bf", True),
         ("/\xc0\xae", True),
+        ("/\xc0n", True),  # to who takes the last six bits
         ("/\xc1%9c", True),
         ("/\xe0\x80\xae", True),
         ("/%e0\x80%ae", True),
@@ -150,9 +151,7 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
         ("/C%23%3F", False),
         ("/%FF", False),
         ("/\xe9", False),
-        ("/\xc0", False),
         ("/%e0%a4%95%f0%90%80%80", False),
-        *((f"/{name}", False) for name in ("é".encode().decode("latin-1"), "кад", "कषज्ञ", "😀", "ᄀ")),
         *(
             (f"/{name.encode().decode('latin-1')}", False)
             for name in ("кад", "कषज्ञ", "ࠀ", "😀", "\U00010000")
