@@ -150,7 +150,7 @@ def test_starts_that_fail_leave_nothing_open(loops: list[asyncio.AbstractEventLo
         with pytest.raises(OSError, match="missing"):
             client.verify_key("presented")
     for thread in _threads():
-        thread.join()
+        thread.join(30)
     assert [loop.is_closed() for loop in loops] == [True] * 3
 
 
@@ -173,7 +173,7 @@ def test_closing_does_not_wait_for_ever(
             patched.setattr(AuthClient, "__aexit__", hang)
             client.close()
         for thread in _threads():
-            thread.join()
+            thread.join(30)
         assert [loop.is_closed() for loop in loops] == [True]
         with pytest.raises(Unavailable) as refused:
             asked.result()

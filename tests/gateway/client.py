@@ -114,8 +114,8 @@ async def get_then(
 async def get_http2(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:
     """Send a request over HTTP/2 without TLS, by prior knowledge."""
     path = target.encode("utf-8", "surrogateescape")
-    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", path)]
-    return await ask_http2(port, [*pseudo, *headers])
+    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test")]
+    return await ask_http2(port, [*pseudo, (":path", path), *headers])
 
 
 async def ask_http2(port: int, headers: Headers, *, end: bool = True, data: bytes = b"") -> Answer:
