@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from authsvc.client import AuthClient, BlockingAuthClient, ClientError, Unavailable, VerdictCode
+from authsvc.client import AuthClient, BlockingAuthClient, ClientError, Tls, Unavailable, VerdictCode
 from tests.client.standin import Standin
 from tests.conftest import Service
 from tests.e2e.process import environment, run
@@ -63,6 +65,28 @@ print("parent", ask().code.name, flush=True)
 forked("inherited", ask)
 """
 
+# A thread is starting the client, which takes its time, when the process is forked.
+_STARTING = """
+import signal, threading
+client = BlockingAuthClient(address, key="key", tls=None, deadline=30)
+starting = threading.Event()
+
+async def start():
+    starting.set()
+    await asyncio.Future()
+
+client._client.__class__ = type("Slow", (AuthClient,), {"__aenter__": lambda self: start()})
+threading.Thread(target=client.verify_key, args=["presented"], daemon=True).start()
+starting.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # ends one that hangs
+    client.close()
+    os._exit(0)
+print("child", os.waitpid(child, 0)[1], flush=True)
+os._exit(0)
+"""
+
 
 async def told(program: str) -> list[str]:
     """Return what a program prints that asks an authsvc which finds everything valid."""
@@ -94,6 +118,66 @@ async def test_a_blocking_client_starts_in_each_process() -> None:
         "parent VALID",
         "inherited Refused CLIENT_FORKED",
     ]
+
+
+async def test_a_child_can_close_a_client_that_was_starting() -> None:
+    """The thread that was starting it, with its lock, did not come along."""
+    assert await told(_STARTING) == ["child 0"]
+
+
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "authsvc-client"]
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.AbstractEventLoop]:
+    """The event loops that are made in the test."""
+    made: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.new_event_loop
+
+    def new() -> asyncio.AbstractEventLoop:
+        made.append(new_event_loop())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", new)
+    return made
+
+
+def test_starts_that_fail_leave_nothing_open(loops: list[asyncio.AbstractEventLoop], tmp_path: Path) -> None:
+    """Neither threads nor the descriptors of their loops."""
+    client = BlockingAuthClient("127.0.0.1:1", key="key", tls=Tls(ca=tmp_path / "missing"), deadline=30)
+    for _ in range(3):
+        with pytest.raises(OSError, match="missing"):
+            client.verify_key("presented")
+    for thread in _threads():
+        thread.join(30)
+    assert [loop.is_closed() for loop in loops] == [True] * 3
+
+
+def test_closing_does_not_wait_for_ever(
+    loops: list[asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the connections do not end, what is in flight ends, and so does the thread."""
+    client = BlockingAuthClient("127.0.0.1:1", key="key", tls=None, deadline=0.01)
+    in_flight = threading.Event()
+
+    async def hang(*_: object, **__: object) -> Any:
+        in_flight.set()
+        await asyncio.Future()
+
+    monkeypatch.setattr(AuthClient, "verify_key", hang)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.verify_key, "presented", deadline=60)
+        in_flight.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(AuthClient, "__aexit__", hang)
+            client.close()
+        for thread in _threads():
+            thread.join(30)
+        assert [loop.is_closed() for loop in loops] == [True]
+        with pytest.raises(Unavailable) as refused:
+            asked.result()
+    assert refused.value.reason == "CLIENT_CLOSED"
 
 
 async def test_the_deadline_holds_when_grpc_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

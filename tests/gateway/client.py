@@ -33,9 +33,13 @@ async def get_http1(
 ) -> Answer:
     """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers.
 
-    `address` is where it comes from.
+    `address` is where it comes from. A byte that is no UTF-8 is written in the target as by `os.fsdecode`.
     """
-    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test", b"connection: close"]
+    lines = [
+        f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape"),
+        b"host: app.test",
+        b"connection: close",
+    ]
     lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     connection = h11.Connection(h11.CLIENT)
@@ -109,8 +113,9 @@ async def get_then(
 
 async def get_http2(port: int, target: str, headers: Headers = (), method: str = "GET") -> Answer:
     """Send a request over HTTP/2 without TLS, by prior knowledge."""
-    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", target)]
-    return await ask_http2(port, [*pseudo, *headers])
+    path = target.encode("utf-8", "surrogateescape")
+    pseudo = [(":method", method), (":scheme", "http"), (":authority", "app.test")]
+    return await ask_http2(port, [*pseudo, (":path", path), *headers])
 
 
 async def ask_http2(port: int, headers: Headers, *, end: bool = True, data: bytes = b"") -> Answer:

@@ -94,7 +94,8 @@ async def test_an_old_cookie_beside_a_new_one(behind: Behind, old_one: str) -> N
         assert answer.status == 200
         assert seen is not None
         assert (seen.all("cookie"), seen.all("x-auth-owner-id")) == (["a=1"], ["alice"])
-    for several in (f"{own}; sid={await _token(behind)}", f"a=1,sid={old_one or 'x'}; {own}"):
+    other = await _token(behind)
+    for several in (f"{own}; sid={other}", f"a=1,sid={old_one or 'x'}; {own}", f"a=1 sid={other}; {own}"):
         answer, seen = await behind.send("/orders/1", [("cookie", several)])
         assert (answer.status, seen) == (401, None)
         assert json.loads(answer.body)["reason"] == "CREDENTIAL_AMBIGUOUS"

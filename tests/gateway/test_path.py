@@ -125,6 +125,17 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
         ("/x%2fa", True),
         ("/%2561", True),
         ("/%c0%ae", True),
+        ("/%C1%9C", True),
+        ("/%e0%80%ae", True),
+        ("/%E0%9F%bf", True),
+        ("/%f0%80%80%ae", True),
+        ("/%F0%8F%bf%bf", True),
+        ("/\xc0\xae", True),
+        ("/\xc0n", True),  # to who takes the last six bits
+        ("/\xc1%9c", True),
+        ("/\xe0\x80\xae", True),
+        ("/%e0\x80%ae", True),
+        ("/\xf0\x80\x80\xae", True),
         ("/a%00", True),
         ("/a%7F", True),
         ("/a\x00", True),
@@ -140,11 +151,23 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
         ("/C%23%3F", False),
         ("/%FF", False),
         ("/\xe9", False),
+        ("/%e0%a4%95%f0%90%80%80", False),
+        *(
+            (f"/{name.encode().decode('latin-1')}", False)
+            for name in ("кад", "कषज्ञ", "ࠀ", "😀", "\U00010000")
+        ),
     ],
 )
 def test_what_a_proxy_and_an_upstream_may_read_differently(target: str, is_so: bool) -> None:
     """Without a table the proxy has found the route: only what some upstream takes for another is refused."""
     assert is_disguised(target) is is_so
+
+
+@given(st.text(st.characters(min_codepoint=0x80, exclude_categories=["Cs"])))
+def test_text_is_not_overlong(name: str) -> None:
+    """Whatever is UTF-8 may be a name, raw and encoded."""
+    for target in (quote(name), name.encode().decode("latin-1")):
+        assert not is_disguised(f"/{target}")
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\%;?#"), max_size=20))

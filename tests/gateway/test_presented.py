@@ -1,6 +1,8 @@
 """Where a credential stands in a request, and which it is."""
 
 from base64 import b64encode
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 
 import pytest
 from hypothesis import example, given, settings
@@ -37,6 +39,8 @@ def _basic(text: str) -> str:
         ({"cookie": f'sid="{GOOD}"'}, ["cookie"]),
         ({"cookie": f"a=1,2; sid={GOOD}"}, ["cookie"]),
         ({"cookie": f"a=1,sid={GOOD}"}, ["cookie"]),
+        ({"cookie": f"a=1 sid={GOOD}"}, ["cookie"]),
+        ({"cookie": f"a=1\tsid = {GOOD} b; sid={GOOD}"}, ["cookie"]),
         # What is empty counts as not sent.
         ({"authorization": f"Bearer {GOOD}", "x-api-key": ""}, ["authorization"]),
         ({"authorization": f"Bearer {GOOD}", "cookie": 'sid=; a=b; sid=""; sid'}, ["authorization"]),
@@ -82,6 +86,11 @@ _SEVERAL = [
         {"cookie": f"a=1,sid={OTHER}; sid={GOOD}"},
         {"cookie": f"sid={OTHER},b=1; sid={GOOD}"},
         {"cookie": f"a=1, sid = {OTHER} ,b; sid={GOOD}"},
+        {"cookie": f"a=1 sid={OTHER}; sid={GOOD}"},
+        {"cookie": f'sid={GOOD}; a=1\tsid = "{OTHER}" b=2'},
+        {"cookie": f"a sid= sid={OTHER}; sid={GOOD}"},
+        {"cookie": f"a=1,b sid={OTHER},c; sid={GOOD}"},
+        {"cookie": f"sid=x sid={OTHER}; sid={GOOD}"},
         {"cookie": f"sid={GOOD}; sid={OTHER}", "x-api-key": GOOD},
         {"cookie": f"sid={GOOD}; sid={OTHER}", "authorization": f"Bearer {GOOD}"},
         {"cookie": "; ".join(f"sid={number}" for number in range(5))},
@@ -202,6 +211,10 @@ def test_only_what_is_configured_is_looked_at() -> None:
         (f"a=1,sid={GOOD},b; c=d", "a=1,b; c=d"),
         (f"a=1, sid={GOOD}", "a=1"),
         (f"sid={GOOD},b=2; c=d", "c=d"),
+        (f"a=1 sid={GOOD}; c=d", "a=1; c=d"),
+        (f'a=1 sid = "{GOOD}" b=2; sid={GOOD}; c=d', "a=1 b=2; c=d"),
+        (f"a=1 sid=2 b; sid={GOOD}; c=d sid={GOOD}x", f"a=1 sid=2 b; c=d sid={GOOD}x"),
+        (f"a sid= sid={GOOD} {GOOD}; c=d", ""),
         ('a=b,;c;;d="e; f"  g', 'a=b,;c;;d="e; f"  g'),
     ],
 )
@@ -226,6 +239,18 @@ def test_no_credential_is_left(parts: list[str]) -> None:
     """What would be found in the cookies is no more found in those that the upstream gets."""
     rest = ALL.without_cookie("".join(parts))
     assert GOOD not in ALL.find({"cookie": rest}).texts
+
+
+@given(st.lists(st.sampled_from(["sid", "=", ";", ",", " ", "a=1", OTHER, f"sid={OTHER}"]), max_size=12))
+@example(["a=1", " ", f"sid={OTHER}", ";"])
+def test_nothing_is_judged_beside_what_python_reads(parts: list[str]) -> None:
+    """Where another cookie than the judged one would be ours to `http.cookies`, the upstream gets none."""
+    cookie = "".join([*parts, f"; sid={GOOD}"])
+    if not ALL.find({"cookie": cookie}).ambiguous:
+        seen: SimpleCookie = SimpleCookie()
+        with suppress(CookieError):  # then it reads none
+            seen.load(ALL.without_cookie(cookie))
+        assert "sid" not in seen or seen["sid"].value != OTHER
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))

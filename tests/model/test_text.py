@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich._emoji_codes import EMOJI
 
-from authsvc.model.text import Form, cleaned, fault, faults, kept
+from authsvc.model.text import Form, cleaned, fault, faults, is_stream_safe, kept
 
 # Whole planes are rarely drawn; these are what the rules are about.
 SPECIAL = (
@@ -99,6 +99,10 @@ def test_every_emoji_is_taken() -> None:
         ("a\ufffe", "U+FFFE"),
         ("a\ud800", "U+D800, which is no character"),
         ("a\U000e0fff", "U+E0FFF"),
+        (
+            "a" + "\u0301\u0323" * 16,
+            "more than 30 combining marks in a row, up to U+0301 (COMBINING ACUTE ACCENT)",
+        ),
     ],
     ids=ascii,
 )
@@ -123,6 +127,44 @@ def test_blanks_are_nothing(blank: str) -> None:
     """Those of Unicode, and letters that look like one; at both ends they are cut off."""
     assert kept(blank) == ""
     assert kept(f"{blank}a b{blank}") == "a b"
+
+
+@pytest.mark.parametrize(
+    "syllable",
+    ["\u115f\u1161", "\u115f\u1161\u11a8", "\u1100\u1160", "\u1160\u11a8", "\u115f\u1160\u11a8"],
+    ids=ascii,
+)
+def test_a_filler_in_a_syllable_is_no_blank(syllable: str) -> None:
+    """It stands for the consonant or the vowel that is missing; others around it are cut off."""
+    assert kept(syllable) == syllable
+    assert kept(f" \u3164{syllable}\uffa0 ") == syllable
+
+
+@pytest.mark.parametrize(
+    ("first", "marks"),
+    [
+        ("a", "\u0301\u0323" * 15 + "\u0301"),
+        ("", "\u0323" * 31),
+        ("a", "\u0344" * 15 + "\u0323"),  # each is two
+        ("a", "\u0f73" * 15 + "\u0f71"),  # of class 0, and two that are not
+        ("\u1e69", "\u0323\u0301" * 14 + "\u0323"),  # has two already
+        ("\u30ab", "\uff9e" * 31),  # a mark in NFKC alone
+    ],
+    ids=ascii,
+)
+def test_a_text_with_too_many_marks_in_a_row_is_not_normalized(first: str, marks: str) -> None:
+    """It is refused instead, since normalization would sort the marks, one by one."""
+    assert fault(first + marks[:-1]) == ""
+    for text in (first + marks, f"x{first}{marks}x", first + marks * 1000):
+        assert kept(text) == text
+        assert "more than 30 combining marks" in fault(text)
+        assert is_stream_safe(cleaned(text))
+
+
+def test_no_mark_is_refused_for_another_reason() -> None:
+    """So that the message is true."""
+    characters = map(chr, range(0x110000))
+    assert [text for text in characters if unicodedata.combining(text) and fault(f"a{text}")] == []
 
 
 def test_texts_are_kept_in_one_form() -> None:

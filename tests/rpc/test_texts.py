@@ -1,8 +1,10 @@
 """Texts that people read, by every RPC that takes one."""
 
 import json
+import unicodedata
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import asyncpg
 import grpc
@@ -140,6 +142,45 @@ async def test_no_key_string_comes_of_it(service: Service) -> None:  # rule 1
         with refused(INVALID, "INVALID_FIELD") as refusal:
             await FIELDS[field](service.admin, made.key.key_id, body.replace("K", "\u212a"))
         assert "a key string stands where none belongs" in refusal.fields[field.strip()]
+
+
+@pytest.mark.parametrize("first", [0xFF21, 0xFF41], ids=["capital", "small"])
+async def test_no_key_string_is_searched_for(service: Service, first: int) -> None:  # rule 1
+    """Names are kept in a second form, in which full-width letters are usual ones, in lower case."""
+    made = await make(service)
+    body = made.key.key_prefix.removesuffix(made.key.key_prefix[-12:])
+    for wide in (body + chr(first) * 63, "".join(chr(ord(a) + 0xFEE0) for a in body + "K" * 63)):
+        for field in FIELDS:
+            with refused(INVALID, "INVALID_FIELD") as refusal:
+                await FIELDS[field](service.admin, made.key.key_id, wide)
+            assert "a key string stands where none belongs" in refusal.fields[field.strip()]
+
+
+async def test_marks_that_take_long_to_sort(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:  # rule 2
+    """A text is refused before it is normalized as a whole, however long it is, and so is a search."""
+    longest = 0  # of those with marks
+
+    def counted(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        nonlocal longest
+        longest = max(longest, sum(map(unicodedata.combining, text)) and len(text))
+        return normalize(form, text)
+
+    made = await make(service)
+    monkeypatch.setattr(unicodedata, "normalize", counted)
+    text = "a" + "\u0301\u0323" * 30_000
+    for field in FIELDS:
+        with refused(INVALID, "INVALID_FIELD") as refusal:
+            await FIELDS[field](service.admin, made.key.key_id, text)
+        assert list(refusal.fields) == [field.strip()]
+        with refused(INVALID, "INVALID_FIELD") as refusal:
+            await FIELDS[field](service.admin, made.key.key_id, text[:40])
+        assert "more than 30 combining marks in a row" in refusal.fields[field.strip()]
+    with refused(INVALID, "INVALID_FIELD") as refusal:
+        await service.admin.ListKeys(owner_id="acme", filter={"query": text})
+    assert list(refusal.fields) == ["filter.query"]
+    assert longest == 1
 
 
 async def test_a_search_finds_what_is_written_otherwise(service: Service) -> None:

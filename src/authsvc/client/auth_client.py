@@ -187,7 +187,7 @@ class AuthClient:
             except asyncio.CancelledError:
                 if self._is_wanted():
                     raise
-                error = _closed()
+                error = closed()
             pause = wait(attempt)
             if (
                 error.code is not grpc.StatusCode.UNAVAILABLE
@@ -209,7 +209,8 @@ def wait(attempt: int, spread: Callable[[], float] = random.random) -> float:
     return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * spread())
 
 
-def _closed() -> Unavailable:
+def closed() -> Unavailable:
+    """Say that the client was closed while somebody waited for an answer."""
     return Unavailable("the client was closed", code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED")
 
 

@@ -5,14 +5,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import grpc
 
-from authsvc.client.auth_client import AuthClient
+from authsvc.client.auth_client import AuthClient, closed
 from authsvc.client.channels import Tls
 from authsvc.client.errors import Unavailable
 from authsvc.client.origin import forked
@@ -105,20 +105,37 @@ class BlockingAuthClient:
         return self._answer(question, deadline)
 
     def close(self) -> None:
-        """Hang up; questions in flight end as Unavailable. The next question connects anew."""
-        with self._starting:
+        """Hang up; questions in flight end as Unavailable. The next question connects anew.
+
+        Waits no longer than `deadline` for a question that is starting the client, which goes on then, and
+        again for the connections to end. In a process that was forked from the one where the client runs,
+        nothing is done.
+        """
+        if self._pid != os.getpid() or not self._starting.acquire(timeout=self.deadline + _LATE):
+            return
+        try:
             loop, self._loop = self._loop, None
-            if loop is None or self._pid != os.getpid():
+            if loop is None:
                 return
             ended = asyncio.run_coroutine_threadsafe(self._client.__aexit__(None, None, None), loop)
-            ended.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
-            ended.result()
+            try:
+                ended.result(self.deadline + _LATE)
+            except TimeoutError:
+                pass
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+        finally:
+            self._starting.release()
 
     def _answer(self, question: Coroutine[Any, Any, Verdict], deadline: float | None) -> Verdict:
         """Have the question answered in time, also when the loop itself is stuck."""
         ends = time.monotonic() + (self.deadline if deadline is None else deadline) + _LATE
         try:
-            asked = asyncio.run_coroutine_threadsafe(question, self._running_loop(ends))
+            loop = self._running_loop(ends)
+            try:
+                asked = asyncio.run_coroutine_threadsafe(question, loop)
+            except RuntimeError:  # the loop was closed meanwhile
+                raise closed() from None
         except BaseException:
             question.close()
             raise
@@ -139,15 +156,29 @@ class BlockingAuthClient:
             self._starting.release()
 
     def _start(self, ends: float) -> asyncio.AbstractEventLoop:
+        # Before anything else: a child that is forked meanwhile has no such thread.
+        self._pid = os.getpid()
         loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, name="authsvc-client", daemon=True).start()
+        threading.Thread(target=_run, args=[loop], name="authsvc-client", daemon=True).start()
         try:
             _result(asyncio.run_coroutine_threadsafe(self._client.__aenter__(), loop), ends)
         except BaseException:
             loop.call_soon_threadsafe(loop.stop)
             raise
-        self._pid, self._loop = os.getpid(), loop
+        self._loop = loop
         return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped; then cancel what is left in it, and close it."""
+    try:
+        loop.run_forever()
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    finally:
+        loop.close()
 
 
 def _result(future: "Future[Answer]", ends: float) -> Answer:
@@ -156,6 +187,8 @@ def _result(future: "Future[Answer]", ends: float) -> Answer:
     except TimeoutError:
         future.cancel()
         raise _late() from None
+    except CancelledError:
+        raise closed() from None
 
 
 def _left(ends: float) -> float:

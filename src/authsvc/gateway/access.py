@@ -45,7 +45,11 @@ _DETAILS = {
 
 
 class Asked(NamedTuple):
-    """A request that wants through. `target` is its path and query, as the upstream will get them."""
+    """A request that wants through.
+
+    `target` is its path and query, as the upstream will get them; bytes beyond ASCII are characters of
+    ISO-8859-1.
+    """
 
     method: str
     target: str

@@ -77,7 +77,9 @@ class ExtAuthz:
         address = attributes.source.address.socket_address.address
         if forwarded := http.headers.get("x-forwarded-for"):
             address = self._proxies.client(address, [forwarded])
-        asked = Asked(http.method, http.path, http.headers, scopes, address)
+        # Its bytes, as HTTP/1.1 has them; Envoy writes them as UTF-8.
+        target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
+        asked = Asked(http.method, target, http.headers, scopes, address)
         answer = await self._access.decide(caller, asked)
         return _denied(answer, http.headers) if isinstance(answer, Denied) else _allowed(answer)
 

@@ -27,7 +27,9 @@ _IGNORABLE = re.compile(
 # What a usual upstream may read as another path than a proxy by which a route was found: parameters, steps,
 # escapes of delimiters and of escapes, overlong UTF-8, controls. The files in deploy/ refuse the same.
 _DISGUISED = re.compile(
-    r"[;\\#\x00-\x20\x7f]|%(?:3b|5c|2f|25[0-9a-f]{2}|[01][0-9a-f]|7f|c[01])|/(?:\.|%2e){1,2}(?:/|\Z)",
+    r"[;\\#\x00-\x20\x7f]|%(?:3b|5c|2f|25[0-9a-f]{2}|[01][0-9a-f]|7f|c[01])|/(?:\.|%2e){1,2}(?:/|\Z)"
+    # Overlong UTF-8, each byte of it escaped or raw; raw ones are no letters with a case.
+    r"|(?-i:[\xc0\xc1])|(?:%e0|(?-i:\xe0))(?:%[89]|[\x80-\x9f])|(?:%f0|(?-i:\xf0))(?:%8|[\x80-\x8f])",
     re.IGNORECASE,
 )
 _SLASHES = re.compile(r"[/\\]")
@@ -54,8 +56,9 @@ def canonical(target: str) -> str | None:
 def is_disguised(target: str) -> bool:
     """Say whether an upstream may read the path of a target as another one than the proxy before it.
 
-    This is for routes that the proxy has found. It is less than `canonical` refuses: names in any encoding,
-    and delimiters that are none to who decodes once, are the upstream's own business.
+    Bytes beyond ASCII are characters of ISO-8859-1. This is for routes that the proxy has found. It is less
+    than `canonical` refuses: names in any encoding, and delimiters that are none to who decodes once, are the
+    upstream's own business.
     """
     return _DISGUISED.search(target.partition("?")[0]) is not None
 

@@ -14,7 +14,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from authsvc.model.key_string import has_form
+from authsvc.model.key_string import PATTERN, has_form
 
 # By names in lower case; several of one name are joined by commas.
 Headers = Mapping[str, str]
@@ -56,10 +56,13 @@ class Carriers:
         self._api_key = API_KEY in names
         self._cookie = next((name.removeprefix(COOKIE) for name in names if name.startswith(COOKIE)), "")
         # A cookie of that name. Only `;` separates cookies (RFC 6265), but to some upstreams a comma does,
-        # so one behind a comma is looked at. One expression, since a header can hold many others.
+        # so one behind a comma is looked at; to others, Python's `http.cookies` among them, a blank does, so
+        # one behind a blank is looked at when it has the form of ours. One expression for each separator,
+        # since a header can hold many others.
         name = re.escape(self._cookie)
         self._cookies = re.compile(rf"(?:\A|[;,])\s*{name}\s*(?:=([^;,]*)|(?=[;,]|\Z))")
         self._whole = re.compile(rf";\s*{name}\s*(?:=([^;]*)|(?=;|\Z))")
+        self._behind_blank = re.compile(rf'(?<=[^;,\s])\s++{name}\s*=\s*("?{PATTERN}"?)(?=[;,\s]|\Z)')
         self._behind_comma = re.compile(rf",\s*{name}\s*=([^;,]*)")
         #: Whether a cookie is one of the places.
         self.has_cookie = bool(self._cookie)
@@ -104,6 +107,9 @@ class Carriers:
 
         rest = self._whole.sub(kept, f";{value}")[1:]
         if self._cookie in rest and not keep:
+            rest = self._behind_blank.sub("", rest)
+            if self._behind_blank.search(rest):
+                return ""  # made so that one comes of what is left
             rest = self._behind_comma.sub(lambda found: "" if has_form(_bare(found[1])) else found[0], rest)
         return rest.strip(" \t") if rest.strip("; \t") else ""
 
@@ -114,6 +120,9 @@ class Carriers:
             if text := _bare(match[1] or ""):
                 found.append(text)
                 are_plain = are_plain and match[0][0] != "," and value[match.end() : match.end() + 1] != ","
+        for match in self._behind_blank.finditer(value):
+            found.append(_bare(match[1]))
+            are_plain = False
         return found, are_plain
 
     def _authorized(self, value: str) -> list[str] | None:

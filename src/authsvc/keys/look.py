@@ -9,6 +9,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.key_query import KeyQuery
 from authsvc.model.page_token import PageTokens
+from authsvc.model.text import folded
 from authsvc.store import key_list
 from authsvc.store import keys as rows
 from authsvc.store.pool import Database
@@ -49,7 +50,7 @@ class ListKeys:
         if not more:
             return page, "", total
         last = page[-1]
-        return page, self._page_tokens.seal(query, query.position(last, rows.fold(last.display_name))), total
+        return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
 
 
 class LookUpKey:

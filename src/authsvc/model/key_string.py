@@ -32,7 +32,9 @@ SESSION = "session"
 TAIL_LENGTH = _SECRET + _TAG
 MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
 
-_FORM = re.compile(rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}")
+#: The expression of a whole key string.
+PATTERN = rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}"
+_FORM = re.compile(PATTERN)
 # Also one that was cut: a few characters of the secret are some too many.
 _ANYWHERE = re.compile(
     rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{8,{TAIL_LENGTH}}}"

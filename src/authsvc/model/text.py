@@ -1,6 +1,8 @@
 """Text that people read: names, descriptions, reasons, annotations.
 
-A text is kept in Unicode normalization form C, without blanks at its ends (`kept`). It must not hold what
+A text is kept in Unicode normalization form C, without blanks at its ends (`kept`). It must not have more
+than 30 combining marks in a row, which is the limit of the Stream-Safe Text Format (UAX #15, section 13): the
+time that normalization takes grows with the square of their number. It must not hold what
 people cannot see, and nothing that turns the direction of the text around it, since two texts that differ
 would look the same then (`fault`). What only a part of a script or of an emoji makes visible is taken in its
 place: joiners, variation selectors, direction marks, tags of flags. Code points that this version of Unicode
@@ -10,7 +12,7 @@ are seen, if only as a box.
 Texts that are only shown are not refused: `cleaned` replaces what is wrong with them by spaces.
 
 Sources: Unicode 17, chapter 23, and UAX #44 (Default_Ignorable_Code_Point, Prepended_Concatenation_Mark);
-UTS #51 for emoji, RFC 5892, appendix A, for joiners.
+UTS #51 for emoji, RFC 5892, appendix A, for joiners, chapter 3.12 for the syllables of Hangul.
 """
 
 import re
@@ -35,6 +37,15 @@ _BLANKS = {
     Form.LINE: "".join([_SPACES, *sorted(_FILLERS), _BLANK_SYMBOLS]),
     Form.PARAGRAPHS: "".join([_SPACES, *sorted(_FILLERS), _BLANK_SYMBOLS, "\t\r\n"]),
 }
+
+# A filler stands for a missing part of a syllable: a first consonant, or a vowel.
+_FIRST_FILLER, _VOWEL_FILLER = "\u115f", "\u1160"
+_FIRSTS = re.compile("[\u1100-\u115e\ua960-\ua97c]")
+_VOWELS = re.compile("[\u1161-\u11a7\ud7b0-\ud7c6]")
+_LASTS = re.compile("[\u11a8-\u11ff\ud7cb-\ud7fb]")
+
+# How many characters of a combining class other than 0 may follow each other.
+_MOST_MARKS = 30
 
 _ZWJ = "\u200d"
 _JOINERS = frozenset({"\u200c", _ZWJ})
@@ -71,9 +82,26 @@ _VIRAMA = 9
 
 
 def kept(text: str, form: Form = Form.LINE) -> str:
-    """Return a text as it is kept: in normalization form C, without blanks at its ends."""
-    text = text.strip(_BLANKS[form])
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Return a text as it is kept: in normalization form C, without blanks at its ends.
+
+    A filler that stands for a part of a Hangul syllable is no blank. A text with too many combining marks in
+    a row, which `fault` refuses, is not normalized. The time is linear in the length of the text.
+    """
+    text = _stripped(text, _BLANKS[form])
+    return text if text.isascii() or not is_stream_safe(text) else unicodedata.normalize("NFC", text)
+
+
+def folded(text: str) -> str:
+    """Return the form in which names are sorted and searched: NFKC, case-folded (Unicode 3.13).
+
+    The text has to be short or to be stream-safe, or this takes long.
+    """
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def is_stream_safe(text: str) -> bool:
+    """Say whether at most 30 combining marks follow each other; the time is linear in the length."""
+    return next(_marks_too_many(text), None) is None
 
 
 def fault(text: str, form: Form = Form.LINE) -> str:
@@ -84,6 +112,8 @@ def fault(text: str, form: Form = Form.LINE) -> str:
     character = text[index]
     name = unicodedata.name(character, "")
     told = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+    if _is_mark(character):  # nothing else is ever wrong with one
+        return f"has more than {_MOST_MARKS} combining marks in a row, up to {told}; leave some of them out"
     match unicodedata.category(character):
         case "Cc" | "Zl" | "Zp" if form is Form.LINE:
             return f"holds {told}; use one line, without control characters"
@@ -122,7 +152,9 @@ class _Reader:
     def faults(self) -> Iterator[int]:
         """Yield the places of the characters that must not stand in the text."""
         for index, character in enumerate(self._text):
-            if not (" " <= character <= "~" or self._may_stand(index, character)):
+            if " " <= character <= "~":
+                continue
+            if index in self._marks_too_many or not self._may_stand(index, character):
                 yield index
 
     def _may_stand(self, index: int, character: str) -> bool:
@@ -161,12 +193,55 @@ class _Reader:
         )
 
     @cached_property
+    def _marks_too_many(self) -> frozenset[int]:
+        return frozenset(_marks_too_many(self._text))
+
+    @cached_property
     def _flag_tags(self) -> frozenset[int]:
         return frozenset(place for flag in _FLAG.finditer(self._text) for place in range(*flag.span()))
 
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
+
+
+def _stripped(text: str, blanks: str) -> str:
+    """Return a text without blanks at its ends; a filler within a syllable of Hangul is none."""
+    end = len(text.rstrip(blanks))
+    start = len(text) - len(text.lstrip(blanks))
+    if start >= end:
+        return ""
+    if _FIRSTS.match(text[end - 1]) and text[end : end + 1] == _VOWEL_FILLER:
+        end += 1
+    if _LASTS.match(text[start]) and text[:start].endswith(_VOWEL_FILLER):
+        start -= 1
+        if text[:start].endswith(_FIRST_FILLER):
+            start -= 1
+    elif _VOWELS.match(text[start]) and text[:start].endswith(_FIRST_FILLER):
+        start -= 1
+    return text[start:end]
+
+
+def _marks_too_many(text: str) -> Iterator[int]:
+    """Yield the places of the combining marks that follow the most that may follow each other.
+
+    They are counted as normalization sees them, decomposed: some characters are several, or become one.
+    """
+    if text.isascii():
+        return
+    row = 0
+    for index, character in enumerate(text):
+        if character < "\u00a0":
+            row = 0
+            continue
+        for part in unicodedata.normalize("NFKD", character):
+            row = row + 1 if unicodedata.combining(part) else 0
+        if row > _MOST_MARKS:
+            yield index
+
+
+def _is_mark(character: str) -> bool:
+    return all(map(unicodedata.combining, unicodedata.normalize("NFKD", character)))
 
 
 def _joins(joiner: str, before: str, after: str) -> bool:

@@ -20,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc.errors import FieldViolation
 from authsvc.model.key_string import redact
 from authsvc.model.mail_address import mail_fault
-from authsvc.model.text import Form, fault, kept
+from authsvc.model.text import Form, fault, folded, is_stream_safe, kept
 from authsvc.v1 import options_pb2
 
 # google/protobuf/duration.proto and timestamp.proto: 10,000 years, and the years 1 to 9999.
@@ -103,14 +103,14 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
             text = kept(value, kind.form)
             if text != value:
                 setattr(message, field.name, text)
-                yield from _secret(here, text)
+            yield from _secret(here, text)
             yield from _fault(here, kind, text)
             continue
         for place in list(value) if _is_map(field) else range(len(value)):
             there, text = f"{here}[{place!r}]", kept(value[place], kind.form)
             if text != value[place]:
                 value[place] = text
-                yield from _secret(there, text)
+            yield from _secret(there, text)
             yield from _fault(there, kind, text)
     for field in plan.children:
         if path + field.name not in ignored:
@@ -119,8 +119,12 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
 
 
 def _secret(path: str, text: str) -> Iterator[FieldViolation]:
-    """Refuse a key string that was none before: U+212A, for one, is the letter K in normalization form C."""
-    if redact(text) != text:
+    """Refuse a key string that was none before: U+212A, for one, is the letter K in normalization form C.
+
+    Names are also kept as they are searched, and there full-width letters are usual ones.
+    """
+    forms = (text, folded(text)) if is_stream_safe(text) else (text,)
+    if any(redact(form) != form for form in forms):
         problem = "a key string stands where none belongs; leave it out"
         yield FieldViolation(path, "request.no_key_string", problem)
 

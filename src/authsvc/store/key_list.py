@@ -15,6 +15,7 @@ from datetime import datetime
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_query import KeyFilter, KeyQuery
 from authsvc.model.page_token import Position
+from authsvc.model.text import folded
 from authsvc.store import keys
 from authsvc.store.bounds import bound
 from authsvc.store.pages import page_of
@@ -186,12 +187,12 @@ class _Statement:
 
     def _search(self, text: str) -> None:
         """Part of the name, in any case, or the beginning of the prefix."""
-        folded = keys.fold(text)
-        name = self._value(folded)
+        searched = folded(text)
+        name = self._value(searched)
         escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         prefix = f"key_prefix LIKE {self._value(escaped + '%')}"
         self.filters.append(f"(strpos(folded_name, {name}) > 0 OR {prefix})")
-        if len(folded) >= _TRIGRAM:
+        if len(searched) >= _TRIGRAM:
             trigrams = f"authsvc.owned({self._owner}, authsvc.trigrams({name}))"
             in_name = f"authsvc.owned(owner_id, authsvc.trigrams(folded_name)) @> {trigrams}"
             self._indexed.append(f"({in_name} OR {prefix})")

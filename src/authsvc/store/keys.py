@@ -1,7 +1,6 @@
 """Keys as rows."""
 
 import json
-import unicodedata
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -9,15 +8,11 @@ import asyncpg
 
 from authsvc.model.delivery import ANSWERED_WITHIN, Delivery
 from authsvc.model.key import Key, TechnicalContact
+from authsvc.model.text import folded
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("keys.sql")
-
-
-def fold(name: str) -> str:
-    """Return the form of a name that is sorted and searched: NFKC, case-folded (Unicode 3.13)."""
-    return unicodedata.normalize("NFKC", name).casefold()
 
 
 async def insert(
@@ -35,7 +30,7 @@ async def insert(
         secret_hash,
         secret_origin,
         key.display_name,
-        fold(key.display_name),
+        folded(key.display_name),
         key.description,
         key.scopes,
         _contacts_json(key),
@@ -97,7 +92,7 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
             (
                 key.key_id,
                 key.display_name,
-                fold(key.display_name),
+                folded(key.display_name),
                 key.description,
                 key.scopes,
                 _contacts_json(key),
