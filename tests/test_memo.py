@@ -49,7 +49,9 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 
 
 def test_nothing_else_is_remembered_by_text() -> None:
-    """The caches of functools are bounded in entries, not in bytes; none is used but by the memo."""
+    """The caches of functools are bounded in entries, not in bytes; none is used for texts but by the memo."""
+    # By types of messages, of which there are so many in the protos; within one look at a text.
+    by_other_things = {"rpc/field_values.py", "model/text.py"}
     used = {
         path.relative_to(SOURCE).as_posix()
         for path in SOURCE.rglob("*.py")
@@ -57,4 +59,4 @@ def test_nothing_else_is_remembered_by_text() -> None:
             r"\b(?:lru_cache|cached_property|functools\.cache)\b|import .*\bcache\b", path.read_text()
         )
     }
-    assert used == {"memo.py"}
+    assert used == {"memo.py", *by_other_things}
