@@ -49,7 +49,7 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 
 
 def test_nothing_else_is_remembered_by_text() -> None:
-    """The caches of functools are bounded in entries, not in bytes; none is used for texts but by the memo."""
+    """The caches of functools are bounded in entries, not in bytes; only the memo keeps texts in one."""
     # By types of messages, of which there are so many in the protos; within one look at a text.
     by_other_things = {"rpc/field_values.py", "model/text.py"}
     used = {
