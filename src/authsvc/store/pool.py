@@ -45,6 +45,9 @@ _FOR_EVER = 86_400.0
 _MOST_IDLE_MS = 3000
 # R9 needs a snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+# A plan that was made while a table was empty, and reads all of it, is kept until the table is analyzed. That
+# may be a minute after it has become large. All that changes make use of has an index.
+_BY_INDEX = "SET LOCAL enable_seqscan = off"
 # How long a transaction waits for one lock. One that means a whole owner outlasts those that it waits for.
 _LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS = 2000, 4500
 # In one that several owners share, each of them waits for the locks of all.
@@ -127,7 +130,7 @@ class Database:
         async with (
             slot(choices, owner_id, patience=_WAIT),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {bounds}"),
+            _begun(connection, f"{_BEGIN}; {bounds}; {_BY_INDEX}"),
         ):
             yield connection
 
