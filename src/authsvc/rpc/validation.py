@@ -34,7 +34,7 @@ def _validate(request: Message) -> None:
     ignored = unnamed_texts(request)
     # First, since the rules are about what is kept.
     found = keep_values(request, ignored)
-    ruled = [] if found and _is_trouble(request) else _rule_violations(request)
+    ruled = _rule_violations(request, is_refused=bool(found))
     ruled = [violation for violation in ruled if not _is_within(violation.field, ignored)]
     # What a rule of the field says is more to the point.
     told = {violation.field for violation in ruled}
@@ -46,12 +46,15 @@ def _is_within(path: str, fields: Collection[str]) -> bool:
     return any(path == field or path.startswith((f"{field}[", f"{field}.")) for field in fields)
 
 
-def _rule_violations(request: Message) -> list[FieldViolation]:
-    """Return what is wrong with a request by the rules of its proto."""
+def _rule_violations(request: Message, *, is_refused: bool = False) -> list[FieldViolation]:
+    """Return what is wrong with a request by the rules of its proto.
+
+    For one that is refused anyhow, it is not looked for which value the rules cannot be evaluated with.
+    """
     try:
         violations = protovalidate.collect_violations(request)
     except protovalidate.EvaluationError:
-        return [_unevaluable(path) for path in _culprits(request)]
+        return [] if is_refused else [_unevaluable(path) for path in _culprits(request)]
     return [_violation(violation.proto) for violation in violations]
 
 
