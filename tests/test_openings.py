@@ -32,7 +32,7 @@ async def test_nobody_waits_for_the_locks_of_another_owner(
 ) -> None:
     """Whoever is held up opens a session later; those who came with it, and after it, do so at once."""
     monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 600_000)
-    monkeypatch.setattr("authsvc.store.pool._SHARED_LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr("authsvc.store.pool._SHORT_LOCK_TIMEOUT_MS", 20)
     slow, quick = [await opener(service, owner_id) for owner_id in ("slow", "quick")]
 
     def opening(caller: Caller) -> "asyncio.Task[object]":

@@ -26,7 +26,7 @@ from authsvc.model.verdict import VerdictCode, decide
 from authsvc.store import authority as rows
 from authsvc.store.authority import Claim
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Connection, Database
+from authsvc.store.pool import Connection, Database, LockWait
 
 __all__ = ["Authority", "Authorized", "CallerFile", "Claim"]
 
@@ -102,7 +102,8 @@ class Authority:
         """
         claim = claim or Claim()
         whole_owner = claim.changes_owner is not None or claim.ends_sessions_of is not None
-        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes, whole_owner=whole_owner)
+        wait = LockWait.OWNER if whole_owner else LockWait.USUAL
+        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes, lock_wait=wait)
         async with lent as connection:
             held = await self.hold(connection, [caller], claim)
             authorized = held(caller)

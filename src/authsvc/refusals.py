@@ -26,7 +26,7 @@ from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.store import audit as rows
 from authsvc.store.driver_errors import LOCK_TIMEOUT
-from authsvc.store.pool import Database
+from authsvc.store.pool import Database, LockWait
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Refusals:
             for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
                 of_owner = {k: a for k, a in unwritten.items() if a.caller.owner_id == owner_id}
                 try:
-                    async with self._database.transaction(several_owners=True) as connection:
+                    async with self._database.transaction(lock_wait=LockWait.SHORT) as connection:
                         await rows.record(connection, [_event(k, a) for k, a in of_owner.items()])
                 except Exception as problem:
                     if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:

@@ -10,11 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import grpc
-
 from authsvc.client.auth_client import AuthClient, closed
 from authsvc.client.channels import Tls
-from authsvc.client.errors import Unavailable
+from authsvc.client.errors import error_of
 from authsvc.client.origin import forked
 from authsvc.client.verdict import Verdict
 
@@ -149,7 +147,7 @@ class BlockingAuthClient:
             return self._loop
         # It may have been taken for good, by a thread that did not come along to this process.
         if not self._starting.acquire(timeout=_left(ends)):
-            raise _late()
+            raise error_of(TimeoutError())
         try:
             return self._loop or self._start(ends)
         finally:
@@ -186,16 +184,10 @@ def _result(future: "Future[Answer]", ends: float) -> Answer:
         return future.result(_left(ends))
     except TimeoutError:
         future.cancel()
-        raise _late() from None
+        raise error_of(TimeoutError()) from None
     except CancelledError:
         raise closed() from None
 
 
 def _left(ends: float) -> float:
     return max(0.0, ends - time.monotonic())
-
-
-def _late() -> Unavailable:
-    return Unavailable(
-        "authsvc cannot say: no answer in time (DEADLINE_EXCEEDED)", code=grpc.StatusCode.DEADLINE_EXCEEDED
-    )

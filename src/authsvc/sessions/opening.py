@@ -29,7 +29,7 @@ from authsvc.store import sessions as rows
 from authsvc.store.authority import share_at_once
 from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Connection, Database
+from authsvc.store.pool import Connection, Database, LockWait
 from authsvc.store.shared_statement import SharedStatement
 
 _MOST_OPENING = 1000
@@ -90,7 +90,7 @@ class SessionOpenings:
         callers = [opening.caller for opening in openings]
         owner_ids = [opening.session.owner_id for opening in openings]
         try:
-            async with self._database.transaction(several_owners=True) as connection:
+            async with self._database.transaction(lock_wait=LockWait.SHORT) as connection:
                 shared = await share_at_once(connection, callers, owner_ids)
                 let = [n for n, owner in enumerate(owner_ids) if shared.let_open(callers[n], owner)]
                 opened = await self._open_all(connection, [openings[n] for n in let]) if let else []

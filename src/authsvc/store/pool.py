@@ -5,11 +5,11 @@ the database and finds it again by itself. Changes and lists need one of its `sl
 owner. Single statements, by which keys are looked up to be verified, need none, and a fifth of
 the connections is out of reach of the slots.
 
-Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot, 5
-s for a wait and 5 s for a statement. A transaction waits 2 s for a lock, so that it gives its slot back
-before those who wait for one give up; one that several owners share waits 0.2 s. 2 s are more than
-PostgreSQL takes to notice a deadlock (1 s), and than hundreds of changes take that queue for one lock, each
-of which holds it for some milliseconds.
+Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot,
+5 s for a wait and 5 s for a statement. A transaction waits 2 s for a lock (`LockWait` says when it is another
+time), so that it gives its slot back before those who wait for one give up. 2 s are more than PostgreSQL
+takes to notice a deadlock (1 s), and than hundreds of changes take that queue for one lock, each of which
+holds it for some milliseconds.
 
 Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
 never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
@@ -21,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from enum import Enum
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -48,10 +49,18 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # A plan that was made while a table was empty, and reads all of it, is kept until the table is analyzed. That
 # may be a minute after it has become large. All that changes make use of has an index.
 _BY_INDEX = "SET LOCAL enable_seqscan = off"
-# How long a transaction waits for one lock. One that means a whole owner outlasts those that it waits for.
-_LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS = 2000, 4500
-# In one that several owners share, each of them waits for the locks of all.
-_SHARED_LOCK_TIMEOUT_MS = 200
+# How long a transaction waits for one lock, by `LockWait`.
+_LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS, _SHORT_LOCK_TIMEOUT_MS = 2000, 4500, 200
+
+
+class LockWait(Enum):
+    """How long a transaction waits for a lock."""
+
+    USUAL = "usual"
+    #: One that means a whole owner outlasts those that it waits for.
+    OWNER = "owner"
+    #: Where others would wait for the locks of one owner.
+    SHORT = "short"
 
 
 class Database:
@@ -113,24 +122,18 @@ class Database:
         owner_id: str = "",
         *,
         revokes: bool = False,
-        whole_owner: bool = False,
-        several_owners: bool = False,
+        lock_wait: LockWait = LockWait.USUAL,
     ) -> AsyncIterator[Connection]:
         """Lend a connection within a transaction, committed at the end, rolled back on an error.
 
         It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
-        take one of the reserve; what means a `whole_owner` waits longer for locks, and what is done
-        for `several_owners` waits 0.2 s. Raises Overloaded when there is no slot within 5 s.
+        take one of the reserve. Raises Overloaded when there is no slot within 5 s.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
-        if several_owners:
-            bounds = _bounds(_SHARED_LOCK_TIMEOUT_MS)
-        else:
-            bounds = _bounds(_OWNER_LOCK_TIMEOUT_MS if whole_owner else _LOCK_TIMEOUT_MS)
         async with (
             slot(choices, owner_id, patience=_WAIT),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {bounds}; {_BY_INDEX}"),
+            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}"),
         ):
             yield connection
 
@@ -219,7 +222,12 @@ async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
         await _to_the_end(_commit(connection))
 
 
-def _bounds(lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> str:
+def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
+    lock_timeout_ms = {
+        LockWait.USUAL: _LOCK_TIMEOUT_MS,
+        LockWait.OWNER: _OWNER_LOCK_TIMEOUT_MS,
+        LockWait.SHORT: _SHORT_LOCK_TIMEOUT_MS,
+    }[lock_wait]
     return (
         f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}; "
         f"SET LOCAL lock_timeout = {lock_timeout_ms}"
