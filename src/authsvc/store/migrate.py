@@ -33,8 +33,8 @@ _BOOKS = """
         apply_time timestamptz NOT NULL DEFAULT now()
     );
 """
-# Workers of the release before 0007 insert tag key 1 when they start; a trigger has that do nothing. The grant
-# and the trigger go with the first release that need not run beside such workers.
+# Workers of the release before 0007 insert tag key 1 when they start; a trigger has that do nothing. The
+# grant and the trigger go with the first release that need not run beside such workers.
 _GRANTS = """
     GRANT USAGE ON SCHEMA authsvc TO {role};
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
