@@ -8,7 +8,9 @@ from ua_parser.regex import Resolver
 from authsvc import device
 from authsvc.device import describe
 from authsvc.model.device import Device, DeviceType
+from authsvc.model.session import shortened
 from authsvc.model.text import fault
+from authsvc.model.use import noted
 from authsvc.model.user_agent import AGENT_LENGTH
 
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
@@ -274,6 +276,12 @@ def test_what_is_kept_can_be_shown_and_sent() -> None:
     assert describe("curl/8.5\r\nlog: forged\x00").user_agent == "curl/8.5 log: forged"
     assert describe("a\ud800b\u202ec").user_agent == "a b c"
     assert describe("x" * 8192).user_agent == "x" * AGENT_LENGTH
+
+
+def test_as_much_of_an_agent_is_described_as_is_kept() -> None:
+    """At a sign-in and at a verification alike."""
+    agent = "x" * 8192
+    assert describe(agent).user_agent == shortened(agent) == noted(agent) == "x" * AGENT_LENGTH
 
 
 @pytest.mark.parametrize(
