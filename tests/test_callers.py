@@ -1,5 +1,6 @@
 """The file of AUTHSVC_CALLERS: what it may hold, and what is told of what it may not."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from authsvc.callers import read_callers, watched_callers
 from authsvc.config import ConfigError
 from authsvc.model.caller import Caller
+from authsvc.model.text import fault
 
 GOOD = """
 [[caller]]
@@ -27,7 +29,11 @@ PATH = Path("callers.toml")
 def entry(**fields: object) -> str:
     """Return one caller with these fields; None leaves one out."""
     values = {"spiffe_id": "spiffe://example.org/a", "owner_id": "acme", "scopes": ["keys:verify"]} | fields
-    lines = [f"{name} = {value!r}" for name, value in values.items() if value is not None]
+    lines = [
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in values.items()
+        if value is not None
+    ]
     return "\n".join(["[[caller]]", *lines, ""])
 
 
@@ -46,6 +52,11 @@ def test_callers_are_known_by_name() -> None:
         spiffe_id: Caller(spiffe_id, "authsvc", ("keys:verify", "sessions:verify"), None),
         subject: Caller(subject, "acme", ("sessions:write",), None),
     }
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
+    """Editors of Windows write one."""
+    assert read_callers(PATH, b"\xef\xbb\xbf" + GOOD.encode()) == read_callers(PATH, GOOD.encode())
 
 
 def test_the_documented_example_is_one(checkout: Path) -> None:
@@ -99,6 +110,23 @@ def test_nobody_is_allowed() -> None:
             "subject has to be a whole one like CN=orders,O=Example; openssl x509 -nameopt RFC2253 prints it",
         ),
         *(
+            ({"spiffe_id": None, "subject": bad}, f"subject holds {told}, in the certificate, too")
+            for bad, told in (
+                (
+                    "CN=\u202esredro,O=Example",
+                    "U+202E (RIGHT-TO-LEFT OVERRIDE), which changes the direction of text; leave it out",
+                ),
+                (
+                    "CN=orders\u200b,O=Example",
+                    "U+200B (ZERO WIDTH SPACE), which people cannot see there; leave it out",
+                ),
+                (
+                    "CN=orders\u2028,O=Example",
+                    "U+2028 (LINE SEPARATOR); use one line, without control characters",
+                ),
+            )
+        ),
+        *(
             (
                 {"owner_id": bad},
                 "owner_id has to be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; authsvc is the platform",
@@ -120,6 +148,7 @@ def test_a_bad_entry_is_told(fields: dict[str, object], told: str) -> None:
     [line] = refusal(entry(spiffe_id="spiffe://example.org/first") + entry(**fields))
     assert line.startswith("caller 2")
     assert line.endswith(f": {told}")
+    assert not fault(line)
 
 
 def test_scopes_have_to_be_known_where_the_operator_lists_them() -> None:

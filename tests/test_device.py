@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 from ua_parser.regex import Resolver
 
 from authsvc import device
-from authsvc.device import MAX_LENGTH, describe
+from authsvc.device import describe
 from authsvc.model.device import Device, DeviceType
+from authsvc.model.session import shortened
 from authsvc.model.text import fault
+from authsvc.model.use import noted
+from authsvc.model.user_agent import AGENT_LENGTH
 
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)"
@@ -121,6 +124,40 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
             "PlayStation 5 9.00",
             "console",
         ),
+        (
+            f"Mozilla/5.0 (PlayStation; PlayStation 4/11.50) {APPLE} Version/13.0 Safari/605.1.15",
+            "Safari 13",
+            "PlayStation 4 11.50",
+            "console",
+        ),
+        (
+            f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {APPLE} GSA/340.3.699574017 Mobile/15E148 "
+            "Safari/604.1",
+            "Google 340.3",
+            "iPadOS ",
+            "tablet",
+        ),
+        (
+            f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Slack_SSB/4.29.149 "
+            "Chrome/106.0.5249.199 Electron/21.4.4 Safari/537.36",
+            "Slack 4.29",
+            "macOS ",
+            "desktop",
+        ),
+        (
+            f"Mozilla/5.0 (Linux; Android 10; HarmonyOS; NOH-AN00; HMSCore 6.6.0.312) {WEBKIT} "
+            "Chrome/92.0.4515.105 HuaweiBrowser/12.1.0.303 Mobile Safari/537.36",
+            "Huawei Browser 12.1",
+            "HarmonyOS ",
+            "mobile",
+        ),
+        (
+            "Mozilla/5.0 (Nintendo Switch; WifiWebAuthApplet) AppleWebKit/606.4 (KHTML, like Gecko) "
+            "NF/6.0.1.15.4 NintendoBrowser/5.1.0.20393",
+            " ",
+            "Nintendo Switch ",
+            "console",
+        ),
         # What comes after is none of AFTMM, which is a Fire TV.
         (
             "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0 after/1",
@@ -191,6 +228,40 @@ def test_an_app_tells_the_phone_that_it_runs_on() -> None:
     assert describe(agent) == Device("Dalvik", "2.1", "Android", "14", DeviceType.MOBILE, agent)
 
 
+@pytest.mark.parametrize(
+    ("user_agent", "program", "system", "device_type"),
+    [
+        ("My App 1.2 (iPhone; iOS 18.5)", "My App 1.2", "iOS 18.5", "mobile"),
+        ("Instagram 340.1.0.21 (iPhone12,5; iOS 14_1; scale=3.00)", "Instagram 340.1", "iOS 14.1", "mobile"),
+        ("Instagram 340.1.0.21 Android (34/14; 480dpi)", "Instagram 340.1", "Android ", "mobile"),
+        ("Dolphin http client/11.3.3(457) (Android)", "Dolphin http client 11.3", "Android ", "mobile"),
+        ("Android Studio/2024.1", "Android Studio 2024.1", " ", "program"),
+        (f"{'n' * 64}/1.0", f"{'n' * 64} 1", " ", "program"),
+        # No name is that long.
+        (f"{'n' * 65}/1.0 (Android 14)", " ", "Android 14", "mobile"),
+        # Nothing in the agent of an app is a browser.
+        ("[FBAN/FBIOS;FBAV/283.0.0.44.117] Safari/604.1 (iPhone; iOS 18.5)", " ", "iOS 18.5", "mobile"),
+    ],
+)
+def test_an_app_is_called_by_all_of_its_name(
+    user_agent: str, program: str, system: str, device_type: str
+) -> None:
+    found = describe(user_agent)
+    assert f"{found.browser} {found.browser_version}" == program
+    assert f"{found.os} {found.os_version}" == system
+    assert found.device_type == device_type
+
+
+@pytest.mark.parametrize("user_agent", ["My App/1.0 (iPhone; iOS 18.5)", "AppleTV11,1/11.1", "[FBAN/FBIOS]"])
+def test_no_browser_is_looked_for_in_what_is_none(user_agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def browser(agent: object) -> None:
+        raise AssertionError(agent)
+
+    monkeypatch.setattr(device, "_browser", browser)
+    # It is described for the first time, since no other test has it.
+    describe(f"{user_agent} unheard/of")
+
+
 def test_nothing_says_nothing() -> None:
     assert describe("") == describe(" \t\n") == Device()
 
@@ -204,7 +275,13 @@ def test_what_is_kept_can_be_shown_and_sent() -> None:
     """No control characters, no lone surrogates, nothing that turns the direction of writing, no novels."""
     assert describe("curl/8.5\r\nlog: forged\x00").user_agent == "curl/8.5 log: forged"
     assert describe("a\ud800b\u202ec").user_agent == "a b c"
-    assert describe("x" * 8192).user_agent == "x" * MAX_LENGTH
+    assert describe("x" * 8192).user_agent == "x" * AGENT_LENGTH
+
+
+def test_as_much_of_an_agent_is_described_as_is_kept() -> None:
+    """At a sign-in and at a verification alike."""
+    agent = "x" * 8192
+    assert describe(agent).user_agent == shortened(agent) == noted(agent) == "x" * AGENT_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -214,7 +291,7 @@ def test_what_is_kept_can_be_shown_and_sent() -> None:
 def test_no_repetition_is_too_much(piece: str) -> None:
     """A test that hangs is named."""
     for prefix in ("", "Mozilla/5.0 (", "Opera/9.80 ("):
-        assert len(describe(prefix + piece * (8192 // len(piece))).user_agent) <= MAX_LENGTH
+        assert len(describe(prefix + piece * (8192 // len(piece))).user_agent) <= AGENT_LENGTH
 
 
 @given(st.text(st.characters(), max_size=600), st.sampled_from(["", "Mozilla/5.0 (Linux; Android 1", "a/1"]))

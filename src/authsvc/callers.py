@@ -21,7 +21,8 @@ from authsvc.config import ConfigError
 from authsvc.model.caller import Caller
 from authsvc.model.platform import is_lookalike
 from authsvc.model.scope import OWN_SCOPES, is_scope
-from authsvc.watched import Contents, Watched
+from authsvc.model.text import cleaned, fault
+from authsvc.watched import Contents, Watched, text_of
 
 SETTING = "AUTHSVC_CALLERS"
 
@@ -48,7 +49,7 @@ def watched_callers(path: Path, scopes: Collection[str] | None) -> Watched[Calle
 def read_callers(path: Path, content: bytes, scopes: Collection[str] | None = None) -> Callers:
     """Return the callers in what a file holds, by name; raise ConfigError that tells all that is wrong."""
     try:
-        document = tomllib.loads(content.decode("utf-8"))
+        document = tomllib.loads(text_of(content))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{SETTING}: {path} is no TOML: {error}") from None
     problems = [
@@ -66,7 +67,8 @@ def read_callers(path: Path, content: bytes, scopes: Collection[str] | None = No
         name = _name(table)
         if not found and name in callers:
             found = ["is named twice; keep one of the two"]
-        problems += [f"caller {number}{f' ({name})' if name else ''}: {problem}" for problem in found]
+        shown = f" ({cleaned(name)})" if name else ""
+        problems += [f"caller {number}{shown}: {problem}" for problem in found]
         if not found:
             callers[name] = Caller(name, table["owner_id"], tuple(sorted(table["scopes"])))
     if problems:
@@ -101,6 +103,9 @@ def _name_problems(table: dict[str, Any]) -> list[str]:
         return [f"{kind} has to be a text of at most {_LONGEST} characters"]
     if kind == "spiffe_id" and _SPIFFE.fullmatch(name) is None:
         return ["spiffe_id has to have a form like spiffe://example.org/orders"]
+    # It is shown to people, as the creator of what the caller creates.
+    if problem := fault(name):
+        return [f"{kind} {problem}, in the certificate, too"]
     if kind == "subject" and _SUBJECT.fullmatch(name) is None:
         return [
             "subject has to be a whole one like CN=orders,O=Example; openssl x509 -nameopt RFC2253 prints it"

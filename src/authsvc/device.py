@@ -1,10 +1,11 @@
 """What a user agent tells of the device, in the words that people use.
 
-Mechanism: who calls is a bot, an app with a name of its own, a program (`name/1.2`), or else a
-browser (`Mozilla/…`, `Opera/…`), which is left to ua-parser: that knows their names and
-versions. The system and the kind of device are worked out in `model/system.py`, and by
-ua-parser for systems that are not known there; its device expressions, more than half
-of its memory, are not loaded. Client hints are believed first.
+Mechanism: who calls is a bot, an app with a name of its own, a program (`name/1.2`), or a
+browser. Only agents of browsers begin with `Mozilla/` or `Opera/`, and only their names and
+versions are left to ua-parser, which finds a browser in those of apps, too. The system and the
+kind of device are worked out in `model/system.py`, and by ua-parser for systems that are not
+known there; its device expressions, more than half of its memory, are not loaded. Client hints
+are believed first, but for the names of apps.
 
 Cost: the import takes 6 MB, and the first browser loads the expressions, 0.05 to 0.1 s
 and 11 MB a process; `warm` does it at a moment of one's choosing. From then on 50 µs for
@@ -18,6 +19,7 @@ on a phone, since the two say the same.
 
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 from ua_parser import Domain, Resolver, load_lazy_builtins
 
@@ -29,14 +31,10 @@ from authsvc.model import bot, system
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.device import Device, DeviceType
 from authsvc.model.text import cleaned
-from authsvc.model.user_agent import Product, UserAgent, shown_version
+from authsvc.model.user_agent import AGENT_LENGTH, Product, UserAgent, shown_version
 
-# Longer ones are cut, so that work and memory are bounded; real ones have 100 to 300.
-MAX_LENGTH = 512
 _REMEMBERED = 2000
 
-_BROWSER = re.compile(r"(?:Mozilla|Opera)/")
-_PROGRAM = re.compile(r"[A-Za-z%_][A-Za-z0-9._+%-]{0,63}/\S")
 # Programs that do not tell their version: node, undici.
 _BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 # Apps with a browser inside, by the name of their product.
@@ -63,16 +61,26 @@ _BROWSERS = {
 _SYSTEMS = {"ATV OS X": "tvOS", "Chrome OS": "ChromeOS", "Mac OS X": "macOS", "Web0S": "webOS"}
 
 
+class _Described(NamedTuple):
+    """A device, and whether its name is an app's, a program's or a bot's own, and no browser's."""
+
+    device: Device
+    is_app: bool
+
+
 def describe(user_agent: str, client_hints: ClientHints = NO_HINTS) -> Device:
     """Describe the device that sends `user_agent` and, with it, `client_hints`; never raises.
 
+    The hints are to be those of `ClientHints.kept`, so that they are short.
+
     All words of the outcome are fit to be shown, stored and sent: without what nobody
     can see, what UTF-8 cannot say and what turns the direction of writing (`model/text.py`).
-    The `user_agent` is cut to MAX_LENGTH.
+    The `user_agent` is cut to AGENT_LENGTH.
     """
     # Before the memory, so that it holds nothing long.
-    text = cleaned(user_agent[:MAX_LENGTH])
-    device = client_hints.kept().applied(_describe(text.strip()))
+    text = cleaned(user_agent[:AGENT_LENGTH])
+    described = _describe(text.strip())
+    device = client_hints.applied(described.device, is_app=described.is_app)
     # A part of a text may be unfit that was fit in it.
     told = (device.browser, device.browser_version, device.os, device.os_version, device.model)
     browser, browser_version, os, os_version, model = shown = tuple(map(cleaned, told))
@@ -94,46 +102,46 @@ def _resolver() -> Resolver:
     return RustResolver((browsers, systems, []))
 
 
-@remembered(most=_REMEMBERED, longest=MAX_LENGTH)
-def _describe(user_agent: str) -> Device:
+@remembered(most=_REMEMBERED, longest=AGENT_LENGTH)
+def _describe(user_agent: str) -> _Described:
     if not user_agent:
-        return Device()
+        return _Described(Device(), is_app=False)
     agent = UserAgent.read(user_agent)
     found = bot.find(agent)
     if found is not None:
         # The system is that of the phone whose part it plays.
-        return Device(found.name, found.version, "", "", DeviceType.BOT, user_agent)
-    is_browser = _BROWSER.match(user_agent) is not None
-    program = _program(agent, is_browser=is_browser)
+        return _Described(Device(found.name, found.version, "", "", DeviceType.BOT, user_agent), is_app=True)
+    program = _program(agent)
     told = system.find(agent)
     if program is not None:
         kind = told.device_type if told else DeviceType.UNKNOWN
         if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
             kind = system.device_type_of_program(agent)
         name, version = (told.name, told.version) if told else ("", "")
-        if is_browser and not name:
+        if agent.is_browser and not name:
             name, version = _system_by_name(user_agent)
-        return Device(program.name, program.version, name, version, kind, user_agent)
+        return _Described(Device(program.name, program.version, name, version, kind, user_agent), is_app=True)
     name, version = (told.name, told.version) if told else _system_by_name(user_agent)
     kind = told.device_type if told else DeviceType.UNKNOWN
     if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
         kind = system.device_type(agent) or kind
-    browser = _app(agent) or _browser(agent)
-    return Device(browser.name, browser.version, name, version, kind, user_agent)
+    app = _app(agent)
+    shown = app or (_browser(agent) if agent.is_browser else Product("", ""))
+    return _Described(
+        Device(shown.name, shown.version, name, version, kind, user_agent), is_app=app is not None
+    )
 
 
-def _program(agent: UserAgent, *, is_browser: bool) -> Product | None:
+def _program(agent: UserAgent) -> Product | None:
     """Return the program that calls by its own name; None when it is a browser, or nobody knows."""
-    if is_browser:
+    if agent.is_browser:
         name = next((name for name in ("PowerShell", "WindowsPowerShell") if agent.names(name)), "")
         return Product("PowerShell", agent.version_of(name)) if name else None
     if _BARE_NAME.fullmatch(agent.bare.strip()):
         return Product(agent.bare.strip(), "")
-    if not _PROGRAM.match(agent.text):
-        return None
-    first, *others = agent.products
+    named = agent.named()
     # aiohttp names its Python first.
-    return others[0] if first.name == "Python" and others else first
+    return agent.products[1] if named and named.name == "Python" and agent.products[1:] else named
 
 
 def _app(agent: UserAgent) -> Product | None:

@@ -72,6 +72,14 @@ class Watched(Generic[T]):
         return {setting: read_file(setting, path) for setting, path in self._files.items()}
 
 
+def text_of(content: bytes) -> str:
+    """Return what a file says; raise UnicodeDecodeError when it is not UTF-8.
+
+    Editors and shells of Windows put a byte order mark before it, which is no part of it.
+    """
+    return content.decode("utf-8-sig")
+
+
 def read_file(setting: str, path: Path) -> bytes:
     """Return what is in a file; raise ConfigError that says what to do."""
     try:

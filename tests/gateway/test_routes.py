@@ -186,6 +186,12 @@ def test_bytes_that_are_no_text() -> None:
         parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": b"\xff"})
 
 
+def test_a_byte_order_mark_is_no_part_of_the_table() -> None:
+    """Editors of Windows write one."""
+    routes = parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": b"\xef\xbb\xbf" + _TABLE.encode()})
+    assert routes.find("GET", "/health") == _PUBLIC
+
+
 @pytest.mark.parametrize(
     ("scope", "problem"),
     [

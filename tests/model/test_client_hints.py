@@ -1,9 +1,11 @@
 """What client hints say of a device."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from authsvc.device import describe
+from authsvc.model import client_hints
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.text import fault
 
@@ -69,6 +71,44 @@ def test_what_hints_do_not_know_better_stays() -> None:
     assert told(ubuntu, platform='"Linux"', platform_version='"6.5.0"') == ("Ubuntu", "")
     bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
     assert describe(bot, ClientHints(platform='"Windows"', model='"x"')) == describe(bot)
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        f"{WINDOWS} Edg/130.0.0.0 Teams/24295.605.3225.8804",
+        f"{WINDOWS} AcmeDesk/2.3.1 Electron/32.2.7",
+        "MyApp/2.3.1 (Android 14; Pixel 8)",
+        "My App/2.3.1 (Android 14; Pixel 8) okhttp/4.12.0",
+    ],
+)
+def test_an_app_keeps_its_name(user_agent: str) -> None:
+    """Hints name the browser inside; what they say of the system is believed."""
+    edge = '"Microsoft Edge";v="130", "Microsoft Edge WebView2";v="130", "Chromium";v="130"'
+    before, found = describe(user_agent), describe(user_agent, ClientHints(brands=edge, model='"X"'))
+    assert (found.browser, found.browser_version) == (before.browser, before.browser_version)
+    assert found.browser not in ("", "Edge")
+    assert found.model == "X"
+    # Where no app is named, it is the browser's.
+    for agent in ("", "hello world", WINDOWS):
+        assert describe(agent, ClientHints(brands=edge)).browser == "Edge"
+
+
+def test_what_is_not_sent_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cut out of what is empty; what was kept is not looked at again to be shown."""
+    looked: list[str] = []
+
+    def redact(text: str) -> str:
+        looked.append(text)
+        return text
+
+    monkeypatch.setattr(client_hints, "redact", redact)
+    assert NO_HINTS.kept() == NO_HINTS
+    assert looked == []
+    hints = ClientHints(platform='"Windows"').kept()
+    assert looked == ['"Windows"']
+    describe(WINDOWS, hints)
+    assert looked == ['"Windows"']
 
 
 def test_hints_are_found_among_headers() -> None:

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from authsvc.errors import Unauthenticated
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import CredentialKind
 from authsvc.model.new_key import NewKey
 from authsvc.model.session import NewSession
@@ -390,6 +391,22 @@ async def test_client_hints_tell_the_version_of_the_system(service: Service, clo
     await version(user_agent=chrome, client_hints={"model": made.session_token})
     found = await service.admin.GetSession(session_id=made.session.session_id)
     assert made.session_token[-51:] not in str(found)
+
+
+async def test_client_hints_are_cut_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they arrive; what comes out of it is stored and shown as it is."""
+    cut: list[ClientHints] = []
+    kept = ClientHints.kept
+
+    def counted(hints: ClientHints) -> ClientHints:
+        cut.append(hints)
+        return kept(hints)
+
+    monkeypatch.setattr(ClientHints, "kept", counted)
+    made = await sign_in(service, user_agent=FIREFOX, client_hints={"model": '"Pixel\u202e8"'})
+    assert made.session.device.model == "Pixel 8"
+    assert await service.admin.GetSession(session_id=made.session.session_id) == made.session
+    assert cut == [ClientHints(model='"Pixel\u202e8"')]
 
 
 async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rule 27

@@ -28,6 +28,7 @@ from authsvc.config import ConfigError
 from authsvc.gateway.path import canonical, lenient
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import is_scope
+from authsvc.watched import text_of
 
 SETTING = "AUTHSVC_ROUTES"
 
@@ -107,7 +108,7 @@ def parse(catalogue: Catalogue, contents: Mapping[str, bytes]) -> Routes:
     A scope that no credential can have is one that was mistyped, and refused, too.
     """
     try:
-        document = tomllib.loads(contents[SETTING].decode())
+        document = tomllib.loads(text_of(contents[SETTING]))
     except UnicodeDecodeError:
         raise ConfigError(f"{SETTING}: the file is not UTF-8; write it anew") from None
     except tomllib.TOMLDecodeError as error:

@@ -68,17 +68,23 @@ class ClientHints(NamedTuple):
 
     def kept(self) -> Self:
         """Return the hints as they may be kept: cut, without secrets and what nobody can see."""
-        return type(self)(*(_kept(text, _LONGEST if at else _LONGEST_LIST) for at, text in enumerate(self)))
+        # Most requests have none, or few.
+        return type(self)(
+            *(_kept(text, _LONGEST if at else _LONGEST_LIST) if text else "" for at, text in enumerate(self))
+        )
 
     def updated(self, later: "ClientHints") -> Self:
         """Return the hints with those that were sent later: browsers do not send all of them each time."""
         return type(self)(*(new or old for old, new in zip(self, later, strict=True)))
 
-    def applied(self, device: Device) -> Device:
-        """Return the device of a user agent as the hints describe it: they are believed first."""
+    def applied(self, device: Device, *, is_app: bool) -> Device:
+        """Return the device of a user agent as the hints describe it: they are believed first.
+
+        An app (`is_app`) keeps its name and version, since hints name the browser that is inside.
+        """
         if self == NO_HINTS or device.device_type in (DeviceType.BOT, DeviceType.PROGRAM, DeviceType.CONSOLE):
             return device
-        return self._with_system(self._with_browser(device))
+        return self._with_system(device if is_app else self._with_browser(device))
 
     def _with_browser(self, device: Device) -> Device:
         for brand, version in _BRAND.findall(self.brands):

@@ -16,8 +16,7 @@ from authsvc.errors import AlreadyDone, FieldViolation, InvalidArgument
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.text import cleaned
-
-_LONGEST_AGENT = 512
+from authsvc.model.user_agent import AGENT_LENGTH
 
 
 class SessionState(Enum):
@@ -80,6 +79,7 @@ class NewSession:
     owner_id: str
     user_agent: str = ""
     ip_address: str = ""
+    # As `ClientHints.kept` returns them: they are stored as they are.
     client_hints: ClientHints = NO_HINTS
     scopes: tuple[str, ...] = ()
     idle_timeout: timedelta | None = None
@@ -115,7 +115,7 @@ class SessionBounds:
 
 def shortened(user_agent: str) -> str:
     """Return as much of a user agent as is kept."""
-    return cleaned(user_agent[:_LONGEST_AGENT])
+    return cleaned(user_agent[:AGENT_LENGTH])
 
 
 def _told(length: timedelta) -> str:

@@ -29,7 +29,7 @@ _WINDOWS = {"6.3": "8.1", "6.2": "8", "6.1": "7", "6.0": "Vista", "5.2": "XP", "
 _WINDOWS_NT = re.compile(r"Windows NT (\d+\.\d+)")
 
 _IOS = re.compile(
-    r"\b(?:iPhone|CPU|iPad)? ?(?:iPhone )?OS (\d+)[_.](\d+)|\b(?:iOS|iPadOS)[ /](\d+)(?:\.(\d+))?"
+    r"\b(?:iPhone|CPU|iPad)? ?(?:iPhone )?OS (\d+)[_.](\d+)|\b(?:iOS|iPadOS)[ /](\d+)(?:[_.](\d+))?"
 )
 # The iPhone OS of WebKit since iOS 26, whichever it is.
 _FROZEN_IOS = frozenset({"18.6", "18.7"})
@@ -39,6 +39,9 @@ _MACOS = re.compile(r"Mac ?OS(?: X)?[ /]?(?:Version )?(\d+)[_.](\d+)", re.IGNORE
 _FROZEN_MACOS = "10.15"
 _DARWIN = re.compile(r"\bDarwin/(\d+)")
 
+# Apps tell it without a version, too: Instagram 340.1 Android (…).
+_ANDROID_WORD = re.compile(r"\bAndroid\b")
+_ANDROID_APP = re.compile(r"(?<= )Android(?= |$)")
 _ANDROID = re.compile(r"Android[ /](\d+)(?:\.(\d+))?")
 _FROZEN_ANDROID = re.compile(r"Android 10; (?:K|Mobile|Tablet)\b")
 _HARMONY = re.compile(r"\b(?:OpenHarmony|HarmonyOS)(?:[ /](\d+)(?:\.(\d+))?)?")
@@ -94,11 +97,7 @@ def _is_television(agent: UserAgent) -> bool:
     if _TELEVISION.search(agent.text):
         return True
     # "Mobile" stands on phones, whatever they are called.
-    return _is_browser(agent) and not _is_mobile(agent) and _TELEVISION_PERHAPS.search(agent.text) is not None
-
-
-def _is_browser(agent: UserAgent) -> bool:
-    return agent.text.startswith(("Mozilla/", "Opera/"))
+    return agent.is_browser and not _is_mobile(agent) and _TELEVISION_PERHAPS.search(agent.text) is not None
 
 
 def _is_mobile(agent: UserAgent) -> bool:
@@ -158,7 +157,7 @@ def _ios(agent: UserAgent) -> System | None:
         return System(name, agent.version_of("Version") if not agent.names(*_ON_IOS) else "", kind)
     match = _IOS.search(text)
     version = "" if match is None else _joined(match[1] or match[3], match[2] or match[4])
-    if _is_browser(agent):
+    if agent.is_browser:
         safari = agent.version_of("Version")
         if safari and int(safari.partition(".")[0]) >= _UNFROZEN_SAFARI:
             version = safari
@@ -187,9 +186,13 @@ def _core_foundation(agent: UserAgent) -> System | None:
 def _android(agent: UserAgent) -> System | None:
     match = _ANDROID.search(agent.platform)
     if match is None:
-        return None
-    version = "" if _FROZEN_ANDROID.search(agent.platform) else _joined(match[1], match[2])
-    if _is_browser(agent):
+        is_app = not agent.is_browser and (
+            any(map(_ANDROID_WORD.search, agent.comments)) or _ANDROID_APP.search(agent.bare)
+        )
+        if not is_app:
+            return None
+    version = "" if match is None or _FROZEN_ANDROID.search(agent.platform) else _joined(match[1], match[2])
+    if agent.is_browser:
         return System("Android", version, device_type(agent))
     if _TELEVISION.search(agent.platform):
         kind = DeviceType.TV

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.key_string import redact
+from authsvc.model.user_agent import AGENT_LENGTH
 
-# Characters of a user agent that are noted. More is looked at, since tokens in it become shorter when they
-# are cut out; not all, since whoever asks chooses its length.
-_MOST_AGENT, _MOST_LOOKED_AT = 512, 2048
+# More is looked at than is noted, since tokens in it become shorter when they are cut out; not all, since
+# whoever asks chooses its length.
+_MOST_LOOKED_AT = 4 * AGENT_LENGTH
 
 
 class Use(NamedTuple):
@@ -24,5 +25,5 @@ class Use(NamedTuple):
 def noted(user_agent: str) -> str:
     """Return as much of a user agent as is noted; a token in a long one is cut out first."""
     return (
-        user_agent if len(user_agent) <= _MOST_AGENT else redact(user_agent[:_MOST_LOOKED_AT])[:_MOST_AGENT]
+        user_agent if len(user_agent) <= AGENT_LENGTH else redact(user_agent[:_MOST_LOOKED_AT])[:AGENT_LENGTH]
     )

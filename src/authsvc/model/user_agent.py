@@ -6,9 +6,18 @@ from urllib.parse import unquote
 
 from authsvc.model.text import fault
 
+#: Characters of a user agent that are kept and looked at, so that work and memory are bounded. Real ones have
+#: 100 to 300.
+AGENT_LENGTH = 512
+
 # What stands in parentheses, up to the next one: real comments are rarely nested, and rubbish costs no more.
 _COMMENT = re.compile(r"\(([^()]*)\)?")
 _PRODUCT = re.compile(r"([A-Za-z%_][A-Za-z0-9._+%-]{0,63})/v?(\d{1,9}(?:\.\d{1,9}){0,3})?")
+# All words before the first version, which stands behind a slash or a blank: My App/1.0, Instagram 340.1.
+_NAMED = re.compile(
+    r"((?:[^\W\d]|%)[^()<>\[\]{},;@/\"\\]{0,63}?) ?(?:/(?=\S)| (?=v?\d+\.\d))"
+    r"(?:v?(\d{1,9}(?:\.\d{1,9}){0,3}))?"
+)
 # Those that say what a browser is compatible with. They name nobody.
 _COMMON = frozenset(
     {
@@ -49,6 +58,11 @@ class UserAgent(NamedTuple):
         return cls(text, bare, comments, products_in(bare))
 
     @property
+    def is_browser(self) -> bool:
+        """Whether it begins as the agents of browsers do; others begin with a name of their own."""
+        return self.text.startswith(("Mozilla/", "Opera/"))
+
+    @property
     def platform(self) -> str:
         """Return the first comment: where system and device stand."""
         return self.comments[0] if self.comments else ""
@@ -64,6 +78,11 @@ class UserAgent(NamedTuple):
     def own(self) -> Product | None:
         """Return the first product that is not one which many name for compatibility."""
         return next((product for product in self.products if product.name not in _COMMON), None)
+
+    def named(self) -> Product | None:
+        """Return the program that the agent begins with: all words before the first version, and that."""
+        match = _NAMED.match(self.text)
+        return Product(_readable(match[1].strip()), shown_version(match[2] or "")) if match else None
 
 
 def of_a_user(text: str) -> str:

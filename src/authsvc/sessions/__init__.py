@@ -77,7 +77,7 @@ class Sessions:
             last_activity_time=now,
             user_agent=shortened(new.user_agent),
             ip_address=normalized(new.ip_address),
-            client_hints=new.client_hints.kept(),
+            client_hints=new.client_hints,
         )
         event = AuditEvent.of(
             caller,
