@@ -32,9 +32,11 @@ class KeyServiceStub:
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -128,9 +130,11 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -220,9 +224,11 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
