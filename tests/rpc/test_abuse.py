@@ -202,6 +202,37 @@ async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch
         assert metric(service, "unread") == 7
 
 
+async def test_every_answer_counts_for_who_calls(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors too; for the platform's callers that is their connection, and for nobody nothing."""
+    accounts: list[str] = []
+    begin = Answers.begin
+
+    def note(answers: Answers, call: Any, peer: str, account: str, size: int) -> None:
+        accounts.append({peer: "connection"}.get(account, account))
+        begin(answers, call, peer, account, size)
+
+    async def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def counted(*calls: str) -> list[str]:
+        accounts.clear()
+        async with connected(service) as connection:
+            for key_string in calls:
+                await connection.status(connection.call(headers(LIST, key_string), list_request("no such")))
+                await connection.status(connection.call(headers(LIST, key_string), list_request()))
+        return list(accounts)
+
+    platform, acme = [await make(service, owner, scopes=["keys:read"]) for owner in ("authsvc", "acme")]
+    monkeypatch.setattr(Answers, "begin", note)
+    assert await counted(platform.key_string, acme.key_string) == ["connection"] * 2 + ["acme"] * 2
+    for made in (platform, acme):
+        await service.admin.RevokeKey(key_id=made.key.key_id)
+    spent = await counted(platform.key_string, acme.key_string, "")
+    assert spent == ["connection"] * 2 + ["acme"] * 2 + [""] * 2
+    monkeypatch.setattr(service.app.keys, "list", fault)
+    assert await counted(service.admin_key) == ["connection"] * 2
+
+
 def test_an_account_has_room_for_one_answer() -> None:
     """However large it is; what is sent makes room."""
     answers = Answers()

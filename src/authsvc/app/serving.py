@@ -34,7 +34,8 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.connections import Connections
-from authsvc.rpc.endpoint import Entrance, Raw
+from authsvc.rpc.endpoint import Raw
+from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService

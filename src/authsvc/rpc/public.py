@@ -14,11 +14,11 @@ import grpc
 from authsvc.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.entrance import Context
 from authsvc.rpc.peer import address_of
 from authsvc.rpc.status import status_of
 from authsvc.rpc.strangers import Strangers
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 _LONGEST = 4096

@@ -11,7 +11,8 @@ from grpc_health.v1 import health
 
 from authsvc.descriptors import in_use
 from authsvc.rpc import sockets
-from authsvc.rpc.endpoint import Entrance, Raw, Service, raw_handler, service_handler
+from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
+from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.health import Health
 from authsvc.rpc.peer import End, end_of
 from authsvc.rpc.public import NoSuchRpc, Public
