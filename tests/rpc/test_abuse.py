@@ -136,6 +136,7 @@ async def test_messages_on_their_way_are_bounded() -> None:
     assert not calls[2].reading.is_set()
     with pytest.raises(Overloaded):
         await arrivals.message(calls[3], "acme")
+    assert arrivals.refused == 1
     other = Slow()
     other.arrived.set()
     assert await arrivals.message(other, "globex") == b"message"
@@ -151,6 +152,22 @@ async def test_messages_on_their_way_are_bounded() -> None:
         call.arrived.set()
     assert await asyncio.gather(*tasks) == [b"message"] * 3
     assert await arrivals.message(calls[3], "acme") == b"message"
+
+
+async def test_who_waits_for_messages_is_counted(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metric tells of calls that were refused because others wait for their messages."""
+    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    async with serving(database_url, clock, in_flight_limit=8) as service:
+        acme = (await make(service, scopes=["keys:verify"])).key_string
+        async with connected(service) as connection:
+            for _ in range(4):
+                connection.call(headers(VERIFY, acme), end=False)
+            while not connection.statuses:
+                await connection.changed()
+            assert set(connection.statuses.values()) == {RESOURCE_EXHAUSTED}
+            assert metric(service, "message") == 1
 
 
 async def test_a_call_is_in_flight_until_its_answer_is_sent(database_url: str, clock: Clock) -> None:
@@ -380,6 +397,7 @@ async def test_streams_of_reflection_and_health_are_bounded(service: Service) ->
             stream = other.call(headers(paths[0]), request, end=False)
             while not other.received[stream]:
                 await other.changed()
+    assert metric(service, "stream") == 3
 
 
 def test_streams_of_all_are_bounded() -> None:

@@ -154,7 +154,7 @@ async def running(
             ],
             reflects=settings.reflection,
         )
-        _watch_entrance(app.metrics, entrance)
+        _watch_entrance(app.metrics, entrance, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
@@ -193,7 +193,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
     )
 
 
-def _watch_entrance(metrics: Metrics, entrance: Entrance) -> None:
+def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> None:
     metrics.watch_counter(
         "limited",
         "Calls refused because of a limit, or answered later.",
@@ -201,6 +201,7 @@ def _watch_entrance(metrics: Metrics, entrance: Entrance) -> None:
             **entrance.limits.refused,
             "in_flight": entrance.gate.refused,
             "unread": entrance.answers.refused,
+            **server.refused,
             "stranger": entrance.strangers.delayed,
         },
         label="limit",

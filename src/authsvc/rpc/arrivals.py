@@ -39,6 +39,8 @@ class Arrivals:
         # Each call that waits for its message; the one that waits longest comes first.
         self._since: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
+        # How many calls were refused because too many of their account waited.
+        self.refused = 0
 
     async def message(self, context: _Context, account: str) -> bytes:
         """Return the message of a call.
@@ -97,6 +99,7 @@ class Arrivals:
         """Wait until a message of the account has arrived, and take its place."""
         waiting = self._waiting.setdefault(account, deque())
         if len(waiting) >= self._most_waiting:
+            self.refused += 1
             raise full("of one owner's ")
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)

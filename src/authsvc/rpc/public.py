@@ -32,6 +32,7 @@ class Streams:
     def __init__(self, what: str, *, most: int, of_one: int) -> None:
         self._what, self.most, self._of_one = what, most, of_one
         self._open: dict[str, int] = {}
+        # How many were refused for want of room.
         self.refused = 0
 
     @contextmanager
@@ -99,6 +100,7 @@ class Public:
     def __init__(self, strangers: Strangers, answers: Answers) -> None:
         self._strangers, self._answers = strangers, answers
         self.arrivals: list[Arrivals] = []
+        self.streams: set[Streams] = set()
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
         """Return the handler of an RPC that takes and returns one message."""
@@ -122,6 +124,7 @@ class Public:
         """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
         arrivals = Arrivals(_ARRIVING, streams.most)
         self.arrivals.append(arrivals)
+        self.streams.add(streams)
 
         async def handle(_: object, context: Context) -> None:
             call = PublicCall(context, self._strangers, arrivals, self._answers)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import grpc
@@ -112,6 +112,15 @@ class Server:
             + [NoSuchRpc(entrance.strangers)]
         )
         self._arrivals = [entrance.arrivals, *public.arrivals]
+        self._streams = public.streams
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many calls were refused: for streams that are open, and for messages on their way."""
+        return {
+            "stream": sum(streams.refused for streams in self._streams),
+            "message": sum(arrivals.refused for arrivals in self._arrivals),
+        }
 
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
