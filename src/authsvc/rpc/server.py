@@ -169,7 +169,7 @@ class Server:
         closing = set().union(*unwanted.values())
         if closing:
             self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
-            await asyncio.to_thread(sockets.hang_up_on, self._port, closing)
+            await asyncio.to_thread(sockets.hang_up, self._port, closing.__contains__)
 
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.
@@ -180,13 +180,14 @@ class Server:
         await self._health.stop()
         sockets.leave(self._port)
         await self._gate.close()
-        busy = self._gate.peers()
+        # By their ports alone: an address may be written in several ways.
+        busy = {peer.rpartition(":")[2] for peer in self._gate.peers()}
         await asyncio.sleep(_ANSWERED)
-        sockets.hang_up(self._port, but=busy)
+        sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
         await asyncio.sleep(_ANSWERED)
-        sockets.hang_up(self._port)
+        sockets.hang_up(self._port, lambda _: True)
         await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
 
 
