@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha._base import BaseReflectionServicer
 from authsvc import descriptors
 from authsvc.client import channels
 from authsvc.clock import boottime
-from authsvc.errors import Overloaded
+from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.rate import Rate
 from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
@@ -114,6 +114,29 @@ async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytes
         assert [await connection.status(stream) for stream in idle] == [OK, OK]
 
 
+async def test_how_late_a_message_is() -> None:
+    """Ten seconds from when the call began to wait for it, by the stopwatch; then it may be sent anew."""
+    now = 100.0
+    arrivals = Arrivals(1, 1, lambda: now)
+    first, second = Slow(), Slow()
+    early = asyncio.create_task(arrivals.message(first, "acme"))
+    await first.reading.wait()
+    now += 4.0
+    late = asyncio.create_task(arrivals.message(second, "globex"))
+    await second.reading.wait()
+    now += 5.9
+    arrivals.expire()
+    await asyncio.sleep(0)
+    assert not early.done()
+    now += 0.2
+    arrivals.expire()
+    with pytest.raises(Unavailable) as caught:
+        await early
+    assert caught.value.reason == "MESSAGE_LATE"
+    second.arrived.set()
+    assert await late == b"message"
+
+
 class Slow:
     """A call whose message comes when the test says so."""
 
@@ -129,7 +152,7 @@ class Slow:
 
 async def test_messages_on_their_way_are_bounded() -> None:
     """So many of one account are asked for, so many calls wait; another account has its own."""
-    arrivals = Arrivals(2, 1)
+    arrivals = Arrivals(2, 1, boottime)
     calls = [Slow() for _ in range(4)]
     tasks = [asyncio.create_task(arrivals.message(call, "acme")) for call in calls[:3]]
     await asyncio.gather(calls[0].reading.wait(), calls[1].reading.wait())
@@ -252,7 +275,7 @@ async def test_every_answer_counts_for_who_calls(service: Service, monkeypatch: 
 
 def test_an_account_has_room_for_one_answer() -> None:
     """However large it is; what is sent makes room."""
-    answers = Answers()
+    answers = Answers(boottime)
     answers.check("acme", 2**40)
     answers.begin("call", "peer", "acme", 2**40)
     with pytest.raises(Overloaded):
@@ -262,6 +285,23 @@ def test_an_account_has_room_for_one_answer() -> None:
     answers.end("call")
     assert answers.unsent == 0
     answers.check("acme", 2**40)
+
+
+def test_when_an_answer_is_late() -> None:
+    """After ten seconds, by the stopwatch, in which it was not sent."""
+    now = 100.0
+    answers = Answers(lambda: now)
+    answers.begin("one", "peer 1", "acme", 1)
+    now += 4.0
+    answers.begin("two", "peer 2", "acme", 1)
+    answers.begin("three", "peer 3", "acme", 1)
+    now += 5.9
+    assert answers.stalled() == set()
+    now += 0.2
+    assert answers.stalled() == {"peer 1"}
+    answers.end("two")
+    now += 4.0
+    assert answers.stalled() == {"peer 1", "peer 3"}
 
 
 async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

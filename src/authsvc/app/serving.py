@@ -153,6 +153,7 @@ async def running(
                 )
             ],
             reflects=settings.reflection,
+            stopwatch=stopwatch,
         )
         _watch_entrance(app.metrics, entrance, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
@@ -187,8 +188,8 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         app.refusals,
         app.metrics,
         Strangers(settings.stranger_limit, stopwatch),
-        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4)),
-        Answers(),
+        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4), stopwatch),
+        Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
     )
 

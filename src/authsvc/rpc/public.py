@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from authsvc.clock import Stopwatch
 from authsvc.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
@@ -97,14 +98,14 @@ class PublicCall:
 class Public:
     """Makes handlers of RPCs that are served to whoever calls."""
 
-    def __init__(self, strangers: Strangers, answers: Answers) -> None:
-        self._strangers, self._answers = strangers, answers
+    def __init__(self, strangers: Strangers, answers: Answers, now: Stopwatch) -> None:
+        self._strangers, self._answers, self._now = strangers, answers, now
         self.arrivals: list[Arrivals] = []
         self.streams: set[Streams] = set()
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
         """Return the handler of an RPC that takes and returns one message."""
-        arrivals = Arrivals(_ARRIVING, _WAITING)
+        arrivals = Arrivals(_ARRIVING, _WAITING, self._now)
         self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> bytes:
@@ -122,7 +123,7 @@ class Public:
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
         """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
-        arrivals = Arrivals(_ARRIVING, streams.most)
+        arrivals = Arrivals(_ARRIVING, streams.most, self._now)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
 

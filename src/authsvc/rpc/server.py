@@ -9,6 +9,7 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health
 
+from authsvc.clock import Stopwatch, boottime
 from authsvc.descriptors import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
@@ -83,13 +84,14 @@ class Server:
         longest: float = 0,
         raw: Sequence[Raw] = (),
         reflects: bool = True,
+        stopwatch: Stopwatch = boottime,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
         `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
-        there are.
+        there are. How long messages take to arrive is told by the `stopwatch`.
         """
         self._tls = tls
         self._connections, self._answers = entrance.connections, entrance.answers
@@ -103,7 +105,7 @@ class Server:
         self._health = Health(names)
         self._gate = entrance.gate
         self._port = 0
-        public = Public(entrance.strangers, entrance.answers)
+        public = Public(entrance.strangers, entrance.answers, stopwatch)
         self._server.add_generic_rpc_handlers(
             [service_handler(service, entrance) for service in services]
             + [raw_handler(one, entrance) for one in raw]
