@@ -25,6 +25,7 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.connections import MOST_BROKEN, Connections
 from authsvc.rpc.public import Streams
 from authsvc.rpc.reflection import SERVICES, CommentedPool, Reflection
+from authsvc.rpc.strangers import Strangers
 from authsvc.v1 import key_service_pb2 as pb
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
@@ -84,6 +85,36 @@ async def test_a_strangers_message_is_not_read(service: Service) -> None:
             stream = connection.call(headers(path), end=False)
             assert not await connection.send(stream, body)
             assert await connection.status(stream) == (UNIMPLEMENTED if "no." in path else UNAUTHENTICATED)
+
+
+async def test_a_message_that_nobody_asks_for_is_a_window(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a call that waits for others of its account, so much may be sent and no more."""
+    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    async with serving(database_url, clock) as service, connected(service) as connection:
+        acme = (await make(service, scopes=["keys:verify"])).key_string
+
+        async def served() -> None:
+            """Return when the server has looked at all that was sent before."""
+            check = connection.call(headers("/grpc.health.v1.Health/Check"), http2.message(b""))
+            assert await connection.status(check) == OK
+
+        await service.as_caller(acme).VerifyKey(key_string="x")
+        first = connection.call(headers(VERIFY, acme), end=False)
+        await served()
+        waits = connection.call(headers(VERIFY, acme), end=False)
+        body = struct.pack(">BI", 0, MIB // 2) + bytes(MIB // 2)
+        sending = asyncio.create_task(connection.send(waits, body))
+        for _ in range(3):
+            await served()
+        assert connection.sent[waits] == 16 * 1024
+        # When the first is done, the message of the other is asked for, and comes as a whole.
+        await connection.send(first, http2.message(b""))
+        connection.write(http2.frame(http2.DATA, http2.END_STREAM, first))
+        async with asyncio.timeout(30):
+            assert await sending
+        assert connection.sent[waits] == len(body)
 
 
 async def test_health_reads_little(service: Service) -> None:
@@ -417,6 +448,27 @@ async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pyte
         assert metric(service, "stranger") == 2
         await service.admin.VerifyKey(key_string="x")
         assert metric(service, "stranger") == 2
+
+
+async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When so many wait the next one does not, since waiting takes memory; until one has gone."""
+    monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 3600.0)
+    monkeypatch.setattr("authsvc.rpc.strangers._MOST_WAITING", 2)
+    strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
+    async with asyncio.timeout(30):
+        await strangers.wait("ipv4:192.0.2.1:1")
+        waiting = [asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert strangers.delayed == 2
+        await strangers.wait("ipv4:192.0.2.1:1")
+        assert strangers.delayed == 2
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")))
+        await asyncio.sleep(0)
+        assert strangers.delayed == 3
+    for task in waiting:
+        task.cancel()
 
 
 async def test_streams_of_reflection_and_health_are_bounded(service: Service) -> None:
