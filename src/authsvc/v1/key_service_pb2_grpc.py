@@ -199,6 +199,10 @@ class KeyServiceServicer:
         new key works at once; the old one is revoked when the grace period ends, and
         expires no later than it would have. If the answer is lost, so is the new key
         string: rotate the new key, too.
+
+        A call that is cancelled, or whose deadline passes, may have replaced the key all
+        the same. Then the old key ends as asked, nobody has the new key string, and lists
+        show the new key with `never_delivered`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

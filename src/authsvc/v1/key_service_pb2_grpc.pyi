@@ -89,6 +89,10 @@ class KeyServiceStub:
     new key works at once; the old one is revoked when the grace period ends, and
     expires no later than it would have. If the answer is lost, so is the new key
     string: rotate the new key, too.
+
+    A call that is cancelled, or whose deadline passes, may have replaced the key all
+    the same. Then the old key ends as asked, nobody has the new key string, and lists
+    show the new key with `never_delivered`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -184,6 +188,10 @@ class KeyServiceAsyncStub(KeyServiceStub):
     new key works at once; the old one is revoked when the grace period ends, and
     expires no later than it would have. If the answer is lost, so is the new key
     string: rotate the new key, too.
+
+    A call that is cancelled, or whose deadline passes, may have replaced the key all
+    the same. Then the old key ends as asked, nobody has the new key string, and lists
+    show the new key with `never_delivered`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -306,6 +314,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         new key works at once; the old one is revoked when the grace period ends, and
         expires no later than it would have. If the answer is lost, so is the new key
         string: rotate the new key, too.
+
+        A call that is cancelled, or whose deadline passes, may have replaced the key all
+        the same. Then the old key ends as asked, nobody has the new key string, and lists
+        show the new key with `never_delivered`.
         """
 
     @_abc_1.abstractmethod
