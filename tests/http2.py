@@ -64,7 +64,9 @@ class Connection:
         self._settled = asyncio.Event()
         self.most_streams = 2**31
         self.statuses: dict[int, str] = {}
+        # Bytes of data, of each stream.
         self.received: defaultdict[int, int] = defaultdict(int)
+        self.sent: defaultdict[int, int] = defaultdict(int)
         self.closed = asyncio.Event()
         self._reading = asyncio.ensure_future(self._read())
 
@@ -105,6 +107,7 @@ class Connection:
         stream, self._next = self._next, self._next + 2
         self._windows[stream] = self._initial_window - len(data or b"")
         self._window -= len(data or b"")
+        self.sent[stream] += len(data or b"")
         flags = (END_HEADERS if headers_end else 0) | (END_STREAM if end and data is None else 0)
         sent = frame(HEADERS, flags, stream, headers)
         if data is not None:
@@ -121,6 +124,7 @@ class Connection:
             if room > 0:
                 self._windows[stream] -= room
                 self._window -= room
+                self.sent[stream] += room
                 self.write(frame(DATA, 0, stream, data[:room]))
                 data = data[room:]
                 await self.drain()

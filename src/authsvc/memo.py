@@ -8,7 +8,7 @@ result, which must not be larger than the text by more than a constant.
 
 Failure: an exception is not remembered.
 
-This is the one place that uses functools' caches, so that none is keyed by a text of any length
+This is the one place that keeps a functools cache by text, so that none is keyed by a text of any length
 (tests/test_memo.py holds it).
 """
 

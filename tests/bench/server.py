@@ -33,7 +33,8 @@ from authsvc.config import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.rpc import server as rpc_server
-from authsvc.rpc.endpoint import Entrance, Service
+from authsvc.rpc.endpoint import Service
+from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.public import NoSuchRpc
 from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging

@@ -31,7 +31,7 @@ from tests.faults.authority_course import (
 from tests.faults.caller_history import CallerHistory
 
 Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
-_hold, _find, _session_owners = rows.hold, PolicyStore.find, rows.session_owners
+_hold, _find, _session_owners = rows.hold, PolicyStore.find, rows._session_owners
 
 
 def _patched(target: Any, name: str, value: Any) -> Mutation:
@@ -72,7 +72,7 @@ def _no_claim(**fields: Any) -> Mutation:
 
 
 # Neither by what shares at once, nor by what waits.
-_sessions_not_shared = _patched(rows, "session_owners", lambda callers, _: _session_owners(callers, ()))
+_sessions_not_shared = _patched(rows, "_session_owners", lambda callers, _: _session_owners(callers, ()))
 
 
 async def _hold_and_let_go(connection: Any, *given: Any) -> Any:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha._base import BaseReflectionServicer
 from authsvc import descriptors
 from authsvc.client import channels
 from authsvc.clock import boottime
-from authsvc.errors import Overloaded
+from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.rate import Rate
 from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
@@ -25,6 +25,7 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.connections import MOST_BROKEN, Connections
 from authsvc.rpc.public import Streams
 from authsvc.rpc.reflection import SERVICES, CommentedPool, Reflection
+from authsvc.rpc.strangers import Strangers
 from authsvc.v1 import key_service_pb2 as pb
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
@@ -86,6 +87,36 @@ async def test_a_strangers_message_is_not_read(service: Service) -> None:
             assert await connection.status(stream) == (UNIMPLEMENTED if "no." in path else UNAUTHENTICATED)
 
 
+async def test_a_message_that_nobody_asks_for_is_a_window(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a call that waits for others of its account, so much may be sent and no more."""
+    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    async with serving(database_url, clock) as service, connected(service) as connection:
+        acme = (await make(service, scopes=["keys:verify"])).key_string
+
+        async def served() -> None:
+            """Return when the server has looked at all that was sent before."""
+            check = connection.call(headers("/grpc.health.v1.Health/Check"), http2.message(b""))
+            assert await connection.status(check) == OK
+
+        await service.as_caller(acme).VerifyKey(key_string="x")
+        first = connection.call(headers(VERIFY, acme), end=False)
+        await served()
+        waits = connection.call(headers(VERIFY, acme), end=False)
+        body = struct.pack(">BI", 0, MIB // 2) + bytes(MIB // 2)
+        sending = asyncio.create_task(connection.send(waits, body))
+        for _ in range(3):
+            await served()
+        assert connection.sent[waits] == 16 * 1024
+        # When the first is done, the message of the other is asked for, and comes as a whole.
+        await connection.send(first, http2.message(b""))
+        connection.write(http2.frame(http2.DATA, http2.END_STREAM, first))
+        async with asyncio.timeout(30):
+            assert await sending
+        assert connection.sent[waits] == len(body)
+
+
 async def test_health_reads_little(service: Service) -> None:
     """Nobody needs a credential for it, so its messages are small."""
     async with connected(service) as connection:
@@ -114,6 +145,29 @@ async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytes
         assert [await connection.status(stream) for stream in idle] == [OK, OK]
 
 
+async def test_how_late_a_message_is() -> None:
+    """Ten seconds from when the call began to wait for it, by the stopwatch; then it may be sent anew."""
+    now = 100.0
+    arrivals = Arrivals(1, 1, lambda: now)
+    first, second = Slow(), Slow()
+    early = asyncio.create_task(arrivals.message(first, "acme"))
+    await first.reading.wait()
+    now += 4.0
+    late = asyncio.create_task(arrivals.message(second, "globex"))
+    await second.reading.wait()
+    now += 5.9
+    arrivals.expire()
+    await asyncio.sleep(0)
+    assert not early.done()
+    now += 0.2
+    arrivals.expire()
+    with pytest.raises(Unavailable) as caught:
+        await early
+    assert caught.value.reason == "MESSAGE_LATE"
+    second.arrived.set()
+    assert await late == b"message"
+
+
 class Slow:
     """A call whose message comes when the test says so."""
 
@@ -129,13 +183,14 @@ class Slow:
 
 async def test_messages_on_their_way_are_bounded() -> None:
     """So many of one account are asked for, so many calls wait; another account has its own."""
-    arrivals = Arrivals(2, 1)
+    arrivals = Arrivals(2, 1, boottime)
     calls = [Slow() for _ in range(4)]
     tasks = [asyncio.create_task(arrivals.message(call, "acme")) for call in calls[:3]]
     await asyncio.gather(calls[0].reading.wait(), calls[1].reading.wait())
     assert not calls[2].reading.is_set()
     with pytest.raises(Overloaded):
         await arrivals.message(calls[3], "acme")
+    assert arrivals.refused == 1
     other = Slow()
     other.arrived.set()
     assert await arrivals.message(other, "globex") == b"message"
@@ -151,6 +206,22 @@ async def test_messages_on_their_way_are_bounded() -> None:
         call.arrived.set()
     assert await asyncio.gather(*tasks) == [b"message"] * 3
     assert await arrivals.message(calls[3], "acme") == b"message"
+
+
+async def test_who_waits_for_messages_is_counted(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metric tells of calls that were refused because others wait for their messages."""
+    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    async with serving(database_url, clock, in_flight_limit=8) as service:
+        acme = (await make(service, scopes=["keys:verify"])).key_string
+        async with connected(service) as connection:
+            for _ in range(4):
+                connection.call(headers(VERIFY, acme), end=False)
+            while not connection.statuses:
+                await connection.changed()
+            assert set(connection.statuses.values()) == {RESOURCE_EXHAUSTED}
+            assert metric(service, "message") == 1
 
 
 async def test_a_call_is_in_flight_until_its_answer_is_sent(database_url: str, clock: Clock) -> None:
@@ -202,9 +273,40 @@ async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch
         assert metric(service, "unread") == 7
 
 
+async def test_every_answer_counts_for_who_calls(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors too; for the platform's callers that is their connection, and for nobody nothing."""
+    accounts: list[str] = []
+    begin = Answers.begin
+
+    def note(answers: Answers, call: Any, peer: str, account: str, size: int) -> None:
+        accounts.append({peer: "connection"}.get(account, account))
+        begin(answers, call, peer, account, size)
+
+    async def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def counted(*calls: str) -> list[str]:
+        accounts.clear()
+        async with connected(service) as connection:
+            for key_string in calls:
+                await connection.status(connection.call(headers(LIST, key_string), list_request("no such")))
+                await connection.status(connection.call(headers(LIST, key_string), list_request()))
+        return list(accounts)
+
+    platform, acme = [await make(service, owner, scopes=["keys:read"]) for owner in ("authsvc", "acme")]
+    monkeypatch.setattr(Answers, "begin", note)
+    assert await counted(platform.key_string, acme.key_string) == ["connection"] * 2 + ["acme"] * 2
+    for made in (platform, acme):
+        await service.admin.RevokeKey(key_id=made.key.key_id)
+    spent = await counted(platform.key_string, acme.key_string, "")
+    assert spent == ["connection"] * 2 + ["acme"] * 2 + [""] * 2
+    monkeypatch.setattr(service.app.keys, "list", fault)
+    assert await counted(service.admin_key) == ["connection"] * 2
+
+
 def test_an_account_has_room_for_one_answer() -> None:
     """However large it is; what is sent makes room."""
-    answers = Answers()
+    answers = Answers(boottime)
     answers.check("acme", 2**40)
     answers.begin("call", "peer", "acme", 2**40)
     with pytest.raises(Overloaded):
@@ -214,6 +316,23 @@ def test_an_account_has_room_for_one_answer() -> None:
     answers.end("call")
     assert answers.unsent == 0
     answers.check("acme", 2**40)
+
+
+def test_when_an_answer_is_late() -> None:
+    """After ten seconds, by the stopwatch, in which it was not sent."""
+    now = 100.0
+    answers = Answers(lambda: now)
+    answers.begin("one", "peer 1", "acme", 1)
+    now += 4.0
+    answers.begin("two", "peer 2", "acme", 1)
+    answers.begin("three", "peer 3", "acme", 1)
+    now += 5.9
+    assert answers.stalled() == set()
+    now += 0.2
+    assert answers.stalled() == {"peer 1"}
+    answers.end("two")
+    now += 4.0
+    assert answers.stalled() == {"peer 1", "peer 3"}
 
 
 async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +450,27 @@ async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pyte
         assert metric(service, "stranger") == 2
 
 
+async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When so many wait the next one does not, since waiting takes memory; until one has gone."""
+    monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 3600.0)
+    monkeypatch.setattr("authsvc.rpc.strangers._MOST_WAITING", 2)
+    strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
+    async with asyncio.timeout(30):
+        await strangers.wait("ipv4:192.0.2.1:1")
+        waiting = [asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert strangers.delayed == 2
+        await strangers.wait("ipv4:192.0.2.1:1")
+        assert strangers.delayed == 2
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")))
+        await asyncio.sleep(0)
+        assert strangers.delayed == 3
+    for task in waiting:
+        task.cancel()
+
+
 async def test_streams_of_reflection_and_health_are_bounded(service: Service) -> None:
     """Of one connection; another one has its own, and one that ends makes room."""
     asked = http2.message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
@@ -349,6 +489,7 @@ async def test_streams_of_reflection_and_health_are_bounded(service: Service) ->
             stream = other.call(headers(paths[0]), request, end=False)
             while not other.received[stream]:
                 await other.changed()
+    assert metric(service, "stream") == 3
 
 
 def test_streams_of_all_are_bounded() -> None:

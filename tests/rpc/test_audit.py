@@ -11,8 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.audit_check import AuditCheck
 from authsvc.v1 import audit_service_pb2 as pb
+from authsvc.v1 import key_service_pb2
+from tests import http2
 from tests.conftest import Client, Clock, Service
 from tests.rpc.refusal import refused
+from tests.rpc.test_abuse import OK, connected, headers
 from tests.rpc.test_access_table import METHODS, scope_of
 
 
@@ -160,6 +163,39 @@ async def test_each_change_leaves_its_event(service: Service, clock: Clock, meth
             pb.ACTOR_TYPE_KEY,
         )
         assert (event.client_ip, event.request_id) == ("127.0.0.1", "trace-1")
+
+
+async def test_hostile_request_ids_are_not_kept(service: Service) -> None:
+    """What is too long, cannot be printed or holds a credential leaves no trace; the change is made."""
+    actor = await make(service, scopes=["keys:write"])
+    token = (await service.admin.CreateSession(owner_id="acme")).session_token
+    longest = "x" * 128
+    named = (
+        longest,
+        longest + "x",
+        "a\tb",
+        "a\x1b[2Jb",
+        "a\u202eb",
+        actor.key_string,
+        f"job of {actor.key_string}.",
+        f"{token},2",
+    )
+    request = http2.message(
+        key_service_pb2.CreateKeyRequest(owner_id="acme", display_name="x").SerializeToString()
+    )
+    async with connected(service) as connection:
+        statuses = [
+            await connection.status(
+                connection.call(
+                    headers("/authsvc.v1.KeyService/CreateKey", actor.key_string, **{"x-request-id": name}),
+                    request,
+                )
+            )
+            for name in named
+        ]
+    found = [event for event in await events(service) if event.actor_id == actor.key.key_id][::-1]
+    assert set(statuses) == {OK}
+    assert [event.request_id for event in found] == [longest] + [""] * (len(named) - 1)
 
 
 async def test_a_whole_owner_is_one_event(service: Service) -> None:  # rule 28

@@ -126,7 +126,7 @@ async def test_a_certificate_that_is_not_listed(
 
 
 async def test_a_key_stands_before_the_certificate(door: Door) -> None:
-    """With both, the key is the caller; a wrong one is refused whatever the certificate is worth."""
+    """With both, the key is the caller; a wrong or empty one is refused whatever the certificate is worth."""
     async with door.client("CN=any", ORDERS) as orders:
         weak = await orders.CreateKey(owner_id="acme", display_name="x", scopes=["a"])
     async with door.client("CN=any", ORDERS, key_string=weak.key_string) as both:
@@ -135,6 +135,11 @@ async def test_a_key_stands_before_the_certificate(door: Door) -> None:
     async with door.client("CN=any", ORDERS, key_string="rubbish") as wrong:
         with refused(UNAUTHENTICATED, "CREDENTIAL_INVALID"):
             await wrong.GetKey(key_id=weak.key.key_id)
+    for empty in ("", " "):
+        async with door.channel(door.authority.issue("CN=any", uris=(ORDERS,))) as channel:
+            lost = Client(channel, None, authorization=f"Bearer{empty}")
+            with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
+                await lost.GetKey(key_id=weak.key.key_id)
     async with door.client("CN=nobody", key_string=door.service.admin_key) as admin:
         assert (await admin.GetKey(key_id=weak.key.key_id)).creator_id == ORDERS
 
@@ -186,7 +191,8 @@ async def test_without_a_credential(database_url: str, clock: Clock) -> None:
     ("header", "reason"),
     [
         ("Bearer rubbish", "CREDENTIAL_INVALID"),
-        ("", "CREDENTIAL_SCHEME"),
+        ("", "CREDENTIAL_MISSING"),
+        ("Bearer ", "CREDENTIAL_MISSING"),
         ("Basic eA==", "CREDENTIAL_SCHEME"),
     ],
 )

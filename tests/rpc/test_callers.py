@@ -79,12 +79,17 @@ async def test_with_just_the_scope(service: Service, method: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        (["Bearer "], "CREDENTIAL_INVALID"),
+        (["Bearer "], "CREDENTIAL_MISSING"),
+        (["bearer"], "CREDENTIAL_MISSING"),
         (["Bearer rubbish"], "CREDENTIAL_INVALID"),
         (["Bearer authsvc_live_" + "0" * 63], "CREDENTIAL_INVALID"),
         (["Basic dXNlcjpwYXNz"], "CREDENTIAL_SCHEME"),
-        ([""], "CREDENTIAL_SCHEME"),
+        ([""], "CREDENTIAL_MISSING"),
+        (["", "Bearer "], "CREDENTIAL_MISSING"),
+        (["", "Basic dXNlcjpwYXNz"], "CREDENTIAL_SCHEME"),
+        (["Bearer ", "Bearer rubbish"], "CREDENTIAL_INVALID"),
         (["Bearer a", "Bearer b"], "CREDENTIAL_AMBIGUOUS"),
+        (["Bearer a", "", "Bearer b"], "CREDENTIAL_AMBIGUOUS"),
     ],
 )
 async def test_bad_credentials(service: Service, headers: list[str], reason: str) -> None:
@@ -92,6 +97,14 @@ async def test_bad_credentials(service: Service, headers: list[str], reason: str
     with refused(UNAUTHENTICATED, reason) as refusal:
         await call(service, "VerifyKey", *headers)
     assert "dXNlcjpwYXNz" not in refusal.message
+
+
+@pytest.mark.parametrize("empty", ["", "Bearer ", "Bearer"])
+async def test_an_empty_header_beside_a_good_one(service: Service, empty: str) -> None:
+    """It holds no credential, so there is no doubt about which one is meant."""
+    good = f"Bearer {service.admin_key}"
+    await call(service, "VerifyKey", empty, good)
+    await call(service, "VerifyKey", good, empty)
 
 
 async def test_the_scheme_has_no_case(service: Service) -> None:

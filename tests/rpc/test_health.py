@@ -30,7 +30,7 @@ class Stand:
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     health, server = Health(["a.Service"]), grpc.aio.server()
-    public = Public(Strangers(UNLIMITED, boottime), Answers())
+    public = Public(Strangers(UNLIMITED, boottime), Answers(boottime), boottime)
     server.add_generic_rpc_handlers([health.handler(public)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

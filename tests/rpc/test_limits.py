@@ -177,6 +177,8 @@ async def test_what_shows_nothing_is_no_guess(database_url: str, clock: Clock, s
         for _ in range(3):
             with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
                 await caller(service, None).VerifyKey(key_string="x")
+            with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
+                await caller(service, "").VerifyKey(key_string="x")
 
 
 @asynccontextmanager

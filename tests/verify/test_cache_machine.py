@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from authsvc.errors import Unavailable
 from authsvc.model.credential import Credential
-from authsvc.verify.prefix_cache import Entry, PrefixCache
+from authsvc.verify.entry import Entry
+from authsvc.verify.prefix_cache import PrefixCache
 
 prefixes = st.sampled_from(["a", "b", "c", "d"])
 owners = st.sampled_from(["", "acme", "globex"])

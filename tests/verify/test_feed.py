@@ -11,9 +11,10 @@ from authsvc.clock import DatabaseClock
 from authsvc.errors import Unavailable
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.verify.entry import Entry
 from authsvc.verify.feed import Feed
 from authsvc.verify.lease import Lease
-from authsvc.verify.prefix_cache import Entry, PrefixCache
+from authsvc.verify.prefix_cache import PrefixCache
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 GONE = Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)

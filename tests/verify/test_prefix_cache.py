@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from authsvc.errors import Unavailable
 from authsvc.model.credential import Credential
-from authsvc.verify.prefix_cache import Entry, PrefixCache
+from authsvc.verify.entry import Entry
+from authsvc.verify.prefix_cache import PrefixCache
 from tests.verify.room import Pause
 
 CHANCES = 16

@@ -34,7 +34,8 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.connections import Connections
-from authsvc.rpc.endpoint import Entrance, Raw
+from authsvc.rpc.endpoint import Raw
+from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.gate import Gate
 from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
@@ -152,8 +153,9 @@ async def running(
                 )
             ],
             reflects=settings.reflection,
+            stopwatch=stopwatch,
         )
-        _watch_entrance(app.metrics, entrance)
+        _watch_entrance(app.metrics, entrance, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
@@ -186,13 +188,13 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         app.refusals,
         app.metrics,
         Strangers(settings.stranger_limit, stopwatch),
-        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4)),
-        Answers(),
+        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4), stopwatch),
+        Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
     )
 
 
-def _watch_entrance(metrics: Metrics, entrance: Entrance) -> None:
+def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> None:
     metrics.watch_counter(
         "limited",
         "Calls refused because of a limit, or answered later.",
@@ -200,6 +202,7 @@ def _watch_entrance(metrics: Metrics, entrance: Entrance) -> None:
             **entrance.limits.refused,
             "in_flight": entrance.gate.refused,
             "unread": entrance.answers.refused,
+            **server.refused,
             "stranger": entrance.strangers.delayed,
         },
         label="limit",

@@ -7,9 +7,9 @@ Bounds: an account has so many bytes of answers that are not sent, or one answer
 answer in time is closed, and with it all that is kept for it.
 """
 
-import time
 from typing import Any
 
+from authsvc.clock import Stopwatch
 from authsvc.errors import Overloaded
 
 # Seconds that a client has to let an answer be sent.
@@ -22,7 +22,8 @@ CALL_BYTES = 32 * 1024
 class Answers:
     """Counts answers from when a handler hands them over until gRPC has sent them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Stopwatch) -> None:
+        self._now = now
         self._bytes: dict[str, int] = {}
         # Of each call; the one that waits longest comes first.
         self._unsent: dict[Any, tuple[str, str, int, float]] = {}
@@ -37,7 +38,7 @@ class Answers:
     def begin(self, call: Any, peer: str, account: str, size: int) -> None:
         """Count the answer of a call as not sent; `size` in bytes."""
         size += CALL_BYTES
-        self._unsent[call] = peer, account, size, time.monotonic()
+        self._unsent[call] = peer, account, size, self._now()
         self._bytes[account] = self._bytes.get(account, 0) + size
 
     def end(self, call: Any) -> None:
@@ -63,7 +64,7 @@ class Answers:
 
     def stalled(self) -> set[str]:
         """Return the peers, as gRPC calls them, that have not taken an answer in time."""
-        late = time.monotonic() - IN_TIME
+        late = self._now() - IN_TIME
         peers = set()
         for peer, _, _, since in self._unsent.values():
             if since > late:

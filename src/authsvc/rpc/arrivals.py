@@ -9,12 +9,12 @@ for. A message has so many seconds to arrive, give or take a look. None is large
 """
 
 import asyncio
-import time
 from collections import deque
 from typing import Any, Protocol, cast
 
 import grpc
 
+from authsvc.clock import Stopwatch
 from authsvc.errors import FieldViolation, InvalidArgument, Unavailable
 from authsvc.rpc.gate import full
 
@@ -31,14 +31,17 @@ class _Context(Protocol):
 class Arrivals:
     """Reads the messages of calls."""
 
-    def __init__(self, most: int, most_waiting: int) -> None:
+    def __init__(self, most: int, most_waiting: int, now: Stopwatch) -> None:
         """Take how many messages of one account may be on their way, and how many calls may wait for that."""
+        self._now = now
         self._most, self._most_waiting = most, most_waiting
         self._arriving: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         # Each call that waits for its message; the one that waits longest comes first.
         self._since: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
+        # How many calls were refused because too many of their account waited.
+        self.refused = 0
 
     async def message(self, context: _Context, account: str) -> bytes:
         """Return the message of a call.
@@ -63,7 +66,7 @@ class Arrivals:
     async def next(self, context: _Context, account: str) -> bytes | None:
         """Return the next message of a stream, None at its end; raise TimeoutError for one that is late."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._since[task] = time.monotonic()
+        self._since[task] = self._now()
         try:
             arriving = self._arriving.get(account, 0)
             if arriving < self._most:
@@ -85,7 +88,7 @@ class Arrivals:
 
     def expire(self) -> None:
         """End the waiting for messages that are late."""
-        begun = time.monotonic() - IN_TIME
+        begun = self._now() - IN_TIME
         for task, since in self._since.items():
             if since > begun:
                 break
@@ -97,6 +100,7 @@ class Arrivals:
         """Wait until a message of the account has arrived, and take its place."""
         waiting = self._waiting.setdefault(account, deque())
         if len(waiting) >= self._most_waiting:
+            self.refused += 1
             raise full("of one owner's ")
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)

@@ -2,6 +2,9 @@
 
 A bearer credential is judged on its own whenever there is one, whatever the certificate says: a wrong one is
 refused. A good one in memory costs no look at any limit; whatever would cost more, or is wrong, does.
+
+An empty header holds no credential. But it was meant to: who sends it has a key that is not set, and must not
+become whom their certificate names, or anonymous, for that. So it is refused unless another header holds one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +20,8 @@ from authsvc.rpc.peer import address_of
 from authsvc.verify.verifier import Question, Verifier
 
 _SCHEME = "bearer "
+# Headers that hold no credential, without the blanks around them.
+_EMPTY = ("", "bearer")
 
 
 class CredentialSpent(Unauthenticated):
@@ -82,8 +87,14 @@ class Authentication:
         address = self._proxies.client(address_of(context.peer()), forwarded)
         if not presented:
             return self._without_bearer(context)._replace(client_ip=address)
+        shown = [header for header in presented if header.strip().lower() not in _EMPTY]
+        if not shown:  # nothing was guessed
+            raise Unauthenticated(
+                "the authorization header is empty; send your key: authorization: Bearer <key string>",
+                reason="CREDENTIAL_MISSING",
+            )
         try:
-            text = _token(presented)
+            text = _token(shown)
             question = Question(None, None, (), address)
             verdict = self._verifier.recall(question, text)
             if verdict is None:
@@ -112,11 +123,11 @@ class Authentication:
         )
 
 
-def _token(presented: Sequence[str]) -> str:
-    """Return what the caller presents (RFC 6750)."""
-    if len(presented) > 1:
+def _token(shown: Sequence[str]) -> str:
+    """Return the credential of the headers that are not empty (RFC 6750)."""
+    if len(shown) > 1:
         raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
-    header = presented[0]
+    header = shown[0].lstrip()
     if header[: len(_SCHEME)].lower() != _SCHEME:
         raise Unauthenticated(
             "the authorization header has another scheme; use: Bearer <key string>",

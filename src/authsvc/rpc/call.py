@@ -1,13 +1,11 @@
 """What a call holds."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from authsvc.model.caller import Caller
-
-if TYPE_CHECKING:
-    from authsvc.rpc.endpoint import Context, Entrance
+from authsvc.rpc.entrance import Context, Entrance
 
 
 class Call:
@@ -15,7 +13,7 @@ class Call:
 
     __slots__ = ("_context", "_counted", "_entered", "_entrance", "_slow", "_told", "peer")
 
-    def __init__(self, entrance: "Entrance", context: "Context") -> None:
+    def __init__(self, entrance: Entrance, context: Context) -> None:
         self._entrance, self._context = entrance, context
         self._entered = self._slow = self._told = False
         self._counted = ""

@@ -12,7 +12,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import grpc
@@ -23,23 +22,15 @@ from authsvc.clock import boottime
 from authsvc.errors import AuthsvcError, PermissionDenied
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
-from authsvc.refusals import Refusals
-from authsvc.rpc.answers import Answers
-from authsvc.rpc.arrivals import Arrivals
-from authsvc.rpc.authentication import Authentication, CredentialSpent
+from authsvc.rpc.authentication import CredentialSpent
 from authsvc.rpc.call import Call
-from authsvc.rpc.connections import Connections
-from authsvc.rpc.gate import Gate
-from authsvc.rpc.limits import Limits, account_of
+from authsvc.rpc.entrance import Context, Entrance
+from authsvc.rpc.limits import account_of
 from authsvc.rpc.request import parser
 from authsvc.rpc.status import code_of, status_of
-from authsvc.rpc.strangers import Strangers
-from authsvc.telemetry import Metrics
 from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
 
 # A message, or the bytes of one of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
@@ -48,21 +39,6 @@ Method = Callable[[Caller, Any], Awaitable[Answer]]
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
 _LONGEST_REQUEST_ID = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """What every RPC passes, in this order; who is refused is noted, and all are counted."""
-
-    gate: Gate
-    authentication: Authentication
-    limits: Limits
-    refusals: Refusals
-    metrics: Metrics
-    strangers: Strangers
-    arrivals: Arrivals
-    answers: Answers
-    connections: Connections
 
 
 class Service(Protocol):
@@ -143,6 +119,7 @@ def _endpoint(
     async def handle(_: object, context: Context) -> bytes | None:
         started = time.perf_counter()
         caller: Caller | None = None
+        account = ""
         answer = b""
         sent: Callable[[bool], object] | None = None
         call = Call(entrance, context)
@@ -178,17 +155,18 @@ def _endpoint(
             metrics.rpc_errors.labels(name, code_of(error).name).inc()
             if isinstance(error, CredentialSpent):
                 caller = error.caller
+                account = account_of(caller) or call.peer
             if caller is not None:
                 refusals.note(caller._replace(request_id=_request_id(context)), name, error)
             else:
                 call.leave()
                 await strangers.wait(call.peer)
-            call.answers("" if caller is None else account_of(caller))
+            call.answers(account)
             await call.refuse(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
             metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()
             _log.exception("a fault in %s", name)
-            call.answers("" if caller is None else account_of(caller))
+            call.answers(account)
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
             call.answers(account, len(answer))

@@ -11,14 +11,15 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from authsvc.clock import Stopwatch
 from authsvc.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.entrance import Context
 from authsvc.rpc.peer import address_of
 from authsvc.rpc.status import status_of
 from authsvc.rpc.strangers import Strangers
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 _LONGEST = 4096
@@ -32,6 +33,7 @@ class Streams:
     def __init__(self, what: str, *, most: int, of_one: int) -> None:
         self._what, self.most, self._of_one = what, most, of_one
         self._open: dict[str, int] = {}
+        # How many were refused for want of room.
         self.refused = 0
 
     @contextmanager
@@ -96,13 +98,14 @@ class PublicCall:
 class Public:
     """Makes handlers of RPCs that are served to whoever calls."""
 
-    def __init__(self, strangers: Strangers, answers: Answers) -> None:
-        self._strangers, self._answers = strangers, answers
+    def __init__(self, strangers: Strangers, answers: Answers, now: Stopwatch) -> None:
+        self._strangers, self._answers, self._now = strangers, answers, now
         self.arrivals: list[Arrivals] = []
+        self.streams: set[Streams] = set()
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
         """Return the handler of an RPC that takes and returns one message."""
-        arrivals = Arrivals(_ARRIVING, _WAITING)
+        arrivals = Arrivals(_ARRIVING, _WAITING, self._now)
         self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> bytes:
@@ -120,8 +123,9 @@ class Public:
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
         """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
-        arrivals = Arrivals(_ARRIVING, streams.most)
+        arrivals = Arrivals(_ARRIVING, streams.most, self._now)
         self.arrivals.append(arrivals)
+        self.streams.add(streams)
 
         async def handle(_: object, context: Context) -> None:
             call = PublicCall(context, self._strangers, arrivals, self._answers)

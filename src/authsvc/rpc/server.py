@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health
 
+from authsvc.clock import Stopwatch, boottime
 from authsvc.descriptors import in_use
 from authsvc.rpc import sockets
-from authsvc.rpc.endpoint import Entrance, Raw, Service, raw_handler, service_handler
+from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
+from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.health import Health
 from authsvc.rpc.peer import End, end_of
 from authsvc.rpc.public import NoSuchRpc, Public
@@ -82,13 +84,14 @@ class Server:
         longest: float = 0,
         raw: Sequence[Raw] = (),
         reflects: bool = True,
+        stopwatch: Stopwatch = boottime,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
         `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
-        there are.
+        there are. How long messages take to arrive is told by the `stopwatch`.
         """
         self._tls = tls
         self._connections, self._answers = entrance.connections, entrance.answers
@@ -102,7 +105,7 @@ class Server:
         self._health = Health(names)
         self._gate = entrance.gate
         self._port = 0
-        public = Public(entrance.strangers, entrance.answers)
+        public = Public(entrance.strangers, entrance.answers, stopwatch)
         self._server.add_generic_rpc_handlers(
             [service_handler(service, entrance) for service in services]
             + [raw_handler(one, entrance) for one in raw]
@@ -111,6 +114,15 @@ class Server:
             + [NoSuchRpc(entrance.strangers)]
         )
         self._arrivals = [entrance.arrivals, *public.arrivals]
+        self._streams = public.streams
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many calls were refused: for streams that are open, and for messages on their way."""
+        return {
+            "stream": sum(streams.refused for streams in self._streams),
+            "message": sum(arrivals.refused for arrivals in self._arrivals),
+        }
 
     async def start(self, listen: str) -> int:
         """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
@@ -159,7 +171,7 @@ class Server:
         closing = set().union(*unwanted.values())
         if closing:
             self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
-            await asyncio.to_thread(sockets.hang_up_on, self._port, closing)
+            await asyncio.to_thread(sockets.hang_up, self._port, closing.__contains__)
 
     async def stop(self, grace: float) -> None:
         """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.
@@ -170,13 +182,14 @@ class Server:
         await self._health.stop()
         sockets.leave(self._port)
         await self._gate.close()
-        busy = self._gate.peers()
+        # By their ports alone: an address may be written in several ways.
+        busy = {peer.rpartition(":")[2] for peer in self._gate.peers()}
         await asyncio.sleep(_ANSWERED)
-        sockets.hang_up(self._port, but=busy)
+        sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
         await asyncio.sleep(_ANSWERED)
-        sockets.hang_up(self._port)
+        sockets.hang_up(self._port, lambda _: True)
         await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
 
 

@@ -12,7 +12,7 @@ Bound: a connection that waits to be taken when we leave is reset; its client se
 
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,26 +28,21 @@ def leave(port: int) -> None:
                 os.dup2(idle.fileno(), descriptor, inheritable=False)
 
 
-def hang_up(port: int, but: Collection[str] = ()) -> None:
-    """End all connections but those to some peers, as gRPC calls them; what was written still arrives."""
-    spared = {peer.rpartition(":")[2] for peer in but}
+def hang_up(port: int, wanted: Callable[[End], bool]) -> None:
+    """End the connections whose other ends are wanted.
+
+    What gRPC has written to them is still sent, as far as the client takes it; what gRPC holds is lost.
+    """
     for _, found in _sockets(port):
-        with suppress(OSError):  # the client was faster
-            if str(found.getpeername()[1]) not in spared:
+        end = _end(found)
+        if end is not None and wanted(end):
+            with suppress(OSError):  # the client was faster
                 found.shutdown(socket.SHUT_RDWR)
 
 
 def ends(port: int) -> list[End]:
     """Return the other ends of all connections."""
     return [end for _, found in _sockets(port) if (end := _end(found)) is not None]
-
-
-def hang_up_on(port: int, unwanted: Collection[End]) -> None:
-    """End the connections with these other ends; what was written may not arrive."""
-    for _, found in _sockets(port):
-        if _end(found) in unwanted:
-            with suppress(OSError):
-                found.shutdown(socket.SHUT_RDWR)
 
 
 def _end(found: socket.socket) -> End | None:

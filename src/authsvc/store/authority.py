@@ -48,7 +48,7 @@ async def hold(
         _credential_ids(callers),
         [*(caller.owner_id for caller in callers), *claim.relies_on],
         claim.changes_owner,
-        session_owners(callers, claim.opens_sessions_of),
+        _session_owners(callers, claim.opens_sessions_of),
         claim.ends_sessions_of,
         list(claim.changes),
         confined.pop(),
@@ -68,7 +68,7 @@ class SharedLocks:
         """Say whether `hold` waits for nothing when this caller opens a session of this owner."""
         return (
             self.owners.issuperset([caller.owner_id, owner_id])
-            and self.session_owners.issuperset(session_owners([caller], [owner_id]))
+            and self.session_owners.issuperset(_session_owners([caller], [owner_id]))
             and self.credentials.issuperset(_credential_ids([caller]))
         )
 
@@ -80,7 +80,7 @@ async def share_at_once(
     row = await connection.fetchrow(
         _SQL["share_at_once"],
         list({*(caller.owner_id for caller in callers), *owner_ids}),
-        list(set(session_owners(callers, owner_ids))),
+        list(set(_session_owners(callers, owner_ids))),
         list(set(_credential_ids(callers))),
     )
     if row is None:
@@ -88,7 +88,7 @@ async def share_at_once(
     return SharedLocks(*map(frozenset, row))
 
 
-def session_owners(callers: Collection[Caller], opens_of: Collection[str]) -> list[str]:
+def _session_owners(callers: Collection[Caller], opens_of: Collection[str]) -> list[str]:
     """Return the owners whose sessions are shared by callers who open some of these owners."""
     return [*(caller.owner_id for caller in callers if caller.kind is CredentialKind.SESSION), *opens_of]
 

@@ -31,9 +31,11 @@ class KeyServiceStub:
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -127,9 +129,11 @@ class KeyServiceServicer:
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -195,6 +199,10 @@ class KeyServiceServicer:
         new key works at once; the old one is revoked when the grace period ends, and
         expires no later than it would have. If the answer is lost, so is the new key
         string: rotate the new key, too.
+
+        A call that is cancelled, or whose deadline passes, may have replaced the key all
+        the same. Then the old key ends as asked, nobody has the new key string, and lists
+        show the new key with `never_delivered`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -337,9 +345,11 @@ class KeyService:
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of

@@ -32,9 +32,11 @@ class KeyServiceStub:
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -87,6 +89,10 @@ class KeyServiceStub:
     new key works at once; the old one is revoked when the grace period ends, and
     expires no later than it would have. If the answer is lost, so is the new key
     string: rotate the new key, too.
+
+    A call that is cancelled, or whose deadline passes, may have replaced the key all
+    the same. Then the old key ends as asked, nobody has the new key string, and lists
+    show the new key with `never_delivered`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -128,9 +134,11 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -180,6 +188,10 @@ class KeyServiceAsyncStub(KeyServiceStub):
     new key works at once; the old one is revoked when the grace period ends, and
     expires no later than it would have. If the answer is lost, so is the new key
     string: rotate the new key, too.
+
+    A call that is cancelled, or whose deadline passes, may have replaced the key all
+    the same. Then the old key ends as asked, nobody has the new key string, and lists
+    show the new key with `never_delivered`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Revokes a key, now or at a scheduled time. When this has answered OK without
@@ -220,9 +232,11 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every RPC needs the scope that its `required_scope` option names, and so a
     credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. A caller acts
-    within its own owner; a caller of the reserved owner `authsvc` acts on every
-    owner. Another owner's key does not exist for a caller: NOT_FOUND.
+    where the operator has set it up, a client certificate, or none. With an empty
+    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
+    whatever its certificate. A caller acts within its own owner; a caller of the
+    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
+    for a caller: NOT_FOUND.
 
     A change is answered when every worker of every replica acts on it: within
     milliseconds, or after a lease (30 s by default) when a worker is out of
@@ -300,6 +314,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         new key works at once; the old one is revoked when the grace period ends, and
         expires no later than it would have. If the answer is lost, so is the new key
         string: rotate the new key, too.
+
+        A call that is cancelled, or whose deadline passes, may have replaced the key all
+        the same. Then the old key ends as asked, nobody has the new key string, and lists
+        show the new key with `never_delivered`.
         """
 
     @_abc_1.abstractmethod

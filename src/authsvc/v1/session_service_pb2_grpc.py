@@ -88,6 +88,10 @@ class SessionServiceServicer:
         """Opens a session. The answer is the only place where the session token ever
         appears. Open a new one at each sign-in, and never take over a token that the
         client already has.
+
+        A call that is cancelled, or whose deadline passes, may have opened the session
+        all the same. Nobody has its token; ListSessions shows it until it ends, and
+        RevokeSession ends it at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

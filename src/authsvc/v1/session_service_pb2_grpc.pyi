@@ -45,6 +45,10 @@ class SessionServiceStub:
     """Opens a session. The answer is the only place where the session token ever
     appears. Open a new one at each sign-in, and never take over a token that the
     client already has.
+
+    A call that is cancelled, or whose deadline passes, may have opened the session
+    all the same. Nobody has its token; ListSessions shows it until it ends, and
+    RevokeSession ends it at once.
     """
     VerifySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.VerifySessionRequest, _session_service_pb2.VerifySessionResponse]
     """Says what a presented session token is worth; a VALID one counts as activity.
@@ -84,6 +88,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Opens a session. The answer is the only place where the session token ever
     appears. Open a new one at each sign-in, and never take over a token that the
     client already has.
+
+    A call that is cancelled, or whose deadline passes, may have opened the session
+    all the same. Nobody has its token; ListSessions shows it until it ends, and
+    RevokeSession ends it at once.
     """
     VerifySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.VerifySessionRequest, _session_service_pb2.VerifySessionResponse]  # type: ignore[assignment]
     """Says what a presented session token is worth; a VALID one counts as activity.
@@ -126,6 +134,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Opens a session. The answer is the only place where the session token ever
         appears. Open a new one at each sign-in, and never take over a token that the
         client already has.
+
+        A call that is cancelled, or whose deadline passes, may have opened the session
+        all the same. Nobody has its token; ListSessions shows it until it ends, and
+        RevokeSession ends it at once.
         """
 
     @_abc_1.abstractmethod

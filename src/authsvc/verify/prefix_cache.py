@@ -26,7 +26,7 @@ from secrets import token_bytes
 
 from authsvc.clock import Stopwatch, boottime
 from authsvc.model.credential import Credential, CredentialKind
-from authsvc.verify.entry import Entry as Entry
+from authsvc.verify.entry import Entry
 from authsvc.verify.holdings import Holdings
 
 _CHANCES = 16

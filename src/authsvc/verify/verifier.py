@@ -21,9 +21,10 @@ from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
 from authsvc.model.use import Use, noted
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
+from authsvc.verify.entry import Entry
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
-from authsvc.verify.prefix_cache import Entry, PrefixCache
+from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.session_digest import session_digest
 from authsvc.verify.usage import UsageLog
 

@@ -4,10 +4,10 @@ SELECT * FROM authsvc.hold_authority($1, $2, $3, $4, $5, $6, $7);
 -- name: share_at_once
 -- Of the locks that hold_authority shares, takes those that are to be had without waiting, in no order, and returns of what: of
 -- owners ($1), of the sessions of owners ($2), of the rows of credentials ($3).
-WITH key_rows AS (SELECT key_id FROM authsvc.keys WHERE key_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED),
-     session_rows AS (SELECT session_id FROM authsvc.sessions WHERE session_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED)
+WITH locked_keys AS (SELECT key_id FROM authsvc.keys WHERE key_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED),
+     locked_sessions AS (SELECT session_id FROM authsvc.sessions WHERE session_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED)
 SELECT ARRAY(SELECT o FROM unnest($1::text[]) AS o
               WHERE pg_try_advisory_xact_lock_shared(hashtextextended(o, 0))) AS owners,
        ARRAY(SELECT o FROM unnest($2::text[]) AS o
               WHERE pg_try_advisory_xact_lock_shared(hashtextextended('sessions of ' || o, 0))) AS session_owners,
-       ARRAY(SELECT key_id FROM key_rows) || ARRAY(SELECT session_id FROM session_rows) AS credentials;
+       ARRAY(SELECT key_id FROM locked_keys) || ARRAY(SELECT session_id FROM locked_sessions) AS credentials;
