@@ -81,6 +81,13 @@ def test_an_address_has_one_spelling(text: str, kept: str) -> None:
     assert Proxies().client(text, []) == kept
 
 
+@pytest.mark.parametrize("text", ["2001:DB8::0001", " 203.0.113.7:4711"])
+def test_an_address_is_not_written_anew_each_time(text: str) -> None:
+    """Each verification has one, and writing it takes Python microseconds."""
+    assert normalized(text) is normalized(text)
+    assert Proxies().client(text, []) is normalized(text)
+
+
 def test_nobody_is_trusted_unless_named() -> None:
     """Without networks a header changes nothing, wherever it comes from."""
     assert Proxies().client("127.0.0.1", ["198.51.100.7"]) == "127.0.0.1"

@@ -75,8 +75,8 @@ class ExtAuthz:
             return _denied(FAULT, http.headers)
         # Who has connected to Envoy, whatever Envoy itself makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
-        if forwarded := http.headers.get("x-forwarded-for"):
-            address = self._proxies.client(address, [forwarded])
+        forwarded = http.headers.get("x-forwarded-for")
+        address = self._proxies.client(address, [forwarded] if forwarded else ())
         # Its bytes, as HTTP/1.1 has them; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
         asked = Asked(http.method, target, http.headers, scopes, address)

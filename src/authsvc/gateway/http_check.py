@@ -102,7 +102,7 @@ class HttpCheck:
             )
         # The last one is what our proxy itself has seen.
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
-        address = self._proxies.client(last.strip(), [forwarded])
+        address = self._proxies.client(last, [forwarded])
         asked = Asked(method, target, headers, scopes, address, removes_headers=False)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
