@@ -28,6 +28,7 @@ from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.telemetry.wording import cut
 
 _log = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     if scopes is None or unknown:
         _log.error(
             "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{unknown[0][:_SHOWN]} is unknown"
+            f"{cut(unknown[0], _SHOWN)} is unknown"
             if unknown
-            else f"{extensions[_REQUIRED][:_SHOWN]!r} are no scopes",
+            else f"{cut(extensions[_REQUIRED], _SHOWN)!r} are no scopes",
             _REQUIRED,
         )
         return None
