@@ -9,7 +9,7 @@ is the client's own tale, and not read.
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from authsvc.memo import Memo, remembered
 
@@ -17,6 +17,8 @@ Network = IPv4Network | IPv6Network
 
 # "[", an IPv6 address of eight groups, "]:" and a port; a zone may make it longer.
 LONGEST = 64
+# IPv4 in IPv6 (RFC 4291, 2.5.5.2).
+_MAPPED = IPv6Network("::ffff:0:0/96")
 # Of proxies in a row. A client may write any number of addresses before them.
 _MOST_HOPS = 64
 # Providers give a customer a whole /64, and somebody who guesses uses all of it.
@@ -55,6 +57,18 @@ class Proxies:
         return found is not None and any(
             network.version == found.version and found in network for network in self._trusted
         )
+
+
+def network(text: str) -> Network:
+    """Return a network in which normalized addresses are looked for; raise ValueError for what is none.
+
+    One of v4-mapped addresses is a network of IPv4. One that holds all of those is 0.0.0.0/0.
+    """
+    found = ip_network(text)
+    if isinstance(found, IPv6Network) and found.overlaps(_MAPPED):
+        address = int(found.network_address) & int(_MAPPED.hostmask)
+        return IPv4Network((address, max(found.prefixlen - _MAPPED.prefixlen, 0)))
+    return found
 
 
 def normalized(text: str) -> str:
