@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -259,6 +260,14 @@ def grpcurl(checkout: Path) -> Path:
         pytest.skip(
             "no grpcurl: GOBIN=$PWD/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest"
         )
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def buf() -> Path:
+    """Where buf is: beside the Python that has our development packages."""
+    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found is not None
     return Path(found)
 
 

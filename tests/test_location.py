@@ -10,6 +10,7 @@ import pytest
 
 from authsvc.location import LocationError, Locations
 from authsvc.model.location import Location
+from tests.addresses import ADDRESSES
 from tests.mmdb import encode
 
 OSLO = {"city": "Oslo", "state1": "Oslo County", "country_code": "NO", "latitude": 59.9, "timezone": ""}
@@ -71,13 +72,24 @@ def test_a_file_of_either_form_is_read(tmp_path: Path, record_size: int) -> None
     locations.close()
 
 
+@pytest.mark.parametrize(("text", "kept"), ADDRESSES)
+def test_an_address_is_found_however_it_is_written(tmp_path: Path, text: str, kept: str) -> None:
+    locations = Locations([write(tmp_path / "city.mmdb", {"203.0.113.0/24": OSLO, "2000::/3": LONDON})])
+    places = {
+        "203.0.113.7": IN_OSLO,
+        **{text: IN_LONDON for _, text in ADDRESSES if text.startswith("2001:")},
+    }
+    assert locations.find(text) == places.get(kept, Location())
+    assert locations.find("1.2.3.4:80") == Location()
+    locations.close()
+
+
 @pytest.mark.parametrize(
     "address",
     [
         "",
         "nonsense",
         "1.2.3",
-        "1.2.3.4:80",
         "1.2.3.4/32",
         "10.0.0.1",
         "127.0.0.1",

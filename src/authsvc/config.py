@@ -3,7 +3,7 @@
 import os
 import re
 from datetime import timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from authsvc.model.activity import MOST_INTERVAL, SHORTEST_TIMEOUT
-from authsvc.model.address import Network
+from authsvc.model.address import Network, network
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
 from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
@@ -296,12 +296,12 @@ class Settings(BaseSettings):
         networks = []
         for text in filter(None, (part.strip() for part in value.split(","))):
             try:
-                networks.append(ip_network(text))
+                networks.append(network(text))
             except ValueError as error:
                 raise ValueError(
                     f"{error}; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas"
                 ) from None
-        if any(network.prefixlen == 0 for network in networks):
+        if any(found.prefixlen == 0 for found in networks):
             raise ValueError("all addresses would let anybody say where they are; name your proxies")
         return tuple(networks)
 

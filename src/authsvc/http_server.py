@@ -17,6 +17,7 @@ ours is 500, an answer that takes too long 503.
 import asyncio
 import logging
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -33,6 +34,8 @@ _MOST_HEAD = 64 * 1024
 # To read 64 KiB of short lines would take some 30 ms.
 _MOST_LINES = 256
 _MOST_CONNECTIONS = 4096
+# Connections that wait to be taken.
+_BACKLOG = 1024
 # Bytes of all connections that have arrived and were not answered. A usual head has one or two KiB.
 MOST_HELD = 32 * 1024 * 1024
 # Bytes of answers that a client has not read, beyond which its next request waits.
@@ -84,12 +87,25 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, listen: str) -> int:
-        """Serve at `host:port` (0: any port), which workers share, and return the port; raise OSError."""
+        """Serve at `host:port` (0: any port), which workers share, and return the port; raise OSError.
+
+        `[::]` is IPv6 and IPv4, as for gRPC.
+        """
         host = listen.rpartition(":")[0].strip("[]")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self), host, number(listen), reuse_port=True, backlog=1024
-        )
+        if host == "::":
+            # By itself, asyncio would have it be IPv6 alone.
+            both = socket.create_server(
+                (host, number(listen)),
+                family=socket.AF_INET6,
+                reuse_port=True,
+                dualstack_ipv6=socket.has_dualstack_ipv6(),
+            )
+            self._server = await loop.create_server(lambda: _Connection(self), sock=both, backlog=_BACKLOG)
+        else:
+            self._server = await loop.create_server(
+                lambda: _Connection(self), host, number(listen), reuse_port=True, backlog=_BACKLOG
+            )
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

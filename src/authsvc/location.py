@@ -17,12 +17,13 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
 import maxminddb
 
+from authsvc.model.address import read
 from authsvc.model.location import Location
 from authsvc.model.text import cleaned
 
@@ -200,15 +201,10 @@ class Locations:
         """Return where an address is; an empty place when nobody knows, or when it is none."""
         if not self._files:
             return NOWHERE
-        try:
-            parsed = ip_address(address)
-        except ValueError:
+        if (found := read(address)) is None:
             return NOWHERE
-        if isinstance(parsed, IPv6Address):
-            # Without the zone, which means something on one machine only.
-            parsed = parsed.ipv4_mapped or IPv6Address(int(parsed))
         for file in self._files:
-            place = file.find(parsed)
+            place = file.find(found)
             if place != NOWHERE:
                 return place
         return NOWHERE

@@ -304,6 +304,12 @@ def test_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_proxies_of_ipv4_may_be_written_in_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those that addresses of peers are compared with."""
+    monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", "::ffff:10.0.0.1,::ffff:10.0.0.0/104")
+    assert load_settings().trusted_proxies == (ip_network("10.0.0.1/32"), ip_network("10.0.0.0/8"))
+
+
 @pytest.mark.parametrize("value", ["10.1.0.1/16", "proxy", "10.1.0.0/33"])
 def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """With what to write."""
@@ -313,7 +319,9 @@ def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str)
     assert told.endswith("; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas")
 
 
-@pytest.mark.parametrize("value", ["0.0.0.0/0", "10.0.0.0/8,::/0"])
+@pytest.mark.parametrize(
+    "value", ["0.0.0.0/0", "10.0.0.0/8,::/0", "::ffff:0:0/96", "fd00::/8,::fffe:0:0/95", "::/3"]
+)
 def test_nobody_trusts_everybody(value: str) -> None:
     """Or else the header would be whatever its sender likes."""
     assert refusal(trusted_proxies=value) == (

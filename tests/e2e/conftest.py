@@ -1,8 +1,5 @@
 """A running service for all tests of this package, and the programs that call it."""
 
-import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +26,3 @@ def dev(reachable_dir: Path) -> Iterator[Server]:
     """`authsvc dev`, started once for all tests that neither stop nor hurt it."""
     with running("dev", _new_directory(reachable_dir)) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def buf() -> Path:
-    """Where buf is: beside the Python that has our development packages."""
-    found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found is not None
-    return Path(found)

@@ -41,7 +41,8 @@ async def get_http1(
         b"connection: close",
     ]
     lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    host = "::1" if ":" in address else "127.0.0.1"
+    reader, writer = await asyncio.open_connection(host, port, local_addr=(address, 0))
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("host", "app.test")]))
     connection.send(h11.EndOfMessage())

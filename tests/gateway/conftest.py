@@ -15,6 +15,17 @@ from tests.gateway.proxies import Proxy
 from tests.gateway.upstream import Seen, Upstream
 
 ASKS = ["keys:verify", "sessions:verify"]
+#: What a client may have in its own query: nothing that a proxy or authsvc goes by.
+QUERIES = [
+    "?",
+    "?a=1",
+    "?scope=orders:read",
+    "?scope=orders:write",
+    "?scope=orders:read&scope=orders:write",
+    "?scope",
+    "?scopes=NONE&scope=",
+    "?a=/../b//;c=%2F%00%3B&x=1?y=2",
+]
 
 
 @dataclass

@@ -184,6 +184,20 @@ async def test_settings_that_say_nothing_let_nobody_through(
     assert _outcome(await envoy.ask(_bearer(text), extensions=extensions)) == 500
 
 
+@pytest.mark.parametrize("shown", [1, 25, 45, 60])
+async def test_a_credential_in_settings_is_not_logged_in_part(
+    service: Service, envoy: Envoy, caplog: pytest.LogCaptureFixture, shown: int
+) -> None:
+    """Where what is logged is cut: a part would not be known as one, and so not be redacted."""
+    text, _ = await key(service)
+    before = f"{'z' * (199 - shown)}-"
+    assert _outcome(await envoy.ask({}, f"{before}{text}")) == 500
+    assert f"'{before}… ({len(text)} more characters)' are no scopes" in caplog.text
+    before = f"authsvc.{'z' * (191 - shown)}-"
+    assert _outcome(await envoy.ask({}, extensions={f"{before}{text}": ""})) == 500
+    assert f"{before}… ({len(text)} more characters) is unknown" in caplog.text
+
+
 async def test_settings_of_others_are_theirs(service: Service, envoy: Envoy) -> None:
     """Envoy's routes may carry what other checkers read."""
     text, _ = await key(service, "a")

@@ -1,6 +1,7 @@
 """What clients of gRPC and gRPC-Web get through the real Envoy: a status like one of authsvc's own."""
 
 import asyncio
+import json
 import re
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from urllib.parse import unquote
 
 import grpc
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -125,23 +126,52 @@ async def test_an_envoy_that_may_not_ask(world: World) -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_grpcurl(world: World, grpcurl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shows the same."""
+async def test_a_call_does_not_rename_the_device(world: World) -> None:
+    """The agent of a gRPC library is the same on every device; the address is the caller's."""
+    service = world.behind.service
+    opened = await service.admin.CreateSession(
+        owner_id="alice", scopes=["orders:write"], user_agent="Orders/2.1", ip_address="192.0.2.77"
+    )
+    service.clock.advance(seconds=1)
+    # gRPC itself calls its client `grpc-python-asyncio/…`, alone or behind what the application says.
+    for options in ([], [("grpc.primary_user_agent", "Other/1.0")]):
+        async with grpc.aio.insecure_channel(world.address, options=options) as channel:
+            stub: Any = HealthStub(channel)
+            metadata = [("authorization", f"Bearer {opened.session_token}")]
+            await stub.Check(health_pb2.HealthCheckRequest(), metadata=metadata, timeout=30)
+        await service.flush()
+        session = await service.admin.GetSession(session_id=opened.session.session_id)
+        assert (session.device.user_agent, session.ip_address) == ("Orders/2.1", "127.0.0.1")
+        service.clock.advance(seconds=1)
+
+
+@pytest.fixture
+def protoset(tmp_path: Path) -> Path:
+    """What describes the method to clients that have no code of it."""
     described = FileDescriptorSet()
-    for file in (health_pb2.DESCRIPTOR, duration_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR):
-        file.CopyToProto(described.file.add())
-    protoset = tmp_path / "health.binpb"
-    protoset.write_bytes(described.SerializeToString())
+    needed = (any_pb2, health_pb2, duration_pb2, error_details_pb2)
+    for file in needed:
+        file.DESCRIPTOR.CopyToProto(described.file.add())
+    path = tmp_path / "health.binpb"
+    path.write_bytes(described.SerializeToString())
+    return path
+
+
+async def _run(*command: object) -> str:
+    """Return what a program writes."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+async def test_grpcurl(world: World, grpcurl: Path, protoset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows the same."""
 
     async def call(text: str = "") -> str:
         shown = ("-H", f"authorization: Bearer {text}") if text else ()
-        command = (grpcurl, "-plaintext", "-protoset", protoset, *shown, world.address, _METHOD[1:])
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=pipe, stderr=asyncio.subprocess.STDOUT
-        )
-        output, _ = await process.communicate()
-        return output.decode()
+        return await _run(grpcurl, "-plaintext", "-protoset", protoset, *shown, world.address, _METHOD[1:])
 
     assert "SERVING" in await call(world.good)
     shown = await call()
@@ -154,6 +184,60 @@ async def test_grpcurl(world: World, grpcurl: Path, tmp_path: Path, monkeypatch:
     shown = await call(world.good)
     assert "Code: Unavailable\n" in shown
     assert '"reason": "LEASE_OVER"' in shown
+
+
+@pytest.mark.parametrize(
+    ("protocol", "filters"),
+    [("grpc", []), ("grpcweb", []), ("grpcweb", ["- name: envoy.filters.http.grpc_web"])],
+    ids=["grpc", "grpcweb", "grpcweb translated"],
+)
+async def test_a_client_of_go(
+    protocol: str,
+    filters: list[str],
+    buf: Path,
+    protoset: Path,
+    database_url: str,
+    clock: Clock,
+    checkout: Path,
+    reachable_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`buf curl` shows the same over gRPC, and over gRPC-Web that Envoy translates; else it has the code."""
+    async with (
+        serving(database_url, clock) as service,
+        _before_grpc(service, checkout, new_directory(reachable_dir), *filters) as world,
+    ):
+
+        async def call(text: str = "") -> Any:
+            shown = ("-H", f"authorization: Bearer {text}") if text else ()
+            options = ("--protocol", protocol, "--schema", protoset, "--reflect=false", *shown)
+            return json.loads(await _run(buf, "curl", *options, f"http://{world.address}{_METHOD}"))
+
+        # Without its filter, Envoy takes the content type away, and this client then goes by the status alone.
+        is_whole = protocol == "grpc" or filters
+        if is_whole:
+            assert await call(world.good) == {"status": "SERVING"}
+        for text, code, message, reason in (
+            ("", "unauthenticated", _MISSING, "CREDENTIAL_MISSING"),
+            (_UNKNOWN, "unauthenticated", _INVALID, "CREDENTIAL_INVALID"),
+            (world.other, "permission_denied", _SCOPE, "SCOPE_MISSING"),
+        ):
+            error = await call(text)
+            assert error["code"] == code
+            if is_whole:
+                assert (error["message"], _reasons(error)) == (message, [reason])
+        _end_the_lease(service, monkeypatch)
+        error = await call(world.good)
+        assert error["code"] == "unavailable"
+        if is_whole:
+            assert _reasons(error) == ["LEASE_OVER"]
+            assert "google.rpc.RetryInfo" in {detail["type"] for detail in error["details"]}
+
+
+def _reasons(error: Any) -> list[str]:
+    """Return the reasons in the details of an error, as `buf curl` writes it."""
+    details = [d for d in error["details"] if d["type"] == "google.rpc.ErrorInfo"]
+    return [ErrorInfo.FromString(b64decode(d["value"] + "==")).reason for d in details]
 
 
 def _read(headers: dict[str, str]) -> tuple[int, str, str, bool]:

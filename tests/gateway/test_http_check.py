@@ -90,6 +90,17 @@ async def test_a_query_that_the_proxy_did_not_mean(
     assert "x=y" not in caplog.text
 
 
+@pytest.mark.parametrize("shown", [1, 25, 45, 60])
+async def test_a_credential_in_a_query_is_not_logged_in_part(
+    http: Service, ask: Ask, caplog: pytest.LogCaptureFixture, shown: int
+) -> None:
+    """Where what is logged is cut: a part would not be known as one, and so not be redacted."""
+    text, _ = await key(http)
+    before = f"{'z' * (199 - shown)}-"
+    assert (await ask([], f"/check?{before}{text}")).status == 500
+    assert f"'{before}… ({len(text)} more characters)'" in caplog.text
+
+
 @pytest.mark.parametrize(("address", "forwarded", "kept"), BEHIND)
 async def test_a_client_behind_more_proxies(
     database_url: str, clock: Clock, address: str, forwarded: str, kept: str

@@ -16,7 +16,7 @@ from authsvc.gateway.access import REWRITING
 from authsvc.gateway.identity import NAMES
 from tests.conftest import Clock, new_database, serving
 from tests.gateway.client import Headers, get_http1, read_answer, request_head
-from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
+from tests.gateway.conftest import QUERIES, Behind, bearer, key, new_directory, protected
 from tests.gateway.upstream import Seen
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -272,19 +272,7 @@ async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
         assert (await world.behind.send("/orders/1", bearer(world.good)))[0].status == 200
 
 
-_QUERIES = [
-    "?",
-    "?a=1",
-    "?scope=orders:read",
-    "?scope=orders:write",
-    "?scope=orders:read&scope=orders:write",
-    "?scope",
-    "?scopes=NONE&scope=",
-    "?a=/../b//;c=%2F%00%3B&x=1?y=2",
-]
-
-
-@pytest.mark.parametrize("query", _QUERIES)
+@pytest.mark.parametrize("query", QUERIES)
 async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
     """On each kind of route it reaches the upstream, and neither adds nor takes away a scope."""
     for path, headers in (

@@ -18,7 +18,7 @@ from authsvc.devpg import DevPostgres
 from tests.conftest import Clock, new_database, serving
 from tests.gateway import websocket
 from tests.gateway.client import Answer, Headers, ask_http2, get_then
-from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
+from tests.gateway.conftest import QUERIES, Behind, bearer, key, new_directory, protected
 from tests.gateway.upstream import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,10 +29,11 @@ _SMUGGLED = b"POST /orders HTTP/1.1\r\nhost: app.test\r\nx-auth-owner-id: evil\r
 
 @dataclass
 class World:
-    """A proxy before an upstream that agrees to any protocol, and a good key."""
+    """A proxy before an upstream that agrees to any protocol, a good key, and one without scopes."""
 
     behind: Behind
     good: str
+    other: str
 
     @property
     def port(self) -> int:
@@ -57,7 +58,8 @@ async def _before_an_upstream(
         protected(service, proxy, checkout, directory, http2=http2) as behind,
     ):
         good, _ = await key(service, "orders:read")
-        yield World(behind, good)
+        other, _ = await key(service)
+        yield World(behind, good, other)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=_PROXIES)
@@ -140,6 +142,21 @@ async def test_a_websocket_works(world: World, target: str, upgrade: str) -> Non
     [seen] = upstream.seen
     assert seen.all("x-auth-owner-id") == ["acme"]
     assert seen.all("authorization") == []
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_the_query_of_a_handshake_is_the_clients_own(world: World, query: str) -> None:
+    """It reaches the upstream, and neither adds nor takes away a scope."""
+    for path in ("/orders", "/orders/1", "/other"):
+        upstream = world.upstream()
+        async with websocket.opened(world.port, path + query, bearer(world.good), "websocket") as socket:
+            assert await socket.echoed("hello") == "hello"
+        assert [seen.target for seen in upstream.seen] == [path + query]
+    for path, credential, status in (("/orders/1", world.other, 403), ("/other", "rubbish", 401)):
+        upstream = world.upstream()
+        asked: Headers = [*websocket.HANDSHAKE, *bearer(credential)]
+        answer, _ = await get_then(world.port, path + query, asked, _SMUGGLED)
+        assert (answer.status, upstream.seen, upstream.tunnelled) == (status, [], b"")
 
 
 @pytest.mark.parametrize(("credential", "status"), [("", 401), ("rubbish", 401)])

@@ -1,10 +1,11 @@
 """What is told of a user's device, for showing only: it is cleaned or left out, and fails no verification."""
 
-import ipaddress
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address, ip_address
 
 from authsvc.v1.session_service_pb2 import ClientHints
 
+_LONGEST_ADDRESS = 64
 # authsvc keeps a quarter.
 _LONGEST_AGENT = 2048
 _LONGEST_HINT = 512
@@ -20,18 +21,27 @@ _HINTS = {
 
 
 def address(text: str) -> str:
-    """Return an address as authsvc shows it, without brackets, port and zone; "" for what is none."""
+    """Return an address as authsvc shows it, without brackets, port and zone; "" for what is none.
+
+    The rules are those of `authsvc.model.address`.
+    """
     text = text.strip()
+    if len(text) > _LONGEST_ADDRESS:
+        return ""
     if text.startswith("["):
-        text = text[1:].partition("]")[0]
+        text, _, port = text[1:].partition("]")
+        if port and not port.startswith(":"):
+            return ""
     elif text.count(":") == 1:
-        text = text.partition(":")[0]
+        text, _, _ = text.partition(":")
     try:
-        found = ipaddress.ip_address(text.partition("%")[0])
+        found = ip_address(text)
     except ValueError:
         return ""
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
+    if isinstance(found, IPv6Address):
+        # The number has no zone.
+        found = found.ipv4_mapped or IPv6Address(int(found))
+    return str(found)
 
 
 def user_agent(text: str) -> str:

@@ -10,7 +10,6 @@ from authsvc.gateway.path import is_disguised
 from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
 from authsvc.gateway.routes import Routes
 from authsvc.memo import remembered
-from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
@@ -56,6 +55,7 @@ class Asked(NamedTuple):
     headers: Headers
     # What the proxy itself says that the route needs, besides what the table says.
     required_scopes: Sequence[str] = ()
+    # Normalized, as by Proxies.client; "" when it is not known.
     client_ip: str = ""
     # Whether the proxy takes out the headers that we name; one that does not may not let them through.
     removes_headers: bool = True
@@ -133,7 +133,7 @@ class Access:
             None,
             caller,
             required,
-            normalized(asked.client_ip),
+            asked.client_ip,
             of_a_user(headers.get("user-agent", "")),
             ClientHints.of_headers(headers),
         )

@@ -28,6 +28,7 @@ from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.telemetry.wording import cut
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class ExtAuthz:
             return _denied(FAULT, http.headers)
         # Who has connected to Envoy, whatever Envoy itself makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
-        if forwarded := http.headers.get("x-forwarded-for"):
-            address = self._proxies.client(address, [forwarded])
+        forwarded = http.headers.get("x-forwarded-for")
+        address = self._proxies.client(address, [forwarded] if forwarded else ())
         # Its bytes, as HTTP/1.1 has them; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
         asked = Asked(http.method, target, http.headers, scopes, address)
@@ -93,9 +94,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     if scopes is None or unknown:
         _log.error(
             "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{unknown[0][:_SHOWN]} is unknown"
+            f"{cut(unknown[0], _SHOWN)} is unknown"
             if unknown
-            else f"{extensions[_REQUIRED][:_SHOWN]!r} are no scopes",
+            else f"{cut(extensions[_REQUIRED], _SHOWN)!r} are no scopes",
             _REQUIRED,
         )
         return None

@@ -27,6 +27,7 @@ from authsvc.http_server import Call, Reply
 from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
+from authsvc.telemetry.wording import cut
 from authsvc.verify.lease import Lease
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class HttpCheck:
                     "question mark"
                 )
             return self._fault(
-                f"its question has the query {query[:_SHOWN]!r}; write /check?scope=orders:read"
+                f"its question has the query {cut(query, _SHOWN)!r}; write /check?scope=orders:read"
             )
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
             return self._fault(
@@ -102,7 +103,7 @@ class HttpCheck:
             )
         # The last one is what our proxy itself has seen.
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
-        address = self._proxies.client(last.strip(), [forwarded])
+        address = self._proxies.client(last, [forwarded])
         asked = Asked(method, target, headers, scopes, address, removes_headers=False)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)

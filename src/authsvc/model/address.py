@@ -9,7 +9,7 @@ is the client's own tale, and not read.
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from authsvc.memo import Memo, remembered
 
@@ -17,6 +17,8 @@ Network = IPv4Network | IPv6Network
 
 # "[", an IPv6 address of eight groups, "]:" and a port; a zone may make it longer.
 LONGEST = 64
+# IPv4 in IPv6 (RFC 4291, 2.5.5.2).
+_MAPPED = IPv6Network("::ffff:0:0/96")
 # Of proxies in a row. A client may write any number of addresses before them.
 _MOST_HOPS = 64
 # Providers give a customer a whole /64, and somebody who guesses uses all of it.
@@ -44,17 +46,29 @@ class Proxies:
         # The first of the split is what stands before the last hops, whole.
         hops = ",".join(forwarded).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
         while self._trusts(client) and hops:
-            found = _read(hops.pop())
-            if found is None:
+            found = normalized(hops.pop())
+            if not found:
                 break
-            client = str(found)
+            client = found
         return client
 
     def _is_within(self, address: str) -> bool:
-        found = _read(address)
+        found = read(address)
         return found is not None and any(
             network.version == found.version and found in network for network in self._trusted
         )
+
+
+def network(text: str) -> Network:
+    """Return a network in which normalized addresses are looked for; raise ValueError for what is none.
+
+    One of v4-mapped addresses is a network of IPv4. One that holds all of those is 0.0.0.0/0.
+    """
+    found = ip_network(text)
+    if isinstance(found, IPv6Network) and found.overlaps(_MAPPED):
+        address = int(found.network_address) & int(_MAPPED.hostmask)
+        return IPv4Network((address, max(found.prefixlen - _MAPPED.prefixlen, 0)))
+    return found
 
 
 def normalized(text: str) -> str:
@@ -62,26 +76,34 @@ def normalized(text: str) -> str:
 
     It may come with a port, in brackets or with a zone, which means something on one machine only.
     """
-    found = _read(text) if text else None
+    text = text.strip()
+    return _written(text) if 0 < len(text) <= LONGEST else ""
+
+
+@remembered(most=4096, longest=LONGEST)
+def _written(text: str) -> str:
+    # The text is remembered and not the address, which Python writes anew each time, and slowly.
+    found = read(text)
     return "" if found is None else str(found)
 
 
+@remembered(most=4096, longest=LONGEST)
 def site(address: str) -> str:
     """Return what is counted as one place: an IPv4 address, or the /64 of an IPv6 address."""
-    found = _read(address)
+    found = read(address)
     if isinstance(found, IPv6Address):
         return str(IPv6Address(int(found) >> 128 - _SITE << 128 - _SITE))
     return address if found is None else str(found)
 
 
-def _read(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in a text, which may bear a port or a zone; None for anything else."""
+def read(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address in a text, which may bear a port or a zone; None for anything else.
+
+    `authsvc.client.told.address` reads by the same rules.
+    """
     text = text.strip()
-    return None if len(text) > LONGEST else _read_short(text)
-
-
-@remembered(most=4096, longest=LONGEST)
-def _read_short(text: str) -> IPv4Address | IPv6Address | None:
+    if len(text) > LONGEST:
+        return None
     if text.startswith("["):
         text, _, port = text[1:].partition("]")
         if port and not port.startswith(":"):

@@ -1,0 +1,39 @@
+"""What is told of a user's device is what authsvc itself would make of it."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from authsvc.client import told
+from authsvc.model.address import normalized
+from tests.addresses import ADDRESSES
+
+_PARTS = [
+    "[",
+    "]",
+    ":",
+    "::",
+    "%",
+    ".",
+    " ",
+    "1",
+    "ffff",
+    "fe80",
+    "203.0.113.7",
+    "2001:DB8::1",
+    "eth0",
+    "z" * 30,
+]
+
+
+@pytest.mark.parametrize(("text", "kept"), ADDRESSES)
+def test_an_address_has_one_spelling(text: str, kept: str) -> None:
+    """The same that the service gives it."""
+    assert told.address(text) == kept
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join) | st.text() | st.ip_addresses().map(str))
+@example("[::1]rubbish")
+def test_addresses_are_read_as_by_the_service(text: str) -> None:
+    """Whatever stands there."""
+    assert told.address(text) == normalized(text)
