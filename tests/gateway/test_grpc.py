@@ -213,7 +213,7 @@ async def test_a_client_of_go(
             options = ("--protocol", protocol, "--schema", protoset, "--reflect=false", *shown)
             return json.loads(await _run(buf, "curl", *options, f"http://{world.address}{_METHOD}"))
 
-        # Without its filter, Envoy takes the content type away, and this client then goes by the status alone.
+        # Without its filter, Envoy takes the content type away: this client then goes by the status alone.
         is_whole = protocol == "grpc" or filters
         if is_whole:
             assert await call(world.good) == {"status": "SERVING"}
