@@ -20,9 +20,8 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.clock import Stopwatch, boottime
-from authsvc.config import Settings
-from authsvc.devpg import DevPostgres
+from authsvc.config.settings import Settings
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, session_service_pb2
 from authsvc.v1 import key_service_pb2 as pb
@@ -30,6 +29,7 @@ from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+from authsvc.verify.clock import Stopwatch, boottime
 
 # Examples that a busy machine holds up are as good as others.
 hypothesis.settings.register_profile(

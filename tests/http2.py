@@ -62,7 +62,7 @@ class Connection:
         self._windows: dict[int, int] = {}
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
-        self.most_streams = 2**31
+        self.max_streams = 2**31
         self.statuses: dict[int, str] = {}
         # Bytes of data, of each stream.
         self.received: defaultdict[int, int] = defaultdict(int)
@@ -198,7 +198,7 @@ class Connection:
                     self._windows[stream] += value - self._initial_window
                 self._initial_window = value
             elif name == _MAX_CONCURRENT_STREAMS:
-                self.most_streams = value
+                self.max_streams = value
         self.write(frame(SETTINGS, ACK, 0))
         self._settled.set()
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from authsvc.devpg import Binaries, DevPostgres
+from authsvc.process.devpg import Binaries, DevPostgres
 from authsvc.store.migrate import migrate
 from tests.conftest import Clock, serving
 

@@ -1,6 +1,9 @@
-"""authsvc issues, lists, rotates, revokes and verifies API keys.
+"""authsvc issues, lists, rotates, revokes and verifies API keys, and keeps the sessions of users.
 
-A request enters at `rpc`, is answered by a use case, which asks `store` and
-speaks in `model` words; what is verified is answered from memory by `verify`.
-Imports run one way only: cli → app → rpc → keys → verify, store → model.
+A request comes in through `rpc` or `gateway`, passes `entrance`, and is answered by a use case in `keys`,
+`sessions` or `audit`. Use cases read and write through `store` and speak in `model` words. Verification is
+answered from memory by `verify`, and `revocation` makes a change true on every worker before it is answered.
+
+Imports run one way: cli → process → app → rpc, gateway → entrance → keys, sessions → audit → revocation →
+verify → store → model.
 """

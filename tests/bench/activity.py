@@ -16,7 +16,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.config import load_settings
+from authsvc.config.settings import load_settings
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.credential import CredentialKind
 from authsvc.model.use import Use

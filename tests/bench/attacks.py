@@ -46,7 +46,7 @@ def ready(told: str = "") -> None:
 async def _connections(address: str, window: int = 65_535) -> list[Connection]:
     """Open as many connections as it takes to have so many streams, at most ten."""
     first = await Connection.open(address, window=window)
-    count = min(_CONNECTIONS, -(-_STREAMS // min(first.most_streams, _STREAMS)))
+    count = min(_CONNECTIONS, -(-_STREAMS // min(first.max_streams, _STREAMS)))
     return [first, *[await Connection.open(address, window=window) for _ in range(count - 1)]]
 
 
@@ -151,7 +151,7 @@ def _calls(headers: bytes, data: bytes | None) -> Attack:
 
     async def attack(address: str, key: str) -> None:
         async def turn(one: Connection) -> None:
-            while one.open_streams < min(100, one.most_streams):
+            while one.open_streams < min(100, one.max_streams):
                 one.call(headers, data)
             await one.drain()
             await one.changed()

@@ -11,8 +11,8 @@ import asyncpg
 import grpc
 
 from authsvc import app
-from authsvc.config import load_settings
-from authsvc.devpg import DevPostgres
+from authsvc.config.settings import load_settings
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.bench import server

@@ -21,8 +21,8 @@ from statistics import quantiles
 
 import grpc
 
-from authsvc.devpg import DevPostgres
 from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import cast
 from uuid import UUID
 
-from authsvc.clock import DatabaseClock
 from authsvc.model.feed import Place
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint
 from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
+from authsvc.verify.clock import DatabaseClock
 from authsvc.verify.hasher import MINTED, Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache

@@ -22,8 +22,8 @@ import grpc
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.config import load_settings
-from authsvc.devpg import DevPostgres
+from authsvc.config.settings import load_settings
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub

@@ -29,7 +29,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc import app
 from authsvc.app import serving
-from authsvc.config import load_settings
+from authsvc.config.settings import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.rpc import server as rpc_server

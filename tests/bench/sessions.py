@@ -20,11 +20,11 @@ import grpc
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.config import load_settings
-from authsvc.devpg import DevPostgres
+from authsvc.config.settings import load_settings
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint
+from authsvc.process.devpg import DevPostgres
 from authsvc.rpc.session_service import SessionService
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2, session_service_pb2

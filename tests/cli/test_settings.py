@@ -9,7 +9,7 @@ import pytest
 
 from authsvc.app.parts import default_policy_of
 from authsvc.cli.service import _reachable, settings
-from authsvc.config import ConfigError, Settings, is_loopback, load_settings
+from authsvc.config.settings import ConfigError, Settings, is_loopback, load_settings
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from authsvc.model.rate import Rate
 from authsvc.model.scope import Scope

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest_asyncio
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from tests.e2e.process import Server, authsvc, running
 
 

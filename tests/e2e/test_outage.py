@@ -15,7 +15,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from tests.conftest import Client
 from tests.e2e.process import Server, eventually, on_linux, processes_in, reserve_port, running
 

@@ -24,9 +24,9 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
-from authsvc.devpg import Binaries, DevPostgres
 from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest, CheckResponse
 from authsvc.model.key_string import KeyMint
+from authsvc.process.devpg import Binaries, DevPostgres
 from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import known_migrations
 from tests.e2e.process import Ended, Server, authsvc, free_port, running
 

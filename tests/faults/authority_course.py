@@ -18,10 +18,10 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.app import parts
-from authsvc.authority import Authority
-from authsvc.errors import AuthsvcError
 from authsvc.model.caller import Caller
+from authsvc.model.errors import AuthsvcError
 from authsvc.model.new_key import NewKey
+from authsvc.revocation.authority import Authority
 from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2
 from tests.conftest import Clock, Service, eventually, serving
 from tests.faults.caller_history import CallerHistory, Look, Positions, Taken, Taking

@@ -12,9 +12,9 @@ from unittest import mock
 
 import asyncpg
 
-from authsvc.authority import Authority, Authorized
 from authsvc.model.policy import OwnerPolicy
-from authsvc.store import authority as rows
+from authsvc.revocation.authority import Authority, Authorized
+from authsvc.store import authority as authority_store
 from authsvc.store.authority import Claim
 from authsvc.store.policies import PolicyStore
 from tests.faults.authority_course import (
@@ -31,7 +31,7 @@ from tests.faults.authority_course import (
 from tests.faults.caller_history import CallerHistory
 
 Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
-_hold, _find, _session_owners = rows.hold, PolicyStore.find, rows._session_owners
+_hold, _find, _session_owners = authority_store.hold, PolicyStore.find, authority_store._session_owners
 
 
 def _patched(target: Any, name: str, value: Any) -> Mutation:
@@ -68,11 +68,13 @@ def _no_claim(**fields: Any) -> Mutation:
     async def hold(connection: Any, callers: Any, claim: Claim, default: Any) -> Any:
         return await _hold(connection, callers, replace(claim, **fields), default)
 
-    return _patched(rows, "hold", hold)
+    return _patched(authority_store, "hold", hold)
 
 
 # Neither by what shares at once, nor by what waits.
-_sessions_not_shared = _patched(rows, "_session_owners", lambda callers, _: _session_owners(callers, ()))
+_sessions_not_shared = _patched(
+    authority_store, "_session_owners", lambda callers, _: _session_owners(callers, ())
+)
 
 
 async def _hold_and_let_go(connection: Any, *given: Any) -> Any:
@@ -93,7 +95,7 @@ async def _policies_read_first(_: Course) -> AsyncIterator[None]:
     async def find(store: PolicyStore, connection: Any, owner_id: str) -> OwnerPolicy:
         return read.get(connection) or await _find(store, connection, owner_id)
 
-    with mock.patch.object(rows, "hold", hold), mock.patch.object(PolicyStore, "find", find):
+    with mock.patch.object(authority_store, "hold", hold), mock.patch.object(PolicyStore, "find", find):
         yield
 
 
@@ -117,7 +119,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "a revoker without a lock": (_function(*_EXCLUSIVE), a_key_is_revoked_under_way),
     "all sessions ended without a lock": (_function(*_EXCLUSIVE), all_sessions_end_under_way),
     "locks that go before the commit": (
-        _patched(rows, "hold", _hold_and_let_go),
+        _patched(authority_store, "hold", _hold_and_let_go),
         a_key_is_revoked_under_way,
     ),
     "credentials read before the locks": (_function(*_READ_FIRST), a_change_comes_after_a_revocation),

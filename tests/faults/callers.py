@@ -22,7 +22,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, resources_pb2
 from tests.faults.lane import Call, Lane, answered, until_refused

@@ -14,15 +14,15 @@ import grpc
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.clock import boottime
-from authsvc.config import Settings
-from authsvc.errors import FailedPrecondition, NotFound, Passing
+from authsvc.config.settings import Settings
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.errors import FailedPrecondition, NotFound, RetryableError
 from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.verify.clock import boottime
 from tests.conftest import Client
 from tests.faults.replicated import Address, Server, until
 from tests.verify.room import ask
@@ -73,7 +73,7 @@ class Worker:
         """Return the verdict's code, or the reason why there is none."""
         try:
             return (await self.app.verifier.verify(ask(BOOTSTRAP), key.text)).code.name
-        except Passing as error:
+        except RetryableError as error:
             return error.reason
 
     async def says(self, key: Issued, *expected: str) -> None:
@@ -155,7 +155,7 @@ class History:
             self.alive.remove(key)
         try:
             await worker.app.keys.revoke(BOOTSTRAP, key.key_id, reason="", revoke_in=timedelta(0))
-        except Passing as error:
+        except RetryableError as error:
             self.answers[error.reason] += 1
             return False
         except FailedPrecondition:
@@ -197,7 +197,7 @@ class History:
             await asyncio.sleep(0.02)
             try:
                 key = await worker.issue()
-            except Passing as error:
+            except RetryableError as error:
                 self.answers[error.reason] += 1
                 continue
             self.alive.append(key)
@@ -226,7 +226,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await call()
-            except Passing:
+            except RetryableError:
                 pass
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:

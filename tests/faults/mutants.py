@@ -16,19 +16,18 @@ from uuid import UUID
 
 import grpc
 
-from authsvc import barrier
 from authsvc.app import parts
-from authsvc.barrier import Barrier, certainly_over
-from authsvc.clock import boottime
-from authsvc.errors import AlreadyDone, FailedPrecondition
-from authsvc.jobs import reaper
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
-from authsvc.store import feed as rows
+from authsvc.revocation import barrier, reaper
+from authsvc.revocation.barrier import Barrier, certainly_over
+from authsvc.revocation.follower import Follower
+from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store.feed import FeedConnection
 from authsvc.v1 import resources_pb2
-from authsvc.verify.feed import Feed
+from authsvc.verify.clock import boottime
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache, _Fill
 from tests.conftest import Service, serving
@@ -89,7 +88,7 @@ class Worker:
     def __init__(self, name: str, service: Service) -> None:
         self.name = name
         self.service = service
-        store = service.app.feed._store
+        store = service.app.follower._store
         assert isinstance(store, Held)
         self.store = store
 
@@ -113,7 +112,7 @@ class Worker:
 
     async def renew(self) -> None:
         """Have it renew its lease now."""
-        feed = self.service.app.feed
+        feed = self.service.app.follower
         feed._renew_at = 0.0
         left = self.service.app.lease._until
         feed.hint()
@@ -153,7 +152,7 @@ class Course:
         """Let that much time pass for all."""
         self.ahead += seconds
         for worker in self.workers:
-            worker.service.app.feed.hint()
+            worker.service.app.follower.hint()
 
     async def verify(self, worker: Worker, times: int = 1) -> Outcome:
         """Verify the key there."""
@@ -216,7 +215,7 @@ class Course:
         looks = self.looks
 
         def waits_in_vain() -> bool:
-            held = {worker.service.app.feed.worker_id for worker in self.workers if worker.store.pauses}
+            held = {worker.service.app.follower.worker_id for worker in self.workers if worker.store.pauses}
             return self.looks >= looks + 4 and self.behind <= held
 
         await until(lambda: revoking.done() or waits_in_vain())
@@ -235,7 +234,7 @@ class Course:
 async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
     """Run some workers, of which the second knows a key."""
     going = Course(database_url)
-    find_behind = rows.find_behind
+    find_behind = feed_store.find_behind
 
     async def looked(*given: Any) -> Any:
         behind = await find_behind(*given)
@@ -244,7 +243,7 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
 
     with (
         mock.patch.object(parts, "FeedConnection", Held),
-        mock.patch.object(barrier.rows, "find_behind", looked),  # type: ignore[attr-defined]
+        mock.patch.object(feed_store, "find_behind", looked),
     ):
         async with going._stack:
             for _ in range(workers):
@@ -282,8 +281,8 @@ async def a_late_reply(going: Course) -> None:
     """The reply to a renewal arrives when all others think that its lease is over."""
     one, held = going.workers
     answered = held.pause("after renew")
-    held.service.app.feed._renew_at = 0.0
-    held.service.app.feed.hint()
+    held.service.app.follower._renew_at = 0.0
+    held.service.app.follower.hint()
     await answered.reached()
     held.hold()
     revoking = asyncio.ensure_future(going.revoke(one))
@@ -300,9 +299,9 @@ async def a_worker_that_starts(going: Course) -> None:
     """A worker has its place and fills its memory, and is yet to renew, when a key is revoked."""
     one = going.workers[0]
     registered = Pause()
-    register = Feed._register
+    register = Follower._register
 
-    async def and_then(feed: Feed) -> Place:
+    async def and_then(feed: Follower) -> Place:
         place = await register(feed)
         if feed._store.pauses is late:  # type: ignore[attr-defined]
             await registered.here()
@@ -312,10 +311,10 @@ async def a_worker_that_starts(going: Course) -> None:
     _, starting = going.workers
     # The start of a worker over again: a server is needed to fill its memory.
     starting.store.pauses = late
-    with mock.patch.object(Feed, "_register", and_then):
-        await starting.store.leave(starting.service.app.feed.worker_id)
-        starting.service.app.feed._lose("for a test")
-        starting.service.app.feed.hint()
+    with mock.patch.object(Follower, "_register", and_then):
+        await starting.store.leave(starting.service.app.follower.worker_id)
+        starting.service.app.follower._lose("for a test")
+        starting.service.app.follower.hint()
         await registered.reached()
     assert await going.verify(starting) is Outcome.UNAVAILABLE  # And the key is in memory.
     starting.service.app.lease.renew(boottime() + going.ahead + LEASE)
@@ -343,8 +342,8 @@ async def a_worker_that_was_reaped(going: Course) -> None:
     """A worker pauses for longer than its lease, is reaped, and goes on."""
     one, held = going.workers
     renewing = held.pause("before renew")
-    held.service.app.feed._renew_at = 0.0
-    held.service.app.feed.hint()
+    held.service.app.follower._renew_at = 0.0
+    held.service.app.follower.hint()
     await renewing.reached()
     await one.service.app.reaper.look()
     going.jump(certainly_over(LEASE) + 1)
@@ -456,19 +455,19 @@ async def a_reaper_and_a_slow_renewal(going: Course) -> None:
     """A worker renews after a reaper has found it dead, and before it has deleted it."""
     one, held = going.workers
     renewing = held.pause("before renew")
-    held.service.app.feed._renew_at = 0.0
-    held.service.app.feed.hint()
+    held.service.app.follower._renew_at = 0.0
+    held.service.app.follower.hint()
     await renewing.reached()
     await one.service.app.reaper.look()
     going.jump(certainly_over(LEASE) + 1)
     await one.renew()
-    reap, about_to = rows.reap, Pause()
+    reap, about_to = feed_store.reap, Pause()
 
     async def paused(*given: Any) -> bool:
         await about_to.here()
         return await reap(*given)
 
-    with mock.patch.object(reaper.rows, "reap", paused):  # type: ignore[attr-defined]
+    with mock.patch.object(feed_store, "reap", paused):
         looking = asyncio.ensure_future(one.service.app.reaper.look())
         await about_to.reached()
         renewing.open()
@@ -585,7 +584,7 @@ def _registering_while_granting() -> Iterator[None]:
         store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]
     ) -> FeedEntry:
         async with store._asking() as connection:
-            [row] = await connection.fetch(rows._SQL["find_head"])
+            [row] = await connection.fetch(feed_store._SQL["find_head"])
         return FeedEntry(Place(row["seq"], row["nonce"]), (), None)
 
     renew = Held.renew
@@ -605,14 +604,14 @@ def _registering_while_granting() -> Iterator[None]:
 
 
 def _renewing_without_registration() -> Any:
-    sql = rows._SQL["renew"].replace("FROM me LEFT", "FROM (SELECT clock_timestamp() AS now) me LEFT")
+    sql = feed_store._SQL["renew"].replace("FROM me LEFT", "FROM (SELECT clock_timestamp() AS now) me LEFT")
     sql = sql.replace("WITH me AS", "WITH ignored AS")
-    return mock.patch.dict(rows._SQL, {"renew": sql})
+    return mock.patch.dict(feed_store._SQL, {"renew": sql})
 
 
 @contextmanager
 def _list_before_the_commit() -> Iterator[None]:
-    publish, find_behind = rows.publish, barrier.rows.find_behind  # type: ignore[attr-defined]
+    publish, find_behind = feed_store.publish, feed_store.find_behind
     listed: list[UUID] = []
 
     async def list_first(connection: Any, *given: Any) -> FeedEntry:
@@ -624,8 +623,8 @@ def _list_before_the_commit() -> Iterator[None]:
         return {worker: lease for worker, lease in behind.items() if worker in listed}
 
     with (
-        mock.patch.object(rows, "publish", list_first),
-        mock.patch.object(rows, "find_behind", of_those),
+        mock.patch.object(feed_store, "publish", list_first),
+        mock.patch.object(feed_store, "find_behind", of_those),
     ):
         yield
 
@@ -662,7 +661,7 @@ def _reads_not_checked() -> Any:
     async def always(*_: Any) -> bool:
         return True
 
-    return _patched(Feed, "knows", always)
+    return _patched(Follower, "knows", always)
 
 
 def _reaping_early() -> Any:
@@ -671,24 +670,24 @@ def _reaping_early() -> Any:
 
 def _reaping_without_the_beat() -> Any:
     sql = "DELETE FROM authsvc.workers WHERE worker_id = $1 AND $2::uuid IS NOT NULL RETURNING true"
-    return mock.patch.dict(rows._SQL, {"reap": sql})
+    return mock.patch.dict(feed_store._SQL, {"reap": sql})
 
 
 @contextmanager
 def _acknowledging_before_applying() -> Iterator[None]:
-    async def read_early(feed: Feed, place: Place) -> None:
+    async def read_early(feed: Follower, place: Place) -> None:
         entries = await feed._store.read(place)
         if entries:
             await feed._acknowledge(entries[-1].place)
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply(entries)
 
-    async def take_early(feed: Feed, place: Place, entry: FeedEntry) -> None:
+    async def take_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
         if await feed._store.acknowledge(feed._worker_id, entry.place, place):
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply([entry])
 
-    with mock.patch.object(Feed, "_read", read_early), mock.patch.object(Feed, "_take", take_early):
+    with mock.patch.object(Follower, "_read", read_early), mock.patch.object(Follower, "_take", take_early):
         yield
 
 

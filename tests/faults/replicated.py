@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from authsvc.devpg import Binaries
-from authsvc.devpg.account import unprivileged
-from authsvc.devpg.child import spawn
+from authsvc.process.devpg import Binaries
+from authsvc.process.devpg.account import unprivileged
+from authsvc.process.devpg.child import spawn
 from authsvc.store.migrate import migrate
 from tests.e2e.process import free_port
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from tests.e2e.process import eventually, processes_in, reserve_port
 from tests.faults.conftest import Scene

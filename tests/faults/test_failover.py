@@ -10,15 +10,15 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
 from authsvc.model.feed import Place
+from authsvc.revocation import follower as following
 from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store import verification as verification_store
 from authsvc.store.feed import FeedConnection, publish
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
-from authsvc.verify import feed as following
 from tests.faults import replicated
 from tests.faults.failover import History, Worker, fleet, load, patiently
 from tests.faults.replicated import Pair, Server, until
@@ -105,7 +105,7 @@ async def test_failover_under_load(pair: Pair, record_property: Callable[[str, o
             await pair.primary.stop()
             await history.reach(len(history.revoked) + 30)
         await history.settle(workers)
-        assert [worker.app.feed.registrations for worker in workers] == [1, 1, 1]
+        assert [worker.app.follower.registrations for worker in workers] == [1, 1, 1]
     record_property("answers", dict(history.answers))
     record_property("renewed_after", renewed)
     record_property("recovered_after", recovered)
@@ -173,11 +173,11 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
         await pair.primary.cancel(await pair.primary.one_waiting("COMMIT%"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
-        seq = late.app.feed.seq
+        seq = late.app.follower.seq
 
         async def followed() -> bool:
-            late.app.feed.hint()
-            return late.app.feed.seq > seq
+            late.app.follower.hint()
+            return late.app.follower.seq > seq
 
         await until(followed)
         await pair.promote()
@@ -193,7 +193,7 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
             await history.ask(worker, key)
         for worker in () if history.violations else (late, early):
             await worker.says(lost, "VALID")
-        return history.violations, late.app.feed.registrations
+        return history.violations, late.app.follower.registrations
 
 
 async def test_a_place_in_a_lost_history_is_noticed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ async def test_no_old_state_is_remembered_after_a_hint(pair: Pair, monkeypatch: 
         async def fill_first(
             self: FeedConnection, worker_id: UUID, place: Place, before: Place | None = None
         ) -> bool:
-            if worker_id == stuck.app.feed.worker_id and before is not None:
+            if worker_id == stuck.app.follower.worker_id and before is not None:
                 # Waits for the place when it is read from the new primary.
                 done, _ = await asyncio.wait({asyncio.ensure_future(stuck.verdict(key))}, timeout=1)
                 filled.append([task.result() for task in done])
@@ -398,7 +398,7 @@ async def test_two_hosts_and_a_crash(pair: Pair) -> None:
         for each in workers:
             await each.says(key, "REVOKED")
             await each.says(warm, "VALID")
-            assert each.app.feed.registrations == 1
+            assert each.app.follower.registrations == 1
 
 
 async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
@@ -430,7 +430,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
             for key, expected in (made_later, "NOT_FOUND"), (revoked_later, "VALID"):
                 if (verdict := await each.verdict(key)) != expected:
                     stale.append(verdict)
-        return stale, [each.app.feed.registrations for each in workers]
+        return stale, [each.app.follower.registrations for each in workers]
 
 
 async def test_a_restored_back_up_is_noticed(single: Server) -> None:
@@ -493,7 +493,7 @@ async def test_changes_recover_with_the_feed(pair: Pair) -> None:
 async def test_who_registers_anew_is_waited_for_under_one_name(pair: Pair) -> None:
     """A worker that dropped its memory takes back its old registration: no change waits a lease for it."""
     async with fleet(pair.primary, 1, lease=60.0) as [worker]:
-        worker.app.feed._lose("the test says so")
-        worker.app.feed.hint()
+        worker.app.follower._lose("the test says so")
+        worker.app.follower.hint()
         await worker.renewed()
         assert len(await pair.primary.fetch("SELECT FROM authsvc.workers")) == 1

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from authsvc.config import ConfigError
-from authsvc.devpg.account import unprivileged
-from authsvc.devpg.child import spawn
+from authsvc.config.settings import ConfigError
+from authsvc.process.devpg.account import unprivileged
+from authsvc.process.devpg.child import spawn
 from authsvc.store.migrate import migrate
 from tests.conftest import Client, Service, serving
 from tests.e2e.process import free_port
@@ -120,7 +120,7 @@ async def story(one: Client, other: Client) -> None:
 async def test_the_whole_story_by_polling(polled_url: str) -> None:
     """Create, verify, revoke, rotate and list work; a revocation is true elsewhere when it answers."""
     async with two(polled_url, feed="poll") as (service, one, other):
-        assert not service.app.feed._store.hears
+        assert not service.app.follower._store.hears
         await story(one, other)
 
 
@@ -179,7 +179,7 @@ async def test_hints_through_a_pooler_that_lends_for_a_session(
         two(url) as (service, one, other),
     ):
         await story(one, other)
-        assert service.app.feed._store.hears
+        assert service.app.follower._store.hears
 
 
 @needs_pgbouncer

@@ -10,13 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from authsvc.keys.tag_keys import MAX_ACCEPTED, TagKeys
 from authsvc.store.pool import Database
-from authsvc.tag_keys import MOST, TagKeys
 from tests.conftest import eventually
 from tests.e2e.process import on_linux
 from tests.faults.proxy import Proxy
 from tests.faults.workers import Fleet, Worker, fleet
-from tests.test_barrier import barrier_of
+from tests.revocation.test_barrier import barrier_of
 
 pytestmark = on_linux
 
@@ -140,7 +140,7 @@ async def test_workers_that_start_and_die_during_rotations(tmp_path: Path, datab
     async with minting(tmp_path, database_url, workers=3) as (on, _, tag_keys):
 
         async def rotate() -> None:
-            for _ in range(MOST - 1):
+            for _ in range(MAX_ACCEPTED - 1):
                 await tag_keys.rotate()
 
         rotating = asyncio.create_task(rotate())

@@ -188,7 +188,7 @@ class _Hooks:
 
 async def _run(directory: Path) -> None:
     from authsvc import app
-    from authsvc.config import load_settings
+    from authsvc.config.settings import load_settings
     from authsvc.model.key_string import redact
     from authsvc.telemetry import configure_logging
 

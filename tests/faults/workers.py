@@ -15,7 +15,7 @@ import grpc
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.config import Settings
+from authsvc.config.settings import Settings
 from tests.conftest import Client
 from tests.e2e.process import environment, eventually
 
@@ -105,7 +105,7 @@ class Worker:
         def serves() -> bool:
             if self.process.poll() is not None:
                 # On a busy machine a quarter of a short lease may not do. Supervisors try again, too.
-                passing = "authsvc.errors.Unavailable" in self._told("stderr")
+                passing = "authsvc.model.errors.Unavailable" in self._told("stderr")
                 assert passing, f"{self.name} exited:\n{self.log}"
                 (self._directory / "stderr").unlink()
                 self.launch(predecessors=self._predecessors)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.gateway.access import Access, Allowed, Asked
+from authsvc.gateway.access import Access, Allowed, GatewayRequest
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.identity import NAMES
 from authsvc.gateway.path import canonical
-from authsvc.gateway.presented import Carriers
+from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import parse
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.catalogue import Catalogue
@@ -75,8 +75,8 @@ class _Cold:
         return NOT_FOUND
 
 
-def _decided(asked: Asked, *, table: bool) -> Allowed | Denied:
-    carriers = Carriers(("bearer", "basic", "x-api-key", "cookie:sid"))
+def _decided(asked: GatewayRequest, *, table: bool) -> Allowed | Denied:
+    carriers = CredentialSources(("bearer", "basic", "x-api-key", "cookie:sid"))
     verifier = cast("Any", _Memory())
     access = Access(verifier, carriers, routes=(lambda: _ROUTES) if table else None)
     return asyncio.run(access.decide(BOOTSTRAP, asked))
@@ -106,8 +106,8 @@ _METHODS = st.sampled_from(["GET", "get", "POST", "OPTIONS", "", "HEAD"])
 async def test_cookies_are_judged_at_one_instant(revoked: Credential | None, status: int) -> None:
     """What was good before another was looked up is judged again; what is not known is asked for once."""
     verifier = _Cold(revoked)
-    access = Access(cast("Any", verifier), Carriers(("cookie:sid",)))
-    asked = Asked("GET", "/", {"cookie": f"sid={GOOD}; sid={OTHER}"})
+    access = Access(cast("Any", verifier), CredentialSources(("cookie:sid",)))
+    asked = GatewayRequest("GET", "/", {"cookie": f"sid={GOOD}; sid={OTHER}"})
     answer = await access.decide(BOOTSTRAP, asked)
     assert (answer.status if isinstance(answer, Denied) else 200) == status
     assert verifier.asked == [GOOD, OTHER]
@@ -119,7 +119,7 @@ def test_nobody_without_a_good_credential(
     method: str, target: str, headers: Mapping[str, str], table: bool
 ) -> None:
     """Whatever the request looks like: it is refused, or it is the public path and has no identity."""
-    answer = _decided(Asked(method, target, headers), table=table)
+    answer = _decided(GatewayRequest(method, target, headers), table=table)
     if isinstance(answer, Allowed):
         assert table
         assert canonical(target) == "/health"
@@ -138,7 +138,7 @@ def test_a_good_credential_opens_its_routes_only(
 ) -> None:
     """With the table, nothing but what it says; and each header of ours is set or removed."""
     shown = {"authorization": f"Bearer {GOOD}", "x-api-key": GOOD, "cookie": f"sid={GOOD}"}[carrier]
-    answer = _decided(Asked(method, target, {**headers, carrier: shown}), table=table)
+    answer = _decided(GatewayRequest(method, target, {**headers, carrier: shown}), table=table)
     if isinstance(answer, Denied):
         return
     set_names = {name for name, _ in answer.set_headers}

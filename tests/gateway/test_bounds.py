@@ -7,17 +7,17 @@ from typing import Any, cast
 
 import pytest
 
-from authsvc import device
-from authsvc.errors import InvalidArgument
 from authsvc.gateway import access, ext_authz, http_check
-from authsvc.gateway.access import MOST_HEADERS, MOST_SCOPES, Access, Asked
+from authsvc.gateway.access import MAX_HEADERS, MAX_SCOPES, Access, GatewayRequest
 from authsvc.gateway.denied import Denied
-from authsvc.gateway.ext_authz import MOST_BYTES, ExtAuthz
+from authsvc.gateway.ext_authz import MAX_BYTES, ExtAuthz
 from authsvc.gateway.path import canonical
-from authsvc.gateway.presented import Carriers
+from authsvc.gateway.presented import CredentialSources
 from authsvc.model import address
 from authsvc.model.address import Proxies
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.errors import InvalidArgument
+from authsvc.sessions import device
 from authsvc.store.verification import VerificationStore
 
 NOBODY = cast("Any", None)
@@ -77,15 +77,17 @@ async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:
     """A megabyte of short headers would keep the event loop; the error says what to change."""
     asking = ExtAuthz(NOBODY, PROXIES)
     with pytest.raises(InvalidArgument, match="max_request_headers_kb"):
-        await asking.check(BOOTSTRAP, b"\n" * (MOST_BYTES + 1))
+        await asking.check(BOOTSTRAP, b"\n" * (MAX_BYTES + 1))
     with pytest.raises(InvalidArgument, match="no envoy"):
-        await asking.check(BOOTSTRAP, b"\n" * MOST_BYTES)
+        await asking.check(BOOTSTRAP, b"\n" * MAX_BYTES)
 
 
 async def test_very_many_headers_are_refused() -> None:
     """Before any of them is looked at, whatever the route."""
-    headers = {f"x{number}": "" for number in range(MOST_HEADERS + 1)}
-    answer = await Access(NOBODY, Carriers(["bearer"])).decide(BOOTSTRAP, Asked("GET", "/", headers))
+    headers = {f"x{number}": "" for number in range(MAX_HEADERS + 1)}
+    answer = await Access(NOBODY, CredentialSources(["bearer"])).decide(
+        BOOTSTRAP, GatewayRequest("GET", "/", headers)
+    )
     assert isinstance(answer, Denied)
     assert (answer.status, answer.reason) == (403, "HEADERS_TOO_MANY")
 
@@ -93,7 +95,7 @@ async def test_very_many_headers_are_refused() -> None:
 @pytest.mark.parametrize("separator", [" ", ",", ", "])
 def test_a_route_needs_so_many_scopes_at_most(separator: str) -> None:
     """As many as VerifyKey takes, each as long as a scope can be."""
-    longest = [f"{number:064}" for number in range(MOST_SCOPES)]
+    longest = [f"{number:064}" for number in range(MAX_SCOPES)]
     assert access.required_scopes(separator.join(longest)) == tuple(longest)
     assert access.required_scopes(separator.join([*longest, "a"])) is None
     assert http_check._scopes("&".join(f"scope={scope}" for scope in longest)) == tuple(longest)

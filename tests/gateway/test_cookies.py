@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from tests.conftest import Clock, new_database, serving
 from tests.gateway.client import Headers, get_http1
 from tests.gateway.conftest import Behind, new_directory, protected

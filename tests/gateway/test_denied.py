@@ -7,7 +7,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from authsvc.gateway.access import FAULT, MOST_SCOPES
+from authsvc.gateway.access import FAULT, MAX_SCOPES
 from authsvc.gateway.denied import Denied, grpc_media_type
 from authsvc.model.scope import MAX_LENGTH
 
@@ -61,7 +61,7 @@ def test_a_message_is_encoded() -> None:
 
 def test_many_scopes_fit_into_headers() -> None:
     """Clients of gRPC take 8 KiB of headers."""
-    scopes = [f"{number:02}:{'x' * (MAX_LENGTH - 3)}" for number in range(MOST_SCOPES)]
+    scopes = [f"{number:02}:{'x' * (MAX_LENGTH - 3)}" for number in range(MAX_SCOPES)]
     headers, status = _read(Denied(403, "SCOPE_MISSING", "t", f"This needs {scopes}", missing_scopes=scopes))
     assert sum(len(name) + len(value) + 32 for name, value in headers.items()) < 8192
     info = ErrorInfo()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from authsvc.gateway.identity import NAMES
-from authsvc.http_server import MOST_HELD, Call, HttpServer, Reply, _Connection
+from authsvc.net.http_server import MAX_HELD, Call, HttpServer, Reply, _Connection
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
@@ -424,7 +424,7 @@ async def test_who_says_nothing_is_not_waited_for(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A head that does not end, and a connection that is not used, are ended when their time is over."""
-    monkeypatch.setattr("authsvc.http_server._HEAD", 0.0)
+    monkeypatch.setattr("authsvc.net.http_server._HEAD", 0.0)
     assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
     assert await _exchange(server[1], b"") == b""
 
@@ -433,7 +433,7 @@ async def test_a_whole_head_is_answered(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an empty body in chunks does not end, it is 408 when the time is over."""
-    monkeypatch.setattr("authsvc.http_server._HEAD", 0.0)
+    monkeypatch.setattr("authsvc.net.http_server._HEAD", 0.0)
     connection, client = _connect(server[0])
     connection.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
     connection._look_at_time()
@@ -454,7 +454,7 @@ async def test_a_body_is_told_to_the_operator(
 
 async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServer, int]) -> None:
     """One too many is ended at once; those that are there are answered."""
-    server[0].most_connections = 1
+    server[0].max_connections = 1
     reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
     writer.write(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
     await reader.readuntil(b"body")
@@ -487,7 +487,7 @@ async def test_who_does_not_read_is_not_waited_for(
         connection.data_received(question)
         connection.pause_writing()
         with monkeypatch.context() as patch:
-            patch.setattr("authsvc.http_server._HEAD", 0.0)
+            patch.setattr("authsvc.net.http_server._HEAD", 0.0)
             await _settled(connection)
         assert client.ended == ("closed" if question is _LAST else "")
         connection._look_at_time()
@@ -518,10 +518,10 @@ async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) ->
     """Beyond the bound of all together, who holds more than an even part is refused, and nobody else."""
     half = b"GET / HTTP/1.1\r\nx: "
     large = half + b"y" * (60_000 - len(half))
-    floods = [_connect(server[0]) for _ in range(MOST_HELD // 60_000 + 10)]
+    floods = [_connect(server[0]) for _ in range(MAX_HELD // 60_000 + 10)]
     for connection, _ in floods:
         connection.data_received(large)
-        assert server[0].held <= MOST_HELD
+        assert server[0].held <= MAX_HELD
     assert [client.ended for _, client in floods[-10:]] == ["closed"] * 10
     assert {client.ended for _, client in floods[:-10]} == {""}
     usual, client = _connect(server[0])

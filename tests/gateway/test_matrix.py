@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
-from authsvc.devpg import DevPostgres
 from authsvc.gateway.access import REWRITING
 from authsvc.gateway.identity import NAMES
+from authsvc.process.devpg import DevPostgres
 from tests.conftest import Clock, new_database, serving
 from tests.gateway.client import Headers, get_http1, read_answer, request_head
 from tests.gateway.conftest import QUERIES, Behind, bearer, key, new_directory, protected

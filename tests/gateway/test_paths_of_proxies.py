@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 import pytest_asyncio
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from tests.conftest import Clock, new_database, serving
 from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
 

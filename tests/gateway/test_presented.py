@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from authsvc.client.presented import presented_in
 from authsvc.client.refusal import Refusal
 from authsvc.client.rich_status import read
-from authsvc.gateway.presented import NOTHING, Carriers
+from authsvc.gateway.presented import NOTHING, CredentialSources
 
 GOOD, OTHER = "authsvc_live_" + "a" * 63, "authsvc_live_" + "b" * 63
-ALL = Carriers(("bearer", "basic", "x-api-key", "cookie:sid"))
+ALL = CredentialSources(("bearer", "basic", "x-api-key", "cookie:sid"))
 
 
 def _basic(text: str) -> str:
@@ -171,7 +171,7 @@ def test_the_python_client_reads_alike(lines: list[tuple[str, str]]) -> None:
     joined: dict[str, str] = {}
     for name, value in lines:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
-    found = Carriers(("bearer", "x-api-key")).find(joined)
+    found = CredentialSources(("bearer", "x-api-key")).find(joined)
     outcome = "AMBIGUOUS" if found.ambiguous else found.texts[0] if found.texts else "MISSING"
     try:
         told = presented_in(lines)
@@ -179,19 +179,19 @@ def test_the_python_client_reads_alike(lines: list[tuple[str, str]]) -> None:
         told = read(refusal.trailers)[0].removeprefix("CREDENTIAL_")
     if told == "SCHEME":
         without = {name: value for name, value in joined.items() if name != "authorization"}
-        assert found == Carriers(("bearer", "x-api-key")).find(without)
+        assert found == CredentialSources(("bearer", "x-api-key")).find(without)
     else:
         assert told == outcome
 
 
 def test_only_what_is_configured_is_looked_at() -> None:
     """A bearer token of the upstream's own is none of our business where bearer is not listed."""
-    carriers = Carriers(("x-api-key",))
+    carriers = CredentialSources(("x-api-key",))
     headers = {"authorization": "Bearer theirs", "x-api-key": GOOD, "cookie": f"sid={OTHER}"}
     assert list(carriers.find(headers).texts) == [GOOD]
     assert carriers.scheme == "ApiKey"
-    assert list(Carriers(("basic",)).find({"authorization": f"Bearer {GOOD}"}).texts) == []
-    assert Carriers(("cookie:sid", "basic", "bearer")).scheme == "Basic"
+    assert list(CredentialSources(("basic",)).find({"authorization": f"Bearer {GOOD}"}).texts) == []
+    assert CredentialSources(("cookie:sid", "basic", "bearer")).scheme == "Basic"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 import pytest
 
-from authsvc.config import ConfigError
+from authsvc.config.reloaded_files import ReloadedFiles
+from authsvc.config.settings import ConfigError
 from authsvc.gateway.routes import Access, Routes, parse
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import Scope
-from authsvc.watched import Watched
 
 _TABLE = """
 [[route]]
@@ -215,7 +215,7 @@ async def test_a_broken_file_keeps_the_one_before(tmp_path: Path, caplog: pytest
     """What is wrong is logged; the table that was read stays in force until the file is right again."""
     file = tmp_path / "routes.toml"
     file.write_text(_TABLE)
-    watched = Watched({"AUTHSVC_ROUTES": file}, partial(parse, _ANY_SCOPE))
+    watched = ReloadedFiles({"AUTHSVC_ROUTES": file}, partial(parse, _ANY_SCOPE))
     file.write_text('[[route]]\npath = "/health"\n')
     await watched.look()
     assert "route 1 (/health): say what it needs" in caplog.text

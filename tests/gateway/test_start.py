@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.config import ConfigError, load_settings
+from authsvc.config.settings import ConfigError, load_settings
 from tests.e2e.process import authsvc
 from tests.gateway.conftest import new_directory
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from authsvc.devpg import DevPostgres
+from authsvc.process.devpg import DevPostgres
 from tests.conftest import Clock, new_database, serving
 from tests.gateway import websocket
 from tests.gateway.client import Answer, Headers, ask_http2, get_then

@@ -2,9 +2,9 @@
 
 import pytest
 
-from authsvc.errors import InvalidArgument, PermissionDenied
 from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.errors import InvalidArgument, PermissionDenied
 from authsvc.model.scope import OWN_SCOPES, Scope
 
 CALLER = Caller("key_1", "acme", ("keys:write", "orders:read"))

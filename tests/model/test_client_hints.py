@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.device import describe
 from authsvc.model import client_hints
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.text import fault
+from authsvc.sessions.device import describe
 
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0"
 WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {CHROME} Safari/537.36"

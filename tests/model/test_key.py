@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from authsvc.errors import FailedPrecondition
 from authsvc.model.caller import ANONYMOUS, Caller
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
+from authsvc.model.errors import FailedPrecondition
 from authsvc.model.key import Key, KeyState
 from tests.model.samples import HOUR, NOW, TICK, a_key
 

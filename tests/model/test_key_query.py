@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from authsvc.errors import InvalidArgument
+from authsvc.model.errors import InvalidArgument
 from authsvc.model.key_query import ORDERS, KeyFilter, KeyOrder, KeyQuery
 from tests.model.samples import HOUR, NOW, a_key
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from authsvc.errors import InvalidArgument
+from authsvc.model.errors import InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.new_key import NewKey, checked_expire_time
 from tests.model.samples import HOUR, NOW, TICK

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from authsvc.errors import InvalidArgument
+from authsvc.model.errors import InvalidArgument
 from authsvc.model.key import KeyState
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.page_token import PageTokens, Position

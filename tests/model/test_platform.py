@@ -2,8 +2,8 @@
 
 import pytest
 
-from authsvc.errors import InvalidArgument, PermissionDenied
 from authsvc.model.caller import BOOTSTRAP, Caller
+from authsvc.model.errors import InvalidArgument, PermissionDenied
 from authsvc.model.platform import is_lookalike, refuse_credential_of, refuse_new_credential
 
 _LOGIN = Caller("key_1", "authsvc", ("keys:write", "sessions:write"))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from authsvc.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.key import TechnicalContact
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from tests.model.samples import HOUR, NOW, TICK, a_key

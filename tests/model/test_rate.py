@@ -86,7 +86,7 @@ def test_no_limit(stopwatch: Stopwatch) -> None:
 
 def test_the_table_is_bounded(stopwatch: Stopwatch) -> None:
     """The name that was counted least recently is forgotten, and begins anew."""
-    limiter = Limiter(Rate(1, 1), stopwatch, most_names=2)
+    limiter = Limiter(Rate(1, 1), stopwatch, max_names=2)
     limiter.take("a")
     limiter.take("b")
     stopwatch.now += 1

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from authsvc.errors import FailedPrecondition, InvalidArgument
 from authsvc.model.activity import SHORTEST_TIMEOUT
+from authsvc.model.errors import FailedPrecondition, InvalidArgument
 from authsvc.model.session import NewSession, Session, SessionBounds, SessionState, shortened
 from tests.model.samples import HOUR, NOW, TICK
 
 DAY = 24 * HOUR
-BOUNDS = SessionBounds(idle_timeout=HOUR, most_idle_timeout=DAY, lifetime=DAY, most_lifetime=30 * DAY)
+BOUNDS = SessionBounds(idle_timeout=HOUR, max_idle_timeout=DAY, lifetime=DAY, max_lifetime=30 * DAY)
 
 
 def a_session(**fields: Any) -> Session:

@@ -14,19 +14,19 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._base import BaseReflectionServicer
 
-from authsvc import descriptors
 from authsvc.client import channels
-from authsvc.clock import boottime
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.entrance.strangers import Strangers
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.rate import Rate
+from authsvc.net import open_files as descriptors
 from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
-from authsvc.rpc.connections import MOST_BROKEN, Connections
+from authsvc.rpc.connections import MAX_BROKEN, Connections
 from authsvc.rpc.public import Streams
 from authsvc.rpc.reflection import SERVICES, CommentedPool, Reflection
-from authsvc.rpc.strangers import Strangers
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.verify.clock import boottime
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
 from tests.rpc.refusal import refused
@@ -91,7 +91,7 @@ async def test_a_message_that_nobody_asks_for_is_a_window(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a call that waits for others of its account, so much may be sent and no more."""
-    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    monkeypatch.setattr("authsvc.app.serving._MAX_ARRIVING", 1)
     async with serving(database_url, clock) as service, connected(service) as connection:
         acme = (await make(service, scopes=["keys:verify"])).key_string
 
@@ -212,7 +212,7 @@ async def test_who_waits_for_messages_is_counted(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The metric tells of calls that were refused because others wait for their messages."""
-    monkeypatch.setattr("authsvc.app.serving._MOST_ARRIVING", 1)
+    monkeypatch.setattr("authsvc.app.serving._MAX_ARRIVING", 1)
     async with serving(database_url, clock, in_flight_limit=8) as service:
         acme = (await make(service, scopes=["keys:verify"])).key_string
         async with connected(service) as connection:
@@ -254,7 +254,7 @@ async def admitted(service: Service) -> bool:
 
 async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one owner, over all its connections; another owner's have room, and so has what was read."""
-    monkeypatch.setattr("authsvc.rpc.answers.MOST_BYTES", 100_000)
+    monkeypatch.setattr("authsvc.rpc.answers.MAX_BYTES", 100_000)
     acme, globex = [
         (await make(service, owner, scopes=["keys:read", "keys:verify"])).key_string
         for owner in ("acme", "globex")
@@ -350,7 +350,7 @@ async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: 
 
 async def test_streams_of_a_connection_are_bounded(service: Service) -> None:
     async with connected(service) as connection:
-        assert connection.most_streams == 512
+        assert connection.max_streams == 512
 
 
 async def test_headers_are_bounded(service: Service) -> None:
@@ -414,13 +414,13 @@ def test_how_many_resets_are_too_many() -> None:
             connections.broken(peer)
         return connections.take_condemned()
 
-    assert broken("ipv4:192.0.2.1:1", MOST_BROKEN) == set()
+    assert broken("ipv4:192.0.2.1:1", MAX_BROKEN) == set()
     assert broken("ipv4:192.0.2.1:1", 1) == {"ipv4:192.0.2.1:1"}
     # An address that did so has less room for a while, and another one has not.
-    assert broken("ipv4:192.0.2.2:1", MOST_BROKEN) == set()
+    assert broken("ipv4:192.0.2.2:1", MAX_BROKEN) == set()
     assert broken("ipv4:192.0.2.1:2", 11) == {"ipv4:192.0.2.1:2"}
     now = 61.0
-    assert broken("ipv4:192.0.2.1:3", MOST_BROKEN) == set()
+    assert broken("ipv4:192.0.2.1:3", MAX_BROKEN) == set()
     connections.known("ipv4:192.0.2.9:1")
     assert broken("ipv4:192.0.2.9:1", 1000) == set()
 
@@ -440,7 +440,7 @@ def test_pings_as_far_apart_as_documented_are_never_early() -> None:
 
 async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many calls of an address, whatever they call; who is known does not."""
-    monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 0.0)
+    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 0.0)
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         async with connected(service) as connection:
             for path in (VERIFY, "/no.Service/Call", "/grpc.health.v1.Health/Check"):
@@ -452,8 +452,8 @@ async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pyte
 
 async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When so many wait the next one does not, since waiting takes memory; until one has gone."""
-    monkeypatch.setattr("authsvc.rpc.strangers.SECONDS", 3600.0)
-    monkeypatch.setattr("authsvc.rpc.strangers._MOST_WAITING", 2)
+    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 3600.0)
+    monkeypatch.setattr("authsvc.entrance.strangers._MAX_WAITING", 2)
     strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
     async with asyncio.timeout(30):
         await strangers.wait("ipv4:192.0.2.1:1")

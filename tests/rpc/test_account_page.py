@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.config import ConfigError, load_settings
+from authsvc.config.settings import ConfigError, load_settings
 from tests.conftest import Clock, Service, serving
 from tests.mmdb import encode
 from tests.rpc.test_sessions import FIREFOX, SAFARI, code_of, sign_in

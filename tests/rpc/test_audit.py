@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authsvc.audit_check import AuditCheck
+from authsvc.audit.check import AuditCheck
 from authsvc.v1 import audit_service_pb2 as pb
 from authsvc.v1 import key_service_pb2
 from tests import http2

@@ -18,10 +18,10 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authsvc.audit_check import AuditCheck
-from authsvc.errors import Unauthenticated
+from authsvc.audit.check import AuditCheck
 from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import Unauthenticated
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.model.session import NewSession
 from authsvc.v1 import audit_service_pb2 as pb

@@ -26,7 +26,7 @@ assert [moment.ToJsonString() for moment in ENDS.values()] == list(ENDS)
 # Which of three keys pass: "idle" never expires and was never used, "expiring" expires and was never used,
 # "used" never expires and was used.
 NONE, ALL = (set[str](), {"idle", "expiring", "used"})
-PASSING = {
+RETRYABLE = {
     "create_time_after": (ALL, NONE),
     "create_time_before": (NONE, ALL),
     "expire_time_before": (NONE, {"expiring"}),
@@ -44,7 +44,7 @@ async def test_filters_of_keys(service: Service, clock: Clock, order_by: str) ->
     used = await service.admin.CreateKey(owner_id="acme", display_name="used")
     assert (await service.admin.VerifyKey(key_string=used.key_string)).valid
     await service.flush()
-    for field, (at_first, at_last) in PASSING.items():
+    for field, (at_first, at_last) in RETRYABLE.items():
         for told, moment in ENDS.items():
             wanted = at_first if told.startswith("0001") else at_last
             answer = await service.admin.ListKeys(

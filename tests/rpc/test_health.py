@@ -8,12 +8,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authsvc.clock import boottime
+from authsvc.entrance.strangers import Strangers
 from authsvc.model.rate import UNLIMITED
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.health import Health
 from authsvc.rpc.public import Public
-from authsvc.rpc.strangers import Strangers
+from authsvc.verify.clock import boottime
 
 STATES = health_pb2.HealthCheckResponse
 

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from authsvc.clock import boottime
+from authsvc.entrance.gate import Gate
 from authsvc.model.rate import Rate
-from authsvc.rpc.gate import Gate
+from authsvc.verify.clock import boottime
 from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.refusal import refused
 from tests.rpc.test_revoke import make

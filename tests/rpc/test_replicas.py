@@ -25,8 +25,8 @@ async def test_every_worker_is_shown(database_url: str) -> None:
         await one.admin.RevokeKey(key_id=made.key.key_id)
         status = await status_of(one)
         shown = {UUID(worker.worker_id): worker for worker in status.workers}
-        assert set(shown) == {one.app.feed.worker_id, other.app.feed.worker_id}
-        assert shown[other.app.feed.worker_id].lease.ToTimedelta().total_seconds() == 7.5
+        assert set(shown) == {one.app.follower.worker_id, other.app.follower.worker_id}
+        assert shown[other.app.follower.worker_id].lease.ToTimedelta().total_seconds() == 7.5
         assert status.head_seq == 1
         assert {worker.applied_seq for worker in status.workers} == {1}
         assert not any(worker.HasField("behind_since") or worker.lease_over for worker in status.workers)

@@ -120,7 +120,7 @@ async def test_a_grace_period_that_makes_no_sense(service: Service) -> None:
 
 async def test_that_there_is_no_key_is_told_when_every_worker_knows(service: Service) -> None:
     """Who is told NOT_FOUND by a change may rely on it: it waits for an entry of its own (R7)."""
-    before = service.app.feed.seq
+    before = service.app.follower.seq
     with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
         await rotate(service, "key_unknown")
-    assert service.app.feed.seq == before + 1
+    assert service.app.follower.seq == before + 1

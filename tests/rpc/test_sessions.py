@@ -8,10 +8,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from authsvc.errors import Unauthenticated
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import Unauthenticated
 from authsvc.model.new_key import NewKey
 from authsvc.model.session import NewSession
 from authsvc.v1 import resources_pb2
@@ -217,7 +217,7 @@ async def test_no_more_are_counted_than_takes_little_time(
     service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rule 26
     """All end, however many there are; the count is exact up to a bound, and then a lower bound."""
-    monkeypatch.setattr("authsvc.store.sessions._MOST_COUNTED", 3)
+    monkeypatch.setattr("authsvc.store.sessions._MAX_COUNTED", 3)
     for count in (3, 5):
         await sign_in(service, idle_timeout=Duration(seconds=60))
         clock.advance(seconds=60)

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from authsvc.config import ConfigError
+from authsvc.config.settings import ConfigError
 from authsvc.rpc.tls import Tls
 from tests.certificates import Authority, Pair, replace
 from tests.rpc.secure import Files, Secure

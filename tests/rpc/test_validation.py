@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authsvc.errors import InvalidArgument
+from authsvc.model.errors import InvalidArgument
 from authsvc.rpc.validation import validator
 from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, resources_pb2
 from buf.validate import validate_pb2

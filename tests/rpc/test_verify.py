@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
 from authsvc.store import pool
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2

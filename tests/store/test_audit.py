@@ -14,12 +14,12 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authsvc.audit_check import AuditCheck
-from authsvc.errors import Unavailable
+from authsvc.audit.check import AuditCheck
 from authsvc.model.audit_chain import Fault, hash_of
 from authsvc.model.audit_event import Action, AuditEvent, AuditQuery, ChainedEvent
 from authsvc.model.caller import BOOTSTRAP
-from authsvc.store import audit as rows
+from authsvc.model.errors import Unavailable
+from authsvc.store import audit as audit_store
 from authsvc.store.migrate import migrate
 from authsvc.store.pool import Database
 
@@ -40,13 +40,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def record(database: Database, *events: AuditEvent) -> None:
     async with database.transaction() as connection:
-        await rows.record(connection, events)
+        await audit_store.record(connection, events)
 
 
 async def chain(database: Database, owner_id: str = "acme") -> list[ChainedEvent]:
     """Return all events of an owner, the oldest first."""
     async with database.connection() as connection:
-        return (await rows.page(connection, AuditQuery(owner_id), size=10_000, after=None))[0][::-1]
+        return (await audit_store.page(connection, AuditQuery(owner_id), size=10_000, after=None))[0][::-1]
 
 
 async def faults(database: Database) -> list[Fault]:
@@ -97,9 +97,9 @@ async def test_schema_and_program_hash_alike(
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await rows.record(connection, [given_event])  # type: ignore[arg-type]
+        await audit_store.record(connection, [given_event])  # type: ignore[arg-type]
         [row] = await connection.fetch("SELECT * FROM authsvc.audit_events")
-        chained = rows.from_row(row)
+        chained = audit_store.from_row(row)
     finally:
         await transaction.rollback()
         await connection.close()
@@ -125,7 +125,7 @@ async def test_an_event_ends_with_its_transaction(database: Database) -> None:
 
     async def fail() -> None:
         async with database.transaction() as connection:
-            await rows.record(connection, [event(), event("other")])
+            await audit_store.record(connection, [event(), event("other")])
             raise ValueError
 
     with pytest.raises(ValueError):
@@ -155,7 +155,7 @@ async def test_many_at_once_over_several_owners(database: Database) -> None:
     async def change() -> int:
         touched = choose.choices(owners, k=choose.randint(1, 8))
         async with database.transaction() as connection:
-            await rows.record(connection, [event(owner) for owner in touched])
+            await audit_store.record(connection, [event(owner) for owner in touched])
         return len(touched)
 
     made = sum(await asyncio.gather(*(change() for _ in range(300))))
@@ -187,8 +187,8 @@ async def test_the_role_that_serves_records_and_reads(serving_url: str) -> None:
         assert len(await chain(database)) == 1
         assert await faults(database) == []
         async with database.transaction() as connection:
-            assert await rows.make_month(connection, date.today() + timedelta(days=200))
-            assert await rows.drop_before(connection, date(2020, 1, 1)) == 0
+            assert await audit_store.make_month(connection, date.today() + timedelta(days=200))
+            assert await audit_store.drop_before(connection, date(2020, 1, 1)) == 0
         assert await faults(database) == []
 
 
@@ -202,7 +202,7 @@ async def test_the_role_that_serves_cannot_change_what_is_recorded(
     async with Database.open(serving_url) as database:
         await record(database, event(at=datetime.now(UTC)))
         async with database.transaction() as lent:
-            await rows.make_month(lent, date.today() + timedelta(days=200))
+            await audit_store.make_month(lent, date.today() + timedelta(days=200))
         months = await partitions_of(empty_database_url)
     assert len(months) == 7
     connection = await asyncpg.connect(serving_url)
@@ -252,8 +252,8 @@ async def test_what_a_session_sets_does_not_reach_the_functions(serving_url: str
             "SET intervalstyle = 'sql_standard'; SET extra_float_digits = 0;"
             "SET standard_conforming_strings = off"
         )
-        await rows.record(connection, [event(), event()])  # type: ignore[arg-type]
-        assert await rows.make_month(connection, date.today() + timedelta(days=200))  # type: ignore[arg-type]
+        await audit_store.record(connection, [event(), event()])  # type: ignore[arg-type]
+        assert await audit_store.make_month(connection, date.today() + timedelta(days=200))  # type: ignore[arg-type]
     finally:
         await connection.close()
     async with Database.open(serving_url) as database:
@@ -300,8 +300,8 @@ async def test_a_month_without_a_partition_is_no_obstacle(database: Database) ->
     )
     assert (await partitions(database))["default"] == 3
     async with database.transaction() as connection:
-        assert await rows.make_month(connection, date(2024, 2, 11))
-        assert not await rows.make_month(connection, date(2024, 2, 1))
+        assert await audit_store.make_month(connection, date(2024, 2, 11))
+        assert not await audit_store.make_month(connection, date(2024, 2, 1))
     found = await partitions(database)
     assert (found["202402"], found["default"]) == (1, 2)
     assert await faults(database) == []
@@ -314,8 +314,8 @@ async def test_old_months_are_dropped_in_whole(database: Database) -> None:
             database, *(event(o, datetime(2024, month, 9, tzinfo=UTC)) for o in ("acme", f"only{month}"))
         )
     async with database.transaction() as connection:
-        await rows.make_month(connection, date(2024, 2, 1))
-        assert await rows.drop_before(connection, date(2024, 3, 1)) == 4
+        await audit_store.make_month(connection, date(2024, 2, 1))
+        assert await audit_store.drop_before(connection, date(2024, 3, 1)) == 4
     assert "202402" not in await partitions(database)
     assert [e.link.position for e in await chain(database)] == [3, 4]
     assert await faults(database) == []
@@ -323,8 +323,8 @@ async def test_old_months_are_dropped_in_whole(database: Database) -> None:
     assert [e.link.position for e in await chain(database, "only1")] == [2]
     assert await faults(database) == []
     async with database.transaction() as connection:
-        assert await rows.drop_before(connection, date(2024, 3, 1)) == 0
-        assert await rows.drop_before(connection, date(2024, 5, 1)) == 4
+        assert await audit_store.drop_before(connection, date(2024, 3, 1)) == 0
+        assert await audit_store.drop_before(connection, date(2024, 5, 1)) == 4
     assert await faults(database) == []
     noted = await chain(database, "authsvc")
     assert [e.event.action for e in noted] == [Action.EVENTS_DROPPED] * 2
@@ -345,7 +345,7 @@ async def test_nothing_young_is_dropped(database: Database) -> None:
 
 async def drop(database: Database, month: date) -> int:
     async with database.transaction() as connection:
-        return await rows.drop_before(connection, month)
+        return await audit_store.drop_before(connection, month)
 
 
 async def test_no_months_without_end(database: Database) -> None:
@@ -353,7 +353,7 @@ async def test_no_months_without_end(database: Database) -> None:
     for month in (date(2010, 1, 1), date(3000, 1, 1)):
         with pytest.raises(asyncpg.InvalidParameterValueError):
             async with database.transaction() as connection:
-                await rows.make_month(connection, month)
+                await audit_store.make_month(connection, month)
 
 
 async def test_a_month_waits_for_nobody_for_long(database: Database) -> None:
@@ -362,7 +362,7 @@ async def test_a_month_waits_for_nobody_for_long(database: Database) -> None:
         await reader.execute("SELECT count(*) FROM authsvc.audit_events_default")
         with pytest.raises(Unavailable):
             async with database.transaction() as connection:
-                await rows.make_month(connection, date.today() + timedelta(days=200))
+                await audit_store.make_month(connection, date.today() + timedelta(days=200))
         await record(database, event())
     assert await faults(database) == []
 

@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from authsvc.audit_check import AuditCheck
+from authsvc.audit.check import AuditCheck
 from authsvc.model.audit_chain import Fault
 from authsvc.model.audit_event import AuditEvent
-from authsvc.store import audit as rows
+from authsvc.store import audit as audit_store
 from authsvc.store import tag_keys
 from authsvc.store.migrate import MigrationError, Retention, known_migrations, migrate
 from authsvc.store.pool import Database
@@ -42,7 +42,7 @@ async def serving(owner: Any, empty_database_url: str, plain_role: str) -> Async
 
 def json_of(**fields: object) -> str:
     """Return an event of now as `record_audit` takes it, with these fields instead."""
-    [made] = json.loads(rows.events_json([event(at=datetime.now(UTC))]))
+    [made] = json.loads(audit_store.events_json([event(at=datetime.now(UTC))]))
     assert not set(fields) - set(AuditEvent.__dataclass_fields__)
     return json.dumps([made | fields])
 
@@ -150,7 +150,7 @@ async def test_the_owner_sets_the_retention(
     for setting in settings:
         await migrate(empty_database_url, retention=setting, tell=told.append)
     async with Database.open(empty_database_url) as database, database.connection() as connection:
-        found = await rows.retention(connection)
+        found = await audit_store.retention(connection)
         assert found == (None if kept is None else timedelta(days=kept))
     if kept is not None:
         assert told[-1] == f"audit events are kept {f'for {kept} days' if kept else 'for good'}"

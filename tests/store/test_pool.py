@@ -6,8 +6,8 @@ import logging
 import asyncpg
 import pytest
 
-from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.store.pool import Database
 
 # The statements by which a transaction waits for a lock, and how many do.
@@ -349,7 +349,7 @@ async def test_a_transaction_whose_client_is_gone_ends(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has locked is free again soon: who is cut off does not hold up everybody's changes."""
-    monkeypatch.setattr("authsvc.store.pool._MOST_IDLE_MS", 100)
+    monkeypatch.setattr("authsvc.store.pool._MAX_IDLE_MS", 100)
     lock = "UPDATE authsvc.feed_head SET seq = seq"
     async with Database.open(database_url) as database:
 

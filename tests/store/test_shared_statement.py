@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.store.shared_statement import SharedStatement
 
 
@@ -14,14 +14,14 @@ class Doubling:
 
     def __init__(self) -> None:
         self.sent: list[list[int | None]] = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.max_at_once = 0
         self.began = asyncio.Event()
         self.go = asyncio.Event()
 
     async def __call__(self, numbers: Sequence[int | None]) -> list[int]:
         self.sent.append(list(numbers))
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.max_at_once = max(self.max_at_once, self.at_once)
         self.began.set()
         await self.go.wait()
         self.at_once -= 1
@@ -36,7 +36,7 @@ class Doubling:
 
 
 def shared(doubling: Doubling) -> SharedStatement[int | None, int]:
-    return SharedStatement(doubling, most_waiting=250, full="too many numbers wait")
+    return SharedStatement(doubling, max_waiting=250, full="too many numbers wait")
 
 
 def asking(
@@ -74,7 +74,7 @@ async def test_so_many_statements_are_under_way() -> None:
     """While one is carried out the next may be sent, up to a bound; the rest waits for its turn."""
     doubling = Doubling()
     statement: SharedStatement[int | None, int] = SharedStatement(
-        doubling, most_waiting=250, full="too many numbers wait", most_sharing=2, at_once=2
+        doubling, max_waiting=250, full="too many numbers wait", max_sharing=2, at_once=2
     )
     tasks = asking(statement, range(5))
     await doubling.began.wait()
@@ -84,7 +84,7 @@ async def test_so_many_statements_are_under_way() -> None:
     doubling.go.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8]
     assert doubling.sent == [[0, 1], [2, 3], [4]]
-    assert doubling.most_at_once == 2
+    assert doubling.max_at_once == 2
 
 
 async def test_nobody_fails_for_the_sake_of_a_stranger() -> None:

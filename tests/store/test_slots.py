@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from authsvc.errors import Overloaded
 from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.errors import Overloaded
 from authsvc.store.slots import DatabaseSlots, Slots, slot
 
 _LONG = 3600
@@ -146,7 +146,7 @@ async def test_who_waits_too_long_is_told() -> None:
 
 async def test_too_many_waiting_of_one_owner() -> None:
     """The next is refused at once; another owner still waits, and so does what has a second choice."""
-    slots, reserve, holders = Slots(1, most_waiting=2), Slots(1, most_waiting=2), Holders()
+    slots, reserve, holders = Slots(1, max_waiting=2), Slots(1, max_waiting=2), Holders()
     tasks = [holders.start("a", choices) for choices in ([slots], [reserve], [slots], [slots])]
     await settled()
     with pytest.raises(Overloaded) as refusal:
@@ -192,7 +192,7 @@ def test_how_a_pool_is_shared_out(
     size: int, changes: int, lists: int, tenants: int, platform: int, kept: int
 ) -> None:
     """All that slots let in at a time leaves connections for single statements."""
-    slots = DatabaseSlots(size, most_waiting=1)
+    slots = DatabaseSlots(size, max_waiting=1)
     assert (slots.changes.size, slots.lists.size) == (changes, lists)
     assert (slots.reserve.size, slots.platform_reserve.size) == (tenants, platform)
     different = {id(each): each for each in slots.kinds.values()}.values()
@@ -201,13 +201,13 @@ def test_how_a_pool_is_shared_out(
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_a_small_pool_keeps_nothing(size: int) -> None:
-    slots = DatabaseSlots(size, most_waiting=1)
+    slots = DatabaseSlots(size, max_waiting=1)
     assert (slots.changes.size, slots.lists.size, slots.reserve.size) == (size, 1, 0)
 
 
 async def test_the_platform_finds_a_slot_whatever_tenants_revoke() -> None:
     """Floods of several tenants fill what is for all and their part of the reserve; its own part is left."""
-    slots, holders = DatabaseSlots(10, most_waiting=100), Holders()
+    slots, holders = DatabaseSlots(10, max_waiting=100), Holders()
     owners = ["acme", "globex", "initech", "umbrella"] * 20
     flood = [holders.start(owner, slots.for_change(owner, revokes=True)) for owner in owners]
     await settled()

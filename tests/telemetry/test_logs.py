@@ -13,10 +13,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from authsvc.errors import NotFound
+from authsvc.model.errors import NotFound
 from authsvc.model.key_string import redact
 from authsvc.telemetry import configure_logging, log_lines_dropped
-from authsvc.telemetry.line_limit import MOST, WINDOW, LineLimit
+from authsvc.telemetry.line_limit import MAX_LINES, WINDOW, LineLimit
 from authsvc.telemetry.logs import LogHandler
 from authsvc.telemetry.wording import cut
 
@@ -169,7 +169,7 @@ def test_exceptions_behind_an_exception(log: Log) -> None:
     for told in (
         "\nKeyError\n",
         "FileNotFoundError: [Errno 2] No such file",
-        "authsvc.errors.NotFound: no key_1 here",
+        "authsvc.model.errors.NotFound: no key_1 here",
     ):
         assert told in line["exception"], line["exception"]
     assert line["exception"].count("Traceback") == 5
@@ -254,44 +254,44 @@ def _flood(number: int, logger: str = "grpc._cython.cygrpc") -> None:
 
 def test_a_flood_is_counted(log: Log) -> None:
     """Of a kind so many lines are written in a minute; then how many more there were."""
-    _flood(MOST + 1000)
-    assert len(log.lines) == MOST
+    _flood(MAX_LINES + 1000)
+    assert len(log.lines) == MAX_LINES
     assert log_lines_dropped() == {"grpc._cython.cygrpc": 1000}
     log.pass_time(WINDOW)
     assert log.lines[-1]["event"].startswith("1000 more lines of grpc._cython.cygrpc from test_logs.py:")
-    assert (len(log.lines), log.lines[-1]["level"]) == (MOST + 1, "error")
-    _flood(MOST + 7)
-    assert len(log.lines) == MOST + 1 + MOST
+    assert (len(log.lines), log.lines[-1]["level"]) == (MAX_LINES + 1, "error")
+    _flood(MAX_LINES + 7)
+    assert len(log.lines) == MAX_LINES + 1 + MAX_LINES
     assert log_lines_dropped() == {"grpc._cython.cygrpc": 1007}
 
 
 def test_a_count_comes_with_the_next_line_and_at_the_end(log: Log) -> None:
     """Also when nobody calls back, and when the process ends before the minute is over."""
-    _flood(MOST + 3)
+    _flood(MAX_LINES + 3)
     log.now += WINDOW
     logging.getLogger("authsvc.x").info("hello")
-    assert [line["event"][:12] for line in log.lines[MOST:]] == ["3 more lines", "hello"]
-    _flood(MOST + 4)
+    assert [line["event"][:12] for line in log.lines[MAX_LINES:]] == ["3 more lines", "hello"]
+    _flood(MAX_LINES + 4)
     log.handler.close()
     assert log.lines[-1]["event"].startswith("4 more lines")
 
 
 def test_a_flood_of_one_kind_hides_no_other(log: Log) -> None:
     """Another logger, level, place or exception is another kind; ours without a warning have no limit."""
-    _flood(MOST + 10)
-    ours = logging.getLogger("authsvc.supervisor")
-    for number in range(3 * MOST):
+    _flood(MAX_LINES + 10)
+    ours = logging.getLogger("authsvc.process.supervisor")
+    for number in range(3 * MAX_LINES):
         ours.info("worker %d serves", number)
     for level in (logging.WARNING, logging.ERROR):
         ours.log(level, "worker %d has ended", 1)
     for error in (ValueError(), KeyError()):
-        for _ in range(MOST + 1):
+        for _ in range(MAX_LINES + 1):
             ours.error("a fault", exc_info=error)
     told = [line["event"] for line in log.lines]
-    assert told.count("Invalid encoding on %s") == MOST
-    assert sum(each.endswith("serves") for each in told) == 3 * MOST
+    assert told.count("Invalid encoding on %s") == MAX_LINES
+    assert sum(each.endswith("serves") for each in told) == 3 * MAX_LINES
     assert told.count("worker 1 has ended") == 2
-    assert told.count("a fault") == 2 * MOST
+    assert told.count("a fault") == 2 * MAX_LINES
 
 
 def test_the_number_of_kinds_is_bounded(log: Log) -> None:
@@ -300,15 +300,15 @@ def test_the_number_of_kinds_is_bounded(log: Log) -> None:
         logging.getLogger("library").handle(
             logging.LogRecord("library", logging.ERROR, "generated.py", number, "m", (), None)
         )
-    assert len(log.lines) == 1000 + MOST
+    assert len(log.lines) == 1000 + MAX_LINES
     assert len(log.handler.limit._windows) == 1001
 
 
 def test_drops_that_are_not_due_are_told_later(log: Log) -> None:
     """Whose minute is not over when somebody is called back is told by the next call."""
-    _flood(MOST + 1)
+    _flood(MAX_LINES + 1)
     log.now += WINDOW / 2
-    for _ in range(MOST + 2):
+    for _ in range(MAX_LINES + 2):
         logging.getLogger("other").error("m %s", 1)
     log.pass_time(WINDOW / 2)
     assert [line["event"][:12] for line in log.lines if "more" in line["event"]] == ["1 more lines"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.errors import Unavailable
-from authsvc.model.activity import GUARD, MOST_INTERVAL
+from authsvc.model.activity import GUARD, MAX_INTERVAL
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import Unavailable
 from authsvc.model.key_string import KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
@@ -21,7 +21,7 @@ from tests.verify.room import ACME, GLOBEX, Pause, Room, ask, at_once, make_room
 
 IDLE = timedelta(minutes=30)
 TICK = timedelta(microseconds=1)
-INTERVAL = timedelta(seconds=MOST_INTERVAL)
+INTERVAL = timedelta(seconds=MAX_INTERVAL)
 SESSION = ask(ACME, kind=CredentialKind.SESSION)
 UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 
@@ -347,7 +347,7 @@ _STEPS = st.builds(
 
 
 class Course:
-    """Two workers on one database, each of which flushes at least every `MOST_INTERVAL`."""
+    """Two workers on one database, each of which flushes at least every `MAX_INTERVAL`."""
 
     def __init__(self, workers: list[Room], idle_timeout: timedelta, phases: list[timedelta]) -> None:
         self.workers = workers

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from tests.verify.room import ACME, GLOBEX, Room, at_once

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from authsvc.errors import Unavailable
 from authsvc.model.credential import Credential
+from authsvc.model.errors import Unavailable
 from authsvc.verify.entry import Entry
 from authsvc.verify.prefix_cache import PrefixCache
 

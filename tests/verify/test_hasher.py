@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
 from tests.verify.room import COSTS, Job, at_once
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Question

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.credential import StoredCredential
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED
 from tests.verify.room import ACME, COSTS, Job, Room, ask, at_once, make_room

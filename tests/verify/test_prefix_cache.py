@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.errors import Unavailable
 from authsvc.model.credential import Credential
+from authsvc.model.errors import Unavailable
 from authsvc.verify.entry import Entry
 from authsvc.verify.prefix_cache import PrefixCache
 from tests.verify.room import Pause

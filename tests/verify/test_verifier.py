@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
@@ -214,7 +214,7 @@ async def test_an_outage_is_no_verdict(room: Room) -> None:
 
 async def test_one_owner_does_not_fill_the_queues(room: Room) -> None:
     """Its callers have so many look-ups under way, also when they do not wait; others find room."""
-    room.verifier._most_fills_of_one = 3
+    room.verifier._max_fills_of_one = 3
     cold = [room.issue() for _ in range(5)]
     pauses = [room.store.pause(key.prefix) for key in cold[:3]]
     waiting = [asyncio.create_task(room.verifier.verify(ask(ACME), key.text)) for key in cold[:3]]

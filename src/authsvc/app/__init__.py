@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from authsvc.app.database import served_database
 from authsvc.app.parts import App, composed, default_policy_of
 from authsvc.app.serving import running, transport
-from authsvc.authority import Authority
-from authsvc.barrier import Barrier
-from authsvc.clock import DatabaseClock, boottime
-from authsvc.config import Settings
+from authsvc.config.settings import Settings
 from authsvc.keys import Keys
+from authsvc.keys.tag_keys import TagKeys
+from authsvc.revocation.authority import Authority
+from authsvc.revocation.barrier import Barrier
 from authsvc.store.feed import now as database_time
 from authsvc.store.policies import PolicyStore
-from authsvc.tag_keys import TagKeys
+from authsvc.verify.clock import DatabaseClock, boottime
 
 __all__ = ["App", "administering", "looking_after_tag_keys", "running", "transport"]
 

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from authsvc.config import ConfigError, Settings
-from authsvc.errors import Unavailable
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.model.errors import Unavailable
 from authsvc.store.migrate import MigrationError, pending
 from authsvc.store.pool import Database
 

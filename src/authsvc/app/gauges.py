@@ -20,8 +20,10 @@ def watch(app: App) -> None:
         label="reason",
     )
     watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
-    watch_gauge("feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.feed.seq)
-    watch_counter("registrations", "Times that it began anew.", lambda: app.feed.registrations)
+    watch_gauge(
+        "feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.follower.seq
+    )
+    watch_counter("registrations", "Times that it began anew.", lambda: app.follower.registrations)
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
     watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: app.hasher.pending)

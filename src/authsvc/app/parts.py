@@ -7,21 +7,18 @@ from functools import partial
 from uuid import UUID
 
 from authsvc.app.database import served_database
-from authsvc.audit import Audit
-from authsvc.authority import Authority
-from authsvc.barrier import Barrier
-from authsvc.callers import Callers
-from authsvc.clock import Clock, DatabaseClock, Stopwatch, boottime
-from authsvc.config import ConfigError, Settings
+from authsvc.audit.events import Audit
+from authsvc.audit.months import AuditMonths
+from authsvc.audit.refusals import Refusals
+from authsvc.config.reloaded_files import ReloadedFiles
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.entrance.callers import Callers
 from authsvc.gateway import access
-from authsvc.gateway.presented import Carriers
+from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import SETTING as ROUTES
 from authsvc.gateway.routes import Routes, parse
-from authsvc.jobs.audit_months import AuditMonths
-from authsvc.jobs.purge import Purge
-from authsvc.jobs.reaper import Reaper
 from authsvc.keys import Keys
-from authsvc.location import LocationError, Locations
+from authsvc.keys.policies import Policies
 from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
@@ -29,27 +26,30 @@ from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.session import SessionBounds
 from authsvc.model.tag_key import AcceptedTagKeys
-from authsvc.policies import Policies
-from authsvc.refusals import Refusals
+from authsvc.revocation.authority import Authority
+from authsvc.revocation.barrier import Barrier
+from authsvc.revocation.follower import Follower
+from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
+from authsvc.sessions.location import LocationError, Locations
+from authsvc.sessions.purge import Purge
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.tag_keys import accepted as accepted_tag_keys
-from authsvc.store.verification import MOST_WANTED, VerificationStore
+from authsvc.store.verification import MAX_WANTED, VerificationStore
 from authsvc.telemetry import Metrics
-from authsvc.verify.feed import Feed
+from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch, boottime
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
-from authsvc.watched import Watched
 
 # An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
-_MOST_ACTIVITIES = 1_000_000
+_MAX_ACTIVITIES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class App:
     activity: UsageLog
     purge: Purge
     lease: Lease
-    feed: Feed
+    follower: Follower
     feed_connection: FeedConnection
     reaper: Reaper
     database: Database
@@ -79,9 +79,9 @@ class App:
     clock: Clock
     metrics: Metrics
     access: access.Access
-    routes: Watched[Routes] | None
+    routes: ReloadedFiles[Routes] | None
     tls: Tls | None = None
-    certified: Watched[Callers] | None = None
+    certified: ReloadedFiles[Callers] | None = None
     port: int = 0
     http_port: int = 0
 
@@ -93,13 +93,15 @@ async def composed(
     stopwatch: Stopwatch = boottime,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
-    certified: Watched[Callers] | None = None,
+    certified: ReloadedFiles[Callers] | None = None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
     locations = _locations(settings)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = (
-        None if settings.routes is None else Watched({ROUTES: settings.routes}, partial(parse, catalogue))
+        None
+        if settings.routes is None
+        else ReloadedFiles({ROUTES: settings.routes}, partial(parse, catalogue))
     )
     async with served_database(settings) as (database, url):
         default_policy = default_policy_of(settings)
@@ -121,12 +123,12 @@ async def composed(
         usage = UsageLog(store)
         activities = ActivityStore(database)
         # A device is shown as it was seen last, also when somebody else asks about its session since.
-        activity = UsageLog(activities, limit=_MOST_ACTIVITIES, fills_in=True)
+        activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
         hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
         connection = FeedConnection(
             url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh
         )
-        feed = Feed(
+        follower = Follower(
             connection,
             cache=cache,
             lease=lease,
@@ -138,7 +140,7 @@ async def composed(
             on_register=on_register,
             on_tag_keys=use,
         )
-        connection.on_hint(feed.hint)
+        connection.on_hint(follower.hint)
         verifier = Verifier(
             mint=mint,
             cache=cache,
@@ -148,15 +150,15 @@ async def composed(
             activities=activities,
             activity=activity,
             lease=lease,
-            feed=feed,
+            feed=follower,
             clock=clock,
-            most_fills_of_one=max(1, min(settings.argon2_queue, MOST_WANTED) // 2),
+            max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
         )
         policy_store = PolicyStore(default_policy)
         authority = Authority(
             database, policy_store, clock, certified=certified, anonymous=anonymous_caller(settings)
         )
-        barrier = Barrier(database, authority, hint=feed.hint, stopwatch=stopwatch)
+        barrier = Barrier(database, authority, hint=follower.hint, stopwatch=stopwatch)
         keys = Keys(
             database=database,
             authority=authority,
@@ -210,7 +212,7 @@ async def composed(
                 activity=activity,
                 purge=Purge(database, retention=settings.session_retention, clock=clock),
                 lease=lease,
-                feed=feed,
+                follower=follower,
                 feed_connection=connection,
                 reaper=Reaper(database, stopwatch=stopwatch),
                 database=database,
@@ -219,7 +221,7 @@ async def composed(
                 metrics=Metrics(),
                 access=access.Access(
                     verifier,
-                    Carriers(settings.gateway_credentials),
+                    CredentialSources(settings.gateway_credentials),
                     routes=None if routes is None else lambda: routes.value,
                     keep_credential=settings.gateway_keep_credential,
                 ),

@@ -13,42 +13,42 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from authsvc import device
 from authsvc.app.gauges import watch
 from authsvc.app.parts import App, anonymous_caller, composed
-from authsvc.barrier import certainly_over
-from authsvc.callers import Callers, watched_callers
-from authsvc.clock import Clock, Stopwatch, boottime
-from authsvc.config import ConfigError, Settings, check_transport
-from authsvc.descriptors import connections, in_use
-from authsvc.errors import Passing
+from authsvc.config.reloaded_files import ReloadedFiles
+from authsvc.config.settings import ConfigError, Settings, check_transport
+from authsvc.entrance.authentication import Authentication
+from authsvc.entrance.callers import Callers, reloaded_callers
+from authsvc.entrance.gate import Gate
+from authsvc.entrance.limits import Limits
+from authsvc.entrance.strangers import Strangers
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import OWN_KEY, HttpCheck
-from authsvc.http_server import Call, HttpServer
-from authsvc.metrics_server import serve_metrics
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
-from authsvc.replicas import Replicas
+from authsvc.model.errors import RetryableError
+from authsvc.net.http_server import Call, HttpServer
+from authsvc.net.open_files import connections, in_use
+from authsvc.revocation.barrier import certainly_over
+from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
-from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.endpoint import Raw
 from authsvc.rpc.entrance import Entrance
-from authsvc.rpc.gate import Gate
 from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.limits import Limits
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
-from authsvc.rpc.strangers import Strangers
 from authsvc.rpc.tls import Tls
+from authsvc.sessions import device
 from authsvc.telemetry import Metrics
-from authsvc.watched import Watched
+from authsvc.telemetry.metrics_page import serve_metrics
+from authsvc.verify.clock import Clock, Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ _REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
 # And for a certificate that was rotated, or another list of callers.
 _FILES_LOOK = 5.0
 # Messages of one owner's calls that are on their way at a time.
-_MOST_ARRIVING = 32
+_MAX_ARRIVING = 32
 
 
 @asynccontextmanager
@@ -101,11 +101,11 @@ async def running(
         ):
             stack.push_async_callback(_write, flush, what)
         # When the server has stopped answering, and before the pool closes.
-        stack.push_async_callback(app.feed.stop)
+        stack.push_async_callback(app.follower.stop)
         try:
-            await app.feed.start()
+            await app.follower.start()
             heard = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
-        except Passing as error:
+        except RetryableError as error:
             raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
         if not heard:
             raise ConfigError(
@@ -114,7 +114,7 @@ async def running(
                 "AUTHSVC_FEED=poll"
             )
         for work in (
-            app.feed.run(),
+            app.follower.run(),
             app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
             app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
             app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
@@ -173,7 +173,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         stopwatch,
         callers=settings.caller_limit,
         failures=settings.failure_limit,
-        most_in_flight=settings.in_flight_limit,
+        max_in_flight=settings.in_flight_limit,
     )
     return Entrance(
         Gate(settings.in_flight_limit),
@@ -188,7 +188,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         app.refusals,
         app.metrics,
         Strangers(settings.stranger_limit, stopwatch),
-        Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4), stopwatch),
+        Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
     )
@@ -243,7 +243,7 @@ async def _serve_http(
     return port
 
 
-def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
+def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | None]:
     """Return what serves TLS, and whom certificates stand for.
 
     Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
@@ -254,7 +254,7 @@ def transport(settings: Settings) -> tuple[Tls | None, Watched[Callers] | None]:
         tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     if settings.callers is not None:
         known = None if settings.scopes is None else [scope.name for scope in settings.scopes]
-        certified = watched_callers(settings.callers, known)
+        certified = reloaded_callers(settings.callers, known)
     return tls, certified
 
 
@@ -262,7 +262,7 @@ async def _write(flush: Callable[[], Awaitable[None]], what: str) -> None:
     """Write what was to be written behind, at the end."""
     try:
         await flush()
-    except Passing as error:
+    except RetryableError as error:
         _log.warning("the %s are lost: %s", what, error.message)
     except Exception:  # noqa: BLE001 - the rest is to be drained all the same
         _log.exception("the %s are lost", what)

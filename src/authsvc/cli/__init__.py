@@ -13,8 +13,6 @@ from rich.text import Text
 # past the redaction and the limit of the log. It reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from authsvc import loop
-from authsvc.child import FAULTS
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
@@ -27,7 +25,9 @@ from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
 from authsvc.model.key_string import redact
 from authsvc.model.text import Form, cleaned
-from authsvc.supervisor import StartError
+from authsvc.process import loop
+from authsvc.process.child import FAULTS
+from authsvc.process.supervisor import StartError
 
 app = cyclopts.App(
     name="authsvc",

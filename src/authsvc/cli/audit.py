@@ -12,15 +12,15 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from authsvc.audit_check import AuditCheck
+from authsvc.audit.check import AuditCheck
 from authsvc.cli.call import ClientError, calling, first, notes, show, when
 from authsvc.cli.printable import named, printable
 from authsvc.cli.table import Table, table
-from authsvc.config import ConfigError, load_settings
-from authsvc.errors import Passing
+from authsvc.config.settings import ConfigError, load_settings
 from authsvc.model.audit_anchor import Anchor, header, read_anchors
 from authsvc.model.audit_chain import Chain, Fault
 from authsvc.model.audit_event import Action
+from authsvc.model.errors import RetryableError
 from authsvc.store.migrate import pending
 from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2 as pb
@@ -125,7 +125,7 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
                 if missing := await pending(database):
                     raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
                 await check.run(owner)
-            except Passing as error:
+            except RetryableError as error:
                 raise ClientError(f"cannot read the database: {error.message}") from error
         if owner and not check.chains and not check.faults:
             raise ClientError(f"{owner} has no audit events; is that its name?")

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from authsvc import app
 from authsvc.cli.call import ClientError, notes
 from authsvc.cli.service import start
-from authsvc.errors import AuthsvcError
 from authsvc.keys import Keys
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
+from authsvc.model.errors import AuthsvcError
 from authsvc.model.key import KeyState
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.scope import FULL_ACCESS

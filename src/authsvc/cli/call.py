@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from authsvc.cli.table import Table
-from authsvc.config import Settings, is_loopback, load_settings, reachable
-from authsvc.watched import read_file
+from authsvc.config.reloaded_files import read_file
+from authsvc.config.settings import Settings, is_loopback, load_settings, reachable
 
 # Away from a terminal nothing folds a line.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)

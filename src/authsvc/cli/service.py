@@ -19,10 +19,9 @@ from cyclopts.validators import Number
 from pydantic import SecretStr
 
 from authsvc import app
-from authsvc.child import Report
 from authsvc.cli.call import output
 from authsvc.cli.table import table
-from authsvc.config import (
+from authsvc.config.settings import (
     PREFIX,
     ConfigError,
     Settings,
@@ -30,10 +29,11 @@ from authsvc.config import (
     load_settings,
     reachable,
 )
-from authsvc.devpg import DevPostgres, kept_running
 from authsvc.model.key_string import redact
+from authsvc.process.child import Report
+from authsvc.process.devpg import DevPostgres, kept_running
+from authsvc.process.supervisor import Supervisor
 from authsvc.store import migrate as migrations
-from authsvc.supervisor import Supervisor
 from authsvc.telemetry import configure_logging
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from authsvc import app
 from authsvc.cli.call import ClientError, notes, output, when
 from authsvc.cli.service import start
 from authsvc.cli.table import table
-from authsvc.errors import AuthsvcError
-from authsvc.tag_keys import TagKeys
+from authsvc.keys.tag_keys import TagKeys
+from authsvc.model.errors import AuthsvcError
 
 tag_key = cyclopts.App(
     name="tag-key",

@@ -19,11 +19,11 @@ from authsvc.v1 import key_service_pb2 as key_pb
 from authsvc.v1 import session_service_pb2 as session_pb
 
 # Seconds to wait before the second and before any later attempt, at most.
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_FIRST_WAIT, _MAX_WAIT = 0.05, 1.0
 # Whoever does not answer in so many seconds may be hanging; a caller in a greater hurry proves nothing.
 _FAIR = 0.1
 # No key string and no session token is that long, by far; what is is not sent.
-_LONGEST = 1024
+_MAX_LENGTH = 1024
 
 Answer = TypeVar("Answer")
 _Ask = Callable[[Connection, Metadata, float], Awaitable[Answer]]
@@ -206,7 +206,7 @@ class AuthClient:
 
 def wait(attempt: int, spread: Callable[[], float] = random.random) -> float:
     """Return the seconds to wait after an attempt, of which the first is 1: ever longer, with jitter."""
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * spread())
+    return min(_MAX_WAIT, _FIRST_WAIT * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * spread())
 
 
 def closed() -> Unavailable:
@@ -216,4 +216,4 @@ def closed() -> Unavailable:
 
 def _is_rubbish(presented: str) -> bool:
     """Say whether this can be no credential of authsvc, and may not even be sendable."""
-    return not presented or len(presented) > _LONGEST or not presented.isascii()
+    return not presented or len(presented) > _MAX_LENGTH or not presented.isascii()

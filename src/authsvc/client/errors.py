@@ -31,7 +31,7 @@ class ClientError(Exception):
         self.reason = reason
 
 
-class Unavailable(ClientError):  # noqa: N818 - named after the case, as below
+class Unavailable(ClientError):
     """Nobody can know right now. `retry_after` is in seconds, None when authsvc did not say."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Unavailable(ClientError):  # noqa: N818 - named after the case, as below
         self.retry_after = retry_after
 
 
-class Refused(ClientError):  # noqa: N818
+class Refused(ClientError):
     """Authsvc does not answer us, and will not until something is mended."""
 
 

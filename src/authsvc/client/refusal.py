@@ -5,7 +5,7 @@ import grpc
 from authsvc.client import rich_status
 from authsvc.client.verdict import VerdictCode
 
-_MOST_METADATA = 3200
+_MAX_METADATA = 3200
 
 _BAD = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
@@ -18,7 +18,7 @@ _BAD = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - it is what the caller gets
+class Refusal(Exception):
     """A call that may not go on."""
 
     def __init__(
@@ -49,7 +49,7 @@ def bad_credential(code: VerdictCode) -> Refusal:
 
 def scope_missing(missing: tuple[str, ...]) -> Refusal:
     """Say that a credential is good, and not for this."""
-    named = " ".join(missing)[:_MOST_METADATA]
+    named = " ".join(missing)[:_MAX_METADATA]
     return Refusal(
         grpc.StatusCode.PERMISSION_DENIED,
         f"this needs the scope {named[:200]}",
@@ -64,7 +64,7 @@ def method_not_listed(method: str) -> Refusal:
         grpc.StatusCode.PERMISSION_DENIED,
         "the service names no scopes for this method; it has to list it",
         "METHOD_NOT_LISTED",
-        method=method[:_MOST_METADATA],
+        method=method[:_MAX_METADATA],
     )
 
 

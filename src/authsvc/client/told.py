@@ -5,10 +5,10 @@ from ipaddress import IPv6Address, ip_address
 
 from authsvc.v1.session_service_pb2 import ClientHints
 
-_LONGEST_ADDRESS = 64
+_MAX_ADDRESS_LENGTH = 64
 # authsvc keeps a quarter.
-_LONGEST_AGENT = 2048
-_LONGEST_HINT = 512
+_MAX_AGENT_LENGTH = 2048
+_MAX_HINT_LENGTH = 512
 _HINTS = {
     "sec-ch-ua": "brands",
     "sec-ch-ua-full-version-list": "full_version_list",
@@ -26,7 +26,7 @@ def address(text: str) -> str:
     The rules are those of `authsvc.model.address`.
     """
     text = text.strip()
-    if len(text) > _LONGEST_ADDRESS:
+    if len(text) > _MAX_ADDRESS_LENGTH:
         return ""
     if text.startswith("["):
         text, _, port = text[1:].partition("]")
@@ -46,14 +46,14 @@ def address(text: str) -> str:
 
 def user_agent(text: str) -> str:
     """Return a user agent as it can be sent; surrogates are bytes that a server could not read."""
-    return _sendable(text, _LONGEST_AGENT)
+    return _sendable(text, _MAX_AGENT_LENGTH)
 
 
 def client_hints(headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]]) -> ClientHints | None:
     """Return the client hints among headers, whose names may be in any case; None without any."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     told = {
-        _HINTS[name.lower()]: _sendable(value, _LONGEST_HINT)
+        _HINTS[name.lower()]: _sendable(value, _MAX_HINT_LENGTH)
         for name, value in pairs
         if isinstance(value, str) and name.lower() in _HINTS
     }

@@ -3,28 +3,28 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from authsvc.errors import Passing
 from authsvc.gateway import identity
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.path import is_disguised
-from authsvc.gateway.presented import NOTHING, Carriers, Headers, Presented
+from authsvc.gateway.presented import NOTHING, CredentialSources, Headers, Presented
 from authsvc.gateway.routes import Routes
-from authsvc.memo import remembered
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
+from authsvc.model.errors import RetryableError
 from authsvc.model.key_string import redact
-from authsvc.model.scope import MAX_LENGTH as LONGEST_SCOPE
+from authsvc.model.memo import remembered
+from authsvc.model.scope import MAX_LENGTH as MAX_SCOPE_LENGTH
 from authsvc.model.scope import is_scope, missing
 from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
 # How many scopes a route may need, as in VerifyKey; and the text that names them, with what separates them.
-MOST_SCOPES = 64
-LONGEST_SCOPES = MOST_SCOPES * (LONGEST_SCOPE + 2)
+MAX_SCOPES = 64
+MAX_SCOPES_LENGTH = MAX_SCOPES * (MAX_SCOPE_LENGTH + 2)
 # Servers and proxies take 100 to 200 by default. Each is looked at.
-MOST_HEADERS = 1000
+MAX_HEADERS = 1000
 # What a proxy's caller needs to ask at all.
 SCOPES = ("keys:verify", "sessions:verify")
 
@@ -43,7 +43,7 @@ _DETAILS = {
 }
 
 
-class Asked(NamedTuple):
+class GatewayRequest(NamedTuple):
     """A request that wants through.
 
     `target` is its path and query, as the upstream will get them; bytes beyond ASCII are characters of
@@ -75,7 +75,7 @@ class Access:
     def __init__(
         self,
         verifier: Verifier,
-        carriers: Carriers,
+        carriers: CredentialSources,
         *,
         routes: Callable[[], Routes] | None = None,
         keep_credential: bool = False,
@@ -93,11 +93,11 @@ class Access:
         """Whether a credential may stand in a cookie, so that cookies are changed."""
         return self._carriers.has_cookie
 
-    async def decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
+    async def decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
         """Answer the proxy that `caller` is. Never raises what would make it guess."""
         try:
             answer = await self._decide(caller, asked)
-        except Passing as error:
+        except RetryableError as error:
             answer = Denied.of(error)
         if isinstance(answer, Denied):
             kind = answer.reason
@@ -106,9 +106,9 @@ class Access:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         return answer
 
-    async def _decide(self, caller: Caller, asked: Asked) -> Allowed | Denied:
+    async def _decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
         required, headers = asked.required_scopes, asked.headers
-        if len(headers) > MOST_HEADERS:
+        if len(headers) > MAX_HEADERS:
             return _TOO_MANY_HEADERS
         if not asked.removes_headers and self._deceptive(asked):
             return _DECEPTIVE
@@ -169,7 +169,12 @@ class Access:
                         strangers.add(text)
 
     def _answer(
-        self, verdict: Verdict, required: Sequence[str], asked: Asked, presented: Presented, text: str
+        self,
+        verdict: Verdict,
+        required: Sequence[str],
+        asked: GatewayRequest,
+        presented: Presented,
+        text: str,
     ) -> Allowed | Denied:
         code, credential = verdict
         if code is VerdictCode.VALID and credential is not None:
@@ -193,14 +198,16 @@ class Access:
         title = "The credential is not good"
         return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
 
-    def _public(self, asked: Asked) -> Allowed:
+    def _public(self, asked: GatewayRequest) -> Allowed:
         """Let through without a look; what is ours is taken out, what may be the upstream's stays."""
         presented = self._carriers.find(asked.headers)
         if self._keep_credential or all(redact(text) == text for text in presented.texts):
             presented = NOTHING
         return self._cleaned(Allowed(None, [], [*identity.NAMES]), asked, presented)
 
-    def _cleaned(self, allowed: Allowed, asked: Asked, presented: Presented, judged: str = "") -> Allowed:
+    def _cleaned(
+        self, allowed: Allowed, asked: GatewayRequest, presented: Presented, judged: str = ""
+    ) -> Allowed:
         """Take out what the upstream is not to see: the credential, and cookies beside the one `judged`."""
         headers, removed = asked.headers, allowed.removed_headers
         removed += self._deceptive(asked)
@@ -212,7 +219,7 @@ class Access:
                 removed.append(name)
         return allowed
 
-    def _deceptive(self, asked: Asked) -> list[str]:
+    def _deceptive(self, asked: GatewayRequest) -> list[str]:
         """Return the names of headers by which the upstream could take the request for another one.
 
         Where a route needs scopes, ours or the proxy's, it was found by method and path.
@@ -258,7 +265,7 @@ _TOO_MANY_HEADERS = Denied(
     403,
     "HEADERS_TOO_MANY",
     "The request has too many headers",
-    f"Send at most {MOST_HEADERS} headers.",
+    f"Send at most {MAX_HEADERS} headers.",
 )
 # A proxy that is set up wrongly: not the fault of the client, who is told no more.
 FAULT = Denied(
@@ -269,13 +276,13 @@ FAULT = Denied(
 )
 
 
-@remembered(most=1024, longest=512)
+@remembered(max_entries=1024, max_length=512)
 def required_scopes(text: str) -> tuple[str, ...] | None:
     """Return the scopes in a proxy's setting, between spaces or commas.
 
     None when one is no scope, or when there are more than a request may require.
     """
-    if len(text) > LONGEST_SCOPES:
+    if len(text) > MAX_SCOPES_LENGTH:
         return None
     scopes = tuple(text.replace(",", " ").split())
-    return scopes if len(scopes) <= MOST_SCOPES and all(map(is_scope, scopes)) else None
+    return scopes if len(scopes) <= MAX_SCOPES and all(map(is_scope, scopes)) else None

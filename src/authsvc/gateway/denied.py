@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote
 
-from authsvc.errors import Passing
-from authsvc.rich_status import rich_status
+from authsvc.entrance.rich_status import rich_status
+from authsvc.model.errors import RetryableError
 
 PROBLEM = "application/problem+json"
 
@@ -50,7 +50,7 @@ class Denied:
     retry_after: float = 0
 
     @classmethod
-    def of(cls, error: Passing) -> Self:
+    def of(cls, error: RetryableError) -> Self:
         """Return the refusal when something cannot be known now."""
         return cls(
             503, error.reason, "Cannot be known now", f"{error.message}.", retry_after=error.retry_after

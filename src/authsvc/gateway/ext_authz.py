@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.gateway import identity
-from authsvc.gateway.access import FAULT, Access, Allowed, Asked, required_scopes
+from authsvc.gateway.access import FAULT, Access, Allowed, GatewayRequest, required_scopes
 from authsvc.gateway.denied import Denied, grpc_media_type
 from authsvc.gateway.v1.ext_authz_pb2 import (
     CheckRequest,
@@ -24,10 +23,11 @@ from authsvc.gateway.v1.ext_authz_pb2 import (
     OkHttpResponse,
     Status,
 )
-from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.errors import FieldViolation, InvalidArgument
+from authsvc.model.memo import remembered
 from authsvc.telemetry.wording import cut
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:
 _IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
 # Of a question. Envoy takes 60 KiB of headers unless it is told otherwise. A megabyte of short headers would
 # take the event loop some 60 ms.
-MOST_BYTES = 128 * 1024
+MAX_BYTES = 128 * 1024
 
 
 class ExtAuthz:
@@ -59,9 +59,9 @@ class ExtAuthz:
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
         """Answer a serialized CheckRequest; raise InvalidArgument for what is none, or has over 128 KiB."""
-        if len(data) > MOST_BYTES:
+        if len(data) > MAX_BYTES:
             problem = (
-                f"has {len(data)} bytes; at most {MOST_BYTES} are taken. Leave with_request_body out of "
+                f"has {len(data)} bytes; at most {MAX_BYTES} are taken. Leave with_request_body out of "
                 "Envoy's configuration, and bound the headers by max_request_headers_kb"
             )
             raise InvalidArgument(FieldViolation("", "request.size", problem))
@@ -80,7 +80,7 @@ class ExtAuthz:
         address = self._proxies.client(address, [forwarded] if forwarded else ())
         # Its bytes, as HTTP/1.1 has them; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
-        asked = Asked(http.method, target, http.headers, scopes, address)
+        asked = GatewayRequest(http.method, target, http.headers, scopes, address)
         answer = await self._access.decide(caller, asked)
         return _denied(answer, http.headers) if isinstance(answer, Denied) else _allowed(answer)
 
@@ -119,13 +119,13 @@ def _allowed(answer: Allowed) -> bytes:
     return b"".join((_PASS, _OK_RESPONSE, _varint(len(ok)), ok, metadata))
 
 
-@remembered(most=16384, longest=256)
+@remembered(max_entries=16384, max_length=256)
 def _header(name: str, value: str) -> bytes:
     """Return a part of OkHttpResponse that sets a header."""
     return OkHttpResponse(headers=_headers([(name, value)])).SerializeToString()
 
 
-@remembered(most=256, longest=64)
+@remembered(max_entries=256, max_length=64)
 def _removed(name: str) -> bytes:
     """Return a part of OkHttpResponse that removes a header."""
     return OkHttpResponse(headers_to_remove=[name]).SerializeToString()
@@ -137,7 +137,7 @@ def _metadata_of(credential: Credential) -> bytes:
     return _metadata(credential.kind.value, credential.credential_id, credential.owner_id, scopes)
 
 
-@remembered(most=8192, longest=512)
+@remembered(max_entries=8192, max_length=512)
 def _metadata(kind: str, credential_id: str, owner_id: str, scopes: str) -> bytes:
     metadata = {
         _IDS[kind]: credential_id,

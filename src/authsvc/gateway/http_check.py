@@ -10,23 +10,23 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
-from authsvc.errors import AuthsvcError, Passing
 from authsvc.gateway import identity
 from authsvc.gateway.access import (
     FAULT,
-    LONGEST_SCOPES,
-    MOST_SCOPES,
+    MAX_SCOPES,
+    MAX_SCOPES_LENGTH,
     SCOPES,
     Access,
     Allowed,
-    Asked,
+    GatewayRequest,
     required_scopes,
 )
 from authsvc.gateway.denied import Denied
-from authsvc.http_server import Call, Reply
-from authsvc.memo import remembered
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
+from authsvc.model.errors import AuthsvcError, RetryableError
+from authsvc.model.memo import remembered
+from authsvc.net.http_server import Call, Reply
 from authsvc.telemetry.wording import cut
 from authsvc.verify.lease import Lease
 
@@ -43,7 +43,7 @@ _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
 # Characters of a wrong query that the log shows.
 _SHOWN = 200
 # `scope=` and `&` for each scope, in which up to three characters stand for one.
-_LONGEST_QUERY = 3 * LONGEST_SCOPES + 7 * MOST_SCOPES
+_MAX_QUERY_LENGTH = 3 * MAX_SCOPES_LENGTH + 7 * MAX_SCOPES
 
 
 class HttpCheck:
@@ -78,7 +78,7 @@ class HttpCheck:
     async def _check(self, call: Call, query: str) -> Reply:
         try:
             caller = await self._authenticate(call)
-        except Passing as error:
+        except RetryableError as error:
             return _denied(Denied.of(error))
         except AuthsvcError as error:
             return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
@@ -104,7 +104,7 @@ class HttpCheck:
         # The last one is what our proxy itself has seen.
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
         address = self._proxies.client(last, [forwarded])
-        asked = Asked(method, target, headers, scopes, address, removes_headers=False)
+        asked = GatewayRequest(method, target, headers, scopes, address, removes_headers=False)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
 
@@ -123,13 +123,13 @@ class HttpCheck:
         return _denied(FAULT)
 
 
-@remembered(most=1024, longest=512)
+@remembered(max_entries=1024, max_length=512)
 def _scopes(query: str) -> Sequence[str] | None:
     """Return the scopes in a question's query; None for one that is not understood, or is too long."""
-    if len(query) > _LONGEST_QUERY:
+    if len(query) > _MAX_QUERY_LENGTH:
         return None
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_SCOPES)
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_SCOPES)
     except ValueError:
         return None
     if any(name != "scope" or not value.strip() for name, value in pairs) or (query and not pairs):

@@ -34,7 +34,7 @@ _DISGUISED = re.compile(
 )
 _SLASHES = re.compile(r"[/\\]")
 # What servers have to take at least is 8000 octets, the query included (RFC 9110, 4.1).
-_LONGEST = 8192
+_MAX_LENGTH = 8192
 
 
 def canonical(target: str) -> str | None:
@@ -43,7 +43,7 @@ def canonical(target: str) -> str | None:
     The root is "". The query does not count. A path of more than 8192 characters is refused.
     """
     path = target.partition("?")[0]
-    if not path.startswith("/") or len(path) > _LONGEST:
+    if not path.startswith("/") or len(path) > _MAX_LENGTH:
         return None
     if _PLAIN.fullmatch(path) is None:
         decoded = _decoded(path)

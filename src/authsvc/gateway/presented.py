@@ -21,9 +21,9 @@ Headers = Mapping[str, str]
 
 BEARER, BASIC, API_KEY, COOKIE = "bearer", "basic", "x-api-key", "cookie:"
 # No credential of ours is near that, with a user's name beside it.
-_LONGEST = 1024
+_MAX_LENGTH = 1024
 # So many cookies of one name are judged; browsers send two or three.
-_MOST_COOKIES = 4
+_MAX_COOKIES = 4
 
 
 class Presented(NamedTuple):
@@ -45,7 +45,7 @@ class Presented(NamedTuple):
 NOTHING = Presented((), ())
 
 
-class Carriers:
+class CredentialSources:
     """Where a credential may stand: `bearer`, `basic`, `x-api-key`, `cookie:NAME`."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -92,7 +92,7 @@ class Carriers:
             found, are_plain = self._in_cookies(value)
             if found:
                 if not texts and are_plain:
-                    most = _MOST_COOKIES
+                    most = _MAX_COOKIES
                 texts += found
                 names.append("cookie")
         if len(texts) > 1:
@@ -159,7 +159,7 @@ def _basic(text: str) -> list[str]:
     Some clients send the key as it is, without encoding it; no base64 has an underscore. The bytes may be
     UTF-8 or Latin-1 (RFC 7617), whose ASCII is the same, and a key string has nothing else.
     """
-    if "_" in text or len(text) > _LONGEST:
+    if "_" in text or len(text) > _MAX_LENGTH:
         return [text]
     try:
         user, _, password = b64decode(text, validate=True).decode("latin-1").partition(":")

@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-from authsvc.config import ConfigError
+from authsvc.config.reloaded_files import text_of
+from authsvc.config.settings import ConfigError
 from authsvc.gateway.path import canonical, lenient
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import is_scope
-from authsvc.watched import text_of
 
 SETTING = "AUTHSVC_ROUTES"
 

@@ -16,15 +16,13 @@ the count of an owner's active keys, the heads of audit chains, the end of the f
 from collections.abc import Callable
 from datetime import datetime
 
-from authsvc.authority import Authority
-from authsvc.barrier import Barrier
 from authsvc.keys.administrator import EnsureAdministrator
 from authsvc.keys.change import Changes
 from authsvc.keys.create import CreateKey
 from authsvc.keys.delete import DeleteKeys
 from authsvc.keys.deliveries import Deliveries
-from authsvc.keys.look import GetKey, ListKeys, LookUpKey
 from authsvc.keys.minting import Minting
+from authsvc.keys.read import GetKey, ListKeys, LookUpKey
 from authsvc.keys.replacement import Replacements
 from authsvc.keys.revoke import RevokeKey, RevokeKeys, RevokeOwner
 from authsvc.keys.rotate import RotateKey
@@ -32,6 +30,8 @@ from authsvc.keys.update import UpdateKey
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
+from authsvc.revocation.authority import Authority
+from authsvc.revocation.barrier import Barrier
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.verify.hasher import Hasher

@@ -9,7 +9,7 @@ from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.model.scope import FULL_ACCESS
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
 
 
@@ -29,8 +29,10 @@ class EnsureAdministrator:
         Of several who do so at once one mints, and the others see its key.
         """
         async with self._database.transaction() as connection:
-            await rows.alone_for_administrator(connection)
-            exists = await rows.has_active_owner_key(connection, PLATFORM_OWNER, FULL_ACCESS, self._clock())
+            await key_store.alone_for_administrator(connection)
+            exists = await key_store.has_active_owner_key(
+                connection, PLATFORM_OWNER, FULL_ACCESS, self._clock()
+            )
             if exists and not another:
                 return None
             administrator = NewKey(

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from authsvc.authority import Claim
-from authsvc.barrier import Barrier, Change
-from authsvc.errors import NotFound
 from authsvc.keys.naming import key_metadata, listed
 from authsvc.model.caller import Caller
+from authsvc.model.errors import NotFound
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
-from authsvc.store import keys as rows
+from authsvc.revocation.authority import Claim
+from authsvc.revocation.barrier import Barrier, Change
+from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore
 
 
@@ -55,7 +55,7 @@ class Changes:
             if caller.confined_to is not None:
                 # Also for a key that is not known, which must not look different.
                 (await self._policies.find(change.connection, caller.confined_to)).refuse_manager(caller)
-            found = await rows.find(change.connection, key_ids, owner_id=caller.confined_to)
+            found = await key_store.find(change.connection, key_ids, owner_id=caller.confined_to)
             if seen:
                 change.key_prefixes.update(key.key_prefix for key in found.values())
             yield change, visible(caller, key_ids, found)

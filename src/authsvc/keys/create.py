@@ -5,8 +5,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from authsvc import audit
-from authsvc.authority import Authority, Claim
-from authsvc.barrier import Barrier
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minted, Minting, refuse_more
 from authsvc.keys.replacement import Replacements, StillAnswered
@@ -19,7 +17,9 @@ from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
-from authsvc.store import keys as rows
+from authsvc.revocation.authority import Authority, Claim
+from authsvc.revocation.barrier import Barrier
+from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection
 
@@ -108,14 +108,14 @@ class CreateKey:
             excluding = replaced.key_id if replaced else ""
             await refuse_more(connection, policy, self._clock(), excluding=excluding)
             if replaced:
-                await rows.give_up_request(connection, replaced.key_id)
+                await key_store.give_up_request(connection, replaced.key_id)
             await self._minting.insert(connection, key, minted, policy, request_id)
             events = key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)
             if replaced:
                 now = self._clock()
                 reason = f"never delivered, replaced by {key.key_id}"
                 revoked = replaced.revoked(now, at=now, by=caller.credential_id, reason=reason)
-                await rows.update(connection, [revoked])
+                await key_store.update(connection, [revoked])
                 revoked_prefixes.add(revoked.key_prefix)
                 events += key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
             await audit.record_many(connection, events)

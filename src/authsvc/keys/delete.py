@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from authsvc import audit
-from authsvc.errors import FailedPrecondition
 from authsvc.keys.change import Changes
 from authsvc.keys.naming import key_metadata, listed
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
+from authsvc.model.errors import FailedPrecondition
 from authsvc.model.key import KeyState
 from authsvc.model.key_event import key_events
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 
 
 class DeleteKeys:
@@ -32,6 +32,6 @@ class DeleteKeys:
                     reason="KEY_NOT_REVOKED",
                     **key_metadata(alive),
                 )
-            await rows.delete(change.connection, key_ids, at=now)
+            await key_store.delete(change.connection, key_ids, at=now)
             events = key_events(caller, Action.KEY_DELETED, keys, at=now)
             await audit.record_many(change.connection, events)

@@ -14,8 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from authsvc.errors import Passing
-from authsvc.store import keys as rows
+from authsvc.model.errors import RetryableError
+from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Deliveries:
         """If the block is cut short, its key may have been committed, and its string reaches nobody."""
         try:
             yield
-        except (asyncio.CancelledError, Passing):
+        except (asyncio.CancelledError, RetryableError):
             self.note(key_id, sent=False)
             raise
 
@@ -58,7 +58,7 @@ class Deliveries:
                 del self._pending[key_id]
             try:
                 async with self._database.connection() as connection:
-                    self.lost += await rows.record_answers(connection, batch)
+                    self.lost += await key_store.record_answers(connection, batch)
             except BaseException:
                 self._pending = {**batch, **self._pending}
                 raise
@@ -70,7 +70,7 @@ class Deliveries:
             self._noted.clear()
             try:
                 await self.flush()
-            except Passing as error:
+            except RetryableError as error:
                 _log.debug("it cannot be written now which answers were sent: %s", error)
                 await pause()
                 self._noted.set()

@@ -9,12 +9,12 @@ without a word, since the service can be wrong about that.
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from authsvc.errors import FailedPrecondition
 from authsvc.keys.naming import key_metadata
 from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.errors import FailedPrecondition
 from authsvc.model.key import Key, KeyState
 from authsvc.model.scope import FULL_ACCESS
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 from authsvc.store.pool import Connection
 
@@ -31,7 +31,7 @@ async def refuse_to_end_last(
     if not ids or allowed:
         return
     await lock_count(connection, PLATFORM_OWNER)
-    if not await rows.has_lasting_key(connection, PLATFORM_OWNER, FULL_ACCESS, clock(), excluding=ids):
+    if not await key_store.has_lasting_key(connection, PLATFORM_OWNER, FULL_ACCESS, clock(), excluding=ids):
         raise _last(**key_metadata(ids))
 
 
@@ -41,7 +41,7 @@ async def refuse_to_end_all(
     """Refuse to end all keys of a locked owner if administrator keys are among them."""
     if owner_id != PLATFORM_OWNER or allowed:
         return
-    if await rows.has_active_owner_key(connection, owner_id, FULL_ACCESS, clock()):
+    if await key_store.has_active_owner_key(connection, owner_id, FULL_ACCESS, clock()):
         raise _last(owner_id=owner_id)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from authsvc.errors import AlreadyExists, Conflict
 from authsvc.model.caller import Caller
+from authsvc.model.errors import AlreadyExists, Conflict
 from authsvc.model.key import Key
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.policy import OwnerPolicy
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection, Database
 from authsvc.verify.hasher import MINTED, Hasher
@@ -69,19 +69,19 @@ class Minting:
                 f"the policy of {key.owner_id} was given another brand meanwhile; repeat the call",
                 reason="POLICY_CHANGED",
             )
-        inserted = await rows.insert(
+        inserted = await key_store.insert(
             connection, key, secret_hash=minted.secret_hash, secret_origin=MINTED, request_id=request_id
         )
         if not inserted:
-            raise repeated(request_id, await rows.find_request(connection, key.owner_id, request_id))
+            raise repeated(request_id, await key_store.find_request(connection, key.owner_id, request_id))
 
 
 async def refuse_repeated(connection: Connection, owner_id: str, request_id: str) -> None:
     """Raise AlreadyExists when an owner has sent this `request_id` before; nobody else does meanwhile."""
     if not request_id:
         return
-    await rows.lock_request(connection, owner_id, request_id)
-    if key_id := await rows.find_request(connection, owner_id, request_id):
+    await key_store.lock_request(connection, owner_id, request_id)
+    if key_id := await key_store.find_request(connection, owner_id, request_id):
         raise repeated(request_id, key_id)
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 # More are counted and not named in a sentence.
-_MOST = 5
+_MAX_SHOWN = 5
 
 
 def listed(key_ids: Sequence[str]) -> str:
     """Return what a sentence about these keys begins with: `key key_1 is`, `keys key_1, key_2 are`."""
-    more = f" and {len(key_ids) - _MOST} more" if len(key_ids) > _MOST else ""
-    named = ", ".join(key_ids[:_MOST]) + more
+    more = f" and {len(key_ids) - _MAX_SHOWN} more" if len(key_ids) > _MAX_SHOWN else ""
+    named = ", ".join(key_ids[:_MAX_SHOWN]) + more
     return f"key {named} is" if len(key_ids) == 1 else f"keys {named} are"
 
 

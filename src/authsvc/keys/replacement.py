@@ -8,18 +8,18 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from authsvc.clock import Stopwatch, boottime
-from authsvc.errors import Unavailable
 from authsvc.keys.minting import repeated
 from authsvc.model.caller import Caller
 from authsvc.model.delivery import GIVEN_UP_AFTER
+from authsvc.model.errors import Unavailable
 from authsvc.model.key import Key
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.pool import Connection, Database
+from authsvc.verify.clock import Stopwatch, boottime
 
 # Seconds that a call waits for an earlier one to end, and how often it looks.
 _PATIENCE = 5.0
-_FIRST_LOOK, _GROWTH, _SLOWEST_LOOK = 0.005, 1.5, 0.25
+_MIN_PAUSE, _GROWTH, _MAX_PAUSE = 0.005, 1.5, 0.25
 
 
 class StillAnswered(Unavailable):
@@ -58,7 +58,7 @@ class Replacements:
 
         None where there is none, or none that may be replaced. Raises StillAnswered after `until`.
         """
-        pause = _FIRST_LOOK
+        pause = _MIN_PAUSE
         while request_id:
             async with self._database.connection() as connection:
                 key = await self._made(connection, owner_id, request_id)
@@ -68,7 +68,7 @@ class Replacements:
             if self._stopwatch() + pause > until:
                 raise StillAnswered(key.key_id)
             await asyncio.sleep(pause)
-            pause = min(_GROWTH * pause, _SLOWEST_LOOK)
+            pause = min(_GROWTH * pause, _MAX_PAUSE)
         return None
 
     async def check(
@@ -86,10 +86,10 @@ class Replacements:
         """
         if not request_id:
             return None
-        await rows.lock_request(connection, owner_id, request_id)
-        if (key_id := await rows.find_request(connection, owner_id, request_id)) is None:
+        await key_store.lock_request(connection, owner_id, request_id)
+        if (key_id := await key_store.find_request(connection, owner_id, request_id)) is None:
             return None
-        key = (await rows.find(connection, [key_id])).get(key_id)
+        key = (await key_store.find(connection, [key_id])).get(key_id)
         if key is not None:
             now = self._clock()
             if key.is_answered_still(caller, now):
@@ -101,5 +101,5 @@ class Replacements:
         raise repeated(request_id, key_id)
 
     async def _made(self, connection: Connection, owner_id: str, request_id: str) -> Key | None:
-        key_id = await rows.find_request(connection, owner_id, request_id)
-        return None if key_id is None else (await rows.find(connection, [key_id])).get(key_id)
+        key_id = await key_store.find_request(connection, owner_id, request_id)
+        return None if key_id is None else (await key_store.find(connection, [key_id])).get(key_id)

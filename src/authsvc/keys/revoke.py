@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from authsvc import audit
-from authsvc.authority import Claim
-from authsvc.barrier import Barrier
 from authsvc.keys.change import Changes
 from authsvc.keys.last_administrator import refuse_to_end_all, refuse_to_end_last
 from authsvc.keys.minting import refuse_more
@@ -15,7 +13,9 @@ from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
-from authsvc.store import keys as rows
+from authsvc.revocation.authority import Claim
+from authsvc.revocation.barrier import Barrier
+from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore
 
 # How many keys BatchRevokeKeys shows of an owner who may have very many.
@@ -62,7 +62,7 @@ class RevokeKey:
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
                 )
-            await rows.update(change.connection, [revoked])
+            await key_store.update(change.connection, [revoked])
             events = key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
             await audit.record_many(change.connection, events)
         return revoked
@@ -92,7 +92,7 @@ class RevokeKeys:
                 for key in keys
                 if key.state(now) is not KeyState.REVOKED
             }
-            await rows.update(change.connection, revoked.values())
+            await key_store.update(change.connection, revoked.values())
             events = key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
             await audit.record_many(change.connection, events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
@@ -118,7 +118,7 @@ class RevokeOwner:
                 change.connection, owner_id, self._clock, allowed=allow_last_administrator
             )
             now = self._clock()
-            revoked = await rows.revoke_owner(
+            revoked = await key_store.revoke_owner(
                 change.connection, owner_id, at=now, by=caller.credential_id, reason=reason
             )
             if revoked:
@@ -135,5 +135,5 @@ class RevokeOwner:
                 change.key_prefixes.update(revoked.values())
             else:  # Very many; or none, and those of an earlier call may not have been waited for (R7).
                 change.owner_id = owner_id
-            shown = await rows.find(change.connection, sorted(revoked)[:SHOWN])
+            shown = await key_store.find(change.connection, sorted(revoked)[:SHOWN])
         return [shown[key_id] for key_id in sorted(shown)], len(revoked)

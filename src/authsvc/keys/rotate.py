@@ -4,20 +4,20 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from authsvc import audit
-from authsvc.errors import NotFound
 from authsvc.keys.change import Changes
 from authsvc.keys.deliveries import Deliveries
-from authsvc.keys.look import GetKey
 from authsvc.keys.minting import Minted, Minting, refuse_more, refuse_repeated
+from authsvc.keys.read import GetKey
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.errors import NotFound
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyString
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
 
@@ -98,6 +98,6 @@ class RotateKey:
             await self._minting.insert(connection, key, minted, policy, request_id)
             at, by = now + grace_period, caller.credential_id
             replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
-            await rows.update(connection, [replaced])
+            await key_store.update(connection, [replaced])
             await audit.record_many(connection, key_events(caller, Action.KEY_ROTATED, [replaced], at=now))
         return key, minted.string

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from authsvc import audit
-from authsvc.errors import Conflict
 from authsvc.keys.change import Changes
 from authsvc.keys.last_administrator import refuse_to_end_last
 from authsvc.keys.minting import refuse_more
@@ -12,11 +11,12 @@ from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.errors import Conflict
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
 from authsvc.model.scope import FULL_ACCESS
-from authsvc.store import keys as rows
+from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
 # Fields of a key that verification does not look at: changing them is nobody else's business.
@@ -81,7 +81,7 @@ class UpdateKey:
             if not key.differs(fields):
                 # Workers are waited for all the same: an earlier call may not have been (R7).
                 return key
-            await rows.update(connection, [changed])
+            await key_store.update(connection, [changed])
             events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(connection, events)
         return changed

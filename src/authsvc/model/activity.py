@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 # Three times the longest interval between two writes (AUTHSVC_ACTIVITY_INTERVAL), and less than any timeout.
 GUARD = timedelta(seconds=45)
-MOST_INTERVAL = GUARD.total_seconds() / 3
+MAX_INTERVAL = GUARD.total_seconds() / 3
 SHORTEST_TIMEOUT = timedelta(minutes=1)
 
 

@@ -11,7 +11,7 @@ is the client's own tale, and not read.
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from authsvc.memo import Memo, remembered
+from authsvc.model.memo import Memo, remembered
 
 Network = IPv4Network | IPv6Network
 
@@ -20,7 +20,7 @@ LONGEST = 64
 # IPv4 in IPv6 (RFC 4291, 2.5.5.2).
 _MAPPED = IPv6Network("::ffff:0:0/96")
 # Of proxies in a row. A client may write any number of addresses before them.
-_MOST_HOPS = 64
+_MAX_HOPS = 64
 # Providers give a customer a whole /64, and somebody who guesses uses all of it.
 _SITE = 64
 
@@ -30,8 +30,8 @@ class Proxies:
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
-        # Asked on each call, mostly of the same few.
-        self._trusts = Memo(self._is_within, most=4096, longest=LONGEST)
+        # GatewayRequest on each call, mostly of the same few.
+        self._trusts = Memo(self._is_within, max_entries=4096, max_length=LONGEST)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address of the client, given its peer's and the values of x-forwarded-for.
@@ -44,7 +44,7 @@ class Proxies:
         if not self._trusted or not forwarded:
             return client
         # The first of the split is what stands before the last hops, whole.
-        hops = ",".join(forwarded).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+        hops = ",".join(forwarded).rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]
         while self._trusts(client) and hops:
             found = normalized(hops.pop())
             if not found:
@@ -80,14 +80,14 @@ def normalized(text: str) -> str:
     return _written(text) if 0 < len(text) <= LONGEST else ""
 
 
-@remembered(most=4096, longest=LONGEST)
+@remembered(max_entries=4096, max_length=LONGEST)
 def _written(text: str) -> str:
     # The text is remembered and not the address, which Python writes anew each time, and slowly.
     found = read(text)
     return "" if found is None else str(found)
 
 
-@remembered(most=4096, longest=LONGEST)
+@remembered(max_entries=4096, max_length=LONGEST)
 def site(address: str) -> str:
     """Return what is counted as one place: an IPv4 address, or the /64 of an IPv6 address."""
     found = read(address)

@@ -15,7 +15,7 @@ from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import redact
 from authsvc.model.page_token import Position
 
-_LONGEST = 512
+_MAX_LENGTH = 512
 
 
 class Action(StrEnum):
@@ -137,4 +137,4 @@ class AuditQuery:
 
 def _kept(text: str) -> str:
     """Return as much of a text as is kept: no key string, and nothing that PostgreSQL cannot hold."""
-    return redact(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode())[:_LONGEST]
+    return redact(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode())[:_MAX_LENGTH]

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
-from authsvc.errors import PermissionDenied
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import PermissionDenied
 from authsvc.model.scope import FULL_ACCESS, missing
 
 # The reserved owner: its credentials act on every owner.

@@ -5,14 +5,14 @@ from difflib import get_close_matches
 from heapq import nlargest
 from itertools import islice, pairwise
 
-from authsvc.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.caller import Caller
+from authsvc.model.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.scope import OWN_SCOPES, Scope
 
 # Nobody reads more.
-_MOST_TOLD = 5
+_MAX_TOLD = 5
 # How many names are compared closely, which takes long, with one that is not known.
-_MOST_COMPARED = 8
+_MAX_COMPARED = 8
 # Less alike than this, it is another one rather than a mistyped one: keys:read is not what orders:read means.
 _SIMILAR = 0.8
 
@@ -38,7 +38,7 @@ class Catalogue:
 
     def check_known(self, scopes: Sequence[str], path: str = "scopes") -> None:
         """Refuse scopes that the operator does not know (rule 2)."""
-        problems = islice(filter(None, map(self.problem, scopes)), _MOST_TOLD)
+        problems = islice(filter(None, map(self.problem, scopes)), _MAX_TOLD)
         if told := [FieldViolation(path, "scopes.known", problem) for problem in problems]:
             raise InvalidArgument(*told)
 
@@ -56,7 +56,7 @@ class Catalogue:
         if self.any_scope or scope in self._scopes:
             return ""
         pairs = _pairs(scope)
-        similar = nlargest(_MOST_COMPARED, self._scopes, key=lambda known: len(pairs & self._pairs[known]))
+        similar = nlargest(_MAX_COMPARED, self._scopes, key=lambda known: len(pairs & self._pairs[known]))
         if nearest := get_close_matches(scope, similar, 1, _SIMILAR):
             return f"{scope} is not known here; did you mean {nearest[0]}?"
         return f"{scope} is not known here; see ListScopes. The operator adds others to AUTHSVC_SCOPES"

@@ -12,7 +12,7 @@ from authsvc.model.text import cleaned
 from authsvc.model.user_agent import shown_version
 
 # Brand lists have 60 to 150 characters, all others fewer than 40.
-_LONGEST_LIST, _LONGEST = 256, 64
+_MAX_LIST_LENGTH, _MAX_LENGTH = 256, 64
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v\s*=\s*"([^"\\]*)"')
 _BRANDS = {
@@ -70,7 +70,10 @@ class ClientHints(NamedTuple):
         """Return the hints as they may be kept: cut, without secrets and what nobody can see."""
         # Most requests have none, or few.
         return type(self)(
-            *(_kept(text, _LONGEST if at else _LONGEST_LIST) if text else "" for at, text in enumerate(self))
+            *(
+                _kept(text, _MAX_LENGTH if at else _MAX_LIST_LENGTH) if text else ""
+                for at, text in enumerate(self)
+            )
         )
 
     def updated(self, later: "ClientHints") -> Self:

@@ -14,9 +14,9 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Self
 
-from authsvc.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.caller import ANONYMOUS, Caller
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
+from authsvc.model.errors import AlreadyDone, FailedPrecondition
 
 
 class KeyState(Enum):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.key import Key, KeyState
 from authsvc.model.page_token import Position
 

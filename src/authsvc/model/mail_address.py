@@ -10,7 +10,7 @@ import unicodedata
 from authsvc.model.text import Form, fault
 
 # In octets: a path without its brackets (RFC 5321, 4.5.3.1.3), and a label (RFC 1035, 2.3.4).
-_LONGEST, _LONGEST_LABEL = 254, 63
+_MAX_LENGTH, _MAX_LABEL_LENGTH = 254, 63
 _LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+")
 _LABEL = re.compile(r"[A-Za-z0-9\x80-\U0010ffff](?:[A-Za-z0-9\x80-\U0010ffff-]*[A-Za-z0-9\x80-\U0010ffff])?")
 # Punctuation that IDNA allows (RFC 5892, appendix A), and joiners, whose place `fault` checks.
@@ -21,8 +21,8 @@ def mail_fault(address: str) -> str:
     """Say why this is no mail address; "" if it may be one."""
     if problem := fault(address, Form.LINE):
         return problem
-    if len(address.encode()) > _LONGEST:
-        return f"is too long: a mail address has at most {_LONGEST} bytes in UTF-8"
+    if len(address.encode()) > _MAX_LENGTH:
+        return f"is too long: a mail address has at most {_MAX_LENGTH} bytes in UTF-8"
     local, at, domain = address.rpartition("@")
     if not at or _LOCAL.fullmatch(local) is None or _has_spaces(local):
         return "is no mail address; use a form like ops@example.org"
@@ -39,9 +39,9 @@ def _is_label(label: str) -> bool:
     if _LABEL.fullmatch(label) is None:
         return False
     if label.isascii():
-        return len(label) <= _LONGEST_LABEL
+        return len(label) <= _MAX_LABEL_LENGTH
     is_written_so = all(
         character <= "~" or character in _IN_LABELS or unicodedata.category(character)[0] in "LMN"
         for character in label
     )
-    return is_written_so and len("xn--" + label.encode("punycode").decode()) <= _LONGEST_LABEL
+    return is_written_so and len("xn--" + label.encode("punycode").decode()) <= _MAX_LABEL_LENGTH

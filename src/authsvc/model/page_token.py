@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.tag_key import AcceptedTagKeys
 
 _MAC = 16

@@ -4,8 +4,8 @@ Owners are often the names of users. A login service that opens a session for a 
 platform is would hand out the platform; one whose name looks like it would be taken for it in a list.
 """
 
-from authsvc.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.errors import FieldViolation, InvalidArgument, PermissionDenied
 from authsvc.model.scope import FULL_ACCESS
 
 # All that an owner may have besides letters and digits.

@@ -16,9 +16,9 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Self
 
-from authsvc.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.key import Key
 from authsvc.model.scope import missing
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-_MOST_NAMES = 100_000
+_MAX_NAMES = 100_000
 
 
 class Rate(NamedTuple):
@@ -29,9 +29,9 @@ UNLIMITED = Rate(0, 0)
 class Limiter:
     """Holds each name to a rate, by a stopwatch in seconds."""
 
-    def __init__(self, rate: Rate, now: Callable[[], float], *, most_names: int = _MOST_NAMES) -> None:
+    def __init__(self, rate: Rate, now: Callable[[], float], *, max_names: int = _MAX_NAMES) -> None:
         self._now = now
-        self._most_names = most_names
+        self._max_names = max_names
         self._interval = 1 / rate.per_second if rate.per_second else 0.0
         # How far ahead of the even rate a name may be before it does one thing more.
         self._tolerance = self._interval * (rate.burst - 1)
@@ -55,6 +55,6 @@ class Limiter:
             return due - now - self._tolerance
         self._due[name] = due + self._interval
         self._due.move_to_end(name)
-        if len(self._due) > self._most_names:
+        if len(self._due) > self._max_names:
             self._due.popitem(last=False)
         return 0.0

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Self
 
-from authsvc.errors import AlreadyDone, FieldViolation, InvalidArgument
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.errors import AlreadyDone, FieldViolation, InvalidArgument
 from authsvc.model.text import cleaned
 from authsvc.model.user_agent import AGENT_LENGTH
 
@@ -92,9 +92,9 @@ class SessionBounds:
     """How long sessions may live: the operator's defaults and the most that a client can ask for."""
 
     idle_timeout: timedelta
-    most_idle_timeout: timedelta
+    max_idle_timeout: timedelta
     lifetime: timedelta
-    most_lifetime: timedelta
+    max_lifetime: timedelta
 
     def lengths(self, new: NewSession) -> tuple[timedelta, timedelta]:
         """Return the idle timeout and the lifetime of a new session; refuse what is beyond the bounds."""
@@ -103,8 +103,8 @@ class SessionBounds:
         violations = [
             FieldViolation(name, f"{name}.bounds", f"use {_told(SHORTEST_TIMEOUT)} to {_told(most)}")
             for name, length, most in (
-                ("idle_timeout", idle_timeout, self.most_idle_timeout),
-                ("lifetime", lifetime, self.most_lifetime),
+                ("idle_timeout", idle_timeout, self.max_idle_timeout),
+                ("lifetime", lifetime, self.max_lifetime),
             )
             if not SHORTEST_TIMEOUT <= length <= most
         ]

@@ -45,7 +45,7 @@ _VOWELS = re.compile("[\u1161-\u11a7\ud7b0-\ud7c6]")
 _LASTS = re.compile("[\u11a8-\u11ff\ud7cb-\ud7fb]")
 
 # How many characters of a combining class other than 0 may follow each other.
-_MOST_MARKS = 30
+_MAX_MARKS = 30
 
 _ZWJ = "\u200d"
 _JOINERS = frozenset({"\u200c", _ZWJ})
@@ -113,7 +113,7 @@ def fault(text: str, form: Form = Form.LINE) -> str:
     name = unicodedata.name(character, "")
     told = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
     if _is_mark(character):  # nothing else is ever wrong with one
-        return f"has more than {_MOST_MARKS} combining marks in a row, up to {told}; leave some of them out"
+        return f"has more than {_MAX_MARKS} combining marks in a row, up to {told}; leave some of them out"
     match unicodedata.category(character):
         case "Cc" | "Zl" | "Zp" if form is Form.LINE:
             return f"holds {told}; use one line, without control characters"
@@ -236,7 +236,7 @@ def _marks_too_many(text: str) -> Iterator[int]:
             continue
         for part in unicodedata.normalize("NFKD", character):
             row = row + 1 if unicodedata.combining(part) else 0
-        if row > _MOST_MARKS:
+        if row > _MAX_MARKS:
             yield index
 
 

@@ -9,7 +9,7 @@ from authsvc.model.user_agent import AGENT_LENGTH
 
 # More is looked at than is noted, since tokens in it become shorter when they are cut out; not all, since
 # whoever asks chooses its length.
-_MOST_LOOKED_AT = 4 * AGENT_LENGTH
+_MAX_LOOKED_AT = 4 * AGENT_LENGTH
 
 
 class Use(NamedTuple):
@@ -25,5 +25,5 @@ class Use(NamedTuple):
 def noted(user_agent: str) -> str:
     """Return as much of a user agent as is noted; a token in a long one is cut out first."""
     return (
-        user_agent if len(user_agent) <= AGENT_LENGTH else redact(user_agent[:_MOST_LOOKED_AT])[:AGENT_LENGTH]
+        user_agent if len(user_agent) <= AGENT_LENGTH else redact(user_agent[:_MAX_LOOKED_AT])[:AGENT_LENGTH]
     )

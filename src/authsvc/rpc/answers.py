@@ -9,13 +9,13 @@ answer in time is closed, and with it all that is kept for it.
 
 from typing import Any
 
-from authsvc.clock import Stopwatch
-from authsvc.errors import Overloaded
+from authsvc.model.errors import Overloaded
+from authsvc.verify.clock import Stopwatch
 
 # Seconds that a client has to let an answer be sent.
 IN_TIME = 10.0
 # Bytes of one account, and what a call takes besides its answer.
-MOST_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 CALL_BYTES = 32 * 1024
 
 
@@ -53,10 +53,10 @@ class Answers:
     def check(self, account: str, size: int = 0) -> None:
         """Raise Overloaded when an account has answers that it does not read, and no room for `size` more."""
         unsent = self._bytes.get(account)
-        if unsent is not None and unsent + size > MOST_BYTES:
+        if unsent is not None and unsent + size > MAX_BYTES:
             self.refused += 1
             raise Overloaded(
-                f"{unsent} bytes of answers to you are not read yet, and there is room for {MOST_BYTES}; "
+                f"{unsent} bytes of answers to you are not read yet, and there is room for {MAX_BYTES}; "
                 "read them, or ask for less at a time",
                 reason="ANSWERS_UNREAD",
                 retry_after=1,

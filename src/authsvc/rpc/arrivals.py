@@ -14,9 +14,9 @@ from typing import Any, Protocol, cast
 
 import grpc
 
-from authsvc.clock import Stopwatch
-from authsvc.errors import FieldViolation, InvalidArgument, Unavailable
-from authsvc.rpc.gate import full
+from authsvc.entrance.gate import full
+from authsvc.model.errors import FieldViolation, InvalidArgument, Unavailable
+from authsvc.verify.clock import Stopwatch
 
 # Seconds.
 IN_TIME = 10.0
@@ -31,10 +31,10 @@ class _Context(Protocol):
 class Arrivals:
     """Reads the messages of calls."""
 
-    def __init__(self, most: int, most_waiting: int, now: Stopwatch) -> None:
+    def __init__(self, most: int, max_waiting: int, now: Stopwatch) -> None:
         """Take how many messages of one account may be on their way, and how many calls may wait for that."""
         self._now = now
-        self._most, self._most_waiting = most, most_waiting
+        self._most, self._max_waiting = most, max_waiting
         self._arriving: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         # Each call that waits for its message; the one that waits longest comes first.
@@ -99,7 +99,7 @@ class Arrivals:
     async def _room(self, account: str) -> None:
         """Wait until a message of the account has arrived, and take its place."""
         waiting = self._waiting.setdefault(account, deque())
-        if len(waiting) >= self._most_waiting:
+        if len(waiting) >= self._max_waiting:
             self.refused += 1
             raise full("of one owner's ")
         turn = asyncio.get_running_loop().create_future()

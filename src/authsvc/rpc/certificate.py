@@ -6,12 +6,12 @@ So what is checked is what a client checks, but for the name and the authority, 
 import ssl
 from pathlib import Path
 
-from authsvc.config import ConfigError
+from authsvc.config.settings import ConfigError
 
 _CERT, _KEY = "AUTHSVC_TLS_CERT", "AUTHSVC_TLS_KEY"
 _TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL")
 # Of TLS 1.2, which takes the most, with one to spare.
-_MOST_FLIGHTS = 5
+_MAX_FLIGHTS = 5
 
 
 def check_certificates(setting: str, path: Path, content: bytes) -> None:
@@ -69,7 +69,7 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, ob
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(_MOST_FLIGHTS):
+    for _ in range(_MAX_FLIGHTS):
         done = [_is_done(side) for side in (asking, answering)]
         if all(done):
             return dict(asking.getpeercert() or {})

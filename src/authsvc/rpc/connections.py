@@ -17,16 +17,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from authsvc.model.address import site
-from authsvc.rpc.peer import End, address_of, end_of
+from authsvc.net.peer import End, address_of, end_of
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two lines of the log.
 _TOLD_EACH = 60.0
 # Calls of nobody on one connection that end before they are answered: far more than happen to a client.
-MOST_BROKEN = 100
+MAX_BROKEN = 100
 # For a minute after that, of the same address.
-MOST_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
+MAX_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
 _ENOUGH = 2**31
 # The share of the connections from which on there is to be room.
 _FULL = 0.75
@@ -65,7 +65,7 @@ class Connections:
         count = self._broken[peer] = self._broken.get(peer, 0) + 1
         where, now = site(address_of(peer)), self._now()
         again = now - self._offended.get(where, -math.inf) < _REMEMBERED
-        if count > (MOST_BROKEN_AGAIN if again else MOST_BROKEN):
+        if count > (MAX_BROKEN_AGAIN if again else MAX_BROKEN):
             self._broken[peer] = -_ENOUGH  # it is closed once
             self._offended[where] = now
             self._offended.move_to_end(where)

@@ -8,8 +8,8 @@ from typing import TypeVar
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authsvc.errors import FieldViolation, InvalidArgument
 from authsvc.model.address import normalized
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, TechnicalContact
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery

@@ -18,17 +18,17 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from authsvc.clock import boottime
-from authsvc.errors import AuthsvcError, PermissionDenied
+from authsvc.entrance.authentication import CredentialSpent
+from authsvc.entrance.limits import account_of
 from authsvc.model.caller import Caller
+from authsvc.model.errors import AuthsvcError, PermissionDenied
 from authsvc.model.key_string import redact
-from authsvc.rpc.authentication import CredentialSpent
 from authsvc.rpc.call import Call
 from authsvc.rpc.entrance import Context, Entrance
-from authsvc.rpc.limits import account_of
 from authsvc.rpc.request import parser
 from authsvc.rpc.status import code_of, status_of
 from authsvc.v1 import options_pb2
+from authsvc.verify.clock import boottime
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Method = Callable[[Caller, Any], Awaitable[Answer]]
 
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_TAKES = 0.2
-_LONGEST_REQUEST_ID = 128
+_MAX_REQUEST_ID_LENGTH = 128
 
 
 class Service(Protocol):
@@ -211,7 +211,7 @@ def _request_id(context: Context) -> str:
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id":
             named = str(value)
-            fits = len(named) <= _LONGEST_REQUEST_ID and named.isprintable() and redact(named) == named
+            fits = len(named) <= _MAX_REQUEST_ID_LENGTH and named.isprintable() and redact(named) == named
             return named if fits else ""
     return ""
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import grpc
 
-from authsvc.refusals import Refusals
+from authsvc.audit.refusals import Refusals
+from authsvc.entrance.authentication import Authentication
+from authsvc.entrance.gate import Gate
+from authsvc.entrance.limits import Limits
+from authsvc.entrance.strangers import Strangers
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
-from authsvc.rpc.authentication import Authentication
 from authsvc.rpc.connections import Connections
-from authsvc.rpc.gate import Gate
-from authsvc.rpc.limits import Limits
-from authsvc.rpc.strangers import Strangers
 from authsvc.telemetry import Metrics
 
 Context = grpc.aio.ServicerContext[bytes, bytes]

@@ -17,16 +17,16 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authsvc.errors import FieldViolation
+from authsvc.model.errors import FieldViolation
 from authsvc.model.key_string import redact
 from authsvc.model.mail_address import mail_fault
 from authsvc.model.text import Form, fault, folded, is_stream_safe, kept
 from authsvc.v1 import options_pb2
 
 # google/protobuf/duration.proto and timestamp.proto: 10,000 years, and the years 1 to 9999.
-_MOST_SECONDS = 315_576_000_000
+_MAX_SECONDS = 315_576_000_000
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-_MOST_NANOS = 999_999_999
+_MAX_NANOS = 999_999_999
 
 
 class _Kind(NamedTuple):
@@ -148,9 +148,9 @@ def _moment_violations(message: Message, path: str) -> Iterator[FieldViolation]:
 
 def _duration(length: Duration) -> tuple[str, str]:
     problem = ""
-    if abs(length.seconds) > _MOST_SECONDS:
-        problem = f"is beyond 10,000 years; use at most {_MOST_SECONDS} seconds"
-    elif abs(length.nanos) > _MOST_NANOS:
+    if abs(length.seconds) > _MAX_SECONDS:
+        problem = f"is beyond 10,000 years; use at most {_MAX_SECONDS} seconds"
+    elif abs(length.nanos) > _MAX_NANOS:
         problem = "has nanos of a second or more; add whole seconds to seconds"
     elif length.seconds * length.nanos < 0:
         problem = "has seconds and nanos of different signs; use the same sign in both"
@@ -161,7 +161,7 @@ def _instant(moment: Any) -> tuple[str, str]:
     problem = ""
     if not _FIRST_SECOND <= moment.seconds <= _LAST_SECOND:
         problem = "is no instant between the years 1 and 9999"
-    elif not 0 <= moment.nanos <= _MOST_NANOS:
+    elif not 0 <= moment.nanos <= _MAX_NANOS:
         problem = "has nanos below zero, or of a second or more; use 0 to 999999999, which count forward"
     return "timestamp.valid", problem
 

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.rpc.public import Public, PublicCall, Streams
 from authsvc.verify.lease import Lease
 
@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 
 REASON = "authsvc-reason"
 # The name of a service is kept for as long as a client watches it.
-_LONGEST_NAME = 256
-_MOST_WATCHERS, _WATCHERS_OF_ONE = 4096, 16
+_MAX_NAME_LENGTH = 256
+_MAX_WATCHERS, _WATCHERS_OF_ONE = 4096, 16
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types
@@ -30,7 +30,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__()
         self._services = ("", *services)
-        self.watchers = Streams("health", most=_MOST_WATCHERS, of_one=_WATCHERS_OF_ONE)
+        self.watchers = Streams("health", most=_MAX_WATCHERS, of_one=_WATCHERS_OF_ONE)
         self._reason = ""
         self._released = asyncio.Event()
         self._changed = asyncio.Event()
@@ -116,6 +116,6 @@ def _request(data: bytes) -> Any:
         request = health_pb2.HealthCheckRequest.FromString(data)
     except DecodeError as error:
         raise InvalidArgument(FieldViolation("", "request.decodable", "is no HealthCheckRequest")) from error
-    if len(request.service) > _LONGEST_NAME:
+    if len(request.service) > _MAX_NAME_LENGTH:
         raise InvalidArgument(FieldViolation("service", "string.max_len", "no service has a name that long"))
     return request

@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.keys.policies import Policies
 from authsvc.model.caller import Caller
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
-from authsvc.policies import Policies
 from authsvc.rpc.convert import mask_violations, timestamp
 from authsvc.v1 import owner_policy_service_pb2 as pb
 

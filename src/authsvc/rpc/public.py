@@ -11,18 +11,18 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from authsvc.clock import Stopwatch
-from authsvc.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
+from authsvc.entrance.strangers import Strangers
+from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
+from authsvc.net.peer import address_of
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.entrance import Context
-from authsvc.rpc.peer import address_of
 from authsvc.rpc.status import status_of
-from authsvc.rpc.strangers import Strangers
+from authsvc.verify.clock import Stopwatch
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
-_LONGEST = 4096
+_MAX_LENGTH = 4096
 # Messages of one address that are on their way, and calls that wait for theirs.
 _ARRIVING, _WAITING = 8, 200
 
@@ -161,7 +161,7 @@ class NoSuchRpc(grpc.GenericRpcHandler):
 
 
 def _small(data: bytes) -> bytes:
-    if len(data) > _LONGEST:
-        problem = f"has {len(data)} bytes; none of this kind needs more than {_LONGEST}"
+    if len(data) > _MAX_LENGTH:
+        problem = f"has {len(data)} bytes; none of this kind needs more than {_MAX_LENGTH}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     return data

@@ -19,14 +19,14 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._base import BaseReflectionServicer
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.rpc.public import Public, PublicCall, Streams
 
 # The names of the service.
 SERVICES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 _V1_FILE = "grpc/reflection/v1/reflection.proto"
-_MOST_STREAMS, _STREAMS_OF_ONE = 32, 4
-_MOST_QUESTIONS = 1000
+_MAX_STREAMS, _STREAMS_OF_ONE = 32, 4
+_MAX_QUESTIONS = 1000
 
 
 class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes without types
@@ -34,7 +34,7 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__((*services, *SERVICES), pool=CommentedPool())
-        self.streams = Streams("reflection", most=_MOST_STREAMS, of_one=_STREAMS_OF_ONE)
+        self.streams = Streams("reflection", most=_MAX_STREAMS, of_one=_STREAMS_OF_ONE)
         self._of_file: dict[str, bytes] = {}
 
     def handlers(self, public: Public) -> list[grpc.GenericRpcHandler]:
@@ -43,7 +43,7 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
         return [grpc.method_handlers_generic_handler(name, handlers) for name in SERVICES]
 
     async def _serve(self, call: PublicCall) -> None:
-        for _ in range(_MOST_QUESTIONS):
+        for _ in range(_MAX_QUESTIONS):
             if (data := await call.next()) is None:
                 return
             await call.write(self.answer(data))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.model.caller import Caller
-from authsvc.replicas import Replicas
+from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.convert import timestamp
 from authsvc.v1 import replica_service_pb2 as pb
 

@@ -9,16 +9,16 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from authsvc.errors import FieldViolation, InvalidArgument
+from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.key_string import redact
 from authsvc.rpc.validation import validator
 
 # All fields of a management call at their longest; a client may verify larger rubbish than that.
-_MOST_BYTES = 128 * 1024
+_MAX_BYTES = 128 * 1024
 # Fields that tell of a user's device, of a text or of texts. They fail no sign-in, whatever they hold.
 _ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
 # The longest list that any field takes, and how small a message cannot hold one that takes long to check.
-_MOST_ITEMS = 100
+_MAX_ITEMS = 100
 _MANY = 1024
 
 
@@ -35,8 +35,8 @@ def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
 def _parse(
     request_type: type[Message], data: bytes, check: Callable[[Message], None], takes_key_string: bool
 ) -> Message:
-    if not takes_key_string and len(data) > _MOST_BYTES:
-        problem = f"has {len(data)} bytes; none of this kind needs more than {_MOST_BYTES}"
+    if not takes_key_string and len(data) > _MAX_BYTES:
+        problem = f"has {len(data)} bytes; none of this kind needs more than {_MAX_BYTES}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     try:
         request = request_type.FromString(data)
@@ -74,8 +74,8 @@ def _refuse_too_many(message: Message, path: str = "") -> None:
     """Refuse lists that are far too long before each of their items is looked at."""
     for field, value in message.ListFields():
         here = f"{path}{field.name}"
-        if field.is_repeated and len(value) > _MOST_ITEMS:
-            problem = f"has {len(value)} items; no list takes more than {_MOST_ITEMS}"
+        if field.is_repeated and len(value) > _MAX_ITEMS:
+            problem = f"has {len(value)} items; no list takes more than {_MAX_ITEMS}"
             raise InvalidArgument(FieldViolation(here, "repeated.max_items", problem))
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue

@@ -9,32 +9,32 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health
 
-from authsvc.clock import Stopwatch, boottime
-from authsvc.descriptors import in_use
+from authsvc.net.open_files import in_use
+from authsvc.net.peer import End, end_of
 from authsvc.rpc import sockets
 from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
 from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.health import Health
-from authsvc.rpc.peer import End, end_of
 from authsvc.rpc.public import NoSuchRpc, Public
 from authsvc.rpc.reflection import Reflection
 from authsvc.rpc.tls import Tls
+from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.lease import Lease
 
 # A batch of 100 key strings is some 20 KiB, or 480 with all the scopes that it can name; nothing needs more.
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 # Of one call, as RFC 9113 counts them (6.5.2). A credential has less than 200.
-_MOST_HEADER_BYTES = 16 * 1024
+_MAX_HEADER_BYTES = 16 * 1024
 # What gRPC takes of a message before anybody asks for it.
 _WINDOW = 16 * 1024
 _OPTIONS = [
-    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.max_receive_message_length", MAX_BYTES),
     # Clients of one process share a connection. gRPC counts a call until its handler has ended, which the
     # client does not know: who has as many in flight as a lower bound allows is refused now and then.
     ("grpc.max_concurrent_streams", 512),
     # Between the two gRPC refuses some calls and takes others; so they are one.
-    ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
-    ("grpc.absolute_max_metadata_size", _MOST_HEADER_BYTES),
+    ("grpc.max_metadata_size", _MAX_HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_HEADER_BYTES),
     # No window that grows with how fast somebody sends.
     ("grpc.http2.lookahead_bytes", _WINDOW),
     ("grpc.http2.bdp_probe", 0),

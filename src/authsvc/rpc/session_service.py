@@ -6,8 +6,6 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from authsvc.device import describe
-from authsvc.location import NOWHERE, Locations
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import NO_HINTS, ClientHints
@@ -17,6 +15,8 @@ from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.convert import CODES, converted, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
+from authsvc.sessions.device import describe
+from authsvc.sessions.location import NOWHERE, Locations
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.verify.verifier import Question, Verifier

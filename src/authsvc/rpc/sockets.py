@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from authsvc.rpc.peer import End
+from authsvc.net.peer import End
 
 
 def leave(port: int) -> None:

@@ -4,8 +4,8 @@ import grpc
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from authsvc import errors
-from authsvc.rich_status import rich_status
+from authsvc.entrance.rich_status import rich_status
+from authsvc.model import errors
 
 _CODES = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -21,8 +21,8 @@ _CODES = {
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # Trailers hold about 8 KiB, so a client that sends much that is wrong is told of the first of it.
-_MOST_VIOLATIONS = 10
-_MOST_TEXT = 200
+_MAX_VIOLATIONS = 10
+_MAX_TEXT = 200
 
 
 def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
@@ -35,9 +35,9 @@ def status_of(error: errors.AuthsvcError) -> grpc.Status:
     violations = error.violations if isinstance(error, errors.InvalidArgument) else ()
     bad = [
         BadRequest.FieldViolation(
-            field=v.field[:_MOST_TEXT], description=v.description[:_MOST_TEXT], reason=_reason(v.rule)
+            field=v.field[:_MAX_TEXT], description=v.description[:_MAX_TEXT], reason=_reason(v.rule)
         )
-        for v in violations[:_MOST_VIOLATIONS]
+        for v in violations[:_MAX_VIOLATIONS]
     ]
     told = rich_status(
         code_of(error).value[0],
@@ -45,7 +45,7 @@ def status_of(error: errors.AuthsvcError) -> grpc.Status:
         error.reason,
         error.metadata,
         details=[BadRequest(field_violations=bad)] if bad else (),
-        retry_after=error.retry_after if isinstance(error, errors.Passing) else None,
+        retry_after=error.retry_after if isinstance(error, errors.RetryableError) else None,
     )
     status: grpc.Status = rpc_status.to_status(told)
     return status

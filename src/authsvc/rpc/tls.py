@@ -15,9 +15,9 @@ from pathlib import Path
 
 import grpc
 
-from authsvc.config import ConfigError
+from authsvc.config.reloaded_files import Contents, ReloadedFiles, read_file
+from authsvc.config.settings import ConfigError
 from authsvc.rpc.certificate import check_certificates, check_pair
-from authsvc.watched import Contents, Watched, read_file
 
 _CERT, _KEY, _CLIENT_CA = "AUTHSVC_TLS_CERT", "AUTHSVC_TLS_KEY", "AUTHSVC_TLS_CLIENT_CA"
 
@@ -32,7 +32,7 @@ class Tls:
             files[_CLIENT_CA] = client_ca
         self._files = files
         self._not_after = 0.0
-        self._watched = Watched(files, self._check)
+        self._watched = ReloadedFiles(files, self._check)
         self._served = self._watched.value
 
     def seconds_left(self) -> float:

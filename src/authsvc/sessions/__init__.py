@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from authsvc import audit
-from authsvc.authority import Authority, Claim
-from authsvc.barrier import Barrier
-from authsvc.errors import FieldViolation, InvalidArgument, NotFound
 from authsvc.model import platform
 from authsvc.model.address import normalized
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import FieldViolation, InvalidArgument, NotFound
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import NewSession, Session, SessionBounds, SessionState, shortened
 from authsvc.model.session_query import SessionPosition, SessionQuery
+from authsvc.revocation.authority import Authority, Claim
+from authsvc.revocation.barrier import Barrier
 from authsvc.sessions.opening import Opening, SessionOpenings
-from authsvc.store import sessions as rows
+from authsvc.store import sessions as session_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.verify.session_digest import session_digest
@@ -93,7 +93,7 @@ class Sessions:
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return a session."""
         async with self._database.connection() as connection:
-            found = await rows.find(connection, [session_id], owner_id=caller.confined_to)
+            found = await session_store.find(connection, [session_id], owner_id=caller.confined_to)
         return _visible(caller, session_id, found.get(session_id))
 
     async def list(
@@ -103,7 +103,7 @@ class Sessions:
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
         async with self._database.listing(caller.quota_owner) as connection:
-            page, more = await rows.page(
+            page, more = await session_store.page(
                 connection,
                 query.owner_id,
                 include_ended=query.include_ended,
@@ -120,13 +120,13 @@ class Sessions:
         """End a session for good (rule 25)."""
         claim = Claim(changes=[session_id], revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
-            found = await rows.find(change.connection, [session_id], owner_id=caller.confined_to)
+            found = await session_store.find(change.connection, [session_id], owner_id=caller.confined_to)
             change.key_prefixes.update(session.key_prefix for session in found.values())
             session = _visible(caller, session_id, found.get(session_id))
             session.refuse_if_revoked()
             now = self._clock()
             revoked = session.revoked(now, by=caller.credential_id)
-            await rows.update_revocation(change.connection, revoked)
+            await session_store.update_revocation(change.connection, revoked)
             await audit.record(
                 change.connection,
                 caller,
@@ -139,7 +139,7 @@ class Sessions:
 
     async def revoke_all(
         self, caller: Caller, owner_id: str, *, except_session_id: str = ""
-    ) -> rows.EndedSessions:
+    ) -> session_store.EndedSessions:
         """End all sessions of an owner, but for one if it is named (rule 26); return how many were active.
 
         A session that is being opened meanwhile is waited for, and ended. No session is looked at
@@ -154,13 +154,13 @@ class Sessions:
             if except_session_id:
                 # Locked by the claim: who revokes it has done so, or will not before the commit. Activities
                 # of the last seconds before the end of a session are recorded before they are answered.
-                found = await rows.find(change.connection, [except_session_id], owner_id=owner_id)
+                found = await session_store.find(change.connection, [except_session_id], owner_id=owner_id)
                 _refuse_ended(found.get(except_session_id), now)
-            ended = await rows.end_all(
+            ended = await session_store.end_all(
                 change.connection, owner_id, at=now, by=caller.credential_id, excluding=except_session_id
             )
             if ended is None:
-                return rows.EndedSessions(0, is_lower_bound=False)
+                return session_store.EndedSessions(0, is_lower_bound=False)
             at_least = "at least " if ended.is_lower_bound else ""
             await audit.record(
                 change.connection,

@@ -17,22 +17,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from authsvc.authority import Authority, Authorized, Claim
-from authsvc.errors import AuthsvcError, Unavailable
 from authsvc.model import platform
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.errors import AuthsvcError, Unavailable
 from authsvc.model.scope import MANAGES_KEYS, missing
 from authsvc.model.session import Session
-from authsvc.store import sessions as rows
+from authsvc.revocation.authority import Authority, Authorized, Claim
+from authsvc.store import sessions as session_store
 from authsvc.store.authority import share_at_once
 from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection, Database, LockWait
 from authsvc.store.shared_statement import SharedStatement
 
-_MOST_OPENING = 1000
+_MAX_OPENING = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Outcome(Enum):
     LEFT_OUT = "left out"  # It would have had the others wait.
 
 
-class _AuthorityLost(Exception):  # noqa: N818 - tells the others of a transaction to begin again
+class _AuthorityLost(Exception):
     """A caller lost its authority after its session had been inserted."""
 
 
@@ -68,10 +68,10 @@ class SessionOpenings:
         self._catalogue = catalogue
         self._sharing = SharedStatement(
             self._open_together,
-            most_waiting=_MOST_OPENING,
+            max_waiting=_MAX_OPENING,
             full="too many sessions are being opened",
             # While the database works on one, the next is made ready.
-            most_sharing=16,
+            max_sharing=16,
             at_once=2,
         )
 
@@ -110,7 +110,7 @@ class SessionOpenings:
         claim = Claim(relies_on=owner_ids, opens_sessions_of=owner_ids)
         outcomes: list[AuthsvcError | _Outcome] = []
         authorized: list[Authorized] = []
-        opened: list[rows.Opened] = []
+        opened: list[session_store.Opened] = []
         held = await self._authority.hold(connection, [opening.caller for opening in openings], claim)
         refuse_manager = await self._managers(connection, openings)
         for opening in openings:
@@ -126,7 +126,7 @@ class SessionOpenings:
                 authorized.append(caller)
                 opened.append((opening.session, opening.secret_hash, opening.event))
         if opened:
-            await rows.insert(connection, opened)
+            await session_store.insert(connection, opened)
         try:
             for caller in authorized:
                 await caller.confirm()

@@ -6,7 +6,7 @@ from datetime import datetime
 from authsvc.model.key_string import redact
 from authsvc.model.session import shortened
 from authsvc.model.use import Use
-from authsvc.store.driver_errors import heeding_warnings
+from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
@@ -25,7 +25,7 @@ class ActivityStore:
         One that is over at `now` is so for good from now on, whatever others have not written yet.
         """
         async with self._database.connection() as connection:
-            with heeding_warnings(connection):
+            with raise_on_warning(connection):
                 if await connection.fetchval(_SQL["end_idle"], session_id, now):
                     return None
             found: datetime | None = await connection.fetchval(_SQL["find_activity"], session_id)
@@ -34,7 +34,7 @@ class ActivityStore:
     async def record_activity(self, use: Use) -> datetime | None:
         """Record an activity, durably; return the last one then, or None when the session was over before."""
         async with self._database.connection() as connection:
-            with heeding_warnings(connection):
+            with raise_on_warning(connection):
                 last: datetime | None = await connection.fetchval(
                     _SQL["record_activity"],
                     use.credential_id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 from asyncpg import exceptions as pg
 
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -27,7 +27,7 @@ LOCK_TIMEOUT = "LOCK_TIMEOUT"
 
 # A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
 # what PostgreSQL asks to be tried again.
-PASSING = (
+RETRYABLE = (
     OSError,
     TimeoutError,
     pg.PostgresConnectionError,
@@ -44,11 +44,11 @@ PASSING = (
 
 
 @contextmanager
-def in_our_words(connection: "AnyConnection | None" = None) -> Iterator[None]:
+def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None]:
     """Raise the driver's passing errors as Unavailable."""
     try:
         yield
-    except PASSING as error:
+    except RETRYABLE as error:
         raise _passing(error) from error
     except pg.InvalidCachedStatementError as error:
         # The driver has forgotten its statements by now.
@@ -77,7 +77,7 @@ def in_our_words(connection: "AnyConnection | None" = None) -> Iterator[None]:
 
 
 @contextmanager
-def heeding_warnings(connection: AnyConnection) -> Iterator[None]:
+def raise_on_warning(connection: AnyConnection) -> Iterator[None]:
     """Raise Unavailable when PostgreSQL warns meanwhile: so it says that a commit is on no standby."""
     warnings = []
 

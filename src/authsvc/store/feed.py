@@ -21,7 +21,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
-from authsvc.store.driver_errors import heeding_warnings, in_our_words
+from authsvc.store.driver_errors import raise_on_warning, translate_errors
 from authsvc.store.pool import Connection, Database, connect_options
 from authsvc.store.queries import load_queries
 
@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
 _PATIENCE = 5.0
-_MOST_BEATS = 100
+_MAX_BEATS = 100
 # How many keys a hint names at most; it has 8,000 bytes.
-_MOST_TOLD = 100
+_MAX_TOLD = 100
 
 
 class FeedConnection:
@@ -75,7 +75,7 @@ class FeedConnection:
     async def hears_from(self, database: Database) -> bool:
         """Say whether a hint from another connection arrives, which a pooler may prevent."""
         self._awaited, self._arrived = f"probe {uuid4()}", asyncio.Event()
-        with in_our_words():
+        with translate_errors():
             async with database.connection() as connection:
                 await connection.execute(_SQL["notify"], self._awaited)
         with suppress(TimeoutError):
@@ -100,7 +100,7 @@ class FeedConnection:
         """Prove registration, place and primary (R2)."""
         async with self._asking() as connection:
             before, beat = self._beats, uuid4()
-            self._beats = [*before[-_MOST_BEATS:], beat]
+            self._beats = [*before[-_MAX_BEATS:], beat]
             rows = await connection.fetch(_SQL["renew"], worker_id, *place, beat, before)
         self._beats = [beat]
         if self._listen and not self._heard and not self._warned:
@@ -134,10 +134,10 @@ class FeedConnection:
     async def _asking(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """Lend the connection for one operation. What goes wrong in any way, a warning included, ends it."""
         try:
-            with in_our_words():
+            with translate_errors():
                 async with asyncio.timeout(self._patience):
                     connection = await self._connected()
-                    with heeding_warnings(connection):
+                    with raise_on_warning(connection):
                         yield connection
         except BaseException:
             self._drop()
@@ -265,7 +265,7 @@ def _tag_keys(row: asyncpg.Record) -> AcceptedTagKeys | None:
 
 def _payload(entry: FeedEntry) -> str:
     """Return a hint's text: the entry itself when it is small, else nothing."""
-    if entry.owner_id is not None or entry.tag_keys is not None or len(entry.key_prefixes) > _MOST_TOLD:
+    if entry.owner_id is not None or entry.tag_keys is not None or len(entry.key_prefixes) > _MAX_TOLD:
         return ""
     return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
 

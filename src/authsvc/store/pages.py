@@ -13,7 +13,7 @@ import asyncpg
 Item = TypeVar("Item")
 
 #: Characters of texts on a page, unless it has one item only. 1000 usual keys have a third of that.
-MOST_TEXT = 512 * 1024
+MAX_TEXT = 512 * 1024
 # For what has no length of its own in a row.
 _BESIDES = 100
 # Rows that are read at a time; each takes some 20 microseconds.
@@ -25,7 +25,7 @@ async def page_of(
 ) -> tuple[list[Item], bool]:
     """Return the items of the first rows, at most `size` and at least one, and whether there are more."""
     items: list[Item] = []
-    left = MOST_TEXT
+    left = MAX_TEXT
     for row in rows[:size]:
         left -= _text(row)
         if left < 0 and items:

@@ -28,8 +28,8 @@ import asyncpg
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
-from authsvc.errors import Overloaded
-from authsvc.store.driver_errors import PASSING, heeding_warnings, in_our_words, is_closed
+from authsvc.model.errors import Overloaded
+from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _WAITERS_PER_CONNECTION = 100
 _COMMIT_WAIT = 30.0
 _FOR_EVER = 86_400.0
 # A transaction whose client was cut off ends by itself, before those give up who wait for a turn.
-_MOST_IDLE_MS = 3000
+_MAX_IDLE_MS = 3000
 # R9 needs a snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # A plan that was made while a table was empty, and reads all of it, is kept until the table is analyzed. That
@@ -68,11 +68,11 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", size: int) -> None:
         self._pool = pool
-        self._most_waiting = size * _WAITERS_PER_CONNECTION
+        self._max_waiting = size * _WAITERS_PER_CONNECTION
         self._waiting = 0
         self._size = size
         self._lent = 0
-        self.slots = DatabaseSlots(size, most_waiting=self._most_waiting)
+        self.slots = DatabaseSlots(size, max_waiting=self._max_waiting)
         self.checkouts = 0
 
     @classmethod
@@ -103,12 +103,12 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection for statements that each are a transaction of their own."""
-        with self._queued(), in_our_words():
+        with self._queued(), translate_errors():
             connection = await self._acquire()
         self._lent += 1
         self.checkouts += 1
         try:
-            with in_our_words(connection):
+            with translate_errors(connection):
                 yield connection
         finally:
             try:
@@ -153,7 +153,7 @@ class Database:
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        if self._waiting >= self._most_waiting:
+        if self._waiting >= self._max_waiting:
             raise Overloaded(
                 "too many requests wait for the database; retry after the delay in RetryInfo",
                 reason="DATABASE_QUEUE_FULL",
@@ -186,7 +186,7 @@ class Database:
     async def _release(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=_WAIT)
-        except (*PASSING, pg.InterfaceError, pg.InternalClientError):
+        except (*RETRYABLE, pg.InterfaceError, pg.InternalClientError):
             # Also one that is lost while it is given back, which confuses the driver.
             _log.debug("a lost connection was dropped")
 
@@ -218,7 +218,7 @@ async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
     except BaseException:
         await _to_the_end(_roll_back(connection))
         raise
-    with heeding_warnings(connection):
+    with raise_on_warning(connection):
         await _to_the_end(_commit(connection))
 
 
@@ -229,7 +229,7 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
         LockWait.SHORT: _SHORT_LOCK_TIMEOUT_MS,
     }[lock_wait]
     return (
-        f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_MS}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_MS}; "
         f"SET LOCAL lock_timeout = {lock_timeout_ms}"
     )
 

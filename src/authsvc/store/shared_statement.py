@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from authsvc.errors import AuthsvcError, Overloaded
+from authsvc.model.errors import AuthsvcError, Overloaded
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -32,19 +32,19 @@ class SharedStatement(Generic[Item, Answer]):
         self,
         execute: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
-        most_waiting: int,
+        max_waiting: int,
         full: str,
-        most_sharing: int = 100,
+        max_sharing: int = 100,
         at_once: int = 1,
     ) -> None:
-        """Take what to carry out; beyond `most_waiting` items, Overloaded says that it is `full`.
+        """Take what to carry out; beyond `max_waiting` items, Overloaded says that it is `full`.
 
-        At most `at_once` statements are under way, each with `most_sharing` items.
+        At most `at_once` statements are under way, each with `max_sharing` items.
         """
         self._execute = execute
-        self._most_waiting = most_waiting
+        self._max_waiting = max_waiting
         self._full = full
-        self._most_sharing = most_sharing
+        self._max_sharing = max_sharing
         self._turns = asyncio.Semaphore(at_once)
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ class SharedStatement(Generic[Item, Answer]):
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer of a statement that was sent after this was called."""
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self._max_waiting:
             raise Overloaded(
                 f"{self._full}; retry after the delay in RetryInfo",
                 reason="DATABASE_QUEUE_FULL",
@@ -68,7 +68,7 @@ class SharedStatement(Generic[Item, Answer]):
         while self._waiting:
             await self._turns.acquire()
             await self._all_here()
-            most = self._most_sharing
+            most = self._max_sharing
             taken, self._waiting = self._waiting[:most], self._waiting[most:]
             # Whoever has left meanwhile wants nothing to be done.
             wanted = [(item, answer) for item, answer in taken if not answer.done()]
@@ -83,7 +83,7 @@ class SharedStatement(Generic[Item, Answer]):
     async def _all_here(self) -> None:
         """Return when nobody has joined for a while, or no more fit."""
         quiet = 0
-        while quiet < _QUIET and len(self._waiting) < self._most_sharing:
+        while quiet < _QUIET and len(self._waiting) < self._max_sharing:
             before = len(self._waiting)
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == before else 0

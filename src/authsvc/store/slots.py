@@ -14,8 +14,8 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from authsvc.errors import Overloaded
 from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.errors import Overloaded
 
 _SETTING = "AUTHSVC_DATABASE_POOL_SIZE"
 
@@ -23,14 +23,14 @@ _SETTING = "AUTHSVC_DATABASE_POOL_SIZE"
 class Slots:
     """Slots of one kind, who holds them, and who waits for them."""
 
-    def __init__(self, size: int, *, share: int | None = None, most_waiting: int = 1000) -> None:
+    def __init__(self, size: int, *, share: int | None = None, max_waiting: int = 1000) -> None:
         """Take how many there are, each owner's share (by default half), and how many of it may wait."""
         self.size = size
         self.share = max(1, size // 2) if share is None else share
         self.in_use = 0
         # How many gave up waiting, or could not even wait.
         self.refused = 0
-        self._most_waiting = most_waiting
+        self._max_waiting = max_waiting
         self._held: Counter[str] = Counter()
         # Those who wait, by owner; the owner whose turn is next comes first.
         self._waiting: OrderedDict[str, dict[asyncio.Future[Slots], None]] = OrderedDict()
@@ -59,7 +59,7 @@ class Slots:
 
     def has_room(self, owner_id: str) -> bool:
         """Say whether one more of this owner may wait."""
-        return len(self._waiting.get(owner_id, ())) < self._most_waiting
+        return len(self._waiting.get(owner_id, ())) < self._max_waiting
 
     def join(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
         """Wait for a slot, together with others: `granted` gets these slots when one of them was taken."""
@@ -158,12 +158,12 @@ class DatabaseSlots:
     connections nothing is kept, and lists share one with changes.
     """
 
-    def __init__(self, size: int, *, most_waiting: int) -> None:
+    def __init__(self, size: int, *, max_waiting: int) -> None:
         """Take the number of connections, and how many calls of one owner may wait for each kind."""
         fifth = size // 5
 
         def slots(number: int, share: int | None = None) -> Slots:
-            return Slots(number, share=share, most_waiting=most_waiting)
+            return Slots(number, share=share, max_waiting=max_waiting)
 
         self.changes = slots(size - 3 * fifth)
         self.lists = slots(max(1, fifth))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from authsvc.errors import PermissionDenied
+from authsvc.model.errors import PermissionDenied
 from authsvc.model.tag_key import AcceptedTagKeys, TagKey, TagKeyState
 from authsvc.store.migrate import MigrationError
 from authsvc.store.pool import Connection, Database

@@ -13,17 +13,17 @@ from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredC
 from authsvc.model.feed import Place
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
-from authsvc.store.driver_errors import heeding_warnings
+from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
 # Characters of scopes that are kept to be shared, with some for each list.
-_MOST_SHARED = 4_000_000
+_MAX_SHARED = 4_000_000
 _OF_A_LIST = 64
 #: Look-ups that may wait.
-MOST_WANTED = 1000
+MAX_WANTED = 1000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
@@ -36,7 +36,7 @@ class VerificationStore:
         self._database = database
         self._default_policy = default_policy
         self._finding = SharedStatement(
-            self._find, most_waiting=MOST_WANTED, full="too many keys are being looked up"
+            self._find, max_waiting=MAX_WANTED, full="too many keys are being looked up"
         )
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shared_size = 0
@@ -61,7 +61,7 @@ class VerificationStore:
             found = {row["key_prefix"]: self._credential(row) for row in rows if row["key_prefix"]}
             if len(found) < len(wanted):
                 # "No such key" is remembered, so a node that was replaced must not be the one to say it.
-                with heeding_warnings(connection):
+                with raise_on_warning(connection):
                     await connection.execute(_SQL["prove_primary"])
         place = Place(rows[0]["seq"], rows[0]["nonce"])
         return [(found.get(prefix), place) for prefix in prefixes]
@@ -89,7 +89,7 @@ class VerificationStore:
         shared = self._scopes.setdefault(scopes, scopes)
         if shared is scopes:
             self._shared_size += _OF_A_LIST * (1 + len(scopes)) + sum(map(len, scopes))
-            if self._shared_size > _MOST_SHARED:
+            if self._shared_size > _MAX_SHARED:
                 self._scopes, self._shared_size = {}, 0
         return shared
 

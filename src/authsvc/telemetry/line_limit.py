@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 # Lines of a kind that are written in a window, which is so many seconds long.
-MOST, WINDOW = 20, 60.0
+MAX_LINES, WINDOW = 20, 60.0
 # Kinds that are counted apart; the others share one.
-_MOST_KINDS = 1000
+_MAX_KINDS = 1000
 
 
 class Kind(NamedTuple):
@@ -55,15 +55,15 @@ class LineLimit:
         kind, now = Kind.of(record), self._now()
         window = self._windows.get(kind)
         if window is None:
-            if len(self._windows) >= _MOST_KINDS:
+            if len(self._windows) >= _MAX_KINDS:
                 self._forget(now)
-            if len(self._windows) >= _MOST_KINDS:
+            if len(self._windows) >= _MAX_KINDS:
                 kind = _ANY_OTHER
             window = self._windows.setdefault(kind, _Window(now + WINDOW))
         if now >= window.ends and not window.dropped:
             window.ends, window.written = now + WINDOW, 0
         # One whose drops were not told yet goes on until they are.
-        if window.written < MOST:
+        if window.written < MAX_LINES:
             window.written += 1
             return True
         window.dropped += 1

@@ -14,7 +14,7 @@ from types import TracebackType
 
 # Characters of a message, and of one text that it is filled with; frames of a traceback, and exceptions of a
 # chain or group.
-_LONGEST, _LONGEST_PART = 4000, 1000
+_MAX_LENGTH, _MAX_PART_LENGTH = 4000, 1000
 _FRAMES, _EXCEPTIONS = 20, 5
 # Where the fixed words of a message end that was filled before it was logged.
 _FILLED = re.compile(r"[\n'\"`<({\[=:]|\d")
@@ -30,12 +30,12 @@ def is_ours(logger: str) -> bool:
 def message(record: logging.LogRecord) -> str:
     """Return what a line says."""
     if is_ours(record.name):
-        return cut(_filled(record), _LONGEST)
+        return cut(_filled(record), _MAX_LENGTH)
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
     if record.args:
-        return cut(record.msg, _LONGEST)
-    return cut(_FILLED.split(record.msg, maxsplit=1)[0].rstrip() or "a message", _LONGEST_PART)
+        return cut(record.msg, _MAX_LENGTH)
+    return cut(_FILLED.split(record.msg, maxsplit=1)[0].rstrip() or "a message", _MAX_PART_LENGTH)
 
 
 def exception(error: BaseException) -> str:
@@ -51,7 +51,7 @@ def named(error: BaseException) -> str:
     """Return what may be told of an exception: all of ours and of the system's; else its type and code."""
     kind = type(error)
     if kind.__module__.partition(".")[0] == _OURS or (isinstance(error, OSError) and error.errno):
-        return cut(str(error), _LONGEST_PART) or kind.__name__
+        return cut(str(error), _MAX_PART_LENGTH) or kind.__name__
     code = getattr(error, "sqlstate", None)
     return f"{kind.__qualname__} (SQLSTATE {code})" if isinstance(code, str) else kind.__qualname__
 
@@ -85,7 +85,7 @@ def _argument(value: object) -> object:
     text = str(value)
     # Nobody's text begins a line of its own, or colours a terminal.
     text = text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
-    return cut(text, _LONGEST_PART)
+    return cut(text, _MAX_PART_LENGTH)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

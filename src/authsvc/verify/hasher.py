@@ -18,7 +18,7 @@ from typing import TypeVar
 from argon2 import DEFAULT_HASH_LENGTH, PasswordHasher, extract_parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
-from authsvc.errors import Overloaded, Unavailable
+from authsvc.model.errors import Overloaded, Unavailable
 
 T = TypeVar("T")
 

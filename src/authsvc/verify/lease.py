@@ -14,8 +14,8 @@ import asyncio
 from contextlib import suppress
 from math import inf
 
-from authsvc.clock import Stopwatch, boottime
-from authsvc.errors import Unavailable
+from authsvc.model.errors import Unavailable
+from authsvc.verify.clock import Stopwatch, boottime
 
 
 class Lease:

@@ -24,8 +24,8 @@ from collections.abc import Awaitable, Callable, Collection
 from hashlib import blake2b
 from secrets import token_bytes
 
-from authsvc.clock import Stopwatch, boottime
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.entry import Entry
 from authsvc.verify.holdings import Holdings
 

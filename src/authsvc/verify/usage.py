@@ -7,7 +7,7 @@ in which processes write does not matter.
 
 Bound: one note a credential, `limit` credentials, half of them of one owner; the last uses of further ones
 are dropped and counted until the next write. Of a user agent 512 characters are noted, with the client hints
-that came with it, and of all together `MOST_TEXT`; beyond that, uses are noted without.
+that came with it, and of all together `MAX_TEXT`; beyond that, uses are noted without.
 
 Failure: what could not be written is kept and tried again with the next batch. A
 crash loses those of the last few seconds, and nothing else.
@@ -20,14 +20,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from authsvc.errors import Passing
 from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.errors import RetryableError
 from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
 #: Characters of all user agents and client hints that wait to be written.
-MOST_TEXT = 32 * 1024 * 1024
+MAX_TEXT = 32 * 1024 * 1024
 
 
 class UseStore(Protocol):
@@ -91,9 +91,9 @@ class UsageLog:
 
     def _fitting(self, user_agent: str, client_hints: ClientHints) -> tuple[str, ClientHints]:
         """Return a user agent and its client hints if there is room for them, and count them."""
-        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+        if self._text + _length(user_agent, client_hints) > MAX_TEXT:
             client_hints = NO_HINTS
-        if self._text + _length(user_agent, client_hints) > MOST_TEXT:
+        if self._text + _length(user_agent, client_hints) > MAX_TEXT:
             user_agent = ""
         self._text += _length(user_agent, client_hints)
         return user_agent, client_hints
@@ -112,7 +112,7 @@ class UsageLog:
             batch = gathered[start : start + _BATCH]
             try:
                 await self._store.record_uses([Use(key, *last[:3], last[4]) for key, last in batch])
-            except (Passing, asyncio.CancelledError):
+            except (RetryableError, asyncio.CancelledError):
                 self._keep(gathered[start:])
                 raise
             except Exception as error:  # noqa: BLE001 - raised at the end
@@ -132,7 +132,7 @@ class UsageLog:
             await tick()
             try:
                 await self.flush()
-            except Passing as error:
+            except RetryableError as error:
                 if not failing:
                     _log.warning("last uses cannot be written now and are kept: %s", error.message)
                 failing = True

@@ -12,11 +12,11 @@ from datetime import datetime
 from hmac import compare_digest
 from typing import NamedTuple, Protocol
 
-from authsvc.errors import Overloaded, Unavailable
 from authsvc.model.activity import Activity
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
+from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.feed import Place
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
 from authsvc.model.use import Use, noted
@@ -41,7 +41,7 @@ class CredentialStore(Protocol):
     async def find_credential(self, key_prefix: str) -> tuple[StoredCredential | None, Place]:
         """Return the credential with this prefix, and the feed's end in the same snapshot.
 
-        None is said by the primary alone. Raises Passing when it cannot be known now.
+        None is said by the primary alone. Raises RetryableError when it cannot be known now.
         """
 
     async def refresh(self) -> None:
@@ -57,7 +57,8 @@ class ActivityStore(Protocol):
     async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
         """Return the last activity that any worker has recorded; None for a session that is over at `now`.
 
-        That is final: no activity is recorded from then on. Raises Passing when it cannot be known now.
+        That is final: no activity is recorded from then on. Raises RetryableError when it cannot be
+        known now.
         """
 
     async def record_activity(self, use: Use) -> datetime | None:
@@ -102,9 +103,9 @@ class Verifier:
         lease: Lease,
         feed: History,
         clock: Callable[[], datetime],
-        most_fills_of_one: int = 500,
+        max_fills_of_one: int = 500,
     ) -> None:
-        """Take the parts; `most_fills_of_one` is how many look-ups one owner's callers may have under way."""
+        """Take the parts; `max_fills_of_one` is how many look-ups one owner's callers may have under way."""
         self._mint = mint
         self._cache = cache
         self._hasher = hasher
@@ -112,7 +113,7 @@ class Verifier:
         self._usage = usage
         self._activities = activities
         self._activity = activity
-        self._most_fills_of_one = most_fills_of_one
+        self._max_fills_of_one = max_fills_of_one
         # How many fills are under way for callers of an owner.
         self._filling: Counter[str] = Counter()
         self._settling: dict[str, asyncio.Task[None]] = {}
@@ -272,7 +273,7 @@ class Verifier:
         owner_id = caller.confined_to if caller is not None else None
         if owner_id is None or self._cache.is_filling(digest):
             return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
-        if self._filling[owner_id] >= self._most_fills_of_one:
+        if self._filling[owner_id] >= self._max_fills_of_one:
             raise Overloaded(
                 "too many keys are being looked up for callers of one owner; retry after the delay in "
                 "RetryInfo",

@@ -1,0 +1,161 @@
+"""Refused attempts of known callers, written behind to the audit log of the caller's own owner.
+
+Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND, or was made with a credential that
+is good no more, is counted in a dictionary by caller, method, reason and the owner that was asked for; every
+minute, and at drain, what has gathered becomes one REFUSED event each, in a transaction for each owner, so
+that none waits for long for the chain of another. Attempts with a credential
+that never was one are nobody's, so they are in the metrics only.
+
+Bound: each worker writes at most `MAX_EVENTS` events a minute, at most `MAX_EVENTS_OF_CALLER` of them for one
+caller and `MAX_EVENTS_OF_OWNER` for the callers of one owner, however many attempts there are. So a flood
+does not fill the disk and does not hide what others try. The rest is counted as dropped.
+
+Failure: what could not be written is kept and tried again with the next. A crash loses those of
+the last minute.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from authsvc.model.audit_event import Action, AuditEvent
+from authsvc.model.caller import Caller
+from authsvc.model.errors import (
+    AuthsvcError,
+    NotFound,
+    PermissionDenied,
+    RetryableError,
+    Unauthenticated,
+    Unavailable,
+)
+from authsvc.store import audit as audit_store
+from authsvc.store.driver_errors import LOCK_TIMEOUT
+from authsvc.store.pool import Database, LockWait
+
+_log = logging.getLogger(__name__)
+
+MAX_EVENTS = 200
+MAX_EVENTS_OF_CALLER = 10
+# Whoever may open sessions is as many callers as they like.
+MAX_EVENTS_OF_OWNER = 50
+
+
+class _Kind(NamedTuple):
+    """What is counted together."""
+
+    credential_id: str
+    method: str
+    reason: str
+    owner_id: str  # that was asked for
+
+
+@dataclass(slots=True)
+class _Attempts:
+    caller: Caller  # as it was at the last of them
+    last_time: datetime
+    asked_for: str  # likewise, the ids that were not found
+    count: int
+
+
+class Refusals:
+    """Gathers refused attempts and writes them behind."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._pending: dict[_Kind, _Attempts] = {}
+        self._of_caller: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
+        self.dropped = 0
+
+    def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
+        """Note that a caller was refused. Touches memory only; lets pass what is no refusal."""
+        if not isinstance(error, PermissionDenied | NotFound | Unauthenticated) or not caller.owner_id:
+            return
+        kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
+        told = error.metadata
+        asked_for = told.get("key_ids") or told.get("key_id") or told.get("session_id", "")
+        attempts = self._pending.get(kind)
+        if attempts is not None:
+            attempts.caller, attempts.last_time, attempts.asked_for = caller, self._clock(), asked_for
+            attempts.count += 1
+        else:
+            self._add(kind, _Attempts(caller, self._clock(), asked_for, 1))
+
+    def _add(self, kind: _Kind, attempts: _Attempts) -> None:
+        owner_id = attempts.caller.owner_id
+        if (
+            len(self._pending) >= MAX_EVENTS
+            or self._of_caller[kind.credential_id] >= MAX_EVENTS_OF_CALLER
+            or self._of_owner[owner_id] >= MAX_EVENTS_OF_OWNER
+        ):
+            self.dropped += attempts.count
+            return
+        self._of_caller[kind.credential_id] += 1
+        self._of_owner[owner_id] += 1
+        self._pending[kind] = attempts
+
+    async def flush(self) -> None:
+        """Write what has gathered, by owner. What could not be written is kept, and the error raised."""
+        unwritten, self._pending = self._pending, {}
+        self._of_caller, self._of_owner = Counter(), Counter()
+        error: Exception | None = None
+        try:
+            for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
+                of_owner = {k: a for k, a in unwritten.items() if a.caller.owner_id == owner_id}
+                try:
+                    async with self._database.transaction(lock_wait=LockWait.SHORT) as connection:
+                        await audit_store.record(connection, [_event(k, a) for k, a in of_owner.items()])
+                except Exception as problem:
+                    if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
+                        raise
+                    error = problem  # It is of this owner's events, or of its chain.
+                else:
+                    for kind in of_owner:
+                        del unwritten[kind]
+            if error is not None:
+                raise error
+        finally:
+            if unwritten:
+                self._keep(unwritten)
+
+    def _keep(self, unwritten: dict[_Kind, _Attempts]) -> None:
+        later, self._pending = self._pending, unwritten
+        self._of_caller = Counter(kind.credential_id for kind in unwritten)
+        self._of_owner = Counter(attempts.caller.owner_id for attempts in unwritten.values())
+        for kind, attempts in later.items():
+            if (known := self._pending.get(kind)) is not None:
+                attempts.count += known.count
+                self._pending[kind] = attempts
+            else:
+                self._add(kind, attempts)
+
+    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
+        """Flush after each tick, for ever."""
+        while True:
+            await tick()
+            try:
+                await self.flush()
+            except RetryableError as error:
+                _log.debug("refused attempts cannot be written now and are kept: %s", error.message)
+            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
+                _log.exception("refused attempts could not be written and are kept")
+
+
+def _event(kind: _Kind, attempts: _Attempts) -> AuditEvent:
+    return AuditEvent.of(
+        attempts.caller,
+        Action.REFUSED,
+        at=attempts.last_time,
+        target_id=kind.owner_id,
+        owner_id=attempts.caller.owner_id,
+        details={
+            "method": kind.method,
+            "reason": kind.reason,
+            "count": str(attempts.count),
+            "asked_for": attempts.asked_for,
+        },
+    )

@@ -1,0 +1,1 @@
+"""What the operator sets: settings from the environment, and files that are reloaded when they change."""

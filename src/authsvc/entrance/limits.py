@@ -1,0 +1,88 @@
+"""What one caller, or one address, may take of a worker. All are counted by each worker for itself.
+
+Verifications of callers that are known are not limited, but by the number of calls in flight.
+"""
+
+from collections.abc import Callable
+
+from authsvc.entrance.gate import full
+from authsvc.model.address import site
+from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
+from authsvc.model.errors import Overloaded
+from authsvc.model.rate import UNLIMITED, Limiter, Rate
+
+
+class Limits:
+    """Refuses who asks for too much, with when to come again."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        callers: Rate = UNLIMITED,
+        failures: Rate = UNLIMITED,
+        max_in_flight: int = 1_000_000,
+    ) -> None:
+        """Take the rates, by a stopwatch, and how many calls may be in flight, of all."""
+        self._callers = Limiter(callers, now)
+        self._failures = Limiter(failures, now)
+        # Changes may wait long for other workers. One owner's leave room for three more like it.
+        self._max_of_one = max(1, max_in_flight // 8)
+        self._in_flight: dict[str, int] = {}
+        # How many were refused, by the limit that did it.
+        self.refused = {"caller": 0, "failure": 0}
+
+    def enter(self, caller: Caller) -> str:
+        """Count a call that is no verification; return for whom, which is to `leave` when it is done.
+
+        All callers of an owner count as one, so that nobody gets more by having more keys. The
+        platform's own are not counted, since they act for all owners. Raises Overloaded.
+        """
+        name = account_of(caller)
+        if not name:
+            return ""
+        in_flight = self._in_flight.get(name, 0)
+        if in_flight >= self._max_of_one:
+            self.refused["caller"] += 1
+            raise full("of one owner's ")
+        if wait := self._callers.take(name):
+            self.refused["caller"] += 1
+            raise _limited("calls of one owner", "AUTHSVC_CALLER_LIMIT", wait)
+        self._in_flight[name] = in_flight + 1
+        return name
+
+    def leave(self, name: str) -> None:
+        """Count a call as done that was counted for somebody."""
+        left = self._in_flight.pop(name) - 1
+        if left:
+            self._in_flight[name] = left
+
+    def check_failures(self, address: str) -> None:
+        """Raise Overloaded when too many authentications from an address have failed."""
+        if len(self._failures) and (wait := self._failures.wait(site(address))):
+            self._refuse_failure(wait)
+
+    def count_failure(self, address: str) -> None:
+        """Count an authentication that failed; raise Overloaded beyond the limit."""
+        if wait := self._failures.take(site(address)):
+            self._refuse_failure(wait)
+
+    def _refuse_failure(self, wait: float) -> None:
+        self.refused["failure"] += 1
+        raise _limited("failed authentications from one address", "AUTHSVC_FAILURE_LIMIT", wait)
+
+
+def account_of(caller: Caller) -> str:
+    """Return for whom a caller is counted: the owner; the address, if anonymous; "" for the platform's."""
+    if caller.credential_id == ANONYMOUS and caller.kind is None:
+        return f"address {site(caller.client_ip)}"
+    return "" if caller.owner_id == PLATFORM_OWNER else caller.owner_id
+
+
+def _limited(what: str, setting: str, wait: float) -> Overloaded:
+    return Overloaded(
+        f"too many {what}; retry in {wait:.3g} s. The operator sets the limit with {setting}",
+        reason="RATE_LIMITED",
+        retry_after=wait,
+        setting=setting,
+    )

@@ -1,0 +1,71 @@
+"""GetKey, ListKeys, LookupKey."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from authsvc.keys.change import visible
+from authsvc.model.caller import Caller
+from authsvc.model.errors import NotFound
+from authsvc.model.key import Key
+from authsvc.model.key_query import KeyQuery
+from authsvc.model.page_token import PageTokens
+from authsvc.model.text import folded
+from authsvc.store import key_list
+from authsvc.store import keys as key_store
+from authsvc.store.pool import Database
+from authsvc.verify.verifier import Verifier
+
+
+class GetKey:
+    """Looks at a key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __call__(self, caller: Caller, key_id: str) -> Key:
+        """Return a key."""
+        async with self._database.connection() as connection:
+            found = await key_store.find(connection, [key_id], owner_id=caller.confined_to)
+        return visible(caller, [key_id], found)[0]
+
+
+class ListKeys:
+    """Looks at an owner's keys."""
+
+    def __init__(self, database: Database, page_tokens: PageTokens, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._page_tokens = page_tokens
+        self._clock = clock
+
+    async def __call__(
+        self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
+    ) -> tuple[Sequence[Key], str, int]:
+        """Return a page of keys, the token of the next page ("" on the last), and the total if asked for."""
+        caller.refuse_other_owner(query.owner_id)
+        after = self._page_tokens.open(query, page_token) if page_token else None
+        now = self._clock()
+        async with self._database.listing(caller.quota_owner, in_transaction=True) as connection:
+            total = await key_list.count(connection, query, now=now) if with_total else 0
+            page, more = await key_list.page(connection, query, now=now, size=page_size, after=after)
+        if not more:
+            return page, "", total
+        last = page[-1]
+        return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
+
+
+class LookUpKey:
+    """Finds out which key a key string is."""
+
+    def __init__(self, database: Database, verifier: Verifier) -> None:
+        self._database = database
+        self._verifier = verifier
+
+    async def __call__(self, caller: Caller, key_string: str) -> Key:
+        """Return the key whose very string this is, whatever its state."""
+        credential = await self._verifier.identify(key_string, caller)
+        async with self._database.connection() as connection:
+            found = await key_store.find(connection, [credential.credential_id] if credential else [])
+        for key in found.values():
+            if caller.acts_on(key.owner_id):
+                return key
+        raise NotFound("no key has this key string", reason="KEY_NOT_FOUND")

@@ -1,0 +1,22 @@
+"""A worker: the whole service in one of several processes that share its port."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from authsvc import app
+from authsvc.config.settings import Settings
+from authsvc.process.child import Report
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, slot: int, predecessors: Collection[UUID], report: Report
+) -> AsyncIterator[str]:
+    """Serve while the block runs; yield the port, and report each id that the worker registers under."""
+
+    def registered(worker_id: UUID) -> None:
+        report("registered", str(worker_id))
+
+    async with app.running(settings, slot=slot, predecessors=predecessors, on_register=registered) as service:
+        yield str(service.port)

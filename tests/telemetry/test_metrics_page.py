@@ -1,0 +1,80 @@
+"""The page of metrics, as hostile clients meet it."""
+
+import asyncio
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from authsvc.net.http_server import Call
+from authsvc.telemetry.metrics_page import MAX_CONNECTIONS, Pages, serve_metrics
+from tests.e2e.process import free_port
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Counter("things", "Things.", registry=registry).inc(3)
+    return registry
+
+
+@pytest.fixture
+def port(registry: CollectorRegistry) -> Iterator[int]:
+    port = free_port()
+    stop = serve_metrics(f"127.0.0.1:{port}", 0, registry)
+    yield port
+    stop()
+
+
+def _scraped(port: int, accept: str = "*/*") -> tuple[str, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as page:  # noqa: S310
+        return page.headers["content-type"], page.read().decode()
+
+
+def test_both_formats(port: int) -> None:
+    """That of Prometheus, and OpenMetrics for who asks for it."""
+    kind, page = _scraped(port)
+    assert kind.startswith("text/plain")
+    assert "things_total 3.0" in page
+    kind, page = _scraped(port, "application/openmetrics-text; version=1.0.0")
+    assert kind.startswith("application/openmetrics-text")
+    assert page.endswith("# EOF\n")
+
+
+def test_connections_take_no_threads_and_are_bounded(port: int) -> None:
+    """However many connect, there is one thread; one connection too many is ended at once."""
+    threads = threading.active_count()
+    others = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
+        assert one_more.recv(1) == b""
+    assert threading.active_count() == threads
+    for other in others:
+        other.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert other.recv(12) == b"HTTP/1.1 200"
+        other.close()
+
+
+async def test_pages_take_a_tenth_of_the_time(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks again and again waits for nine times as long as the page took to make."""
+    now, waited = 0.0, []
+
+    def read() -> float:
+        nonlocal now
+        now += 0.5
+        return now
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    pages = Pages(registry, read)
+    for _ in range(3):
+        assert (await pages.answer(Call("GET", "/metrics", []))).status == 200
+    # It takes half a second by this clock, of which another half is over when the next one asks.
+    assert waited == [4.0, 4.0]
