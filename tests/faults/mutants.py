@@ -20,7 +20,7 @@ from authsvc.app import parts
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
-from authsvc.revocation import barrier, reaper
+from authsvc.revocation import reaper
 from authsvc.revocation.barrier import Barrier, certainly_over
 from authsvc.revocation.follower import Follower
 from authsvc.store import feed as feed_store
