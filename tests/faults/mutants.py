@@ -620,7 +620,7 @@ def _list_before_the_commit() -> Iterator[None]:
 
     async def of_those(*given: Any) -> Any:
         behind = await find_behind(*given)
-        return {worker: lease for worker, lease in behind.items() if worker in listed}
+        return {worker: lease for worker, lease in (behind or {}).items() if worker in listed}
 
     with (
         mock.patch.object(feed_store, "publish", list_first),
