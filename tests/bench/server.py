@@ -30,11 +30,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc import app
 from authsvc.app import serving
 from authsvc.config.settings import load_settings
+from authsvc.entrance.entrance import Entrance
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.rpc import server as rpc_server
+from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Service
-from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.public import NoSuchRpc
 from authsvc.rpc.server import Server
 from authsvc.telemetry import Metrics, configure_logging
@@ -159,9 +160,11 @@ _BARE: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.unary_unary_rpc_method_handl
 class _Server(Server):
     """The server of the service, with the two RPCs on it."""
 
-    def __init__(self, services: Sequence[Service], entrance: Entrance, **options: Any) -> None:
+    def __init__(
+        self, services: Sequence[Service], entrance: Entrance, bounds: Bounds, **options: Any
+    ) -> None:
         with mock.patch.object(rpc_server, "NoSuchRpc", _BareToo):
-            super().__init__((*services, _Null()), entrance, **options)
+            super().__init__((*services, _Null()), entrance, bounds, **options)
 
 
 async def _serve() -> None:

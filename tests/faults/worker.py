@@ -79,7 +79,7 @@ class _Hooks:
         self._directory = directory
 
     def install(self) -> None:
-        from authsvc.rpc import endpoint
+        from authsvc.rpc import context
         from authsvc.store.feed import FeedConnection
         from authsvc.store.verification import VerificationStore
         from authsvc.verify.hasher import Hasher
@@ -121,20 +121,20 @@ class _Hooks:
             await self._hold("hold-proof")
             return await inner(*given)
 
-        deadline = endpoint._deadline
+        deadline = context._deadline
 
-        def true_deadline(context: Any) -> float:
+        def true_deadline(call: Any) -> float:
             # gRPC notes deadlines by the C library's wall clock, which is not wrong here, and subtracts ours.
             global _true_clock
             _true_clock = True
             try:
-                return deadline(context)
+                return deadline(call)
             finally:
                 _true_clock = False
 
-        endpoint._deadline = true_deadline
+        context._deadline = true_deadline  # type: ignore[assignment]
         # Half of what a client waits at most; on a busy machine an answer takes its time.
-        endpoint._ANSWER_TAKES = 2.0
+        context._ANSWER_SECONDS = 2.0
         wrap(FeedConnection, "renew", renew)
         wrap(FeedConnection, "read", read)
         wrap(FeedConnection, "acknowledge", acknowledge)

@@ -19,25 +19,24 @@ from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import ConfigError, Settings, check_transport
 from authsvc.entrance.authentication import Authentication
 from authsvc.entrance.callers import Callers, reloaded_callers
+from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.gate import Gate
 from authsvc.entrance.limits import Limits
 from authsvc.entrance.strangers import Strangers
 from authsvc.gateway import access, ext_authz
-from authsvc.gateway.http_check import OWN_KEY, HttpCheck
+from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.model.caller import Caller
 from authsvc.model.errors import RetryableError
-from authsvc.net.http_server import Call, HttpServer
+from authsvc.net.http_server import HttpServer
 from authsvc.net.open_files import connections, in_use
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
+from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.endpoint import Raw
-from authsvc.rpc.entrance import Entrance
-from authsvc.rpc.http_caller import HttpCaller
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
@@ -131,6 +130,7 @@ async def running(
                 await stack.enter_async_context(_in_background(looking))
         proxies = Proxies(settings.trusted_proxies)
         entrance = _entrance(app, settings, stopwatch, proxies)
+        bounds = _bounds(settings, stopwatch)
         server = Server(
             [
                 KeyService(app.keys, app.verifier, app.clock),
@@ -141,6 +141,7 @@ async def running(
                 ScopeService(app.catalogue),
             ],
             entrance,
+            bounds,
             tls=app.tls,
             connection_age=settings.connection_age,
             longest=certainly_over(settings.lease),
@@ -155,20 +156,20 @@ async def running(
             reflects=settings.reflection,
             stopwatch=stopwatch,
         )
-        _watch_entrance(app.metrics, entrance, server)
+        _watch_entrance(app.metrics, entrance, bounds, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
         stack.push_async_callback(server.stop, settings.drain_grace)
         port = await server.start(settings.listen)
         await stack.enter_async_context(_in_background(server.watch()))
         http_port = 0
         if settings.http_listen:
-            http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
+            http_port = await _serve_http(app, settings, entrance, proxies, stack)
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 
 
 def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
-    """Return what every RPC passes."""
+    """Return what every call passes."""
     limits = Limits(
         stopwatch,
         callers=settings.caller_limit,
@@ -185,23 +186,29 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
             anonymous=anonymous_caller(settings),
         ),
         limits,
-        app.refusals,
-        app.metrics,
         Strangers(settings.stranger_limit, stopwatch),
+        app.refusals.note,
+        app.metrics,
+    )
+
+
+def _bounds(settings: Settings, stopwatch: Stopwatch) -> Bounds:
+    """Return what the port of gRPC keeps for clients."""
+    return Bounds(
         Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
     )
 
 
-def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> None:
+def _watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server: Server) -> None:
     metrics.watch_counter(
         "limited",
         "Calls refused because of a limit, or answered later.",
         lambda: {
             **entrance.limits.refused,
             "in_flight": entrance.gate.refused,
-            "unread": entrance.answers.refused,
+            "unread": bounds.answers.refused,
             **server.refused,
             "stranger": entrance.strangers.delayed,
         },
@@ -210,29 +217,25 @@ def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> Non
     metrics.watch_counter(
         "connections_closed",
         "Connections of clients that were closed, by the reason.",
-        lambda: entrance.connections.closed,
+        lambda: bounds.connections.closed,
         label="reason",
     )
     metrics.watch_gauge(
         "connection_limit",
         "Connections of clients that this worker takes.",
-        lambda: entrance.connections.most,
+        lambda: bounds.connections.most,
     )
     metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
     metrics.watch_gauge(
-        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: entrance.answers.unsent
+        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: bounds.answers.unsent
     )
 
 
 async def _serve_http(
-    app: App, settings: Settings, authentication: Authentication, proxies: Proxies, stack: AsyncExitStack
+    app: App, settings: Settings, entrance: Entrance, proxies: Proxies, stack: AsyncExitStack
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port."""
-
-    async def authenticate(call: Call) -> Caller:
-        return await authentication.caller(HttpCaller(call.all(OWN_KEY), call.sender))
-
-    server = HttpServer(HttpCheck(app.access, authenticate, app.lease, proxies).answer)
+    server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer)
     try:
         port = await server.start(settings.http_listen)
     except OSError as error:

@@ -1,60 +1,44 @@
-"""Who calls: by a bearer credential, by a certificate, or without either.
+"""Who calls: by a bearer credential, by a certificate, or anonymously.
 
-A bearer credential is judged on its own whenever there is one, whatever the certificate says: a wrong one is
-refused. A good one in memory costs no look at any limit; whatever would cost more, or is wrong, does.
+A bearer credential takes precedence over the certificate: when it is wrong, the call is refused whatever the
+certificate says. A good one that is in memory is accepted without a look at any limit. Everything else first
+has to pass the limit of failed authentications of its address.
 
-An empty header holds no credential. But it was meant to: who sends it has a key that is not set, and must not
-become whom their certificate names, or anonymous, for that. So it is refused unless another header holds one.
+An empty `authorization` header is refused unless another one holds a credential: its sender has a key that is
+not set, and must not become the caller of its certificate, or anonymous, by that.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.entrance.limits import Limits
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.errors import Unauthenticated
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
-from authsvc.net.peer import address_of
 from authsvc.verify.verifier import Question, Verifier
-
-_SCHEME = "bearer "
-# Headers that hold no credential, without the blanks around them.
-_EMPTY = ("", "bearer")
 
 
 class CredentialSpent(Unauthenticated):
-    """A credential that was good is so no more. Its secret was right, so it is known whose it is."""
+    """A credential that is revoked, expired or disabled. Its secret was right, so its owner is known."""
 
     def __init__(self, caller: Caller, message: str, *, reason: str) -> None:
         super().__init__(message, reason=reason)
         self.caller = caller
 
 
-class Context(Protocol):
-    """What is looked at of a call: of gRPC's own context, or of an `HttpCaller`."""
-
-    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
-        """Return the headers."""
-
-    def peer(self) -> str:
-        """Return the address that it comes from, as gRPC writes it."""
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return what a certificate says; nothing without one."""
-
-
 class Certified(Protocol):
-    """The callers that certificates stand for, by name; another mapping when their file has changed."""
+    """The callers that certificates stand for, by name; reloaded when their file changes."""
 
     @property
     def value(self) -> Mapping[str, Caller]:
-        """Return those of now."""
+        """Return the current callers."""
 
 
 class Authentication:
-    """Says who calls, and from where."""
+    """Says who calls, and from which address."""
 
     def __init__(
         self,
@@ -71,30 +55,23 @@ class Authentication:
         self._certified = certified
         self._anonymous = anonymous
 
-    async def caller(self, context: Context) -> Caller:
+    async def caller(self, call: IncomingCall) -> Caller:
         """Return who calls.
 
-        Raises Unauthenticated, CredentialSpent when it is known whose the credential was, or
-        Overloaded when too many have failed before.
+        Raises Unauthenticated; CredentialSpent when it is known whose the credential was; Overloaded
+        (RATE_LIMITED) when too many authentications from the address have failed.
         """
-        presented: list[str] = []
-        forwarded: list[str] = []
-        for name, value in context.invocation_metadata() or ():
-            if name == "authorization":
-                presented.append(str(value))
-            elif name == "x-forwarded-for":
-                forwarded.append(str(value))
-        address = self._proxies.client(address_of(context.peer()), forwarded)
-        if not presented:
-            return self._without_bearer(context)._replace(client_ip=address)
-        shown = [header for header in presented if header.strip().lower() not in _EMPTY]
-        if not shown:  # nothing was guessed
+        address = self._proxies.client(call.address, call.forwarded_for)
+        if not call.credentials:
+            return self._without_bearer(call.certificate_name)._replace(client_ip=address)
+        shown = [credential for credential in call.credentials if credential != ""]
+        if not shown:  # nothing was guessed, so it does not count as a failure
             raise Unauthenticated(
                 "the authorization header is empty; send your key: authorization: Bearer <key string>",
                 reason="CREDENTIAL_MISSING",
             )
         try:
-            text = _token(shown)
+            text = _only(shown)
             question = Question(None, None, (), address)
             verdict = self._verifier.recall(question, text)
             if verdict is None:
@@ -105,16 +82,15 @@ class Authentication:
             self._limits.count_failure(address)
             raise
 
-    def _without_bearer(self, context: Context) -> Caller:
+    def _without_bearer(self, certificate_name: str) -> Caller:
         if self._certified is not None:
-            name = _certificate_name(context.auth_context())
-            if (known := self._certified.value.get(name)) is not None:
+            if (known := self._certified.value.get(certificate_name)) is not None:
                 return known
             raise Unauthenticated(
-                f"the certificate of {name or 'no name'} stands for nobody here; have it added to the file "
-                "of AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
+                f"the certificate of {certificate_name or 'no name'} belongs to no caller here; have it "
+                "added to the file of AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
                 reason="CERTIFICATE_UNKNOWN",
-                certificate=name,
+                certificate=certificate_name,
             )
         if self._anonymous is not None:
             return self._anonymous
@@ -123,17 +99,16 @@ class Authentication:
         )
 
 
-def _token(shown: Sequence[str]) -> str:
-    """Return the credential of the headers that are not empty (RFC 6750)."""
+def _only(shown: Sequence[str | None]) -> str:
+    """Return the credential of the headers that are not empty."""
     if len(shown) > 1:
         raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
-    header = shown[0].lstrip()
-    if header[: len(_SCHEME)].lower() != _SCHEME:
+    if shown[0] is None:
         raise Unauthenticated(
             "the authorization header has another scheme; use: Bearer <key string>",
             reason="CREDENTIAL_SCHEME",
         )
-    return header[len(_SCHEME) :].strip()
+    return shown[0]
 
 
 def _known(verdict: Verdict, address: str) -> Caller:
@@ -149,16 +124,3 @@ def _known(verdict: Verdict, address: str) -> Caller:
         if known is None
         else CredentialSpent(caller, told, reason=reason)
     )
-
-
-def _certificate_name(shown: Mapping[str, Iterable[bytes]]) -> str:
-    """Return the SPIFFE id of a client's certificate, or else its subject; "" when it has no name.
-
-    Authorities that issue SPIFFE ids often give the same subject to all. One with two is
-    against the rules of SPIFFE, and has no name.
-    """
-    for spiffe_id in shown.get("peer_spiffe_id", ()):
-        return spiffe_id.decode("utf-8", "replace")
-    if any(uri.lower().startswith(b"spiffe:") for uri in shown.get("peer_uri", ())):
-        return ""
-    return b"".join(shown.get("x509_subject", ())).decode("utf-8", "replace")

@@ -1,23 +1,22 @@
-"""The gate that RPCs enter by: counts those in flight, bounds them, and closes before the server does.
+"""The gate that calls enter by: counts those in flight, bounds them, and closes before the server does.
 
-gRPC cancels calls that have arrived but not begun when a server stops, and their
-clients cannot tell that nothing was done. So the gate closes first: calls that come then are
-refused as UNAVAILABLE, which every client may retry.
+When a gRPC server stops, it cancels calls that have arrived and not begun, and their clients cannot tell that
+nothing was done. So the gate closes first: calls that come then are refused as UNAVAILABLE, and every client
+may retry them.
 
-Bound: so many are in flight. All but verifications may wait long, for the database and for other workers; so
-they get half of it, and verifications always find room.
+Bound: `AUTHSVC_IN_FLIGHT_LIMIT` calls are in flight at a time. All but verifications may wait long, for the
+database and for other workers. They get half of the places, so verifications always find room.
 """
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
 
 from authsvc.model.errors import Overloaded, Unavailable
 
-# A call on its way through the loop takes far less than this.
-_QUIET = 0.05
+# Seconds that a call takes on its way through the event loop, and far more.
+_QUIET_SECONDS = 0.05
 # Seconds after which there may be room again.
-_FULL = 0.5
+_RETRY_AFTER_SECONDS = 0.5
 
 
 def full(whose: str = "") -> Overloaded:
@@ -25,60 +24,56 @@ def full(whose: str = "") -> Overloaded:
     return Overloaded(
         f"too many {whose}calls are in flight here; retry. AUTHSVC_IN_FLIGHT_LIMIT sets how many",
         reason="IN_FLIGHT_LIMIT",
-        retry_after=_FULL,
+        retry_after=_RETRY_AFTER_SECONDS,
         setting="AUTHSVC_IN_FLIGHT_LIMIT",
     )
 
 
-class _Call(Protocol):
-    peer: str
-
-
 class Gate:
-    """Lets RPCs in until it is closed. A call is in flight until its answer is sent."""
+    """Lets calls in until it is closed. A call is in flight until its answer is sent."""
 
-    def __init__(self, most: int = 1_000_000) -> None:
-        self._most = most
-        self._slow = 0  # those in flight that are no verifications
-        # How many were refused for want of room.
+    def __init__(self, max_in_flight: int = 1_000_000, *, quiet: float = _QUIET_SECONDS) -> None:
+        """Take how many calls may be in flight; `quiet`: seconds between closing and the last look."""
+        self._max_in_flight = max_in_flight
+        self._quiet = quiet
+        self._in_flight = 0
+        self._slow = 0  # those in flight that are not verifications
+        #: How many calls were refused for want of room.
         self.refused = 0
-        self._in_flight: set[_Call] = set()
         self._closed = False
         self._empty = asyncio.Event()
 
-    def enter(self, call: _Call, *, slow: bool = False) -> None:
-        """Let an RPC in, which is to `leave`; slow is all but a verification.
+    def enter(self, *, slow: bool = False) -> None:
+        """Let a call in, which is to `leave`; `slow`: it is not a verification.
 
-        Raises Unavailable when the gate is closed, Overloaded when there is no room.
+        Raises Unavailable (STOPPING) when the gate is closed, and Overloaded (IN_FLIGHT_LIMIT) when there is
+        no room.
         """
         if self._closed:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
-        if len(self._in_flight) >= self._most or (slow and self._slow >= self._most // 2):
+        limit = self._max_in_flight
+        if self._in_flight >= limit or (slow and self._slow >= limit // 2):
             self.refused += 1
             raise full()
-        self._in_flight.add(call)
+        self._in_flight += 1
         self._slow += slow
 
-    def leave(self, call: _Call, *, slow: bool = False) -> None:
-        """Let an RPC out that was let in likewise."""
-        self._in_flight.discard(call)
+    def leave(self, *, slow: bool = False) -> None:
+        """Let a call out that was let in with the same `slow`."""
+        self._in_flight -= 1
         self._slow -= slow
         if self._closed and not self._in_flight:
             self._empty.set()
 
     async def close(self) -> None:
-        """Refuse what comes from now on, and what has arrived and not begun."""
+        """Refuse calls from now on, those included that have arrived and not begun."""
         self._closed = True
-        await asyncio.sleep(_QUIET)
+        await asyncio.sleep(self._quiet)
         if not self._in_flight:
             self._empty.set()
 
-    def peers(self) -> set[str]:
-        """Return whose RPCs are in flight, as gRPC calls them."""
-        return {call.peer for call in self._in_flight}
-
     async def emptied(self, seconds: float) -> None:
-        """Wait until none is in flight, or for so long."""
+        """Wait until no call is in flight, at most for `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0, seconds)):
                 await self._empty.wait()

@@ -1,6 +1,6 @@
-"""What one caller, or one address, may take of a worker. All are counted by each worker for itself.
+"""What one owner, or one address, may take of a worker. Each worker counts for itself.
 
-Verifications of callers that are known are not limited, but by the number of calls in flight.
+Verifications of known callers are limited by the number of calls in flight only.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from authsvc.model.rate import UNLIMITED, Limiter, Rate
 
 
 class Limits:
-    """Refuses who asks for too much, with when to come again."""
+    """Refuses callers that ask for too much, and tells when to retry."""
 
     def __init__(
         self,
@@ -23,20 +23,21 @@ class Limits:
         failures: Rate = UNLIMITED,
         max_in_flight: int = 1_000_000,
     ) -> None:
-        """Take the rates, by a stopwatch, and how many calls may be in flight, of all."""
+        """Take a stopwatch, the rates, and how many calls may be in flight in all."""
         self._callers = Limiter(callers, now)
         self._failures = Limiter(failures, now)
-        # Changes may wait long for other workers. One owner's leave room for three more like it.
+        # Changes may wait long for other workers. Those of one owner leave room for three more like it.
         self._max_of_one = max(1, max_in_flight // 8)
         self._in_flight: dict[str, int] = {}
-        # How many were refused, by the limit that did it.
+        #: How many calls were refused, by the limit.
         self.refused = {"caller": 0, "failure": 0}
 
     def enter(self, caller: Caller) -> str:
-        """Count a call that is no verification; return for whom, which is to `leave` when it is done.
+        """Count a call that is not a verification; return the account, which is to `leave` when it is done.
 
-        All callers of an owner count as one, so that nobody gets more by having more keys. The
-        platform's own are not counted, since they act for all owners. Raises Overloaded.
+        All callers of an owner share one account, so that more keys get nobody more calls. Callers of the
+        platform are not counted, since they act for all owners. Raises Overloaded (IN_FLIGHT_LIMIT,
+        RATE_LIMITED).
         """
         name = account_of(caller)
         if not name:
@@ -52,18 +53,18 @@ class Limits:
         return name
 
     def leave(self, name: str) -> None:
-        """Count a call as done that was counted for somebody."""
+        """Count a call of this account as done."""
         left = self._in_flight.pop(name) - 1
         if left:
             self._in_flight[name] = left
 
     def check_failures(self, address: str) -> None:
-        """Raise Overloaded when too many authentications from an address have failed."""
+        """Raise Overloaded (RATE_LIMITED) when too many authentications from an address have failed."""
         if len(self._failures) and (wait := self._failures.wait(site(address))):
             self._refuse_failure(wait)
 
     def count_failure(self, address: str) -> None:
-        """Count an authentication that failed; raise Overloaded beyond the limit."""
+        """Count an authentication that failed; raise Overloaded (RATE_LIMITED) beyond the limit."""
         if wait := self._failures.take(site(address)):
             self._refuse_failure(wait)
 
@@ -73,7 +74,7 @@ class Limits:
 
 
 def account_of(caller: Caller) -> str:
-    """Return for whom a caller is counted: the owner; the address, if anonymous; "" for the platform's."""
+    """Return the account of a caller: its owner; its address if anonymous; "" for the platform's callers."""
     if caller.credential_id == ANONYMOUS and caller.kind is None:
         return f"address {site(caller.client_ip)}"
     return "" if caller.owner_id == PLATFORM_OWNER else caller.owner_id

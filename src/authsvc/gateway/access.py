@@ -14,6 +14,7 @@ from authsvc.model.credential import Credential
 from authsvc.model.errors import RetryableError
 from authsvc.model.key_string import redact
 from authsvc.model.memo import remembered
+from authsvc.model.refusal import REFUSALS
 from authsvc.model.scope import MAX_LENGTH as MAX_SCOPE_LENGTH
 from authsvc.model.scope import is_scope, missing
 from authsvc.model.user_agent import of_a_user
@@ -34,13 +35,6 @@ REWRITING = frozenset(
 )
 # Which credentials are alive, whatever they may do.
 _GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE)
-_REASONS = {VerdictCode.NOT_FOUND: "INVALID"}
-_DETAILS = {
-    VerdictCode.NOT_FOUND: "is not known; check that it was copied whole.",
-    VerdictCode.REVOKED: "was revoked; create a new key, or sign in again.",
-    VerdictCode.EXPIRED: "has expired; create or rotate to a new key, or sign in again.",
-    VerdictCode.DISABLED: "is a key, and its owner's policy has switched keys off.",
-}
 
 
 class GatewayRequest(NamedTuple):
@@ -193,8 +187,8 @@ class Access:
                 self._carriers.scheme,
                 lacking,
             )
-        reason = f"CREDENTIAL_{_REASONS.get(code, code.value)}"
-        detail = f"The credential {_DETAILS.get(code, 'is not accepted now.')}"
+        reason, problem = REFUSALS[code]
+        detail = f"The credential {problem}."
         title = "The credential is not good"
         return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
 

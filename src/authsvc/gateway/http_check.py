@@ -7,9 +7,13 @@ what a client made up; or 401, 403, 503 for the client. The proxy shows its own 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
 
+from authsvc.entrance.admission import Admission
+from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.gateway import identity
 from authsvc.gateway.access import (
     FAULT,
@@ -32,6 +36,8 @@ from authsvc.verify.lease import Lease
 
 _log = logging.getLogger(__name__)
 
+#: The check in metrics and in the audit log, as the RPCs are by their names.
+OPERATION = "HttpCheck"
 #: Where a proxy shows its own key, apart from the credential of its client.
 OWN_KEY = "x-authsvc-key"
 #: The problem again, for proxies that pass on headers and not the body.
@@ -52,38 +58,55 @@ class HttpCheck:
     def __init__(
         self,
         access: Access,
-        authenticate: Callable[[Call], Awaitable[Caller]],
+        entrance: Entrance,
         lease: Lease,
         proxies: Proxies,
     ) -> None:
-        """Take what decides, who asks, and the proxies before theirs whose word on addresses is taken."""
+        """Take what decides, what calls pass before, and the proxies whose `x-forwarded-for` is believed."""
         self._access = access
-        self._proxies = proxies
-        self._authenticate = authenticate
+        self._entrance = entrance
+        self._operation = entrance.operation(OPERATION, SCOPES)
         self._lease = lease
+        self._proxies = proxies
 
     async def answer(self, call: Call) -> Reply:
         """Answer a request."""
         path, _, query = call.target.partition("?")
+        if path == "/check" and call.method in ("GET", "HEAD"):
+            return await self._check(call, query)
+        # Everything else is served to unknown callers, as health is over gRPC.
+        await self._entrance.strangers.wait(call.sender)
         if path not in ("/check", "/healthz", "/readyz"):
             return Reply(404)
         if call.method not in ("GET", "HEAD"):
             return Reply(405, [("allow", "GET, HEAD")])
-        if path == "/healthz":
+        if path == "/healthz" or self._lease.left:
             return Reply(200)
-        if path == "/readyz":
-            return Reply(200) if self._lease.left else Reply(503, [("retry-after", "1")], self._lease.reason)
-        return await self._check(call, query)
+        return Reply(503, [("retry-after", "1")], self._lease.reason)
 
     async def _check(self, call: Call, query: str) -> Reply:
+        """Let the proxy in, and answer it."""
+        started = time.perf_counter()
+        operation = self._operation
+        admission = Admission(self._entrance, operation)
         try:
-            caller = await self._authenticate(call)
-        except RetryableError as error:
-            return _denied(Denied.of(error))
+            keys = [key.strip() for key in call.all(OWN_KEY)]
+            caller = await admission.authenticate(IncomingCall(call.sender, keys))
+            admission.authorize(caller)
+            return await self._decide(caller, call, query)
         except AuthsvcError as error:
+            await admission.refuse(error)
+            if isinstance(error, RetryableError):
+                return _denied(Denied.of(error))
             return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
-        if lacking := caller.lacks(SCOPES):
-            return self._fault(f"its key lacks the scope {' and '.join(lacking)}")
+        except Exception:
+            operation.count_error("INTERNAL")
+            raise
+        finally:
+            admission.leave()
+            operation.observe(time.perf_counter() - started)
+
+    async def _decide(self, caller: Caller, call: Call, query: str) -> Reply:
         headers = _joined(call.headers)
         method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)

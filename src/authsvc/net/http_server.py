@@ -51,7 +51,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Call(NamedTuple):
-    """A request: header names in lower case, values in their order, and who sent it, as gRPC would say it."""
+    """A request: header names in lower case, values in their order, and the address that it comes from."""
 
     method: str
     target: str
@@ -355,7 +355,4 @@ class _Connection(asyncio.Protocol):
 
     def _sender(self) -> str:
         peer = self._transport.get_extra_info("peername")
-        if not peer:
-            return ""
-        host, port = peer[:2]
-        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+        return str(peer[0]) if peer else ""

@@ -1,38 +1,34 @@
-"""What a call holds."""
+"""What a gRPC call holds."""
 
 from typing import Any
 
 import grpc
 
-from authsvc.model.caller import Caller
-from authsvc.rpc.entrance import Context, Entrance
+from authsvc.entrance.admission import Admission
+from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.operation import Operation
+from authsvc.rpc.bounds import Bounds
+from authsvc.rpc.context import Context
 
 
 class Call:
-    """What a call holds until gRPC has sent its answer, or given it up: its room, its share, its bytes."""
+    """What a call holds until gRPC has sent its answer, or given it up: its admission, and its bytes."""
 
-    __slots__ = ("_context", "_counted", "_entered", "_entrance", "_slow", "_told", "peer")
+    __slots__ = ("_bounds", "_context", "_has_answer", "admission", "peer")
 
-    def __init__(self, entrance: Entrance, context: Context) -> None:
-        self._entrance, self._context = entrance, context
-        self._entered = self._slow = self._told = False
-        self._counted = ""
+    def __init__(self, entrance: Entrance, bounds: Bounds, operation: Operation, context: Context) -> None:
+        self._bounds, self._context = bounds, context
+        self._has_answer = False
+        self.admission = Admission(entrance, operation)
+        #: The connection, as gRPC names it.
         self.peer = context.peer()
-
-    def enter(self, slow: bool) -> None:
-        """Take a place in the gate."""
-        self._context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
-        self._entrance.gate.enter(self, slow=slow)
-        self._entered, self._slow = True, slow
-
-    def count(self, caller: Caller) -> None:
-        """Count as one of the caller's."""
-        self._counted = self._entrance.limits.enter(caller)
+        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
+        bounds.connections.begin(self)
 
     def answers(self, account: str, size: int = 0) -> None:
-        """Hand an answer over."""
-        self._told = True
-        self._entrance.answers.begin(self, self.peer, account, size)
+        """Hand an answer of `size` bytes over to gRPC."""
+        self._has_answer = True
+        self._bounds.answers.begin(self, self.peer, account, size)
 
     async def refuse(self, status: grpc.Status) -> None:
         """End the call by a status, if the client is still there."""
@@ -41,20 +37,12 @@ class Call:
         except grpc.aio.AbortError:
             raise
         except grpc.aio.BaseError:
-            self._told = False
+            self._has_answer = False
             raise
 
-    def leave(self) -> None:
-        """Let go of the place, and of the share."""
-        if self._counted:
-            self._entrance.limits.leave(self._counted)
-            self._counted = ""
-        if self._entered:
-            self._entered = False
-            self._entrance.gate.leave(self, slow=self._slow)
-
     def _over(self, _: Any) -> None:
-        self._entrance.answers.end(self)
-        if not self._told:
-            self._entrance.connections.broken(self.peer)
-        self.leave()
+        self._bounds.answers.end(self)
+        self._bounds.connections.end(self)
+        if not self._has_answer:
+            self._bounds.connections.broken(self.peer)
+        self.admission.leave()

@@ -15,9 +15,11 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
+from authsvc.entrance.admission import Admission
 from authsvc.model.address import site
-from authsvc.net.peer import End, address_of, end_of
+from authsvc.rpc.peer import End, address_of, end_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,16 @@ MAX_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
 _ENOUGH = 2**31
 # The share of the connections from which on there is to be room.
 _FULL = 0.75
+
+
+class _Call(Protocol):
+    """What is looked at of a call."""
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def admission(self) -> Admission: ...
 
 
 class Connections:
@@ -45,10 +57,23 @@ class Connections:
         self._offended: OrderedDict[str, float] = OrderedDict()
         self._condemned: set[str] = set()
         self._open: set[End] = set()
+        self._calls: set[_Call] = set()
         self._told = -math.inf
         self.on_condemned: Callable[[], object] = lambda: None
         # How many were closed, by the reason.
         self.closed = {"unread": 0, "resets": 0, "room": 0}
+
+    def begin(self, call: "_Call") -> None:
+        """Note a call on its connection, until its `end`."""
+        self._calls.add(call)
+
+    def end(self, call: "_Call") -> None:
+        """Note that a call has ended."""
+        self._calls.discard(call)
+
+    def busy(self) -> set[str]:
+        """Return the peers of calls that hold a place in the gate."""
+        return {call.peer for call in self._calls if call.admission.is_inside}
 
     def known(self, peer: str) -> None:
         """Note that somebody was authenticated on a connection."""

@@ -1,15 +1,14 @@
-"""The one way in, for every RPC.
+"""The handler of every RPC that needs a caller.
 
-gate → authenticate → limits → scope → read → parse → validate → service → bytes, and errors to statuses.
-Built from a service's descriptor: an RPC is served exactly when its proto names the scope that it needs.
-There are no interceptors, since each would cost every VerifyKey.
+entrance (gate, authentication, limits, scope) → read → parse → validate → use case → bytes; errors become
+statuses. Handlers are built from a service's descriptor: an RPC is served exactly when its proto names the
+scope that it needs. There are no interceptors, since each would cost every VerifyKey.
 
-To gRPC each is an RPC whose client sends a stream. Of a unary one it would read the message before it asks
-us, so that a stranger could have it keep as many as there are streams.
+To gRPC each is an RPC whose client sends a stream. Of a unary RPC it would read the message before it calls
+us, and anonymous clients could have it keep as many messages as there are streams.
 """
 
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -18,27 +17,23 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from authsvc.entrance.authentication import CredentialSpent
+from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.limits import account_of
+from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
-from authsvc.model.errors import AuthsvcError, PermissionDenied
-from authsvc.model.key_string import redact
+from authsvc.model.errors import AuthsvcError
+from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.call import Call
-from authsvc.rpc.entrance import Context, Entrance
+from authsvc.rpc.context import Context, incoming_call
 from authsvc.rpc.request import parser
-from authsvc.rpc.status import code_of, status_of
+from authsvc.rpc.status import status_of
 from authsvc.v1 import options_pb2
-from authsvc.verify.clock import boottime
 
 _log = logging.getLogger(__name__)
 
 # A message, or the bytes of one of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
 Method = Callable[[Caller, Any], Awaitable[Answer]]
-
-# Seconds that an answer gets to arrive before the caller's deadline.
-_ANSWER_TAKES = 0.2
-_MAX_REQUEST_ID_LENGTH = 128
 
 
 class Service(Protocol):
@@ -59,18 +54,18 @@ class Delivering(Protocol):
 Delivery = Callable[[Message, Message], Callable[[bool], object]]
 
 
-def service_handler(service: Service, entrance: Entrance) -> grpc.GenericRpcHandler:
+def service_handler(service: Service, entrance: Entrance, bounds: Bounds) -> grpc.GenericRpcHandler:
     """Return the handler of all RPCs of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.descriptor.methods:
         delivery = _delivery(service, method)
         endpoint = _endpoint(
-            method.name,
-            (_scope(method),),
+            entrance.operation(method.name, (_scope(method),)),
             parser(method),
             getattr(service, method.name),
             _serialize,
             entrance,
+            bounds,
             delivery,
         )
         # An endpoint that wants to know whether its answer was sent sends it, as one message of a stream.
@@ -92,80 +87,57 @@ class Raw(NamedTuple):
     serve: Callable[[Caller, bytes], Awaitable[bytes]]
 
 
-def raw_handler(raw: Raw, entrance: Entrance) -> grpc.GenericRpcHandler:
+def raw_handler(raw: Raw, entrance: Entrance, bounds: Bounds) -> grpc.GenericRpcHandler:
     """Return the handler of one such RPC, which has the same way in."""
+    operation = entrance.operation(raw.method, raw.scopes)
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
-        _endpoint(raw.method, raw.scopes, lambda data: data, raw.serve, lambda data: data, entrance)
+        _endpoint(operation, lambda data: data, raw.serve, lambda data: data, entrance, bounds)
     )
     return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
 
 
 def _endpoint(
-    name: str,
-    scopes: tuple[str, ...],
+    operation: Operation,
     parse: Callable[[bytes], Any],
     serve: Method[Answer],
     serialize: Callable[[Answer], bytes],
     entrance: Entrance,
+    bounds: Bounds,
     delivery: Delivery | None = None,
 ) -> Callable[[object, Context], Awaitable[bytes | None]]:
-    authentication, refusals, metrics = entrance.authentication, entrance.refusals, entrance.metrics
-    strangers, connections = entrance.strangers, entrance.connections
-    arrivals, answers = entrance.arrivals, entrance.answers
-    changes = any(scope.endswith(":write") for scope in scopes)
-    manages = not all(scope.endswith(":verify") for scope in scopes)
-    observe = metrics.rpc_seconds.labels(name).observe
+    arrivals, answers, connections = bounds.arrivals, bounds.answers, bounds.connections
 
     async def handle(_: object, context: Context) -> bytes | None:
         started = time.perf_counter()
-        caller: Caller | None = None
         account = ""
         answer = b""
         sent: Callable[[bool], object] | None = None
-        call = Call(entrance, context)
+        call = Call(entrance, bounds, operation, context)
+        admission = call.admission
         try:
-            call.enter(manages)
-            caller = await authentication.caller(context)
+            caller = await admission.authenticate(incoming_call(context, with_deadline=operation.changes))
             connections.known(call.peer)
             account = account_of(caller) or call.peer
-            if manages:
-                call.count(caller)
+            admission.authorize(caller)
             answers.check(account)
-            if changes:
-                # Looked at again when the change is made.
-                caller = caller._replace(
-                    deadline=_deadline(context), request_id=_request_id(context), required_scopes=scopes
-                )
-            if lacking := caller.lacks(scopes):
-                raise PermissionDenied(
-                    f"{name} needs the scope {' and '.join(lacking)}",
-                    reason="SCOPE_MISSING",
-                    required_scope=lacking[0],
-                )
             request = parse(await arrivals.message(context, account))
             message = await serve(caller, request)
             if delivery is not None:
                 sent = delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
             answer = serialize(message)
-            if not changes:
-                # Who changed something is told so, however much they leave unread; such answers are small.
+            if not operation.changes:
+                # A change is answered however much its caller leaves unread; such answers are small.
                 answers.check(account, len(answer))
         except AuthsvcError as error:
             answer = b""  # the error knows this frame, and may be kept for a while
-            metrics.rpc_errors.labels(name, code_of(error).name).inc()
-            if isinstance(error, CredentialSpent):
-                caller = error.caller
-                account = account_of(caller) or call.peer
-            if caller is not None:
-                refusals.note(caller._replace(request_id=_request_id(context)), name, error)
-            else:
-                call.leave()
-                await strangers.wait(call.peer)
+            await admission.refuse(error)
+            if admission.caller is not None:
+                account = account_of(admission.caller) or call.peer
             call.answers(account)
             await call.refuse(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            metrics.rpc_errors.labels(name, grpc.StatusCode.INTERNAL.name).inc()
-            _log.exception("a fault in %s", name)
+            operation.count_error(grpc.StatusCode.INTERNAL.name)
+            _log.exception("a fault in %s", operation.name)
             call.answers(account)
             await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
         else:
@@ -175,7 +147,7 @@ def _endpoint(
             await _send(context, answer, sent)
             return None
         finally:
-            observe(time.perf_counter() - started)
+            operation.observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
     return handle
@@ -204,22 +176,6 @@ def _scope(method: MethodDescriptor) -> str:
     if not scope:
         raise ValueError(f"{method.full_name} names no required_scope")
     return scope
-
-
-def _request_id(context: Context) -> str:
-    """Return what the caller names this call, as far as it may be kept: nothing long, no secret."""
-    for name, value in context.invocation_metadata() or ():
-        if name == "x-request-id":
-            named = str(value)
-            fits = len(named) <= _MAX_REQUEST_ID_LENGTH and named.isprintable() and redact(named) == named
-            return named if fits else ""
-    return ""
-
-
-def _deadline(context: Context) -> float:
-    """Return until when the caller waits, by the stopwatch: a little less, so that our answer arrives."""
-    left = context.time_remaining()
-    return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_TAKES)
 
 
 def _serialize(message: Message) -> bytes:

@@ -13,10 +13,10 @@ import grpc
 
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
-from authsvc.net.peer import address_of
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
-from authsvc.rpc.entrance import Context
+from authsvc.rpc.context import Context
+from authsvc.rpc.peer import address_of
 from authsvc.rpc.status import status_of
 from authsvc.verify.clock import Stopwatch
 
@@ -67,7 +67,7 @@ class PublicCall:
 
     async def message(self) -> bytes:
         """Return the message of a call that has one; raise as `Arrivals` does."""
-        await self._strangers.wait(self.peer)
+        await self._strangers.wait(address_of(self.peer))
         return _small(await self._arrivals.message(self.context, address_of(self.peer)))
 
     async def next(self) -> bytes | None:
@@ -78,7 +78,7 @@ class PublicCall:
             return None
         if data is None:
             return None
-        await self._strangers.wait(self.peer)
+        await self._strangers.wait(address_of(self.peer))
         return _small(data)
 
     async def write(self, data: bytes) -> None:
@@ -133,7 +133,7 @@ class Public:
                 with streams.one(call.peer):
                     await serve(call)
             except AuthsvcError as error:
-                await self._strangers.wait(call.peer)
+                await self._strangers.wait(address_of(call.peer))
                 call.ends()
                 await context.abort_with_status(status_of(error))
             call.ends()
@@ -153,7 +153,7 @@ class NoSuchRpc(grpc.GenericRpcHandler):
         return self._handler
 
     async def _refuse(self, _: object, context: Context) -> bytes:
-        await self._strangers.wait(context.peer())
+        await self._strangers.wait(address_of(context.peer()))
         await context.abort(
             grpc.StatusCode.UNIMPLEMENTED, "there is no such RPC here; reflection tells which there are"
         )

@@ -9,12 +9,13 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health
 
+from authsvc.entrance.entrance import Entrance
 from authsvc.net.open_files import in_use
-from authsvc.net.peer import End, end_of
 from authsvc.rpc import sockets
+from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
-from authsvc.rpc.entrance import Entrance
 from authsvc.rpc.health import Health
+from authsvc.rpc.peer import End, end_of
 from authsvc.rpc.public import NoSuchRpc, Public
 from authsvc.rpc.reflection import Reflection
 from authsvc.rpc.tls import Tls
@@ -78,6 +79,7 @@ class Server:
         self,
         services: Sequence[Service],
         entrance: Entrance,
+        bounds: Bounds,
         *,
         tls: Tls | None = None,
         connection_age: float = 0,
@@ -94,7 +96,7 @@ class Server:
         there are. How long messages take to arrive is told by the `stopwatch`.
         """
         self._tls = tls
-        self._connections, self._answers = entrance.connections, entrance.answers
+        self._connections, self._answers = bounds.connections, bounds.answers
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
@@ -105,15 +107,15 @@ class Server:
         self._health = Health(names)
         self._gate = entrance.gate
         self._port = 0
-        public = Public(entrance.strangers, entrance.answers, stopwatch)
+        public = Public(entrance.strangers, bounds.answers, stopwatch)
         self._server.add_generic_rpc_handlers(
-            [service_handler(service, entrance) for service in services]
-            + [raw_handler(one, entrance) for one in raw]
+            [service_handler(service, entrance, bounds) for service in services]
+            + [raw_handler(one, entrance, bounds) for one in raw]
             + [self._health.handler(public)]
             + (Reflection((*names, health.SERVICE_NAME)).handlers(public) if reflects else [])
             + [NoSuchRpc(entrance.strangers)]
         )
-        self._arrivals = [entrance.arrivals, *public.arrivals]
+        self._arrivals = [bounds.arrivals, *public.arrivals]
         self._streams = public.streams
 
     @property
@@ -183,7 +185,7 @@ class Server:
         sockets.leave(self._port)
         await self._gate.close()
         # By their ports alone: an address may be written in several ways.
-        busy = {peer.rpartition(":")[2] for peer in self._gate.peers()}
+        busy = {peer.rpartition(":")[2] for peer in self._connections.busy()}
         await asyncio.sleep(_ANSWERED)
         sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())

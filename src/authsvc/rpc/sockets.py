@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from authsvc.net.peer import End
+from authsvc.rpc.peer import End
 
 
 def leave(port: int) -> None:

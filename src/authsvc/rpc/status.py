@@ -4,30 +4,13 @@ import grpc
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
+from authsvc.entrance.code import code_of
 from authsvc.entrance.rich_status import rich_status
 from authsvc.model import errors
 
-_CODES = {
-    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.AlreadyDone: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.Conflict: grpc.StatusCode.ABORTED,
-    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
 # Trailers hold about 8 KiB, so a client that sends much that is wrong is told of the first of it.
 _MAX_VIOLATIONS = 10
 _MAX_TEXT = 200
-
-
-def code_of(error: errors.AuthsvcError) -> grpc.StatusCode:
-    """Return the gRPC code of a domain error."""
-    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
 def status_of(error: errors.AuthsvcError) -> grpc.Status:
@@ -40,7 +23,7 @@ def status_of(error: errors.AuthsvcError) -> grpc.Status:
         for v in violations[:_MAX_VIOLATIONS]
     ]
     told = rich_status(
-        code_of(error).value[0],
+        code_of(error),
         error.message,
         error.reason,
         error.metadata,

@@ -1,0 +1,91 @@
+"""The way of one call through the entrance, and what it holds until its answer is sent."""
+
+from authsvc.entrance.authentication import CredentialSpent
+from authsvc.entrance.code import code_name, code_of
+from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.operation import Operation
+from authsvc.model.caller import Caller
+from authsvc.model.errors import AuthsvcError, PermissionDenied
+
+
+class Admission:
+    """A call from its arrival on: its place in the gate, and its share of its owner's calls.
+
+    Call `authenticate`, then `authorize`; `refuse` for an error of either or of what follows; and `leave` in
+    every case, when the answer is sent.
+    """
+
+    __slots__ = ("_call", "_counted", "_entered", "_entrance", "_operation", "caller")
+
+    def __init__(self, entrance: Entrance, operation: Operation) -> None:
+        self._entrance = entrance
+        self._operation = operation
+        self._call: IncomingCall | None = None
+        self._entered = False
+        self._counted = ""
+        #: Who calls; None while that is not known.
+        self.caller: Caller | None = None
+
+    async def authenticate(self, call: IncomingCall) -> Caller:
+        """Pass the gate, and return who calls.
+
+        Raises Unavailable (STOPPING) or Overloaded (IN_FLIGHT_LIMIT) at the gate; Unauthenticated, or
+        Overloaded (RATE_LIMITED) when too many authentications from the address have failed.
+        """
+        self._call = call
+        operation = self._operation
+        self._entrance.gate.enter(slow=not operation.is_verification)
+        self._entered = True
+        caller = await self._entrance.authentication.caller(call)
+        if operation.changes:
+            # Looked at again when the change is made.
+            caller = caller._replace(
+                deadline=call.deadline,
+                request_id=call.loggable_request_id,
+                required_scopes=operation.scopes,
+            )
+        self.caller = caller
+        return caller
+
+    def authorize(self, caller: Caller) -> None:
+        """Count the call for its owner unless it is a verification, and look at the caller's scopes.
+
+        Raises Overloaded (RATE_LIMITED, IN_FLIGHT_LIMIT) and PermissionDenied (SCOPE_MISSING).
+        """
+        operation = self._operation
+        if not operation.is_verification:
+            self._counted = self._entrance.limits.enter(caller)
+        if lacking := caller.lacks(operation.scopes):
+            raise PermissionDenied(
+                f"{operation.name} needs the scope {' and '.join(lacking)}",
+                reason="SCOPE_MISSING",
+                required_scope=lacking[0],
+            )
+
+    async def refuse(self, error: AuthsvcError) -> None:
+        """Count a refusal and record that of a known caller; delay that of an unknown one, beyond a rate."""
+        operation, call = self._operation, self._call
+        operation.count_error(code_name(code_of(error)))
+        if isinstance(error, CredentialSpent):
+            self.caller = error.caller
+        if self.caller is None:
+            self.leave()
+            await self._entrance.strangers.wait("" if call is None else call.address)
+        else:
+            request_id = "" if call is None else call.loggable_request_id
+            self._entrance.note_refusal(self.caller._replace(request_id=request_id), operation.name, error)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the call holds a place in the gate."""
+        return self._entered
+
+    def leave(self) -> None:
+        """Give up the place in the gate, and the share. May be called again."""
+        if self._counted:
+            self._entrance.limits.leave(self._counted)
+            self._counted = ""
+        if self._entered:
+            self._entered = False
+            self._entrance.gate.leave(slow=not self._operation.is_verification)

@@ -1,0 +1,30 @@
+"""What every call passes on its way in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authsvc.entrance.authentication import Authentication
+from authsvc.entrance.gate import Gate
+from authsvc.entrance.limits import Limits
+from authsvc.entrance.operation import Operation
+from authsvc.entrance.strangers import Strangers
+from authsvc.model.caller import Caller
+from authsvc.model.errors import AuthsvcError
+from authsvc.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """The parts that every call passes, and those that refusals are told to."""
+
+    gate: Gate
+    authentication: Authentication
+    limits: Limits
+    strangers: Strangers
+    # Records that a known caller was refused an operation.
+    note_refusal: Callable[[Caller, str, AuthsvcError], object]
+    metrics: Metrics
+
+    def operation(self, name: str, scopes: tuple[str, ...]) -> Operation:
+        """Return an operation that is counted in the metrics of this entrance."""
+        return Operation(name, scopes, self.metrics)

@@ -1,0 +1,34 @@
+"""A call as a transport knows it before anybody has looked at it."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import NamedTuple
+
+from authsvc.model.key_string import redact
+
+_MAX_REQUEST_ID_LENGTH = 128
+
+
+class IncomingCall(NamedTuple):
+    """Plain values of a call, whatever the transport is."""
+
+    # Of the other end of the connection; "" when it has none.
+    address: str
+    # One for each header that is meant to hold a credential: the text of the credential; "" for an empty
+    # header; None for a header that holds something else, such as another scheme.
+    credentials: Sequence[str | None] = ()
+    # The values of the headers `x-forwarded-for`, as they came.
+    forwarded_for: Sequence[str] = ()
+    # The SPIFFE id or the subject of the client's certificate; "" without one.
+    certificate_name: str = ""
+    # What the caller names this call, as it came.
+    request_id: str = ""
+    # Until when the caller waits, in seconds of the stopwatch.
+    deadline: float = inf
+
+    @property
+    def loggable_request_id(self) -> str:
+        """The request id if it may be kept: short, printable, and without a key string; otherwise ""."""
+        named = self.request_id
+        fits = len(named) <= _MAX_REQUEST_ID_LENGTH and named.isprintable() and redact(named) == named
+        return named if fits else ""

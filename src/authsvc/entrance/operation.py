@@ -1,0 +1,25 @@
+"""What a call asks for: an RPC, or the check over HTTP."""
+
+from authsvc.telemetry import Metrics
+
+
+class Operation:
+    """A name, and the scopes that it requires. Built once, and used by each call of it."""
+
+    __slots__ = ("_errors", "changes", "is_verification", "name", "observe", "scopes")
+
+    def __init__(self, name: str, scopes: tuple[str, ...], metrics: Metrics) -> None:
+        """Take the name by which metrics and the audit log know it, and the scopes, all of them required."""
+        self.name = name
+        self.scopes = scopes
+        #: Whether it changes something, so that the caller is looked at again when the change is made.
+        self.changes = any(scope.endswith(":write") for scope in scopes)
+        #: Whether it is answered from memory, mostly; everything else may wait long for the database.
+        self.is_verification = all(scope.endswith(":verify") for scope in scopes)
+        #: Takes how long a call took, in seconds.
+        self.observe = metrics.rpc_seconds.labels(name).observe
+        self._errors = metrics.rpc_errors
+
+    def count_error(self, code: str) -> None:
+        """Count a call that ended with a code, a name of `google.rpc.Code`."""
+        self._errors.labels(self.name, code).inc()

@@ -1,0 +1,16 @@
+"""What the port keeps for clients, bounded."""
+
+from dataclasses import dataclass
+
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.connections import Connections
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Messages on their way in, answers that are not sent, and connections."""
+
+    arrivals: Arrivals
+    answers: Answers
+    connections: Connections
