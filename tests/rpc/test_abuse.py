@@ -456,15 +456,15 @@ async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("authsvc.entrance.strangers._MAX_WAITING", 2)
     strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
     async with asyncio.timeout(30):
-        await strangers.wait("ipv4:192.0.2.1:1")
-        waiting = [asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")) for _ in range(2)]
+        await strangers.wait("192.0.2.1")
+        waiting = [asyncio.create_task(strangers.wait("192.0.2.1")) for _ in range(2)]
         await asyncio.sleep(0)
         assert strangers.delayed == 2
-        await strangers.wait("ipv4:192.0.2.1:1")
+        await strangers.wait("192.0.2.1")
         assert strangers.delayed == 2
         waiting.pop().cancel()
         await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(strangers.wait("ipv4:192.0.2.1:1")))
+        waiting.append(asyncio.create_task(strangers.wait("192.0.2.1")))
         await asyncio.sleep(0)
         assert strangers.delayed == 3
     for task in waiting:
