@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.app.parts import default_policy_of
+from authsvc.app.defaults import default_policy_of
 from authsvc.cli.service import _reachable, settings
 from authsvc.config.settings import ConfigError, Settings, is_loopback, load_settings
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy

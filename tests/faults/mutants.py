@@ -16,7 +16,7 @@ from uuid import UUID
 
 import grpc
 
-from authsvc.app import parts
+from authsvc.app import verification
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
@@ -242,7 +242,7 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
         return behind
 
     with (
-        mock.patch.object(parts, "FeedConnection", Held),
+        mock.patch.object(verification, "FeedConnection", Held),
         mock.patch.object(feed_store, "find_behind", looked),
     ):
         async with going._stack:

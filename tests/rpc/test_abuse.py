@@ -91,7 +91,7 @@ async def test_a_message_that_nobody_asks_for_is_a_window(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a call that waits for others of its account, so much may be sent and no more."""
-    monkeypatch.setattr("authsvc.app.serving._MAX_ARRIVING", 1)
+    monkeypatch.setattr("authsvc.app.entrance._MAX_ARRIVING", 1)
     async with serving(database_url, clock) as service, connected(service) as connection:
         acme = (await make(service, scopes=["keys:verify"])).key_string
 
@@ -212,7 +212,7 @@ async def test_who_waits_for_messages_is_counted(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The metric tells of calls that were refused because others wait for their messages."""
-    monkeypatch.setattr("authsvc.app.serving._MAX_ARRIVING", 1)
+    monkeypatch.setattr("authsvc.app.entrance._MAX_ARRIVING", 1)
     async with serving(database_url, clock, in_flight_limit=8) as service:
         acme = (await make(service, scopes=["keys:verify"])).key_string
         async with connected(service) as connection:

@@ -1,15 +1,18 @@
 """The composition root: builds the parts, runs them, drains them.
 
-The only place that knows every part: `parts` puts them together, `serving` runs a worker of them, and
-`gauges` tells what they count.
+The only package that knows every part. `verification` and `use_cases` put together those of a kind, and
+`parts` all of them, before any runs. `serving` runs a worker, `entrance` is what its calls pass, `background`
+runs what is done beside requests, and `gauges` shows what the parts count.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from authsvc.app.database import served_database
-from authsvc.app.parts import App, composed, default_policy_of
-from authsvc.app.serving import running, transport
+from authsvc.app.defaults import default_policy_of
+from authsvc.app.parts import App, composed
+from authsvc.app.serving import running
+from authsvc.app.transport import transport
 from authsvc.config.settings import Settings
 from authsvc.keys import Keys
 from authsvc.keys.tag_keys import TagKeys

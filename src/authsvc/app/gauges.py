@@ -1,7 +1,11 @@
 """What the metrics tell of the parts: read from them when somebody scrapes, so that it costs them nothing."""
 
 from authsvc.app.parts import App
-from authsvc.telemetry import log_lines_dropped
+from authsvc.entrance.entrance import Entrance
+from authsvc.net.open_files import in_use
+from authsvc.rpc.bounds import Bounds
+from authsvc.rpc.server import Server
+from authsvc.telemetry import Metrics, log_lines_dropped
 
 
 def watch(app: App) -> None:
@@ -57,7 +61,7 @@ def watch(app: App) -> None:
     watch_gauge(
         "stale_files",
         "Files of ours that have changed and are broken, so that the ones before are used.",
-        lambda: sum(files.is_stale for files in (app.tls, app.certified, app.routes) if files is not None),
+        lambda: sum(files.is_stale for files in app.reloaded_files),
     )
     watch_counter(
         "log_lines_dropped",
@@ -90,4 +94,35 @@ def watch(app: App) -> None:
         "Calls that got no such slot in time.",
         lambda: {kind: each.refused for kind, each in slots.items()},
         label="kind",
+    )
+
+
+def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server: Server) -> None:
+    """Have the metrics of a worker look at its entrance and its port."""
+    metrics.watch_counter(
+        "limited",
+        "Calls refused because of a limit, or answered later.",
+        lambda: {
+            **entrance.limits.refused,
+            "in_flight": entrance.gate.refused,
+            "unread": bounds.answers.refused,
+            **server.refused,
+            "stranger": entrance.strangers.delayed,
+        },
+        label="limit",
+    )
+    metrics.watch_counter(
+        "connections_closed",
+        "Connections of clients that were closed, by the reason.",
+        lambda: bounds.connections.closed,
+        label="reason",
+    )
+    metrics.watch_gauge(
+        "connection_limit",
+        "Connections of clients that this worker takes.",
+        lambda: bounds.connections.most,
+    )
+    metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
+    metrics.watch_gauge(
+        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: bounds.answers.unsent
     )

@@ -1,41 +1,33 @@
 """A worker: its parts run, it serves, and it drains.
 
-What is built first is stopped last: the server takes no more calls, last uses are written, the
-pool closes.
+What is built first is stopped last: the server takes no more calls, last uses are written, the pool closes.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 from uuid import UUID
 
-from authsvc.app.gauges import watch
-from authsvc.app.parts import App, anonymous_caller, composed
-from authsvc.config.reloaded_files import ReloadedFiles
-from authsvc.config.settings import ConfigError, Settings, check_transport
-from authsvc.entrance.authentication import Authentication
-from authsvc.entrance.callers import Callers, reloaded_callers
+from authsvc.app.background import flush_at_end, in_background
+from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.gauges import watch, watch_entrance
+from authsvc.app.parts import App, composed
+from authsvc.app.transport import transport
+from authsvc.app.verification import Registration
+from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
-from authsvc.entrance.gate import Gate
-from authsvc.entrance.limits import Limits
-from authsvc.entrance.strangers import Strangers
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
 from authsvc.model.errors import RetryableError
 from authsvc.net.http_server import HttpServer
-from authsvc.net.open_files import connections, in_use
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.replicas import Replicas
-from authsvc.rpc.answers import Answers
-from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.bounds import Bounds
-from authsvc.rpc.connections import Connections
 from authsvc.rpc.endpoint import Raw
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.policy_service import OwnerPolicyService
@@ -43,25 +35,24 @@ from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
-from authsvc.rpc.tls import Tls
 from authsvc.sessions import device
-from authsvc.telemetry import Metrics
 from authsvc.telemetry.metrics_page import serve_metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two looks for something to purge, and between two batches.
-_PURGE_LOOK, _PURGE_PAUSE = 60.0, 0.1
-_LOCATIONS_LOOK = 10.0
-# Before it is tried again to write which answers were sent.
-_DELIVERIES_PAUSE = 1.0
+# Seconds between two looks for sessions to purge, and between two batches.
+_PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 60.0, 0.1
+# Seconds between two looks for a newer file of locations.
+_LOCATIONS_SECONDS = 10.0
+# Seconds before it is tried again to write which answers were sent.
+_DELIVERIES_PAUSE_SECONDS = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
-_REFUSALS_WRITE, _MONTHS_LOOK = 60.0, 60.0
-# And for a certificate that was rotated, or another list of callers.
-_FILES_LOOK = 5.0
-# Messages of one owner's calls that are on their way at a time.
-_MAX_ARRIVING = 32
+_REFUSALS_SECONDS, _MONTHS_SECONDS = 60.0, 60.0
+# Seconds between two looks for a certificate that was rotated, or another list of callers.
+_FILES_SECONDS = 5.0
+
+Tick = Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -70,24 +61,24 @@ async def running(
     *,
     clock: Clock | None = None,
     stopwatch: Stopwatch = boottime,
-    tick: Callable[[], Awaitable[object]] | None = None,
+    tick: Tick | None = None,
     slot: int = 0,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
-    `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is
-    awaited between two writes of last uses. The worker is number `slot` of its
-    supervisor, which is told each id that it registers under, and knows the
-    `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
+    `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
+    writes of last uses. The worker is number `slot` of its supervisor, which is told each id that it
+    registers under, and knows the `predecessors` to be dead. Raises ConfigError when the database cannot be
+    served from.
     """
     tls, certified = transport(settings)
+    registration = Registration(predecessors=predecessors, on_register=on_register)
     async with (
-        composed(settings, clock, stopwatch, predecessors, on_register, certified) as app,
+        composed(settings, clock, stopwatch, registration, tls, certified) as app,
         AsyncExitStack() as stack,
     ):
-        app = replace(app, tls=tls)
         watch(app)
         device.warm()  # No caller is to wait for it.
         if settings.metrics_listen:
@@ -98,69 +89,12 @@ async def running(
             (app.refusals.flush, "refused attempts of the last minute"),
             (app.keys.deliveries.flush, "notes of which answers were sent"),
         ):
-            stack.push_async_callback(_write, flush, what)
-        # When the server has stopped answering, and before the pool closes.
-        stack.push_async_callback(app.follower.stop)
-        try:
-            await app.follower.start()
-            heard = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
-        except RetryableError as error:
-            raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
-        if not heard:
-            raise ConfigError(
-                "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a "
-                "pooler that lends connections for one transaction, or to a database without them, set "
-                "AUTHSVC_FEED=poll"
-            )
-        for work in (
-            app.follower.run(),
-            app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
-            app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
-            app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
-            app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
-            app.refusals.run(partial(asyncio.sleep, _REFUSALS_WRITE)),
-            app.audit_months.run(partial(asyncio.sleep, _MONTHS_LOOK)),
-            app.keys.deliveries.run(partial(asyncio.sleep, _DELIVERIES_PAUSE)),
-            app.locations.run(partial(asyncio.sleep, _LOCATIONS_LOOK)),
-        ):
-            await stack.enter_async_context(_in_background(work))
-        for files in (tls, certified, app.routes):
-            if files is not None:
-                looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
-                await stack.enter_async_context(_in_background(looking))
+            stack.push_async_callback(flush_at_end, flush, what)
+        await _join(app, settings, stack)
+        await _work(app, settings, tick, stack)
         proxies = Proxies(settings.trusted_proxies)
-        entrance = _entrance(app, settings, stopwatch, proxies)
-        bounds = _bounds(settings, stopwatch)
-        server = Server(
-            [
-                KeyService(app.keys, app.verifier, app.clock),
-                SessionService(app.sessions, app.verifier, app.locations, app.clock),
-                OwnerPolicyService(app.policies),
-                AuditService(app.audit),
-                ReplicaService(Replicas(app.database)),
-                ScopeService(app.catalogue),
-            ],
-            entrance,
-            bounds,
-            tls=app.tls,
-            connection_age=settings.connection_age,
-            longest=certainly_over(settings.lease),
-            raw=[
-                Raw(
-                    ext_authz.SERVICE,
-                    ext_authz.METHOD,
-                    access.SCOPES,
-                    ext_authz.ExtAuthz(app.access, proxies).check,
-                )
-            ],
-            reflects=settings.reflection,
-            stopwatch=stopwatch,
-        )
-        _watch_entrance(app.metrics, entrance, bounds, server)
-        await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
-        stack.push_async_callback(server.stop, settings.drain_grace)
-        port = await server.start(settings.listen)
-        await stack.enter_async_context(_in_background(server.watch()))
+        entrance, bounds = entrance_of(app, settings, stopwatch, proxies), bounds_of(settings, stopwatch)
+        port = await _serve(app, settings, entrance, bounds, proxies, stopwatch, stack)
         http_port = 0
         if settings.http_listen:
             http_port = await _serve_http(app, settings, entrance, proxies, stack)
@@ -168,73 +102,91 @@ async def running(
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 
 
-def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
-    """Return what every call passes."""
-    limits = Limits(
-        stopwatch,
-        callers=settings.caller_limit,
-        failures=settings.failure_limit,
-        max_in_flight=settings.in_flight_limit,
-    )
-    return Entrance(
-        Gate(settings.in_flight_limit),
-        Authentication(
-            app.verifier,
-            limits,
-            proxies=proxies,
-            certified=app.certified,
-            anonymous=anonymous_caller(settings),
-        ),
-        limits,
-        Strangers(settings.stranger_limit, stopwatch),
-        app.refusals.note,
-        app.metrics,
-    )
+async def _join(app: App, settings: Settings, stack: AsyncExitStack) -> None:
+    """Register, and take the lease; leave when the stack ends. Raises ConfigError when it cannot."""
+    # When the server has stopped answering, and before the pool closes.
+    stack.push_async_callback(app.follower.stop)
+    try:
+        await app.follower.start()
+        has_hints = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
+    except RetryableError as error:
+        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
+    if not has_hints:
+        raise ConfigError(
+            "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a "
+            "pooler that lends connections for one transaction, or to a database without them, set "
+            "AUTHSVC_FEED=poll"
+        )
 
 
-def _bounds(settings: Settings, stopwatch: Stopwatch) -> Bounds:
-    """Return what the port of gRPC keeps for clients."""
-    return Bounds(
-        Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
-        Answers(stopwatch),
-        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
-    )
+async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExitStack) -> None:
+    """Do what runs beside requests, until the stack ends."""
+
+    def each(seconds: float) -> Tick:
+        return partial(asyncio.sleep, seconds)
+
+    for work in (
+        app.follower.run(),
+        app.usage.run(tick or each(settings.usage_interval)),
+        app.activity.run(tick or each(settings.activity_interval)),
+        app.reaper.run(each(settings.lease / 2)),
+        app.purge.run(each(_PURGE_SECONDS), each(_PURGE_PAUSE_SECONDS)),
+        app.refusals.run(each(_REFUSALS_SECONDS)),
+        app.audit_months.run(each(_MONTHS_SECONDS)),
+        app.keys.deliveries.run(each(_DELIVERIES_PAUSE_SECONDS)),
+        app.locations.run(each(_LOCATIONS_SECONDS)),
+        *(files.run(each(_FILES_SECONDS)) for files in app.reloaded_files),
+    ):
+        await stack.enter_async_context(in_background(work))
 
 
-def _watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server: Server) -> None:
-    metrics.watch_counter(
-        "limited",
-        "Calls refused because of a limit, or answered later.",
-        lambda: {
-            **entrance.limits.refused,
-            "in_flight": entrance.gate.refused,
-            "unread": bounds.answers.refused,
-            **server.refused,
-            "stranger": entrance.strangers.delayed,
-        },
-        label="limit",
+async def _serve(
+    app: App,
+    settings: Settings,
+    entrance: Entrance,
+    bounds: Bounds,
+    proxies: Proxies,
+    stopwatch: Stopwatch,
+    stack: AsyncExitStack,
+) -> int:
+    """Serve gRPC until the stack ends, and return its port. Raises AddressInUseError."""
+    server = Server(
+        [
+            KeyService(app.keys, app.verifier, app.clock),
+            SessionService(app.sessions, app.verifier, app.locations, app.clock),
+            OwnerPolicyService(app.policies),
+            AuditService(app.audit),
+            ReplicaService(Replicas(app.database)),
+            ScopeService(app.catalogue),
+        ],
+        entrance,
+        bounds,
+        tls=app.tls,
+        connection_age=settings.connection_age,
+        longest=certainly_over(settings.lease),
+        raw=[
+            Raw(
+                ext_authz.SERVICE,
+                ext_authz.METHOD,
+                access.SCOPES,
+                ext_authz.ExtAuthz(app.access, proxies).check,
+            )
+        ],
+        reflects=settings.reflection,
+        stopwatch=stopwatch,
     )
-    metrics.watch_counter(
-        "connections_closed",
-        "Connections of clients that were closed, by the reason.",
-        lambda: bounds.connections.closed,
-        label="reason",
-    )
-    metrics.watch_gauge(
-        "connection_limit",
-        "Connections of clients that this worker takes.",
-        lambda: bounds.connections.most,
-    )
-    metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
-    metrics.watch_gauge(
-        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: bounds.answers.unsent
-    )
+    watch_entrance(app.metrics, entrance, bounds, server)
+    await stack.enter_async_context(in_background(server.tell_health(app.lease)))
+    stack.push_async_callback(server.stop, settings.drain_grace)
+    port = await server.start(settings.listen)
+    await stack.enter_async_context(in_background(server.watch()))
+    return port
 
 
 async def _serve_http(
     app: App, settings: Settings, entrance: Entrance, proxies: Proxies, stack: AsyncExitStack
 ) -> int:
-    """Serve the check over HTTP until the stack ends, and return its port."""
+    """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer)
     try:
         port = await server.start(settings.http_listen)
@@ -244,39 +196,3 @@ async def _serve_http(
         ) from error
     stack.push_async_callback(server.stop, settings.drain_grace)
     return port
-
-
-def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | None]:
-    """Return what serves TLS, and whom certificates stand for.
-
-    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
-    """
-    check_transport(settings)
-    tls = certified = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-    if settings.callers is not None:
-        known = None if settings.scopes is None else [scope.name for scope in settings.scopes]
-        certified = reloaded_callers(settings.callers, known)
-    return tls, certified
-
-
-async def _write(flush: Callable[[], Awaitable[None]], what: str) -> None:
-    """Write what was to be written behind, at the end."""
-    try:
-        await flush()
-    except RetryableError as error:
-        _log.warning("the %s are lost: %s", what, error.message)
-    except Exception:  # noqa: BLE001 - the rest is to be drained all the same
-        _log.exception("the %s are lost", what)
-
-
-@asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -1,0 +1,53 @@
+"""The entrance of a worker, and the bounds of its gRPC port."""
+
+from authsvc.app.defaults import anonymous_caller
+from authsvc.app.parts import App
+from authsvc.config.settings import Settings
+from authsvc.entrance.authentication import Authentication
+from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.gate import Gate
+from authsvc.entrance.limits import Limits
+from authsvc.entrance.strangers import Strangers
+from authsvc.model.address import Proxies
+from authsvc.net.open_files import connections
+from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.bounds import Bounds
+from authsvc.rpc.connections import Connections
+from authsvc.verify.clock import Stopwatch
+
+# Messages of one owner's calls that are on their way at a time.
+_MAX_ARRIVING = 32
+
+
+def entrance_of(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
+    """Return what every call passes, over gRPC and over HTTP."""
+    limits = Limits(
+        stopwatch,
+        callers=settings.caller_limit,
+        failures=settings.failure_limit,
+        max_in_flight=settings.in_flight_limit,
+    )
+    return Entrance(
+        Gate(settings.in_flight_limit),
+        Authentication(
+            app.verifier,
+            limits,
+            proxies=proxies,
+            certified=app.certified,
+            anonymous=anonymous_caller(settings),
+        ),
+        limits,
+        Strangers(settings.stranger_limit, stopwatch),
+        app.refusals.note,
+        app.metrics,
+    )
+
+
+def bounds_of(settings: Settings, stopwatch: Stopwatch) -> Bounds:
+    """Return what the gRPC port keeps for clients."""
+    return Bounds(
+        Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
+        Answers(stopwatch),
+        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+    )

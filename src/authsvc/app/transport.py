@@ -1,0 +1,21 @@
+"""What the port is served with: TLS, and the callers that certificates stand for."""
+
+from authsvc.config.reloaded_files import ReloadedFiles
+from authsvc.config.settings import Settings, check_transport
+from authsvc.entrance.callers import Callers, reloaded_callers
+from authsvc.rpc.tls import Tls
+
+
+def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | None]:
+    """Return what serves TLS, and whom certificates stand for.
+
+    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
+    """
+    check_transport(settings)
+    tls = certified = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.callers is not None:
+        known = None if settings.scopes is None else [scope.name for scope in settings.scopes]
+        certified = reloaded_callers(settings.callers, known)
+    return tls, certified

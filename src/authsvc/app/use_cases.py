@@ -1,0 +1,78 @@
+"""The use cases of keys, sessions, policies and the audit log."""
+
+from dataclasses import dataclass
+
+from authsvc.app.verification import Verification
+from authsvc.audit.events import Audit
+from authsvc.config.settings import Settings
+from authsvc.keys import Keys
+from authsvc.keys.policies import Policies
+from authsvc.model.catalogue import Catalogue
+from authsvc.model.session import SessionBounds
+from authsvc.revocation.authority import Authority
+from authsvc.revocation.barrier import Barrier
+from authsvc.sessions import Sessions
+from authsvc.store.policies import PolicyStore
+from authsvc.store.pool import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseCases:
+    """What transports call."""
+
+    keys: Keys
+    sessions: Sessions
+    policies: Policies
+    audit: Audit
+
+
+def use_cases_of(
+    settings: Settings,
+    database: Database,
+    policy_store: PolicyStore,
+    catalogue: Catalogue,
+    verification: Verification,
+    authority: Authority,
+    barrier: Barrier,
+) -> UseCases:
+    """Return the use cases on one database, with the same authority, barrier and clock."""
+    clock, page_tokens, mint = verification.clock, verification.page_tokens, verification.mint
+    keys = Keys(
+        database=database,
+        authority=authority,
+        barrier=barrier,
+        verifier=verification.verifier,
+        hasher=verification.hasher,
+        mint=mint,
+        page_tokens=page_tokens,
+        clock=clock,
+        brand=settings.brand,
+        catalogue=catalogue,
+        policies=policy_store,
+    )
+    sessions = Sessions(
+        database=database,
+        authority=authority,
+        barrier=barrier,
+        mint=mint,
+        page_tokens=page_tokens,
+        clock=clock,
+        brand=settings.brand,
+        bounds=SessionBounds(
+            settings.session_idle_timeout,
+            settings.session_idle_timeout_max,
+            settings.session_lifetime,
+            settings.session_lifetime_max,
+        ),
+        catalogue=catalogue,
+        policies=policy_store,
+    )
+    policies = Policies(
+        database=database, barrier=barrier, store=policy_store, catalogue=catalogue, clock=clock
+    )
+    return UseCases(
+        keys=keys,
+        sessions=sessions,
+        policies=policies,
+        audit=Audit(database=database, page_tokens=page_tokens),
+    )

@@ -1,0 +1,131 @@
+"""The parts that verify, and that make a change true on every worker."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from authsvc.config.settings import Settings
+from authsvc.model.key_string import KeyMint
+from authsvc.model.page_token import PageTokens
+from authsvc.model.policy import OwnerPolicy
+from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.revocation.follower import Follower
+from authsvc.store.activity import ActivityStore
+from authsvc.store.feed import FeedConnection
+from authsvc.store.pool import Database
+from authsvc.store.verification import MAX_WANTED, VerificationStore
+from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
+from authsvc.verify.hasher import Hasher
+from authsvc.verify.lease import Lease
+from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.usage import UsageLog
+from authsvc.verify.verifier import Verifier
+
+# An activity that is not kept may end a session early, so there is room for more than come in a whole lease.
+_MAX_ACTIVITIES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What verifies, and what keeps its memory true."""
+
+    verifier: Verifier
+    cache: PrefixCache
+    hasher: Hasher
+    lease: Lease
+    usage: UsageLog
+    activity: UsageLog
+    follower: Follower
+    feed_connection: FeedConnection
+    mint: KeyMint
+    page_tokens: PageTokens
+    database_clock: DatabaseClock
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """How a worker registers: whom it succeeds, and whom it tells each id that it registers under."""
+
+    predecessors: Collection[UUID] = ()
+    on_register: Callable[[UUID], object] = lambda _: None
+
+
+#: One that succeeds nobody.
+FIRST = Registration()
+
+
+def verification_of(
+    settings: Settings,
+    database: Database,
+    url: str,
+    default_policy: OwnerPolicy,
+    tag_keys: AcceptedTagKeys,
+    *,
+    clock: Clock | None,
+    stopwatch: Stopwatch,
+    registration: Registration,
+) -> Verification:
+    """Return the parts; `clock` stands in for the database's time."""
+    mint = KeyMint(*tag_keys.secrets)
+    page_tokens = PageTokens(*tag_keys.secrets)
+    database_clock = DatabaseClock(stopwatch)
+    clock = clock or database_clock
+    cache = PrefixCache(settings.cache_capacity)
+    lease = Lease(stopwatch)
+
+    def use(tag_keys: AcceptedTagKeys) -> None:
+        page_tokens.use(tag_keys)
+        if mint.use(tag_keys):
+            # The tag of what is in memory is not checked again.
+            cache.clear()
+
+    store = VerificationStore(database, default_policy)
+    activities = ActivityStore(database)
+    usage = UsageLog(store)
+    # A device is shown as it was seen last, also when somebody else asks about its session since.
+    activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
+    hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
+    connection = FeedConnection(
+        url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh
+    )
+    follower = Follower(
+        connection,
+        cache=cache,
+        lease=lease,
+        clock=database_clock,
+        seconds=settings.lease,
+        poll_interval=settings.feed_poll_interval,
+        stopwatch=stopwatch,
+        predecessors=registration.predecessors,
+        on_register=registration.on_register,
+        on_tag_keys=use,
+    )
+    connection.on_hint(follower.hint)
+    verifier = Verifier(
+        mint=mint,
+        cache=cache,
+        hasher=hasher,
+        store=store,
+        usage=usage,
+        activities=activities,
+        activity=activity,
+        lease=lease,
+        feed=follower,
+        clock=clock,
+        max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
+    )
+    return Verification(
+        verifier=verifier,
+        cache=cache,
+        hasher=hasher,
+        lease=lease,
+        usage=usage,
+        activity=activity,
+        follower=follower,
+        feed_connection=connection,
+        mint=mint,
+        page_tokens=page_tokens,
+        database_clock=database_clock,
+        clock=clock,
+    )
