@@ -144,9 +144,9 @@ async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> Non
     assert answer.status == 403
     problem = {
         "type": "urn:authsvc:problem:scope-missing",
-        "title": "The credential may not do this",
+        "title": "A scope is missing",
         "status": 403,
-        "detail": "This needs the scope a; use a credential that has it.",
+        "detail": "This request requires the scope a; use a credential that has it.",
         "reason": "SCOPE_MISSING",
         "missing_scopes": ["a"],
     }

@@ -145,7 +145,7 @@ async def test_only_what_the_mask_names_changes(service: Service) -> None:
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
-        ([], "name what to change"),
+        ([], "is empty; name the fields to change"),
         (["colour"], "colour is not a field of OwnerPolicy"),
         (["*", "brand"], "stands alone"),
         (["brand", "brand"], "named twice"),

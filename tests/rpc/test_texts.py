@@ -115,7 +115,7 @@ async def test_a_name_is_more_than_blanks(service: Service, blank: str) -> None:
         assert refusal.fields == {field: "use 1 to 255 characters in one line, not only spaces"}
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await new_name(service.admin, made.key.key_id, blank)
-    assert refusal.fields == {"key.display_name": "a key cannot be without a name"}
+    assert refusal.fields == {"key.display_name": "must not be empty"}
 
 
 async def test_descriptions_and_annotations_have_lines(service: Service) -> None:
@@ -141,7 +141,7 @@ async def test_no_key_string_comes_of_it(service: Service) -> None:  # rule 1
     for field in FIELDS:
         with refused(INVALID, "INVALID_FIELD") as refusal:
             await FIELDS[field](service.admin, made.key.key_id, body.replace("K", "\u212a"))
-        assert "a key string stands where none belongs" in refusal.fields[field.strip()]
+        assert "holds a key string in a field that is not for one" in refusal.fields[field.strip()]
 
 
 @pytest.mark.parametrize("first", [0xFF21, 0xFF41], ids=["capital", "small"])
@@ -153,7 +153,7 @@ async def test_no_key_string_is_searched_for(service: Service, first: int) -> No
         for field in FIELDS:
             with refused(INVALID, "INVALID_FIELD") as refusal:
                 await FIELDS[field](service.admin, made.key.key_id, wide)
-            assert "a key string stands where none belongs" in refusal.fields[field.strip()]
+            assert "holds a key string in a field that is not for one" in refusal.fields[field.strip()]
 
 
 async def test_marks_that_take_long_to_sort(

@@ -102,7 +102,7 @@ async def test_output_only_fields_are_refused(service: Service, path: str) -> No
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
-        ([], "name what to change"),
+        ([], "is empty; name the fields to change"),
         (["colour"], "colour is not a field of Key"),
         (["*", "display_name"], "stands alone"),
         (["display_name", "display_name"], "named twice"),

@@ -1,4 +1,4 @@
-"""The decision: whether a request may through, and as whom."""
+"""The decision whether a request may pass, and on whose behalf."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -21,42 +21,41 @@ from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
-# How many scopes a route may need, as in VerifyKey; and the text that names them, with what separates them.
+# Scopes that a route may require, as in VerifyKey; and the length of the text that lists them.
 MAX_SCOPES = 64
 MAX_SCOPES_LENGTH = MAX_SCOPES * (MAX_SCOPE_LENGTH + 2)
-# Servers and proxies take 100 to 200 by default. Each is looked at.
+# Headers of a request. Servers and proxies accept 100 to 200 by default.
 MAX_HEADERS = 1000
-# What a proxy's caller needs to ask at all.
+# The scopes that a proxy needs to ask for decisions.
 SCOPES = ("keys:verify", "sessions:verify")
 
-# With these an upstream may take another method or path than the one that the route was found by.
+# With these headers an upstream may use another method or path than the one that the route was found by.
 REWRITING = frozenset(
     {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
 )
-# Which credentials are alive, whatever they may do.
+# Verdicts on credentials that are valid, whatever their scopes.
 _GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE)
 
 
 class GatewayRequest(NamedTuple):
-    """A request that wants through.
+    """A request that a proxy asks about.
 
-    `target` is its path and query, as the upstream will get them; bytes beyond ASCII are characters of
-    ISO-8859-1.
+    `target` is its path and query, as the upstream will get them, decoded as ISO-8859-1.
     """
 
     method: str
     target: str
     headers: Headers
-    # What the proxy itself says that the route needs, besides what the table says.
+    # The scopes that the proxy itself requires, in addition to those of the table of routes.
     required_scopes: Sequence[str] = ()
-    # Normalized, as by Proxies.client; "" when it is not known.
+    # Normalized, as by Proxies.client; "" if it is not known.
     client_ip: str = ""
-    # Whether the proxy takes out the headers that we name; one that does not may not let them through.
+    # Whether the proxy removes the headers that we name. If not, requests with such headers are refused.
     removes_headers: bool = True
 
 
 class Allowed(NamedTuple):
-    """It may pass: as whom (None: the route is public), and which headers are set and removed."""
+    """The request may pass: its credential (None on a public route), and the headers to set and to remove."""
 
     credential: Credential | None
     set_headers: list[tuple[str, str]]
@@ -64,7 +63,7 @@ class Allowed(NamedTuple):
 
 
 class Access:
-    """Decides about each request anew."""
+    """Decides about requests."""
 
     def __init__(
         self,
@@ -74,21 +73,21 @@ class Access:
         routes: Callable[[], Routes] | None = None,
         keep_credential: bool = False,
     ) -> None:
-        """Take where credentials stand, the table of now if there is one, and whether upstreams see them."""
+        """Take the sources of credentials, the current routes, and whether upstreams see credentials."""
         self._verifier = verifier
         self._carriers = carriers
         self._routes = routes
         self._keep_credential = keep_credential
-        # How many answers of each kind there were, by the reason of the refusal.
+        #: The number of answers, by the reason of the refusal; or ALLOWED, or PUBLIC.
         self.counts: dict[str, int] = {"ALLOWED": 0, "PUBLIC": 0}
 
     @property
     def judges_cookies(self) -> bool:
-        """Whether a credential may stand in a cookie, so that cookies are changed."""
+        """Whether a cookie may hold a credential, so that cookies are rewritten."""
         return self._carriers.has_cookie
 
     async def decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
-        """Answer the proxy that `caller` is. Never raises what would make it guess."""
+        """Answer the proxy `caller`. A retryable error becomes a refusal, so the proxy need not guess."""
         try:
             answer = await self._decide(caller, asked)
         except RetryableError as error:
@@ -113,7 +112,7 @@ class Access:
             access = self._routes().find(asked.method, asked.target)
             if access is None:
                 return _NO_ROUTE
-            # What the proxy requires comes on top.
+            # The scopes that the proxy requires are added.
             if access.public and not required:
                 return self._public(asked)
             if access.scopes:
@@ -139,14 +138,14 @@ class Access:
             good = [text for text, (code, _) in verdicts.items() if code in _GOOD]
             if len(good) > 1:
                 return self._ambiguous()
-            # When none is good, the first one that was minted here, of which there is more to say.
+            # If none is valid, the first one that was minted here: its refusal is more specific.
             known = [text for text, (code, _) in verdicts.items() if code is not VerdictCode.NOT_FOUND]
             text = next(iter((*good, *known, text)))
             verdict = verdicts[text]
         return self._answer(verdict, required, asked, presented, text)
 
     async def _each(self, question: Question, texts: Sequence[str]) -> dict[str, Verdict]:
-        """Return the verdict on each, all at one instant, so that none is older than the answer."""
+        """Return the verdict on each text, all at one instant, so that none is older than the answer."""
         strangers: set[str] = set()
         while True:
             verdicts = {
@@ -156,7 +155,7 @@ class Access:
             if all(verdicts.values()):
                 return {text: verdict for text, verdict in verdicts.items() if verdict is not None}
             for text in texts:
-                # What is not known stays so; what is, has come to memory.
+                # An unknown text stays unknown; a known one is in memory now.
                 if verdicts[text] is None:
                     code, _ = await self._verifier.verify(question, text)
                     if code is VerdictCode.NOT_FOUND:
@@ -173,7 +172,7 @@ class Access:
         code, credential = verdict
         if code is VerdictCode.VALID and credential is not None:
             told = identity.headers(credential)
-            # One of the two ids is set; a client may have sent the other.
+            # One of the two ids is set; the client may have sent the other.
             removed = [name for name in (identity.KEY_ID, identity.SESSION_ID) if name != told[0][0]]
             return self._cleaned(Allowed(credential, told, removed), asked, presented, text)
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
@@ -181,19 +180,19 @@ class Access:
             return Denied(
                 403,
                 "SCOPE_MISSING",
-                "The credential may not do this",
-                f"This needs the scope {' and '.join(lacking)}; use a credential that has it.",
+                "A scope is missing",
+                f"This request requires the scope {' and '.join(lacking)}; use a credential that has it.",
                 "insufficient_scope",
                 self._carriers.scheme,
                 lacking,
             )
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
-        title = "The credential is not good"
+        title = "The credential is not valid"
         return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
 
     def _public(self, asked: GatewayRequest) -> Allowed:
-        """Let through without a look; what is ours is taken out, what may be the upstream's stays."""
+        """Let a request pass unchecked; remove our credentials, and keep those that may be the upstream's."""
         presented = self._carriers.find(asked.headers)
         if self._keep_credential or all(redact(text) == text for text in presented.texts):
             presented = NOTHING
@@ -202,7 +201,7 @@ class Access:
     def _cleaned(
         self, allowed: Allowed, asked: GatewayRequest, presented: Presented, judged: str = ""
     ) -> Allowed:
-        """Take out what the upstream is not to see: the credential, and cookies beside the one `judged`."""
+        """Remove what the upstream must not see: credentials, except the `judged` one if it is kept."""
         headers, removed = asked.headers, allowed.removed_headers
         removed += self._deceptive(asked)
         keep = judged if self._keep_credential else ""
@@ -214,9 +213,9 @@ class Access:
         return allowed
 
     def _deceptive(self, asked: GatewayRequest) -> list[str]:
-        """Return the names of headers by which the upstream could take the request for another one.
+        """Return the names of headers that could make the upstream read another request.
 
-        Where a route needs scopes, ours or the proxy's, it was found by method and path.
+        A route that requires scopes, by the table or by the proxy, was found by method and path.
         """
         names = identity.imitations(asked.headers)
         if self._routes is not None or asked.required_scopes:
@@ -227,7 +226,7 @@ class Access:
         return Denied(
             401,
             "CREDENTIAL_MISSING",
-            "A credential is needed",
+            "A credential is required",
             "Send your key, for instance as authorization: Bearer <key string>.",
             scheme=self._carriers.scheme,
         )
@@ -236,8 +235,8 @@ class Access:
         return Denied(
             401,
             "CREDENTIAL_AMBIGUOUS",
-            "One credential is needed",
-            "The request shows several credentials; send one, once.",
+            "The credential is ambiguous",
+            "The request has several credentials; send one, once.",
             "invalid_request",
             self._carriers.scheme,
         )
@@ -246,35 +245,35 @@ class Access:
 _NO_ROUTE = Denied(
     403,
     "ROUTE_NOT_PERMITTED",
-    "Nothing is served here",
-    "No route is open for this method and path, or the path can be read in several ways.",
+    "The route is not permitted",
+    "There is no route for this method and path, or the path can be read in several ways.",
 )
 _DECEPTIVE = Denied(
     403,
     "HEADER_NOT_PERMITTED",
-    "A header is in the way",
-    "Leave out headers that rewrite method or path, or imitate x-auth- headers with underscores.",
+    "A header is not permitted",
+    "Remove headers that override the method or path, or imitate x-auth- headers with underscores.",
 )
 _TOO_MANY_HEADERS = Denied(
     403,
     "HEADERS_TOO_MANY",
-    "The request has too many headers",
+    "Too many headers",
     f"Send at most {MAX_HEADERS} headers.",
 )
-# A proxy that is set up wrongly: not the fault of the client, who is told no more.
+# The proxy is misconfigured: the client cannot mend that, and is not told more.
 FAULT = Denied(
     500,
     "GATEWAY_FAULT",
-    "The gateway is not set up",
-    "The request could not be checked; its operator knows why.",
+    "The gateway is misconfigured",
+    "The request could not be checked; the log of authsvc says why.",
 )
 
 
 @remembered(max_entries=1024, max_length=512)
 def required_scopes(text: str) -> tuple[str, ...] | None:
-    """Return the scopes in a proxy's setting, between spaces or commas.
+    """Return the scopes in a setting of a proxy, separated by spaces or commas.
 
-    None when one is no scope, or when there are more than a request may require.
+    None if one is not a valid scope, or if there are too many.
     """
     if len(text) > MAX_SCOPES_LENGTH:
         return None

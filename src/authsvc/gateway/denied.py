@@ -1,7 +1,7 @@
-"""A refusal, as the client of the proxy gets it.
+"""A refusal in the form in which the client of the proxy gets it.
 
-Over HTTP: RFC 6750 for the challenge, RFC 9457 for the body. To a client of gRPC or gRPC-Web: a status in the
-headers, with the details of AIP-193, and no body.
+Over HTTP, the challenge follows RFC 6750, and the body RFC 9457. Clients of gRPC and gRPC-Web get a status
+in the headers, with the details of AIP-193, and no body.
 """
 
 import json
@@ -20,9 +20,9 @@ from authsvc.model.errors import RetryableError
 PROBLEM = "application/problem+json"
 
 _GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,32})?")
-# Of google.rpc.Code, by the status of HTTP.
+# Numbers of google.rpc.Code, by the status of HTTP.
 _CODES = {401: 16, 403: 7, 503: 14, 500: 13}
-# What `grpc-message` has as it is: visible characters and the space, but for the percent sign.
+# Characters that `grpc-message` holds unescaped: visible ones and the space, except the percent sign.
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " ").replace("%", "")
 
 
@@ -34,10 +34,10 @@ def grpc_media_type(content_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Why a request does not get through.
+    """Why a request is refused.
 
-    `status` is 401, 403 or 503, or 500 when the proxy is wrong; nginx makes a 500 of all others but the first
-    two. `reason` is stable UPPER_SNAKE. `error` is that of RFC 6750, none where no credential was shown.
+    `status` is 401, 403 or 503, or 500 for a misconfigured proxy; nginx turns all but 401 and 403 into 500.
+    `reason` is stable, in UPPER_SNAKE_CASE. `error` is that of RFC 6750, and empty without a credential.
     """
 
     status: int
@@ -51,14 +51,14 @@ class Denied:
 
     @classmethod
     def of(cls, error: RetryableError) -> Self:
-        """Return the refusal when something cannot be known now."""
+        """Return the refusal for a decision that is not possible now."""
         return cls(
-            503, error.reason, "Cannot be known now", f"{error.message}.", retry_after=error.retry_after
+            503, error.reason, "Temporarily unavailable", f"{error.message}.", retry_after=error.retry_after
         )
 
     @property
     def code(self) -> int:
-        """The code of gRPC, a number of `google.rpc.Code`."""
+        """The number of `google.rpc.Code`."""
         return _CODES[self.status]
 
     def headers(self) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ class Denied:
         return headers
 
     def grpc_headers(self, media_type: str) -> list[tuple[str, str]]:
-        """Return the headers of an answer of gRPC that has nothing else ("trailers only")."""
+        """Return the headers of a gRPC answer without a body ("Trailers-Only")."""
         metadata = {"required_scope": " ".join(self.missing_scopes)} if self.missing_scopes else {}
         retry_after = self.retry_after or None
         status = rich_status(self.code, self.detail, self.reason, metadata, retry_after=retry_after)

@@ -1,8 +1,8 @@
 """Envoy's external authorization over gRPC, `envoy.service.auth.v3.Authorization/Check`.
 
-A route says in Envoy's configuration which scopes it needs, as `context_extensions` with the key
-`authsvc.required_scopes`. To Envoy an answer without a status is a pass, so answers are made in
-two places only.
+In Envoy's configuration, a route lists the scopes that it requires in `context_extensions`, under the key
+`authsvc.required_scopes`. To Envoy an answer without a status is a pass, so answers are built in only two
+places.
 """
 
 import logging
@@ -37,48 +37,48 @@ _PREFIX = "authsvc."
 _REQUIRED = "authsvc.required_scopes"
 
 _OVERWRITE = 2
-# Characters of a wrong setting that the log shows.
+# Characters of an invalid setting that the log shows.
 _SHOWN = 200
-# Of google.rpc.Code.
+# A status with the code OK of google.rpc.Code.
 _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
-# The field `ok_response` of CheckResponse, before its length.
+# The tag of the field `ok_response` of CheckResponse.
 _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
 _IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
-# Of a question. Envoy takes 60 KiB of headers unless it is told otherwise. A megabyte of short headers would
-# take the event loop some 60 ms.
+# Bytes of a CheckRequest. Envoy accepts 60 KiB of headers by default. A megabyte of short headers would
+# block the event loop for some 60 ms.
 MAX_BYTES = 128 * 1024
 
 
 class ExtAuthz:
-    """Answers Envoy."""
+    """Answers Check calls of Envoy."""
 
     def __init__(self, access: Access, proxies: Proxies) -> None:
-        """Take what decides, and the proxies before Envoy whose word on the client's address is taken."""
+        """Take what decides, and the trusted proxies before Envoy."""
         self._access = access
         self._proxies = proxies
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
-        """Answer a serialized CheckRequest; raise InvalidArgument for what is none, or has over 128 KiB."""
+        """Answer a serialized CheckRequest; raise InvalidArgument if it is invalid or over 128 KiB."""
         if len(data) > MAX_BYTES:
             problem = (
-                f"has {len(data)} bytes; at most {MAX_BYTES} are taken. Leave with_request_body out of "
-                "Envoy's configuration, and bound the headers by max_request_headers_kb"
+                f"has {len(data)} bytes; at most {MAX_BYTES} are accepted. Remove with_request_body from "
+                "Envoy's configuration, and limit the headers by max_request_headers_kb"
             )
             raise InvalidArgument(FieldViolation("", "request.size", problem))
         try:
             attributes = CheckRequest.FromString(data).attributes
         except DecodeError as error:
-            problem = "is no envoy.service.auth.v3.CheckRequest"
+            problem = "is not a valid envoy.service.auth.v3.CheckRequest"
             raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
         http = attributes.request.http
         scopes = _required(attributes.context_extensions)
         if scopes is None:
             return _denied(FAULT, http.headers)
-        # Who has connected to Envoy, whatever Envoy itself makes of x-forwarded-for.
+        # The peer of Envoy, whatever Envoy makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
         forwarded = http.headers.get("x-forwarded-for")
         address = self._proxies.client(address, [forwarded] if forwarded else ())
-        # Its bytes, as HTTP/1.1 has them; Envoy writes them as UTF-8.
+        # As bytes in ISO-8859-1; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
         asked = GatewayRequest(http.method, target, http.headers, scopes, address)
         answer = await self._access.decide(caller, asked)
@@ -86,7 +86,7 @@ class ExtAuthz:
 
 
 def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
-    """Return the scopes in a route's settings; None for settings that do not say what was meant."""
+    """Return the scopes in the settings of a route; None for invalid settings."""
     if not extensions:
         return ()
     scopes = required_scopes(extensions[_REQUIRED]) if _REQUIRED in extensions else ()
@@ -94,9 +94,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     if scopes is None or unknown:
         _log.error(
             "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{cut(unknown[0], _SHOWN)} is unknown"
+            f"{cut(unknown[0], _SHOWN)} is not known"
             if unknown
-            else f"{cut(extensions[_REQUIRED], _SHOWN)!r} are no scopes",
+            else f"{cut(extensions[_REQUIRED], _SHOWN)!r} are not valid scopes",
             _REQUIRED,
         )
         return None
@@ -104,9 +104,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
 
 
 def _allowed(answer: Allowed) -> bytes:
-    """Return the answer serialized: messages put together from parts that were serialized before.
+    """Return the serialized answer, joined from parts that are serialized and cached.
 
-    Building them anew would take as long as the rest of the decision.
+    Building the messages each time would take as long as the rest of the decision.
     """
     parts = [
         _header(name, value) if name in identity.NAMES else _header.__wrapped__(name, value)  # a cookie
@@ -132,7 +132,7 @@ def _removed(name: str) -> bytes:
 
 
 def _metadata_of(credential: Credential) -> bytes:
-    """Return a part of CheckResponse: what other filters of Envoy, such as that of rate limits, can read."""
+    """Return a part of CheckResponse: metadata for other filters of Envoy, such as that for rate limits."""
     scopes = " ".join(credential.scopes)
     return _metadata(credential.kind.value, credential.credential_id, credential.owner_id, scopes)
 
@@ -151,7 +151,7 @@ def _metadata(kind: str, credential_id: str, owner_id: str, scopes: str) -> byte
 
 
 def _varint(number: int) -> bytes:
-    """Return a length as it stands before an embedded message."""
+    """Return a length in the encoding of protobuf."""
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)
@@ -162,8 +162,8 @@ def _varint(number: int) -> bytes:
 
 def _denied(answer: Denied, asked: Mapping[str, str]) -> bytes:
     if media_type := grpc_media_type(asked.get("content-type", "")):
-        # Envoy removes the content type of a gRPC-Web answer without a body, and some clients then call a 200
-        # UNKNOWN. From 401, 403 and 503 all of them make the right code.
+        # Envoy removes the content type of a gRPC-Web answer without a body, and some clients then read a
+        # 200 as UNKNOWN. All of them read 401, 403 and 503 as the right code.
         status = answer.status if "-web" in media_type else 200
         headers, body = answer.grpc_headers(media_type), ""
     else:

@@ -1,9 +1,10 @@
-"""The check over HTTP, for proxies that ask so: nginx `auth_request`, Caddy and Traefik `forward_auth`.
+"""The check over HTTP, for nginx `auth_request` and for Caddy and Traefik `forward_auth`.
 
-`GET /check` carries the headers of the request in question, its method and target in `X-Forwarded-Method` and
-`X-Forwarded-Uri`, and in its own query the scopes that the route needs: `/check?scope=orders:read`. The
-answer is 200 with headers for the upstream, all of them always, so that a proxy that copies them overwrites
-what a client made up; or 401, 403, 503 for the client. The proxy shows its own key in `X-Authsvc-Key`.
+`GET /check` has the headers of the request in question, its method and target in `X-Forwarded-Method` and
+`X-Forwarded-Uri`, and in its query the scopes that the route requires: `/check?scope=orders:read`. The
+answer is 200 with headers for the upstream, or 401, 403 or 503 for the client. A 200 always has all
+headers, so that a proxy that copies them overwrites forged ones. The proxy sends its own key in
+`X-Authsvc-Key`.
 """
 
 import logging
@@ -38,17 +39,17 @@ _log = logging.getLogger(__name__)
 
 #: The check in metrics and in the audit log, as the RPCs are by their names.
 OPERATION = "HttpCheck"
-#: Where a proxy shows its own key, apart from the credential of its client.
+#: The header with the own key of the proxy, apart from the credential of its client.
 OWN_KEY = "x-authsvc-key"
-#: The problem again, for proxies that pass on headers and not the body.
+#: The header that repeats the problem, for proxies that pass on headers and not the body.
 PROBLEM = "x-authsvc-problem"
-#: The cookies without the credential, for the upstream; where a credential may stand in one.
+#: The header with the cookies without the credential, for the upstream; sent if a cookie may hold one.
 COOKIE = "x-auth-cookie"
 
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
-# Characters of a wrong query that the log shows.
+# Characters of an invalid query that the log shows.
 _SHOWN = 200
-# `scope=` and `&` for each scope, in which up to three characters stand for one.
+# `scope=` and `&` for each scope, with each character escaped to three.
 _MAX_QUERY_LENGTH = 3 * MAX_SCOPES_LENGTH + 7 * MAX_SCOPES
 
 
@@ -111,20 +112,20 @@ class HttpCheck:
         method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)
         if scopes is None:
-            if query == target.partition("?")[2]:  # the client's, which may hold what is no log's business
+            if query == target.partition("?")[2]:  # the client's, which must not be logged
                 return self._fault(
-                    "its question has the query of its client; in a Caddyfile write uri /check? with a "
+                    "its request has the query of its client; in a Caddyfile write uri /check? with a "
                     "question mark"
                 )
             return self._fault(
-                f"its question has the query {cut(query, _SHOWN)!r}; write /check?scope=orders:read"
+                f"its request has the query {cut(query, _SHOWN)!r}; write /check?scope=orders:read"
             )
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
             return self._fault(
-                "it does not say which request it asks about; have it set the headers "
-                "X-Forwarded-Method and X-Forwarded-Uri, once each"
+                "it does not describe the request; have it set the headers X-Forwarded-Method and "
+                "X-Forwarded-Uri, once each"
             )
-        # The last one is what our proxy itself has seen.
+        # The last address is the peer of our proxy.
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
         address = self._proxies.client(last, [forwarded])
         asked = GatewayRequest(method, target, headers, scopes, address, removes_headers=False)
@@ -142,13 +143,13 @@ class HttpCheck:
         return Reply(200, list(told.items()))
 
     def _fault(self, problem: str) -> Reply:
-        _log.error("a proxy that asks over HTTP is set up wrongly: %s", problem)
+        _log.error("a proxy that uses the check over HTTP is misconfigured: %s", problem)
         return _denied(FAULT)
 
 
 @remembered(max_entries=1024, max_length=512)
 def _scopes(query: str) -> Sequence[str] | None:
-    """Return the scopes in a question's query; None for one that is not understood, or is too long."""
+    """Return the scopes in a query; None for one that is invalid or too long."""
     if len(query) > _MAX_QUERY_LENGTH:
         return None
     try:
@@ -164,7 +165,7 @@ def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         if name in joined:
-            # Cookies are joined as HTTP/2 has it (RFC 9113, 8.2.3): a comma may stand within one.
+            # Cookies are joined as in HTTP/2 (RFC 9113, 8.2.3), since a cookie may contain a comma.
             separator = "; " if name == "cookie" else ","
             value = f"{joined[name]}{separator}{value}"
         joined[name] = value
@@ -174,7 +175,7 @@ def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
 
 
 def _utf_8_first(text: str) -> str:
-    """Return a header that was read as Latin-1 as its sender most likely wrote it."""
+    """Return a header that was decoded as Latin-1 in UTF-8 if its bytes are valid UTF-8."""
     try:
         return text.encode("latin-1").decode()
     except ValueError:

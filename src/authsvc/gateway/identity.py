@@ -1,4 +1,4 @@
-"""Who a request comes from, as the upstream is told: headers that nobody else can set."""
+"""The headers that tell the upstream whose request it is; clients cannot set them."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ _ID = {CredentialKind.KEY: KEY_ID, CredentialKind.SESSION: SESSION_ID}
 
 
 def headers(credential: Credential) -> list[tuple[str, str]]:
-    """Return what the upstream is told of a credential; of what is not in it, it is told nothing."""
+    """Return the headers for the upstream."""
     return [
         (_ID[credential.kind], credential.credential_id),
         (OWNER_ID, credential.owner_id),
@@ -22,8 +22,8 @@ def headers(credential: Credential) -> list[tuple[str, str]]:
 
 
 def imitations(names: Iterable[str]) -> list[str]:
-    """Return those of a request's header names that some upstreams take for ours: `x_auth_owner_id`.
+    """Return the header names of a request that some upstreams confuse with ours: `x_auth_owner_id`.
 
-    To CGI and its heirs a hyphen and an underscore are one.
+    CGI and its successors do not distinguish hyphens from underscores.
     """
     return [name for name in names if "_" in name and name.lower().replace("_", "-") in NAMES]

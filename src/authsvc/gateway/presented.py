@@ -1,9 +1,9 @@
-"""The credential in a request: where it may stand, and which it is.
+"""The credential in a request: where it may be, and which one it is.
 
-Two different ones in a request are refused, since the proxy, we and the upstream may each believe another. So
-is a header that came twice: proxies join those by a comma, which no credential of ours has. What is empty
-counts as not sent. Only cookies of one name may be several: browsers send an old one beside a new one that
-was set for another path or domain.
+Two different credentials are refused, since the proxy, authsvc and the upstream could each use another one.
+So is a repeated header: proxies join its values by a comma, which no credential of ours contains. An empty
+value counts as not sent. Only cookies of one name may be repeated: browsers send an old one beside a new
+one that was set for another path or domain.
 
 `authsvc.client.presented` reads calls by the same rules.
 """
@@ -16,20 +16,20 @@ from typing import NamedTuple
 
 from authsvc.model.key_string import PATTERN, has_form
 
-# By names in lower case; several of one name are joined by commas.
+# By name in lower case; repeated headers are joined by commas.
 Headers = Mapping[str, str]
 
 BEARER, BASIC, API_KEY, COOKIE = "bearer", "basic", "x-api-key", "cookie:"
-# No credential of ours is near that, with a user's name beside it.
+# Characters of a Basic credential, far more than a credential of ours and a user name have.
 _MAX_LENGTH = 1024
-# So many cookies of one name are judged; browsers send two or three.
+# Cookies of one name that are verified; browsers send two or three.
 _MAX_COOKIES = 4
 
 
 class Presented(NamedTuple):
-    """What a request shows: the distinct credentials, none of them empty, and the headers that they stand in.
+    """The credentials of a request, distinct and not empty, and the names of the headers that hold them.
 
-    No more than `most` of them may be judged; where there are more, nobody can say which one is meant.
+    At most `most` of them may be verified; with more, the credential is ambiguous.
     """
 
     texts: Sequence[str]
@@ -38,7 +38,7 @@ class Presented(NamedTuple):
 
     @property
     def ambiguous(self) -> bool:
-        """Whether more are shown than may be judged."""
+        """Whether there are more credentials than may be verified."""
         return len(self.texts) > self.most
 
 
@@ -46,7 +46,7 @@ NOTHING = Presented((), ())
 
 
 class CredentialSources:
-    """Where a credential may stand: `bearer`, `basic`, `x-api-key`, `cookie:NAME`."""
+    """Where a credential may be: `bearer`, `basic`, `x-api-key`, `cookie:NAME`."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._schemes = frozenset(names) & {BEARER, BASIC}
@@ -55,22 +55,22 @@ class CredentialSources:
         )
         self._api_key = API_KEY in names
         self._cookie = next((name.removeprefix(COOKIE) for name in names if name.startswith(COOKIE)), "")
-        # A cookie of that name. Only `;` separates cookies (RFC 6265), but to some upstreams a comma does,
-        # so one behind a comma is looked at; to others, Python's `http.cookies` among them, a blank does, so
-        # one behind a blank is looked at when it has the form of ours. One expression for each separator,
-        # since a header can hold many others.
+        # Cookies of that name. Only `;` separates cookies (RFC 6265). But to some upstreams a comma does,
+        # so a cookie after a comma is looked at. To others, such as Python's `http.cookies`, a blank does,
+        # so a cookie after a blank is looked at if it has the form of a credential of ours. There is one
+        # expression for each separator, since a header can hold many other cookies.
         name = re.escape(self._cookie)
         self._cookies = re.compile(rf"(?:\A|[;,])\s*{name}\s*(?:=([^;,]*)|(?=[;,]|\Z))")
         self._whole = re.compile(rf";\s*{name}\s*(?:=([^;]*)|(?=;|\Z))")
         self._behind_blank = re.compile(rf'(?<=[^;,\s])\s++{name}\s*=\s*("?{PATTERN}"?)(?=[;,\s]|\Z)')
         self._behind_comma = re.compile(rf",\s*{name}\s*=([^;,]*)")
-        #: Whether a cookie is one of the places.
+        #: Whether a cookie may hold a credential.
         self.has_cookie = bool(self._cookie)
-        #: What a client is asked for (RFC 9110): the scheme of the first carrier that has one.
+        #: The scheme of the challenge (RFC 9110): that of the first source that has one.
         self.scheme = next((name.title() for name in names if name in self._schemes), "ApiKey")
 
     def find(self, headers: Headers) -> Presented:
-        """Return what a request shows, in the places where we look."""
+        """Return the credentials of a request."""
         texts: list[str] = []
         names: list[str] = []
         most = 1
@@ -100,7 +100,7 @@ class CredentialSources:
         return Presented(texts, names, most) if names else NOTHING
 
     def without_cookie(self, value: str, keep: str = "") -> str:
-        """Return the value of a cookie header without credentials but `keep`; all else stays as it is."""
+        """Return the value of a cookie header without credentials other than `keep`."""
 
         def kept(found: re.Match[str]) -> str:
             return found[0] if keep and _bare(found[1] or "") == keep else ""
@@ -109,12 +109,12 @@ class CredentialSources:
         if self._cookie in rest and not keep:
             rest = self._behind_blank.sub("", rest)
             if self._behind_blank.search(rest):
-                return ""  # made so that one comes of what is left
+                return ""  # crafted so that removing one credential leaves another
             rest = self._behind_comma.sub(lambda found: "" if has_form(_bare(found[1])) else found[0], rest)
         return rest.strip(" \t") if rest.strip("; \t") else ""
 
     def _in_cookies(self, value: str) -> tuple[list[str], bool]:
-        """Return what our cookies hold, and whether to everybody these are the same cookies."""
+        """Return the values of our cookies, and whether all upstreams read the same cookies."""
         found, are_plain = [], True
         for match in self._cookies.finditer(value):
             if text := _bare(match[1] or ""):
@@ -126,11 +126,11 @@ class CredentialSources:
         return found, are_plain
 
     def _authorized(self, value: str) -> list[str] | None:
-        """Return what stands in an authorization header, nothing for a scheme of others; None for several."""
+        """Return the credentials of an authorization header, [] for another scheme; None if repeated."""
         single = _single(value)
         if single is None:
             return None if self._among_others.search(value) else []
-        # By any white space: to many upstreams a tab separates as well.
+        # At any white space: to many upstreams a tab separates as well.
         scheme, text = (*single.split(None, 1), "", "")[:2]
         if not text or (scheme := scheme.lower()) not in self._schemes:
             return []
@@ -138,9 +138,9 @@ class CredentialSources:
 
 
 def _single(value: str) -> str | None:
-    """Return the value of a header without blanks around it; None if it came more than once.
+    """Return the stripped value of a header; None if it is repeated. Empty repetitions do not count.
 
-    A header that was empty the other times came once.
+    A comma separates repetitions.
     """
     if "," not in value:
         return value.strip()
@@ -154,10 +154,10 @@ def _bare(value: str) -> str:
 
 
 def _basic(text: str) -> list[str]:
-    """Return the credential of a user's name and password: whichever has the form of ours.
+    """Return the credential of a user name and password: the one that has the form of a credential of ours.
 
-    Some clients send the key as it is, without encoding it; no base64 has an underscore. The bytes may be
-    UTF-8 or Latin-1 (RFC 7617), whose ASCII is the same, and a key string has nothing else.
+    Some clients send the key without encoding it; base64 has no underscore. The bytes may be UTF-8 or Latin-1
+    (RFC 7617); key strings are ASCII, which is the same in both.
     """
     if "_" in text or len(text) > _MAX_LENGTH:
         return [text]

@@ -1,10 +1,10 @@
-"""How a credential that is not good is refused: a stable reason, and what is told."""
+"""How a credential that is not valid is refused: a stable reason, and a message."""
 
 from collections.abc import Mapping
 
 from authsvc.model.verdict import VerdictCode
 
-# To follow "the credential ...". Who has the right secret is told which it is (rule 21).
+# The messages follow "the credential ...". All but NOT_FOUND are told only with the right secret (rule 21).
 REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
     VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),

@@ -1,5 +1,6 @@
 """The gRPC transport: protobuf in, protobuf out, and no decisions.
 
-`endpoint` is the one way in: it authenticates, validates, calls a service and
-maps errors, for every RPC of every service.
+`endpoint` handles every RPC of every service: it passes the entrance, reads and validates the message,
+calls the use case, and turns errors into statuses. `public` handles health and reflection, which need no
+caller. `arrivals`, `answers` and `connections` bound what the port keeps for clients.
 """

@@ -1,11 +1,10 @@
-"""The messages of calls that are on their way.
+"""Messages of calls that are being received.
 
-gRPC takes no more of a message than a window until somebody asks for it; then it takes all of it, and keeps
-what has arrived until it is whole. So a message is asked for when it is known who sends it and that they have
-room for it.
+Until a message is read, gRPC takes no more of it than one flow-control window. Once it is read, gRPC takes
+and keeps all of it. So a message is read only when its sender is known and has room for it.
 
-Bounds: of one account so many messages are asked for at a time, and so many calls wait to have theirs asked
-for. A message has so many seconds to arrive, give or take a look. None is larger than the server lets it be.
+Bound: a fixed number of messages of each account is read at a time, and a fixed number of calls waits for
+their turn. A message has `IN_TIME` seconds to arrive, give or take one look. The server limits its size.
 """
 
 import asyncio
@@ -18,10 +17,10 @@ from authsvc.entrance.gate import full
 from authsvc.model.errors import FieldViolation, InvalidArgument, Unavailable
 from authsvc.verify.clock import Stopwatch
 
-# Seconds.
+# Seconds that a message has to arrive.
 IN_TIME = 10.0
-# Until gRPC has told us that a client has given a call up.
-_GIVEN_UP = 0.05
+# Seconds until gRPC has told us that a client has cancelled a call.
+_GIVEN_UP_SECONDS = 0.05
 
 
 class _Context(Protocol):
@@ -32,34 +31,34 @@ class Arrivals:
     """Reads the messages of calls."""
 
     def __init__(self, most: int, max_waiting: int, now: Stopwatch) -> None:
-        """Take how many messages of one account may be on their way, and how many calls may wait for that."""
+        """Take how many messages of an account are read at a time, and how many of its calls may wait."""
         self._now = now
         self._most, self._max_waiting = most, max_waiting
         self._arriving: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        # Each call that waits for its message; the one that waits longest comes first.
+        # Calls whose message is being received; the one that waits longest comes first.
         self._since: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
-        # How many calls were refused because too many of their account waited.
+        #: How many calls were refused because too many of their account waited.
         self.refused = 0
 
     async def message(self, context: _Context, account: str) -> bytes:
         """Return the message of a call.
 
-        Raises InvalidArgument for a call that ends without one, Overloaded when too many of the account wait,
-        Unavailable for one that is late.
+        Raises InvalidArgument for a call without a message, Overloaded (IN_FLIGHT_LIMIT) when too many calls
+        of the account wait, and Unavailable (MESSAGE_LATE) for a message that does not arrive in time.
         """
         try:
             message = await self.next(context, account)
         except TimeoutError:
             raise Unavailable(
-                f"the message of this call did not arrive within {IN_TIME:g} s; send it anew",
+                f"the message of this call did not arrive within {IN_TIME:g} s; send it again",
                 reason="MESSAGE_LATE",
                 retry_after=1,
             ) from None
         if message is None:
-            # A call that was given up has no message either. Then this is as far as it gets.
-            await asyncio.sleep(_GIVEN_UP)
+            # A call that was cancelled has no message either, and is ended during this pause.
+            await asyncio.sleep(_GIVEN_UP_SECONDS)
             raise InvalidArgument(FieldViolation("", "request.present", "the call has no message; send one"))
         return message
 
@@ -87,7 +86,7 @@ class Arrivals:
         return None if message is grpc.aio.EOF else message
 
     def expire(self) -> None:
-        """End the waiting for messages that are late."""
+        """End the calls whose messages are late."""
         begun = self._now() - IN_TIME
         for task, since in self._since.items():
             if since > begun:
@@ -97,7 +96,7 @@ class Arrivals:
                 task.cancel()
 
     async def _room(self, account: str) -> None:
-        """Wait until a message of the account has arrived, and take its place."""
+        """Wait until a message of the account has arrived, and take over its place."""
         waiting = self._waiting.setdefault(account, deque())
         if len(waiting) >= self._max_waiting:
             self.refused += 1
@@ -112,7 +111,7 @@ class Arrivals:
             raise
 
     def _leave(self, account: str) -> None:
-        """Give a place to the next who waits for it, or back."""
+        """Hand a place over to the next call that waits, or give it back."""
         while waiting := self._waiting.get(account):
             turn = waiting.popleft()
             if not waiting:

@@ -1,4 +1,4 @@
-"""AuditService: each RPC is a use case and two conversions."""
+"""AuditService: each RPC calls a use case between two conversions."""
 
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ class AuditService:
     async def ListAuditEvents(
         self, caller: Caller, request: pb.ListAuditEventsRequest
     ) -> pb.ListAuditEventsResponse:
-        """List what was done."""
+        """List events of the audit log."""
         page, next_page_token = await self._audit.list(
             caller,
             _query(request),

@@ -1,14 +1,13 @@
-"""The connections of clients: how many there may be, and which are closed for what their clients do.
+"""The connections of clients: how many there may be, and which are closed.
 
-A connection is known when somebody was authenticated on it. gRPC takes so many connections and no more; so
-that strangers cannot take them all, those that are not known are closed when few are left. One whose calls
-end again and again before it is known who calls (reset as soon as they are begun, most of all) is closed,
-too.
+A connection is known once a caller was authenticated on it. gRPC accepts a fixed number of connections.
+Unknown ones are closed when few are left, so that they cannot take them all. A connection is also closed
+when its calls end again and again before their caller is known, most often because the client resets them.
 
-Mechanism: gRPC closes no connection for us, so our sockets are found by their port and shut down; to gRPC the
-client has hung up.
+Mechanism: gRPC offers no way to close a connection, so our sockets are found by their port and shut down.
+gRPC sees that as a disconnect of the client.
 
-Bound: the tables are as large as there may be connections. A client that connects anew begins anew.
+Bound: the tables are as large as the limit of connections. A new connection starts with a clean record.
 """
 
 import logging
@@ -23,14 +22,14 @@ from authsvc.rpc.peer import End, address_of, end_of
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two lines of the log.
-_TOLD_EACH = 60.0
-# Calls of nobody on one connection that end before they are answered: far more than happen to a client.
+# Seconds between two log lines.
+_LOG_SECONDS = 60.0
+# Calls of unknown callers on one connection that end before they are answered. A real client has far fewer.
 MAX_BROKEN = 100
-# For a minute after that, of the same address.
+# The same for the next connections of that address, for so many seconds.
 MAX_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
 _ENOUGH = 2**31
-# The share of the connections from which on there is to be room.
+# The share of the limit at which unknown connections are closed.
 _FULL = 0.75
 
 
@@ -45,7 +44,7 @@ class _Call(Protocol):
 
 
 class Connections:
-    """What is known of connections, each by its peer as gRPC calls it."""
+    """Knows the connections by their peers, in the form of gRPC."""
 
     def __init__(self, most: int, now: Callable[[], float]) -> None:
         """Take how many connections there may be, and a stopwatch."""
@@ -53,14 +52,14 @@ class Connections:
         self._now = now
         self._known: OrderedDict[str, None] = OrderedDict()
         self._broken: OrderedDict[str, int] = OrderedDict()
-        # When a connection of an address was last closed for that.
+        # When a connection of an address was last closed for that reason.
         self._offended: OrderedDict[str, float] = OrderedDict()
         self._condemned: set[str] = set()
         self._open: set[End] = set()
         self._calls: set[_Call] = set()
         self._told = -math.inf
         self.on_condemned: Callable[[], object] = lambda: None
-        # How many were closed, by the reason.
+        #: How many were closed, by reason.
         self.closed = {"unread": 0, "resets": 0, "room": 0}
 
     def begin(self, call: "_Call") -> None:
@@ -76,7 +75,7 @@ class Connections:
         return {call.peer for call in self._calls if call.admission.is_inside}
 
     def known(self, peer: str) -> None:
-        """Note that somebody was authenticated on a connection."""
+        """Note that a caller was authenticated on a connection."""
         if peer not in self._known:
             self._known[peer] = None
             self._broken.pop(peer, None)
@@ -84,7 +83,7 @@ class Connections:
                 self._known.popitem(last=False)
 
     def broken(self, peer: str) -> None:
-        """Note that a call of nobody ended before it was answered."""
+        """Note that a call of an unknown caller ended before it was answered."""
         if peer in self._known:
             return
         count = self._broken[peer] = self._broken.get(peer, 0) + 1
@@ -102,19 +101,19 @@ class Connections:
             self._broken.popitem(last=False)
 
     def take_condemned(self) -> set[str]:
-        """Return the connections that are to be closed for their calls, once."""
+        """Return the connections to close for their calls; each is returned once."""
         condemned, self._condemned = self._condemned, set()
         return condemned
 
     @property
     def crowded(self) -> float:
-        """From how many connections on some are closed to make room."""
+        """The number of connections above which unknown ones are closed."""
         return self.most * _FULL
 
     def superfluous(self, open_ends: Sequence[End]) -> set[End]:
-        """Return which of the open connections are to be closed to make room, told by their other ends.
+        """Return the other ends of the open connections that are to be closed to make room.
 
-        One that has just been opened is left the time until the next look to say who calls.
+        A new connection has until the next look to authenticate a caller.
         """
         before, self._open = self._open, set(open_ends)
         excess = len(open_ends) - self.crowded
@@ -125,10 +124,10 @@ class Connections:
         return set(unknown[: math.ceil(excess)])
 
     def closing(self, counts: Mapping[str, int]) -> None:
-        """Count connections that are closed, by the reason; tell of it now and then."""
+        """Count connections that are closed, by reason, and log the counts from time to time."""
         for reason, count in counts.items():
             self.closed[reason] += count
         now = self._now()
-        if now - self._told > _TOLD_EACH:
+        if now - self._told > _LOG_SECONDS:
             self._told = now
-            _log.warning("connections of clients are closed; so far, by the reason: %s", self.closed)
+            _log.warning("connections of clients were closed; counts by reason: %s", self.closed)

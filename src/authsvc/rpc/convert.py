@@ -1,4 +1,4 @@
-"""Protobuf messages to model words, and back."""
+"""Converts protobuf messages to values of the model, and back."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ from authsvc.v1 import resources_pb2 as pb
 Item = TypeVar("Item")
 Converted = TypeVar("Converted")
 
-# Items that are converted at a time; each takes some 50 microseconds.
+# Items that are converted before others get the event loop; each takes some 50 microseconds.
 _SLICE = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
@@ -52,7 +52,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         revoker_id=key.revoker_id,
         revoke_reason=key.revoke_reason,
         last_use_time=timestamp(key.last_use_time),
-        # Those that earlier releases kept, in the spelling of now.
+        # Earlier releases kept other spellings.
         last_use_ip=normalized(key.last_use_ip),
         rotated_from_key_id=key.rotated_from_key_id,
         rotated_to_key_id=key.rotated_to_key_id,
@@ -63,7 +63,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
 
 
 async def converted(items: Iterable[Item], convert: Callable[[Item], Converted]) -> list[Converted]:
-    """Return the items of a page as messages, and let others have the event loop in between."""
+    """Return the items of a page as messages, yielding to the event loop in between."""
     messages = []
     for number, item in enumerate(items, 1):
         messages.append(convert(item))
@@ -73,7 +73,7 @@ async def converted(items: Iterable[Item], convert: Callable[[Item], Converted])
 
 
 def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
-    """Return a verdict. The hot path: fields that are not set are not touched."""
+    """Return a verdict as a message. The hot path: fields without a value are not touched."""
     code, credential = verdict
     if credential is None:
         return service_pb.VerifyKeyResponse(code=CODES[code])
@@ -92,12 +92,12 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
 
 
 def presented(text: str) -> str:
-    """Return a key string or session token without the line end or the blanks that people paste with it."""
+    """Return a key string or session token without the blanks and line ends that people paste with it."""
     return text.strip()
 
 
 def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
-    """Return what a new key is to be."""
+    """Return the new key that a request asks for."""
     match request.WhichOneof("expiration"):
         case "expire_time":
             expiration: object = instant(request.expire_time)
@@ -121,7 +121,7 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
 
 
 def key_query(request: service_pb.ListKeysRequest) -> KeyQuery:
-    """Return which keys to list, in which order."""
+    """Return the filter and the order of a list of keys."""
     asked = request.filter
 
     def bound(name: str) -> datetime | None:
@@ -143,15 +143,17 @@ def key_query(request: service_pb.ListKeysRequest) -> KeyQuery:
 def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
     """Return the fields that an update mask names, with their new values (AIP-161).
 
-    Raises InvalidArgument for what cannot be changed: nothing is silently ignored (rule 8).
+    Raises InvalidArgument for fields that cannot be changed: nothing is silently ignored (rule 8).
     """
     key, paths = request.key, list(request.update_mask.paths)
     violations = mask_violations(paths, _EDITABLE, pb.Key.DESCRIPTOR)
     if not key.key_id:
-        violations.append(FieldViolation("key.key_id", "key_id.required", "say which key to change"))
+        violations.append(
+            FieldViolation("key.key_id", "key_id.required", "is required; set it to the key to change")
+        )
     names = _EDITABLE if paths == ["*"] else paths
     if "display_name" in names and not key.display_name:
-        violations.append(FieldViolation("key.display_name", "string.name", "a key cannot be without a name"))
+        violations.append(FieldViolation("key.display_name", "string.name", "must not be empty"))
     if violations:
         raise InvalidArgument(*violations)
     values: dict[str, object] = {
@@ -175,10 +177,10 @@ def mask_violations(
 
 def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor) -> list[str]:
     if not paths:
-        return [f"name what to change: {', '.join(editable)}, or * for all of them"]
+        return [f"is empty; name the fields to change: {', '.join(editable)}, or * for all of them"]
     problems = []
     if "*" in paths and len(paths) > 1:
-        problems.append("* stands for all fields, so it stands alone")
+        problems.append("* means all fields and must be the only path")
     for path in paths:
         field, _, below = path.partition(".")
         if path == "*" or path in editable:
@@ -190,17 +192,17 @@ def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: De
         else:
             problems.append(f"{path} is not a field of {descriptor.name}")
     if len(set(paths)) < len(paths):
-        problems.append("a field is named twice")
+        problems.append("a path is listed twice")
     return problems
 
 
 def instant(timestamp: Timestamp) -> datetime:
-    """Return a timestamp of a checked request as an instant, cut to microseconds."""
+    """Return a timestamp of a validated request as a datetime in UTC, cut to microseconds."""
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
-    """Return an instant in UTC as a message; None for none."""
+    """Return a datetime in UTC as a message; None for None."""
     if moment is None:
         return None
     timestamp = Timestamp()
@@ -209,7 +211,7 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
 
 
 def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
-    """Do what Timestamp.FromDatetime does for an instant in UTC, in a third of its time."""
+    """Do what Timestamp.FromDatetime does for a datetime in UTC, in a third of its time."""
     since = moment - _EPOCH
     timestamp.seconds = since.days * 86400 + since.seconds
     timestamp.nanos = since.microseconds * 1000

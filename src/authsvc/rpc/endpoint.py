@@ -31,23 +31,23 @@ from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
 
-# A message, or the bytes of one of another protocol.
+# A message, or the bytes of a message of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
 Method = Callable[[Caller, Any], Awaitable[Answer]]
 
 
 class Service(Protocol):
-    """What serves the RPCs of `descriptor`, each by a method of its name."""
+    """Serves the RPCs of `descriptor`, each by the method of the same name."""
 
     descriptor: ClassVar[ServiceDescriptor]
 
 
 @runtime_checkable
 class Delivering(Protocol):
-    """A service that wants to know whether its answers with new key strings were sent."""
+    """A service that is told whether its answers with new key strings were sent."""
 
     def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
-        """Return whom to tell that it was sent, or that the call ended before."""
+        """Return the function to call with True when the answer was sent, and False when it was lost."""
 
 
 # Of a request and its answer.
@@ -68,7 +68,7 @@ def service_handler(service: Service, entrance: Entrance, bounds: Bounds) -> grp
             bounds,
             delivery,
         )
-        # An endpoint that wants to know whether its answer was sent sends it, as one message of a stream.
+        # To learn whether its answer was sent, an endpoint sends it itself, as the one message of a stream.
         kind = (
             grpc.stream_unary_rpc_method_handler
             if delivery is None
@@ -79,7 +79,7 @@ def service_handler(service: Service, entrance: Entrance, bounds: Bounds) -> grp
 
 
 class Raw(NamedTuple):
-    """An RPC of another protocol: `serve` takes and returns bytes, for callers with all of `scopes`."""
+    """An RPC of another protocol: `serve` takes and returns bytes. Callers need all of `scopes`."""
 
     service: str
     method: str
@@ -88,7 +88,7 @@ class Raw(NamedTuple):
 
 
 def raw_handler(raw: Raw, entrance: Entrance, bounds: Bounds) -> grpc.GenericRpcHandler:
-    """Return the handler of one such RPC, which has the same way in."""
+    """Return the handler of one such RPC, which passes the same entrance."""
     operation = entrance.operation(raw.method, raw.scopes)
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
         _endpoint(operation, lambda data: data, raw.serve, lambda data: data, entrance, bounds)
@@ -129,7 +129,7 @@ def _endpoint(
                 # A change is answered however much its caller leaves unread; such answers are small.
                 answers.check(account, len(answer))
         except AuthsvcError as error:
-            answer = b""  # the error knows this frame, and may be kept for a while
+            answer = b""  # the error refers to this frame, and may be kept for a while
             await admission.refuse(error)
             if admission.caller is not None:
                 account = account_of(admission.caller) or call.peer
@@ -139,7 +139,7 @@ def _endpoint(
             operation.count_error(grpc.StatusCode.INTERNAL.name)
             _log.exception("a fault in %s", operation.name)
             call.answers(account)
-            await context.abort(grpc.StatusCode.INTERNAL, "a fault of the service; its log says more")
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
         else:
             call.answers(account, len(answer))
             if sent is None:
@@ -154,7 +154,7 @@ def _endpoint(
 
 
 async def _send(context: Context, answer: bytes, sent: Callable[[bool], object]) -> None:
-    """Send an answer, and tell whether it was sent: whether the connection has taken it."""
+    """Send an answer, and report whether the connection has taken it."""
     try:
         await context.write(answer)
     except BaseException:

@@ -1,9 +1,9 @@
-"""What holds for the values of all requests beyond the rules in the protos.
+"""Rules for values that hold in all requests, beyond the rules in the protos.
 
-Mechanism: a plan for each type of message, made once: which fields are texts for people (the option `text`),
-which are lengths of time or instants, and which lead to such fields.
+Mechanism: a plan for each type of message is made once. It says which fields are texts for people (the option
+`text`), which are durations or timestamps, and which fields lead to such fields.
 
-Bound: types without such fields, those of verifications among them, cost next to nothing. All else is
+Bound: types without such fields, such as those of verifications, cost next to nothing. All others take time
 linear in the length of the message.
 """
 
@@ -30,7 +30,7 @@ _MAX_NANOS = 999_999_999
 
 
 class _Kind(NamedTuple):
-    """How texts of a kind are kept, and what is wrong with one."""
+    """A kind of text: its rule, the form in which it is kept, and the function that finds what is wrong."""
 
     rule: str
     form: Form
@@ -64,12 +64,12 @@ _NOTHING = _Plan((), (), ())
 
 
 def has_values(descriptor: Descriptor) -> bool:
-    """Say whether messages of this type can hold values to look at."""
+    """Return whether messages of this type can hold values to check."""
     return _plan(descriptor) is not _NOTHING
 
 
 def keep_values(request: Message, ignored: Collection[str]) -> list[FieldViolation]:
-    """Put the texts of a request into the form in which they are kept; return what is wrong with its values.
+    """Put the texts of a request into the form in which they are kept; return the violations.
 
     Texts in the fields that are `ignored`, by their paths, stay as they are.
     """
@@ -79,8 +79,8 @@ def keep_values(request: Message, ignored: Collection[str]) -> list[FieldViolati
 def unnamed_texts(request: Message) -> frozenset[str]:
     """Return the paths of the fields with texts that a request's `update_mask` does not name.
 
-    What is in them is not going to be written. It may have been taken by an earlier release and come back
-    with a change of something else.
+    They are not written. An earlier release may have accepted them, and they come back with a change of
+    another field.
     """
     mask = getattr(request, "update_mask", None)
     if not isinstance(mask, FieldMask) or "*" in mask.paths:
@@ -119,13 +119,13 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
 
 
 def _secret(path: str, text: str) -> Iterator[FieldViolation]:
-    """Refuse a key string that was none before: U+212A, for one, is the letter K in normalization form C.
+    """Refuse a text that is a key string once it is normalized: U+212A, for instance, becomes the letter K.
 
-    Names are also kept as they are searched, and there full-width letters are usual ones.
+    Names are also kept in the form for searching, where full-width letters become ordinary ones.
     """
     forms = (text, folded(text)) if is_stream_safe(text) else (text,)
     if any(redact(form) != form for form in forms):
-        problem = "a key string stands where none belongs; leave it out"
+        problem = "holds a key string in a field that is not for one; leave it out"
         yield FieldViolation(path, "request.no_key_string", problem)
 
 
@@ -160,7 +160,7 @@ def _duration(length: Duration) -> tuple[str, str]:
 def _instant(moment: Any) -> tuple[str, str]:
     problem = ""
     if not _FIRST_SECOND <= moment.seconds <= _LAST_SECOND:
-        problem = "is no instant between the years 1 and 9999"
+        problem = "is not between the years 1 and 9999"
     elif not 0 <= moment.nanos <= _MAX_NANOS:
         problem = "has nanos below zero, or of a second or more; use 0 to 999999999, which count forward"
     return "timestamp.valid", problem
@@ -197,7 +197,7 @@ def _plan(descriptor: Descriptor) -> _Plan:
 
 
 def _has_any(descriptor: Descriptor, seen: frozenset[str]) -> bool:
-    """Say whether a message of this type can hold, however deep, a field to look at."""
+    """Return whether a message of this type can hold a field to check, at any depth."""
     if descriptor in (Duration.DESCRIPTOR, Timestamp.DESCRIPTOR):
         return True
     if descriptor.full_name in seen:

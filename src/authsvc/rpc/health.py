@@ -1,4 +1,4 @@
-"""grpc.health.v1, told by the lease: a worker that cannot answer says so, and why.
+"""grpc.health.v1 by the lease: a worker that cannot answer says so, and why.
 
 The reason is in the trailer `authsvc-reason` of a Check, and in the log.
 """
@@ -19,13 +19,13 @@ from authsvc.verify.lease import Lease
 _log = logging.getLogger(__name__)
 
 REASON = "authsvc-reason"
-# The name of a service is kept for as long as a client watches it.
+# Characters. The name of a service is kept for as long as a client watches it.
 _MAX_NAME_LENGTH = 256
 _MAX_WATCHERS, _WATCHERS_OF_ONE = 4096, 16
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes without types
-    """The health of some services, which is that of the lease; its watchers do not hold up a stop."""
+    """The health of some services, which is that of the lease. Watchers do not delay a stop."""
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__()
@@ -36,28 +36,28 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         self._changed = asyncio.Event()
 
     async def begin(self) -> None:
-        """Say SERVING: nobody begins to serve without the lease."""
+        """Report SERVING: a server does not start without the lease."""
         await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
 
     async def follow(self, lease: Lease) -> None:
-        """Tell whether the lease is held, for ever."""
+        """Report whether the lease is held, for ever."""
         while True:
             if not lease.left:
                 await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING, lease.reason)
-                _log.error("nothing can be verified: %s", lease.reason)
+                _log.error("credentials cannot be verified: %s", lease.reason)
                 await lease.taken()
-                _log.info("the lease is held; verification goes on")
+                _log.info("the lease is held again; verification continues")
             await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
             await lease.over()
 
     async def stop(self) -> None:
-        """Say NOT_SERVING from now on."""
+        """Report NOT_SERVING from now on."""
         self._reason = "this worker is stopping"
         await self.enter_graceful_shutdown()
         self._has_changed()
 
     def release(self) -> None:
-        """Let those go who watch."""
+        """End the streams of watchers."""
         self._released.set()
 
     def handler(self, public: Public) -> grpc.GenericRpcHandler:
@@ -69,16 +69,16 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         return grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)
 
     async def _check(self, call: PublicCall, data: bytes) -> bytes:
-        """Answer, with the reason when it is not SERVING."""
+        """Answer a Check, with the reason when it is not SERVING."""
         if self._reason:
             call.context.set_trailing_metadata(((REASON, self._reason),))
         answer: bytes = (await self.Check(_request(data), call.context)).SerializeToString()
         return answer
 
     async def _serve_watch(self, call: PublicCall) -> None:
-        """Answer at each change, until the server stops.
+        """Answer a Watch at each change, until the server stops.
 
-        gRPC's own holds a lock while it writes, so one client who reads nothing would hold up all others,
+        The one of gRPC holds a lock while it writes, so one client that reads nothing would delay all others,
         and a stop.
         """
         service = _request(await call.message()).service
@@ -115,7 +115,11 @@ def _request(data: bytes) -> Any:
     try:
         request = health_pb2.HealthCheckRequest.FromString(data)
     except DecodeError as error:
-        raise InvalidArgument(FieldViolation("", "request.decodable", "is no HealthCheckRequest")) from error
+        raise InvalidArgument(
+            FieldViolation("", "request.decodable", "is not a valid HealthCheckRequest")
+        ) from error
     if len(request.service) > _MAX_NAME_LENGTH:
-        raise InvalidArgument(FieldViolation("service", "string.max_len", "no service has a name that long"))
+        raise InvalidArgument(
+            FieldViolation("service", "string.max_len", "is longer than the name of any service")
+        )
     return request

@@ -1,4 +1,4 @@
-"""KeyService: each RPC is a use case and two conversions."""
+"""KeyService: each RPC calls a use case between two conversions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -39,14 +39,14 @@ class KeyService:
         self._clock = clock
 
     def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
-        """Return whom to tell whether an answer with a new key string was sent."""
+        """Return the function to call with whether an answer with a new key string was sent."""
         # Both pairs have these fields.
         key_id: str = answer.key.key_id  # type: ignore[attr-defined]
         request_id: str = request.request_id  # type: ignore[attr-defined]
         note = self._keys.deliveries.note
         if request_id:
             return partial(note, key_id)
-        # Of the others nothing is noted but a loss.
+        # Without a request id only a loss is noted.
         return lambda sent: None if sent else note(key_id, sent)
 
     async def CreateKey(self, caller: Caller, request: pb.CreateKeyRequest) -> pb.CreateKeyResponse:
@@ -129,7 +129,7 @@ class KeyService:
         return pb.BatchDeleteKeysResponse()
 
     async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
-        """Judge a key string."""
+        """Verify a key string."""
         question, text = _question(caller, request), presented(request.key_string)
         return verdict_message(
             self._verifier.recall(question, text) or await self._verifier.verify(question, text)
@@ -138,14 +138,14 @@ class KeyService:
     async def BatchVerifyKeys(
         self, caller: Caller, request: pb.BatchVerifyKeysRequest
     ) -> pb.BatchVerifyKeysResponse:
-        """Judge many key strings; those that memory does not know are looked up side by side."""
+        """Verify many key strings; those that are not in memory are looked up concurrently."""
         verdicts = await self._verifier.verify_all(
             [(_question(caller, asked), presented(asked.key_string)) for asked in request.requests]
         )
         return pb.BatchVerifyKeysResponse(responses=[verdict_message(verdict) for verdict in verdicts])
 
     async def LookupKey(self, caller: Caller, request: pb.LookupKeyRequest) -> resources_pb2.Key:
-        """Find out which key a key string is."""
+        """Show the key of a key string."""
         return key_message(await self._keys.look_up(caller, presented(request.key_string)), self._clock())
 
 

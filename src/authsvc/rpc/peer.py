@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote
 
-# An address and a port.
+# An address, and a port.
 End = tuple[str, int]
 
 

@@ -1,4 +1,4 @@
-"""OwnerPolicyService: each RPC is a use case and two conversions."""
+"""OwnerPolicyService: each RPC calls a use case between two conversions."""
 
 from typing import ClassVar
 

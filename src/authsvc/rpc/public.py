@@ -1,8 +1,8 @@
 """RPCs that need no credential: health, reflection, and those that do not exist.
 
-Who calls them is a stranger, whoever they are. So they wait as strangers do, and a connection may have so
-many of their streams open, all connections together so many. What these RPCs take is small, and nothing
-larger is read.
+Their callers are unknown, so they are delayed by address beyond a rate, like calls that fail to
+authenticate. Bound: each connection may have a few of their streams open, and all connections together a
+fixed number. Their messages are small, and larger ones are refused.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,22 +23,22 @@ from authsvc.verify.clock import Stopwatch
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 _MAX_LENGTH = 4096
-# Messages of one address that are on their way, and calls that wait for theirs.
+# Messages of one address that are read at a time, and calls that wait for their turn.
 _ARRIVING, _WAITING = 8, 200
 
 
 class Streams:
-    """How many streams may be open, of one connection and of all."""
+    """Limits the open streams of each connection, and of all."""
 
     def __init__(self, what: str, *, most: int, of_one: int) -> None:
         self._what, self.most, self._of_one = what, most, of_one
         self._open: dict[str, int] = {}
-        # How many were refused for want of room.
+        #: How many streams were refused.
         self.refused = 0
 
     @contextmanager
     def one(self, peer: str) -> Iterator[None]:
-        """Count a stream of this peer while the block runs; raise Overloaded beyond the bounds."""
+        """Count a stream of this peer while the block runs; raise Overloaded (STREAM_LIMIT)."""
         if self._open.get(peer, 0) >= self._of_one or sum(self._open.values()) >= self.most:
             self.refused += 1
             raise Overloaded(
@@ -57,7 +57,7 @@ class Streams:
 
 
 class PublicCall:
-    """A call of whoever calls."""
+    """A call of an unknown caller."""
 
     def __init__(self, context: Context, strangers: Strangers, arrivals: Arrivals, answers: Answers) -> None:
         self.context = context
@@ -66,12 +66,12 @@ class PublicCall:
         context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
 
     async def message(self) -> bytes:
-        """Return the message of a call that has one; raise as `Arrivals` does."""
+        """Return the message of a unary call; raise what `Arrivals.message` raises."""
         await self._strangers.wait(address_of(self.peer))
         return _small(await self._arrivals.message(self.context, address_of(self.peer)))
 
     async def next(self) -> bytes | None:
-        """Return the next message of a stream; None at its end, or when none has come for a while."""
+        """Return the next message of a stream; None at its end, or when none arrives in time."""
         try:
             data = await self._arrivals.next(self.context, address_of(self.peer))
         except TimeoutError:
@@ -91,12 +91,12 @@ class PublicCall:
         self._answers.end(self)
 
     def ends(self, size: int = 0) -> None:
-        """Hand over what is sent last."""
+        """Count the last message, of `size` bytes, as handed over."""
         self._answers.begin(self, self.peer, "", size)
 
 
 class Public:
-    """Makes handlers of RPCs that are served to whoever calls."""
+    """Makes handlers of RPCs that need no credential."""
 
     def __init__(self, strangers: Strangers, answers: Answers, now: Stopwatch) -> None:
         self._strangers, self._answers, self._now = strangers, answers, now
@@ -104,7 +104,7 @@ class Public:
         self.streams: set[Streams] = set()
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
-        """Return the handler of an RPC that takes and returns one message."""
+        """Return the handler of a unary RPC."""
         arrivals = Arrivals(_ARRIVING, _WAITING, self._now)
         self.arrivals.append(arrivals)
 
@@ -122,7 +122,7 @@ class Public:
         return grpc.stream_unary_rpc_method_handler(handle)
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
-        """Return the handler of an RPC that writes messages, as a bounded number of streams may."""
+        """Return the handler of a streaming RPC, with a bounded number of open streams."""
         arrivals = Arrivals(_ARRIVING, streams.most, self._now)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
@@ -142,26 +142,26 @@ class Public:
 
 
 class NoSuchRpc(grpc.GenericRpcHandler):
-    """Answers calls of RPCs that do not exist, in the place of gRPC, which would have nobody wait."""
+    """Answers calls of RPCs that do not exist; gRPC itself would answer them without a delay."""
 
     def __init__(self, strangers: Strangers) -> None:
         self._strangers = strangers
         self._handler: Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """Return the handler for whatever it is."""
+        """Return the same handler for every call."""
         return self._handler
 
     async def _refuse(self, _: object, context: Context) -> bytes:
         await self._strangers.wait(address_of(context.peer()))
         await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, "there is no such RPC here; reflection tells which there are"
+            grpc.StatusCode.UNIMPLEMENTED, "there is no such RPC here; list them by reflection"
         )
         raise AssertionError("abort always raises")
 
 
 def _small(data: bytes) -> bytes:
     if len(data) > _MAX_LENGTH:
-        problem = f"has {len(data)} bytes; none of this kind needs more than {_MAX_LENGTH}"
+        problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_LENGTH}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     return data

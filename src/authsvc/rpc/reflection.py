@@ -1,10 +1,10 @@
 """Server reflection with the comments of the protos, which generated code does not keep.
 
-It is served as v1, which newer clients ask for, and as v1alpha, which older ones do. Their messages are the
-same on the wire, and `grpcio-reflection` has those of v1alpha only.
+It is served as v1, for newer clients, and as v1alpha, for older ones. Their messages are the same on the
+wire, and `grpcio-reflection` has only those of v1alpha.
 
-Whoever connects may ask. What there is to tell of a file is put together once and kept, so that an answer
-costs little more than its sending. There are only so many files.
+No credential is needed. The description of a file is built once and kept, so an answer costs little more than
+sending it. The number of files is fixed.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _MAX_QUESTIONS = 1000
 
 
 class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes without types
-    """Tells of some services."""
+    """Describes some services."""
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__((*services, *SERVICES), pool=CommentedPool())
@@ -49,13 +49,13 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
             await call.write(self.answer(data))
 
     def answer(self, data: bytes) -> bytes:
-        """Return the answer to a question, both serialized; raise InvalidArgument for what is no question."""
+        """Return the answer to a request, both serialized; raise InvalidArgument for an invalid request."""
         try:
             asked = reflection_pb2.ServerReflectionRequest.FromString(data)
         except DecodeError as error:
-            problem = "is no ServerReflectionRequest"
+            problem = "is not a valid ServerReflectionRequest"
             raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
-        # Fields of a message may come in any order, and of one message in several pieces.
+        # Fields of a message may come in any order, and a submessage in several pieces.
         repeated = reflection_pb2.ServerReflectionResponse(original_request=asked).SerializeToString()
         told: bytes
         match asked.WhichOneof("message_request"):
@@ -98,7 +98,7 @@ def _error(code: grpc.StatusCode) -> bytes:
 
 
 def _add_v1(pool: descriptor_pool.DescriptorPool) -> None:
-    """Add the description of v1, which is that of v1alpha but for the names, unless it is there already."""
+    """Add the description of v1, which is that of v1alpha with other names, unless it is there already."""
     try:
         pool.FindFileByName(_V1_FILE)
     except KeyError:
@@ -112,9 +112,9 @@ def _add_v1(pool: descriptor_pool.DescriptorPool) -> None:
 
 
 class CommentedPool:
-    """A descriptor pool whose files of ours carry their comments.
+    """A descriptor pool in which our files have their comments.
 
-    Has what `grpc_reflection` asks of a pool, and passes on the rest.
+    Has the methods that `grpc_reflection` calls, and passes on the rest.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class CommentedPool:
         try:
             file = self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
-            # The pool does not know an RPC or a field by name, but it knows where they stand.
+            # The pool does not find RPCs and fields by name, so find the service or message.
             file = self._pool.FindFileContainingSymbol(symbol.rpartition(".")[0])
         return CommentedFile(file, self._commented)
 

@@ -1,4 +1,4 @@
-"""ReplicaService: what operators may know of the workers."""
+"""ReplicaService: the workers of all replicas, for operators."""
 
 from datetime import timedelta
 from typing import ClassVar

@@ -1,6 +1,7 @@
-"""The request of a call: its message read, without key strings where none belong, and held against the rules.
+"""The request of a call: its message is read, refused with a key string in the wrong field, and validated.
 
-Bound: messages of management calls have 128 KiB, and lists 100 items, which is looked at before the items.
+Bound: a message of a management call has at most 128 KiB, and a list at most 100 items. Lists are counted
+before their items are looked at.
 """
 
 from collections.abc import Callable
@@ -13,17 +14,19 @@ from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.key_string import redact
 from authsvc.rpc.validation import validator
 
-# All fields of a management call at their longest; a client may verify larger rubbish than that.
+# All fields of a management call at their longest. A verification may hold a longer text, which is then
+# unknown.
 _MAX_BYTES = 128 * 1024
-# Fields that tell of a user's device, of a text or of texts. They fail no sign-in, whatever they hold.
+# Fields that describe a user's device. A sign-in does not fail for what they hold.
 _ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
-# The longest list that any field takes, and how small a message cannot hold one that takes long to check.
+# The longest list that any field takes, and the bytes below which a message cannot hold a list worth
+# counting.
 _MAX_ITEMS = 100
 _MANY = 1024
 
 
 def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
-    """Return what reads the requests of an RPC; it raises InvalidArgument for bad ones."""
+    """Return the function that reads requests of an RPC; it raises InvalidArgument."""
     request_type = GetMessageClass(method.input_type)
     takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
         method.input_type.fields_by_name
@@ -36,16 +39,19 @@ def _parse(
     request_type: type[Message], data: bytes, check: Callable[[Message], None], takes_key_string: bool
 ) -> Message:
     if not takes_key_string and len(data) > _MAX_BYTES:
-        problem = f"has {len(data)} bytes; none of this kind needs more than {_MAX_BYTES}"
+        problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_BYTES}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     try:
         request = request_type.FromString(data)
     except DecodeError as error:
-        problem = "is no protobuf message of this type, or holds text that is not UTF-8"
+        problem = "is not a valid protobuf message of this type, or holds text that is not UTF-8"
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
     # Before any error that could repeat it.
     if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
-        problem = "a key string stands where none belongs; leave it out, and revoke that key if others saw it"
+        problem = (
+            "holds a key string in a field that is not for one; leave it out, and revoke the key if others "
+            "saw it"
+        )
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
     if len(data) > _MANY:
         _refuse_too_many(request)
@@ -59,7 +65,7 @@ def _holds_key_string(data: bytes) -> bool:
 
 
 def _cut_out(request: Message) -> bool:
-    """Cut key strings in what is only shown down to their prefixes; say whether none is left elsewhere."""
+    """Cut key strings in device fields down to their prefixes; return whether no other field holds one."""
     for field, value in request.ListFields():
         if field.name in _ONLY_SHOWN:
             if field.message_type is None:
@@ -71,7 +77,7 @@ def _cut_out(request: Message) -> bool:
 
 
 def _refuse_too_many(message: Message, path: str = "") -> None:
-    """Refuse lists that are far too long before each of their items is looked at."""
+    """Refuse lists that are far too long before their items are looked at."""
     for field, value in message.ListFields():
         here = f"{path}{field.name}"
         if field.is_repeated and len(value) > _MAX_ITEMS:

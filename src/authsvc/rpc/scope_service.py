@@ -1,4 +1,4 @@
-"""ScopeService: which scopes there are."""
+"""ScopeService: the catalogue of scopes."""
 
 from typing import ClassVar
 

@@ -22,44 +22,44 @@ from authsvc.rpc.tls import Tls
 from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.lease import Lease
 
-# A batch of 100 key strings is some 20 KiB, or 480 with all the scopes that it can name; nothing needs more.
+# Of a message. A batch of 100 key strings is some 20 KiB, or 480 KiB with all the scopes that it can name.
 MAX_BYTES = 1024 * 1024
-# Of one call, as RFC 9113 counts them (6.5.2). A credential has less than 200.
+# Of the headers of one call, counted as in RFC 9113, 6.5.2. A credential has less than 200 bytes.
 _MAX_HEADER_BYTES = 16 * 1024
-# What gRPC takes of a message before anybody asks for it.
-_WINDOW = 16 * 1024
+# Bytes of a message that gRPC takes before it is read.
+_WINDOW_BYTES = 16 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_BYTES),
-    # Clients of one process share a connection. gRPC counts a call until its handler has ended, which the
-    # client does not know: who has as many in flight as a lower bound allows is refused now and then.
+    # The clients of one process share a connection. gRPC counts a call until its handler has ended, which the
+    # client does not know: with a lower limit, a client within it is refused now and then.
     ("grpc.max_concurrent_streams", 512),
-    # Between the two gRPC refuses some calls and takes others; so they are one.
+    # Between these two gRPC refuses some calls and accepts others, so they are equal.
     ("grpc.max_metadata_size", _MAX_HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_HEADER_BYTES),
-    # No window that grows with how fast somebody sends.
-    ("grpc.http2.lookahead_bytes", _WINDOW),
+    # The window does not grow with the rate of the sender.
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
     ("grpc.http2.bdp_probe", 0),
-    # Who connects and then says nothing is not waited for.
+    # A client that connects and then sends nothing is disconnected.
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Workers share the port. That nobody else has it is for the supervisor to see to.
+    # Workers share the port. The supervisor checks that no other program has it.
     ("grpc.so_reuseport", 1),
-    # Clients may ping every ten seconds, so that proxies do not drop an idle connection. Pings that are sent
-    # so far apart may arrive closer together; gRPC hangs up on who is too early for the third time.
+    # Clients may ping every ten seconds, so that proxies do not drop an idle connection. Pings may arrive
+    # closer together than they were sent, and gRPC disconnects a client at its third early ping.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 _log = logging.getLogger(__name__)
 
-# How long a connection that has reached its age may go on with what it has begun, besides the longest RPC.
-_AGED_GRACE = 60.0
-# An answer is handed to the system in far less than this.
-_ANSWERED = 0.1
-# Seconds between two looks for connections that are to be closed, and the least.
-_LOOK, _PAUSE = 0.5, 0.01
+# Seconds that the calls of a connection that has reached its age get, in addition to the longest RPC.
+_AGED_GRACE_SECONDS = 60.0
+# Seconds in which an answer is handed to the system, and far more.
+_ANSWERED_SECONDS = 0.1
+# Seconds between two looks for connections to close, and at least between two.
+_LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
 
 
 class AddressInUseError(Exception):
-    """Nobody can listen there, most likely because somebody does."""
+    """The address cannot be listened on, most likely because another program has it."""
 
     def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
         told = (
@@ -73,7 +73,7 @@ class AddressInUseError(Exception):
 
 
 class Server:
-    """Serves from `start` until `stop` has let the RPCs in flight end."""
+    """Serves from `start` until `stop`, which lets the RPCs in flight end."""
 
     def __init__(
         self,
@@ -88,12 +88,12 @@ class Server:
         reflects: bool = True,
         stopwatch: Stopwatch = boottime,
     ) -> None:
-        """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
+        """Take what to serve.
 
-        So connections spread over workers that start later than their clients. No RPC takes
-        longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
-        `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
-        there are. How long messages take to arrive is told by the `stopwatch`.
+        Connections are closed after `connection_age` seconds (0: never), so that clients also use workers
+        that start later. No RPC takes longer than `longest` seconds by itself, so ageing cuts none off.
+        Without `tls`, in plain text. `raw` are RPCs of other protocols. If it `reflects`, anybody may list
+        the RPCs. The `stopwatch` measures how long messages take to arrive.
         """
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
@@ -120,14 +120,14 @@ class Server:
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """How many calls were refused: for streams that are open, and for messages on their way."""
+        """How many calls were refused: by the limits of open streams, and of messages being received."""
         return {
             "stream": sum(streams.refused for streams in self._streams),
             "message": sum(arrivals.refused for arrivals in self._arrivals),
         }
 
     async def start(self, listen: str) -> int:
-        """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
+        """Serve at `host:port` (0: any free port) and return the port; raise AddressInUseError."""
         try:
             if self._tls is None:
                 self._port = self._server.add_insecure_port(listen)
@@ -140,25 +140,25 @@ class Server:
         return self._port
 
     async def tell_health(self, lease: Lease) -> None:
-        """Have our health follow the lease, for ever."""
+        """Report our health by the lease, for ever."""
         await self._health.follow(lease)
 
     async def watch(self) -> None:
-        """End calls whose messages are late, and close connections that hold too much, for ever."""
+        """End calls whose messages are late, and close unwanted connections, for ever."""
         condemned = asyncio.Event()
         self._connections.on_condemned = condemned.set
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await condemned.wait()
             condemned.clear()
             try:
                 for arrivals in self._arrivals:
                     arrivals.expire()
                 await self._close_unwanted()
-            except Exception:  # noqa: BLE001 - nobody else would do it
-                _log.exception("cannot look after connections")
-            await asyncio.sleep(_PAUSE)
+            except Exception:  # noqa: BLE001 - the watch must go on
+                _log.exception("a fault in watching connections")
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _close_unwanted(self) -> None:
         unwanted: dict[str, set[End]] = {
@@ -176,23 +176,23 @@ class Server:
             await asyncio.to_thread(sockets.hang_up, self._port, closing.__contains__)
 
     async def stop(self, grace: float) -> None:
-        """Take no more RPCs, tell those who watch our health, let the others end within `grace` seconds.
+        """Refuse new RPCs, notify watchers of our health, and let calls in flight end within `grace` seconds.
 
-        Who has no RPC in flight is hung up on at once, and turns to another worker.
+        Connections without a call in flight are closed at once, so that their clients use another worker.
         """
         deadline = time.monotonic() + grace
         await self._health.stop()
         sockets.leave(self._port)
         await self._gate.close()
-        # By their ports alone: an address may be written in several ways.
+        # Compared by port only, since an address can be written in several ways.
         busy = {peer.rpartition(":")[2] for peer in self._connections.busy()}
-        await asyncio.sleep(_ANSWERED)
+        await asyncio.sleep(_ANSWERED_SECONDS)
         sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
-        await asyncio.sleep(_ANSWERED)
+        await asyncio.sleep(_ANSWERED_SECONDS)
         sockets.hang_up(self._port, lambda _: True)
-        await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
+        await self._server.stop(max(_ANSWERED_SECONDS, deadline - time.monotonic()))
 
 
 def _ageing(seconds: float, longest: float) -> list[tuple[str, int]]:
@@ -200,5 +200,5 @@ def _ageing(seconds: float, longest: float) -> list[tuple[str, int]]:
         return []
     return [
         ("grpc.max_connection_age_ms", round(seconds * 1000)),
-        ("grpc.max_connection_age_grace_ms", round((longest + _AGED_GRACE) * 1000)),
+        ("grpc.max_connection_age_grace_ms", round((longest + _AGED_GRACE_SECONDS) * 1000)),
     ]

@@ -1,4 +1,4 @@
-"""SessionService: each RPC is a use case and two conversions."""
+"""SessionService: each RPC calls a use case between two conversions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -58,7 +58,7 @@ class SessionService:
     async def VerifySession(
         self, caller: Caller, request: pb.VerifySessionRequest
     ) -> pb.VerifySessionResponse:
-        """Judge a session token."""
+        """Verify a session token."""
         question = Question(
             CredentialKind.SESSION,
             caller,
@@ -121,7 +121,7 @@ class SessionService:
                 user_agent=device.user_agent,
                 model=device.model,
             ),
-            # Those that earlier releases kept, in the spelling of now.
+            # Earlier releases kept other spellings.
             ip_address=normalized(session.ip_address),
             scopes=session.scopes,
             state=_STATES[session.state(self._clock())],
@@ -145,7 +145,7 @@ class SessionService:
 
 
 def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
-    """Return a verdict. The hot path, as in `convert.verdict_message`."""
+    """Return a verdict as a message. The hot path, as in `convert.verdict_message`."""
     code, credential = verdict
     if credential is None or credential.activity is None:
         return pb.VerifySessionResponse(code=CODES[code])
@@ -164,7 +164,7 @@ def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
 
 
 def _hints(message: pb.ClientHints) -> ClientHints:
-    """Return what was told, cut to what is kept."""
+    """Return the client hints of a request, cut to the lengths that are kept."""
     return ClientHints(
         brands=message.full_version_list or message.brands,
         platform=message.platform,

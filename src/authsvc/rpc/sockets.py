@@ -1,13 +1,14 @@
-"""The sockets of our gRPC server, ended in an order that gRPC has no call for.
+"""The sockets of our gRPC server, closed in an order that gRPC has no call for.
 
-A gRPC server that stops ends what has arrived and not begun as CANCELLED, which no client may retry, and it
-takes new connections until that very moment. So we leave the port before, and at the end we hang up
-ourselves: to a client a lost connection is UNAVAILABLE, and the next one leads to another worker.
+When a gRPC server stops, calls that have arrived and not begun end as CANCELLED, which clients must not
+retry, and it accepts connections until that moment. So we stop listening first, and close the connections
+ourselves at the end. Clients see a lost connection as UNAVAILABLE, and connect to another worker.
 
-Mechanism: our sockets are found among the descriptors of the process, by their port. Where descriptors
+Mechanism: our sockets are found among the file descriptors of the process by their port. Where descriptors
 cannot be listed nothing is done, and gRPC stops in its own way.
 
-Bound: a connection that waits to be taken when we leave is reset; its client sees that as UNAVAILABLE, too.
+Bound: a connection that waits to be accepted when we stop listening is reset; its client sees UNAVAILABLE,
+too.
 """
 
 import os
@@ -20,23 +21,23 @@ from authsvc.rpc.peer import End
 
 
 def leave(port: int) -> None:
-    """Take no more connections: whoever connects gets another worker, or nobody."""
+    """Stop listening: new connections go to another worker, or are refused."""
     for descriptor, found in _sockets(port):
         if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            # gRPC owns the number and closes it later; until then it is a socket to which nothing happens.
+            # gRPC owns the descriptor and closes it later; until then it is an idle socket.
             with socket.socket(type=socket.SOCK_DGRAM) as idle:
                 os.dup2(idle.fileno(), descriptor, inheritable=False)
 
 
 def hang_up(port: int, wanted: Callable[[End], bool]) -> None:
-    """End the connections whose other ends are wanted.
+    """Close the connections whose other ends are wanted.
 
-    What gRPC has written to them is still sent, as far as the client takes it; what gRPC holds is lost.
+    What gRPC has written to a socket is still sent if the client reads it; what gRPC itself holds is lost.
     """
     for _, found in _sockets(port):
         end = _end(found)
         if end is not None and wanted(end):
-            with suppress(OSError):  # the client was faster
+            with suppress(OSError):  # the client has closed it already
                 found.shutdown(socket.SHUT_RDWR)
 
 
@@ -48,7 +49,7 @@ def ends(port: int) -> list[End]:
 def _end(found: socket.socket) -> End | None:
     try:
         address, port = found.getpeername()[:2]
-    except OSError:  # it listens, or is gone
+    except OSError:  # it listens, or is closed
         return None
     return str(address).removeprefix("::ffff:"), int(port)
 
@@ -56,7 +57,7 @@ def _end(found: socket.socket) -> End | None:
 def _sockets(port: int) -> Iterator[tuple[int, socket.socket]]:
     """Yield the descriptors at a port of ours, each with a socket of its own that shares the connection."""
     with suppress(OSError):
-        for path in sorted(Path("/dev/fd").iterdir()) if port else ():  # 0: it never served
+        for path in sorted(Path("/dev/fd").iterdir()) if port else ():  # 0: the server never started
             with suppress(OSError), _shared(int(path.name)) as found:
                 if found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port:
                     yield int(path.name), found

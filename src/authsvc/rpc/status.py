@@ -1,4 +1,4 @@
-"""Domain errors as gRPC statuses with `google.rpc` details (AIP-193): the one table."""
+"""Domain errors as gRPC statuses with `google.rpc` details (AIP-193)."""
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest
@@ -8,9 +8,10 @@ from authsvc.entrance.code import code_of
 from authsvc.entrance.rich_status import rich_status
 from authsvc.model import errors
 
-# Trailers hold about 8 KiB, so a client that sends much that is wrong is told of the first of it.
+# Trailers hold about 8 KiB, so only the first violations are reported, and texts are cut to so many
+# characters.
 _MAX_VIOLATIONS = 10
-_MAX_TEXT = 200
+_MAX_TEXT_LENGTH = 200
 
 
 def status_of(error: errors.AuthsvcError) -> grpc.Status:
@@ -18,7 +19,9 @@ def status_of(error: errors.AuthsvcError) -> grpc.Status:
     violations = error.violations if isinstance(error, errors.InvalidArgument) else ()
     bad = [
         BadRequest.FieldViolation(
-            field=v.field[:_MAX_TEXT], description=v.description[:_MAX_TEXT], reason=_reason(v.rule)
+            field=v.field[:_MAX_TEXT_LENGTH],
+            description=v.description[:_MAX_TEXT_LENGTH],
+            reason=_reason(v.rule),
         )
         for v in violations[:_MAX_VIOLATIONS]
     ]

@@ -1,8 +1,7 @@
-"""Requests against the rules of the protos (protovalidate) and what holds for all values.
+"""Validation of requests: the rules of the protos (protovalidate), and the rules for all values.
 
-Failure: none but InvalidArgument, which names the fields. A rule that cannot be evaluated for a value, for
-instance since it computes beyond the range of a type, is the client's fault as well: what is said then is
-which field has the value.
+Failure: only InvalidArgument, which names the fields. If a rule cannot be evaluated for a value, for instance
+because of an overflow, that is an error of the client as well, and the error names the field with the value.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -17,26 +16,26 @@ from authsvc.rpc.field_values import has_values, keep_values, unnamed_texts
 
 
 def validator(descriptor: Descriptor) -> Callable[[Message], None]:
-    """Return what checks requests of a type, and puts their texts into the form in which they are kept.
+    """Return the function that validates requests of a type and puts their texts into the form to keep.
 
-    It raises InvalidArgument.
+    The function raises InvalidArgument.
     """
     return _validate if has_values(descriptor) else _validate_rules
 
 
 def _validate_rules(request: Message) -> None:
-    """Check a request without other values. The hot path."""
+    """Validate a request that has no other values. The hot path."""
     if violations := _rule_violations(request):
         raise InvalidArgument(*violations)
 
 
 def _validate(request: Message) -> None:
     ignored = unnamed_texts(request)
-    # First, since the rules are about what is kept.
+    # First: the rules apply to the texts as they are kept.
     found = keep_values(request, ignored)
     ruled = _rule_violations(request, is_refused=bool(found))
     ruled = [violation for violation in ruled if not _is_within(violation.field, ignored)]
-    # What a rule of the field says is more to the point.
+    # A rule of the field itself is more specific.
     told = {violation.field for violation in ruled}
     if violations := [*ruled, *(violation for violation in found if violation.field not in told)]:
         raise InvalidArgument(*violations)
@@ -49,7 +48,7 @@ def _is_within(path: str, fields: Collection[str]) -> bool:
 def _rule_violations(request: Message, *, is_refused: bool = False) -> list[FieldViolation]:
     """Return what is wrong with a request by the rules of its proto.
 
-    For one that is refused anyhow, it is not looked for which value the rules cannot be evaluated with.
+    If the request is refused anyway, the value that a rule cannot be evaluated for is not searched for.
     """
     try:
         violations = protovalidate.collect_violations(request)
@@ -59,17 +58,17 @@ def _rule_violations(request: Message, *, is_refused: bool = False) -> list[Fiel
 
 
 def _unevaluable(path: str) -> FieldViolation:
-    problem = "has a value that is beyond what its rules can be computed with; use another one"
+    problem = "has a value for which its rules cannot be evaluated; use another value"
     return FieldViolation(path, "rule.evaluable", problem)
 
 
 def _culprits(request: Message) -> list[str]:
-    """Return the paths of the values because of which rules cannot be evaluated; "" for several together."""
+    """Return the paths of values for which rules cannot be evaluated; "" if only several together fail."""
     return list(dict.fromkeys(_narrowed(request, ""))) or [""]
 
 
 def _narrowed(message: Message, path: str) -> Iterator[str]:
-    """Yield the paths of those fields that are trouble alone, as deep as that can be said."""
+    """Yield the deepest paths of fields that fail on their own."""
     for field, value in message.ListFields():
         here = path + field.name
         for place, item in _items(field, value):
