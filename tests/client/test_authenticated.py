@@ -205,7 +205,7 @@ async def test_nobody_is_taken_for_another(service: Service, client: AuthClient)
 
 async def test_nobody_is_authenticated_outside_of_calls() -> None:
     """`current` raises rather than to return somebody."""
-    with pytest.raises(LookupError, match="nobody is authenticated here"):
+    with pytest.raises(LookupError, match="no caller is authenticated"):
         current()
 
 
