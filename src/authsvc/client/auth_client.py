@@ -9,7 +9,7 @@ from typing import Literal, Self, TypeVar
 
 import grpc
 
-from authsvc.client import told, verdict
+from authsvc.client import client_info, verdict
 from authsvc.client.channels import Channels, Connection, Tls, is_local
 from authsvc.client.errors import Unavailable, error_of
 from authsvc.client.own_key import Metadata, OwnKey
@@ -117,7 +117,7 @@ class AuthClient:
         if _is_malformed(key_string):
             return Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
         request = key_pb.VerifyKeyRequest(
-            key_string=key_string, required_scopes=scopes, client_ip=told.address(client_ip)
+            key_string=key_string, required_scopes=scopes, client_ip=client_info.address(client_ip)
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
@@ -149,9 +149,9 @@ class AuthClient:
         request = session_pb.VerifySessionRequest(
             session_token=session_token,
             required_scopes=scopes,
-            client_ip=told.address(client_ip),
-            user_agent=told.user_agent(user_agent),
-            client_hints=told.client_hints(headers),
+            client_ip=client_info.address(client_ip),
+            user_agent=client_info.user_agent(user_agent),
+            client_hints=client_info.client_hints(headers),
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> session_pb.VerifySessionResponse:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from authsvc.client import refusal, told
+from authsvc.client import client_info, refusal
 from authsvc.client.access import Access, Rule, Scopes
 from authsvc.client.auth_client import AuthClient
 from authsvc.client.errors import Refused, Unavailable
@@ -36,7 +36,7 @@ def peer_address(context: Any) -> str:
     gRPC has it as `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711`. Return "" for other peers.
     """
     kind, _, address = unquote(context.peer()).partition(":")
-    return told.address(address) if kind in ("ipv4", "ipv6") else ""
+    return client_info.address(address) if kind in ("ipv4", "ipv6") else ""
 
 
 class Authenticated(grpc.aio.ServerInterceptor):
@@ -78,7 +78,7 @@ class Authenticated(grpc.aio.ServerInterceptor):
             raise ValueError("accept is empty; give at least one type of credential")
         self._client_address = client_address
         # When a kind of problem was last logged, and how often it has occurred since.
-        self._told: dict[type[Exception], tuple[float, int]] = {}
+        self._logged: dict[type[Exception], tuple[float, int]] = {}
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -123,11 +123,11 @@ class Authenticated(grpc.aio.ServerInterceptor):
     def _tell(self, level: int, method: str, error: Exception, problem: str) -> None:
         """Log a problem, each kind at most once per second, since in an outage every call has it."""
         now = monotonic()
-        told, kept = self._told.get(type(error), (-inf, 0))
-        if now - told < _LOG_INTERVAL_SECONDS:
-            self._told[type(error)] = told, kept + 1
+        last, kept = self._logged.get(type(error), (-inf, 0))
+        if now - last < _LOG_INTERVAL_SECONDS:
+            self._logged[type(error)] = last, kept + 1
             return
-        self._told[type(error)] = now, 0
+        self._logged[type(error)] = now, 0
         more = f" ({kept} more since this was last logged)" if kept else ""
         _log.log(level, "%s cannot be authenticated%s: %s", method, more, problem)
 
