@@ -158,7 +158,7 @@ def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None
     given = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "insecure": "plaintext-beyond-loopback"}
     with running("serve", directory, database_url=database_url, **given) as server:
         for listen in (given["listen"], given["http_listen"]):
-            told = f"key strings travel in plain text at {listen}: keep it on a private network"
+            told = f"key strings are sent in plain text to {listen}: use it only on a private network"
             assert told in server.stderr
     told = refusal(authsvc("serve", cwd=directory, insecure="yes"))
     assert told == "AUTHSVC_INSECURE: Input should be '' or 'plaintext-beyond-loopback'"
@@ -250,7 +250,7 @@ def test_callers_without_credentials_are_announced(directory: Path, database_url
     with running("serve", directory, database_url=database_url, **given) as server:
         pass
     assert re.findall(r"who reaches \S+ and shows no credential.*?keys:\w+, keys:\w+", server.stderr) == [
-        "who reaches 127.0.0.1:0 and shows no credential acts on every owner, with keys:read, keys:verify"
+        "callers of 127.0.0.1:0 without a credential act on every owner, with keys:read, keys:verify"
     ]
 
 

@@ -36,7 +36,7 @@ app = cyclopts.App(
     help_format="plaintext",
     default_parameter=cyclopts.Parameter(show_default=shown_default),
     version=version("authsvc"),
-    help_epilogue="Settings come from the environment: see `authsvc settings`.",
+    help_epilogue="Settings are environment variables: see `authsvc settings`.",
 )
 app.command(service.serve)
 app.command(service.dev)
