@@ -1,7 +1,7 @@
 """A service that requires valid keys: orders, one list for each owner.
 
-Its messages are JSON objects, so it needs no proto files. Only `SCOPES`, `PUBLIC`, `current()` and three lines
-of `main` concern authsvc.
+Its messages are JSON objects, so it needs no proto files. Only `SCOPES`, `PUBLIC`, `current()` and three
+lines of `main` concern authsvc.
 """
 
 import argparse
