@@ -1,22 +1,23 @@
--- Two roles for authsvc: one owns the schema, one serves and cannot change it.
+-- Creates two roles for authsvc: one owns the schema; the other serves and cannot change the schema.
 --
 --   psql -f deploy/postgres/roles.sql postgres
 --
--- asks for a password for each, twice. Where nobody is there to type, name files that hold them:
+-- This asks for a password for each role, twice. To run it without a prompt, give files that contain the passwords:
 --
 --   psql -v owner_password_file=/run/secrets/owner -v server_password_file=/run/secrets/server -f deploy/postgres/roles.sql postgres
 --
--- Either way no password is an argument of a command, which others see in the list of processes and a shell keeps in its history.
--- What is typed is hashed before it leaves psql. From a file it goes to the server in a statement, so a superuser has the server
--- keep that out of its log; as somebody else, see that `log_statement` is neither `ddl` nor `all`. Running it again sets new passwords.
+-- Either way, no password is a command argument, which process lists show and shells keep in their history. A typed password
+-- is hashed before it leaves psql. A password from a file is sent to the server in a statement. If you are a superuser, this
+-- script keeps that statement out of the server's log. Otherwise, make sure that `log_statement` is neither `ddl` nor `all`.
+-- Run the script again to set new passwords.
 --
--- Put the passwords into a password file, so that URLs need none (`chmod 600 ~/.pgpass`, or PGPASSFILE). The driver takes no
--- escapes there, so choose passwords without : and \ in them.
+-- Put the passwords in a password file (~/.pgpass with mode 600, or PGPASSFILE), so that URLs do not contain them. The driver
+-- does not support escapes in that file, so choose passwords without : and \.
 --
 --   host:5432:authsvc:authsvc_owner:...
 --   host:5432:authsvc:authsvc_server:...
 --
--- Then migrate with both roles, and serve with the second only. A machine that only serves needs the second line only.
+-- Then migrate with both roles and serve with the second one. A machine that only serves needs only the second line.
 --
 --   export AUTHSVC_DATABASE_URL=postgresql://authsvc_server@host/authsvc
 --   AUTHSVC_MIGRATION_DATABASE_URL=postgresql://authsvc_owner@host/authsvc authsvc migrate
@@ -69,6 +70,6 @@ SELECT 'CREATE DATABASE authsvc OWNER authsvc_owner' WHERE NOT EXISTS (SELECT FR
 REVOKE ALL ON DATABASE authsvc FROM PUBLIC;
 GRANT CONNECT ON DATABASE authsvc TO authsvc_server;
 
--- PostgreSQL 14 lets everybody make tables there.
+-- PostgreSQL 14 lets all roles create tables in this schema.
 \connect authsvc
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

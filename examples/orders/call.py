@@ -1,4 +1,4 @@
-"""Call the service of orders: `call.py List`, `call.py Place "a book"`; with the key string in ORDERS_KEY."""
+"""Call the orders service with the key string in ORDERS_KEY: `call.py List`, `call.py Place "a book"`."""
 
 import argparse
 import json
@@ -10,17 +10,17 @@ import grpc
 
 
 def main() -> int:
-    """Call a method, print what it answers, and return 1 when it refuses."""
+    """Call a method and print the response. Return 1 if the call fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("method", choices=["Ping", "List", "Place", "Watch", "Cancel"])
     parser.add_argument("order", nargs="?", default="")
-    parser.add_argument("--address", default="127.0.0.1:50052", help="where the service is")
+    parser.add_argument("--address", default="127.0.0.1:50052", help="the address of the service")
     given = parser.parse_args()
     key_string = os.environ.get("ORDERS_KEY", "").strip()
     metadata = (("authorization", f"Bearer {key_string}"),) if key_string else ()
-    # gRPC would send the key to what http_proxy names, for this machine, too.
+    # Otherwise gRPC would send the key to the proxy in http_proxy, even for this machine.
     with grpc.insecure_channel(given.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        # Any method can be called so: one answer is a stream of one.
+        # This works for all methods: a single response is a stream of one.
         call: Any = channel.unary_stream(
             f"/orders.v1.Orders/{given.method}", lambda request: json.dumps(request).encode(), json.loads
         )

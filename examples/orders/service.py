@@ -1,7 +1,7 @@
-"""A service that lets in who holds a good key: orders, a list for each owner.
+"""A service that requires valid keys: orders, one list for each owner.
 
-Its messages are JSON objects, so that it needs no proto. All that concerns authsvc is `SCOPES`, `PUBLIC`,
-`current()`, and three lines of `main`.
+Its messages are JSON objects, so it needs no proto files. Only `SCOPES`, `PUBLIC`, `current()` and three
+lines of `main` concern authsvc.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import grpc
 
 from authsvc.client import AuthClient, Authenticated, current
 
-# What is not listed here is refused.
+# Methods that are not listed here or in PUBLIC are refused.
 SCOPES = {
     "orders.v1.Orders/List": "orders:read",
     "orders.v1.Orders/Watch": "orders:read",
@@ -35,7 +35,7 @@ class Orders:
         self._placed = asyncio.Condition()
 
     async def ping(self, request: Any, context: Any) -> Any:
-        """Answer anybody."""
+        """Answer any caller."""
         return {"answer": "pong"}
 
     async def list(self, request: Any, context: Any) -> Any:
@@ -50,14 +50,14 @@ class Orders:
         return {"answer": "placed"}
 
     async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Tell the caller's orders, those to come included."""
-        mine, told = self._orders[current().owner_id], 0
+        """Send the caller's orders, including future ones."""
+        mine, sent = self._orders[current().owner_id], 0
         while True:
-            for order in mine[told:]:
+            for order in mine[sent:]:
                 yield {"order": order}
-            told = len(mine)
+            sent = len(mine)
             async with self._placed:
-                await self._placed.wait_for(lambda: len(mine) > told)  # noqa: B023 - waited for here
+                await self._placed.wait_for(lambda: len(mine) > sent)  # noqa: B023 - awaited in this iteration
 
 
 def _handlers(orders: Orders) -> grpc.GenericRpcHandler:
@@ -79,16 +79,18 @@ def _handlers(orders: Orders) -> grpc.GenericRpcHandler:
 async def main() -> None:
     """Serve until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--authsvc", default="127.0.0.1:50051", help="where authsvc is")
-    parser.add_argument("--key-file", type=Path, default=Path(".data/admin.key"), help="our own key")
-    parser.add_argument("--listen", default="127.0.0.1:50052", help="where to serve")
+    parser.add_argument("--authsvc", default="127.0.0.1:50051", help="the address of authsvc")
+    parser.add_argument(
+        "--key-file", type=Path, default=Path(".data/admin.key"), help="the file with the key of this service"
+    )
+    parser.add_argument("--listen", default="127.0.0.1:50052", help="the address to listen on")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-    # Plain text: both run on this machine.
+    # Plain text is sufficient, since both run on this machine.
     async with AuthClient(given.authsvc, key=given.key_file, tls=None) as client:
         server = grpc.aio.server(interceptors=[Authenticated(client, scopes=SCOPES, public=PUBLIC)])
         server.add_generic_rpc_handlers([_handlers(Orders())])

@@ -204,7 +204,7 @@ def test_a_verdict_does_not_change() -> None:
 async def test_nobody_listens(service: Service) -> None:
     """Unavailable, and the message says where it came from."""
     async with AuthClient(f"127.0.0.1:{free_port()}", key="x", tls=None, deadline=60) as client:
-        with pytest.raises(Unavailable, match="authsvc cannot say") as caught:
+        with pytest.raises(Unavailable, match="authsvc cannot verify it") as caught:
             await client.verify_key("authsvc_live_x")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert caught.value.retry_after is None

@@ -205,7 +205,7 @@ async def test_nobody_is_taken_for_another(service: Service, client: AuthClient)
 
 async def test_nobody_is_authenticated_outside_of_calls() -> None:
     """`current` raises rather than to return somebody."""
-    with pytest.raises(LookupError, match="nobody is authenticated here"):
+    with pytest.raises(LookupError, match="no caller is authenticated"):
         current()
 
 
@@ -305,7 +305,7 @@ async def test_authsvc_is_down(service: Service, caplog: pytest.LogCaptureFixtur
             await on.call(method, bearer(made.key_string))
         assert refusal.retry_seconds == 1
         assert on.entered == []
-    assert f"/test.Target/{method} cannot be authenticated: authsvc cannot say" in caplog.text
+    assert f"/test.Target/{method} cannot be authenticated: authsvc cannot verify it" in caplog.text
     assert made.key_string not in caplog.text
 
 

@@ -69,7 +69,7 @@ def test_plain_text_on_this_machine(target: str) -> None:
 @pytest.mark.parametrize("target", _ELSEWHERE)
 def test_plain_text_beyond_it(target: str) -> None:
     """Is refused with the remedy, unless it is asked for in as many words as the service needs."""
-    with pytest.raises(ValueError, match="in plain text; leave tls out") as caught:
+    with pytest.raises(ValueError, match="in plain text; omit tls") as caught:
         AuthClient(target, key="x", tls=None)
     assert 'insecure="plaintext-beyond-loopback"' in str(caught.value)
     AuthClient(target, key="x", tls=None, insecure="plaintext-beyond-loopback")

@@ -1,4 +1,4 @@
-"""`authsvc audit`: what was done, and whether the record of it is whole."""
+"""`authsvc audit`: lists audit events, and verifies that they are complete and unaltered."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     for name in ("one", "two", "three"):
         done = await asyncio.to_thread(server.run, "keys", "create", "acme", name)
         assert done.code == 0, done.stderr
-    whole = (0, ["4 events in 2 chains verified: all is whole"])
+    whole = (0, ["4 events in 2 chains verified: no faults"])
     assert await verify("--write-anchor", "anchor") == whole
     assert await verify("--anchor", "anchor") == whole
     first, *lines = (directory / "anchor").read_text().splitlines()
@@ -88,7 +88,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
         ["acme", "3"],
         ["authsvc", "1"],
     ]
-    assert await verify("--owner", "acme") == (0, ["3 events in 1 chain verified: all is whole"])
+    assert await verify("--owner", "acme") == (0, ["3 events in 1 chain verified: no faults"])
     await execute(
         url, "UPDATE authsvc.audit_events SET actor_id = 'eve' WHERE owner_id = 'acme' AND position = 2"
     )
@@ -98,14 +98,17 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     assert lines[0].endswith(": was altered: its hash is another")
     assert lines[1:] == ["4 events in 2 chains verified: 1 fault"]
     assert (await verify("--owner", "authsvc"))[0] == 0
-    assert await verify("--owner", "typo") == (1, ["authsvc: typo has no audit events; is that its name?"])
+    assert await verify("--owner", "typo") == (1, ["authsvc: typo has no audit events; check the owner id"])
     # No anchor is made of what is wrong, in place of a good one, or where it cannot be.
     before = (directory / "anchor").read_text()
     assert (await verify("--write-anchor", "anchor"))[0] == 1
     assert (directory / "anchor").read_text() == before
     assert not (directory / "anchor.new").exists()
     code, [line] = await verify("--write-anchor", "nowhere/anchor")
-    assert (code, line) == (1, "authsvc: cannot write the anchor nowhere/anchor: No such file or directory")
+    assert (code, line) == (
+        1,
+        "authsvc: cannot write the anchor file nowhere/anchor: No such file or directory",
+    )
     for table in ("events", "heads"):
         await execute(url, f"DELETE FROM authsvc.audit_{table} WHERE owner_id = 'acme'")  # noqa: S608
     assert (await verify())[0] == 0
@@ -140,7 +143,7 @@ async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Pa
     # As versions before wrote them.
     lines = (directory / "anchor").read_text().splitlines()[1:]
     (directory / "old").write_text("".join(" ".join(line.split()[:3]) + "\n" for line in lines))
-    assert await verify("--anchor", "old") == (0, ["4 events in 2 chains verified: all is whole"])
+    assert await verify("--anchor", "old") == (0, ["4 events in 2 chains verified: no faults"])
     await execute(
         url,
         "INSERT INTO authsvc.audit_drops SELECT owner_id, position, hash, now() FROM authsvc.audit_events "

@@ -56,7 +56,7 @@ def test_the_key_string_stands_alone_on_standard_output(directory: Path, databas
     done = bootstrap(directory, database_url)
     key_string = minted(done)
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"This is the administrator key {key_string[:25]}..., shown this once.")
+    assert line.startswith(f"This is the administrator key {key_string[:25]}..., which is shown only once.")
 
 
 def test_the_first_key_opens_the_door(directory: Path, database_url: str) -> None:
@@ -78,7 +78,7 @@ def test_there_is_one_first_key(directory: Path, database_url: str) -> None:
         rf"there is a working administrator key: key_\w{{26}} \({key_string[:25]}..., 'Ada'\)\. Use it, or ",
         told,
     )
-    assert "`authsvc bootstrap --force` mints another; then revoke the old one" in told
+    assert "create another one with `authsvc bootstrap --force`, then revoke the old one" in told
     assert key_string not in told
 
 
@@ -167,7 +167,7 @@ def test_a_key_string_that_cannot_be_written_is_told(directory: Path, database_u
     assert done.returncode == 1
     [told] = done.stderr.splitlines()
     assert re.search(
-        r"authsvc_live_\w{12} could not be written \(No space left on device\) and is lost: ", told
+        r"authsvc_live_\w{12} could not be written \(No space left on device\) and is lost; ", told
     )
     assert not KEY_STRING.search(told)
 

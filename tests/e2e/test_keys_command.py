@@ -119,7 +119,7 @@ def test_a_list_can_be_narrowed_and_cut(dev: Server, owner: str) -> None:  # rul
     assert [key["key_id"] for key in listed(dev, owner, "--order-by", "create_time")] == [first, second]
     done = dev.run("keys", "list", owner, "--limit", "1")
     assert KEY_ID.findall(done.stdout) == [second]
-    assert done.stderr == "These are the first 1; --limit shows more.\n"
+    assert done.stderr == "Only the first 1 are shown; use --limit to show more.\n"
 
 
 def test_rotate_prints_the_new_key_string_alone(dev: Server, owner: str) -> None:  # rules 1, 30
@@ -205,14 +205,15 @@ def test_no_service_is_one_line(dev: Server, host: str) -> None:
         dev.run("keys", "list", "acme", address=address, key="x", insecure="plaintext-beyond-loopback")
     )
     assert told == (
-        f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"
+        f"cannot connect to {address}; set AUTHSVC_ADDRESS to the host:port of the service, or to "
+        "https://host:port for TLS"
     )
 
 
 def test_no_key_is_one_line(directory: Path) -> None:
     """Without a key the setting and the place to look are named."""
     told = refusal(authsvc("keys", "list", "acme", cwd=directory, data_dir=directory / "data"))
-    assert told.startswith("set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where")
+    assert told.startswith("set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to the data directory")
     assert str(directory / "data" / "admin.key") in told
 
 

@@ -34,7 +34,7 @@ def test_whoever_tries_it_out_may_grant_any(dev: Server) -> None:  # rule 2
     """`authsvc dev` has no catalogue unless it is given one, and says so."""
     done = dev.run("scopes")
     assert done.code == 0
-    assert done.stderr == "Any other scope may be granted, too: AUTHSVC_SCOPES is *.\n"
+    assert done.stderr == "Any other scope can be granted as well: AUTHSVC_SCOPES is *.\n"
     assert dev.run("keys", "create", "acme", "x", "--scope", "what:ever").code == 0
 
 

@@ -45,7 +45,8 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
     with running("dev", directory) as third:
         assert not KEY_STRING.search(third.stdout)
         assert (
-            "is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another" in third.stdout
+            "is missing, and the key cannot be shown again. Create another one with "
+            "`authsvc dev --new-admin-key`." in third.stdout
         )
 
     with running("dev", directory, "--new-admin-key") as fourth:

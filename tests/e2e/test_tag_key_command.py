@@ -33,7 +33,10 @@ async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
         old = create(admin_key, "--scope", "full_access")
         done = tag_key(directory, database_url, "rotate")
         assert done.code == 0
-        assert done.stdout == "tag key 2 mints; those before it are accepted until they are retired\n"
+        assert (
+            done.stdout
+            == "tag key 2 is used for new key strings; earlier ones are accepted until they are retired\n"
+        )
         assert listed(directory, database_url) == [["1", "accepted", "2", "0"], ["2", "minting", "0", "0"]]
         new = create(old, "--scope", "full_access")
         server.process.send_signal(signal.SIGHUP)

@@ -158,7 +158,7 @@ def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None
     given = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "insecure": "plaintext-beyond-loopback"}
     with running("serve", directory, database_url=database_url, **given) as server:
         for listen in (given["listen"], given["http_listen"]):
-            told = f"key strings travel in plain text at {listen}: keep it on a private network"
+            told = f"key strings are sent in plain text to {listen}: use it only on a private network"
             assert told in server.stderr
     told = refusal(authsvc("serve", cwd=directory, insecure="yes"))
     assert told == "AUTHSVC_INSECURE: Input should be '' or 'plaintext-beyond-loopback'"
@@ -174,8 +174,8 @@ def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None
     """Nor does the command line send one so."""
     told = refusal(authsvc("keys", "list", "a", cwd=directory, address="192.0.2.1:1", key="secret"))
     assert told == (
-        "the key would travel to 192.0.2.1:1 in plain text; set AUTHSVC_ADDRESS=https://192.0.2.1:1, "
-        "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
+        "the key would be sent to 192.0.2.1:1 in plain text; set AUTHSVC_ADDRESS=https://192.0.2.1:1, "
+        "or, if a lower layer encrypts the traffic, AUTHSVC_INSECURE=plaintext-beyond-loopback"
     )
 
 
@@ -188,8 +188,8 @@ def test_the_key_of_dev_is_not_sent_elsewhere(directory: Path, address: str, ins
     told = refusal(authsvc("keys", "list", "a", cwd=directory, **given))
     assert told == (
         f"set AUTHSVC_KEY to a key string of the service at {address.removeprefix('https://')}; "
-        f"{directory}/admin.key, which `authsvc dev` keeps, is for the service on this machine and is not "
-        "sent to another one"
+        f"the one in {directory}/admin.key is for `authsvc dev` on this machine and is not sent to another "
+        "machine"
     )
 
 
@@ -214,7 +214,7 @@ async def test_no_proxy_of_the_environment(
 def test_half_of_a_pair_is_told(directory: Path) -> None:
     """A certificate without its key is not sent off in plain text, either."""
     told = refusal(authsvc("status", cwd=directory, address="127.0.0.1:1", call_tls_cert="x"))
-    assert told == "AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither"
+    assert told == "set both AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY, or neither"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_callers_without_credentials_are_announced(directory: Path, database_url
     with running("serve", directory, database_url=database_url, **given) as server:
         pass
     assert re.findall(r"who reaches \S+ and shows no credential.*?keys:\w+, keys:\w+", server.stderr) == [
-        "who reaches 127.0.0.1:0 and shows no credential acts on every owner, with keys:read, keys:verify"
+        "callers of 127.0.0.1:0 without a credential act on every owner, with keys:read, keys:verify"
     ]
 
 

@@ -24,7 +24,7 @@ scopes = ["keys:verify", "sessions:verify"]
 def _by_certificate(text: str) -> str:
     """Do what the file says about TLS: put its lines in force, and take the key out."""
     injector = re.search(
-        r"        # Envoy shows its own key(.*\n)+?(?=        - name: \S+upstream_codec)", text
+        r"        # Envoy sends its own key(.*\n)+?(?=        - name: \S+upstream_codec)", text
     )
     assert injector is not None
     return uncommented(text, "transport_socket:").replace(injector[0], "")

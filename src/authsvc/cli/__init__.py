@@ -1,4 +1,4 @@
-"""The command line: `serve`, `dev`, `migrate`, `status` … for operators, one command a service for people."""
+"""The command line: commands for operators (`serve`, `migrate`, …) and one for each service of the API."""
 
 import inspect
 import os
@@ -9,8 +9,8 @@ import cyclopts
 from rich.console import Console
 from rich.text import Text
 
-# gRPC's core writes to standard error by itself, a line for each header of a stranger that it cannot read,
-# past the redaction and the limit of the log. It reads this when it is imported.
+# gRPC's core writes to standard error itself, one line for each header that it cannot parse. These lines
+# would bypass the redaction and the rate limit of the log. gRPC reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from authsvc.cli import service
@@ -18,6 +18,7 @@ from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
+from authsvc.cli.parameters import shown_default
 from authsvc.cli.policies import policies
 from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
@@ -33,8 +34,9 @@ app = cyclopts.App(
     name="authsvc",
     help="Issues, rotates, revokes and verifies API keys, and keeps track of sessions.",
     help_format="plaintext",
+    default_parameter=cyclopts.Parameter(show_default=shown_default),
     version=version("authsvc"),
-    help_epilogue="Settings come from the environment: see `authsvc settings`.",
+    help_epilogue="Settings are environment variables: see `authsvc settings`.",
 )
 app.command(service.serve)
 app.command(service.dev)
@@ -53,10 +55,10 @@ _FAULTS = (*FAULTS, StartError, ClientError)
 
 
 def main() -> None:
-    """Run the command that the arguments name; exit with 1 and a message when it cannot be done."""
+    """Run the command that the arguments name. If it fails, print a message and exit with status 1."""
     try:
         command, given, _ = app.parse_args()
-        # Who forks, as `serve` and `dev` do, must have no event loop.
+        # Commands that fork (`serve` and `dev`) must not run in an event loop.
         if inspect.iscoroutinefunction(command):
             loop.run(command(*given.args, **given.kwargs))
         else:
@@ -64,7 +66,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever reads, `head` for instance, has seen enough; Python would write the rest at its end.
+        # The reader, for instance `head`, has closed the pipe. Python would write the rest when it exits.
         sys.stdout = None
         sys.exit(1)
     except _FAULTS as error:

@@ -1,4 +1,4 @@
-"""`authsvc audit`: what was done, and whether the record of it is whole."""
+"""`authsvc audit`: lists audit events, and verifies that they are complete and unaltered."""
 
 import sys
 import time
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from authsvc.audit.check import AuditCheck
 from authsvc.cli.call import ClientError, calling, first, notes, show, when
+from authsvc.cli.parameters import Time
 from authsvc.cli.printable import named, printable
 from authsvc.cli.table import Table, table
 from authsvc.config.settings import ConfigError, load_settings
@@ -30,11 +31,10 @@ audit = cyclopts.App(
     name="audit",
     help_format="plaintext",
     help="List audit events, and verify that none was altered or removed.\n\n"
-    "`list` calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` "
-    "with its admin.key. `verify` reads the database of AUTHSVC_DATABASE_URL itself.",
+    "`list` calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the "
+    "service of `authsvc dev` and its admin.key. `verify` reads the database of AUTHSVC_DATABASE_URL.",
 )
-# Seconds between two lines of progress.
-_TELL_EVERY = 5.0
+_PROGRESS_INTERVAL_SECONDS = 5.0
 
 
 @audit.command(name="list")
@@ -44,31 +44,31 @@ async def list_(
     action: Annotated[list[Action], Parameter(negative="")] = [],  # noqa: B006 - cyclopts copies it
     actor: str = "",
     target: str = "",
-    after: datetime | None = None,
-    before: datetime | None = None,
+    after: Time = None,
+    before: Time = None,
     limit: int = 100,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """List what was done to the keys and sessions of an owner, newest first.
+    """List the audit events of an owner, newest first.
 
     Parameters
     ----------
     owner_id
-        Whose events.
+        The owner whose events are listed.
     action
-        What was done, for instance key-revoked; give it again for several.
+        Only events with this action, for instance key-revoked; repeat for several.
     actor
-        Who did it: the id of a key or session.
+        Only actions by this key or session, given by its id.
     target
-        To what: the id of a key or session.
+        Only actions on this key or session, given by its id.
     after
-        At this instant or later, in UTC.
+        Only events at this time or later, in UTC.
     before
-        Before this instant, in UTC.
+        Only events before this time, in UTC.
     limit
-        How many at most.
+        The maximum number of events to show.
     as_json
-        One JSON object a line instead of a table.
+        Print one JSON object per line instead of a table.
     """
     request = pb.ListAuditEventsRequest(owner_id=owner_id)
     request.filter.actions.extend(pb.AuditAction.Value(f"AUDIT_ACTION_{name}") for name in set(action))
@@ -87,29 +87,29 @@ async def list_(
 
 @audit.command
 async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: Path | None = None) -> None:
-    """Verify that no event was altered, removed, inserted or moved; exit with 1 if one was.
+    """Verify that no event was altered, removed, inserted or moved. Exit with status 1 if one was.
 
     Parameters
     ----------
     owner
-        Only the events of this owner.
+        Verify only the events of this owner.
     anchor
-        A file of an earlier --write-anchor: what it knows has to be there still.
+        A file of an earlier --write-anchor. Everything that it records must still be present.
     write_anchor
-        Where to write the ends of all chains, if nothing is wrong; keep it out of reach of whoever
-        administers the database.
+        The file to write the ends of all chains to, if there is no fault.
+        Keep it where the administrators of the database cannot change it.
     """
     settings = load_settings()
     if settings.database_url is None:
         raise ConfigError(
-            "AUTHSVC_DATABASE_URL: say which database to verify; the role that serves may read it"
+            "AUTHSVC_DATABASE_URL: set this to the database to verify; the role that serves can read it"
         )
-    told = time.monotonic()
+    last_progress = time.monotonic()
 
-    def tell() -> None:
-        nonlocal told
-        if time.monotonic() - told >= _TELL_EVERY:
-            told = time.monotonic()
+    def show_progress() -> None:
+        nonlocal last_progress
+        if time.monotonic() - last_progress >= _PROGRESS_INTERVAL_SECONDS:
+            last_progress = time.monotonic()
             notes.print(f"{check.events} events verified so far")
 
     with _written(write_anchor) as keep:
@@ -119,7 +119,7 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
                 anchors=_anchors(anchor) if anchor else (),
                 on_fault=_print_fault,
                 on_chain=keep,
-                on_progress=tell,
+                on_progress=show_progress,
             )
             try:
                 if missing := await pending(database):
@@ -128,24 +128,24 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
             except RetryableError as error:
                 raise ClientError(f"cannot read the database: {error.message}") from error
         if owner and not check.chains and not check.faults:
-            raise ClientError(f"{owner} has no audit events; is that its name?")
+            raise ClientError(f"{owner} has no audit events; check the owner id")
         events = "1 event" if check.events == 1 else f"{check.events} events"
         chains = "1 chain" if check.chains == 1 else f"{check.chains} chains"
         faults = "1 fault" if check.faults == 1 else f"{check.faults} faults"
-        print(f"{events} in {chains} verified: {faults if check.faults else 'all is whole'}")
+        print(f"{events} in {chains} verified: {faults if check.faults else 'no faults'}")
         if check.faults:
             sys.exit(1)
 
 
 @contextmanager
 def _written(file: Path | None) -> Iterator[Callable[[Chain], object]]:
-    """Yield what writes the anchor of a chain. The file is there when all of it is, and nothing was wrong."""
+    """Yield a function that writes the anchor of a chain. The file appears at the end if all is well."""
     if file is None:
         yield lambda _: None
         return
     new = file.with_name(f"{file.name}.new")
     try:
-        # Of the beginning: what the anchors hold is not older.
+        # The time of the start: what the anchors contain is not older.
         time = datetime.now(UTC)
         with new.open("w", encoding="utf-8") as stream:
             print(header(time), file=stream)
@@ -154,7 +154,7 @@ def _written(file: Path | None) -> Iterator[Callable[[Chain], object]]:
             )
         new.replace(file)
     except OSError as error:
-        raise ClientError(f"cannot write the anchor {file}: {error.strerror}") from None
+        raise ClientError(f"cannot write the anchor file {file}: {error.strerror}") from None
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -169,12 +169,12 @@ def _anchors(file: Path) -> Iterator[Anchor]:
     try:
         stream = file.open(encoding="utf-8")
     except OSError as error:
-        raise ClientError(f"cannot read the anchor {file}: {error.strerror}") from None
+        raise ClientError(f"cannot read the anchor file {file}: {error.strerror}") from None
     with stream:
         try:
             yield from read_anchors(stream)
         except UnicodeDecodeError:
-            raise ClientError(f"{file}: no anchor; --write-anchor writes them") from None
+            raise ClientError(f"{file}: not an anchor file; create one with --write-anchor") from None
         except ValueError as error:
             raise ClientError(f"{file}, {error}") from None
 

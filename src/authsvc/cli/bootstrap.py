@@ -1,13 +1,13 @@
-"""`authsvc bootstrap`: the first administrator key of a deployment."""
+"""`authsvc bootstrap`: creates the first administrator key of a deployment."""
 
 import sys
-from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from authsvc import app
 from authsvc.cli.call import ClientError, notes
+from authsvc.cli.parameters import Duration
 from authsvc.cli.service import start
 from authsvc.keys import Keys
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
@@ -26,22 +26,22 @@ async def bootstrap(
     *,
     force: Annotated[bool, Parameter(negative="")] = False,
     display_name: str = "administrator",
-    ttl: timedelta | None = None,
+    ttl: Duration = None,
 ) -> None:
-    """Mint the first administrator key and print its key string, which is never shown again.
+    """Create the first administrator key and print its key string, which is never shown again.
 
-    The key belongs to the owner `authsvc`, so it acts on every owner, and has full_access. Works on
-    the database of AUTHSVC_DATABASE_URL, whether or not the service runs. Refuses when there is a
-    working administrator key.
+    The key has full_access. It belongs to the owner `authsvc`, so it acts on every owner. The
+    command uses the database of AUTHSVC_DATABASE_URL, whether or not the service runs. It fails
+    if there is a working administrator key.
 
     Parameters
     ----------
     force
-        Mint another one, for when the first is lost; then revoke that one.
+        Create another key, if the first one is lost. Revoke the lost one afterwards.
     display_name
-        What people call the key.
+        The human-readable name of the key.
     ttl
-        How long it lives, for instance 90d; without it, for ever.
+        The lifetime of the key, for instance 90d. By default, it never expires.
     """
     settings = start()
     if settings.database_url is None and settings.migration_database_url is not None:
@@ -57,27 +57,28 @@ async def bootstrap(
             if minted is None:
                 raise ClientError(
                     f"there is a working administrator key: {await _listed(keys)}. Use it, or rotate it with "
-                    "`authsvc keys rotate`. If it is lost, or its tag key was retired: `authsvc bootstrap "
-                    "--force` mints another; then revoke the old one with `authsvc keys revoke`"
+                    "`authsvc keys rotate`. If it is lost, or its tag key was retired, create another one "
+                    "with `authsvc bootstrap --force`, then revoke the old one with `authsvc keys revoke`"
                 )
             try:
                 print(minted.text, flush=True)
             except OSError as error:
-                # Python would try to write the rest at its end.
+                # Python would try to write the rest when it exits.
                 sys.stdout = None
                 raise ClientError(
-                    f"the key string of {minted.prefix} could not be written ({error.strerror}) and is lost: "
-                    "`authsvc bootstrap --force` mints another; then revoke that one"
+                    f"the key string of {minted.prefix} could not be written ({error.strerror}) and is lost; "
+                    "create another key with `authsvc bootstrap --force`, then revoke this one"
                 ) from None
     except AuthsvcError as error:
         raise ClientError(error.message) from None
     notes.print(
-        f"This is the administrator key {minted.prefix}..., shown this once. Keep it like a root password.",
+        f"This is the administrator key {minted.prefix}..., which is shown only once. "
+        "Protect it like a root password.",
         soft_wrap=True,
     )
 
 
 async def _listed(keys: Keys) -> str:
     found, more, _ = await keys.list(BOOTSTRAP, _WORKING, page_size=3, page_token="", with_total=False)
-    told = ", ".join(f"{key.key_id} ({key.key_prefix}..., {key.display_name!r})" for key in found)
-    return f"{told} and more" if more else told
+    listed = ", ".join(f"{key.key_id} ({key.key_prefix}..., {key.display_name!r})" for key in found)
+    return f"{listed} and more" if more else listed

@@ -1,4 +1,4 @@
-"""How a command calls a running service, and tells people what it said."""
+"""Calls of a running service, and the output of what it returns."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ from authsvc.cli.table import Table
 from authsvc.config.reloaded_files import read_file
 from authsvc.config.settings import Settings, is_loopback, load_settings, reachable
 
-# Away from a terminal nothing folds a line.
+# If the output is not a terminal, lines are not wrapped.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
 output = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
-# Or gRPC would call what http_proxy names, for loopback, too, and show it the key.
+# Otherwise gRPC would use the proxy that http_proxy names, even for loopback, and send it the key.
 _OPTIONS = (("grpc.enable_http_proxy", 0),)
 
 T = TypeVar("T", bound=Message)
@@ -30,12 +30,12 @@ Metadata = list[tuple[str, str]]
 
 
 class ClientError(Exception):
-    """The service refused or is not there; the message is for people."""
+    """The service refused the call or cannot be reached. The message is for people."""
 
 
 @asynccontextmanager
 async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
-    """Yield a channel to the service and the metadata to call it with; raise its refusals as ClientError."""
+    """Yield a channel to the service and the metadata to call it with. Raise ClientError if a call fails."""
     settings = load_settings()
     address = settings.address.removeprefix("https://") or reachable(settings.listen)
     metadata = _metadata(settings, address)
@@ -43,43 +43,45 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
         try:
             yield channel, metadata
         except grpc.aio.AioRpcError as error:
-            told = error.details() or ""
-            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in told or "resolv" in told):
-                raise ClientError(_unreachable(settings, address, told)) from None
+            details = error.details() or ""
+            if error.code() is grpc.StatusCode.UNAVAILABLE and ("connect" in details or "resolv" in details):
+                raise ClientError(_unreachable(settings, address, details)) from None
             raise ClientError(f"{error.details()} ({error.code().name})") from None
 
 
 def _metadata(settings: Settings, address: str) -> Metadata:
-    """Return what says who calls: the key string, or nothing when a certificate does."""
-    kept = settings.data_dir / "admin.key"
+    """Return the metadata that authenticates the caller: the key string, or none with a certificate."""
+    admin_key = settings.data_dir / "admin.key"
     if settings.key is not None:
         key_string = settings.key.get_secret_value().strip()
     elif settings.call_tls_cert is not None:
         return []
     elif settings.address and not is_loopback(address):
         raise ClientError(
-            f"set AUTHSVC_KEY to a key string of the service at {address}; {kept}, which `authsvc dev` "
-            "keeps, is for the service on this machine and is not sent to another one"
+            f"set AUTHSVC_KEY to a key string of the service at {address}; the one in {admin_key} is for "
+            "`authsvc dev` on this machine and is not sent to another machine"
         )
     else:
-        key_string = _read(kept)
+        key_string = _read(admin_key)
     if not (key_string.isascii() and key_string.isprintable()):
-        raise ClientError("AUTHSVC_KEY holds characters that no key string has; was it copied whole?")
+        raise ClientError(
+            "AUTHSVC_KEY contains characters that no key string has; check that it was copied completely"
+        )
     return [("authorization", f"Bearer {key_string}")]
 
 
 def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
-    """Return a channel by TLS if that is set, or else in plain text, which does not leave this machine."""
+    """Return a channel with TLS if it is configured, or else in plain text, for this machine only."""
     files = (settings.call_tls_ca, settings.call_tls_key, settings.call_tls_cert)
     if not _by_tls(settings):
         if not (settings.insecure or is_loopback(address)):
             raise ClientError(
-                f"the key would travel to {address} in plain text; set AUTHSVC_ADDRESS=https://{address}, "
-                "or, where something below us encrypts, AUTHSVC_INSECURE=plaintext-beyond-loopback"
+                f"the key would be sent to {address} in plain text; set AUTHSVC_ADDRESS=https://{address}, "
+                "or, if a lower layer encrypts the traffic, AUTHSVC_INSECURE=plaintext-beyond-loopback"
             )
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
     if (settings.call_tls_key is None) != (settings.call_tls_cert is None):
-        raise ClientError("AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY are set together, or neither")
+        raise ClientError("set both AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY, or neither")
     names = ("AUTHSVC_CALL_TLS_CA", "AUTHSVC_CALL_TLS_KEY", "AUTHSVC_CALL_TLS_CERT")
     ca, key, cert = (
         None if file is None else read_file(name, file) for name, file in zip(names, files, strict=True)
@@ -89,29 +91,30 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
 
 
 def _by_tls(settings: Settings) -> bool:
-    # Without an address it is the service that is set up here.
+    # Without an address, the service is the one that these settings configure.
     serves_tls = not settings.address and settings.tls_cert is not None
-    asked = settings.call_tls_ca or settings.call_tls_cert or settings.call_tls_key
-    return settings.address.startswith("https://") or asked is not None or serves_tls
+    configured = settings.call_tls_ca or settings.call_tls_cert or settings.call_tls_key
+    return settings.address.startswith("https://") or configured is not None or serves_tls
 
 
-def _unreachable(settings: Settings, address: str, told: str) -> str:
+def _unreachable(settings: Settings, address: str, details: str) -> str:
     if _by_tls(settings):
         return (
-            f"no service answers at {address} by TLS as it should: {told.rstrip('.')}. Check "
-            "AUTHSVC_ADDRESS, and AUTHSVC_CALL_TLS_CA, the authority of its certificate, which has to bear "
-            "that name; if it wants a certificate of its clients, AUTHSVC_CALL_TLS_CERT and "
+            f"cannot connect to {address} with TLS: {details.rstrip('.')}. Check AUTHSVC_ADDRESS, whose host "
+            "must be named in the service's certificate, and AUTHSVC_CALL_TLS_CA, the authority that issued "
+            "it. If the service requires client certificates, check AUTHSVC_CALL_TLS_CERT and "
             "AUTHSVC_CALL_TLS_KEY"
         )
     return (
-        f"no service answers at {address}; set AUTHSVC_ADDRESS to its host:port, or https://host:port for TLS"
+        f"cannot connect to {address}; set AUTHSVC_ADDRESS to the host:port of the service, or to "
+        "https://host:port for TLS"
     )
 
 
 async def first(
     limit: int, request: Any, ask: Callable[[Any], Awaitable[Any]], items: Callable[[Any], Sequence[T]]
 ) -> list[T]:
-    """Return the first items of a list, however many pages they take; the request is left at the next."""
+    """Return the first items of a list, from as many pages as needed; leave `request` at the next page."""
     found: list[T] = []
     while len(found) < limit:
         request.page_size = min(1000, limit - len(found))
@@ -126,18 +129,18 @@ async def first(
 def show(
     found: Sequence[T], limit: int, *, as_json: bool, table: Callable[[Sequence[T]], Table], more: bool
 ) -> None:
-    """Print a list: for scripts one JSON object a line, for people a table, and whether there is more."""
+    """Print a list, as a table or as one JSON object per line; with a table, note if there are more items."""
     if as_json:
         for message in found:
             print(json.dumps(MessageToDict(message, preserving_proto_field_name=True)))
         return
     output.print(table(found))
     if more:
-        notes.print(f"These are the first {limit}; --limit shows more.")
+        notes.print(f"Only the first {limit} are shown; use --limit to show more.")
 
 
 def when(moment: Timestamp | datetime, *, to_seconds: bool = False) -> str:
-    """Return an instant as people read it, in UTC, and saying so."""
+    """Return a time as text for people, in UTC."""
     if isinstance(moment, Timestamp):
         moment = moment.ToDatetime(tzinfo=UTC)
     return f"{moment.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if to_seconds else '%Y-%m-%d %H:%M'}} UTC"
@@ -148,6 +151,6 @@ def _read(file: Path) -> str:
         return file.read_text("utf-8-sig").strip()
     except OSError as error:
         raise ClientError(
-            "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to where `authsvc dev` keeps its data "
-            f"({error})"
+            "set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to the data directory of `authsvc dev` "
+            f"(cannot read {file}: {error.strerror})"
         ) from None

@@ -1,14 +1,14 @@
-"""`authsvc keys`: the key service over gRPC, for people without grpcurl.
+"""`authsvc keys`: calls the key service.
 
-Tables and notes go to the terminal; a key string goes to standard output alone,
-so that it can be piped.
+Commands that create a key print only the key string to standard output, so that it can be piped.
+Tables and notes go to standard error then.
 """
 
 import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from functools import partial
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.parameters import Duration, Time
 from authsvc.cli.table import Table, table
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
@@ -25,10 +26,10 @@ keys = cyclopts.App(
     name="keys",
     help_format="plaintext",
     help="Create, list, revoke and rotate keys of a running service.\n\n"
-    "Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with its "
-    "admin.key.",
+    "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
+    "of `authsvc dev` and its admin.key.",
 )
-# A stub (its asynchronous type exists for the type checker only) and the metadata to call it with.
+# A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 _STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
 
@@ -42,8 +43,8 @@ async def create(
     description: str = "",
     contact: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     annotation: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    ttl: timedelta | None = None,
-    expires: datetime | None = None,
+    ttl: Duration = None,
+    expires: Time = None,
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
     environment: str = "",
@@ -56,30 +57,30 @@ async def create(
     owner_id
         The user or organization that the key is for.
     display_name
-        What people call the key.
+        The human-readable name of the key.
     scope
-        What it may do; repeat for several.
+        A scope of the key; repeat for several.
     description
-        What it is for.
+        What the key is for.
     contact
-        Whom to tell, as "Name <mail@example.org>"; repeat for several.
+        A person or team to contact, as "Name <mail@example.org>"; repeat for several.
     annotation
-        Your own note, as team=payments; repeat for several.
+        A name=value pair of your choice, for instance team=payments; repeat for several.
     ttl
-        How long it lives, for instance 90d or 12h.
+        The lifetime of the key, for instance 90d or 12h.
     expires
-        When it expires, for instance 2027-01-31; UTC unless an offset is given.
+        When the key expires, for instance 2027-01-31; in UTC unless an offset is given.
     preset
-        How long it lives, by the calendar.
+        The lifetime of the key as a calendar period.
     brand
         The first part of the key string.
     environment
-        The second part: live or test.
+        The second part of the key string: live or test.
     request_id
-        Makes the call safe to repeat.
+        An id that makes the call safe to retry.
     """
     if sum(choice is not None for choice in (ttl, expires, preset)) > 1:
-        raise ClientError("--ttl, --expires and --preset exclude each other; give one of them, or none")
+        raise ClientError("--ttl, --expires and --preset are mutually exclusive; give at most one of them")
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
         display_name=display_name,
@@ -120,19 +121,19 @@ async def list_(
     Parameters
     ----------
     owner_id
-        Whose keys.
+        The owner whose keys are listed.
     state
-        Only in this state; repeat for several.
+        Only keys in this state; repeat for several.
     query
-        Part of the name, or the beginning of the key prefix.
+        Only keys whose name contains this text, or whose prefix starts with it.
     scope
-        Only with this scope.
+        Only keys with this scope.
     order_by
-        display_name, create_time, expire_time or last_use_time, and " desc" or " asc".
+        Sort by display_name, create_time, expire_time or last_use_time; add " desc" or " asc".
     limit
-        How many at most.
+        The maximum number of keys to show.
     as_json
-        One JSON object a line instead of a table.
+        Print one JSON object per line instead of a table.
     """
     request = pb.ListKeysRequest(owner_id=owner_id, order_by=order_by)
     request.filter.query, request.filter.scope = query, scope
@@ -147,21 +148,21 @@ async def revoke(
     key_id: str,
     *,
     reason: str = "",
-    revoke_in: Annotated[timedelta | None, Parameter(name="--in")] = None,
+    revoke_in: Annotated[Duration, Parameter(name="--in")] = None,
     allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Revoke a key for good, now or later.
+    """Revoke a key permanently, now or later.
 
     Parameters
     ----------
     key_id
-        The key, as `authsvc keys list` shows it.
+        The id of the key, as shown by `authsvc keys list`.
     reason
-        Why, for whoever reads the list later.
+        The reason, for people who read the list later.
     revoke_in
-        How much longer it works, for instance 24h.
+        How much longer the key works, for instance 24h.
     allow_last_administrator
-        Also if it is the last administrator key; only `authsvc bootstrap` makes another then.
+        Revoke even the last administrator key; only `authsvc bootstrap` can create another then.
     """
     request = pb.RevokeKeyRequest(
         key_id=key_id, reason=reason, allow_last_administrator=allow_last_administrator
@@ -174,17 +175,17 @@ async def revoke(
 
 
 @keys.command
-async def rotate(key_id: str, *, grace: timedelta | None = None, request_id: str = "") -> None:
-    """Replace a key by a new one and print the new key string, which is never shown again.
+async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "") -> None:
+    """Replace a key with a new one and print the new key string, which is never shown again.
 
     Parameters
     ----------
     key_id
-        The key to replace.
+        The id of the key to replace.
     grace
-        How much longer the old one works, for instance 24h.
+        How much longer the old key works, for instance 24h.
     request_id
-        Makes the call safe to repeat.
+        An id that makes the call safe to retry.
     """
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:
@@ -218,7 +219,7 @@ def _annotation(text: str) -> tuple[str, str]:
 
 def _tell(key_string: str) -> None:
     if sys.stdout.isatty():
-        notes.print("The key string, shown this once:")
+        notes.print("The key string, which is shown only once:")
     print(key_string)
 
 

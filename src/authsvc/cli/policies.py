@@ -1,9 +1,8 @@
-"""`authsvc policies`: what owners may do with API keys, for people who sell plans."""
+"""`authsvc policies`: shows and updates what owners may do with API keys."""
 
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Annotated, Literal
 
 import cyclopts
@@ -12,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
+from authsvc.cli.parameters import Duration
 from authsvc.cli.table import Table, table
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
@@ -19,9 +19,9 @@ from authsvc.v1 import owner_policy_service_pb2_grpc
 policies = cyclopts.App(
     name="policies",
     help_format="plaintext",
-    help="Show and change what owners may do with API keys.\n\n"
-    "Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with its "
-    "admin.key. Only keys of the owner `authsvc` may change a policy.",
+    help="Show and update what owners may do with API keys.\n\n"
+    "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
+    "of `authsvc dev` and its admin.key. Only keys of the owner `authsvc` can update a policy.",
 )
 _Service = tuple["owner_policy_service_pb2_grpc.OwnerPolicyServiceAsyncStub", Metadata]
 _AsJson = Annotated[bool, Parameter(name="--json", negative="")]
@@ -29,14 +29,14 @@ _AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 @policies.command
 async def get(owner_id: str, *, as_json: _AsJson = False) -> None:
-    """Show the policy that an owner has: its own, or the default one.
+    """Show the policy that applies to an owner: its own, or the default one.
 
     Parameters
     ----------
     owner_id
-        Whose policy.
+        The owner whose policy is shown.
     as_json
-        One JSON object instead of a table.
+        Print one JSON object instead of a table.
     """
     async with _service() as (stub, metadata):
         policy = await stub.GetOwnerPolicy(pb.GetOwnerPolicyRequest(owner_id=owner_id), metadata=metadata)
@@ -50,7 +50,7 @@ async def update(
     keys_enabled: bool | None = None,
     max_active_keys: int | None = None,
     allowed_scopes: str | None = None,
-    max_key_lifetime: timedelta | None = None,
+    max_key_lifetime: Duration = None,
     expiration_required: bool | None = None,
     contacts_required: bool | None = None,
     key_edits: Literal["none", "details", "all"] | None = None,
@@ -59,37 +59,37 @@ async def update(
     etag: str = "",
     as_json: _AsJson = False,
 ) -> None:
-    """Change what is given of an owner's policy, and show it then.
+    """Update the given fields of an owner's policy, and show the result.
 
-    Keys that exist keep what they have. Only --no-keys-enabled acts on them, at once: they are
-    refused everywhere when this has answered, until --keys-enabled.
+    Existing keys do not change. Only --no-keys-enabled affects them at once: when the command has
+    returned, they are refused everywhere, until --keys-enabled.
 
     Parameters
     ----------
     owner_id
-        Whose policy.
+        The owner whose policy is updated.
     keys_enabled
-        Whether the owner has API keys at all.
+        Whether the owner can have API keys at all.
     max_active_keys
-        How many may be active at a time; 0: any number.
+        The maximum number of active keys; 0 for no limit.
     allowed_scopes
-        The scopes that keys may have, by commas; "": any.
+        The scopes that keys may have, comma-separated; "" for any.
     max_key_lifetime
-        How long a key may live, for instance 90d; 0d: without limit.
+        The maximum lifetime of a key, for instance 90d; 0d for no limit.
     expiration_required
-        Whether a key must have an expiry.
+        Whether keys must have an expiry.
     contacts_required
-        Whether a key must have a technical contact.
+        Whether keys must have a technical contact.
     key_edits
-        What may be changed of a key: none, details (name, description, contacts) or all.
+        Which fields of a key may be changed: none, details (name, description, contacts) or all.
     key_managers
-        Which callers of the owner may manage its keys: any, or sessions only.
+        Which callers of the owner may manage its keys: any, or only sessions.
     brand
-        The first part of new key strings; "": the service's.
+        The first part of new key strings; "" for the service's default.
     etag
-        Change nothing unless this is still the policy's etag.
+        Update the policy only if this is its current etag.
     as_json
-        One JSON object instead of a table.
+        Print one JSON object instead of a table.
     """
     policy = pb.OwnerPolicy(owner_id=owner_id, etag=etag)
     given: dict[str, object] = {
@@ -105,7 +105,9 @@ async def update(
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
-        raise ClientError("say what to change, for instance --max-active-keys 5; see --help")
+        raise ClientError(
+            "nothing to update; give at least one field, for instance --max-active-keys 5; see --help"
+        )
     policy.MergeFrom(pb.OwnerPolicy(**changes))  # type: ignore[arg-type]
     request = pb.UpdateOwnerPolicyRequest(policy=policy, update_mask=FieldMask(paths=sorted(changes)))
     async with _service() as (stub, metadata):
@@ -147,17 +149,17 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("owner", policy.owner_id),
         (
             "policy",
-            f"updated {when(policy.update_time)}" if policy.HasField("update_time") else "the default one",
+            f"updated {when(policy.update_time)}" if policy.HasField("update_time") else "the default policy",
         ),
-        ("keys enabled", "yes" if policy.keys_enabled else "NO: none works, none can be created"),
-        ("max active keys", str(policy.max_active_keys or "any number")),
+        ("keys enabled", "yes" if policy.keys_enabled else "NO: keys do not work and cannot be created"),
+        ("max active keys", str(policy.max_active_keys or "no limit")),
         ("allowed scopes", " ".join(policy.allowed_scopes) or "any"),
-        ("max key lifetime", str(lifetime).removesuffix(", 0:00:00") if lifetime else "without limit"),
+        ("max key lifetime", str(lifetime).removesuffix(", 0:00:00") if lifetime else "no limit"),
         ("expiration required", _yes(policy.expiration_required)),
         ("contacts required", _yes(policy.contacts_required)),
         ("key edits", _word(pb.KeyEdits.Name(policy.key_edits), "KEY_EDITS_")),
         ("key managers", _word(pb.KeyManagers.Name(policy.key_managers), "KEY_MANAGERS_")),
-        ("brand", policy.brand or "the service's"),
+        ("brand", policy.brand or "the service's default"),
         ("etag", policy.etag),
     )
     return table(("field", "value"), rows, with_header=False)

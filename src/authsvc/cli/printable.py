@@ -1,11 +1,11 @@
-"""Text that others wrote, as it may be shown on a terminal."""
+"""Makes text from others safe to show on a terminal."""
 
 import re
 from collections.abc import Iterator, Mapping
 
 from authsvc.model.text import faults
 
-# A value that ends where the next blank is.
+# A value that needs no quotation marks.
 _BARE = re.compile(r"[^\s\"=]+")
 
 # What follows the backslash in the escapes that `printable` writes, and the backslash itself.
@@ -13,9 +13,9 @@ _AFTER_BACKSLASH = frozenset("\\nrtuUx")
 
 
 def printable(text: str) -> str:
-    r"""Return a text with `\n`, `\x1b`, `\u202e` … for what a terminal would obey instead of showing it.
+    r"""Return a text with the characters that control a terminal escaped, as `\n`, `\x1b` or `\u202e`.
 
-    A backslash that could be taken for the beginning of such an escape is doubled.
+    A backslash that could be read as the beginning of such an escape is doubled.
     """
     wrong = frozenset(faults(text))
     return "".join(_shown(text, wrong)) if wrong or "\\" in text else text
@@ -32,7 +32,7 @@ def _shown(text: str, wrong: frozenset[int]) -> Iterator[str]:
 
 
 def named(values: Mapping[str, str]) -> str:
-    """Return values as `name=value`, by name; in quotation marks what could be taken for several."""
+    """Return values as `name=value`, sorted by name; quoted if they could be read as several values."""
     return " ".join(
         f"{name}={value if _BARE.fullmatch(value) else _quoted(value)}"
         for name, value in sorted(values.items())
@@ -40,5 +40,5 @@ def named(values: Mapping[str, str]) -> str:
 
 
 def _quoted(value: str) -> str:
-    # Not by a backslash, which `printable` escapes.
+    # Not with a backslash, which `printable` would escape.
     return '"' + value.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""`authsvc scopes`: which scopes keys and sessions may have."""
+"""`authsvc scopes`: lists the scopes that keys and sessions may have."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,13 +14,13 @@ from authsvc.v1 import scope_service_pb2_grpc
 async def scopes(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """List the scopes that keys and sessions may have.
 
-    Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of
-    `authsvc dev` with its admin.key. The operator's own come from AUTHSVC_SCOPES.
+    Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the
+    service of `authsvc dev` and its admin.key. The operator's scopes come from AUTHSVC_SCOPES.
 
     Parameters
     ----------
     as_json
-        One JSON object a line instead of a table.
+        Print one JSON object per line instead of a table.
     """
     async with calling() as (channel, metadata):
         stub: scope_service_pb2_grpc.ScopeServiceAsyncStub
@@ -28,7 +28,7 @@ async def scopes(*, as_json: Annotated[bool, Parameter(name="--json", negative="
         answer = await stub.ListScopes(pb.ListScopesRequest(), metadata=metadata)
     show(answer.scopes, len(answer.scopes), as_json=as_json, table=_table, more=False)
     if answer.any_scope_allowed and not as_json:
-        notes.print("Any other scope may be granted, too: AUTHSVC_SCOPES is *.")
+        notes.print("Any other scope can be granted as well: AUTHSVC_SCOPES is *.")
 
 
 def _table(found: Sequence[pb.Scope]) -> Table:

@@ -42,7 +42,7 @@ _Workers = Annotated[int | None, Parameter(validator=Number(gte=1, lte=256))]
 
 _WELCOME = """\
 
-Your administrator key, shown this once and kept in {file}:
+Your administrator key, which is shown only once and stored in {file}:
 
   {key_string}
 
@@ -62,15 +62,15 @@ Try it in another terminal:
 
 
 def serve(*, workers: _Workers = None) -> int:
-    """Serve from the PostgreSQL of AUTHSVC_DATABASE_URL until SIGTERM or Ctrl-C.
+    """Run the service on the PostgreSQL database of AUTHSVC_DATABASE_URL, until SIGTERM or Ctrl-C.
 
-    SIGHUP replaces the workers by new ones, one after the other, and no call is lost. New
-    code and new settings take a restart.
+    SIGHUP replaces the workers with new ones, one after the other, and no call is lost. New code
+    and new settings require a restart.
 
     Parameters
     ----------
     workers
-        How many processes serve, instead of AUTHSVC_WORKERS.
+        The number of worker processes. Overrides AUTHSVC_WORKERS.
     """
     settings = start(workers)
     app.transport(settings)
@@ -84,18 +84,18 @@ def serve(*, workers: _Workers = None) -> int:
 
 
 def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, workers: _Workers = None) -> int:
-    """Serve from an embedded PostgreSQL, ready for trying out; this is `make run`.
+    """Run the service on an embedded PostgreSQL, for trying it out; the same as `make run`.
 
     Parameters
     ----------
     new_admin_key
-        Mint another administrator key, for when the first one is lost.
+        Create another administrator key, if the first one is lost.
     workers
-        How many processes serve, instead of AUTHSVC_WORKERS.
+        The number of worker processes. Overrides AUTHSVC_WORKERS.
     """
-    # Who tries it out has no catalogue yet; other settings are held against what there is.
+    # A first trial has no scope catalogue. If there is one, other settings are checked against it.
     settings = start(workers, {} if os.environ.get(f"{PREFIX}SCOPES") else {"scopes": "*"})
-    app.transport(settings)  # Before anything is made.
+    app.transport(settings)  # Before anything is created.
     _make_data_dir(settings.data_dir)
     return Supervisor(
         settings,
@@ -105,17 +105,18 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
 
 
 async def migrate() -> None:
-    """Bring the schema of AUTHSVC_DATABASE_URL up to date.
+    """Update the schema of the database of AUTHSVC_DATABASE_URL.
 
-    With AUTHSVC_MIGRATION_DATABASE_URL, that role owns the schema, and the one of
-    AUTHSVC_DATABASE_URL is granted the use of it and no more. The schema keeps audit events for
-    AUTHSVC_AUDIT_RETENTION from then on; unset, its default lengthens the time and does not shorten it.
+    If AUTHSVC_MIGRATION_DATABASE_URL is set, its role owns the schema, and the role of
+    AUTHSVC_DATABASE_URL gets only the privileges that serving requires. From then on, audit events
+    are kept for AUTHSVC_AUDIT_RETENTION. If that is not set, its default can lengthen the retention
+    of the schema but not shorten it.
     """
     settings = start()
     serving = settings.database_url
     owning = settings.migration_database_url or serving
     if owning is None:
-        raise ConfigError("AUTHSVC_DATABASE_URL: say which database to migrate")
+        raise ConfigError("AUTHSVC_DATABASE_URL: set this to the database to migrate")
     role = unquote(urlsplit(serving.get_secret_value()).username or "") if serving else ""
     done = await migrations.migrate(
         owning.get_secret_value(), serving_role=role, retention=_retention(settings), tell=print
@@ -128,13 +129,13 @@ def _retention(settings: Settings) -> migrations.Retention:
 
 
 def settings() -> None:
-    """List the settings, which come from the environment."""
+    """List the settings, which are environment variables."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         shown = "" if default in (None, "", ()) else _shown(default)
         rows.append((PREFIX + name.upper(), shown, field.description or ""))
-    output.print(table(("setting", "default", "what it does"), rows))
+    output.print(table(("setting", "default", "description"), rows))
 
 
 def _shown(default: object) -> str:
@@ -144,7 +145,7 @@ def _shown(default: object) -> str:
 
 
 def start(workers: int | None = None, given: Mapping[str, object] = {}) -> Settings:
-    """Return the settings of the environment, with logging set up after them; those given come first."""
+    """Return the settings and configure logging. Those in `given` take precedence over the environment."""
     settings = load_settings(**given) if workers is None else load_settings(workers=workers, **given)
     configure_logging(settings.log_level, settings.log_format, redact)
     return settings
@@ -152,12 +153,12 @@ def start(workers: int | None = None, given: Mapping[str, object] = {}) -> Setti
 
 @asynccontextmanager
 async def _dev_database(settings: Settings, new_admin_key: bool, report: Report) -> AsyncIterator[str]:
-    """Run the database of `authsvc dev`, migrated and with an administrator; yield its URL."""
+    """Run the database of `authsvc dev`, with the schema and an administrator key, and yield its URL."""
     async with AsyncExitStack() as stack:
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            # For each worker, for the new one of a rolling restart, and for whoever looks.
+            # For each worker, the new worker of a rolling restart, and people who look at the database.
             connections = (settings.workers + 1) * (settings.database_pool_size + 1) + 10
             postgres = DevPostgres(
                 settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
@@ -169,14 +170,14 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=new_admin_key)
         if minted is not None:
-            # Kept before anything else can fail: nobody can be told it a second time.
+            # Stored before anything else can fail, since it cannot be shown again.
             _keep(_admin_key_file(settings), minted.text)
             report("minted", minted.text)
         yield url
 
 
 def _welcome(settings: Settings, port: int, minted: str) -> None:
-    """Say where `authsvc dev` serves, and where its administrator's key is."""
+    """Print the address of `authsvc dev`, and where the administrator key is."""
     _warn(settings)
     address, file = _reachable(settings.listen, port), _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
@@ -189,19 +190,22 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     elif file.exists():
         print(f"Your administrator key is in {file}.")
     else:
-        print(f"{file} is gone and cannot be shown again; `authsvc dev --new-admin-key` mints another.")
+        print(
+            f"{file} is missing, and the key cannot be shown again. "
+            "Create another one with `authsvc dev --new-admin-key`."
+        )
     sys.stdout.flush()
 
 
 def _warn(settings: Settings) -> None:
-    """Say plainly what the operator has opened."""
+    """Warn about settings that reduce security."""
     plain = [settings.listen] if settings.tls_cert is None else []
     for listen in filter(None, (*plain, settings.http_listen)):
         if not is_loopback(listen):
-            _log.warning("key strings travel in plain text at %s: keep it on a private network", listen)
+            _log.warning("key strings are sent in plain text to %s: use it only on a private network", listen)
     if settings.anonymous_scopes:
         _log.warning(
-            "AUTHSVC_ANONYMOUS_SCOPES: who reaches %s and shows no credential acts on every owner, with %s",
+            "AUTHSVC_ANONYMOUS_SCOPES: callers of %s without a credential act on every owner, with %s",
             " or ".join(filter(None, (settings.listen, settings.http_listen))),
             ", ".join(settings.anonymous_scopes),
         )
@@ -212,9 +216,9 @@ def _admin_key_file(settings: Settings) -> Path:
 
 
 def _make_data_dir(data_dir: Path) -> None:
-    """Make sure, before a key is minted, that there is where to keep it."""
+    """Make sure, before a key is created, that it can be stored."""
     try:
-        # Others may pass but not look: root's PostgreSQL runs as somebody else, in a directory of its own.
+        # Others can traverse it but not list it: for root, PostgreSQL runs as another user in a subdirectory.
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=data_dir).close()
     except OSError as error:
@@ -222,7 +226,7 @@ def _make_data_dir(data_dir: Path) -> None:
 
 
 def _keep(file: Path, key_string: str) -> None:
-    """Write a file that only we can read, whatever stood there before."""
+    """Write a file that only its owner can read, and replace an existing one."""
     temporary = file.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
@@ -231,5 +235,5 @@ def _keep(file: Path, key_string: str) -> None:
 
 
 def _reachable(listen: str, port: int) -> str:
-    """Return the address that a client on this machine can use."""
+    """Return the address for clients on this machine."""
     return reachable(f"{listen.rpartition(':')[0]}:{port}")

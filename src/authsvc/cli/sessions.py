@@ -1,4 +1,4 @@
-"""`authsvc sessions`: the devices that users are signed in on, for people who look after them."""
+"""`authsvc sessions`: lists and ends the sessions of users."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,8 +18,8 @@ sessions = cyclopts.App(
     name="sessions",
     help_format="plaintext",
     help="List and end the sessions of users.\n\n"
-    "Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of `authsvc dev` with its "
-    "admin.key.",
+    "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
+    "of `authsvc dev` and its admin.key.",
 )
 _Service = tuple["session_service_pb2_grpc.SessionServiceAsyncStub", Metadata]
 _STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
@@ -33,18 +33,18 @@ async def list_(
     limit: int = 100,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """List the devices that a user is signed in on, the newest activity first.
+    """List the devices that a user is signed in on, the most recently active first.
 
     Parameters
     ----------
     owner_id
-        Whose sessions.
+        The user whose sessions are listed.
     ended
-        Those, too, that have ended.
+        Include sessions that have ended.
     limit
-        How many at most.
+        The maximum number of sessions to show.
     as_json
-        One JSON object a line instead of a table.
+        Print one JSON object per line instead of a table.
     """
     request = pb.ListSessionsRequest(owner_id=owner_id, include_ended=ended)
     async with _service() as (stub, metadata):
@@ -60,7 +60,7 @@ async def revoke(session_id: str) -> None:
     Parameters
     ----------
     session_id
-        The session, as `authsvc sessions list` shows it.
+        The id of the session, as shown by `authsvc sessions list`.
     """
     async with _service() as (stub, metadata):
         session = await stub.RevokeSession(pb.RevokeSessionRequest(session_id=session_id), metadata=metadata)
@@ -74,9 +74,9 @@ async def revoke_all(owner_id: str, *, except_session: str = "") -> None:
     Parameters
     ----------
     owner_id
-        Whose sessions.
+        The user whose sessions are ended.
     except_session
-        A session that goes on.
+        The id of a session that is not ended.
     """
     request = pb.RevokeAllSessionsRequest(owner_id=owner_id, except_session_id=except_session)
     async with _service() as (stub, metadata):

@@ -1,4 +1,4 @@
-"""`authsvc status`: the workers of all replicas, and who holds up a revocation."""
+"""`authsvc status`: shows the workers of all replicas, and which of them delay a revocation."""
 
 from datetime import datetime
 
@@ -12,10 +12,10 @@ from authsvc.v1 import replica_service_pb2_grpc
 
 
 async def status() -> None:
-    """Show the workers of all replicas: their leases, and how far each has applied what changed.
+    """Show the workers of all replicas, with their leases and the changes that they have applied.
 
-    Calls AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY, or else the service of
-    `authsvc dev` with its admin.key. The key has to be the platform's.
+    Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the
+    service of `authsvc dev` and its admin.key. The key must belong to the owner `authsvc`.
     """
     async with calling() as (channel, metadata):
         stub: replica_service_pb2_grpc.ReplicaServiceAsyncStub
@@ -37,24 +37,24 @@ async def status() -> None:
         for worker in answer.workers
     )
     output.print(table(columns, rows))
-    holding = [worker for worker in answer.workers if worker.HasField("behind_since")]
-    if holding:
+    behind = [worker for worker in answer.workers if worker.HasField("behind_since")]
+    if behind:
         output.print(
-            f"{len(holding)} of {len(answer.workers)} workers hold up the latest changes. "
-            "A revocation waits for each until it has applied it, or its lease is over for certain."
+            f"Workers that have not applied the latest changes: {len(behind)} of {len(answer.workers)}. "
+            "A revocation waits for each of them until it has applied it or its lease has certainly expired."
         )
 
 
 def _state(worker: pb.WorkerStatus, now: datetime) -> Text:
     if worker.HasField("behind_since"):
-        return Text(f"holds up changes for {_since(worker.behind_since, now)}", "red")
+        return Text(f"behind for {_since(worker.behind_since, now)}", "red")
     if worker.lease_over:
-        return Text("lease over", "yellow")
+        return Text("lease expired", "yellow")
     return Text("serving", "green")
 
 
 def _since(moment: Timestamp, now: datetime) -> str:
-    """Return how long ago something was, in two units at most."""
+    """Return the time between two instants, in one unit."""
     seconds = max(0.0, (now - moment.ToDatetime()).total_seconds())
     if seconds < 120:
         return f"{seconds:.1f} s"

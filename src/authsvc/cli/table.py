@@ -1,7 +1,7 @@
-"""Tables for people, of what others wrote.
+"""Tables that show text from others safely.
 
-In a cell that is a `str`, what a terminal would act on is escaped, and no markup is read. One that is a
-`Text` is our own words with a style. No command makes a table of rich by itself.
+In a cell that is a `str`, characters that control a terminal are escaped, and markup is not interpreted. A
+cell that is a `Text` holds our own words with a style. Commands do not use the tables of rich directly.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -22,7 +22,7 @@ def table(
     unbroken: Collection[str] = (),
     with_header: bool = True,
 ) -> Table:
-    """Return a table; the columns that are `unbroken` are not folded."""
+    """Return a table. The columns in `unbroken` are not wrapped."""
     shown = Table(*columns, box=None, show_header=with_header)
     for column in shown.columns:
         column.no_wrap = column.header in unbroken

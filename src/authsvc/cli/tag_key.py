@@ -1,4 +1,4 @@
-"""`authsvc tag-key`: rotate what the tags of key strings are computed under."""
+"""`authsvc tag-key`: rotates the key with which the tags of key strings are computed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,28 +18,30 @@ from authsvc.model.errors import AuthsvcError
 tag_key = cyclopts.App(
     name="tag-key",
     help_format="plaintext",
-    help="Rotate the tag key, by which workers tell key strings that were minted here.\n\n"
-    "Works on the database of AUTHSVC_MIGRATION_DATABASE_URL, or else of AUTHSVC_DATABASE_URL, while the "
-    "service runs.",
+    help="Rotate the tag key, with which workers recognize key strings of this service.\n\n"
+    "Uses the database of AUTHSVC_MIGRATION_DATABASE_URL, or else of AUTHSVC_DATABASE_URL. The service can "
+    "keep running.",
 )
 
 
 @tag_key.command
 async def rotate() -> None:
-    """Mint under a new tag key from now on; old key strings go on working.
+    """Tag new key strings with a new tag key from now on. Existing key strings keep working.
 
-    Waits until every worker of every replica knows the new one before it is used. What was cut off can
-    be repeated, and goes on from there.
+    Waits until every worker of every replica knows the new tag key before it is used. If the command
+    is interrupted, run it again: it continues where it stopped.
     """
-    notes.print("Waiting for all workers; one that is out of reach takes as long as its lease.")
+    notes.print("Waiting for all workers. An unreachable worker takes as long as its lease.")
     async with _tag_keys() as tag_keys:
         tag_key_id = await tag_keys.rotate()
-    output.print(f"tag key {tag_key_id} mints; those before it are accepted until they are retired")
+    output.print(
+        f"tag key {tag_key_id} is used for new key strings; earlier ones are accepted until they are retired"
+    )
 
 
 @tag_key.command(name="list")
 async def list_() -> None:
-    """List the tag keys, and how many living keys and sessions were minted under each."""
+    """List the tag keys, with the number of active keys and sessions of each."""
     async with _tag_keys() as tag_keys:
         found, alive = await tag_keys.list()
     columns = ("tag key", "state", "created", "mints since", "mints until", "retired", "keys", "sessions")
@@ -58,14 +60,14 @@ async def list_() -> None:
 
 @tag_key.command
 async def retire(tag_key_id: int, *, force: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Accept no key string any more that was minted under a tag key, for good.
+    """Permanently refuse all key strings that were tagged with a tag key.
 
     Parameters
     ----------
     tag_key_id
-        Which one, as `authsvc tag-key list` shows it.
+        The number of the tag key, as shown by `authsvc tag-key list`.
     force
-        Also when living keys and sessions were minted under it: they become NOT_FOUND.
+        Retire it even if it has active keys and sessions: they become NOT_FOUND.
     """
     async with _tag_keys() as tag_keys:
         lost = await tag_keys.retire(tag_key_id, force=force)

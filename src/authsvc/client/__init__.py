@@ -1,20 +1,20 @@
-"""The client for Python services: ask authsvc about a credential, or have a server ask about every call.
+"""The client for Python services: verifies a credential with authsvc, or every call of a server.
 
     async with AuthClient("authsvc:50051", key=Path("/run/secrets/authsvc.key")) as client:
         verdict = await client.verify_key(presented, ["orders:read"])
         server = grpc.aio.server(interceptors=[Authenticated(client, scopes=["orders:read"])])
 
-Mechanism: a few connections, since each leads to one worker; a call goes to one that works, and what came
-back UNAVAILABLE goes to another, within one deadline.
+Mechanism: the client keeps several connections, since each leads to one worker. A call is sent on a
+connection that works. If it fails with UNAVAILABLE, it is retried on another one, within one deadline.
 
-Bound: a verdict holds for the call that it was asked for and for no other. Nothing is remembered and no
-question is shared, so what RevokeKey has answered for, no call that is sent afterwards gets past.
+Bound: a verdict is valid only for the call that requested it. Verdicts are not cached and requests are not
+shared. When RevokeKey has returned, no call that is sent afterwards is accepted with the revoked key.
 
 A client works in the process and the event loop that it was started in. `BlockingAuthClient` is for code
-without a loop.
+without an event loop.
 
-Failure: when nobody can know, `Unavailable` is raised, and `Authenticated` refuses the call as UNAVAILABLE.
-No fault of ours, of authsvc or of the way there lets a call through.
+Failure: when a credential cannot be verified, `Unavailable` is raised, and `Authenticated` refuses the call
+with UNAVAILABLE. No failure of the client, of authsvc or of the network lets a call through.
 
 This package imports `authsvc.v1`, grpc and protobuf, and nothing of the service.
 """

@@ -1,4 +1,4 @@
-"""The interceptor of a `grpc.aio` server that lets nobody in whom authsvc does not vouch for."""
+"""The interceptor of a `grpc.aio` server that authenticates every call with authsvc."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from authsvc.client import refusal, told
+from authsvc.client import client_info, refusal
 from authsvc.client.access import Access, Rule, Scopes
 from authsvc.client.auth_client import AuthClient
 from authsvc.client.errors import Refused, Unavailable
@@ -24,32 +24,34 @@ from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two logs of one kind of problem.
-_SILENCE = 1.0
+# The minimum time between two log lines about one kind of problem.
+_LOG_INTERVAL_SECONDS = 1.0
 
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
 def peer_address(context: Any) -> str:
-    """Return who is at the other end of the connection, which behind a proxy is the proxy.
+    """Return the IP address of the peer of the connection. Behind a proxy, this is the proxy.
 
-    `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711` to gRPC; "" for others.
+    gRPC has it as `ipv4:192.0.2.1:4711` or `ipv6:%5B2001:db8::1%5D:4711`. Return "" for other peers.
     """
     kind, _, address = unquote(context.peer()).partition(":")
-    return told.address(address) if kind in ("ipv4", "ipv6") else ""
+    return client_info.address(address) if kind in ("ipv4", "ipv6") else ""
 
 
 class Authenticated(grpc.aio.ServerInterceptor):
-    """Asks authsvc about each call before its handler begins, and refuses all that is not plainly good.
+    """Verifies the credential of each call before its handler starts. Refuses every call that is not VALID.
 
-    - UNAUTHENTICATED: no credential, several, or one that is not good. Reasons `CREDENTIAL_MISSING`,
-      `_SCHEME`, `_AMBIGUOUS`, `_INVALID`, `_REVOKED`, `_EXPIRED`, `_DISABLED`.
-    - PERMISSION_DENIED: a scope is missing (`SCOPE_MISSING`), or nobody has listed the method
+    - UNAUTHENTICATED: there is no credential, more than one, or one that is not valid. Reasons
+      `CREDENTIAL_MISSING`, `_SCHEME`, `_AMBIGUOUS`, `_INVALID`, `_REVOKED`, `_EXPIRED`, `_DISABLED`.
+    - PERMISSION_DENIED: a scope is missing (`SCOPE_MISSING`), or the method is not listed
       (`METHOD_NOT_LISTED`).
-    - UNAVAILABLE: nobody can know right now (`VERIFIER_UNAVAILABLE`, with RetryInfo). Why is in our log.
+    - UNAVAILABLE: the credential cannot be verified right now (`VERIFIER_UNAVAILABLE`, with RetryInfo). The
+      cause is in our log.
 
-    Handlers learn who calls by `current()`. A stream is asked about when it begins; it goes on when its
-    credential is revoked meanwhile. Interceptors that come after this one run before their caller is known.
+    Handlers get the caller from `current()`. The credential of a stream is verified when the stream begins;
+    the stream continues if the credential is revoked later. Interceptors after this one run before the
+    caller is known.
     """
 
     def __init__(
@@ -61,27 +63,27 @@ class Authenticated(grpc.aio.ServerInterceptor):
         accept: Collection[CredentialType] = frozenset(CredentialType),
         client_address: Callable[[Any], str] = peer_address,
     ) -> None:
-        """Take the client to ask, and what each method needs.
+        """Take the client to verify with, and what each method requires.
 
-        `scopes` are those that all methods need (an empty list: any good credential), or a mapping from
-        `package.Service/Method` or `package.Service/*` to scopes; then what is not listed is refused.
-        `public` are the methods, in the same form, that need no credential. `accept` is which credentials
-        are good here. `client_address` tells the user's address by the call's context; behind a proxy,
-        read it where your proxy puts it, or return "".
+        `scopes` are the scopes that all methods require (an empty list: any valid credential), or a mapping
+        from `package.Service/Method` or `package.Service/*` to scopes. With a mapping, methods that are not
+        listed are refused. `public` are the methods, in the same form, that require no credential. `accept`
+        are the accepted types of credentials. `client_address` returns the user's address for the context of
+        a call. Behind a proxy, read it from where the proxy puts it, or return "".
         """
         self._client = client
         self._access = Access(scopes, public)
         self._accept = frozenset(map(CredentialType, accept))
         if not self._accept:
-            raise ValueError("accept names no credential; nobody could call")
+            raise ValueError("accept is empty; give at least one type of credential")
         self._client_address = client_address
-        # When a kind of problem was logged last, and how many there were since.
-        self._told: dict[type[Exception], tuple[float, int]] = {}
+        # When a kind of problem was last logged, and how often it has occurred since.
+        self._logged: dict[type[Exception], tuple[float, int]] = {}
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        """Return a handler that looks at its caller first."""
+        """Return a handler that authenticates its caller first."""
         set_current(None)
         handler = await continuation(handler_call_details)
         if handler is None:  # UNIMPLEMENTED
@@ -94,7 +96,7 @@ class Authenticated(grpc.aio.ServerInterceptor):
         return guarded(handler, identify, asyncio.get_running_loop())
 
     async def _identify(self, method: str, rule: Rule | None, context: Any) -> Identity:
-        """Return who calls; raise Refusal, whatever goes wrong."""
+        """Return the caller. Raise Refusal for every failure."""
         try:
             if rule is None:
                 raise refusal.method_not_listed(method)
@@ -105,10 +107,10 @@ class Authenticated(grpc.aio.ServerInterceptor):
             self._tell(logging.WARNING, method, error, str(error))
             raise refusal.unavailable(error.retry_after) from None
         except Refused as error:
-            self._tell(logging.ERROR, method, error, f"{error}; somebody has to mend that")
+            self._tell(logging.ERROR, method, error, f"{error}; retrying does not help: fix the cause")
             raise refusal.unavailable(None) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody comes in
-            # Not its message, which could hold what was presented.
+        except Exception as error:  # noqa: BLE001 - no failure lets a call through
+            # Without its message, which could contain the credential.
             where = "".join(traceback.format_tb(error.__traceback__))
             self._tell(logging.ERROR, method, error, f"{type(error).__name__}\n{where}")
             raise refusal.unavailable(None) from None
@@ -119,14 +121,14 @@ class Authenticated(grpc.aio.ServerInterceptor):
         raise refusal.bad_credential(verdict.code)
 
     def _tell(self, level: int, method: str, error: Exception, problem: str) -> None:
-        """Log a problem: one of a kind a second, since in an outage every call has it."""
+        """Log a problem, each kind at most once per second, since in an outage every call has it."""
         now = monotonic()
-        told, kept = self._told.get(type(error), (-inf, 0))
-        if now - told < _SILENCE:
-            self._told[type(error)] = told, kept + 1
+        last, kept = self._logged.get(type(error), (-inf, 0))
+        if now - last < _LOG_INTERVAL_SECONDS:
+            self._logged[type(error)] = last, kept + 1
             return
-        self._told[type(error)] = now, 0
-        more = f" ({kept} more since the last one that was logged)" if kept else ""
+        self._logged[type(error)] = now, 0
+        more = f" ({kept} more since this was last logged)" if kept else ""
         _log.log(level, "%s cannot be authenticated%s: %s", method, more, problem)
 
     async def _verify(self, rule: Rule, context: Any) -> Verdict:
@@ -146,7 +148,7 @@ class Authenticated(grpc.aio.ServerInterceptor):
 
 
 def _user_agent(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the user's, "" for gRPC's own: it would become the name of their device."""
+    """Return the user agent of the user; "" for that of gRPC, which would be shown as the user's device."""
     for name, value in metadata:
         if name == "user-agent" and isinstance(value, str) and "grpc-" not in value:
             return value

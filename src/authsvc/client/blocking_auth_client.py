@@ -1,4 +1,4 @@
-"""The client for code without an event loop: WSGI applications, Celery's tasks, scripts."""
+"""The client for code without an event loop: WSGI applications, Celery tasks, scripts."""
 
 import asyncio
 import os
@@ -16,18 +16,18 @@ from authsvc.client.errors import error_of
 from authsvc.client.origin import forked
 from authsvc.client.verdict import Verdict
 
-# Seconds by which an event loop that runs is never late.
-_LATE = 0.1
+# The maximum delay of an event loop that is running properly.
+_LOOP_DELAY_SECONDS = 0.1
 
 Answer = TypeVar("Answer")
 
 
 class BlockingAuthClient:
-    """An `AuthClient` in a thread of its own, whose methods return the verdict itself.
+    """An `AuthClient` in a thread of its own, with blocking methods.
 
-    It connects at the first question, not before, so one that a module makes serves each process that is
-    forked from the one that imported the module. Any number of threads may ask. Without `close` or a `with`
-    block it ends with its process.
+    It connects on the first call. A client that a module creates therefore works in each process that is
+    forked after the module was imported. Any number of threads can use it. Without `close` or a `with` block,
+    it ends with its process.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BlockingAuthClient:
         attempts: int = 5,
         connections: int = 4,
     ) -> None:
-        """Take and raise what `AuthClient` does."""
+        """Take the arguments of `AuthClient`, and raise the same errors."""
         self._client = AuthClient(
             target,
             key=key,
@@ -57,7 +57,7 @@ class BlockingAuthClient:
 
     @property
     def deadline(self) -> float:
-        """The seconds that an answer may take."""
+        """The time that an answer may take, in seconds."""
         return self._client.deadline
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class BlockingAuthClient:
         *,
         deadline: float | None = None,
     ) -> Verdict:
-        """Return what a presented key string is worth, as `AuthClient.verify_key` does."""
+        """Return the verdict on a presented key string, as `AuthClient.verify_key` does."""
         question = self._client.verify_key(key_string, required_scopes, client_ip, deadline=deadline)
         return self._answer(question, deadline)
 
@@ -96,20 +96,22 @@ class BlockingAuthClient:
         headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
         deadline: float | None = None,
     ) -> Verdict:
-        """Return what a presented session token is worth, as `AuthClient.verify_session` does."""
+        """Return the verdict on a presented session token, as `AuthClient.verify_session` does."""
         question = self._client.verify_session(
             session_token, required_scopes, client_ip, user_agent, headers=headers, deadline=deadline
         )
         return self._answer(question, deadline)
 
     def close(self) -> None:
-        """Hang up; questions in flight end as Unavailable. The next question connects anew.
+        """Close the connections. Calls in flight end with Unavailable. The next call connects again.
 
-        Waits no longer than `deadline` for a question that is starting the client, which goes on then, and
-        again for the connections to end. In a process that was forked from the one where the client runs,
-        nothing is done.
+        If a call is starting the client, waits for it for up to `deadline`, and otherwise leaves the client
+        running. Then waits for up to `deadline` for the connections to close. Does nothing in a process that
+        was forked from the one where the client runs.
         """
-        if self._pid != os.getpid() or not self._starting.acquire(timeout=self.deadline + _LATE):
+        if self._pid != os.getpid() or not self._starting.acquire(
+            timeout=self.deadline + _LOOP_DELAY_SECONDS
+        ):
             return
         try:
             loop, self._loop = self._loop, None
@@ -117,7 +119,7 @@ class BlockingAuthClient:
                 return
             ended = asyncio.run_coroutine_threadsafe(self._client.__aexit__(None, None, None), loop)
             try:
-                ended.result(self.deadline + _LATE)
+                ended.result(self.deadline + _LOOP_DELAY_SECONDS)
             except TimeoutError:
                 pass
             finally:
@@ -126,8 +128,8 @@ class BlockingAuthClient:
             self._starting.release()
 
     def _answer(self, question: Coroutine[Any, Any, Verdict], deadline: float | None) -> Verdict:
-        """Have the question answered in time, also when the loop itself is stuck."""
-        ends = time.monotonic() + (self.deadline if deadline is None else deadline) + _LATE
+        """Return the answer, or raise in time even if the event loop itself is stuck."""
+        ends = time.monotonic() + (self.deadline if deadline is None else deadline) + _LOOP_DELAY_SECONDS
         try:
             loop = self._running_loop(ends)
             try:
@@ -140,12 +142,12 @@ class BlockingAuthClient:
         return _result(asked, ends)
 
     def _running_loop(self, ends: float) -> asyncio.AbstractEventLoop:
-        """Return the loop of this process, started if need be; raise Refused where none can be."""
+        """Return the event loop of this process, started if necessary. Raise Refused if none can run."""
         if self._loop is not None:
             if self._pid != os.getpid():
                 raise forked()
             return self._loop
-        # It may have been taken for good, by a thread that did not come along to this process.
+        # After a fork, a thread that does not exist in this process may hold the lock forever.
         if not self._starting.acquire(timeout=_left(ends)):
             raise error_of(TimeoutError())
         try:
@@ -154,7 +156,7 @@ class BlockingAuthClient:
             self._starting.release()
 
     def _start(self, ends: float) -> asyncio.AbstractEventLoop:
-        # Before anything else: a child that is forked meanwhile has no such thread.
+        # First of all: a process that is forked in the meantime does not have the thread.
         self._pid = os.getpid()
         loop = asyncio.new_event_loop()
         threading.Thread(target=_run, args=[loop], name="authsvc-client", daemon=True).start()
@@ -168,7 +170,7 @@ class BlockingAuthClient:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped; then cancel what is left in it, and close it."""
+    """Run an event loop until it is stopped. Then cancel the remaining tasks and close it."""
     try:
         loop.run_forever()
         if left := asyncio.all_tasks(loop):

@@ -1,17 +1,17 @@
-"""What can go wrong when authsvc is asked. A bad credential is a verdict, none of these.
+"""Errors of calls to authsvc. A credential that is not valid is a verdict, not an error.
 
     ClientError
-    ├── Unavailable   nobody can know right now: let nothing pass, and call nobody unauthorized
-    └── Refused       our own key, or what we ask, is wrong: somebody has to mend it
+    ├── Unavailable   the credential cannot be verified right now: neither accept nor reject it
+    └── Refused       the client's own key or its request is wrong: fix the configuration
 
-No message holds a key string: they repeat what authsvc and gRPC said, never what was sent.
+Messages contain no key strings. They repeat the messages of authsvc and gRPC, never the request.
 """
 
 import grpc
 
 from authsvc.client import rich_status
 
-# What asking again does not mend.
+# Codes for which a retry does not help.
 _REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -23,7 +23,7 @@ _REFUSALS = {
 
 
 class ClientError(Exception):
-    """The root. `code` is gRPC's; `reason` is authsvc's stable UPPER_SNAKE, "" when it said none."""
+    """The base class. `code` is gRPC's; `reason` is authsvc's stable UPPER_SNAKE reason, or ""."""
 
     def __init__(self, message: str, *, code: grpc.StatusCode, reason: str = "") -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class ClientError(Exception):
 
 
 class Unavailable(ClientError):
-    """Nobody can know right now. `retry_after` is in seconds, None when authsvc did not say."""
+    """The credential cannot be verified right now. `retry_after` is in seconds; None if it is not known."""
 
     def __init__(
         self, message: str, *, code: grpc.StatusCode, reason: str = "", retry_after: float | None = None
@@ -42,18 +42,17 @@ class Unavailable(ClientError):
 
 
 class Refused(ClientError):
-    """Authsvc does not answer us, and will not until something is mended."""
+    """Authsvc refuses the request. A retry fails until the cause is fixed."""
 
 
 def error_of(call: grpc.aio.AioRpcError | TimeoutError) -> Unavailable | Refused:
-    """Return what a failed call means."""
+    """Return the error for a failed call."""
     if isinstance(call, TimeoutError):
         code = grpc.StatusCode.DEADLINE_EXCEEDED
-        return Unavailable(f"authsvc cannot say: no answer in time ({code.name})", code=code)
-    code, told = call.code(), call.details() or ""
+        return Unavailable(f"authsvc cannot verify it: no answer in time ({code.name})", code=code)
+    code, details = call.code(), call.details() or ""
     reason, retry_after = rich_status.read(call.trailing_metadata())
     if code in _REFUSALS:
-        return Refused(f"authsvc refuses us: {told} ({code.name})", code=code, reason=reason)
-    return Unavailable(
-        f"authsvc cannot say: {told} ({code.name})", code=code, reason=reason, retry_after=retry_after
-    )
+        return Refused(f"authsvc refuses the request: {details} ({code.name})", code=code, reason=reason)
+    message = f"authsvc cannot verify it: {details} ({code.name})"
+    return Unavailable(message, code=code, reason=reason, retry_after=retry_after)

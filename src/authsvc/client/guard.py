@@ -1,4 +1,4 @@
-"""A handler that begins when its caller is known, and not before: of any kind, async or not."""
+"""Handlers that start only when their caller is known: for all kinds of RPCs, asynchronous or not."""
 
 import asyncio
 import inspect
@@ -11,7 +11,7 @@ import grpc
 from authsvc.client.identity import Identity, set_current
 from authsvc.client.refusal import Refusal
 
-# What tells who calls, by the call's context, or raises Refusal.
+# Returns the caller for the context of a call, or raises Refusal.
 Identify = Callable[[Any], Awaitable[Identity]]
 
 _KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
@@ -23,10 +23,10 @@ _KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
 
 
 def guarded(handler: Any, identify: Identify, loop: asyncio.AbstractEventLoop) -> Any:
-    """Return a handler that asks `identify`, on `loop`, before it does what `handler` does."""
+    """Return a handler that calls `identify` on `loop` before it calls `handler`."""
     name, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
     serve = getattr(handler, name)
-    # gRPC tells them apart in the same way, and runs what is not async in threads.
+    # gRPC distinguishes them in the same way, and runs handlers that are not async in threads.
     if inspect.isasyncgenfunction(serve):
         behaviour = _async_stream(serve, identify)
     elif inspect.iscoroutinefunction(serve):
@@ -64,7 +64,7 @@ def _sync(
         try:
             return serve(request, context)
         finally:
-            set_current(None)  # the thread goes on to serve others
+            set_current(None)  # the thread will serve other calls
 
     return behaviour
 

@@ -1,4 +1,4 @@
-"""Who calls, for the handlers of a call."""
+"""The authenticated caller, for handlers."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -9,7 +9,7 @@ from authsvc.client.verdict import FULL_ACCESS, CredentialType, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The credential that a call was let through with, and whose it is."""
+    """The credential of an accepted call, and its owner."""
 
     credential_id: str
     type: CredentialType
@@ -19,11 +19,11 @@ class Identity:
 
     @classmethod
     def of(cls, verdict: Verdict) -> "Identity":
-        """Return whose a VALID credential is."""
+        """Return the identity for a VALID verdict."""
         return cls(verdict.credential_id, verdict.type, verdict.owner_id, verdict.scopes, verdict.annotations)
 
     def has(self, scope: str) -> bool:
-        """Say whether the credential may do this (rule 22), for what depends on the request."""
+        """Return whether the credential has a scope (rule 22), for checks that depend on the request."""
         return scope in self.scopes or FULL_ACCESS in self.scopes
 
 
@@ -31,13 +31,13 @@ _current: ContextVar[Identity | None] = ContextVar("authsvc_identity", default=N
 
 
 def current() -> Identity:
-    """Return who calls. Raises LookupError outside of a call, and in one of a public method."""
+    """Return the caller. Raises LookupError outside of a call, and in a call of a public method."""
     identity = _current.get()
     if identity is None:
-        raise LookupError("nobody is authenticated here: the method is public, or this is not within a call")
+        raise LookupError("no caller is authenticated: the method is public, or this is not within a call")
     return identity
 
 
 def set_current(identity: Identity | None) -> None:
-    """Say who calls, to all that this task goes on to do."""
+    """Set the caller for the rest of this task."""
     _current.set(identity)

@@ -1,4 +1,4 @@
-"""The key that we call authsvc with: given, asked for, or read from a file, anew whenever it has changed."""
+"""The key that the client calls authsvc with: a string, a function, or a file that is reloaded."""
 
 import codecs
 import time
@@ -12,17 +12,17 @@ from authsvc.client.errors import Refused
 Metadata = tuple[tuple[str, str], ...]
 _Stamp = tuple[int, int, int]
 
-# Seconds after which a file that is written again has other stamps.
-_SETTLED = 2.0
+# A file that is written again after this time certainly has another modification time.
+_MTIME_GRANULARITY_SECONDS = 2.0
 
 
 class OwnKey:
-    """Tells the metadata to call with. Its `repr` does not tell the key."""
+    """Provides the metadata of calls. Its `repr` does not show the key."""
 
     def __init__(self, source: str | Path | Callable[[], str] | None) -> None:
-        """Take a key string, a function that returns the current one, a file that holds it, or None.
+        """Take a key string, a function that returns the current one, a file that contains it, or None.
 
-        None is for those whom their client certificate names. Raises ValueError for what is no key string.
+        None is for clients with a client certificate. Raises ValueError for an invalid key string.
         """
         self._source = source
         self._stamp: _Stamp | None = None
@@ -30,14 +30,14 @@ class OwnKey:
         if isinstance(source, str):
             if source.startswith("~") or "/" in source or "\\" in source:
                 raise ValueError(
-                    "the key looks like a path; to have it read from a file, give a pathlib.Path"
+                    "the key looks like a path; to read the key from a file, pass a pathlib.Path"
                 )
             self._metadata = _authorization(source)
 
     def metadata(self) -> Metadata:
-        """Return the metadata of a call that begins now; raise Refused when there is no key to be had.
+        """Return the metadata for a new call. Raise Refused if there is no key.
 
-        A file that is gone, empty or half written leaves us with the key that it held before.
+        If the file is missing, empty or partly written, the last key from it is used.
         """
         try:
             if isinstance(self._source, Path):
@@ -49,32 +49,34 @@ class OwnKey:
                 problem = error.strerror if isinstance(error, OSError) else error
                 code = grpc.StatusCode.UNAUTHENTICATED
                 raise Refused(
-                    f"our own key cannot be had: {problem}", code=code, reason="OWN_KEY_MISSING"
+                    f"cannot get the client's own key: {problem}", code=code, reason="OWN_KEY_MISSING"
                 ) from None
         return self._metadata
 
     def _read(self, file: Path) -> None:
-        """Read the file if it is another one than before: a call costs one look at its stamps.
+        """Read the file if it has changed. Usually, this takes one `stat`.
 
-        Those of a file that is only just written could stay as they are when it is written again, so it is
-        read again, too.
+        A file that was written only just now could be written again with the same modification time, so it is
+        read again the next time.
         """
         found = file.stat()
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         if stamp != self._stamp:
             self._metadata = _authorization(_text(file.read_bytes()))
-            self._stamp = stamp if time.time() - found.st_mtime > _SETTLED else None
+            self._stamp = stamp if time.time() - found.st_mtime > _MTIME_GRANULARITY_SECONDS else None
 
 
 def _text(content: bytes) -> str:
-    """Return the text of a key file. Editors and shells of Windows put a byte order mark before it."""
+    """Return the text of a key file. Editors and shells on Windows write a byte order mark first."""
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def _authorization(key_string: str) -> Metadata:
-    """Return the header; raise ValueError, which does not repeat it, for what no header can hold."""
+    """Return the header. Raise ValueError, without the key, if it is not valid in a header."""
     bare = key_string.strip()
     if not bare or not bare.isascii() or not bare.isprintable() or " " in bare:
-        raise ValueError("it is empty, or has characters that no key string has; was it copied whole?")
+        raise ValueError(
+            "it is empty or has characters that no key string has; check that it was copied completely"
+        )
     return (("authorization", f"Bearer {bare}"),)

@@ -1,7 +1,7 @@
 """The credential that a call presents: in `authorization: Bearer …` (RFC 6750) or in `x-api-key`.
 
-The rules are those of `authsvc.gateway.presented`, which this package does not load: what is empty counts as
-not sent, and a header that came twice is refused, whether each has a line or both are joined by a comma.
+The rules are those of `authsvc.gateway.presented`, which this package does not import. An empty header
+counts as not sent. A header that is sent twice is refused, on two lines or joined with a comma.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ _SESSION = "session"
 
 
 def presented_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the one credential in a call's metadata, without blanks around it.
+    """Return the one credential in the metadata of a call, without surrounding whitespace.
 
-    Raises Refusal when there is none, one of another scheme, or several: whose rights would count?
+    Raises Refusal if there is none, or one with another scheme, or several: it is unclear which one counts.
     """
     authorizations: list[str] = []
     api_keys: list[str] = []
     for name, value in metadata:
-        if not isinstance(value, str):  # no text, no credential
+        if not isinstance(value, str):  # binary, so not a credential
             continue
         if name == "authorization":
             authorizations.append(value)
@@ -35,13 +35,13 @@ def presented_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def type_of(credential: str) -> CredentialType:
-    """Return what it is by its form: the second part of a session token is `session`."""
+    """Return the type of a credential by its form: the second part of a session token is `session`."""
     parts = credential.split("_", 2)
     return CredentialType.SESSION if len(parts) == 3 and parts[1] == _SESSION else CredentialType.KEY
 
 
 def _values(lines: Iterable[str]) -> list[str]:
-    """Return the values of a header that are not empty; proxies join those of several lines by commas."""
+    """Return the values of a header that are not empty. Proxies join those of several lines with commas."""
     return [text for line in lines for part in line.split(",") if (text := part.strip())]
 
 
@@ -52,13 +52,14 @@ def _one(values: Sequence[str]) -> str:
 
 
 def _bearer(values: Sequence[str]) -> str:
-    # Other schemes have commas in one value.
+    # A value of another scheme can contain commas.
     if values and not any(value.split(None, 1)[0].lower() == "bearer" for value in values):
         raise unauthenticated(
-            "the authorization header has another scheme; use: Bearer <key string>", "CREDENTIAL_SCHEME"
+            "the authorization header has an unsupported scheme; use: Bearer <key string>",
+            "CREDENTIAL_SCHEME",
         )
     return "".join(_one(values).split(None, 1)[1:])
 
 
 def _several() -> Refusal:
-    return unauthenticated("send one credential, once", "CREDENTIAL_AMBIGUOUS")
+    return unauthenticated("send exactly one credential", "CREDENTIAL_AMBIGUOUS")

@@ -1,25 +1,25 @@
-"""How a call is refused: with a code, a reason that programs can read, and what to do."""
+"""Refusals of calls: a status code, a machine-readable reason, and a message that says what to do."""
 
 import grpc
 
 from authsvc.client import rich_status
 from authsvc.client.verdict import VerdictCode
 
-_MAX_METADATA = 3200
+_MAX_METADATA_LENGTH = 3200
 
 _BAD = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
+    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied completely"),
     VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
     VerdictCode.EXPIRED: (
         "CREDENTIAL_EXPIRED",
         "has expired; create or rotate to a new key, or sign in again",
     ),
-    VerdictCode.DISABLED: ("CREDENTIAL_DISABLED", "is switched off, like all keys of its owner"),
+    VerdictCode.DISABLED: ("CREDENTIAL_DISABLED", "is disabled, as are all keys of its owner"),
 }
 
 
 class Refusal(Exception):
-    """A call that may not go on."""
+    """A call that is refused."""
 
     def __init__(
         self,
@@ -37,39 +37,39 @@ class Refusal(Exception):
 
 
 def unauthenticated(message: str, reason: str) -> Refusal:
-    """Say that nobody knows who calls."""
+    """Return the refusal of a caller that is not authenticated."""
     return Refusal(grpc.StatusCode.UNAUTHENTICATED, message, reason)
 
 
 def bad_credential(code: VerdictCode) -> Refusal:
-    """Say why a credential is not good."""
+    """Return the refusal of a credential that is not valid, with the cause."""
     reason, problem = _BAD.get(code, ("CREDENTIAL_INVALID", "is not accepted"))
     return unauthenticated(f"the presented credential {problem}", reason)
 
 
 def scope_missing(missing: tuple[str, ...]) -> Refusal:
-    """Say that a credential is good, and not for this."""
-    named = " ".join(missing)[:_MAX_METADATA]
+    """Return the refusal of a valid credential that lacks scopes."""
+    named = " ".join(missing)[:_MAX_METADATA_LENGTH]
     return Refusal(
         grpc.StatusCode.PERMISSION_DENIED,
-        f"this needs the scope {named[:200]}",
+        f"this requires the scope {named[:200]}",
         "SCOPE_MISSING",
         required_scope=named,
     )
 
 
 def method_not_listed(method: str) -> Refusal:
-    """Say that nobody may call this, since nobody has said who may."""
+    """Return the refusal of a method for which no scopes are configured."""
     return Refusal(
         grpc.StatusCode.PERMISSION_DENIED,
-        "the service names no scopes for this method; it has to list it",
+        "the service has no scopes configured for this method; it must list the method",
         "METHOD_NOT_LISTED",
-        method=method[:_MAX_METADATA],
+        method=method[:_MAX_METADATA_LENGTH],
     )
 
 
 def unavailable(retry_after: float | None) -> Refusal:
-    """Say that nobody can know right now. Why stays in our log: it is not for our callers."""
+    """Return the refusal of a credential that cannot be verified right now. The cause is only in our log."""
     return Refusal(
         grpc.StatusCode.UNAVAILABLE,
         "the credential cannot be verified right now; retry",

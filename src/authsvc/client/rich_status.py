@@ -1,4 +1,4 @@
-"""The details of a gRPC status (AIP-193), read and written by the messages alone."""
+"""Reads and writes the details of a gRPC status (AIP-193) with only the protobuf messages."""
 
 from collections.abc import Iterable, Mapping
 
@@ -13,7 +13,7 @@ _TRAILER = "grpc-status-details-bin"
 
 
 def read(trailers: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, float | None]:
-    """Return authsvc's reason ("" for none) and after how many seconds to try again (None: not said)."""
+    """Return the reason of authsvc, or "", and the seconds after which to retry, or None."""
     reason, retry_after = "", None
     for name, value in trailers or ():
         if name != _TRAILER or not isinstance(value, bytes):
@@ -26,7 +26,7 @@ def read(trailers: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, float
                     reason = info.reason
                 elif detail.Unpack(retry):
                     retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-        except DecodeError:  # of somebody between us and authsvc
+        except DecodeError:  # from a proxy between us and authsvc
             continue
     return reason, retry_after
 

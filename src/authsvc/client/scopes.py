@@ -1,12 +1,12 @@
-"""Scopes as people write them."""
+"""Scopes as arguments."""
 
 from collections.abc import Iterable
 
 
 def scopes_of(scopes: str | Iterable[str]) -> tuple[str, ...]:
-    """Return scopes, of which one may be written by itself; raise ValueError for what is none."""
+    """Return scopes, given as one string or several. Raise ValueError for an invalid scope."""
     found = (scopes,) if isinstance(scopes, str) else tuple(scopes)
     for scope in found:
         if not isinstance(scope, str) or not scope.isascii() or not scope.isprintable() or not scope.strip():
-            raise ValueError(f"{scope!r} is no scope; use a form like orders:read")
+            raise ValueError(f"{scope!r} is not a valid scope; use a form like orders:read")
     return found

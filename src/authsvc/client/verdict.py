@@ -1,4 +1,4 @@
-"""What authsvc says of a credential. A negative verdict is an answer, not an error (rule 20)."""
+"""Verdicts of authsvc on credentials. A negative verdict is an answer, not an error (rule 20)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ _PREFIX = "VERDICT_CODE_"
 
 
 class CredentialType(Enum):
-    """What was presented."""
+    """The type of a presented credential."""
 
     KEY = "key"
     SESSION = "session"
 
 
 class VerdictCode(Enum):
-    """What a presented credential is worth."""
+    """The result of a verification."""
 
     VALID = "VALID"
     NOT_FOUND = "NOT_FOUND"
@@ -29,7 +29,7 @@ class VerdictCode(Enum):
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
-    # A service newer than this client says something that is not VALID.
+    # A code of a newer service that this client does not know. It is not VALID.
     OTHER = "OTHER"
 
 
@@ -44,11 +44,12 @@ _CODES: dict[int, VerdictCode] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a credential is worth, and whose it is.
+    """The verdict on a credential, and its owner.
 
-    `credential_id` is the key's or the session's; it and all after it are empty when `code` is NOT_FOUND.
-    `expire_time` is in UTC, None for never; a session's is when it ends unless it is used before.
-    `annotations` are a key's. A verdict is true exactly when it is VALID: `if verdict:` cannot go wrong.
+    `credential_id` is the id of the key or session. It and the following fields are empty if `code` is
+    NOT_FOUND. `expire_time` is in UTC, or None if the key never expires. A session expires at that time if it
+    is not used before then. `annotations` are those of a key. A verdict is true if and only if it is VALID,
+    so `if verdict:` is safe.
     """
 
     code: VerdictCode
@@ -68,12 +69,12 @@ class Verdict:
         return self.valid
 
     def lacks(self, scopes: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of `scopes` that the credential does not have (rule 22)."""
+        """Return the scopes in `scopes` that the credential does not have (rule 22)."""
         return () if FULL_ACCESS in self.scopes else tuple(s for s in scopes if s not in self.scopes)
 
 
 def of_key(answer: key_service_pb2.VerifyKeyResponse) -> Verdict:
-    """Return what VerifyKey answered."""
+    """Return the verdict in a response of VerifyKey."""
     return Verdict(
         code=_code(answer.valid, answer.code),
         type=CredentialType.KEY,
@@ -86,7 +87,7 @@ def of_key(answer: key_service_pb2.VerifyKeyResponse) -> Verdict:
 
 
 def of_session(answer: session_service_pb2.VerifySessionResponse) -> Verdict:
-    """Return what VerifySession answered."""
+    """Return the verdict in a response of VerifySession."""
     return Verdict(
         code=_code(answer.valid, answer.code),
         type=CredentialType.SESSION,
@@ -98,7 +99,7 @@ def of_session(answer: session_service_pb2.VerifySessionResponse) -> Verdict:
 
 
 def _code(valid: bool, number: int) -> VerdictCode:
-    """Return the code; VALID takes both fields to say so."""
+    """Return the code. It is VALID only if both fields agree."""
     code = _CODES.get(number, VerdictCode.OTHER)
     return code if valid is (code is VerdictCode.VALID) else VerdictCode.OTHER
 

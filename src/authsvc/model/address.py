@@ -99,7 +99,7 @@ def site(address: str) -> str:
 def read(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address in a text, which may bear a port or a zone; None for anything else.
 
-    `authsvc.client.told.address` reads by the same rules.
+    `authsvc.client.client_info.address` reads by the same rules.
     """
     text = text.strip()
     if len(text) > LONGEST:

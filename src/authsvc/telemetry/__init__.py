@@ -1,13 +1,14 @@
-"""What the service tells its operators: logs and metrics.
+"""Logs and metrics.
 
-Mechanism: every line of a process, ours and the libraries', leaves through one handler (`logs`), which takes
-values out of what libraries say (`wording`), cuts key strings down to their prefix, and counts alike lines
-(`line_limit`). Every metric is declared in `metrics`.
+Mechanism: every log line of a process, from authsvc and from libraries, goes through one handler (`logs`). It
+removes values from the lines of libraries (`wording`), cuts key strings to their prefix, and limits the
+number of similar lines (`line_limit`). Every metric is declared in `metrics`.
 
-Bound: a line has some 12 KiB at most, and a kind of warning or error 20 lines a minute; kinds are places in
-the code, so their number is bounded. How many were left out is told once a minute and by a metric.
+Bound: a line has at most about 12 KiB. A kind of warning or error is logged at most 20 times per minute; a
+kind is a place in the code, so the number of kinds is bounded. The number of dropped lines is logged once a
+minute and is available as a metric.
 
-Failure: a line that cannot be put together is replaced by one that says where it comes from.
+Failure: a line that cannot be formatted is replaced by one that names its origin.
 """
 
 from authsvc.telemetry.logs import configure_logging, log_lines_dropped

@@ -1,4 +1,4 @@
-"""How many alike log lines are written, so that nobody who calls can fill the disk of the log."""
+"""Limits the number of similar log lines, so that callers cannot fill the disk."""
 
 import logging
 from collections import Counter
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# Lines of a kind that are written in a window, which is so many seconds long.
-MAX_LINES, WINDOW = 20, 60.0
-# Kinds that are counted apart; the others share one.
+# The number of lines of one kind that are written in one window, and the length of a window.
+MAX_LINES, WINDOW_SECONDS = 20, 60.0
+# The number of kinds that are counted separately. All others are counted as one kind.
 _MAX_KINDS = 1000
 
 
 class Kind(NamedTuple):
-    """Lines that are alike: from one place in the code, at one level, about one type of exception."""
+    """Similar lines: from one place in the code, at one level, about one type of exception."""
 
     logger: str
     level: int
@@ -41,17 +41,17 @@ class _Window:
 
 
 class LineLimit:
-    """Counts lines by kind. Not safe for threads: its user has a lock."""
+    """Counts lines by kind. Not thread-safe: the caller must hold a lock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Take a clock, in seconds, that does not go backwards."""
+        """Take a monotonic clock, in seconds."""
         self._now = now
         self._windows: dict[Kind, _Window] = {}
-        #: Lines dropped since the start, by logger.
+        #: The number of lines dropped since the start, by logger.
         self.dropped: Counter[str] = Counter()
 
     def admits(self, record: logging.LogRecord) -> bool:
-        """Count a line, and say whether it may be written."""
+        """Count a line, and return whether it may be written."""
         kind, now = Kind.of(record), self._now()
         window = self._windows.get(kind)
         if window is None:
@@ -59,10 +59,10 @@ class LineLimit:
                 self._forget(now)
             if len(self._windows) >= _MAX_KINDS:
                 kind = _ANY_OTHER
-            window = self._windows.setdefault(kind, _Window(now + WINDOW))
+            window = self._windows.setdefault(kind, _Window(now + WINDOW_SECONDS))
         if now >= window.ends and not window.dropped:
-            window.ends, window.written = now + WINDOW, 0
-        # One whose drops were not told yet goes on until they are.
+            window.ends, window.written = now + WINDOW_SECONDS, 0
+        # A window whose dropped lines have not been reported yet lasts until they are.
         if window.written < MAX_LINES:
             window.written += 1
             return True
@@ -71,7 +71,7 @@ class LineLimit:
         return False
 
     def ended(self, *, all_of_them: bool = False) -> Iterator[tuple[Kind, int]]:
-        """Yield how many lines were dropped of each kind whose window is over, and begin anew for it."""
+        """Yield the number of dropped lines for each kind whose window has ended, and reset the kind."""
         now = self._now()
         for kind, window in list(self._windows.items()):
             if window.dropped and (all_of_them or now >= window.ends):
@@ -79,8 +79,8 @@ class LineLimit:
                 del self._windows[kind]
 
     @property
-    def has_more_to_tell(self) -> bool:
-        """Whether there are dropped lines that `ended` has not told of."""
+    def has_unreported(self) -> bool:
+        """Whether there are dropped lines that `ended` has not yielded yet."""
         return any(window.dropped for window in self._windows.values())
 
     def _forget(self, now: float) -> None:

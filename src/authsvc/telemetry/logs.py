@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 from authsvc.telemetry import wording
-from authsvc.telemetry.line_limit import WINDOW, Kind, LineLimit
+from authsvc.telemetry.line_limit import WINDOW_SECONDS, Kind, LineLimit
 
 _log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ Later = Callable[[float, Callable[[], None]], None]
 def configure_logging(
     level: str, style: str, redact: Callable[[str], str], stream: TextIO | None = None
 ) -> None:
-    """Send all logs of the process to `stream` (default: standard error): bounded, without values, redacted.
+    """Send all logs of the process to `stream` (default: standard error): limited, without values, redacted.
 
-    What Python itself would write there goes the same way: warnings, and exceptions that nobody can be told.
+    This includes what Python itself would write there: warnings, and exceptions that no caller can catch.
     """
     target = sys.stderr if stream is None else stream
     as_text = style == "text" or (style == "auto" and target.isatty())
@@ -37,34 +37,34 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    warnings.showwarning = _warned
+    warnings.showwarning = _log_warning
     sys.unraisablehook = _unraisable
     threading.excepthook = _thread_ended
 
 
 def log_lines_dropped() -> Mapping[str, float]:
-    """Return how many lines of each logger this process has not written, since there were too many alike."""
+    """Return the number of lines that this process has dropped because of the limit, by logger."""
     handlers = (handler for handler in logging.root.handlers if isinstance(handler, LogHandler))
     return {name: count for handler in handlers for name, count in handler.limit.dropped.items()}
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines, of warnings and errors and of libraries so many of a kind."""
+    """Writes log lines. Warnings, errors and lines of libraries are limited by kind."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
-        """Take where to write, how, and what cuts secrets out."""
+        """Take the stream, the formatter, and a function that removes secrets from a line."""
         super().__init__(stream)
         self.setFormatter(formatter)
         self.limit = LineLimit(time.monotonic)
         self._redact = redact
         self._later: Later = _in_thread
-        # Threads do not survive a fork, and neither do those who wait in them.
+        # The process that has a timer running. Threads do not survive a fork, so a new process needs its own.
         self._waits_in = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or count it."""
+        """Write a line, or count it as dropped."""
         limited = record.levelno >= logging.WARNING or not wording.is_ours(record.name)
-        self._tell(self.limit.ended())
+        self._report(self.limit.ended())
         if not limited or self.limit.admits(record):
             super().emit(record)
         else:
@@ -72,38 +72,38 @@ class LogHandler(logging.StreamHandler[TextIO]):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        told = logging.makeLogRecord(record.__dict__)
-        told.msg, told.args, told.exc_info, told.exc_text = wording.message(record), (), None, None
+        safe = logging.makeLogRecord(record.__dict__)
+        safe.msg, safe.args, safe.exc_info, safe.exc_text = wording.message(record), (), None, None
         error = record.exc_info[1] if record.exc_info else None
-        told.exception = "" if error is None else wording.exception(error)
-        return self._redact(super().format(told))
+        safe.exception = "" if error is None else wording.exception(error)
+        return self._redact(super().format(safe))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Write where a line comes from that could not be put together; logging would show its arguments."""
-        with suppress(Exception):  # There is nobody left to tell.
+        """Write the origin of a line that cannot be formatted. The default would show its arguments."""
+        with suppress(Exception):  # There is nowhere left to report it.
             self.stream.write(
                 f"a log line of {record.name} cannot be written: {record.pathname}:{record.lineno}\n"
             )
 
-    def tell_dropped(self, *, all_of_them: bool = False) -> None:
-        """Write how many lines were dropped, of kinds whose minute is over."""
+    def report_dropped(self, *, all_of_them: bool = False) -> None:
+        """Write the number of dropped lines of each kind whose window has ended."""
         with self.lock or threading.RLock():
             self._waits_in = 0
-            self._tell(self.limit.ended(all_of_them=all_of_them))
-            if self.limit.has_more_to_tell:
+            self._report(self.limit.ended(all_of_them=all_of_them))
+            if self.limit.has_unreported:
                 self._wait()
 
     def close(self) -> None:
-        """Write what there is to say at the end."""
-        self.tell_dropped(all_of_them=True)
+        """Report the remaining dropped lines."""
+        self.report_dropped(all_of_them=True)
         super().close()
 
     def _wait(self) -> None:
         if self._waits_in != os.getpid():
             self._waits_in = os.getpid()
-            self._later(WINDOW, self.tell_dropped)
+            self._later(WINDOW_SECONDS, self.report_dropped)
 
-    def _tell(self, ended: Iterable[tuple[Kind, int]]) -> None:
+    def _report(self, ended: Iterable[tuple[Kind, int]]) -> None:
         for kind, dropped in ended:
             super().emit(_summary(kind, dropped))
 
@@ -111,7 +111,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
 def _summary(kind: Kind, dropped: int) -> logging.LogRecord:
     about = f" about {kind.exception}" if kind.exception else ""
     where = f" from {Path(kind.file).name}:{kind.line}" if kind.file else ""
-    text = "%d more lines of %s%s%s were left out within a minute"
+    text = "%d more lines of %s%s%s were dropped within a minute"
     args = (dropped, kind.logger, where, about)
     return logging.LogRecord(_log.name, kind.level, kind.file, kind.line, text, args, None)
 
@@ -123,8 +123,8 @@ def _in_thread(seconds: float, call: Callable[[], None]) -> None:
 
 
 def _exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    if told := getattr(event["_record"], "exception", ""):
-        event["exception"] = told
+    if text := getattr(event["_record"], "exception", ""):
+        event["exception"] = text
     return event
 
 
@@ -148,7 +148,7 @@ def _formatter(as_text: bool) -> logging.Formatter:
     )
 
 
-def _warned(
+def _log_warning(
     message: object,
     category: type[Warning],
     filename: str,
@@ -162,10 +162,10 @@ def _warned(
 def _unraisable(given: Any) -> None:
     if given.exc_value is not None:
         what = getattr(given.object, "__qualname__", type(given.object).__name__)
-        _log.error("an exception in %s that nobody can be told", what, exc_info=given.exc_value)
+        _log.error("an unraisable exception in %s", what, exc_info=given.exc_value)
 
 
 def _thread_ended(given: Any) -> None:
     if given.exc_value is not None and given.exc_type is not SystemExit:
         name = given.thread.name if given.thread is not None else "?"
-        _log.error("a fault ends the thread %s", name, exc_info=given.exc_value)
+        _log.error("the thread %s ended with an exception", name, exc_info=given.exc_value)

@@ -1,4 +1,4 @@
-"""The metrics of a process; each is declared here, or watched by `app/gauges`."""
+"""The metrics of a process. Each is declared here or registered by `app/gauges`."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,13 +14,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.rpc_errors = Counter(
             "authsvc_rpc_errors",
-            "RPCs that were refused or failed.",
+            "The number of RPCs that were refused or failed.",
             ["method", "code"],
             registry=self.registry,
         )
         self.rpc_seconds = Histogram(
             "authsvc_rpc_seconds",
-            "Time from a request's arrival to its answer.",
+            "The time from the arrival of a request to its response, in seconds.",
             ["method"],
             buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
             registry=self.registry,
@@ -29,17 +29,17 @@ class Metrics:
     def watch_gauge(
         self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
     ) -> None:
-        """Show a number that a part keeps anyway, or one a label's value; read when somebody looks."""
-        self.registry.register(_Watched(GaugeMetricFamily, f"authsvc_{name}", text, read, label))
+        """Add a gauge, or one for each value of a label. `read` is called at each scrape."""
+        self.registry.register(_ReadAtScrape(GaugeMetricFamily, f"authsvc_{name}", text, read, label))
 
     def watch_counter(
         self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""
     ) -> None:
-        """Show a count that a part keeps anyway, or one for each value of a label."""
-        self.registry.register(_Watched(CounterMetricFamily, f"authsvc_{name}", text, read, label))
+        """Add a counter, or one for each value of a label. `read` is called at each scrape."""
+        self.registry.register(_ReadAtScrape(CounterMetricFamily, f"authsvc_{name}", text, read, label))
 
 
-class _Watched(Collector):
+class _ReadAtScrape(Collector):
     def __init__(
         self,
         family: type[CounterMetricFamily] | type[GaugeMetricFamily],

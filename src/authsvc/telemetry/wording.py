@@ -1,9 +1,9 @@
-"""What a log line may say: of what others wrote, no values.
+"""Removes values that may be secret from log lines.
 
-Libraries put what they were given into their messages and exceptions: headers, arguments, rows. So of a
-library's line the words that it always has are told and not what they were filled with; of an exception that
-is not ours, its type, its code and where it was raised. Our own lines say what we mean them to say, but for
-the exceptions of others in them. Everything is cut to a length.
+Libraries put their input into messages and exceptions: headers, arguments, rows. So of a library's line,
+only the fixed words are kept and not the values that are filled in. Of a library's exception, only its type,
+its code and its traceback are kept. Our own lines are kept, except for exceptions of libraries in them.
+Everything is truncated.
 """
 
 import logging
@@ -12,23 +12,23 @@ import traceback
 from collections.abc import Iterator
 from types import TracebackType
 
-# Characters of a message, and of one text that it is filled with; frames of a traceback, and exceptions of a
-# chain or group.
+# The maximum numbers of characters in a message and in one value in it, of frames in a traceback, and of
+# exceptions in a chain or group.
 _MAX_LENGTH, _MAX_PART_LENGTH = 4000, 1000
-_FRAMES, _EXCEPTIONS = 20, 5
-# Where the fixed words of a message end that was filled before it was logged.
+_MAX_FRAMES, _MAX_EXCEPTIONS = 20, 5
+# Where the fixed words end, in a message that was formatted before it was logged.
 _FILLED = re.compile(r"[\n'\"`<({\[=:]|\d")
 _PART_OF_A_WORD = re.compile(r"\w{1,128}\Z")
 _OURS = "authsvc"
 
 
 def is_ours(logger: str) -> bool:
-    """Say whether a logger is of this package."""
+    """Return whether a logger belongs to this package."""
     return logger.partition(".")[0] == _OURS
 
 
 def message(record: logging.LogRecord) -> str:
-    """Return what a line says."""
+    """Return the message of a line without unsafe values."""
     if is_ours(record.name):
         return cut(_filled(record), _MAX_LENGTH)
     if not isinstance(record.msg, str):
@@ -39,16 +39,16 @@ def message(record: logging.LogRecord) -> str:
 
 
 def exception(error: BaseException) -> str:
-    """Return an exception and those behind it with their tracebacks; what was raised first is first."""
+    """Return an exception and its causes with their tracebacks, the first one raised first."""
     chain = list(_chain(error))
-    parts = [_with_traceback(each) for each in reversed(chain[:_EXCEPTIONS])]
-    if len(chain) > _EXCEPTIONS:
-        parts.insert(0, f"({len(chain) - _EXCEPTIONS} more before)")
+    parts = [_with_traceback(each) for each in reversed(chain[:_MAX_EXCEPTIONS])]
+    if len(chain) > _MAX_EXCEPTIONS:
+        parts.insert(0, f"({len(chain) - _MAX_EXCEPTIONS} more before)")
     return "\n\n".join(parts)
 
 
 def named(error: BaseException) -> str:
-    """Return what may be told of an exception: all of ours and of the system's; else its type and code."""
+    """Return the message of an exception of authsvc or the operating system; of others, the type and code."""
     kind = type(error)
     if kind.__module__.partition(".")[0] == _OURS or (isinstance(error, OSError) and error.errno):
         return cut(str(error), _MAX_PART_LENGTH) or kind.__name__
@@ -57,24 +57,24 @@ def named(error: BaseException) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """Return a text, or its beginning and how much more there was.
+    """Return a text, truncated if it is too long.
 
-    The word at the cut is left out, up to 128 characters of it: a part of a key string would not be
-    known as one, and so not be redacted.
+    Up to 128 characters of the word at the cut are removed as well: a part of a key string would not be
+    recognized, and so not be redacted.
     """
     if len(text) <= longest:
         return text
-    told = _PART_OF_A_WORD.sub("", text[:longest])
-    return f"{told}… ({len(text) - len(told)} more characters)"
+    kept = _PART_OF_A_WORD.sub("", text[:longest])
+    return f"{kept}… ({len(text) - len(kept)} more characters)"
 
 
 def _filled(record: logging.LogRecord) -> str:
-    told = record.msg if isinstance(record.msg, str) else str(_argument(record.msg))
+    text = record.msg if isinstance(record.msg, str) else str(_argument(record.msg))
     if not record.args:
-        return told
+        return text
     if isinstance(record.args, tuple):
-        return told % tuple(map(_argument, record.args))
-    return told % {name: _argument(value) for name, value in record.args.items()}
+        return text % tuple(map(_argument, record.args))
+    return text % {name: _argument(value) for name, value in record.args.items()}
 
 
 def _argument(value: object) -> object:
@@ -83,13 +83,13 @@ def _argument(value: object) -> object:
     if isinstance(value, int | float):
         return value
     text = str(value)
-    # Nobody's text begins a line of its own, or colours a terminal.
+    # A value must not start a new line, or send control sequences to a terminal.
     text = text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
     return cut(text, _MAX_PART_LENGTH)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those behind it, as Python tells them; each once."""
+    """Yield an exception and its causes in the order of Python's tracebacks, each once."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -105,13 +105,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _with_traceback(error: BaseException) -> str:
     kind = type(error)
-    told = named(error)
+    text = named(error)
     head = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    last = head if told == kind.__qualname__ else f"{head}: {told.removeprefix(kind.__qualname__).strip()}"
+    last = head if text == kind.__qualname__ else f"{head}: {text.removeprefix(kind.__qualname__).strip()}"
     return f"Traceback (most recent call last):\n{_frames(error.__traceback__)}{last}"
 
 
 def _frames(where: TracebackType | None) -> str:
     frames = traceback.extract_tb(where)
-    told = "".join(traceback.format_list(frames[-_FRAMES:]))
-    return f"  ({len(frames) - _FRAMES} more frames before)\n{told}" if len(frames) > _FRAMES else told
+    text = "".join(traceback.format_list(frames[-_MAX_FRAMES:]))
+    omitted = len(frames) - _MAX_FRAMES
+    return f"  ({omitted} more frames before)\n{text}" if omitted > 0 else text

@@ -27,8 +27,8 @@ class _ActorType:
 class _ActorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActorType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACTOR_TYPE_UNSPECIFIED: _ActorType.ValueType  # 0
-    """No credential of authsvc: a client certificate, nothing at all (`anonymous`,
-    where the operator allows it), or it was the service's own doing.
+    """No credential of authsvc: a client certificate, an anonymous call (if the
+    operator allows these), or an action of the service itself.
     """
     ACTOR_TYPE_KEY: _ActorType.ValueType  # 1
     """A key string."""
@@ -36,11 +36,11 @@ class _ActorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActorType.V
     """A session token."""
 
 class ActorType(_ActorType, metaclass=_ActorTypeEnumTypeWrapper):
-    """What a caller presented."""
+    """The type of the credential that a caller presented."""
 
 ACTOR_TYPE_UNSPECIFIED: ActorType.ValueType  # 0
-"""No credential of authsvc: a client certificate, nothing at all (`anonymous`,
-where the operator allows it), or it was the service's own doing.
+"""No credential of authsvc: a client certificate, an anonymous call (if the
+operator allows these), or an action of the service itself.
 """
 ACTOR_TYPE_KEY: ActorType.ValueType  # 1
 """A key string."""
@@ -55,19 +55,21 @@ class _AuditAction:
 class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditAction.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIT_ACTION_UNSPECIFIED: _AuditAction.ValueType  # 0
-    """Something that a later version has recorded."""
+    """An action recorded by a later version."""
     AUDIT_ACTION_KEY_CREATED: _AuditAction.ValueType  # 1
-    """A key was created. Details: `scopes`, `expire_time` if it has one."""
+    """A key was created. Details: `scopes`; `expire_time` if the key expires."""
     AUDIT_ACTION_KEY_UPDATED: _AuditAction.ValueType  # 2
-    """A key was changed. Details: `fields`, by commas; the new `scopes` and
-    `expire_time` when they were changed.
+    """A key was updated. Details: `fields`, comma-separated; the new `scopes` and
+    `expire_time` if they changed.
     """
     AUDIT_ACTION_KEY_ROTATED: _AuditAction.ValueType  # 3
-    """A key was replaced. Details: `rotated_to_key_id`, and `revoke_time` of the old
-    one.
+    """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
+    key.
     """
     AUDIT_ACTION_KEY_REVOKED: _AuditAction.ValueType  # 4
-    """A key was revoked, now or for later. Details: `revoke_time`, `reason`."""
+    """A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
+    `reason`.
+    """
     AUDIT_ACTION_KEY_DELETED: _AuditAction.ValueType  # 5
     """A key was deleted."""
     AUDIT_ACTION_OWNER_KEYS_REVOKED: _AuditAction.ValueType  # 6
@@ -75,51 +77,54 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_SESSION_CREATED: _AuditAction.ValueType  # 7
     """A user signed in. Details: `ip_address` of the user, `scopes`."""
     AUDIT_ACTION_SESSION_REVOKED: _AuditAction.ValueType  # 8
-    """A device was logged out."""
+    """One device was logged out."""
     AUDIT_ACTION_OWNER_SESSIONS_REVOKED: _AuditAction.ValueType  # 9
-    """All devices of an owner were logged out. Details: `count` of those that were
-    active, `except_session_id`.
+    """All devices of an owner were logged out. Details: `count` of the sessions that
+    were active, `except_session_id`.
     """
     AUDIT_ACTION_OWNER_POLICY_UPDATED: _AuditAction.ValueType  # 10
-    """The policy of an owner was changed. Details: each field that was set, with its
+    """The policy of an owner was updated. Details: each field that was set, with its
     new value.
     """
     AUDIT_ACTION_REFUSED: _AuditAction.ValueType  # 11
-    """A known caller was refused: PERMISSION_DENIED, NOT_FOUND, or UNAUTHENTICATED with
-    a credential that is good no more. Attempts of one caller that are alike are one
-    event a minute. Details: `method`, `reason`, `count`, and of those that were not
-    found, the last ids that were `asked_for`.
+    """A known caller was refused with PERMISSION_DENIED or NOT_FOUND, or with
+    UNAUTHENTICATED because its credential is no longer valid. Similar attempts of
+    one caller are recorded as one event per minute. Details: `method`, `reason`,
+    `count`; for NOT_FOUND, the last ids that were requested, as `asked_for`.
     """
     AUDIT_ACTION_EVENTS_DROPPED: _AuditAction.ValueType  # 12
-    """Old events of all owners were dropped; in the chain of the owner `authsvc`.
-    Details: `before`, `count`, and `drops`, a hash over where each chain goes on.
+    """Old events of all owners were dropped. Recorded in the chain of the owner
+    `authsvc`. Details: `before`; `count`; `drops`, a hash over the positions at
+    which the chains continue.
     """
     AUDIT_ACTION_TAG_KEY_ROTATED: _AuditAction.ValueType  # 13
-    """`authsvc tag-key rotate`: new key strings are tagged under another tag key.
-    Recorded for the owner `authsvc`; the target is the number of the new one.
+    """`authsvc tag-key rotate`: new key strings are tagged with another tag key.
+    Recorded for the owner `authsvc`; the target is the number of the new tag key.
     """
     AUDIT_ACTION_TAG_KEY_RETIRED: _AuditAction.ValueType  # 14
-    """`authsvc tag-key retire`: strings tagged under this tag key are refused from
+    """`authsvc tag-key retire`: key strings tagged with this tag key are refused from
     then on.
     """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
-    """What was done."""
+    """An action that the audit log records."""
 
 AUDIT_ACTION_UNSPECIFIED: AuditAction.ValueType  # 0
-"""Something that a later version has recorded."""
+"""An action recorded by a later version."""
 AUDIT_ACTION_KEY_CREATED: AuditAction.ValueType  # 1
-"""A key was created. Details: `scopes`, `expire_time` if it has one."""
+"""A key was created. Details: `scopes`; `expire_time` if the key expires."""
 AUDIT_ACTION_KEY_UPDATED: AuditAction.ValueType  # 2
-"""A key was changed. Details: `fields`, by commas; the new `scopes` and
-`expire_time` when they were changed.
+"""A key was updated. Details: `fields`, comma-separated; the new `scopes` and
+`expire_time` if they changed.
 """
 AUDIT_ACTION_KEY_ROTATED: AuditAction.ValueType  # 3
-"""A key was replaced. Details: `rotated_to_key_id`, and `revoke_time` of the old
-one.
+"""A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
+key.
 """
 AUDIT_ACTION_KEY_REVOKED: AuditAction.ValueType  # 4
-"""A key was revoked, now or for later. Details: `revoke_time`, `reason`."""
+"""A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
+`reason`.
+"""
 AUDIT_ACTION_KEY_DELETED: AuditAction.ValueType  # 5
 """A key was deleted."""
 AUDIT_ACTION_OWNER_KEYS_REVOKED: AuditAction.ValueType  # 6
@@ -127,38 +132,39 @@ AUDIT_ACTION_OWNER_KEYS_REVOKED: AuditAction.ValueType  # 6
 AUDIT_ACTION_SESSION_CREATED: AuditAction.ValueType  # 7
 """A user signed in. Details: `ip_address` of the user, `scopes`."""
 AUDIT_ACTION_SESSION_REVOKED: AuditAction.ValueType  # 8
-"""A device was logged out."""
+"""One device was logged out."""
 AUDIT_ACTION_OWNER_SESSIONS_REVOKED: AuditAction.ValueType  # 9
-"""All devices of an owner were logged out. Details: `count` of those that were
-active, `except_session_id`.
+"""All devices of an owner were logged out. Details: `count` of the sessions that
+were active, `except_session_id`.
 """
 AUDIT_ACTION_OWNER_POLICY_UPDATED: AuditAction.ValueType  # 10
-"""The policy of an owner was changed. Details: each field that was set, with its
+"""The policy of an owner was updated. Details: each field that was set, with its
 new value.
 """
 AUDIT_ACTION_REFUSED: AuditAction.ValueType  # 11
-"""A known caller was refused: PERMISSION_DENIED, NOT_FOUND, or UNAUTHENTICATED with
-a credential that is good no more. Attempts of one caller that are alike are one
-event a minute. Details: `method`, `reason`, `count`, and of those that were not
-found, the last ids that were `asked_for`.
+"""A known caller was refused with PERMISSION_DENIED or NOT_FOUND, or with
+UNAUTHENTICATED because its credential is no longer valid. Similar attempts of
+one caller are recorded as one event per minute. Details: `method`, `reason`,
+`count`; for NOT_FOUND, the last ids that were requested, as `asked_for`.
 """
 AUDIT_ACTION_EVENTS_DROPPED: AuditAction.ValueType  # 12
-"""Old events of all owners were dropped; in the chain of the owner `authsvc`.
-Details: `before`, `count`, and `drops`, a hash over where each chain goes on.
+"""Old events of all owners were dropped. Recorded in the chain of the owner
+`authsvc`. Details: `before`; `count`; `drops`, a hash over the positions at
+which the chains continue.
 """
 AUDIT_ACTION_TAG_KEY_ROTATED: AuditAction.ValueType  # 13
-"""`authsvc tag-key rotate`: new key strings are tagged under another tag key.
-Recorded for the owner `authsvc`; the target is the number of the new one.
+"""`authsvc tag-key rotate`: new key strings are tagged with another tag key.
+Recorded for the owner `authsvc`; the target is the number of the new tag key.
 """
 AUDIT_ACTION_TAG_KEY_RETIRED: AuditAction.ValueType  # 14
-"""`authsvc tag-key retire`: strings tagged under this tag key are refused from
+"""`authsvc tag-key retire`: key strings tagged with this tag key are refused from
 then on.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsRequest(_message.Message):
-    """What ListAuditEvents needs."""
+    """Request message for ListAuditEvents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -167,18 +173,21 @@ class ListAuditEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose events. A caller sees those of its own owner; one of the reserved owner
-    `authsvc` sees any.
+    """The owner whose events are listed. A caller can list the events of its own
+    owner; a caller of the reserved owner `authsvc` can list those of any owner.
     """
     page_size: _builtins.int
-    """How many at most: 1 to 1000. Zero: 50."""
+    """The maximum number of events to return, 1 to 1000. If 0, at most 50 are
+    returned.
+    """
     page_token: _builtins.str
-    """`next_page_token` of the page before, with `owner_id` and `filter` unchanged.
-    Events that come meanwhile are on no later page.
+    """The `next_page_token` of the previous page. `owner_id` and `filter` must be
+    the same as in that call. Events recorded in the meantime are not on any later
+    page.
     """
     @_builtins.property
     def filter(self) -> Global___AuditEventFilter:
-        """Which events. Unset: all."""
+        """Which events to list. If unset, all are listed."""
 
     def __init__(
         self,
@@ -198,9 +207,7 @@ Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class AuditEventFilter(_message.Message):
-    """Which events to list: those that pass all of these. A filter that is not set
-    lets all pass.
-    """
+    """Selects audit events. An event must match all conditions that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -210,20 +217,20 @@ class AuditEventFilter(_message.Message):
     TIME_AFTER_FIELD_NUMBER: _builtins.int
     TIME_BEFORE_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
-    """Who did it: this `actor_id`."""
+    """The `actor_id` is this one."""
     target_id: _builtins.str
-    """To what: this `target_id`."""
+    """The `target_id` is this one."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___AuditAction.ValueType]:
-        """What was done: one of these."""
+        """The action is one of these."""
 
     @_builtins.property
     def time_after(self) -> _timestamp_pb2.Timestamp:
-        """At this instant or later."""
+        """The event happened at this time or later."""
 
     @_builtins.property
     def time_before(self) -> _timestamp_pb2.Timestamp:
-        """Before this instant."""
+        """The event happened before this time."""
 
     def __init__(
         self,
@@ -244,17 +251,17 @@ Global___AuditEventFilter: _TypeAlias = AuditEventFilter  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):
-    """What ListAuditEvents answers."""
+    """Response message for ListAuditEvents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last one."""
+    """The `page_token` for the next page. Empty on the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """A page of events, newest first."""
+        """One page of events, newest first."""
 
     def __init__(
         self,
@@ -272,7 +279,7 @@ Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: 
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One thing that was done, or refused."""
+    """An action that was performed or refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,49 +318,53 @@ class AuditEvent(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """The stable id of the event, `evt_` and more."""
+    """The stable id of the event. It starts with `evt_`."""
     action: Global___AuditAction.ValueType
-    """What was done."""
+    """The action."""
     actor_id: _builtins.str
-    """Who did it: the id of the key or session that called; else the name of the
-    caller's certificate (its SPIFFE id or subject), `anonymous`, or, of the
-    service's own doing, `bootstrap` or `retention`.
+    """Who performed the action: the id of the calling key or session; otherwise the
+    name of the caller's certificate (its SPIFFE id or subject), or `anonymous`.
+    For an action of the service itself: `bootstrap` or `retention`.
     """
     owner_id: _builtins.str
-    """Whose event this is: the owner of what it was done to; of a REFUSED one the
+    """The owner that the event belongs to: the owner of the target. For REFUSED, the
     owner of the caller.
     """
     target_id: _builtins.str
-    """What it was done to: the id of a key or a session; the owner, where it was done
-    to all of an owner, or to its policy; the number of a tag key; of a REFUSED one
-    the owner that was asked for, if known.
+    """The target of the action: the id of a key or a session. For an action on all
+    keys or sessions of an owner, or on its policy, the owner. For an action on a
+    tag key, its number. For REFUSED, the owner that was requested, if known.
     """
     client_ip: _builtins.str
-    """The address that the call came from. Empty where there was no call, or the
+    """The address that the call came from. Empty if there was no call, or the
     address is not known.
     """
     request_id: _builtins.str
-    """What the caller named its call, in the metadata `x-request-id`."""
+    """The id that the caller gave the call, in the metadata `x-request-id`."""
     actor_owner_id: _builtins.str
     """The owner of the caller."""
     actor_type: Global___ActorType.ValueType
-    """What the caller presented."""
+    """The type of the credential that the caller presented."""
     position: _builtins.int
-    """The place in the chain of the owner: 1, 2, 3 and so on, without gaps."""
+    """The position in the owner's chain: 1, 2, 3 and so on, without gaps."""
     hash: _builtins.bytes
-    """The hash of the event, SHA-256: over all of it, its position and
+    """The SHA-256 hash of the whole event, including its position and
     `previous_hash`.
     """
     previous_hash: _builtins.bytes
-    """The hash of the event at the position before; of the first, 32 zero bytes."""
+    """The hash of the event at the previous position. For the first event, 32 zero
+    bytes.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was done. Never before the event at the position before."""
+        """When the action took place. Never earlier than the event at the previous
+        position.
+        """
 
     @_builtins.property
     def details(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """More of it, never a secret: `AuditAction` says what. Texts are cut to 512
-        characters.
+        """Further details, never a secret. `AuditAction` documents them. Texts are
+        truncated to 512 characters.
         """
 
     def __init__(

@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     def __init__(self, channel):
@@ -48,16 +48,16 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     def ListAuditEvents(self, request, context):
-        """Lists the events of an owner, newest first. Reading leaves no event.
+        """Lists the events of an owner, newest first. Listing events is not recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,12 +80,12 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     @staticmethod

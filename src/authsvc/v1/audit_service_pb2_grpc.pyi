@@ -27,12 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     @_typing.overload
@@ -40,29 +40,29 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
-    """Lists the events of an owner, newest first. Reading leaves no event."""
+    """Lists the events of an owner, newest first. Listing events is not recorded."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists the events of an owner, newest first. Reading leaves no event."""
+    """Lists the events of an owner, newest first. Listing events is not recorded."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows who did what, to which key or session, when, and from where.
+    """Shows who did what to which key or session, when, and from where.
 
-    Each change leaves one event in the transaction that makes it, so there is no
-    change without its event and no event without its change. Events are never
-    changed; each carries the hash of the one before it of the same owner, so that
-    `authsvc audit verify` finds what was tampered with.
+    Each change is recorded as one event in the transaction that makes the change,
+    so neither exists without the other. Events are never changed. Each event
+    carries the hash of the previous event of the same owner, so that
+    `authsvc audit verify` detects tampering.
     """
 
     @_abc_1.abstractmethod
@@ -71,6 +71,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]]:
-        """Lists the events of an owner, newest first. Reading leaves no event."""
+        """Lists the events of an owner, newest first. Listing events is not recorded."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

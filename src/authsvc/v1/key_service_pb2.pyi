@@ -32,9 +32,9 @@ class _ExpirationPresetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expi
     EXPIRATION_PRESET_UNSPECIFIED: _ExpirationPreset.ValueType  # 0
     """Not set."""
     EXPIRATION_PRESET_UNLIMITED: _ExpirationPreset.ValueType  # 1
-    """For ever."""
+    """No expiry."""
     EXPIRATION_PRESET_FIVE_DAYS: _ExpirationPreset.ValueType  # 2
-    """Five times 24 hours."""
+    """Five periods of 24 hours."""
     EXPIRATION_PRESET_ONE_MONTH: _ExpirationPreset.ValueType  # 3
     """One calendar month."""
     EXPIRATION_PRESET_SIX_MONTHS: _ExpirationPreset.ValueType  # 4
@@ -43,16 +43,17 @@ class _ExpirationPresetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expi
     """Twelve calendar months."""
 
 class ExpirationPreset(_ExpirationPreset, metaclass=_ExpirationPresetEnumTypeWrapper):
-    """How long a key lives, by the calendar in UTC. A month ends on the same day of
-    the month, or on its last day: 31 January + 1 month is 28 or 29 February.
+    """The lifetime of a key as a calendar period, in UTC. A month ends on the same day
+    of the next month, or on its last day: 31 January plus one month is 28 or 29
+    February.
     """
 
 EXPIRATION_PRESET_UNSPECIFIED: ExpirationPreset.ValueType  # 0
 """Not set."""
 EXPIRATION_PRESET_UNLIMITED: ExpirationPreset.ValueType  # 1
-"""For ever."""
+"""No expiry."""
 EXPIRATION_PRESET_FIVE_DAYS: ExpirationPreset.ValueType  # 2
-"""Five times 24 hours."""
+"""Five periods of 24 hours."""
 EXPIRATION_PRESET_ONE_MONTH: ExpirationPreset.ValueType  # 3
 """One calendar month."""
 EXPIRATION_PRESET_SIX_MONTHS: ExpirationPreset.ValueType  # 4
@@ -63,7 +64,7 @@ Global___ExpirationPreset: _TypeAlias = ExpirationPreset  # noqa: Y015
 
 @_typing.final
 class CreateKeyRequest(_message.Message):
-    """What CreateKey needs."""
+    """Request message for CreateKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -100,60 +101,61 @@ class CreateKeyRequest(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """The user or organization that the key is for: 1 to 128 of `A-Z a-z 0-9 . _ :
-    @ -`. `authsvc` is the platform itself; its keys act on every owner.
+    """The user or organization that the key is for: 1 to 128 characters of
+    `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
+    owner.
     """
     display_name: _builtins.str
-    """What people call the key, 1 to 255 characters in one line. Kept in Unicode
-    normalization form C, without blanks at its ends, as all texts that people read.
-    Characters that cannot be seen or that change the direction of text are refused.
+    """The human-readable name of the key, 1 to 255 characters in one line. Like all
+    texts for people, it is stored in Unicode normalization form C, without leading
+    and trailing whitespace. Invisible characters, and characters that change the
+    direction of text, are refused.
     """
     description: _builtins.str
-    """What the key is for, at most 2000 characters. May have several lines."""
+    """What the key is for, at most 2000 characters. It may have several lines."""
     expiration_preset: Global___ExpirationPreset.ValueType
-    """By the calendar, from now."""
+    """After this calendar period from now."""
     brand: _builtins.str
-    """The first part of the key string: 2 to 10 of `a-z 0-9`, a letter first.
-    Empty: that of the owner's policy, or the service's default.
+    """The first part of the key string: 2 to 10 characters of `a-z 0-9`, starting with
+    a letter. If empty, the brand of the owner's policy or else the service's default
+    is used.
     """
     environment: _builtins.str
-    """The second part of the key string, `live` or `test`. Empty: `live`."""
+    """The second part of the key string, `live` or `test`. If empty, it is `live`."""
     request_id: _builtins.str
-    """Makes the call safe to retry: a second call of this owner with the same value
-    mints nothing and fails with ALREADY_EXISTS and the id of the key, for as long
-    as the key exists and for 30 days after it was deleted. A UUID is a good choice;
-    at most 64 of `A-Z a-z 0-9 . _ -`.
+    """Makes the call safe to retry. A second call for this owner with the same value
+    creates no key and fails with ALREADY_EXISTS and the id of the key. This lasts as
+    long as the key exists and for 30 days after its deletion. At most 64 characters
+    of `A-Z a-z 0-9 . _ -`; a UUID is a good choice.
 
     There is one exception. If the key is `never_delivered`, a call by its creator
-    within 10 minutes of its creation revokes it and makes a new one, which has the
-    `request_id` from then on. While the first call is still being answered, the
-    second one waits for that; UNAVAILABLE, reason REQUEST_IN_PROGRESS, means that it
-    waited for too long.
+    within 10 minutes of its creation revokes it and creates a new key, which takes
+    over the `request_id`. While the first call is still in progress, the second call
+    waits for it. UNAVAILABLE, reason REQUEST_IN_PROGRESS, means that it waited too
+    long.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key may do: scopes that ListScopes shows, unless any are allowed.
-        Nobody can grant a scope that they do not have.
+        """What the key may do. Each scope must be one that ListScopes returns, unless it
+        reports `any_scope_allowed`. Callers can grant only scopes that they have.
         """
 
     @_builtins.property
     def technical_contacts(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.TechnicalContact]:
-        """Whom to tell about the key, at most 16."""
+        """The people to contact about the key, at most 16."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """At this instant, which must lie in the future and at most 100 years of 365.25
-        days ahead.
-        """
+        """At this time. It must be in the future, by at most 100 years of 365.25 days."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """So long from now, 1 second to 100 years of 365.25 days."""
+        """After this time from now, 1 second to 100 years of 365.25 days."""
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The client's own notes, at most 32; names up to 63 characters, values up to
-        256. VerifyKey returns them.
+        """Key-value pairs of the client's choice, at most 32, with names of up to 63 and
+        values of up to 256 characters. VerifyKey returns them.
         """
 
     def __init__(
@@ -184,14 +186,14 @@ Global___CreateKeyRequest: _TypeAlias = CreateKeyRequest  # noqa: Y015
 
 @_typing.final
 class CreateKeyResponse(_message.Message):
-    """What CreateKey answers."""
+    """Response message for CreateKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The whole key string. Keep it now: it is never shown again."""
+    """The complete key string. Store it now: it is never shown again."""
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
         """The key, without its secret."""
@@ -212,13 +214,13 @@ Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
 class GetKeyRequest(_message.Message):
-    """What GetKey needs."""
+    """Request message for GetKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """The key to show."""
+    """The id of the key."""
     def __init__(
         self,
         *,
@@ -234,7 +236,7 @@ Global___GetKeyRequest: _TypeAlias = GetKeyRequest  # noqa: Y015
 
 @_typing.final
 class ListKeysRequest(_message.Message):
-    """What ListKeys needs."""
+    """Request message for ListKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -245,24 +247,26 @@ class ListKeysRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose keys."""
+    """The owner whose keys are listed."""
     order_by: _builtins.str
-    """One of `display_name`, `create_time`, `expire_time`, `last_use_time`, and
-    ` desc` for the other direction; ` asc` is the one without it. Empty:
-    `create_time desc`. Keys that never expire come after all others, keys never
-    used before all others.
+    """The order of the list: `display_name`, `create_time`, `expire_time` or
+    `last_use_time`, optionally followed by ` asc` (the default) or ` desc`. If empty,
+    it is `create_time desc`. Keys that never expire sort after all others; keys that
+    were never used sort before all others.
     """
     page_size: _builtins.int
-    """How many at most: 1 to 1000. Zero: 50."""
+    """The maximum number of keys to return, 1 to 1000. If 0, at most 50 are returned."""
     page_token: _builtins.str
-    """`next_page_token` of the page before, with everything but `page_size` and
-    `include_total_size` unchanged.
+    """The `next_page_token` of the previous page. All fields other than `page_size` and
+    `include_total_size` must be the same as in that call.
     """
     include_total_size: _builtins.bool
-    """Count all that match, too. Costs time in proportion to their number."""
+    """Whether to also count all keys that match. This takes time in proportion to their
+    number.
+    """
     @_builtins.property
     def filter(self) -> Global___KeyFilter:
-        """Which of them. Conditions of different kinds all have to hold."""
+        """Which keys to list. If unset, all are listed."""
 
     def __init__(
         self,
@@ -284,7 +288,7 @@ Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
 
 @_typing.final
 class KeyFilter(_message.Message):
-    """Which keys to list."""
+    """Selects keys. A key must match all conditions that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -297,33 +301,35 @@ class KeyFilter(_message.Message):
     EXPIRE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     UNUSED_SINCE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Part of the display name, in any case, or the beginning of the key prefix.
-    At most 255 characters; three and more are found through an index. Blanks at its
-    ends do not count.
+    """The display name contains this text, ignoring case, or the key prefix starts with
+    it. At most 255 characters; a search for three or more uses an index. Leading and
+    trailing whitespace is ignored.
     """
     creator_id: _builtins.str
-    """Created by this key or session, or by who calls under this name by a certificate."""
+    """The key was created by the key or session with this id, or by the caller whose
+    certificate has this name.
+    """
     scope: _builtins.str
-    """Having exactly this scope. `full_access` is a scope of its own here."""
+    """The key has exactly this scope. Here `full_access` does not match other scopes."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_resources_pb2.KeyState.ValueType]:
-        """In one of these states now."""
+        """The key is in one of these states now."""
 
     @_builtins.property
     def create_time_after(self) -> _timestamp_pb2.Timestamp:
-        """Created at this instant or later."""
+        """The key was created at this time or later."""
 
     @_builtins.property
     def create_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Created before this instant."""
+        """The key was created before this time."""
 
     @_builtins.property
     def expire_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Expiring before this instant. Keys that never expire do not match."""
+        """The key expires before this time. Keys that never expire do not match."""
 
     @_builtins.property
     def unused_since(self) -> _timestamp_pb2.Timestamp:
-        """Not used at this instant or later. Keys never used match."""
+        """The key was not used at this time or later. Keys that were never used match."""
 
     def __init__(
         self,
@@ -347,7 +353,7 @@ Global___KeyFilter: _TypeAlias = KeyFilter  # noqa: Y015
 
 @_typing.final
 class ListKeysResponse(_message.Message):
-    """What ListKeys answers."""
+    """Response message for ListKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -355,12 +361,12 @@ class ListKeysResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last one."""
+    """The `page_token` for the next page. Empty on the last page."""
     total_size: _builtins.int
-    """How many keys match on all pages; only with `include_total_size`."""
+    """The number of keys that match, on all pages. Set only with `include_total_size`."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Key]:
-        """A page of keys."""
+        """One page of keys."""
 
     def __init__(
         self,
@@ -379,7 +385,7 @@ Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
 
 @_typing.final
 class UpdateKeyRequest(_message.Message):
-    """What UpdateKey needs."""
+    """Request message for UpdateKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,19 +393,19 @@ class UpdateKeyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     allow_last_administrator: _builtins.bool
-    """Take `full_access` away also from the last key of the owner `authsvc` that has
-    it and works, or have that one expire sooner.
+    """Allows the update to remove `full_access` from the last working key of the owner
+    `authsvc` that has it, or to make that key expire sooner.
     """
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
-        """The key with its new values. `key.key_id` says which; `key.etag`, when set,
-        must be the current one.
+        """The key to update, with its new values. `key.key_id` identifies it. `key.etag`, if
+        set, must be the current one.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change, for instance `display_name,scopes`; to grpcurl,
-        `{"paths": ["display_name", "scopes"]}`. `*` means all that can be changed.
+        """The fields to update, for instance `display_name,scopes`; with grpcurl,
+        `{"paths": ["display_name", "scopes"]}`. `*` means all fields that can be updated.
         """
 
     def __init__(
@@ -419,7 +425,7 @@ Global___UpdateKeyRequest: _TypeAlias = UpdateKeyRequest  # noqa: Y015
 
 @_typing.final
 class RotateKeyRequest(_message.Message):
-    """What RotateKey needs."""
+    """Request message for RotateKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -427,15 +433,17 @@ class RotateKeyRequest(_message.Message):
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """The key to replace. It must be active and not yet rotated."""
+    """The id of the key to replace. The key must be active and not yet rotated."""
     request_id: _builtins.str
-    """Makes the call safe to retry: a second call of this owner with the same value,
-    to CreateKey or RotateKey, fails with ALREADY_EXISTS and the id of the key, for
-    as long as that exists and for 30 days after it was deleted.
+    """Makes the call safe to retry. A second call of CreateKey or RotateKey for this
+    owner with the same value fails with ALREADY_EXISTS and the id of the key. This
+    lasts as long as the key exists and for 30 days after its deletion.
     """
     @_builtins.property
     def grace_period(self) -> _duration_pb2.Duration:
-        """How much longer the old key works, at most 365 days. Unset: not at all."""
+        """How much longer the old key works, at most 365 days. If unset, the old key is
+        revoked at once.
+        """
 
     def __init__(
         self,
@@ -454,14 +462,14 @@ Global___RotateKeyRequest: _TypeAlias = RotateKeyRequest  # noqa: Y015
 
 @_typing.final
 class RotateKeyResponse(_message.Message):
-    """What RotateKey answers."""
+    """Response message for RotateKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The new key's whole key string. Keep it now: it is never shown again."""
+    """The complete key string of the new key. Store it now: it is never shown again."""
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
         """The new key; `rotated_from_key_id` names the old one."""
@@ -482,7 +490,7 @@ Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
 
 @_typing.final
 class RevokeKeyRequest(_message.Message):
-    """What RevokeKey needs."""
+    """Request message for RevokeKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -491,18 +499,21 @@ class RevokeKeyRequest(_message.Message):
     REVOKE_IN_FIELD_NUMBER: _builtins.int
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """The key to revoke."""
+    """The id of the key to revoke."""
     reason: _builtins.str
-    """Why, for whoever reads the list later. At most 500 characters. Do not put a
-    key string here.
+    """The reason, for people who read the list later, at most 500 characters. Do not
+    put a key string here.
     """
     allow_last_administrator: _builtins.bool
-    """Revoke, or schedule to revoke, also the last key of the owner `authsvc` that
-    has `full_access` and works. Afterwards only `authsvc bootstrap` makes another.
+    """Allows the last working key of the owner `authsvc` with `full_access` to be
+    revoked, now or at a scheduled time. After that, only `authsvc bootstrap` can
+    create another one.
     """
     @_builtins.property
     def revoke_in(self) -> _duration_pb2.Duration:
-        """How much longer the key works, at most 365 days. Unset: not at all."""
+        """How much longer the key works, at most 365 days. If unset, the key is revoked at
+        once.
+        """
 
     def __init__(
         self,
@@ -522,7 +533,7 @@ Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
 
 @_typing.final
 class BatchRevokeKeysRequest(_message.Message):
-    """What BatchRevokeKeys needs: either ids or an owner."""
+    """Request message for BatchRevokeKeys. Either `key_ids` or `owner_id` must be set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -531,17 +542,17 @@ class BatchRevokeKeysRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """All keys of this owner."""
+    """The owner whose keys are all revoked."""
     reason: _builtins.str
-    """Why. At most 500 characters."""
+    """The reason, at most 500 characters."""
     allow_last_administrator: _builtins.bool
-    """Revoke also the last key of the owner `authsvc` that has `full_access` and
-    works, as `owner_id: "authsvc"` does. Afterwards only `authsvc bootstrap` makes
-    another.
+    """Allows the last working key of the owner `authsvc` with `full_access` to be
+    revoked, as `owner_id: "authsvc"` does. After that, only `authsvc bootstrap` can
+    create another one.
     """
     @_builtins.property
     def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """These keys, at most 100."""
+        """The ids of the keys to revoke, at most 100."""
 
     def __init__(
         self,
@@ -561,18 +572,19 @@ Global___BatchRevokeKeysRequest: _TypeAlias = BatchRevokeKeysRequest  # noqa: Y0
 
 @_typing.final
 class BatchRevokeKeysResponse(_message.Message):
-    """What BatchRevokeKeys answers."""
+    """Response message for BatchRevokeKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
     REVOKED_COUNT_FIELD_NUMBER: _builtins.int
     revoked_count: _builtins.int
-    """How many keys this call revoked."""
+    """The number of keys that this call revoked."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Key]:
-        """The keys as they are now: with `key_ids` those, in that order; with
-        `owner_id` those that this call revoked, the first 1000 by id.
+        """The keys as they are now. For a request with `key_ids`, these keys in the same
+        order. For a request with `owner_id`, the keys that this call revoked: the first
+        1000, ordered by id.
         """
 
     def __init__(
@@ -591,13 +603,13 @@ Global___BatchRevokeKeysResponse: _TypeAlias = BatchRevokeKeysResponse  # noqa: 
 
 @_typing.final
 class DeleteKeyRequest(_message.Message):
-    """What DeleteKey needs."""
+    """Request message for DeleteKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """The key to delete."""
+    """The id of the key to delete."""
     def __init__(
         self,
         *,
@@ -613,7 +625,7 @@ Global___DeleteKeyRequest: _TypeAlias = DeleteKeyRequest  # noqa: Y015
 
 @_typing.final
 class DeleteKeyResponse(_message.Message):
-    """What DeleteKey answers: nothing."""
+    """Response message for DeleteKey. It has no fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -630,14 +642,14 @@ Global___DeleteKeyResponse: _TypeAlias = DeleteKeyResponse  # noqa: Y015
 
 @_typing.final
 class BatchDeleteKeysRequest(_message.Message):
-    """What BatchDeleteKeys needs."""
+    """Request message for BatchDeleteKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The keys to delete, 1 to 100."""
+        """The ids of the keys to delete, 1 to 100."""
 
     def __init__(
         self,
@@ -654,7 +666,7 @@ Global___BatchDeleteKeysRequest: _TypeAlias = BatchDeleteKeysRequest  # noqa: Y0
 
 @_typing.final
 class BatchDeleteKeysResponse(_message.Message):
-    """What BatchDeleteKeys answers: nothing."""
+    """Response message for BatchDeleteKeys. It has no fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -671,7 +683,7 @@ Global___BatchDeleteKeysResponse: _TypeAlias = BatchDeleteKeysResponse  # noqa: 
 
 @_typing.final
 class VerifyKeyRequest(_message.Message):
-    """What VerifyKey needs."""
+    """Request message for VerifyKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -679,16 +691,16 @@ class VerifyKeyRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """What the client presented, whatever it is. Blanks and line ends around it are cut
-    off, as in the `authorization` header.
+    """The text that the client presented, whatever it is. Leading and trailing
+    whitespace is ignored, as in the `authorization` header.
     """
     client_ip: _builtins.str
-    """The client's address, kept as `last_use_ip`: IPv4 or IPv6. It is for showing
-    only: a port and a zone are cut off, and what is no address is left out.
+    """The client's IPv4 or IPv6 address, stored as `last_use_ip`. It is for display
+    only. A port and a zone are removed; a value that is not an address is ignored.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key must be allowed to do: all of these, at most 64."""
+        """The scopes that the key must have, at most 64. It must have all of them."""
 
     def __init__(
         self,
@@ -707,7 +719,7 @@ Global___VerifyKeyRequest: _TypeAlias = VerifyKeyRequest  # noqa: Y015
 
 @_typing.final
 class VerifyKeyResponse(_message.Message):
-    """What VerifyKey answers."""
+    """Response message for VerifyKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -739,24 +751,26 @@ class VerifyKeyResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
-    """Whether to accept the request. True exactly when `code` is VALID."""
+    """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
-    """Why."""
+    """The verdict."""
     key_id: _builtins.str
-    """The key. Empty when `code` is NOT_FOUND, as is all below."""
+    """The id of the key. This and the following fields are empty if `code` is
+    NOT_FOUND.
+    """
     owner_id: _builtins.str
     """The user or organization that the key belongs to."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key may do, sorted."""
+        """The scopes of the key, sorted."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the key expires. Unset: never."""
+        """When the key expires. Unset if it never expires."""
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The notes that were put on the key."""
+        """The annotations of the key."""
 
     def __init__(
         self,
@@ -779,14 +793,14 @@ Global___VerifyKeyResponse: _TypeAlias = VerifyKeyResponse  # noqa: Y015
 
 @_typing.final
 class BatchVerifyKeysRequest(_message.Message):
-    """What BatchVerifyKeys needs."""
+    """Request message for BatchVerifyKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifyKeyRequest]:
-        """What to verify, 1 to 100."""
+        """The key strings to verify, 1 to 100 of them."""
 
     def __init__(
         self,
@@ -803,14 +817,14 @@ Global___BatchVerifyKeysRequest: _TypeAlias = BatchVerifyKeysRequest  # noqa: Y0
 
 @_typing.final
 class BatchVerifyKeysResponse(_message.Message):
-    """What BatchVerifyKeys answers."""
+    """Response message for BatchVerifyKeys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESPONSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifyKeyResponse]:
-        """One answer for each request, in order."""
+        """One response for each request, in the order of the requests."""
 
     def __init__(
         self,
@@ -827,13 +841,15 @@ Global___BatchVerifyKeysResponse: _TypeAlias = BatchVerifyKeysResponse  # noqa: 
 
 @_typing.final
 class LookupKeyRequest(_message.Message):
-    """What LookupKey needs."""
+    """Request message for LookupKey."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The key string that was found, by the rules of `key_string` in VerifyKey."""
+    """The key string to look up. Leading and trailing whitespace is ignored, as in
+    VerifyKey.
+    """
     def __init__(
         self,
         *,

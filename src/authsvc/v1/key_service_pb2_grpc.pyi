@@ -30,31 +30,33 @@ GRPC_VERSION: str
 class KeyServiceStub:
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs the scope that its `required_scope` option names, and so a
-    credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. With an empty
-    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
-    whatever its certificate. A caller acts within its own owner; a caller of the
-    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
-    for a caller: NOT_FOUND.
+    Every RPC requires the scope that its `required_scope` option names. A caller
+    presents a credential as `authorization: Bearer <key string or session token>`.
+    If the operator has configured it, a caller can present a client certificate
+    instead, or nothing. A call with an empty `authorization` header fails with
+    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
 
-    A change is answered when every worker of every replica acts on it: within
-    milliseconds, or after a lease (30 s by default) when a worker is out of
-    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
-    and some have not confirmed it yet; the same call again waits for the rest.
+    A caller acts within its own owner; a caller of the reserved owner `authsvc`
+    acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
 
-    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
-    OwnerPolicy.
+    A change returns when every worker of every replica has applied it. This takes
+    milliseconds, or a lease (30 s by default) if a worker is unreachable.
+    DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
+    but some workers have not confirmed it yet. The same call again waits for these.
 
-    Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
-    bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
-    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
-    about several, list all of them as `key_ids`, too, separated by commas.
+    A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
+    reason: see OwnerPolicy.
 
-    A change that would leave no key of the owner `authsvc` with `full_access` that
-    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
-    sets `allow_last_administrator`.
+    Errors carry `google.rpc.ErrorInfo` with the domain `authsvc` and a stable
+    reason. Invalid fields are reported as `google.rpc.BadRequest`. Temporary errors
+    (UNAVAILABLE, RESOURCE_EXHAUSTED) carry `google.rpc.RetryInfo`. An error about
+    one key has the key's id in the metadata, as `key_id`. KEY_NOT_FOUND and
+    KEY_NOT_REVOKED can be about several keys; they also list all ids as `key_ids`,
+    comma-separated.
+
+    A change after which the owner `authsvc` would have no working key with
+    `full_access` fails with FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY,
+    unless the request sets `allow_last_administrator`.
     """
 
     @_typing.overload
@@ -62,199 +64,201 @@ class KeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyServiceAsyncStub: ...
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
-    """Mints a key, within the owner's policy. The answer is the only place where the
-    key string ever appears.
+    """Creates a key. The owner's policy must allow it. The key string is returned
+    only in this response.
 
-    A call that is cancelled, or whose deadline passes, may have made the key all the
-    same. It works, nobody has its key string, and lists show it with
-    `never_delivered`. To get a key string, send the same `request_id` again.
+    A call that is cancelled or exceeds its deadline may still have created the key.
+    Such a key works, but nobody has its key string; lists show it as
+    `never_delivered`. To obtain a key string, send the same `request_id` again.
     """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]
-    """Shows a key."""
+    """Gets a key."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
-    """Lists an owner's keys, revoked and expired ones included, until they are
-    deleted.
+    """Lists the keys of an owner. Revoked and expired keys are included until they
+    are deleted.
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
-    """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-    it. A revoked key cannot be changed. One that may do more than the caller is not
-    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
-    key has the values already, nothing changes: neither `update_time` nor `etag`,
-    and there is no event in the audit log.
+    """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
+    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
+    allows. A revoked key cannot be updated. The expiry of a key with scopes that
+    the caller does not have cannot be extended: PERMISSION_DENIED, reason
+    SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+    including `update_time` and `etag`, and no audit event is recorded.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
-    """Replaces a key by a new one with the same name, scopes, contacts, annotations
-    and length of life, which the owner's policy has to allow, or may shorten. The
-    new key works at once; the old one is revoked when the grace period ends, and
-    expires no later than it would have. If the answer is lost, so is the new key
-    string: rotate the new key, too.
+    """Replaces a key with a new key that has the same name, scopes, contacts,
+    annotations and lifetime. The owner's policy must allow these, and may shorten
+    the lifetime. The new key works at once. The old key is revoked when the grace
+    period ends, and expires no later than it would have without the rotation. If
+    the response is lost, so is the new key string: rotate the new key as well.
 
-    A call that is cancelled, or whose deadline passes, may have replaced the key all
-    the same. Then the old key ends as asked, nobody has the new key string, and lists
-    show the new key with `never_delivered`.
+    A call that is cancelled or exceeds its deadline may still have replaced the key.
+    Then the old key ends as requested, nobody has the new key string, and lists show
+    the new key as `never_delivered`.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]
-    """Revokes a key, now or at a scheduled time. When this has answered OK without
-    `revoke_in`, no worker of any replica accepts the key any more, and nothing
-    brings it back. A
-    scheduled revocation may be moved by another call until it takes effect, to a
-    later time by callers who have all scopes of the key; after that:
-    FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+    """Revokes a key, now or at a scheduled time. When a call without `revoke_in` has
+    returned OK, no worker of any replica accepts the key any more, and the
+    revocation cannot be undone. Until a scheduled revocation takes effect, another
+    call can reschedule it; only a caller that has all scopes of the key can choose
+    a later time. After that, the call fails with FAILED_PRECONDITION, reason
+    KEY_ALREADY_REVOKED.
     """
     BatchRevokeKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]
-    """Revokes many keys at once, now: all that are named, or all of an owner. Keys
-    already revoked keep their stamp and reason. An unknown id refuses the batch.
+    """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
+    already revoked keep their `revoke_time` and `revoke_reason`. If an id is
+    unknown, no key is revoked.
     """
     DeleteKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DeleteKeyRequest, _key_service_pb2.DeleteKeyResponse]
-    """Deletes a revoked key for good. FAILED_PRECONDITION until its revocation has
-    taken effect.
+    """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
+    revocation has taken effect.
     """
     BatchDeleteKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchDeleteKeysRequest, _key_service_pb2.BatchDeleteKeysResponse]
-    """Deletes revoked keys, all or none: one that is not revoked or not known
-    refuses the batch, and the error names every such id.
+    """Deletes several revoked keys. If a key is unknown or not revoked, no key is
+    deleted, and the error lists all such ids.
     """
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.VerifyKeyRequest, _key_service_pb2.VerifyKeyResponse]
-    """Says what a presented key string is worth. A bad key is an answer, not an
-    error: look at `valid`. UNAVAILABLE means that nobody can know right now; it
-    never means that the key is bad.
+    """Verifies a presented key string and returns a verdict. A key that is not valid
+    is not an error: check `valid` in the response. UNAVAILABLE means that the key
+    cannot be verified right now; it never means that the key is not valid.
     """
     BatchVerifyKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchVerifyKeysRequest, _key_service_pb2.BatchVerifyKeysResponse]
-    """Verifies up to 100 key strings in one call; the answers are in the order of
-    the requests.
-    """
+    """Verifies up to 100 key strings in one call."""
     LookupKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.LookupKeyRequest, _resources_pb2.Key]
-    """Finds out which key a key string is, whatever its state: for somebody who
-    holds a leaked string and wants to revoke it. Not counted as a use.
+    """Looks up the key of a key string, whatever its state, for instance to revoke a
+    leaked key. Does not count as a use of the key.
     """
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs the scope that its `required_scope` option names, and so a
-    credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. With an empty
-    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
-    whatever its certificate. A caller acts within its own owner; a caller of the
-    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
-    for a caller: NOT_FOUND.
+    Every RPC requires the scope that its `required_scope` option names. A caller
+    presents a credential as `authorization: Bearer <key string or session token>`.
+    If the operator has configured it, a caller can present a client certificate
+    instead, or nothing. A call with an empty `authorization` header fails with
+    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
 
-    A change is answered when every worker of every replica acts on it: within
-    milliseconds, or after a lease (30 s by default) when a worker is out of
-    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
-    and some have not confirmed it yet; the same call again waits for the rest.
+    A caller acts within its own owner; a caller of the reserved owner `authsvc`
+    acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
 
-    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
-    OwnerPolicy.
+    A change returns when every worker of every replica has applied it. This takes
+    milliseconds, or a lease (30 s by default) if a worker is unreachable.
+    DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
+    but some workers have not confirmed it yet. The same call again waits for these.
 
-    Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
-    bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
-    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
-    about several, list all of them as `key_ids`, too, separated by commas.
+    A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
+    reason: see OwnerPolicy.
 
-    A change that would leave no key of the owner `authsvc` with `full_access` that
-    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
-    sets `allow_last_administrator`.
+    Errors carry `google.rpc.ErrorInfo` with the domain `authsvc` and a stable
+    reason. Invalid fields are reported as `google.rpc.BadRequest`. Temporary errors
+    (UNAVAILABLE, RESOURCE_EXHAUSTED) carry `google.rpc.RetryInfo`. An error about
+    one key has the key's id in the metadata, as `key_id`. KEY_NOT_FOUND and
+    KEY_NOT_REVOKED can be about several keys; they also list all ids as `key_ids`,
+    comma-separated.
+
+    A change after which the owner `authsvc` would have no working key with
+    `full_access` fails with FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY,
+    unless the request sets `allow_last_administrator`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Mints a key, within the owner's policy. The answer is the only place where the
-    key string ever appears.
+    """Creates a key. The owner's policy must allow it. The key string is returned
+    only in this response.
 
-    A call that is cancelled, or whose deadline passes, may have made the key all the
-    same. It works, nobody has its key string, and lists show it with
-    `never_delivered`. To get a key string, send the same `request_id` again.
+    A call that is cancelled or exceeds its deadline may still have created the key.
+    Such a key works, but nobody has its key string; lists show it as
+    `never_delivered`. To obtain a key string, send the same `request_id` again.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
-    """Shows a key."""
+    """Gets a key."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
-    """Lists an owner's keys, revoked and expired ones included, until they are
-    deleted.
+    """Lists the keys of an owner. Revoked and expired keys are included until they
+    are deleted.
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
-    """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-    it. A revoked key cannot be changed. One that may do more than the caller is not
-    given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
-    key has the values already, nothing changes: neither `update_time` nor `etag`,
-    and there is no event in the audit log.
+    """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
+    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
+    allows. A revoked key cannot be updated. The expiry of a key with scopes that
+    the caller does not have cannot be extended: PERMISSION_DENIED, reason
+    SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+    including `update_time` and `etag`, and no audit event is recorded.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
-    """Replaces a key by a new one with the same name, scopes, contacts, annotations
-    and length of life, which the owner's policy has to allow, or may shorten. The
-    new key works at once; the old one is revoked when the grace period ends, and
-    expires no later than it would have. If the answer is lost, so is the new key
-    string: rotate the new key, too.
+    """Replaces a key with a new key that has the same name, scopes, contacts,
+    annotations and lifetime. The owner's policy must allow these, and may shorten
+    the lifetime. The new key works at once. The old key is revoked when the grace
+    period ends, and expires no later than it would have without the rotation. If
+    the response is lost, so is the new key string: rotate the new key as well.
 
-    A call that is cancelled, or whose deadline passes, may have replaced the key all
-    the same. Then the old key ends as asked, nobody has the new key string, and lists
-    show the new key with `never_delivered`.
+    A call that is cancelled or exceeds its deadline may still have replaced the key.
+    Then the old key ends as requested, nobody has the new key string, and lists show
+    the new key as `never_delivered`.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
-    """Revokes a key, now or at a scheduled time. When this has answered OK without
-    `revoke_in`, no worker of any replica accepts the key any more, and nothing
-    brings it back. A
-    scheduled revocation may be moved by another call until it takes effect, to a
-    later time by callers who have all scopes of the key; after that:
-    FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+    """Revokes a key, now or at a scheduled time. When a call without `revoke_in` has
+    returned OK, no worker of any replica accepts the key any more, and the
+    revocation cannot be undone. Until a scheduled revocation takes effect, another
+    call can reschedule it; only a caller that has all scopes of the key can choose
+    a later time. After that, the call fails with FAILED_PRECONDITION, reason
+    KEY_ALREADY_REVOKED.
     """
     BatchRevokeKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]  # type: ignore[assignment]
-    """Revokes many keys at once, now: all that are named, or all of an owner. Keys
-    already revoked keep their stamp and reason. An unknown id refuses the batch.
+    """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
+    already revoked keep their `revoke_time` and `revoke_reason`. If an id is
+    unknown, no key is revoked.
     """
     DeleteKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DeleteKeyRequest, _key_service_pb2.DeleteKeyResponse]  # type: ignore[assignment]
-    """Deletes a revoked key for good. FAILED_PRECONDITION until its revocation has
-    taken effect.
+    """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
+    revocation has taken effect.
     """
     BatchDeleteKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchDeleteKeysRequest, _key_service_pb2.BatchDeleteKeysResponse]  # type: ignore[assignment]
-    """Deletes revoked keys, all or none: one that is not revoked or not known
-    refuses the batch, and the error names every such id.
+    """Deletes several revoked keys. If a key is unknown or not revoked, no key is
+    deleted, and the error lists all such ids.
     """
     VerifyKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.VerifyKeyRequest, _key_service_pb2.VerifyKeyResponse]  # type: ignore[assignment]
-    """Says what a presented key string is worth. A bad key is an answer, not an
-    error: look at `valid`. UNAVAILABLE means that nobody can know right now; it
-    never means that the key is bad.
+    """Verifies a presented key string and returns a verdict. A key that is not valid
+    is not an error: check `valid` in the response. UNAVAILABLE means that the key
+    cannot be verified right now; it never means that the key is not valid.
     """
     BatchVerifyKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchVerifyKeysRequest, _key_service_pb2.BatchVerifyKeysResponse]  # type: ignore[assignment]
-    """Verifies up to 100 key strings in one call; the answers are in the order of
-    the requests.
-    """
+    """Verifies up to 100 key strings in one call."""
     LookupKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.LookupKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
-    """Finds out which key a key string is, whatever its state: for somebody who
-    holds a leaked string and wants to revoke it. Not counted as a use.
+    """Looks up the key of a key string, whatever its state, for instance to revoke a
+    leaked key. Does not count as a use of the key.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues, lists, rotates, revokes and verifies API keys.
 
-    Every RPC needs the scope that its `required_scope` option names, and so a
-    credential: `authorization: Bearer <key string or session token>`, or else,
-    where the operator has set it up, a client certificate, or none. With an empty
-    `authorization` header a call is UNAUTHENTICATED, reason CREDENTIAL_MISSING,
-    whatever its certificate. A caller acts within its own owner; a caller of the
-    reserved owner `authsvc` acts on every owner. Another owner's key does not exist
-    for a caller: NOT_FOUND.
+    Every RPC requires the scope that its `required_scope` option names. A caller
+    presents a credential as `authorization: Bearer <key string or session token>`.
+    If the operator has configured it, a caller can present a client certificate
+    instead, or nothing. A call with an empty `authorization` header fails with
+    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
 
-    A change is answered when every worker of every replica acts on it: within
-    milliseconds, or after a lease (30 s by default) when a worker is out of
-    reach. DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that it is durable
-    and some have not confirmed it yet; the same call again waits for the rest.
+    A caller acts within its own owner; a caller of the reserved owner `authsvc`
+    acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
 
-    What the owner's policy forbids is FAILED_PRECONDITION with a reason: see
-    OwnerPolicy.
+    A change returns when every worker of every replica has applied it. This takes
+    milliseconds, or a lease (30 s by default) if a worker is unreachable.
+    DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
+    but some workers have not confirmed it yet. The same call again waits for these.
 
-    Errors carry `google.rpc.ErrorInfo` with domain `authsvc` and a stable reason;
-    bad fields come as `google.rpc.BadRequest`, passing trouble (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) with `google.rpc.RetryInfo`. An error about one key has its
-    id in the metadata as `key_id`. KEY_NOT_FOUND and KEY_NOT_REVOKED, which may be
-    about several, list all of them as `key_ids`, too, separated by commas.
+    A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
+    reason: see OwnerPolicy.
 
-    A change that would leave no key of the owner `authsvc` with `full_access` that
-    works is FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY, unless the request
-    sets `allow_last_administrator`.
+    Errors carry `google.rpc.ErrorInfo` with the domain `authsvc` and a stable
+    reason. Invalid fields are reported as `google.rpc.BadRequest`. Temporary errors
+    (UNAVAILABLE, RESOURCE_EXHAUSTED) carry `google.rpc.RetryInfo`. An error about
+    one key has the key's id in the metadata, as `key_id`. KEY_NOT_FOUND and
+    KEY_NOT_REVOKED can be about several keys; they also list all ids as `key_ids`,
+    comma-separated.
+
+    A change after which the owner `authsvc` would have no working key with
+    `full_access` fails with FAILED_PRECONDITION, reason LAST_ADMINISTRATOR_KEY,
+    unless the request sets `allow_last_administrator`.
     """
 
     @_abc_1.abstractmethod
@@ -263,12 +267,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
-        """Mints a key, within the owner's policy. The answer is the only place where the
-        key string ever appears.
+        """Creates a key. The owner's policy must allow it. The key string is returned
+        only in this response.
 
-        A call that is cancelled, or whose deadline passes, may have made the key all the
-        same. It works, nobody has its key string, and lists show it with
-        `never_delivered`. To get a key string, send the same `request_id` again.
+        A call that is cancelled or exceeds its deadline may still have created the key.
+        Such a key works, but nobody has its key string; lists show it as
+        `never_delivered`. To obtain a key string, send the same `request_id` again.
         """
 
     @_abc_1.abstractmethod
@@ -277,7 +281,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.GetKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
-        """Shows a key."""
+        """Gets a key."""
 
     @_abc_1.abstractmethod
     def ListKeys(
@@ -285,8 +289,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.ListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.ListKeysResponse, _abc.Awaitable[_key_service_pb2.ListKeysResponse]]:
-        """Lists an owner's keys, revoked and expired ones included, until they are
-        deleted.
+        """Lists the keys of an owner. Revoked and expired keys are included until they
+        are deleted.
         """
 
     @_abc_1.abstractmethod
@@ -295,12 +299,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.UpdateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
-        """Changes `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy lets
-        it. A revoked key cannot be changed. One that may do more than the caller is not
-        given a later expiry: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. Where the
-        key has the values already, nothing changes: neither `update_time` nor `etag`,
-        and there is no event in the audit log.
+        """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
+        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
+        allows. A revoked key cannot be updated. The expiry of a key with scopes that
+        the caller does not have cannot be extended: PERMISSION_DENIED, reason
+        SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+        including `update_time` and `etag`, and no audit event is recorded.
         """
 
     @_abc_1.abstractmethod
@@ -309,15 +313,15 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RotateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.RotateKeyResponse, _abc.Awaitable[_key_service_pb2.RotateKeyResponse]]:
-        """Replaces a key by a new one with the same name, scopes, contacts, annotations
-        and length of life, which the owner's policy has to allow, or may shorten. The
-        new key works at once; the old one is revoked when the grace period ends, and
-        expires no later than it would have. If the answer is lost, so is the new key
-        string: rotate the new key, too.
+        """Replaces a key with a new key that has the same name, scopes, contacts,
+        annotations and lifetime. The owner's policy must allow these, and may shorten
+        the lifetime. The new key works at once. The old key is revoked when the grace
+        period ends, and expires no later than it would have without the rotation. If
+        the response is lost, so is the new key string: rotate the new key as well.
 
-        A call that is cancelled, or whose deadline passes, may have replaced the key all
-        the same. Then the old key ends as asked, nobody has the new key string, and lists
-        show the new key with `never_delivered`.
+        A call that is cancelled or exceeds its deadline may still have replaced the key.
+        Then the old key ends as requested, nobody has the new key string, and lists show
+        the new key as `never_delivered`.
         """
 
     @_abc_1.abstractmethod
@@ -326,12 +330,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
-        """Revokes a key, now or at a scheduled time. When this has answered OK without
-        `revoke_in`, no worker of any replica accepts the key any more, and nothing
-        brings it back. A
-        scheduled revocation may be moved by another call until it takes effect, to a
-        later time by callers who have all scopes of the key; after that:
-        FAILED_PRECONDITION, reason KEY_ALREADY_REVOKED.
+        """Revokes a key, now or at a scheduled time. When a call without `revoke_in` has
+        returned OK, no worker of any replica accepts the key any more, and the
+        revocation cannot be undone. Until a scheduled revocation takes effect, another
+        call can reschedule it; only a caller that has all scopes of the key can choose
+        a later time. After that, the call fails with FAILED_PRECONDITION, reason
+        KEY_ALREADY_REVOKED.
         """
 
     @_abc_1.abstractmethod
@@ -340,8 +344,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.BatchRevokeKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.BatchRevokeKeysResponse, _abc.Awaitable[_key_service_pb2.BatchRevokeKeysResponse]]:
-        """Revokes many keys at once, now: all that are named, or all of an owner. Keys
-        already revoked keep their stamp and reason. An unknown id refuses the batch.
+        """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
+        already revoked keep their `revoke_time` and `revoke_reason`. If an id is
+        unknown, no key is revoked.
         """
 
     @_abc_1.abstractmethod
@@ -350,8 +355,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.DeleteKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.DeleteKeyResponse, _abc.Awaitable[_key_service_pb2.DeleteKeyResponse]]:
-        """Deletes a revoked key for good. FAILED_PRECONDITION until its revocation has
-        taken effect.
+        """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
+        revocation has taken effect.
         """
 
     @_abc_1.abstractmethod
@@ -360,8 +365,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.BatchDeleteKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.BatchDeleteKeysResponse, _abc.Awaitable[_key_service_pb2.BatchDeleteKeysResponse]]:
-        """Deletes revoked keys, all or none: one that is not revoked or not known
-        refuses the batch, and the error names every such id.
+        """Deletes several revoked keys. If a key is unknown or not revoked, no key is
+        deleted, and the error lists all such ids.
         """
 
     @_abc_1.abstractmethod
@@ -370,9 +375,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.VerifyKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.VerifyKeyResponse, _abc.Awaitable[_key_service_pb2.VerifyKeyResponse]]:
-        """Says what a presented key string is worth. A bad key is an answer, not an
-        error: look at `valid`. UNAVAILABLE means that nobody can know right now; it
-        never means that the key is bad.
+        """Verifies a presented key string and returns a verdict. A key that is not valid
+        is not an error: check `valid` in the response. UNAVAILABLE means that the key
+        cannot be verified right now; it never means that the key is not valid.
         """
 
     @_abc_1.abstractmethod
@@ -381,9 +386,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.BatchVerifyKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.BatchVerifyKeysResponse, _abc.Awaitable[_key_service_pb2.BatchVerifyKeysResponse]]:
-        """Verifies up to 100 key strings in one call; the answers are in the order of
-        the requests.
-        """
+        """Verifies up to 100 key strings in one call."""
 
     @_abc_1.abstractmethod
     def LookupKey(
@@ -391,8 +394,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.LookupKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
-        """Finds out which key a key string is, whatever its state: for somebody who
-        holds a leaked string and wants to revoke it. Not counted as a use.
+        """Looks up the key of a key string, whatever its state, for instance to revoke a
+        leaked key. Does not count as a use of the key.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

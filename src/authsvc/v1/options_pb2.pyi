@@ -25,46 +25,46 @@ class _TextKind:
 class _TextKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TEXT_KIND_UNSPECIFIED: _TextKind.ValueType  # 0
-    """No text for people."""
+    """Not a text for people."""
     TEXT_KIND_LINE: _TextKind.ValueType  # 1
-    """One line."""
+    """A single line."""
     TEXT_KIND_PARAGRAPHS: _TextKind.ValueType  # 2
-    """Lines, which may have tabs in them."""
+    """One or more lines, which may contain tabs."""
     TEXT_KIND_QUERY: _TextKind.ValueType  # 3
-    """What is searched for in texts. It is kept like one and not refused, since what
-    earlier releases have taken has to be found.
+    """A text to search for. It is normalized like other texts but never refused, so
+    that texts accepted by earlier releases can be found.
     """
     TEXT_KIND_MAIL_ADDRESS: _TextKind.ValueType  # 4
-    """A mail address, which may be an international one (RFC 6531)."""
+    """An email address, which may be internationalized (RFC 6531)."""
 
 class TextKind(_TextKind, metaclass=_TextKindEnumTypeWrapper):
     """Kinds of text."""
 
 TEXT_KIND_UNSPECIFIED: TextKind.ValueType  # 0
-"""No text for people."""
+"""Not a text for people."""
 TEXT_KIND_LINE: TextKind.ValueType  # 1
-"""One line."""
+"""A single line."""
 TEXT_KIND_PARAGRAPHS: TextKind.ValueType  # 2
-"""Lines, which may have tabs in them."""
+"""One or more lines, which may contain tabs."""
 TEXT_KIND_QUERY: TextKind.ValueType  # 3
-"""What is searched for in texts. It is kept like one and not refused, since what
-earlier releases have taken has to be found.
+"""A text to search for. It is normalized like other texts but never refused, so
+that texts accepted by earlier releases can be found.
 """
 TEXT_KIND_MAIL_ADDRESS: TextKind.ValueType  # 4
-"""A mail address, which may be an international one (RFC 6531)."""
+"""An email address, which may be internationalized (RFC 6531)."""
 Global___TextKind: _TypeAlias = TextKind  # noqa: Y015
 
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 TEXT_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
-"""The scope that a caller needs for this RPC. The access table of the API is
-therefore the API itself. The service does not start with an RPC that has none.
+"""The scope that a caller needs for this RPC. The API definition is therefore
+its own access table. The service does not start if an RPC has no scope.
 """
 text: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___TextKind.ValueType]
-"""What kind of text a field holds; of a map, its values. Texts are kept in Unicode
-normalization form C and without blanks at their ends. They are refused when
-they hold control characters, or characters that people cannot see or that
-change the direction of text. What scripts and emoji need is taken in its place:
-joiners, variation selectors, and in Arabic and Hebrew text U+061C, U+200E and
-U+200F.
+"""The kind of text that a field holds; for a map, the kind of its values. Texts
+are stored in Unicode normalization form C, without leading and trailing
+whitespace. Texts with control characters, invisible characters, or characters
+that change the direction of text are refused. Characters that scripts and
+emoji need are accepted where they belong: joiners, variation selectors, and
+in Arabic and Hebrew text U+061C, U+200E and U+200F.
 """

@@ -31,23 +31,27 @@ class _KeyEditsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyEdits.Val
     KEY_EDITS_UNSPECIFIED: _KeyEdits.ValueType  # 0
     """Not set."""
     KEY_EDITS_NONE: _KeyEdits.ValueType  # 1
-    """Nothing: a key stays as it was created."""
+    """None."""
     KEY_EDITS_DETAILS: _KeyEdits.ValueType  # 2
     """`display_name`, `description` and `technical_contacts`."""
     KEY_EDITS_ALL: _KeyEdits.ValueType  # 3
-    """These, and `scopes`, `expire_time` and `annotations`."""
+    """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time` and
+    `annotations`.
+    """
 
 class KeyEdits(_KeyEdits, metaclass=_KeyEditsEnumTypeWrapper):
-    """What UpdateKey may change."""
+    """Which fields UpdateKey may change."""
 
 KEY_EDITS_UNSPECIFIED: KeyEdits.ValueType  # 0
 """Not set."""
 KEY_EDITS_NONE: KeyEdits.ValueType  # 1
-"""Nothing: a key stays as it was created."""
+"""None."""
 KEY_EDITS_DETAILS: KeyEdits.ValueType  # 2
 """`display_name`, `description` and `technical_contacts`."""
 KEY_EDITS_ALL: KeyEdits.ValueType  # 3
-"""These, and `scopes`, `expire_time` and `annotations`."""
+"""`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time` and
+`annotations`.
+"""
 Global___KeyEdits: _TypeAlias = KeyEdits  # noqa: Y015
 
 class _KeyManagers:
@@ -61,9 +65,9 @@ class _KeyManagersEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyManage
     KEY_MANAGERS_ANY: _KeyManagers.ValueType  # 1
     """Any caller of the owner or of the platform that has the scope for it."""
     KEY_MANAGERS_SESSIONS_ONLY: _KeyManagers.ValueType  # 2
-    """Of the owner's callers only sessions, that is people who are signed in: no key
-    makes or ends another, nor opens a session that could. Callers of the platform
-    as before.
+    """Of the owner's callers, only sessions, that is, people who are signed in. A key
+    cannot create or end another key, or create a session that could. Callers of the
+    platform are not restricted.
     """
 
 class KeyManagers(_KeyManagers, metaclass=_KeyManagersEnumTypeWrapper):
@@ -74,15 +78,15 @@ KEY_MANAGERS_UNSPECIFIED: KeyManagers.ValueType  # 0
 KEY_MANAGERS_ANY: KeyManagers.ValueType  # 1
 """Any caller of the owner or of the platform that has the scope for it."""
 KEY_MANAGERS_SESSIONS_ONLY: KeyManagers.ValueType  # 2
-"""Of the owner's callers only sessions, that is people who are signed in: no key
-makes or ends another, nor opens a session that could. Callers of the platform
-as before.
+"""Of the owner's callers, only sessions, that is, people who are signed in. A key
+cannot create or end another key, or create a session that could. Callers of the
+platform are not restricted.
 """
 Global___KeyManagers: _TypeAlias = KeyManagers  # noqa: Y015
 
 @_typing.final
 class OwnerPolicy(_message.Message):
-    """What an owner may do with API keys. Sessions are not touched by it."""
+    """What an owner may do with API keys. It does not affect sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,73 +103,73 @@ class OwnerPolicy(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     KEY_MANAGERS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose policy."""
+    """The owner that the policy is for."""
     keys_enabled: _builtins.bool
-    """Whether the owner has API keys at all. When this is switched off, creating,
-    rotating and bringing an expired key back are refused with reason
-    API_KEYS_NOT_ENABLED, and no worker of any replica accepts a key of the owner
-    any more when UpdateOwnerPolicy has answered: VerifyKey says DISABLED to who
-    presents the right key string, and such a caller is UNAUTHENTICATED, reason
-    CREDENTIAL_DISABLED. Keys can still be shown, edited, revoked and deleted.
-    When it is switched on again, keys work as before, unless they were revoked or
-    have expired meanwhile.
+    """Whether the owner can have API keys at all.
+
+    If false, keys cannot be created, rotated, or made active again after they have
+    expired: reason API_KEYS_NOT_ENABLED. When UpdateOwnerPolicy has returned, no worker
+    of any replica accepts a key of the owner any more. VerifyKey returns DISABLED for
+    the right key string, and a caller that presents it is UNAUTHENTICATED, reason
+    CREDENTIAL_DISABLED. Keys can still be read, updated, revoked and deleted. When
+    this is set to true again, keys work as before, unless they were revoked or have
+    expired in the meantime.
     """
     max_active_keys: _builtins.int
-    """How many keys may be active at a time, at most 100000; 0: any number. Creating more is refused
-    with reason MAX_ACTIVE_KEYS, and so is bringing an expired key back. A key
-    counts until it expires or its revocation takes effect. One that was rotated
-    does not count in its grace period, so that it can be rotated at the limit; but
-    there may be no more such keys than this, too. Lowering it ends no key.
+    """The maximum number of active keys, at most 100000. If 0, there is no limit. Creating
+    more keys, or making an expired key active again, fails with reason MAX_ACTIVE_KEYS.
+    A key counts until it expires or its revocation takes effect. A rotated key in its
+    grace period does not count, so that keys can be rotated at the limit; the number of
+    such keys is limited to the same value. Lowering the limit does not end any key.
     """
     expiration_required: _builtins.bool
-    """Whether a key must have an expiry. Without one it is neither created nor
-    changed nor rotated: reason EXPIRATION_REQUIRED. A key that never expires
-    stays as it is.
+    """Whether keys must have an expiry. A key without one cannot be created, updated or
+    rotated: reason EXPIRATION_REQUIRED. Existing keys that never expire are not changed.
     """
     contacts_required: _builtins.bool
-    """Whether a key must have a technical contact. Without one it is neither created
-    nor rotated, and the last one is not taken away: reason CONTACTS_REQUIRED. A
-    key without contacts stays as it is.
+    """Whether keys must have a technical contact. A key without one cannot be created or
+    rotated, and the last contact cannot be removed: reason CONTACTS_REQUIRED. Existing
+    keys without contacts are not changed.
     """
     key_edits: Global___KeyEdits.ValueType
-    """What UpdateKey may change. Other fields in its mask are refused with reason
-    KEY_EDIT_NOT_ALLOWED.
+    """Which fields UpdateKey may change. If its mask has other fields, the call fails with
+    reason KEY_EDIT_NOT_ALLOWED.
     """
     brand: _builtins.str
-    """The first part of new key strings, of created and of rotated keys: 2 to 10 of
-    `a-z 0-9`, a letter first; empty: the service's default. Another `brand` in
-    CreateKey is refused with reason BRAND_NOT_ALLOWED, unless this is empty. Key
-    strings that exist keep theirs.
+    """The first part of the key strings of created and rotated keys: 2 to 10 characters of
+    `a-z 0-9`, starting with a letter. If empty, the service's default is used, and
+    CreateKey can set another `brand`. Otherwise, CreateKey with another `brand` fails
+    with reason BRAND_NOT_ALLOWED. Existing key strings do not change.
     """
     etag: _builtins.str
-    """Changes whenever the policy is updated. Send it with UpdateOwnerPolicy to be
-    refused with ABORTED when somebody else was faster.
+    """A value that changes whenever the policy changes. If an UpdateOwnerPolicy request
+    contains an etag that is not the current one, the call fails with ABORTED.
     """
     key_managers: Global___KeyManagers.ValueType
-    """Who may create, update, rotate, revoke and delete the owner's keys, given the
-    scope for it. Others are refused with PERMISSION_DENIED, reason
-    KEY_MANAGER_NOT_PERMITTED. Reading and verifying are not touched.
+    """Who may create, update, rotate, revoke and delete the owner's keys, if they have the
+    scope for it. For others, the call fails with PERMISSION_DENIED, reason
+    KEY_MANAGER_NOT_PERMITTED. Reading and verifying are not affected.
     """
     @_builtins.property
     def allowed_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The scopes that keys may have; empty: any. Others are refused with reason
-        SCOPE_NOT_ALLOWED when a key is created, rotated, or given them by an update.
-        A key that has others keeps them, and is not rotated until an update has taken
-        them away. `full_access` in this list allows all.
+        """The scopes that keys may have. If empty, all scopes are allowed. Creating or
+        rotating a key with other scopes, or adding them in an update, fails with reason
+        SCOPE_NOT_ALLOWED. An existing key keeps its other scopes, and cannot be rotated
+        until an update has removed them. `full_access` in this list allows all scopes.
         """
 
     @_builtins.property
     def max_key_lifetime(self) -> _duration_pb2.Duration:
-        """How long a key may live, from its creation to its expiry; 0 or unset: without
-        limit. A key that is created with a later expiry, or changed to one, is refused
-        with reason KEY_LIFETIME_TOO_LONG, one without an expiry with reason
-        EXPIRATION_REQUIRED. A key that lives longer already keeps its expiry; when it
-        is rotated, the new one gets this length of life. At least 1 second.
+        """The maximum time from the creation of a key to its expiry, at least 1 second. If 0
+        or unset, there is no limit. Creating a key with a later expiry, or updating a key to
+        one, fails with reason KEY_LIFETIME_TOO_LONG; without an expiry, it fails with reason
+        EXPIRATION_REQUIRED. An existing key with a longer lifetime keeps its expiry. When it
+        is rotated, the new key gets this lifetime.
         """
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the policy was last updated; unset: it is the default one."""
+        """Output only. When the policy was last updated. Unset if it is the default policy."""
 
     def __init__(
         self,
@@ -193,13 +197,13 @@ Global___OwnerPolicy: _TypeAlias = OwnerPolicy  # noqa: Y015
 
 @_typing.final
 class GetOwnerPolicyRequest(_message.Message):
-    """What GetOwnerPolicy needs."""
+    """Request message for GetOwnerPolicy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OWNER_ID_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose policy."""
+    """The owner whose policy is returned."""
     def __init__(
         self,
         *,
@@ -215,7 +219,7 @@ Global___GetOwnerPolicyRequest: _TypeAlias = GetOwnerPolicyRequest  # noqa: Y015
 
 @_typing.final
 class UpdateOwnerPolicyRequest(_message.Message):
-    """What UpdateOwnerPolicy needs."""
+    """Request message for UpdateOwnerPolicy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -223,14 +227,15 @@ class UpdateOwnerPolicyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def policy(self) -> Global___OwnerPolicy:
-        """The policy with its new values. `policy.owner_id` says whose; `policy.etag`,
-        when set, must be the current one.
+        """The policy to update, with its new values. `policy.owner_id` identifies the owner.
+        `policy.etag`, if set, must be the current one.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change, for instance `keys_enabled,max_active_keys`; to grpcurl,
-        `{"paths": ["keys_enabled", "max_active_keys"]}`. `*` means all that can be changed.
+        """The fields to update, for instance `keys_enabled,max_active_keys`; with grpcurl,
+        `{"paths": ["keys_enabled", "max_active_keys"]}`. `*` means all fields that can be
+        updated.
         """
 
     def __init__(

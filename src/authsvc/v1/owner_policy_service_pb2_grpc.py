@@ -26,14 +26,14 @@ if _version_not_supported:
 
 
 class OwnerPolicyServiceStub:
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     def __init__(self, channel):
@@ -55,36 +55,36 @@ class OwnerPolicyServiceStub:
 
 
 class OwnerPolicyServiceServicer:
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     def GetOwnerPolicy(self, request, context):
-        """Shows the policy that an owner has now, the default one if it has no other.
+        """Gets the policy that applies to an owner now: its own, or else the default one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateOwnerPolicy(self, request, context):
-        """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
-        since an owner must not lift its own limits. The first change makes the policy
-        the owner's own, with what the default one has in all other fields: later
-        changes of the default do not touch it. An own policy that has the values already
-        stays as it is, with its `update_time` and `etag`, and there is no event in the
-        audit log.
+        """Updates fields of an owner's policy. Only callers of the owner `authsvc` can do
+        this, since an owner must not lift its own limits. The first update gives the owner
+        a policy of its own, with the values of the default policy in all other fields.
+        Later changes of the default policy do not affect it. If the owner's own policy
+        already has the values, nothing changes, including `update_time` and `etag`, and no
+        audit event is recorded.
 
-        It holds for all that is created, updated, rotated or verified after the
-        answer; nothing that it forbids slips in beside it. Keys that exist keep their
-        scopes, expiry, contacts and key string, and stay active beyond
-        `max_active_keys`; each field says what becomes of them when they are updated
-        or rotated. Only `keys_enabled` acts on them at once.
+        The update applies to all keys that are created, updated, rotated or verified after
+        the response; no concurrent request evades it. Existing keys keep their scopes,
+        expiry, contacts and key string, and stay active even if there are more than
+        `max_active_keys`. Each field documents what happens when they are updated or
+        rotated. Only `keys_enabled` affects them at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,14 +112,14 @@ def add_OwnerPolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OwnerPolicyService:
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     @staticmethod

@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OwnerPolicyServiceStub:
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     @_typing.overload
@@ -42,61 +42,61 @@ class OwnerPolicyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OwnerPolicyServiceAsyncStub: ...
     GetOwnerPolicy: _grpc.UnaryUnaryMultiCallable[_owner_policy_service_pb2.GetOwnerPolicyRequest, _owner_policy_service_pb2.OwnerPolicy]
-    """Shows the policy that an owner has now, the default one if it has no other."""
+    """Gets the policy that applies to an owner now: its own, or else the default one."""
     UpdateOwnerPolicy: _grpc.UnaryUnaryMultiCallable[_owner_policy_service_pb2.UpdateOwnerPolicyRequest, _owner_policy_service_pb2.OwnerPolicy]
-    """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
-    since an owner must not lift its own limits. The first change makes the policy
-    the owner's own, with what the default one has in all other fields: later
-    changes of the default do not touch it. An own policy that has the values already
-    stays as it is, with its `update_time` and `etag`, and there is no event in the
-    audit log.
+    """Updates fields of an owner's policy. Only callers of the owner `authsvc` can do
+    this, since an owner must not lift its own limits. The first update gives the owner
+    a policy of its own, with the values of the default policy in all other fields.
+    Later changes of the default policy do not affect it. If the owner's own policy
+    already has the values, nothing changes, including `update_time` and `etag`, and no
+    audit event is recorded.
 
-    It holds for all that is created, updated, rotated or verified after the
-    answer; nothing that it forbids slips in beside it. Keys that exist keep their
-    scopes, expiry, contacts and key string, and stay active beyond
-    `max_active_keys`; each field says what becomes of them when they are updated
-    or rotated. Only `keys_enabled` acts on them at once.
+    The update applies to all keys that are created, updated, rotated or verified after
+    the response; no concurrent request evades it. Existing keys keep their scopes,
+    expiry, contacts and key string, and stay active even if there are more than
+    `max_active_keys`. Each field documents what happens when they are updated or
+    rotated. Only `keys_enabled` affects them at once.
     """
 
 @_typing.type_check_only
 class OwnerPolicyServiceAsyncStub(OwnerPolicyServiceStub):
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOwnerPolicy: _aio.UnaryUnaryMultiCallable[_owner_policy_service_pb2.GetOwnerPolicyRequest, _owner_policy_service_pb2.OwnerPolicy]  # type: ignore[assignment]
-    """Shows the policy that an owner has now, the default one if it has no other."""
+    """Gets the policy that applies to an owner now: its own, or else the default one."""
     UpdateOwnerPolicy: _aio.UnaryUnaryMultiCallable[_owner_policy_service_pb2.UpdateOwnerPolicyRequest, _owner_policy_service_pb2.OwnerPolicy]  # type: ignore[assignment]
-    """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
-    since an owner must not lift its own limits. The first change makes the policy
-    the owner's own, with what the default one has in all other fields: later
-    changes of the default do not touch it. An own policy that has the values already
-    stays as it is, with its `update_time` and `etag`, and there is no event in the
-    audit log.
+    """Updates fields of an owner's policy. Only callers of the owner `authsvc` can do
+    this, since an owner must not lift its own limits. The first update gives the owner
+    a policy of its own, with the values of the default policy in all other fields.
+    Later changes of the default policy do not affect it. If the owner's own policy
+    already has the values, nothing changes, including `update_time` and `etag`, and no
+    audit event is recorded.
 
-    It holds for all that is created, updated, rotated or verified after the
-    answer; nothing that it forbids slips in beside it. Keys that exist keep their
-    scopes, expiry, contacts and key string, and stay active beyond
-    `max_active_keys`; each field says what becomes of them when they are updated
-    or rotated. Only `keys_enabled` acts on them at once.
+    The update applies to all keys that are created, updated, rotated or verified after
+    the response; no concurrent request evades it. Existing keys keep their scopes,
+    expiry, contacts and key string, and stay active even if there are more than
+    `max_active_keys`. Each field documents what happens when they are updated or
+    rotated. Only `keys_enabled` affects them at once.
     """
 
 class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Says what an owner may do with API keys: whether it has any, how many, for how
-    long, with which scopes, and what may be edited. An owner without a policy of
-    its own has the operator's default one.
+    """Manages what owners may do with API keys: whether an owner has any, how many, for
+    how long, with which scopes, and what may be edited. The operator's default policy
+    applies to an owner without a policy of its own.
 
-    A policy binds whoever acts for the owner, callers of the platform too, except
-    for `key_managers`. What it forbids is refused with FAILED_PRECONDITION and a
-    reason; each field names its own. The reserved owner `authsvc` has no policy:
-    it cannot lock itself out.
+    A policy applies to all callers that act for the owner, including callers of the
+    platform, except for `key_managers`. A request that it forbids fails with
+    FAILED_PRECONDITION and a reason, which each field documents. The reserved owner
+    `authsvc` has no policy, so it cannot lock itself out.
     """
 
     @_abc_1.abstractmethod
@@ -105,7 +105,7 @@ class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _owner_policy_service_pb2.GetOwnerPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_owner_policy_service_pb2.OwnerPolicy, _abc.Awaitable[_owner_policy_service_pb2.OwnerPolicy]]:
-        """Shows the policy that an owner has now, the default one if it has no other."""
+        """Gets the policy that applies to an owner now: its own, or else the default one."""
 
     @_abc_1.abstractmethod
     def UpdateOwnerPolicy(
@@ -113,18 +113,18 @@ class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _owner_policy_service_pb2.UpdateOwnerPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_owner_policy_service_pb2.OwnerPolicy, _abc.Awaitable[_owner_policy_service_pb2.OwnerPolicy]]:
-        """Changes fields of an owner's policy. For callers of the owner `authsvc` only,
-        since an owner must not lift its own limits. The first change makes the policy
-        the owner's own, with what the default one has in all other fields: later
-        changes of the default do not touch it. An own policy that has the values already
-        stays as it is, with its `update_time` and `etag`, and there is no event in the
-        audit log.
+        """Updates fields of an owner's policy. Only callers of the owner `authsvc` can do
+        this, since an owner must not lift its own limits. The first update gives the owner
+        a policy of its own, with the values of the default policy in all other fields.
+        Later changes of the default policy do not affect it. If the owner's own policy
+        already has the values, nothing changes, including `update_time` and `etag`, and no
+        audit event is recorded.
 
-        It holds for all that is created, updated, rotated or verified after the
-        answer; nothing that it forbids slips in beside it. Keys that exist keep their
-        scopes, expiry, contacts and key string, and stay active beyond
-        `max_active_keys`; each field says what becomes of them when they are updated
-        or rotated. Only `keys_enabled` acts on them at once.
+        The update applies to all keys that are created, updated, rotated or verified after
+        the response; no concurrent request evades it. Existing keys keep their scopes,
+        expiry, contacts and key string, and stay active even if there are more than
+        `max_active_keys`. Each field documents what happens when they are updated or
+        rotated. Only `keys_enabled` affects them at once.
         """
 
 def add_OwnerPolicyServiceServicer_to_server(servicer: OwnerPolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

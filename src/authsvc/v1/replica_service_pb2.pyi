@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetReplicaStatusRequest(_message.Message):
-    """GetReplicaStatus needs nothing."""
+    """Request message for GetReplicaStatus."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -39,7 +39,7 @@ Global___GetReplicaStatusRequest: _TypeAlias = GetReplicaStatusRequest  # noqa: 
 
 @_typing.final
 class ReplicaStatus(_message.Message):
-    """All workers at one instant, by the database."""
+    """The state of all workers at one instant, as the database knows it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -47,14 +47,14 @@ class ReplicaStatus(_message.Message):
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
-    """How many changes there were: the end of the feed that workers follow."""
+    """The number of the latest change: the end of the feed that workers follow."""
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
-        """When this was read, by the database's clock."""
+        """When the state was read, by the database's clock."""
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]:
-        """The workers, by host and age."""
+        """The workers, ordered by host and age."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
 
 @_typing.final
 class WorkerStatus(_message.Message):
-    """One worker process."""
+    """The state of one worker process."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -87,34 +87,38 @@ class WorkerStatus(_message.Message):
     BEHIND_SINCE_FIELD_NUMBER: _builtins.int
     LEASE_OVER_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
-    """Its registration; a new one whenever it begins anew."""
+    """The id of the worker's registration. It changes when the worker registers
+    again.
+    """
     host: _builtins.str
-    """The machine that it runs on, as that machine calls itself."""
+    """The host name of the machine that the worker runs on."""
     pid: _builtins.int
-    """Its process id there."""
+    """The process id on that machine."""
     applied_seq: _builtins.int
-    """The change up to which it has applied all."""
+    """The number of the change up to which the worker has applied all changes."""
     lease_over: _builtins.bool
-    """Whether its lease is over by now, as far as the database can tell."""
+    """Whether the worker's lease has expired, as far as the database can tell."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
-        """For how long one renewal lets it answer from memory. A change waits so long
-        for a worker that is out of reach.
+        """How long one renewal lets the worker answer from memory. A change waits up to
+        this long for a worker that is unreachable.
         """
 
     @_builtins.property
     def register_time(self) -> _timestamp_pb2.Timestamp:
-        """When it registered."""
+        """When the worker registered."""
 
     @_builtins.property
     def renew_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last renewed its lease. When that is longer ago than the lease, it
-        answers UNAVAILABLE, or is gone.
+        """When the worker last renewed its lease. If that is longer ago than the lease,
+        the worker answers UNAVAILABLE or has ended.
         """
 
     @_builtins.property
     def behind_since(self) -> _timestamp_pb2.Timestamp:
-        """Since when it holds up a change. Unset: it has applied all."""
+        """Since when the worker has delayed a change. Unset if it has applied all
+        changes.
+        """
 
     def __init__(
         self,

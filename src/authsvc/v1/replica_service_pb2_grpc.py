@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ReplicaServiceStub:
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     def __init__(self, channel):
@@ -44,13 +44,13 @@ class ReplicaServiceStub:
 
 
 class ReplicaServiceServicer:
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     def GetReplicaStatus(self, request, context):
-        """Shows every worker: its lease, how far it has applied what changed, and so
-        who holds up a revocation.
+        """Shows every worker: its lease, which changes it has applied, and whether it
+        delays a revocation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,8 +73,8 @@ def add_ReplicaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReplicaService:
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReplicaServiceStub:
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     @_typing.overload
@@ -36,25 +36,25 @@ class ReplicaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicaServiceAsyncStub: ...
     GetReplicaStatus: _grpc.UnaryUnaryMultiCallable[_replica_service_pb2.GetReplicaStatusRequest, _replica_service_pb2.ReplicaStatus]
-    """Shows every worker: its lease, how far it has applied what changed, and so
-    who holds up a revocation.
+    """Shows every worker: its lease, which changes it has applied, and whether it
+    delays a revocation.
     """
 
 @_typing.type_check_only
 class ReplicaServiceAsyncStub(ReplicaServiceStub):
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetReplicaStatus: _aio.UnaryUnaryMultiCallable[_replica_service_pb2.GetReplicaStatusRequest, _replica_service_pb2.ReplicaStatus]  # type: ignore[assignment]
-    """Shows every worker: its lease, how far it has applied what changed, and so
-    who holds up a revocation.
+    """Shows every worker: its lease, which changes it has applied, and whether it
+    delays a revocation.
     """
 
 class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the workers that verify credentials, of all replicas on one database.
-    For the platform: the caller has to be of the reserved owner `authsvc`.
+    """Shows the workers of all replicas on one database, which verify credentials.
+    The caller must belong to the reserved owner `authsvc`.
     """
 
     @_abc_1.abstractmethod
@@ -63,8 +63,8 @@ class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replica_service_pb2.GetReplicaStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replica_service_pb2.ReplicaStatus, _abc.Awaitable[_replica_service_pb2.ReplicaStatus]]:
-        """Shows every worker: its lease, how far it has applied what changed, and so
-        who holds up a revocation.
+        """Shows every worker: its lease, which changes it has applied, and whether it
+        delays a revocation.
         """
 
 def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

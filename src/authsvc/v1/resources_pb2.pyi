@@ -30,23 +30,23 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     KEY_STATE_UNSPECIFIED: _KeyState.ValueType  # 0
     """Not set."""
     KEY_STATE_ACTIVE: _KeyState.ValueType  # 1
-    """The key verifies, unless the owner's policy has switched keys off."""
+    """The key is valid, unless the owner's policy has disabled keys."""
     KEY_STATE_EXPIRED: _KeyState.ValueType  # 2
-    """`expire_time` has come."""
+    """`expire_time` has passed."""
     KEY_STATE_REVOKED: _KeyState.ValueType  # 3
-    """`revoke_time` has come. Final, and shown before EXPIRED."""
+    """`revoke_time` has passed. This state is final and takes precedence over EXPIRED."""
 
 class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
-    """Whether a key can be used, at the moment of the answer."""
+    """Whether a key can be used, at the time of the response."""
 
 KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
 """Not set."""
 KEY_STATE_ACTIVE: KeyState.ValueType  # 1
-"""The key verifies, unless the owner's policy has switched keys off."""
+"""The key is valid, unless the owner's policy has disabled keys."""
 KEY_STATE_EXPIRED: KeyState.ValueType  # 2
-"""`expire_time` has come."""
+"""`expire_time` has passed."""
 KEY_STATE_REVOKED: KeyState.ValueType  # 3
-"""`revoke_time` has come. Final, and shown before EXPIRED."""
+"""`revoke_time` has passed. This state is final and takes precedence over EXPIRED."""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
 
 class _SessionState:
@@ -58,23 +58,23 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
     """Not set."""
     SESSION_STATE_ACTIVE: _SessionState.ValueType  # 1
-    """The session verifies."""
+    """The session is valid."""
     SESSION_STATE_EXPIRED: _SessionState.ValueType  # 2
-    """`expire_time` has come: unused for too long, or too old."""
+    """`expire_time` has passed: the session was unused for too long, or is too old."""
     SESSION_STATE_REVOKED: _SessionState.ValueType  # 3
-    """Logged out. Final, and shown before EXPIRED."""
+    """The session was revoked. This state is final and takes precedence over EXPIRED."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """Whether a session can be used, at the moment of the answer."""
+    """Whether a session can be used, at the time of the response."""
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
 """Not set."""
 SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
-"""The session verifies."""
+"""The session is valid."""
 SESSION_STATE_EXPIRED: SessionState.ValueType  # 2
-"""`expire_time` has come: unused for too long, or too old."""
+"""`expire_time` has passed: the session was unused for too long, or is too old."""
 SESSION_STATE_REVOKED: SessionState.ValueType  # 3
-"""Logged out. Final, and shown before EXPIRED."""
+"""The session was revoked. This state is final and takes precedence over EXPIRED."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _VerdictCode:
@@ -86,45 +86,45 @@ class _VerdictCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictCo
     VERDICT_CODE_UNSPECIFIED: _VerdictCode.ValueType  # 0
     """Not set."""
     VERDICT_CODE_VALID: _VerdictCode.ValueType  # 1
-    """Accept the request."""
+    """The credential is valid. Accept the request."""
     VERDICT_CODE_NOT_FOUND: _VerdictCode.ValueType  # 2
-    """Unknown, malformed, deleted, with a wrong secret, or another owner's:
-    deliberately indistinguishable.
+    """The credential is unknown, malformed or deleted, has a wrong secret, or belongs to
+    another owner. These are deliberately indistinguishable.
     """
     VERDICT_CODE_REVOKED: _VerdictCode.ValueType  # 3
-    """The right secret of a revoked credential."""
+    """The credential was revoked. The presented secret is the right one."""
     VERDICT_CODE_EXPIRED: _VerdictCode.ValueType  # 4
-    """The right secret of an expired credential."""
+    """The credential has expired. The presented secret is the right one."""
     VERDICT_CODE_INSUFFICIENT_SCOPE: _VerdictCode.ValueType  # 5
-    """Good, but without one of `required_scopes`."""
+    """The credential is valid, but lacks one of `required_scopes`."""
     VERDICT_CODE_DISABLED: _VerdictCode.ValueType  # 6
-    """Good, but the owner's policy has switched keys off."""
+    """The credential is valid, but the owner's policy has disabled keys."""
 
 class VerdictCode(_VerdictCode, metaclass=_VerdictCodeEnumTypeWrapper):
-    """What a presented credential is worth."""
+    """The verdict on a presented credential."""
 
 VERDICT_CODE_UNSPECIFIED: VerdictCode.ValueType  # 0
 """Not set."""
 VERDICT_CODE_VALID: VerdictCode.ValueType  # 1
-"""Accept the request."""
+"""The credential is valid. Accept the request."""
 VERDICT_CODE_NOT_FOUND: VerdictCode.ValueType  # 2
-"""Unknown, malformed, deleted, with a wrong secret, or another owner's:
-deliberately indistinguishable.
+"""The credential is unknown, malformed or deleted, has a wrong secret, or belongs to
+another owner. These are deliberately indistinguishable.
 """
 VERDICT_CODE_REVOKED: VerdictCode.ValueType  # 3
-"""The right secret of a revoked credential."""
+"""The credential was revoked. The presented secret is the right one."""
 VERDICT_CODE_EXPIRED: VerdictCode.ValueType  # 4
-"""The right secret of an expired credential."""
+"""The credential has expired. The presented secret is the right one."""
 VERDICT_CODE_INSUFFICIENT_SCOPE: VerdictCode.ValueType  # 5
-"""Good, but without one of `required_scopes`."""
+"""The credential is valid, but lacks one of `required_scopes`."""
 VERDICT_CODE_DISABLED: VerdictCode.ValueType  # 6
-"""Good, but the owner's policy has switched keys off."""
+"""The credential is valid, but the owner's policy has disabled keys."""
 Global___VerdictCode: _TypeAlias = VerdictCode  # noqa: Y015
 
 @_typing.final
 class Key(_message.Message):
-    """An API key. The key string itself is shown once, by CreateKey or RotateKey,
-    and is kept nowhere.
+    """An API key. The key string itself is returned once, by CreateKey or RotateKey, and
+    is not stored.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -176,50 +176,49 @@ class Key(_message.Message):
     owner_id: _builtins.str
     """Output only. The user or organization that the key belongs to."""
     display_name: _builtins.str
-    """What people call the key, 1 to 255 characters in one line. Not unique."""
+    """The human-readable name of the key, 1 to 255 characters in one line. Not unique."""
     description: _builtins.str
-    """What the key is for, at most 2000 characters. May have several lines."""
+    """What the key is for, at most 2000 characters. It may have several lines."""
     key_prefix: _builtins.str
     """Output only. The public beginning of the key string, for instance
-    `eg_live_4fJ2mQ0sKx7a`: enough to recognize a key, useless to call with.
+    `eg_live_4fJ2mQ0sKx7a`. It identifies a key but cannot be used to authenticate.
     """
     state: Global___KeyState.ValueType
-    """Output only. Derived from the times at the moment of the answer."""
+    """Output only. The state at the time of the response, derived from the times below."""
     creator_id: _builtins.str
-    """Output only. Who created or rotated the key: the id of a key or session; else
-    the name of a certificate (its SPIFFE id or subject), `anonymous` or
-    `bootstrap`.
+    """Output only. Who created or rotated the key: the id of a key or session, the name
+    of a certificate (its SPIFFE id or subject), `anonymous` or `bootstrap`.
     """
     revoker_id: _builtins.str
-    """Output only. Who revoked the key, as in `creator_id`."""
+    """Output only. Who revoked the key, in the form of `creator_id`."""
     revoke_reason: _builtins.str
     """Output only. Why the key was revoked."""
     last_use_ip: _builtins.str
     """Output only. The client's address at the last successful verification."""
     rotated_from_key_id: _builtins.str
-    """Output only. The key that this one replaced."""
+    """Output only. The id of the key that this key replaced."""
     rotated_to_key_id: _builtins.str
-    """Output only. The key that replaced this one."""
+    """Output only. The id of the key that replaced this key."""
     etag: _builtins.str
-    """Changes whenever the key changes. Send it with UpdateKey to be refused with
-    ABORTED when somebody else was faster.
+    """A value that changes whenever the key changes. If an UpdateKey request contains an
+    etag that is not the current one, the call fails with ABORTED.
     """
     never_delivered: _builtins.bool
-    """Output only. The call that made the key ended before its answer was sent, so
-    nobody has the key string; or the call had a `request_id`, and a minute later
-    nothing is known of its answer. False once the key was used. An answer that was
-    sent and then lost on its way is not noticed. Revoke such a key, or, if
-    CreateKey made it, send the same `request_id` again.
+    """Output only. Whether nobody has the key string, because the call that created the
+    key ended before its response was sent. For a call with a `request_id`, also true
+    if nothing is known of the response after a minute. False once the key was used.
+    A response that is lost after it was sent is not detected. Revoke such a key or,
+    if CreateKey created it, send the same `request_id` again.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the key may do, sorted. `full_access` grants everything; otherwise no
-        scope implies another.
+        """The scopes of the key, sorted. `full_access` grants everything; no other scope
+        implies another.
         """
 
     @_builtins.property
     def technical_contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TechnicalContact]:
-        """Whom to tell about the key, at most 16."""
+        """The people to contact about the key, at most 16."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -227,30 +226,30 @@ class Key(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the key last changed; its use is not a change."""
+        """Output only. When the key was last changed. A use is not a change."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on the key is refused. Unset: it never expires. At most 100
-        years of 365.25 days ahead when it is set.
+        """When the key expires. It is refused from this time on. If unset, the key never
+        expires. A new value must be at most 100 years of 365.25 days in the future.
         """
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. From this instant on the key is refused for good. In the
-        future while a revocation is scheduled.
+        """Output only. When the key was revoked. It is refused permanently from this time
+        on. In the future while a revocation is scheduled.
         """
 
     @_builtins.property
     def last_use_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. The last successful verification, written a few seconds late;
-        unset when there was none.
+        """Output only. When the key was last verified successfully. Updated with a delay of
+        a few seconds. Unset if the key was never used.
         """
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The client's own notes, at most 32. VerifyKey returns them, so keep them
-        small: names up to 63 characters, values up to 256.
+        """Key-value pairs of the client's choice, at most 32, with names of up to 63 and
+        values of up to 256 characters. VerifyKey returns them, so keep them small.
         """
 
     def __init__(
@@ -289,17 +288,17 @@ Global___Key: _TypeAlias = Key  # noqa: Y015
 
 @_typing.final
 class TechnicalContact(_message.Message):
-    """Somebody to tell about a key."""
+    """A person or team to contact about a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The person's or team's name, 1 to 255 characters."""
+    """The name of the person or team, 1 to 255 characters."""
     email: _builtins.str
-    """Where they read mail: at most 254 bytes in UTF-8, international addresses (RFC
-    6531) included.
+    """The email address, at most 254 bytes in UTF-8. Internationalized addresses (RFC
+    6531) are allowed.
     """
     def __init__(
         self,
@@ -317,8 +316,8 @@ Global___TechnicalContact: _TypeAlias = TechnicalContact  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """A device that a user is signed in on. The session token itself is shown once,
-    by CreateSession, and is kept nowhere.
+    """A session of a user on one device. All fields are output only. The session token
+    itself is returned once, by CreateSession, and is not stored.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -366,32 +365,32 @@ class Session(_message.Message):
     owner_id: _builtins.str
     """The user that is signed in."""
     ip_address: _builtins.str
-    """The address of the last activity, or of the sign-in, as RFC 5952 writes it."""
+    """The address of the last activity or of the sign-in, in the format of RFC 5952."""
     state: Global___SessionState.ValueType
-    """Derived from the times at the moment of the answer."""
+    """The state at the time of the response, derived from the times below."""
     current: _builtins.bool
-    """Whether this is the session that asked, `current_session_id` in ListSessions."""
+    """Whether this is the current session: `current_session_id` in ListSessions."""
     key_prefix: _builtins.str
-    """The public beginning of the session token: enough to recognize a session,
-    useless to call with.
+    """The public beginning of the session token. It identifies a session but cannot be
+    used to authenticate.
     """
     creator_id: _builtins.str
-    """Who opened the session, as in `creator_id` of a key."""
+    """Who created the session, in the form of `creator_id` of a key."""
     revoker_id: _builtins.str
-    """Who ended the session, likewise."""
+    """Who revoked the session, in the same form."""
     @_builtins.property
     def device(self) -> Global___Device:
-        """What the user signed in with, as far as its user agent tells."""
+        """The device, as far as its user agent and client hints describe it."""
 
     @_builtins.property
     def location(self) -> Global___Location:
-        """Where that address is. Unset when the operator has no location file, or that
-        does not know the address.
+        """The location of that address. Unset if the operator has no location file, or the
+        file does not contain the address.
         """
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the session may do, sorted."""
+        """The scopes of the session, sorted."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -399,29 +398,33 @@ class Session(_message.Message):
 
     @_builtins.property
     def last_activity_time(self) -> _timestamp_pb2.Timestamp:
-        """The last successful verification, or the sign-in; written a few seconds late."""
+        """When the session was last verified successfully, or else the sign-in. Updated with
+        a delay of a few seconds.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on the session is refused, unless it is used before:
-        `last_activity_time` + `idle_timeout`, and never beyond `latest_expire_time`.
+        """When the session expires if it is not used before then: `last_activity_time` plus
+        `idle_timeout`, but not later than `latest_expire_time`.
         """
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on the session is refused for good, by whichever call."""
+        """When the session was revoked, by any call. It is refused permanently from this time
+        on.
+        """
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The client's own notes."""
+        """Key-value pairs of the client's choice."""
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """How long the session lives without activity."""
+        """How long the session lasts without activity."""
 
     @_builtins.property
     def latest_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From this instant on the session is refused, however active it is."""
+        """When the session expires regardless of activity."""
 
     def __init__(
         self,
@@ -455,7 +458,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
-    """What a user signed in with. What is not known is empty."""
+    """The device that a user signed in with. Fields that are not known are empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -469,21 +472,23 @@ class Device(_message.Message):
     browser: _builtins.str
     """The browser, for instance `Firefox`, or the program, for instance `curl`."""
     browser_version: _builtins.str
-    """Its version, for instance `131`."""
+    """The version of the browser or program, for instance `131`."""
     os: _builtins.str
     """The operating system, for instance `macOS`."""
     os_version: _builtins.str
-    """Its version, for instance `14.5`. Empty where the user agent names one that
-    the browser has frozen, and no client hint tells the true one.
+    """The version of the operating system, for instance `14.5`. Empty if the user agent
+    has a version that the browser has frozen, and no client hint has the true one.
     """
     device_type: _builtins.str
-    """`desktop`, `mobile`, `tablet`, `tv`, `console`, `headset`, `bot`, `program`, or
-    empty.
+    """The type of the device: `desktop`, `mobile`, `tablet`, `tv`, `console`, `headset`,
+    `bot`, `program`, or empty.
     """
     user_agent: _builtins.str
-    """The user agent as it was presented, cut to 512 characters."""
+    """The user agent as it was presented, truncated to 512 characters."""
     model: _builtins.str
-    """What the maker calls the device, for instance `Pixel 8`. By client hints only."""
+    """The manufacturer's name of the model, for instance `Pixel 8`. Known only from client
+    hints.
+    """
     def __init__(
         self,
         *,
@@ -505,7 +510,7 @@ Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class Location(_message.Message):
-    """Where an address is. What is not known is empty."""
+    """The location of an address. Fields that are not known are empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,7 +522,7 @@ class Location(_message.Message):
     region: _builtins.str
     """The region, state or province, in English."""
     country_code: _builtins.str
-    """The country: ISO 3166-1 alpha-2."""
+    """The country code, ISO 3166-1 alpha-2."""
     def __init__(
         self,
         *,

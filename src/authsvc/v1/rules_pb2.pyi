@@ -24,15 +24,15 @@ identifier_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringR
 owner_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """The id of a user or an organization."""
 line_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""One line that people read."""
+"""A single line for people to read."""
 text_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Text that people read."""
+"""Text for people to read."""
 name_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A name: one line, and more than blanks."""
+"""A name: one line that is not only whitespace."""
 scope_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """A scope."""
 request_id_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""What a client calls a request of its own."""
+"""The id that a client gives a request."""
 brand_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """The first part of a key string."""
 annotation_rule: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]

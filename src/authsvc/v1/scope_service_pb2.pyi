@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListScopesRequest(_message.Message):
-    """ListScopes needs nothing."""
+    """Request message for ListScopes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -37,22 +37,20 @@ Global___ListScopesRequest: _TypeAlias = ListScopesRequest  # noqa: Y015
 
 @_typing.final
 class ListScopesResponse(_message.Message):
-    """The catalogue of scopes."""
+    """Response message for ListScopes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPES_FIELD_NUMBER: _builtins.int
     ANY_SCOPE_ALLOWED_FIELD_NUMBER: _builtins.int
     any_scope_allowed: _builtins.bool
-    """Whether a key or session may have scopes besides these: the operator has set
-    AUTHSVC_SCOPES to `*`. Otherwise CreateKey, UpdateKey and CreateSession refuse
-    them.
+    """Whether a key or session may have scopes that are not in this list. True if the
+    operator has set AUTHSVC_SCOPES to `*`. If false, CreateKey, UpdateKey and
+    CreateSession refuse such scopes.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scope]:
-        """The scopes, the operator's first, in the operator's order. All fit in one
-        answer.
-        """
+        """All scopes. The operator's scopes come first, in the operator's order."""
 
     def __init__(
         self,
@@ -70,18 +68,20 @@ Global___ListScopesResponse: _TypeAlias = ListScopesResponse  # noqa: Y015
 
 @_typing.final
 class Scope(_message.Message):
-    """What a key or session may be allowed to do."""
+    """A permission that a key or session may have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What to grant, for instance `orders:read`. No scope implies another;
-    `full_access` grants all.
+    """The name to grant, for instance `orders:read`. No scope implies another;
+    `full_access` grants everything.
     """
     description: _builtins.str
-    """What it allows, for people. Empty when the operator says nothing of it."""
+    """What the scope allows, for people to read. Empty if the operator has not
+    described it.
+    """
     def __init__(
         self,
         *,

@@ -47,8 +47,8 @@ class ScopeServiceServicer:
     """
 
     def ListScopes(self, request, context):
-        """Lists the operator's scopes, then those that authsvc asks of its own callers.
-        They are the same for every owner.
+        """Lists the operator's scopes, followed by the scopes that authsvc requires of
+        its own callers. The list is the same for every owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,8 @@ class ScopeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScopeServiceAsyncStub: ...
     ListScopes: _grpc.UnaryUnaryMultiCallable[_scope_service_pb2.ListScopesRequest, _scope_service_pb2.ListScopesResponse]
-    """Lists the operator's scopes, then those that authsvc asks of its own callers.
-    They are the same for every owner.
+    """Lists the operator's scopes, followed by the scopes that authsvc requires of
+    its own callers. The list is the same for every owner.
     """
 
 @_typing.type_check_only
@@ -44,8 +44,8 @@ class ScopeServiceAsyncStub(ScopeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListScopes: _aio.UnaryUnaryMultiCallable[_scope_service_pb2.ListScopesRequest, _scope_service_pb2.ListScopesResponse]  # type: ignore[assignment]
-    """Lists the operator's scopes, then those that authsvc asks of its own callers.
-    They are the same for every owner.
+    """Lists the operator's scopes, followed by the scopes that authsvc requires of
+    its own callers. The list is the same for every owner.
     """
 
 class ScopeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +57,8 @@ class ScopeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scope_service_pb2.ListScopesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scope_service_pb2.ListScopesResponse, _abc.Awaitable[_scope_service_pb2.ListScopesResponse]]:
-        """Lists the operator's scopes, then those that authsvc asks of its own callers.
-        They are the same for every owner.
+        """Lists the operator's scopes, followed by the scopes that authsvc requires of
+        its own callers. The list is the same for every owner.
         """
 
 def add_ScopeServiceServicer_to_server(servicer: ScopeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateSessionRequest(_message.Message):
-    """What CreateSession needs."""
+    """Request message for CreateSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -56,42 +56,42 @@ class CreateSessionRequest(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     CLIENT_HINTS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """The user who has signed in: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`."""
+    """The user that has signed in: 1 to 128 characters of `A-Z a-z 0-9 . _ : @ -`."""
     user_agent: _builtins.str
-    """The `user-agent` header of the sign-in. Kept up to 512 characters, with spaces
-    in place of control characters; a credential in it is cut to its prefix.
+    """The `user-agent` header of the sign-in. It is truncated to 512 characters, control
+    characters are replaced with spaces, and a credential in it is cut to its prefix.
     """
     ip_address: _builtins.str
-    """The address that the user signed in from, IPv4 or IPv6. It is for showing only:
-    a port and a zone are cut off, and what is no address is left out.
+    """The IPv4 or IPv6 address that the user signed in from. It is for display only. A
+    port and a zone are removed; a value that is not an address is ignored.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the session may do. Nobody can grant a scope that they do not have."""
+        """What the session may do. Callers can grant only scopes that they have."""
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """How long the session lives without activity: a minute at least, and at most
-        what the operator allows (30 days by default). Unset: the operator's default
-        (7 days).
+        """How long the session lasts without activity: at least one minute, and at most
+        what the operator allows (30 days by default). If unset, the operator's default
+        applies (7 days).
         """
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """How long the session lives, however active it is: a minute at least, and at
-        most what the operator allows (365 days by default). Unset: the operator's
-        default (30 days).
+        """How long the session lasts regardless of activity: at least one minute, and at
+        most what the operator allows (365 days by default). If unset, the operator's
+        default applies (30 days).
         """
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The client's own notes, at most 32; names up to 63 characters, values up to
-        256.
+        """Key-value pairs of the client's choice, at most 32, with names of up to 63 and
+        values of up to 256 characters.
         """
 
     @_builtins.property
     def client_hints(self) -> Global___ClientHints:
-        """The client hints of the sign-in, which say what the user agent does not."""
+        """The client hints of the sign-in. They supplement the user agent."""
 
     def __init__(
         self,
@@ -115,14 +115,14 @@ Global___CreateSessionRequest: _TypeAlias = CreateSessionRequest  # noqa: Y015
 
 @_typing.final
 class CreateSessionResponse(_message.Message):
-    """What CreateSession answers."""
+    """Response message for CreateSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
-    """The whole session token. Hand it to the client now: it is never shown again."""
+    """The complete session token. Pass it to the client now: it is never shown again."""
     @_builtins.property
     def session(self) -> _resources_pb2.Session:
         """The session, without its secret."""
@@ -143,7 +143,7 @@ Global___CreateSessionResponse: _TypeAlias = CreateSessionResponse  # noqa: Y015
 
 @_typing.final
 class VerifySessionRequest(_message.Message):
-    """What VerifySession needs."""
+    """Request message for VerifySession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -153,26 +153,26 @@ class VerifySessionRequest(_message.Message):
     USER_AGENT_FIELD_NUMBER: _builtins.int
     CLIENT_HINTS_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
-    """What the client presented, whatever it is. Blanks and line ends around it are cut
-    off, as in the `authorization` header.
+    """The text that the client presented, whatever it is. Leading and trailing
+    whitespace is ignored, as in the `authorization` header.
     """
     client_ip: _builtins.str
-    """The client's address. Becomes the session's `ip_address`, by the rules of
-    `ip_address` in CreateSession.
+    """The client's address. It becomes the `ip_address` of the session, with the same
+    rules as `ip_address` in CreateSession.
     """
     user_agent: _builtins.str
-    """The client's `user-agent` header. Becomes the session's `device`, so that a
-    browser that was updated is shown as it is. By the rules of `user_agent` in
-    CreateSession.
+    """The client's `user-agent` header. It updates the `device` of the session, so that
+    a browser is shown with its current version. The same rules apply as to
+    `user_agent` in CreateSession.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the session must be allowed to do: all of these, at most 64."""
+        """The scopes that the session must have, at most 64. It must have all of them."""
 
     @_builtins.property
     def client_hints(self) -> Global___ClientHints:
-        """The client hints of the request. Those that are set replace what was told
-        before; with another `user_agent`, all before are forgotten.
+        """The client hints of the request. Hints that are set replace earlier ones. If
+        `user_agent` has changed, all earlier hints are discarded.
         """
 
     def __init__(
@@ -196,12 +196,12 @@ Global___VerifySessionRequest: _TypeAlias = VerifySessionRequest  # noqa: Y015
 class ClientHints(_message.Message):
     """User-agent client hints: the values of these headers as the browser sent them.
 
-    Browsers have frozen the versions of systems in the user agent: what it says of
-    Windows 11 or of Android 15 cannot be told from Windows 10 and Android 10.
-    Chromium tells them here. It sends the brands, `mobile` and `platform` with each
-    request, the others after a response with `Accept-CH: Sec-CH-UA-Platform-Version,
-    Sec-CH-UA-Full-Version-List, Sec-CH-UA-Model`. What cannot be read is left out,
-    and a credential in them is cut to its prefix.
+    Browsers have frozen the versions of operating systems in the user agent. It does
+    not distinguish Windows 11 from Windows 10, or Android 15 from Android 10. Chromium
+    sends the versions in client hints instead. It sends the brands, `mobile` and
+    `platform` with each request, and the other hints after a response with `Accept-CH:
+    Sec-CH-UA-Platform-Version, Sec-CH-UA-Full-Version-List, Sec-CH-UA-Model`. Hints
+    that cannot be parsed are ignored, and a credential in them is cut to its prefix.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -216,7 +216,7 @@ class ClientHints(_message.Message):
     brands: _builtins.str
     """`sec-ch-ua`, for instance `"Chromium";v="131", "Google Chrome";v="131"`."""
     full_version_list: _builtins.str
-    """`sec-ch-ua-full-version-list`, which is believed before `brands`."""
+    """`sec-ch-ua-full-version-list`. It takes precedence over `brands`."""
     platform: _builtins.str
     """`sec-ch-ua-platform`, for instance `"Windows"`."""
     platform_version: _builtins.str
@@ -248,7 +248,7 @@ Global___ClientHints: _TypeAlias = ClientHints  # noqa: Y015
 
 @_typing.final
 class VerifySessionResponse(_message.Message):
-    """What VerifySession answers."""
+    """Response message for VerifySession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,20 +259,22 @@ class VerifySessionResponse(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
-    """Whether to accept the request. True exactly when `code` is VALID."""
+    """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
-    """Why."""
+    """The verdict."""
     session_id: _builtins.str
-    """The session. Empty when `code` is NOT_FOUND, as is all below."""
+    """The id of the session. This and the following fields are empty if `code` is
+    NOT_FOUND.
+    """
     owner_id: _builtins.str
     """The user that is signed in."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the session may do, sorted."""
+        """The scopes of the session, sorted."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the session ends unless it is used before."""
+        """When the session expires if it is not used before then."""
 
     def __init__(
         self,
@@ -294,13 +296,13 @@ Global___VerifySessionResponse: _TypeAlias = VerifySessionResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
-    """What GetSession needs."""
+    """Request message for GetSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session to show."""
+    """The id of the session."""
     def __init__(
         self,
         *,
@@ -316,7 +318,7 @@ Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """What ListSessions needs."""
+    """Request message for ListSessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -326,19 +328,19 @@ class ListSessionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose sessions."""
+    """The owner whose sessions are listed."""
     current_session_id: _builtins.str
-    """The session that the page is shown to, which is marked as `current`. Empty:
-    that of the caller, when it calls with a session token.
+    """The id of the session that the list is shown to. It is marked as `current`. If
+    empty, the session of the caller is marked if it calls with a session token.
     """
     include_ended: _builtins.bool
-    """Show sessions that have ended, too."""
+    """Whether to include sessions that have ended."""
     page_size: _builtins.int
-    """How many at most: 1 to 1000. Zero: 50."""
+    """The maximum number of sessions to return, 1 to 1000. If 0, at most 50 are returned."""
     page_token: _builtins.str
-    """`next_page_token` of the page before, with `owner_id` and `include_ended`
-    unchanged. A session that becomes active meanwhile moves to the front, and so
-    may be on no later page.
+    """The `next_page_token` of the previous page. `owner_id` and `include_ended` must be
+    the same as in that call. A session that becomes active in the meantime moves to
+    the front, so it may not be on any later page.
     """
     def __init__(
         self,
@@ -359,17 +361,17 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """What ListSessions answers."""
+    """Response message for ListSessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last one."""
+    """The `page_token` for the next page. Empty on the last page."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Session]:
-        """A page of sessions."""
+        """One page of sessions."""
 
     def __init__(
         self,
@@ -387,13 +389,13 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class RevokeSessionRequest(_message.Message):
-    """What RevokeSession needs."""
+    """Request message for RevokeSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session to end."""
+    """The id of the session to end."""
     def __init__(
         self,
         *,
@@ -409,18 +411,18 @@ Global___RevokeSessionRequest: _TypeAlias = RevokeSessionRequest  # noqa: Y015
 
 @_typing.final
 class RevokeAllSessionsRequest(_message.Message):
-    """What RevokeAllSessions needs."""
+    """Request message for RevokeAllSessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OWNER_ID_FIELD_NUMBER: _builtins.int
     EXCEPT_SESSION_ID_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
-    """Whose sessions."""
+    """The owner whose sessions are ended."""
     except_session_id: _builtins.str
-    """A session of this owner that goes on, for instance the current one. One that is
-    not known, has ended, or is another owner's is refused with INVALID_ARGUMENT,
-    and no session is ended.
+    """The id of a session of this owner that is not ended, for instance the current one.
+    If it is unknown, has ended or belongs to another owner, the call fails with
+    INVALID_ARGUMENT and no session is ended.
     """
     def __init__(
         self,
@@ -438,17 +440,17 @@ Global___RevokeAllSessionsRequest: _TypeAlias = RevokeAllSessionsRequest  # noqa
 
 @_typing.final
 class RevokeAllSessionsResponse(_message.Message):
-    """What RevokeAllSessions answers."""
+    """Response message for RevokeAllSessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVOKED_COUNT_FIELD_NUMBER: _builtins.int
     REVOKED_COUNT_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     revoked_count: _builtins.int
-    """How many sessions were active and were ended by this call."""
+    """The number of active sessions that this call ended."""
     revoked_count_is_lower_bound: _builtins.bool
-    """Whether there were more sessions than are counted, which is 10000. All of them were ended;
-    `revoked_count` is a lower bound then.
+    """Whether there were more sessions than the 10000 that are counted. If so, all of
+    them were ended, and `revoked_count` is a lower bound.
     """
     def __init__(
         self,

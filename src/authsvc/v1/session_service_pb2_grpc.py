@@ -29,11 +29,13 @@ if _version_not_supported:
 class SessionServiceStub:
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     def __init__(self, channel):
@@ -77,20 +79,21 @@ class SessionServiceStub:
 class SessionServiceServicer:
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     def CreateSession(self, request, context):
-        """Opens a session. The answer is the only place where the session token ever
-        appears. Open a new one at each sign-in, and never take over a token that the
-        client already has.
+        """Creates a session. The session token is returned only in this response. Create a
+        new session at each sign-in, and never reuse a token that the client already has.
 
-        A call that is cancelled, or whose deadline passes, may have opened the session
-        all the same. Nobody has its token; ListSessions shows it until it ends, and
+        A call that is cancelled or exceeds its deadline may still have created the
+        session. Nobody has its token. ListSessions shows the session until it ends, and
         RevokeSession ends it at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,24 +101,25 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifySession(self, request, context):
-        """Says what a presented session token is worth; a VALID one counts as activity.
-        A bad token is an answer, not an error: look at `valid`. UNAVAILABLE means
-        that nobody can know right now; it never means that the token is bad.
+        """Verifies a presented session token and returns a verdict. A VALID verdict counts
+        as activity. A token that is not valid is not an error: check `valid` in the
+        response. UNAVAILABLE means that the token cannot be verified right now; it never
+        means that the token is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Shows a session.
+        """Gets a session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the devices that an owner is signed in on now, the newest activity
-        first; with `include_ended` those too whose session has ended, until they are
+        """Lists the active sessions of an owner, one for each device, the most recently used
+        first. With `include_ended`, sessions that have ended are included until they are
         deleted (30 days later by default).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -123,17 +127,17 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSession(self, request, context):
-        """Logs out one device: this session ends at once, and no other. A second call
-        is refused with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
+        """Logs out one device: ends this session at once, and no other. A second call fails
+        with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAllSessions(self, request, context):
-        """Logs out all devices of an owner, also the current one unless
-        `except_session_id` names it. The owner's API keys are untouched. A session
-        that is opened at the same time is either ended, or opened after this.
+        """Logs out all devices of an owner, including the current one unless
+        `except_session_id` names it. The owner's API keys are not affected. A session
+        that is created at the same time either is ended or counts as created afterwards.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,11 +187,13 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService:
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     @staticmethod

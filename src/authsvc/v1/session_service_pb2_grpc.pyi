@@ -30,11 +30,13 @@ GRPC_VERSION: str
 class SessionServiceStub:
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     @_typing.overload
@@ -42,87 +44,91 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
-    """Opens a session. The answer is the only place where the session token ever
-    appears. Open a new one at each sign-in, and never take over a token that the
-    client already has.
+    """Creates a session. The session token is returned only in this response. Create a
+    new session at each sign-in, and never reuse a token that the client already has.
 
-    A call that is cancelled, or whose deadline passes, may have opened the session
-    all the same. Nobody has its token; ListSessions shows it until it ends, and
+    A call that is cancelled or exceeds its deadline may still have created the
+    session. Nobody has its token. ListSessions shows the session until it ends, and
     RevokeSession ends it at once.
     """
     VerifySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.VerifySessionRequest, _session_service_pb2.VerifySessionResponse]
-    """Says what a presented session token is worth; a VALID one counts as activity.
-    A bad token is an answer, not an error: look at `valid`. UNAVAILABLE means
-    that nobody can know right now; it never means that the token is bad.
+    """Verifies a presented session token and returns a verdict. A VALID verdict counts
+    as activity. A token that is not valid is not an error: check `valid` in the
+    response. UNAVAILABLE means that the token cannot be verified right now; it never
+    means that the token is not valid.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _resources_pb2.Session]
-    """Shows a session."""
+    """Gets a session."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Lists the devices that an owner is signed in on now, the newest activity
-    first; with `include_ended` those too whose session has ended, until they are
+    """Lists the active sessions of an owner, one for each device, the most recently used
+    first. With `include_ended`, sessions that have ended are included until they are
     deleted (30 days later by default).
     """
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _resources_pb2.Session]
-    """Logs out one device: this session ends at once, and no other. A second call
-    is refused with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
+    """Logs out one device: ends this session at once, and no other. A second call fails
+    with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
     """
     RevokeAllSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeAllSessionsRequest, _session_service_pb2.RevokeAllSessionsResponse]
-    """Logs out all devices of an owner, also the current one unless
-    `except_session_id` names it. The owner's API keys are untouched. A session
-    that is opened at the same time is either ended, or opened after this.
+    """Logs out all devices of an owner, including the current one unless
+    `except_session_id` names it. The owner's API keys are not affected. A session
+    that is created at the same time either is ended or counts as created afterwards.
     """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
-    """Opens a session. The answer is the only place where the session token ever
-    appears. Open a new one at each sign-in, and never take over a token that the
-    client already has.
+    """Creates a session. The session token is returned only in this response. Create a
+    new session at each sign-in, and never reuse a token that the client already has.
 
-    A call that is cancelled, or whose deadline passes, may have opened the session
-    all the same. Nobody has its token; ListSessions shows it until it ends, and
+    A call that is cancelled or exceeds its deadline may still have created the
+    session. Nobody has its token. ListSessions shows the session until it ends, and
     RevokeSession ends it at once.
     """
     VerifySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.VerifySessionRequest, _session_service_pb2.VerifySessionResponse]  # type: ignore[assignment]
-    """Says what a presented session token is worth; a VALID one counts as activity.
-    A bad token is an answer, not an error: look at `valid`. UNAVAILABLE means
-    that nobody can know right now; it never means that the token is bad.
+    """Verifies a presented session token and returns a verdict. A VALID verdict counts
+    as activity. A token that is not valid is not an error: check `valid` in the
+    response. UNAVAILABLE means that the token cannot be verified right now; it never
+    means that the token is not valid.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _resources_pb2.Session]  # type: ignore[assignment]
-    """Shows a session."""
+    """Gets a session."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the devices that an owner is signed in on now, the newest activity
-    first; with `include_ended` those too whose session has ended, until they are
+    """Lists the active sessions of an owner, one for each device, the most recently used
+    first. With `include_ended`, sessions that have ended are included until they are
     deleted (30 days later by default).
     """
     RevokeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _resources_pb2.Session]  # type: ignore[assignment]
-    """Logs out one device: this session ends at once, and no other. A second call
-    is refused with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
+    """Logs out one device: ends this session at once, and no other. A second call fails
+    with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
     """
     RevokeAllSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeAllSessionsRequest, _session_service_pb2.RevokeAllSessionsResponse]  # type: ignore[assignment]
-    """Logs out all devices of an owner, also the current one unless
-    `except_session_id` names it. The owner's API keys are untouched. A session
-    that is opened at the same time is either ended, or opened after this.
+    """Logs out all devices of an owner, including the current one unless
+    `except_session_id` names it. The owner's API keys are not affected. A session
+    that is created at the same time either is ended or counts as created afterwards.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps track of the devices that users are signed in on.
 
-    A login service opens a session for a user whom it has authenticated; others
-    verify its token with each request; the user's account page lists the devices
-    and logs them out. Authentication of callers, owners, errors, and when a change
-    is answered: as KeyService says. When RevokeSession or RevokeAllSessions has
-    answered, no worker of any replica accepts what they ended.
+    A login service creates a session for a user that it has authenticated. Other
+    services verify the session token with each request. The user's account page
+    lists the devices and logs them out.
+
+    See KeyService for the authentication of callers, owners, errors, and when a
+    change returns. When RevokeSession or RevokeAllSessions has returned, no worker of
+    any replica accepts the sessions that it ended.
     """
 
     @_abc_1.abstractmethod
@@ -131,12 +137,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CreateSessionResponse, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]]:
-        """Opens a session. The answer is the only place where the session token ever
-        appears. Open a new one at each sign-in, and never take over a token that the
-        client already has.
+        """Creates a session. The session token is returned only in this response. Create a
+        new session at each sign-in, and never reuse a token that the client already has.
 
-        A call that is cancelled, or whose deadline passes, may have opened the session
-        all the same. Nobody has its token; ListSessions shows it until it ends, and
+        A call that is cancelled or exceeds its deadline may still have created the
+        session. Nobody has its token. ListSessions shows the session until it ends, and
         RevokeSession ends it at once.
         """
 
@@ -146,9 +151,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.VerifySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.VerifySessionResponse, _abc.Awaitable[_session_service_pb2.VerifySessionResponse]]:
-        """Says what a presented session token is worth; a VALID one counts as activity.
-        A bad token is an answer, not an error: look at `valid`. UNAVAILABLE means
-        that nobody can know right now; it never means that the token is bad.
+        """Verifies a presented session token and returns a verdict. A VALID verdict counts
+        as activity. A token that is not valid is not an error: check `valid` in the
+        response. UNAVAILABLE means that the token cannot be verified right now; it never
+        means that the token is not valid.
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +163,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Session, _abc.Awaitable[_resources_pb2.Session]]:
-        """Shows a session."""
+        """Gets a session."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -165,8 +171,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """Lists the devices that an owner is signed in on now, the newest activity
-        first; with `include_ended` those too whose session has ended, until they are
+        """Lists the active sessions of an owner, one for each device, the most recently used
+        first. With `include_ended`, sessions that have ended are included until they are
         deleted (30 days later by default).
         """
 
@@ -176,8 +182,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.RevokeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Session, _abc.Awaitable[_resources_pb2.Session]]:
-        """Logs out one device: this session ends at once, and no other. A second call
-        is refused with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
+        """Logs out one device: ends this session at once, and no other. A second call fails
+        with FAILED_PRECONDITION, reason SESSION_ALREADY_REVOKED.
         """
 
     @_abc_1.abstractmethod
@@ -186,9 +192,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.RevokeAllSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RevokeAllSessionsResponse, _abc.Awaitable[_session_service_pb2.RevokeAllSessionsResponse]]:
-        """Logs out all devices of an owner, also the current one unless
-        `except_session_id` names it. The owner's API keys are untouched. A session
-        that is opened at the same time is either ended, or opened after this.
+        """Logs out all devices of an owner, including the current one unless
+        `except_session_id` names it. The owner's API keys are not affected. A session
+        that is created at the same time either is ended or counts as created afterwards.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-"""What is told of a user's device, for showing only: it is cleaned or left out, and fails no verification."""
+"""The description of a user's device, for display only. Invalid values are cleaned or ignored."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address
 from authsvc.v1.session_service_pb2 import ClientHints
 
 _MAX_ADDRESS_LENGTH = 64
-# authsvc keeps a quarter.
+# authsvc keeps a quarter of this.
 _MAX_AGENT_LENGTH = 2048
 _MAX_HINT_LENGTH = 512
 _HINTS = {
@@ -21,7 +21,7 @@ _HINTS = {
 
 
 def address(text: str) -> str:
-    """Return an address as authsvc shows it, without brackets, port and zone; "" for what is none.
+    """Return an address as authsvc shows it, without brackets, port and zone, or "" if it is not an address.
 
     The rules are those of `authsvc.model.address`.
     """
@@ -39,25 +39,25 @@ def address(text: str) -> str:
     except ValueError:
         return ""
     if isinstance(found, IPv6Address):
-        # The number has no zone.
+        # Converted to a number to remove the zone.
         found = found.ipv4_mapped or IPv6Address(int(found))
     return str(found)
 
 
 def user_agent(text: str) -> str:
-    """Return a user agent as it can be sent; surrogates are bytes that a server could not read."""
+    """Return a user agent that can be sent. Surrogates are bytes that a server could not decode."""
     return _sendable(text, _MAX_AGENT_LENGTH)
 
 
 def client_hints(headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]]) -> ClientHints | None:
-    """Return the client hints among headers, whose names may be in any case; None without any."""
+    """Return the client hints in headers, with names in any case, or None if there are none."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    told = {
+    hints = {
         _HINTS[name.lower()]: _sendable(value, _MAX_HINT_LENGTH)
         for name, value in pairs
         if isinstance(value, str) and name.lower() in _HINTS
     }
-    return ClientHints(**told) if told else None
+    return ClientHints(**hints) if hints else None
 
 
 def _sendable(text: str, longest: int) -> str:

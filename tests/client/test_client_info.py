@@ -1,10 +1,10 @@
-"""What is told of a user's device is what authsvc itself would make of it."""
+"""The client cleans the description of a user's device by the same rules as authsvc."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from authsvc.client import told
+from authsvc.client import client_info
 from authsvc.model.address import normalized
 from tests.addresses import ADDRESSES
 
@@ -29,11 +29,11 @@ _PARTS = [
 @pytest.mark.parametrize(("text", "kept"), ADDRESSES)
 def test_an_address_has_one_spelling(text: str, kept: str) -> None:
     """The same that the service gives it."""
-    assert told.address(text) == kept
+    assert client_info.address(text) == kept
 
 
 @given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join) | st.text() | st.ip_addresses().map(str))
 @example("[::1]rubbish")
 def test_addresses_are_read_as_by_the_service(text: str) -> None:
     """Whatever stands there."""
-    assert told.address(text) == normalized(text)
+    assert client_info.address(text) == normalized(text)
