@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from authsvc.keys.create import CreateKey
+from authsvc.keys.create import KeyCreation
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key_string import KeyString
@@ -13,15 +14,13 @@ from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
 
 
-class EnsureAdministrator:
-    """Sees to it that somebody can call."""
+class AdministratorCreation(KeyCreation, Protocol):
+    """Creates keys with which the API can be called at all."""
 
-    def __init__(self, database: Database, create: CreateKey, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._create = create
-        self._clock = clock
+    _database: Database
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def ensure_administrator(
         self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
     ) -> KeyString | None:
         """Mint the platform's administrator key when no working one is left, or another if asked for.
@@ -41,5 +40,5 @@ class EnsureAdministrator:
                 scopes=(FULL_ACCESS,),
                 expiration=ExpirationPreset.UNLIMITED if ttl is None else ttl,
             )
-            _, minted = await self._create(BOOTSTRAP, administrator)
+            _, minted = await self.create(BOOTSTRAP, administrator)
         return minted

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.deliveries import Deliveries
@@ -24,30 +25,19 @@ from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection
 
 
-class CreateKey:
-    """Mints a key for an owner."""
+class KeyCreation(Protocol):
+    """Creates keys."""
 
-    def __init__(
-        self,
-        authority: Authority,
-        barrier: Barrier,
-        minting: Minting,
-        policies: PolicyStore,
-        catalogue: Catalogue,
-        clock: Callable[[], datetime],
-        deliveries: Deliveries,
-        replacements: Replacements,
-    ) -> None:
-        self._deliveries = deliveries
-        self._replacements = replacements
-        self._authority = authority
-        self._barrier = barrier
-        self._minting = minting
-        self._policies = policies
-        self._catalogue = catalogue
-        self._clock = clock
+    deliveries: Deliveries
+    _authority: Authority
+    _barrier: Barrier
+    _minting: Minting
+    _replacements: Replacements
+    _policies: PolicyStore
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
+    async def create(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
         """Return the key, and its key string, which is told this one time (rule 1).
 
         A key that the caller made by the same `request_id`, and whose string was not delivered, is revoked
@@ -77,16 +67,16 @@ class CreateKey:
         )
         caller = self._replacements.bounded(caller)
         until = self._replacements.patience(caller)
-        with self._deliveries.of(key.key_id):
+        with self.deliveries.of(key.key_id):
             while True:
                 undelivered = await self._replacements.find(caller, key.owner_id, request_id, until)
                 try:
-                    await self._commit(caller, key, minted, new.brand, request_id, undelivered)
+                    await self._insert(caller, key, minted, new.brand, request_id, undelivered)
                 except StillAnswered:
                     continue  # To find it, which raises this, too, after too long a wait.
                 return key, minted.string
 
-    async def _commit(
+    async def _insert(
         self,
         caller: Caller,
         key: Key,

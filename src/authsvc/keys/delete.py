@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -14,14 +15,13 @@ from authsvc.model.key_event import key_events
 from authsvc.store import keys as key_store
 
 
-class DeleteKeys:
-    """Deletes keys whose revocation has taken effect, all or none (rule 18)."""
+class KeyDeletion(Protocol):
+    """Deletes keys."""
 
-    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._clock = clock
+    _changes: Changes
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, key_ids: Sequence[str]) -> None:
+    async def delete(self, caller: Caller, key_ids: Sequence[str]) -> None:
         """Delete the keys; raise FailedPrecondition that names those that are not revoked."""
         now = self._clock()
         async with self._changes.of_keys(caller, key_ids, done="deleted") as (change, keys):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from authsvc.keys.change import visible
 from authsvc.model.caller import Caller
@@ -16,28 +17,21 @@ from authsvc.store.pool import Database
 from authsvc.verify.verifier import Verifier
 
 
-class GetKey:
-    """Looks at a key."""
+class KeyReads(Protocol):
+    """Reads keys."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    _database: Database
+    _verifier: Verifier
+    _page_tokens: PageTokens
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, key_id: str) -> Key:
+    async def get(self, caller: Caller, key_id: str) -> Key:
         """Return a key."""
         async with self._database.connection() as connection:
             found = await key_store.find(connection, [key_id], owner_id=caller.confined_to)
         return visible(caller, [key_id], found)[0]
 
-
-class ListKeys:
-    """Looks at an owner's keys."""
-
-    def __init__(self, database: Database, page_tokens: PageTokens, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._page_tokens = page_tokens
-        self._clock = clock
-
-    async def __call__(
+    async def list(
         self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
     ) -> tuple[Sequence[Key], str, int]:
         """Return a page of keys, the token of the next page ("" on the last), and the total if asked for."""
@@ -52,15 +46,7 @@ class ListKeys:
         last = page[-1]
         return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
 
-
-class LookUpKey:
-    """Finds out which key a key string is."""
-
-    def __init__(self, database: Database, verifier: Verifier) -> None:
-        self._database = database
-        self._verifier = verifier
-
-    async def __call__(self, caller: Caller, key_string: str) -> Key:
+    async def look_up(self, caller: Caller, key_string: str) -> Key:
         """Return the key whose very string this is, whatever its state."""
         credential = await self._verifier.identify(key_string, caller)
         async with self._database.connection() as connection:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -22,15 +23,16 @@ from authsvc.store.policies import PolicyStore
 SHOWN = 1000
 
 
-class RevokeKey:
-    """Revokes a key for good, now or later."""
+class KeyRevocation(Protocol):
+    """Revokes keys for good."""
 
-    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._catalogue = catalogue
-        self._clock = clock
+    _barrier: Barrier
+    _changes: Changes
+    _policies: PolicyStore
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def revoke(
         self,
         caller: Caller,
         key_id: str,
@@ -67,15 +69,7 @@ class RevokeKey:
             await audit.record_many(change.connection, events)
         return revoked
 
-
-class RevokeKeys:
-    """Revokes several keys now, all or none."""
-
-    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._clock = clock
-
-    async def __call__(
+    async def revoke_batch(
         self,
         caller: Caller,
         key_ids: Sequence[str],
@@ -97,16 +91,7 @@ class RevokeKeys:
             await audit.record_many(change.connection, events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
-
-class RevokeOwner:
-    """Revokes all keys of an owner now."""
-
-    def __init__(self, barrier: Barrier, policies: PolicyStore, clock: Callable[[], datetime]) -> None:
-        self._barrier = barrier
-        self._policies = policies
-        self._clock = clock
-
-    async def __call__(
+    async def revoke_owner(
         self, caller: Caller, owner_id: str, *, reason: str, allow_last_administrator: bool = False
     ) -> tuple[Sequence[Key], int]:
         """Return the first `SHOWN` of the keys, and how many there were."""

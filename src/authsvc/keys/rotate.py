@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minted, Minting, refuse_more, refuse_repeated
-from authsvc.keys.read import GetKey
+from authsvc.keys.read import KeyReads
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -21,32 +22,22 @@ from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
 
-class RotateKey:
-    """Replaces an active key by a new one."""
+class KeyRotation(KeyReads, Protocol):
+    """Replaces keys by new ones."""
 
-    def __init__(
-        self,
-        get: GetKey,
-        changes: Changes,
-        minting: Minting,
-        catalogue: Catalogue,
-        clock: Callable[[], datetime],
-        deliveries: Deliveries,
-    ) -> None:
-        self._deliveries = deliveries
-        self._get = get
-        self._changes = changes
-        self._minting = minting
-        self._catalogue = catalogue
-        self._clock = clock
+    deliveries: Deliveries
+    _changes: Changes
+    _minting: Minting
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def rotate(
         self, caller: Caller, key_id: str, grace_period: timedelta, request_id: str = ""
     ) -> tuple[Key, KeyString]:
         """Return the new key and its key string; the old one works until the grace period ends (rule 30)."""
         now = self._clock()
         try:
-            before = await self._get(caller, key_id)
+            before = await self.get(caller, key_id)
         except NotFound:
             # Who is told so may rely on it (R7).
             async with self._changes.of_key(caller, key_id):
@@ -54,10 +45,10 @@ class RotateKey:
         brand, environment, _ = before.key_prefix.split("_")
         minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)
-        with self._deliveries.of(new_id):
-            return await self._rotate(caller, key_id, new_id, minted, grace_period, request_id)
+        with self.deliveries.of(new_id):
+            return await self._replace(caller, key_id, new_id, minted, grace_period, request_id)
 
-    async def _rotate(
+    async def _replace(
         self,
         caller: Caller,
         key_id: str,

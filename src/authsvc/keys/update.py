@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -23,15 +24,14 @@ from authsvc.store.policies import lock_count
 _UNSEEN = frozenset({"display_name", "description", "technical_contacts"})
 
 
-class UpdateKey:
-    """Changes fields of a key that is not revoked."""
+class KeyUpdates(Protocol):
+    """Updates keys."""
 
-    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._catalogue = catalogue
-        self._clock = clock
+    _changes: Changes
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def update(
         self,
         caller: Caller,
         key_id: str,
