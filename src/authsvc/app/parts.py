@@ -7,7 +7,7 @@ from functools import partial
 from uuid import UUID
 
 from authsvc.app.database import served_database
-from authsvc.audit.events import Audit
+from authsvc.audit import Audit
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
