@@ -173,19 +173,19 @@ async def test_a_rotation_that_was_cut_off_at_its_end_is_finished(
 ) -> None:
     """Some may still mint under the old one, so it cannot be retired; a repeat waits, and makes no third."""
     async with serving(database_url, None) as service:
-        spread = tag_keys._spread
+        add = tag_keys._add
 
         async def then_one_is_lost() -> int:
-            tag_key_id = await spread()
+            tag_key_id = await add()
             lost.append(await lost_worker(database))
             return tag_key_id
 
         lost: list[UUID] = []
-        tag_keys._spread = then_one_is_lost  # type: ignore[method-assign]
+        tag_keys._add = then_one_is_lost  # type: ignore[method-assign]
         rotating = asyncio.create_task(tag_keys.rotate())
         async with under_way(rotating):
             await until_waiting(database, 2)
-        tag_keys._spread = spread  # type: ignore[method-assign]
+        tag_keys._add = add  # type: ignore[method-assign]
         assert await states(tag_keys) == {1: ACCEPTED, 2: MINTING}
         with pytest.raises(FailedPrecondition, match="may still mint under tag key 1") as caught:
             await tag_keys.retire(1, force=True)
@@ -366,7 +366,9 @@ async def test_one_that_does_not_mint_yet_can_be_given_up(
         await until_waiting(database, 2)
         await bury(database, lost)
         await retiring
-        with pytest.raises(FailedPrecondition, match="tag key 2 was retired meanwhile; rotate again"):
+        with pytest.raises(
+            FailedPrecondition, match="tag key 2 was retired during the rotation; rotate again"
+        ):
             await rotating
         assert await tag_keys.rotate() == 3
         assert await states(tag_keys) == {1: ACCEPTED, 2: RETIRED, 3: MINTING}

@@ -1,4 +1,4 @@
-"""The platform's first key, before there is any credential."""
+"""`authsvc bootstrap`: an administrator key, created without a caller."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from authsvc.store.pool import Database
 
 
 class AdministratorCreation(KeyCreation, Protocol):
-    """Creates keys with which the API can be called at all."""
+    """Creates administrator keys: keys of the platform's owner with full access."""
 
     _database: Database
     _clock: Callable[[], datetime]
@@ -23,9 +23,13 @@ class AdministratorCreation(KeyCreation, Protocol):
     async def ensure_administrator(
         self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
     ) -> KeyString | None:
-        """Mint the platform's administrator key when no working one is left, or another if asked for.
+        """Create an administrator key if there is no active one, or if `another` is set.
 
-        Of several who do so at once one mints, and the others see its key.
+        Return its key string, or None if no key was created. Of several calls at the same time without
+        `another`, one creates a key. Without a `ttl`, the key does not expire.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, if `ttl` is not positive or longer than 100 years.
         """
         async with self._database.transaction() as connection:
             await key_store.alone_for_administrator(connection)

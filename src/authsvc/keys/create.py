@@ -8,7 +8,7 @@ from typing import Protocol
 from authsvc import audit
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minted, Minting, refuse_more
-from authsvc.keys.replacement import Replacements, StillAnswered
+from authsvc.keys.replacement import Replacements, RequestInProgress
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -38,10 +38,23 @@ class KeyCreation(Protocol):
     _clock: Callable[[], datetime]
 
     async def create(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
-        """Return the key, and its key string, which is told this one time (rule 1).
+        """Create a key; return it with its key string, which cannot be read again (rule 1).
 
-        A key that the caller made by the same `request_id`, and whose string was not delivered, is revoked
-        and replaced.
+        A key that this caller created with the same `request_id`, and whose key string was never delivered,
+        is revoked and replaced by the new one. While the call that created it is in progress, this one waits.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, if a scope is unknown, the owner's name resembles the platform's,
+                or the expiry is in the past or more than 100 years ahead.
+            PermissionDenied: OWNER_NOT_PERMITTED; SCOPE_NOT_GRANTABLE, if the caller lacks one of the scopes;
+                PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+            FailedPrecondition: by the owner's policy, API_KEYS_NOT_ENABLED, BRAND_NOT_ALLOWED,
+                SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG, CONTACTS_REQUIRED or
+                MAX_ACTIVE_KEYS.
+            AlreadyExists: REQUEST_REPEATED, if the `request_id` created a key that cannot be replaced.
+            Conflict: POLICY_CHANGED, if the policy got another brand during the call.
+            Unavailable: REQUEST_IN_PROGRESS, if the wait for the earlier call was too long.
+            Overloaded: HASHER_QUEUE_FULL.
         """
         caller.refuse_other_owner(new.owner_id)
         platform.refuse_new_credential(caller, new.owner_id)
@@ -65,15 +78,15 @@ class KeyCreation(Protocol):
             update_time=now,
             expire_time=expire_time,
         )
-        caller = self._replacements.bounded(caller)
-        until = self._replacements.patience(caller)
-        with self.deliveries.of(key.key_id):
+        caller = self._replacements.with_latest_deadline(caller)
+        until = self._replacements.latest_wait(caller)
+        with self.deliveries.lost_on_failure(key.key_id):
             while True:
                 undelivered = await self._replacements.find(caller, key.owner_id, request_id, until)
                 try:
                     await self._insert(caller, key, minted, new.brand, request_id, undelivered)
-                except StillAnswered:
-                    continue  # To find it, which raises this, too, after too long a wait.
+                except RequestInProgress:
+                    continue  # `find` waits for the earlier call, and raises this after too long a wait.
                 return key, minted.string
 
     async def _insert(
@@ -91,7 +104,7 @@ class KeyCreation(Protocol):
             policy = await self._policies.find(connection, key.owner_id)
             policy.refuse_manager(caller)
             policy.refuse_brand(brand)
-            # Before the policy, which may have no room because of that very key.
+            # Before the count of active keys, which the replaced key may be part of.
             replaced = await self._replacements.check(
                 connection, caller, key.owner_id, request_id, undelivered
             )
@@ -114,9 +127,10 @@ class KeyCreation(Protocol):
     async def _transaction(
         self, caller: Caller, key: Key, undelivered: Key | None
     ) -> AsyncIterator[tuple[Connection, Caller, set[str]]]:
-        """Lend a transaction, its caller as it is now, and where to name the prefixes of revoked keys.
+        """Yield a transaction, its caller with its current scopes, and a set for prefixes of revoked keys.
 
-        A key that may be replaced is locked. Without one there is nothing that workers have to know of.
+        With a key to replace, this locks it and waits for all workers at the end. Otherwise there is nothing
+        that workers have to forget.
         """
         if undelivered is None:
             claim = Claim(relies_on=[key.owner_id])

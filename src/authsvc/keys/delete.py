@@ -22,7 +22,13 @@ class KeyDeletion(Protocol):
     _clock: Callable[[], datetime]
 
     async def delete(self, caller: Caller, key_ids: Sequence[str]) -> None:
-        """Delete the keys; raise FailedPrecondition that names those that are not revoked."""
+        """Delete keys whose revocation has taken effect: all of them or, on an error, none (rule 18).
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, with the `key_ids` that are unknown or of another owner.
+            FailedPrecondition: KEY_NOT_REVOKED, with the `key_ids` that are not revoked.
+            PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+        """
         now = self._clock()
         async with self._changes.of_keys(caller, key_ids, done="deleted") as (change, keys):
             alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]

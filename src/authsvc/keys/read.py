@@ -26,7 +26,11 @@ class KeyReads(Protocol):
     _clock: Callable[[], datetime]
 
     async def get(self, caller: Caller, key_id: str) -> Key:
-        """Return a key."""
+        """Return a key.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if it is unknown or of another owner (rule 19).
+        """
         async with self._database.connection() as connection:
             found = await key_store.find(connection, [key_id], owner_id=caller.confined_to)
         return visible(caller, [key_id], found)[0]
@@ -34,7 +38,14 @@ class KeyReads(Protocol):
     async def list(
         self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
     ) -> tuple[Sequence[Key], str, int]:
-        """Return a page of keys, the token of the next page ("" on the last), and the total if asked for."""
+        """Return a page of an owner's keys, the token of the next page ("" on the last), and the total.
+
+        The total counts all keys that match the query; it is 0 unless `with_total`.
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+            InvalidArgument: INVALID_FIELD, if `page_token` was issued for another query or is too old.
+        """
         caller.refuse_other_owner(query.owner_id)
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
@@ -47,7 +58,14 @@ class KeyReads(Protocol):
         return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
 
     async def look_up(self, caller: Caller, key_string: str) -> Key:
-        """Return the key whose very string this is, whatever its state."""
+        """Return the key that has this key string, in any state. This does not count as a use.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if there is no such key or it is of another owner.
+            Overloaded: LOOK_UP_LIMIT or HASHER_QUEUE_FULL, if too many key strings are being proved.
+            Unavailable: DATABASE_BEHIND, if the database answers from an older state than this worker has
+                seen; PROOF_UNREADABLE, if the stored hash is damaged.
+        """
         credential = await self._verifier.identify(key_string, caller)
         async with self._database.connection() as connection:
             found = await key_store.find(connection, [credential.credential_id] if credential else [])
