@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.sessions import purge
-from authsvc.sessions.purge import EVERY, Purge
+from authsvc.sessions.purge import SCAN_INTERVAL, Purge
 from authsvc.store import purge as purge_store
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
@@ -115,7 +115,7 @@ async def test_what_ended_a_retention_time_ago_goes(
     await walk(job)
     assert await kept(database) == {ended.session.session_id, alive.session.session_id}
     assert await code_of(service, ended) == state
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     await walk(job)
     assert await kept(database) == {alive.session.session_id}
     assert await code_of(service, ended) == "NOT_FOUND"
@@ -164,7 +164,7 @@ async def test_in_small_batches(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step looks at no more than a batch, in the order of ids, and the last one says that it is."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 5, excluding=1)
     for deleted, left, more in [(1, ids[1:], True), (3, [ids[1], ids[4]], True), (4, [ids[1]], False)]:
         assert await job.step() is more
@@ -176,11 +176,11 @@ async def test_a_full_last_batch_is_not_the_last(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the sessions fill the batches exactly, an empty one ends the walk."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 4, excluding=0)
     assert await walk(job) == 3
     assert len(await kept(database)) == 1
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     assert await walk(job) == 1
 
 
@@ -191,8 +191,8 @@ async def test_an_hour_after_its_end_it_begins_anew(
     assert await walk(job) == 1
     [session_id] = await open_many(service, clock, 1, excluding=-1)
     async with database.transaction() as connection:
-        await purge_store.put_back(connection, "purge", "", clock.now + EVERY)
-    clock.now += EVERY - TICK
+        await purge_store.put_back(connection, "purge", "", clock.now + SCAN_INTERVAL)
+    clock.now += SCAN_INTERVAL - TICK
     for worker in (job, service.app.purge):
         assert not await worker.step()
     assert await kept(database) == {session_id}
@@ -205,7 +205,7 @@ async def test_one_worker_at_a_time(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one is at a batch the others have nothing to do; any of them does the next one."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 4, excluding=-1)
     async with database.transaction() as connection:
         assert await purge_store.take(connection, "purge", clock.now) == ""
@@ -221,7 +221,7 @@ async def test_many_workers_at_once(
     service: Service, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many go at it, each session is deleted once, and all of them are."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 20, excluding=-1)
     jobs = [Purge(database, retention=RETENTION, clock=clock) for _ in range(5)]
     while await kept(database):
@@ -233,7 +233,7 @@ async def test_after_a_failure_it_goes_on_where_it_was(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that fails leaves no trace, and is done again by whoever comes next."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 5, excluding=-1)
     assert await job.step()
     with monkeypatch.context() as patch:
@@ -290,7 +290,7 @@ async def test_run_outlives_faults(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After each tick it does what is due, with a pause after each batch; a fault is logged and forgotten."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 3, excluding=-1)
     rhythm = Rhythm()
     task = asyncio.create_task(job.run(rhythm.tick, rhythm.pause))
@@ -326,7 +326,7 @@ async def test_the_last_end_of_an_owner_stays(
     clock.now += RETENTION
     await walk(job)
     assert await ends(database) == [1, 2, 3]
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     await walk(job)
     assert await kept(database) == set()
     assert (await ends(database), await ends(database, "bob")) == ([3], [])
@@ -341,7 +341,7 @@ async def test_a_purge_revives_nobody(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rules 16, 26
     """What ended a session that is still there stays, however old; the one that was excepted lives on."""
-    monkeypatch.setattr(purge, "BATCH", 1)
+    monkeypatch.setattr(purge, "BATCH_ROWS", 1)
     made = []
     for _ in range(3):
         made.append(await sign_in(service, idle_timeout=RETENTION, lifetime=2 * RETENTION))

@@ -27,7 +27,17 @@ class SessionCreation(Protocol):
     _clock: Callable[[], datetime]
 
     async def create(self, caller: Caller, new: NewSession) -> tuple[Session, KeyString]:
-        """Open a session; this is the only time that its token is told (rule 1)."""
+        """Create a session; return it with its token, which cannot be read again (rule 1).
+
+        The user agent is shortened to 512 characters.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, if a scope is unknown, `idle_timeout` or `lifetime` is out of the
+                operator's bounds, or the owner's name resembles the platform's.
+            PermissionDenied: OWNER_NOT_PERMITTED; SCOPE_NOT_GRANTABLE, if the caller lacks one of the scopes;
+                PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, if the session could manage keys and
+                the owner's policy forbids the caller to do so.
+        """
         caller.refuse_other_owner(new.owner_id)
         platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)

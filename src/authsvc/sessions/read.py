@@ -21,7 +21,11 @@ class SessionReads(Protocol):
     _clock: Callable[[], datetime]
 
     async def get(self, caller: Caller, session_id: str) -> Session:
-        """Return a session."""
+        """Return a session.
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND, if it is unknown or of another owner (rule 19).
+        """
         async with self._database.connection() as connection:
             found = await session_store.find(connection, [session_id], owner_id=caller.confined_to)
         return visible(caller, session_id, found.get(session_id))
@@ -29,7 +33,12 @@ class SessionReads(Protocol):
     async def list(
         self, caller: Caller, query: SessionQuery, *, page_size: int, page_token: str
     ) -> tuple[Sequence[Session], str]:
-        """Return a page of sessions, and the token of the next page ("" on the last)."""
+        """Return a page of an owner's sessions, and the token of the next page ("" on the last).
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+            InvalidArgument: INVALID_FIELD, if `page_token` was issued for another query or is too old.
+        """
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
         async with self._database.listing(caller.quota_owner) as connection:
@@ -48,7 +57,7 @@ class SessionReads(Protocol):
 
 
 def visible(caller: Caller, session_id: str, session: Session | None) -> Session:
-    """Return the session; raise NotFound for one unknown or another owner's (rule 19)."""
+    """Return the session; raise NotFound if it is unknown or of another owner (rule 19)."""
     if session is None or not caller.acts_on(session.owner_id):
         raise NotFound(
             f"session {session_id} is not known", reason="SESSION_NOT_FOUND", session_id=session_id

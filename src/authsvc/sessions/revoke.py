@@ -23,7 +23,12 @@ class SessionRevocation(Protocol):
     _clock: Callable[[], datetime]
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
-        """End a session for good (rule 25)."""
+        """Revoke a session for good; return it as revoked (rule 25).
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND, if it is unknown or of another owner.
+            AlreadyDone: SESSION_ALREADY_REVOKED.
+        """
         claim = Claim(changes=[session_id], revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
             found = await session_store.find(change.connection, [session_id], owner_id=caller.confined_to)
@@ -46,10 +51,15 @@ class SessionRevocation(Protocol):
     async def revoke_all(
         self, caller: Caller, owner_id: str, *, except_session_id: str = ""
     ) -> session_store.EndedSessions:
-        """End all sessions of an owner, but for one if it is named (rule 26); return how many were active.
+        """Revoke all sessions of an owner, except one if it is named (rule 26); return how many were active.
 
-        A session that is being opened meanwhile is waited for, and ended. No session is looked at
-        but to count: verification forgets the owner, and each session says what became of its epoch.
+        This waits for sessions that are being created, and revokes them as well. It takes the same time for
+        any number of sessions, which are only counted, up to a bound: it ends the owner's current epoch, and
+        every session belongs to one. An owner without sessions is no error.
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+            InvalidArgument: INVALID_FIELD, if `except_session_id` is not an active session of the owner.
         """
         caller.refuse_other_owner(owner_id)
         excepted = [except_session_id] if except_session_id else ()
@@ -58,8 +68,8 @@ class SessionRevocation(Protocol):
             change.owner_id, change.kind = owner_id, CredentialKind.SESSION
             now = self._clock()
             if except_session_id:
-                # Locked by the claim: who revokes it has done so, or will not before the commit. Activities
-                # of the last seconds before the end of a session are recorded before they are answered.
+                # The claim has locked it, so nobody revokes it before the commit. Its recorded activity is
+                # recent enough: near the end of a session, activity is recorded before it is answered.
                 found = await session_store.find(change.connection, [except_session_id], owner_id=owner_id)
                 _refuse_ended(found.get(except_session_id), now)
             ended = await session_store.end_all(
@@ -81,13 +91,13 @@ class SessionRevocation(Protocol):
 
 
 def _refuse_ended(excepted: Session | None, now: datetime) -> None:
-    """Refuse an exception that is no living session of the owner; unknown and foreign ones look the same."""
+    """Raise InvalidArgument unless it is an active session of the owner, also if it is another owner's."""
     if excepted is None or excepted.state(now) is not SessionState.ACTIVE:
         raise InvalidArgument(
             FieldViolation(
                 "except_session_id",
                 "except_session_id.living",
-                "is not known or has ended, and no session was ended; name a living session of this "
-                "owner, or none to end all",
+                "is unknown or has ended, and no session was revoked; name an active session of this "
+                "owner, or none to revoke all",
             )
         )
