@@ -164,7 +164,7 @@ async def test_erased_and_noted_beside_an_event(database: Database) -> None:
     await record(database, event("carol", datetime(2024, 1, 5, tzinfo=UTC)), event("carol"))
     await _drop(database)
     assert (await check(database))[0] == []
-    fault = "authsvc 1: does not vouch for what authsvc.audit_drops says"
+    fault = "authsvc 1: does not match authsvc.audit_drops"
     await execute(database, *forged_drop(3))
     assert (await check(database))[0] == [fault]
     assert (await check(database, "alice"))[0] == [fault]
@@ -251,8 +251,8 @@ async def test_what_cannot_be_read_is_a_fault_and_no_end(
 ) -> None:
     """Everything else is verified all the same, also when a page ends with it."""
     await execute(database, f"UPDATE {EVENTS} SET {change} WHERE {ALICE} = {LENGTH}")
-    for page in (1, audit_check.PAGE):
-        monkeypatch.setattr(audit_check, "PAGE", page)
+    for page in (1, audit_check.MAX_EVENTS_READ):
+        monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", page)
         found: list[Fault] = []
         checked = AuditCheck(database, on_fault=found.append)
         await checked.run()
@@ -276,8 +276,8 @@ async def test_memory_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch, owners: int, page: int
 ) -> None:
     """However few owners and events are read at a time, all are seen once."""
-    monkeypatch.setattr(audit_check, "OWNERS", owners)
-    monkeypatch.setattr(audit_check, "PAGE", page)
+    monkeypatch.setattr(audit_check, "MAX_CHAINS_READ", owners)
+    monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", page)
     checked = AuditCheck(database, on_fault=lambda fault: pytest.fail(str(fault)))
     await checked.run()
     assert (checked.events, checked.chains) == (3 * LENGTH, 3)
@@ -309,12 +309,12 @@ async def test_an_anchor_finds_what_the_database_cannot_know(database: Database)
         await record(database, event("bob"))
     assert (await check(database))[0] == []
     assert (await check(database, "", *ends))[0] == [
-        "acme 6: the chain is gone, head and all",
+        "acme 6: the chain was removed with its head",
         "alice 3: the anchor is at 6, beyond the head of the chain",
         "bob 6: the anchor has another hash",
     ]
     assert (await check(database, "bob", *ends))[0] == ["bob 6: the anchor has another hash"]
-    assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain is gone, head and all"]
+    assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain was removed with its head"]
 
 
 async def _drop(database: Database) -> None:
@@ -335,8 +335,8 @@ async def test_changes_meanwhile_are_no_faults(
     at: int,
 ) -> None:
     """Events that come and months that are dropped at any moment of the walk."""
-    monkeypatch.setattr(audit_check, "PAGE", 2)
-    monkeypatch.setattr(audit_check, "OWNERS", 2)
+    monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", 2)
+    monkeypatch.setattr(audit_check, "MAX_CHAINS_READ", 2)
     async with Database.open(database_url) as database:
         old = datetime(2024, 1, 5, tzinfo=UTC)
         for owner, times in (

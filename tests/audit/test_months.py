@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from authsvc.audit.months import EVERY, AuditMonths
+from authsvc.audit.months import CHECK_INTERVAL, AuditMonths
 from authsvc.store import purge as jobs
 from authsvc.store.pool import Database
 from tests.conftest import Clock, Ticker
@@ -42,7 +42,7 @@ async def test_it_is_due_four_times_a_day(database: Database, job: AuditMonths, 
     """And done once, whoever looks."""
     assert await job.step()
     assert not await job.step()
-    clock.advance(seconds=EVERY.total_seconds() - 1)
+    clock.advance(seconds=CHECK_INTERVAL.total_seconds() - 1)
     assert not await job.step()
     clock.advance(seconds=1)
     assert await job.step()

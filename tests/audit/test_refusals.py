@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from authsvc.audit.refusals import MAX_EVENTS, MAX_EVENTS_OF_CALLER, MAX_EVENTS_OF_OWNER, Refusals
+from authsvc.audit.refusals import MAX_EVENTS_PER_CALLER, MAX_EVENTS_PER_FLUSH, MAX_EVENTS_PER_OWNER, Refusals
 from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.errors import (
@@ -78,9 +78,9 @@ async def test_one_caller_has_room_for_some(database: Database, log: Refusals) -
         log.note(EVE, "ListKeys", denied(f"owner{number}"))
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
-    expected = {("key_eve", f"owner{n}"): 1 for n in range(MAX_EVENTS_OF_CALLER)}
+    expected = {("key_eve", f"owner{n}"): 1 for n in range(MAX_EVENTS_PER_CALLER)}
     assert await written(database) == expected | {("key_1", "acme"): 1}
-    assert log.dropped == 10_000 - MAX_EVENTS_OF_CALLER
+    assert log.dropped == 10_000 - MAX_EVENTS_PER_CALLER
     log.note(EVE, "ListKeys", denied("later"))
     await log.flush()
     assert ("key_eve", "later") in await written(database)
@@ -88,25 +88,25 @@ async def test_one_caller_has_room_for_some(database: Database, log: Refusals) -
 
 async def test_all_together_have_room_for_some(database: Database, log: Refusals) -> None:
     """However many callers flood, a write has a bounded number of events; the chain is whole."""
-    for number in range(10 * MAX_EVENTS):
+    for number in range(10 * MAX_EVENTS_PER_FLUSH):
         log.note(caller(number), "ListKeys", denied())
     await log.flush()
-    assert len(await written(database)) == MAX_EVENTS
-    assert log.dropped == 9 * MAX_EVENTS
+    assert len(await written(database)) == MAX_EVENTS_PER_FLUSH
+    assert log.dropped == 9 * MAX_EVENTS_PER_FLUSH
     assert await faults(database) == []
 
 
 async def test_one_owner_has_room_for_some(database: Database, log: Refusals) -> None:
     """Who opens session after session to be ever other callers hides nobody of another owner."""
-    for number in range(10 * MAX_EVENTS):
+    for number in range(10 * MAX_EVENTS_PER_FLUSH):
         log.note(EVE._replace(credential_id=f"ses_{number}"), "ListKeys", denied())
     log.note(EVE, "ListKeys", denied())
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
     found = await written(database)
-    assert len(found) == MAX_EVENTS_OF_OWNER + 1
+    assert len(found) == MAX_EVENTS_PER_OWNER + 1
     assert ("key_1", "acme") in found
-    assert log.dropped == 10 * MAX_EVENTS - MAX_EVENTS_OF_OWNER + 1
+    assert log.dropped == 10 * MAX_EVENTS_PER_FLUSH - MAX_EVENTS_PER_OWNER + 1
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ async def test_what_cannot_be_written_is_kept(
     database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And counted on, within the same bounds; what came first stays."""
-    for number in range(MAX_EVENTS - 1):
+    for number in range(MAX_EVENTS_PER_FLUSH - 1):
         log.note(caller(number), "ListKeys", denied())
     with monkeypatch.context() as broken:
 
         async def fail(*_: object) -> None:
             log.note(caller(0), "ListKeys", denied())
-            log.note(caller(MAX_EVENTS), "ListKeys", denied())
-            log.note(caller(MAX_EVENTS + 1), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS_PER_FLUSH), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS_PER_FLUSH + 1), "ListKeys", denied())
             raise Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
 
         broken.setattr(audit_store, "record", fail)
@@ -152,9 +152,9 @@ async def test_what_cannot_be_written_is_kept(
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
     found = await written(database)
-    assert len(found) == MAX_EVENTS
+    assert len(found) == MAX_EVENTS_PER_FLUSH
     assert (found["key_0", "acme"], found["key_1", "acme"], found["key_2", "acme"]) == (2, 2, 1)
-    assert (f"key_{MAX_EVENTS}", "acme") in found
+    assert (f"key_{MAX_EVENTS_PER_FLUSH}", "acme") in found
     assert log.dropped == 1
 
 

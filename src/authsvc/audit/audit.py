@@ -19,7 +19,14 @@ class Audit:
     async def list(
         self, caller: Caller, query: AuditQuery, *, page_size: int, page_token: str
     ) -> tuple[Sequence[ChainedEvent], str]:
-        """Return a page of an owner's events, and the token of the next page ("" on the last)."""
+        """Return a page of an owner's events, newest first, and the token of the next page ("" on the last).
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+            InvalidArgument: INVALID_FIELD, if `page_token` was issued for another query or is too old.
+            Overloaded: DATABASE_QUEUE_FULL or DATABASE_BUSY.
+            Unavailable: DATABASE_UNAVAILABLE, or another reason of `store.driver_errors`.
+        """
         caller.refuse_other_owner(query.owner_id)
         after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
         async with self._database.listing(caller.quota_owner) as connection:

@@ -23,7 +23,7 @@ async def record(
     owner_id: str,
     details: Mapping[str, str] | None = None,
 ) -> None:
-    """Record that a caller did this to a target of an owner. `at` is in UTC, `details` are for people."""
+    """Record that a caller did this to a target of an owner. `at` is in UTC, `details` hold no secrets."""
     event = AuditEvent.of(caller, action, at=at, target_id=target_id, owner_id=owner_id, details=details)
     await audit_store.record(connection, [event])
 
