@@ -138,6 +138,6 @@ class KeyCreation(Protocol):
                 yield connection, authorized.caller, set()
             return
         claim = Claim(relies_on=[key.owner_id], changes=[undelivered.key_id])
-        done = f"replaced {undelivered.key_id} by {key.key_id}, whose key string is lost with this answer"
+        done = f"replaced {undelivered.key_id} by {key.key_id}, whose key string cannot be shown again"
         async with self._barrier.change(caller, claim, done=done) as change:
             yield change.connection, change.caller, change.key_prefixes

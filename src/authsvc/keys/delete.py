@@ -31,12 +31,12 @@ class KeyDeletion(Protocol):
         """
         now = self._clock()
         async with self._changes.of_keys(caller, key_ids, done="deleted") as (change, keys):
-            alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
-            if alive:
+            not_revoked = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
+            if not_revoked:
                 raise FailedPrecondition(
-                    f"{listed(alive)} not revoked yet; revoke first, then delete",
+                    f"{listed(not_revoked)} not revoked yet; revoke first, then delete",
                     reason="KEY_NOT_REVOKED",
-                    **key_metadata(alive),
+                    **key_metadata(not_revoked),
                 )
             await key_store.delete(change.connection, key_ids, at=now)
             events = key_events(caller, Action.KEY_DELETED, keys, at=now)

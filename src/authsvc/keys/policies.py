@@ -56,7 +56,7 @@ class Policies:
     async def update(
         self, caller: Caller, owner_id: str, fields: Mapping[str, object], etag: str
     ) -> OwnerPolicy:
-        """Set the given fields of an owner's policy; return the policy.
+        """Update an owner's policy; return it. `fields` has the new values by name.
 
         An owner with the default policy gets a policy of its own. If an owner's own policy has all of these
         values already, nothing is written and nothing is recorded. An `etag` that is not empty has to be that

@@ -71,7 +71,7 @@ class KeyRotation(KeyReads, Protocol):
         grace_period: timedelta,
         request_id: str,
     ) -> tuple[Key, KeyString]:
-        done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
+        done = f"rotated to {new_id}, whose key string cannot be shown again (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
             connection, caller = change.connection, change.caller
             await refuse_repeated(connection, old.owner_id, request_id)

@@ -41,7 +41,7 @@ class KeyUpdates(Protocol):
         *,
         allow_last_administrator: bool = False,
     ) -> Key:
-        """Set the given fields of a key that is not revoked; return the key (rule 8).
+        """Update a key that is not revoked; return it (rule 8). `fields` has the new values by name.
 
         If the key has all of these values already, nothing is written and nothing is recorded. An `etag`
         that is not empty has to be that of the key.
