@@ -41,7 +41,8 @@ class KeyCreation(Protocol):
         """Create a key; return it with its key string, which cannot be read again (rule 1).
 
         A key that this caller created with the same `request_id`, and whose key string was never delivered,
-        is revoked and replaced by the new one. While the call that created it is in progress, this one waits.
+        is revoked and replaced by the new one. While the call that created it is in progress, this waits, up
+        to 5 s.
 
         Raises:
             InvalidArgument: INVALID_FIELD, if a scope is unknown, the owner's name resembles the platform's,
