@@ -40,25 +40,23 @@ class Changes:
 
         Workers are waited for only if the change `affects_verification`.
         """
-        keys = self._of_keys(
-            caller, [key_id], done, affects_verification=affects_verification, revokes=revokes
+        keys = self.of_keys(
+            caller, [key_id], done=done, affects_verification=affects_verification, revokes=revokes
         )
         async with keys as (change, [key]):
             yield change, key, await self._policies.find(change.connection, key.owner_id)
 
     @asynccontextmanager
     async def of_keys(
-        self, caller: Caller, key_ids: Sequence[str], *, done: str, revokes: bool = False
+        self,
+        caller: Caller,
+        key_ids: Sequence[str],
+        *,
+        done: str,
+        affects_verification: bool = True,
+        revokes: bool = False,
     ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
-        """Yield keys that are to be revoked or deleted, in the given order."""
-        keys = self._of_keys(caller, key_ids, done, affects_verification=True, revokes=revokes)
-        async with keys as changed:
-            yield changed
-
-    @asynccontextmanager
-    async def _of_keys(
-        self, caller: Caller, key_ids: Sequence[str], done: str, *, affects_verification: bool, revokes: bool
-    ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
+        """Yield keys in the given order. Revoking and deleting need no policy: no policy forbids them."""
         claim = Claim(changes=key_ids, revokes=revokes)
         async with self._barrier.change(caller, claim, done=done) as change:
             if caller.confined_to is not None:
