@@ -1,4 +1,4 @@
-"""Verification of the audit log: what is done behind the service's back is found."""
+"""Verification of the audit log finds what was changed without the service."""
 
 # ruff: noqa: S608 - all statements are built of constants
 
@@ -31,7 +31,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def check(database: Database, owner_id: str = "", *anchors: Anchor) -> tuple[list[str], list[Anchor]]:
-    """Return what is wrong, with the place before it, and the ends of the chains."""
+    """Return the faults with their positions, and the ends of the chains."""
     found: list[str] = []
     ends: list[Anchor] = []
 
@@ -51,7 +51,7 @@ async def check(database: Database, owner_id: str = "", *anchors: Anchor) -> tup
 
 
 async def execute(database: Database, *statements: str) -> None:
-    """Do something that the service never does, as somebody who owns the tables."""
+    """Execute a statement as the owner of the tables, which the service never does."""
     async with database.transaction() as connection:
         for statement in statements:
             await connection.execute(statement)
@@ -125,7 +125,7 @@ HEADS = "authsvc.audit_heads"
     ],
 )  # fmt: skip
 async def test_tampering_is_found(database: Database, statements: list[str], found: list[str]) -> None:
-    """Altered, removed, inserted, swapped, moved elsewhere, the newest removed, heads and drops forged."""
+    """Events altered, removed, inserted, swapped or moved; the newest removed; heads and drops forged."""
     await execute(database, *statements)
     told, _ = await check(database)
     assert sorted(told) == sorted(found)
@@ -138,7 +138,7 @@ DROPS = "authsvc.audit_drops"
 
 
 def forged_drop(position: int, *, owner_id: str = "alice") -> list[str]:
-    """Return what erases the first events of an owner and notes them as the schema does."""
+    """Return statements that erase the first events of an owner and record a drop as the schema does."""
     which = f"owner_id = '{owner_id}' AND position"
     return [
         f"DELETE FROM {DROPS} WHERE owner_id = '{owner_id}'",
@@ -149,7 +149,7 @@ def forged_drop(position: int, *, owner_id: str = "alice") -> list[str]:
 
 
 async def test_erased_and_noted_without_an_event(database: Database) -> None:
-    """Whoever owns the tables notes what they erased as dropped: no event says so."""
+    """Erased events that were recorded as a drop: no event records that drop."""
     await execute(database, *forged_drop(3))
     assert (await check(database))[0] == [
         "authsvc 0: events were dropped",
@@ -160,11 +160,11 @@ async def test_erased_and_noted_without_an_event(database: Database) -> None:
 
 
 async def test_erased_and_noted_beside_an_event(database: Database) -> None:
-    """A row that is forged, altered or removed fits no event about what was dropped of others."""
+    """A drop that is forged, altered or removed does not match the events about the other drops."""
     await record(database, event("carol", datetime(2024, 1, 5, tzinfo=UTC)), event("carol"))
     await _drop(database)
     assert (await check(database))[0] == []
-    fault = "authsvc 1: does not vouch for what authsvc.audit_drops says"
+    fault = "authsvc 1: does not match authsvc.audit_drops"
     await execute(database, *forged_drop(3))
     assert (await check(database))[0] == [fault]
     assert (await check(database, "alice"))[0] == [fault]
@@ -188,7 +188,7 @@ async def test_erased_and_noted_beside_an_event(database: Database) -> None:
 async def test_an_event_about_a_drop_that_cannot_have_been(
     database: Database, before: str, found: str
 ) -> None:
-    """Not at the edge of a month, or of events that are younger than the schema lets go."""
+    """A drop that is not at the edge of a month, or of events that are younger than the schema may drop."""
     young = (datetime.now(UTC) - timedelta(days=40)).date().replace(day=1).isoformat()
     before = before.replace("young", young)
     await execute(database, *forged_drop(3), f"SELECT authsvc.record_drop('{before}', 3)")
@@ -197,7 +197,7 @@ async def test_an_event_about_a_drop_that_cannot_have_been(
 
 @pytest.mark.parametrize("position", [3, LENGTH, LENGTH + 1])
 async def test_an_anchor_finds_what_was_erased_as_old(database: Database, position: int) -> None:
-    """A row and an event that fit each other and claim an old month: the anchor knows which month it was."""
+    """A row and an event that match, but name an older month: the anchor has the right month."""
     _, ends = await check(database)
     await record(database, *map(event, OWNERS), *map(event, OWNERS))
     forged = [*forged_drop(position), f"SELECT authsvc.record_drop('2024-01-01', {position})"]
@@ -212,7 +212,7 @@ async def test_an_anchor_finds_what_was_erased_as_old(database: Database, positi
 
 
 async def test_anchors_outlive_what_is_dropped_by_the_schema(database: Database) -> None:
-    """Of one month, of all that the anchor knows, and of nothing."""
+    """After drops of one month, of all that the anchor has, and of nothing."""
     for owner_id, months in (("dave", (1, 1, 2)), ("erin", (1,))):
         for month in months:
             await record(database, event(owner_id, datetime(2024, month, 5, tzinfo=UTC)))
@@ -249,10 +249,10 @@ async def test_anchors_outlive_what_is_dropped_by_the_schema(database: Database)
 async def test_what_cannot_be_read_is_a_fault_and_no_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, change: str, problem: str
 ) -> None:
-    """Everything else is verified all the same, also when a page ends with it."""
+    """All other events are verified, also if a page ends with the unreadable one."""
     await execute(database, f"UPDATE {EVENTS} SET {change} WHERE {ALICE} = {LENGTH}")
-    for page in (1, audit_check.PAGE):
-        monkeypatch.setattr(audit_check, "PAGE", page)
+    for page in (1, audit_check.MAX_EVENTS_READ):
+        monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", page)
         found: list[Fault] = []
         checked = AuditCheck(database, on_fault=found.append)
         await checked.run()
@@ -262,7 +262,7 @@ async def test_what_cannot_be_read_is_a_fault_and_no_end(
 
 
 async def test_a_whole_log(database: Database) -> None:
-    """Nothing is wrong, all is counted, the ends are those of the chains; also of one owner, and of none."""
+    """No faults, all events counted, the right ends; also for one owner, and for one without events."""
     told, ends = await check(database)
     assert (told, [end.owner_id for end in ends]) == ([], list(OWNERS))
     for end in ends:
@@ -275,9 +275,9 @@ async def test_a_whole_log(database: Database) -> None:
 async def test_memory_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch, owners: int, page: int
 ) -> None:
-    """However few owners and events are read at a time, all are seen once."""
-    monkeypatch.setattr(audit_check, "OWNERS", owners)
-    monkeypatch.setattr(audit_check, "PAGE", page)
+    """All events are read once, however few chains and events are read at a time."""
+    monkeypatch.setattr(audit_check, "MAX_CHAINS_READ", owners)
+    monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", page)
     checked = AuditCheck(database, on_fault=lambda fault: pytest.fail(str(fault)))
     await checked.run()
     assert (checked.events, checked.chains) == (3 * LENGTH, 3)
@@ -292,7 +292,7 @@ async def test_memory_is_bounded(
 
 
 async def test_an_anchor_finds_what_the_database_cannot_know(database: Database) -> None:
-    """A chain that is gone with its head, one set back with its head, one made anew."""
+    """A chain that was removed with its head, one that was reset with it, one that was written again."""
     _, ends = await check(database)
     assert (await check(database, "", *ends))[0] == []
     await record(database, *map(event, OWNERS))
@@ -309,12 +309,12 @@ async def test_an_anchor_finds_what_the_database_cannot_know(database: Database)
         await record(database, event("bob"))
     assert (await check(database))[0] == []
     assert (await check(database, "", *ends))[0] == [
-        "acme 6: the chain is gone, head and all",
+        "acme 6: the chain was removed with its head",
         "alice 3: the anchor is at 6, beyond the head of the chain",
         "bob 6: the anchor has another hash",
     ]
     assert (await check(database, "bob", *ends))[0] == ["bob 6: the anchor has another hash"]
-    assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain is gone, head and all"]
+    assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain was removed with its head"]
 
 
 async def _drop(database: Database) -> None:
@@ -334,9 +334,9 @@ async def test_changes_meanwhile_are_no_faults(
     meanwhile: Callable[[Database], Awaitable[None]],
     at: int,
 ) -> None:
-    """Events that come and months that are dropped at any moment of the walk."""
-    monkeypatch.setattr(audit_check, "PAGE", 2)
-    monkeypatch.setattr(audit_check, "OWNERS", 2)
+    """Events that are recorded and months that are dropped at any moment of the verification."""
+    monkeypatch.setattr(audit_check, "MAX_EVENTS_READ", 2)
+    monkeypatch.setattr(audit_check, "MAX_CHAINS_READ", 2)
     async with Database.open(database_url) as database:
         old = datetime(2024, 1, 5, tzinfo=UTC)
         for owner, times in (
@@ -362,7 +362,7 @@ async def test_changes_meanwhile_are_no_faults(
 
 
 async def test_the_function_is_the_only_way_in(database: Database) -> None:
-    """A row that is inserted as it should be, but beside the function, moves no head, and so shows."""
+    """A correct row that was inserted without the function is found, since the head does not include it."""
     last = (await chain(database, "bob"))[-1]
     assert last.link.position == LENGTH
     assert last.link != BEGINNING

@@ -1,4 +1,4 @@
-"""The months of the audit log: made ahead, dropped in whole, by one worker at a time."""
+"""The months of the audit log are created in advance and dropped as a whole, by one worker at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from authsvc.audit.months import EVERY, AuditMonths
+from authsvc.audit.months import CHECK_INTERVAL, AuditMonths
 from authsvc.store import purge as jobs
 from authsvc.store.pool import Database
 from tests.conftest import Clock, Ticker
@@ -28,7 +28,7 @@ def job(database: Database, clock: Clock) -> AuditMonths:
 
 
 async def test_months_are_made_ahead(database: Database, job: AuditMonths, clock: Clock) -> None:
-    """This one and the next three, over the end of the year, with what had gone to the default partition."""
+    """This month and the next three, across years. Events of the default partition are moved."""
     clock.now = datetime(2025, 11, 30, 23, 59, tzinfo=UTC)
     await record(database, event(at=clock.now), event(at=datetime(2026, 2, 1, tzinfo=UTC)))
     assert await job.step()
@@ -39,17 +39,17 @@ async def test_months_are_made_ahead(database: Database, job: AuditMonths, clock
 
 
 async def test_it_is_due_four_times_a_day(database: Database, job: AuditMonths, clock: Clock) -> None:
-    """And done once, whoever looks."""
+    """It is done once, whichever worker checks."""
     assert await job.step()
     assert not await job.step()
-    clock.advance(seconds=EVERY.total_seconds() - 1)
+    clock.advance(seconds=CHECK_INTERVAL.total_seconds() - 1)
     assert not await job.step()
     clock.advance(seconds=1)
     assert await job.step()
 
 
 async def test_one_worker_at_a_time(database: Database, job: AuditMonths, clock: Clock) -> None:
-    """Nobody waits for who is at it."""
+    """No other worker waits for the one that does it."""
     async with database.transaction() as connection:
         assert await jobs.take(connection, "audit", clock.now) is not None
         assert not await job.step()
@@ -59,7 +59,7 @@ async def test_one_worker_at_a_time(database: Database, job: AuditMonths, clock:
 async def test_what_is_past_the_retention_is_dropped(
     database: Database, job: AuditMonths, clock: Clock
 ) -> None:
-    """A month goes when all of it is; the chain goes on from where it was cut."""
+    """A month is dropped when all of it is past the retention; the chain continues after it."""
     months = [datetime(2025, month, 28, tzinfo=UTC) for month in (8, 9, 10, 11)]
     for moment in months:
         await record(database, event(at=moment))
@@ -74,7 +74,7 @@ async def test_what_is_past_the_retention_is_dropped(
 
 
 async def test_what_takes_long_holds_up_nobody(database: Database, job: AuditMonths, clock: Clock) -> None:
-    """While old events are noted and deleted, events are listed and recorded, the platform's as well."""
+    """During a drop, events are listed and recorded, also those of the platform."""
     clock.now = datetime(2025, 1, 1, tzinfo=UTC)
     await record(database, event(at=clock.now))
     clock.now = datetime(2026, 11, 4, tzinfo=UTC)
@@ -95,7 +95,7 @@ async def test_what_takes_long_holds_up_nobody(database: Database, job: AuditMon
 
 
 async def test_zero_keeps_all(database: Database, clock: Clock) -> None:
-    """For good."""
+    """A retention of zero keeps events for good."""
     await record(database, event(at=datetime(2020, 1, 1, tzinfo=UTC)))
     assert await AuditMonths(database, retention=timedelta(0), clock=clock).step()
     assert len(await chain(database)) == 1
@@ -104,7 +104,7 @@ async def test_zero_keeps_all(database: Database, clock: Clock) -> None:
 async def test_a_step_that_cannot_be_done_is_tried_again(
     database: Database, job: AuditMonths, clock: Clock
 ) -> None:
-    """At the next tick; nothing is half done."""
+    """It is tried again at the next tick; a failed step changes nothing."""
     ticker, looked = Ticker(), asyncio.Semaphore(0)
 
     async def tick() -> None:
@@ -134,7 +134,7 @@ async def test_a_step_that_cannot_be_done_is_tried_again(
 async def test_the_schema_may_keep_them_for_longer(
     database: Database, job: AuditMonths, clock: Clock, caplog: pytest.LogCaptureFixture, kept: str, told: str
 ) -> None:
-    """Than the service's setting says: nothing is dropped, nothing fails, and the log says what to do."""
+    """If the retention of the schema is longer, nothing is dropped, and the log says what to do."""
     await record(database, event(at=datetime(2025, 8, 28, tzinfo=UTC)))
     clock.now = datetime(2026, 11, 4, tzinfo=UTC)
     async with database.connection() as connection:

@@ -1,4 +1,4 @@
-"""Refused attempts: written behind, bounded under a flood, kept through an outage."""
+"""Refused attempts are written in the background, bounded in a flood, and kept in an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from authsvc.audit.refusals import MAX_EVENTS, MAX_EVENTS_OF_CALLER, MAX_EVENTS_OF_OWNER, Refusals
+from authsvc.audit.refusals import MAX_EVENTS_PER_CALLER, MAX_EVENTS_PER_FLUSH, MAX_EVENTS_PER_OWNER, Refusals
 from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.errors import (
@@ -49,7 +49,7 @@ def log(database: Database, clock: Clock) -> Refusals:
 
 
 async def written(database: Database) -> dict[tuple[str, str], int]:
-    """Return how often each caller was refused which owner."""
+    """Return the number of refused attempts by caller and owner."""
     found: list[ChainedEvent] = await chain(database, "evil")
     for number in range(OWNERS):
         found += await chain(database, f"evil{number}")
@@ -58,7 +58,7 @@ async def written(database: Database) -> dict[tuple[str, str], int]:
 
 
 async def test_a_flood_is_one_event(database: Database, log: Refusals, clock: Clock) -> None:
-    """However many attempts, with the count, the last time and the last address."""
+    """Any number of attempts is one event with the count, the last time and the last address."""
     for number in range(50_000):
         clock.advance(seconds=0.001)
         log.note(EVE._replace(client_ip=f"192.0.2.{number % 7}"), "ListKeys", denied())
@@ -73,40 +73,40 @@ async def test_a_flood_is_one_event(database: Database, log: Refusals, clock: Cl
 
 
 async def test_one_caller_has_room_for_some(database: Database, log: Refusals) -> None:
-    """Who asks for ever other owners fills their own room, and hides nobody else."""
+    """A caller that asks for many owners is bounded, and hides no attempts of others."""
     for number in range(10_000):
         log.note(EVE, "ListKeys", denied(f"owner{number}"))
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
-    expected = {("key_eve", f"owner{n}"): 1 for n in range(MAX_EVENTS_OF_CALLER)}
+    expected = {("key_eve", f"owner{n}"): 1 for n in range(MAX_EVENTS_PER_CALLER)}
     assert await written(database) == expected | {("key_1", "acme"): 1}
-    assert log.dropped == 10_000 - MAX_EVENTS_OF_CALLER
+    assert log.dropped == 10_000 - MAX_EVENTS_PER_CALLER
     log.note(EVE, "ListKeys", denied("later"))
     await log.flush()
     assert ("key_eve", "later") in await written(database)
 
 
 async def test_all_together_have_room_for_some(database: Database, log: Refusals) -> None:
-    """However many callers flood, a write has a bounded number of events; the chain is whole."""
-    for number in range(10 * MAX_EVENTS):
+    """A write has a bounded number of events for any number of callers; the chain is intact."""
+    for number in range(10 * MAX_EVENTS_PER_FLUSH):
         log.note(caller(number), "ListKeys", denied())
     await log.flush()
-    assert len(await written(database)) == MAX_EVENTS
-    assert log.dropped == 9 * MAX_EVENTS
+    assert len(await written(database)) == MAX_EVENTS_PER_FLUSH
+    assert log.dropped == 9 * MAX_EVENTS_PER_FLUSH
     assert await faults(database) == []
 
 
 async def test_one_owner_has_room_for_some(database: Database, log: Refusals) -> None:
-    """Who opens session after session to be ever other callers hides nobody of another owner."""
-    for number in range(10 * MAX_EVENTS):
+    """One that creates many sessions, to act as many callers, hides no attempts of other owners."""
+    for number in range(10 * MAX_EVENTS_PER_FLUSH):
         log.note(EVE._replace(credential_id=f"ses_{number}"), "ListKeys", denied())
     log.note(EVE, "ListKeys", denied())
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
     found = await written(database)
-    assert len(found) == MAX_EVENTS_OF_OWNER + 1
+    assert len(found) == MAX_EVENTS_PER_OWNER + 1
     assert ("key_1", "acme") in found
-    assert log.dropped == 10 * MAX_EVENTS - MAX_EVENTS_OF_OWNER + 1
+    assert log.dropped == 10 * MAX_EVENTS_PER_FLUSH - MAX_EVENTS_PER_OWNER + 1
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ async def test_one_owner_has_room_for_some(database: Database, log: Refusals) ->
     ],
 )
 async def test_what_is_no_refusal_is_let_pass(database: Database, log: Refusals, error: AuthsvcError) -> None:
-    """Bad input, states and outages are nobody's attempt at anything."""
+    """Bad input, wrong states and outages are not refused attempts."""
     log.note(EVE, "GetKey", error)
     await log.flush()
     assert await written(database) == {}
 
 
 async def test_a_caller_without_an_owner_is_let_pass(database: Database, log: Refusals) -> None:
-    """There is no chain for it."""
+    """There is no chain for a caller without an owner."""
     log.note(Caller("", "", ()), "GetKey", NotFound("", reason="KEY_NOT_FOUND"))
     await log.flush()
     assert await written(database) == {}
@@ -135,15 +135,15 @@ async def test_a_caller_without_an_owner_is_let_pass(database: Database, log: Re
 async def test_what_cannot_be_written_is_kept(
     database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And counted on, within the same bounds; what came first stays."""
-    for number in range(MAX_EVENTS - 1):
+    """Attempts are kept and counted further, within the same bounds; the first ones have priority."""
+    for number in range(MAX_EVENTS_PER_FLUSH - 1):
         log.note(caller(number), "ListKeys", denied())
     with monkeypatch.context() as broken:
 
         async def fail(*_: object) -> None:
             log.note(caller(0), "ListKeys", denied())
-            log.note(caller(MAX_EVENTS), "ListKeys", denied())
-            log.note(caller(MAX_EVENTS + 1), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS_PER_FLUSH), "ListKeys", denied())
+            log.note(caller(MAX_EVENTS_PER_FLUSH + 1), "ListKeys", denied())
             raise Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
 
         broken.setattr(audit_store, "record", fail)
@@ -152,14 +152,14 @@ async def test_what_cannot_be_written_is_kept(
     log.note(caller(1), "ListKeys", denied())
     await log.flush()
     found = await written(database)
-    assert len(found) == MAX_EVENTS
+    assert len(found) == MAX_EVENTS_PER_FLUSH
     assert (found["key_0", "acme"], found["key_1", "acme"], found["key_2", "acme"]) == (2, 2, 1)
-    assert (f"key_{MAX_EVENTS}", "acme") in found
+    assert (f"key_{MAX_EVENTS_PER_FLUSH}", "acme") in found
     assert log.dropped == 1
 
 
 async def test_no_secret_is_written(database: Database, log: Refusals) -> None:  # rule 1
-    """Not even when somebody asks for an owner that is called like a key string."""
+    """Not even if the requested owner has the form of a key string."""
     text = KeyMint(bytes(32)).mint("eg", "live").text
     log.note(EVE, "ListKeys", denied(text))
     await log.flush()
@@ -169,7 +169,7 @@ async def test_no_secret_is_written(database: Database, log: Refusals) -> None: 
 async def test_it_goes_on_after_any_fault(
     database: Database, log: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tick later what was kept is written."""
+    """What was kept is written at the next tick."""
     ticker, tried = Ticker(), asyncio.Event()
     log.note(EVE, "ListKeys", denied())
     with monkeypatch.context() as broken:
@@ -192,7 +192,7 @@ async def test_it_goes_on_after_any_fault(
 async def test_nobody_waits_for_the_chain_of_another_owner(
     database: Database, database_url: str, log: Refusals, clock: Clock
 ) -> None:
-    """What one owner's chain does not take now is kept, and later written; that of others is written."""
+    """If the chain of an owner is locked, its events are written later; those of others are written now."""
     async with database.transaction() as connection:
         await audit_store.record(
             connection, [AuditEvent.of(EVE, Action.REFUSED, at=clock(), target_id="", owner_id="evil")]
@@ -215,7 +215,7 @@ async def test_nobody_waits_for_the_chain_of_another_owner(
 
 
 async def test_what_cannot_be_recorded_stops_no_other_owner(database: Database, log: Refusals) -> None:
-    """An event that the database does not take is kept; those that came after it are written."""
+    """An event that the database rejects is kept; the events after it are written."""
     log.note(EVE._replace(owner_id="no owner"), "ListKeys", denied())
     log.note(caller(1), "ListKeys", denied())
     with pytest.raises(asyncpg.InvalidParameterValueError):

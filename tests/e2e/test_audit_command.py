@@ -113,7 +113,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
         await execute(url, f"DELETE FROM authsvc.audit_{table} WHERE owner_id = 'acme'")  # noqa: S608
     assert (await verify())[0] == 0
     code, lines = await verify("--anchor", "anchor")
-    assert (code, lines[0]) == (1, "acme 3: the chain is gone, head and all: the anchor knows of it")
+    assert (code, lines[0]) == (1, "acme 3: the chain was removed with its head: the anchor has it")
     # A bad anchor is no reassurance: not there, none, out of order.
     for text in (None, "rubbish\n", f"b 1 {'00' * 32}\na 1 {'00' * 32}\n"):
         if text is not None:
@@ -154,7 +154,7 @@ async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Pa
     assert (code, lines) == (
         1,
         [
-            "authsvc 0: events were dropped: no event says so",
+            "authsvc 0: events were dropped: no event records it",
             "acme 2: events up to 2 were dropped: no event says before which month",
             "2 events in 2 chains verified: 2 faults",
         ],

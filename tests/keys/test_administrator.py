@@ -1,4 +1,4 @@
-"""The administrator key: minted once, however many ask for it."""
+"""The administrator key is created once by any number of calls."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.conftest import Clock, serving
 
 
 async def test_of_several_at_once_one_mints(database_url: str) -> None:
-    """The others wait for it, and see that there is one."""
+    """The other calls wait for it, and create none."""
     settings = Settings(database_url=SecretStr(database_url))  # type: ignore[call-arg]
     async with app.administering(settings) as one, app.administering(settings) as other:
         minted = await asyncio.gather(*(keys.ensure_administrator() for keys in (one, other) * 3))
@@ -18,7 +18,7 @@ async def test_of_several_at_once_one_mints(database_url: str) -> None:
 
 
 async def test_who_asks_for_another_gets_another(database_url: str, clock: Clock) -> None:
-    """Each with its own name and end; both work."""
+    """Each has its own name and expiry; both work."""
     async with serving(database_url, clock) as service:
         another = await service.app.keys.ensure_administrator(another=True, display_name="Ada")
         assert another is not None

@@ -1,4 +1,4 @@
-"""A policy on several workers: what it switches off is off everywhere, and nothing slips in beside it."""
+"""Policies with several workers: a change holds on all of them, and for changes of keys at the same time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_off_and_on_everywhere(database_url: str) -> None:  # rules 7, 15
-    """When UpdateOwnerPolicy has answered, no worker accepts a key of the owner; and again all do."""
+    """After UpdateOwnerPolicy, no worker accepts a key of the owner, or all of them do again."""
     async with two_workers(database_url) as (one, other):
         made = [await make(one) for _ in range(5)]
         foreign = await make(one, "globex")
@@ -44,7 +44,7 @@ async def test_off_and_on_everywhere(database_url: str) -> None:  # rules 7, 15
 
 
 async def test_the_first_policy_holds_where_the_default_is_another(database_url: str) -> None:  # rules 7, 15
-    """An owner's own policy counts on every worker when it is answered, also if it says nothing of keys."""
+    """An owner's own policy applies on every worker, also if it does not change keys_enabled."""
     async with (
         serving(database_url, None) as one,
         serving(database_url, None, default_keys_enabled=False) as other,
@@ -57,7 +57,7 @@ async def test_the_first_policy_holds_where_the_default_is_another(database_url:
 
 
 async def test_off_while_everybody_verifies(database_url: str) -> None:  # rules 7, 15
-    """Fills that are under way bring no key back: what is asked after the answer is DISABLED."""
+    """Fills of the cache that are in progress bring no key back: after the answer, all are DISABLED."""
     async with two_workers(database_url) as (one, other):
         made = [await make(one) for _ in range(20)]
         strings = [key.key_string for key in made]
@@ -72,7 +72,7 @@ async def test_off_while_everybody_verifies(database_url: str) -> None:  # rules
 
 @pytest.mark.usefixtures("unhurried")
 async def test_it_waits_for_who_is_out_of_reach(database_url: str) -> None:  # rule 15
-    """Switching off is answered like a revocation; what verification does not look at waits for nobody."""
+    """Switching keys off waits for workers like a revocation. Fields that are not verified wait for none."""
     async with serving(database_url, None) as service, Database.open(database_url) as database:
         await make(service)
         await set_policy(service, max_active_keys=9)
@@ -90,7 +90,7 @@ async def test_it_waits_for_who_is_out_of_reach(database_url: str) -> None:  # r
 
 
 async def test_exactly_as_many_as_the_policy_lets(database_url: str) -> None:  # rule 5
-    """A hundred creates at once on two workers make ten keys."""
+    """Of a hundred calls of CreateKey at the same time on two workers, ten succeed."""
     async with two_workers(database_url) as (one, other):
         await set_policy(one, max_active_keys=10)
         calls = [make((one, other)[i % 2]) for i in range(100)]
@@ -101,7 +101,7 @@ async def test_exactly_as_many_as_the_policy_lets(database_url: str) -> None:  #
 
 
 async def test_creates_rotations_and_revivals_at_once(database_url: str, clock: Clock) -> None:  # rules 5, 30
-    """However they come in each other's way, no more are active than may be, nor in their grace period."""
+    """In any order, no more keys are active than the policy allows, and no more are in a grace period."""
     async with serving(database_url, clock) as one, serving(database_url, clock) as other:
         other.admin_key = one.admin_key
         workers = (one, other)
@@ -127,7 +127,7 @@ async def test_creates_rotations_and_revivals_at_once(database_url: str, clock: 
 async def test_what_waited_beyond_the_end_of_its_key(
     database_url: str, clock: Clock, change: str
 ) -> None:  # rules 5, 16
-    """A key that ended while a change of it waited has made room for another, and stays ended."""
+    """A key that ended while its change waited does not become active again, since another took its place."""
     async with serving(database_url, clock) as service:
         await set_policy(service, max_active_keys=1)
         ends: dict[str, Any] = {} if change == "revoke" else {"ttl": Duration(seconds=60)}
@@ -166,7 +166,7 @@ async def test_what_waited_beyond_the_end_of_its_key(
 
 @pytest.mark.parametrize("change", ["create", "rotate", "update"])
 async def test_what_began_before_a_policy_ends_before_it(database_url: str, change: str) -> None:  # rule 7
-    """A policy waits for changes that relied on the one before; those that come later are held to it."""
+    """A policy waits for changes that rely on the previous one. It applies to those that come later."""
     async with two_workers(database_url) as (one, other):
         made = await make(one, scopes=["a", "b"])
         await make(one)  # Its credential is in memory.
@@ -199,7 +199,7 @@ async def test_what_began_before_a_policy_ends_before_it(database_url: str, chan
 
 
 async def test_a_policy_that_comes_while_a_create_waits(database_url: str) -> None:  # rule 7
-    """A create that waits for a policy to be written is held to that one, whatever it saw before."""
+    """The new policy applies to a call of CreateKey that waits for it, whatever it read before."""
     async with two_workers(database_url) as (one, other):
         await make(one)
         blocker = await asyncpg.connect(database_url)
@@ -223,7 +223,7 @@ async def test_a_policy_that_comes_while_a_create_waits(database_url: str) -> No
 
 
 async def test_off_against_creates(database_url: str) -> None:  # rule 7
-    """Of creates that race with switching off, each either fails or made a key that is DISABLED."""
+    """Each call of CreateKey while keys are switched off fails, or creates a key that is DISABLED."""
     async with two_workers(database_url) as (one, other):
         for _ in range(3):
             await set_policy(one, keys_enabled=True)
@@ -238,7 +238,7 @@ async def test_off_against_creates(database_url: str) -> None:  # rule 7
 
 
 async def test_the_count_uses_an_index(database_url: str) -> None:
-    """An owner with many ended keys pays for the active ones only."""
+    """Counting the keys of an owner with many ended keys reads only the active ones."""
     async with serving(database_url, None) as service, Database.open(database_url) as database:
         await make(service)
         async with database.connection() as connection:

@@ -1,4 +1,4 @@
-"""The life of tag keys: several workers on one database, in one process."""
+"""Tag keys: several workers on one database, in one process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ async def until_waiting(database: Database, seq: int) -> None:
 
 @asynccontextmanager
 async def under_way(work: "asyncio.Task[int]") -> AsyncIterator[None]:
-    """Give up the work at the end, as somebody who is cut off does."""
+    """Cancel the work at the end, like a caller whose connection is lost."""
     try:
         yield
     finally:
@@ -110,7 +110,7 @@ async def under_way(work: "asyncio.Task[int]") -> AsyncIterator[None]:
 
 
 async def test_a_rotation_is_no_outage(database_url: str, database: Database, tag_keys: TagKeys) -> None:
-    """Old strings and new ones work on every worker; all that is minted from then on is under the new one."""
+    """Old and new key strings work on every worker; later ones are minted under the new tag key."""
     async with two_workers(database_url) as (one, other):
         old = await create(one)
         assert await tag_keys.rotate() == 2
@@ -130,7 +130,7 @@ async def test_a_rotation_is_no_outage(database_url: str, database: Database, ta
 
 
 async def test_nobody_sees_a_rotation(database_url: str, tag_keys: TagKeys) -> None:
-    """While tag keys are rotated again and again, what one worker mints is good on the other at once."""
+    """While tag keys are rotated again and again, a key string of one worker works on the other at once."""
     async with two_workers(database_url) as (one, other):
         rotating = asyncio.create_task(rotate_often(tag_keys, MAX_ACCEPTED - 1))
         count = 0
@@ -154,7 +154,7 @@ async def rotate_often(tag_keys: TagKeys, times: int) -> None:
 async def test_nobody_mints_before_everybody_knows(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """While a worker has not confirmed it, the new one is accepted and does not mint; a repeat goes on."""
+    """The new tag key does not mint until all workers have confirmed it. A repeated call continues."""
     async with serving(database_url, None) as service:
         lost = await lost_worker(database)
         rotating = asyncio.create_task(tag_keys.rotate())
@@ -171,21 +171,21 @@ async def test_nobody_mints_before_everybody_knows(
 async def test_a_rotation_that_was_cut_off_at_its_end_is_finished(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """Some may still mint under the old one, so it cannot be retired; a repeat waits, and makes no third."""
+    """Workers may still mint under the old tag key, so it is not retired. A repeated call adds none."""
     async with serving(database_url, None) as service:
-        spread = tag_keys._spread
+        add = tag_keys._add
 
         async def then_one_is_lost() -> int:
-            tag_key_id = await spread()
+            tag_key_id = await add()
             lost.append(await lost_worker(database))
             return tag_key_id
 
         lost: list[UUID] = []
-        tag_keys._spread = then_one_is_lost  # type: ignore[method-assign]
+        tag_keys._add = then_one_is_lost  # type: ignore[method-assign]
         rotating = asyncio.create_task(tag_keys.rotate())
         async with under_way(rotating):
             await until_waiting(database, 2)
-        tag_keys._spread = spread  # type: ignore[method-assign]
+        tag_keys._add = add  # type: ignore[method-assign]
         assert await states(tag_keys) == {1: ACCEPTED, 2: MINTING}
         with pytest.raises(FailedPrecondition, match="may still mint under tag key 1") as caught:
             await tag_keys.retire(1, force=True)
@@ -200,14 +200,14 @@ async def test_a_rotation_that_was_cut_off_at_its_end_is_finished(
 async def test_a_worker_out_of_reach_holds_it_up_for_its_lease(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """When the lease is over for certain, it answers nothing by what it knew, and nobody waits longer."""
+    """The wait ends with the lease of the worker, which cannot answer from memory any more."""
     async with serving(database_url, None):
         await lost_worker(database, lease=0.05)
         assert await tag_keys.rotate() == 2
 
 
 async def test_two_at_once_do_one_rotation(database_url: str, tag_keys: TagKeys) -> None:
-    """Both end well; with two tag keys only if one of them began when the other had ended."""
+    """Both succeed. There are two new tag keys only if one rotation started after the other had ended."""
     async with serving(database_url, None):
         assert set(await asyncio.gather(*(tag_keys.rotate() for _ in range(2)))) <= {2, 3}
         found = await states(tag_keys)
@@ -218,7 +218,7 @@ async def test_two_at_once_do_one_rotation(database_url: str, tag_keys: TagKeys)
 async def test_a_rotation_that_waits_is_joined(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """Who begins while another one waits makes no tag key of its own."""
+    """A rotation that starts while another one waits adds no tag key."""
     async with serving(database_url, None):
         lost = await lost_worker(database)
         first = asyncio.create_task(tag_keys.rotate())
@@ -233,7 +233,7 @@ async def test_a_rotation_that_waits_is_joined(
 async def test_who_starts_or_begins_anew_knows_all(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """A worker that starts after a rotation, and one whose registration is lost during it."""
+    """A worker that starts after a rotation, and one that loses its registration during one."""
     async with serving(database_url, None) as one:
         before = one.app.follower.worker_id
         await bury(database, before)
@@ -252,7 +252,7 @@ async def test_who_starts_or_begins_anew_knows_all(
 
 
 async def test_what_is_retired_is_refused_everywhere(database_url: str, tag_keys: TagKeys) -> None:
-    """When it has answered, strings under it are NOT_FOUND on every worker, those in memory, too."""
+    """After the answer, strings under it are NOT_FOUND on every worker, also those in memory."""
     async with two_workers(database_url) as (one, other):
         old = await create(one)
         for service in one, other:
@@ -273,7 +273,7 @@ async def test_what_is_retired_is_refused_everywhere(database_url: str, tag_keys
 
 
 async def test_each_leaves_its_event(database_url: str, tag_keys: TagKeys) -> None:  # rule 28
-    """A rotation and a retirement are in the platform's audit log, once each; what changes nothing is not."""
+    """A rotation and a retirement have one event each in the platform's audit log; other calls have none."""
     async with two_workers(database_url) as (one, _):
         await tag_keys.rotate()
         with pytest.raises(FailedPrecondition):
@@ -293,7 +293,7 @@ async def test_each_leaves_its_event(database_url: str, tag_keys: TagKeys) -> No
 
 
 async def test_what_is_alive_is_not_retired_by_accident(database_url: str, tag_keys: TagKeys) -> None:
-    """The numbers are told; when all that needs it has ended, nothing stands in the way."""
+    """The error has the numbers. When all credentials under it have ended, it can be retired."""
     async with serving(database_url, None) as service:
         keys = [await service.admin.CreateKey(owner_id="acme", display_name=f"{n}") for n in range(3)]
         session = await service.admin.CreateSession(owner_id="alice")
@@ -315,7 +315,7 @@ async def test_what_is_alive_is_not_retired_by_accident(database_url: str, tag_k
 async def test_scheduled_and_expired_ones_count_rightly(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """A key that is yet to be revoked needs its tag key, one that has expired does not; sessions likewise."""
+    """A key with a scheduled revocation needs its tag key, an expired one does not; the same for sessions."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="scheduled")
         await service.admin.RevokeKey(key_id=made.key.key_id, revoke_in={"seconds": 3600})
@@ -338,7 +338,7 @@ async def test_scheduled_and_expired_ones_count_rightly(
 
 
 async def test_what_cannot_be_retired(database_url: str, tag_keys: TagKeys) -> None:
-    """The one that mints, one that never was, and one that is retired: that is as good as done."""
+    """The one that mints, an unknown one, and one that is retired already."""
     errors: list[tuple[int, type[AuthsvcError], str]] = [
         (2, FailedPrecondition, "TAG_KEY_MINTS"),
         (3, NotFound, "TAG_KEY_NOT_FOUND"),
@@ -357,7 +357,7 @@ async def test_what_cannot_be_retired(database_url: str, tag_keys: TagKeys) -> N
 async def test_one_that_does_not_mint_yet_can_be_given_up(
     database_url: str, database: Database, tag_keys: TagKeys
 ) -> None:
-    """A rotation that finds its tag key retired says so; the next one makes another."""
+    """A rotation whose tag key was retired fails with that reason; the next one adds another."""
     async with serving(database_url, None):
         lost = await lost_worker(database)
         rotating = asyncio.create_task(tag_keys.rotate())
@@ -366,14 +366,16 @@ async def test_one_that_does_not_mint_yet_can_be_given_up(
         await until_waiting(database, 2)
         await bury(database, lost)
         await retiring
-        with pytest.raises(FailedPrecondition, match="tag key 2 was retired meanwhile; rotate again"):
+        with pytest.raises(
+            FailedPrecondition, match="tag key 2 was retired during the rotation; rotate again"
+        ):
             await rotating
         assert await tag_keys.rotate() == 3
         assert await states(tag_keys) == {1: ACCEPTED, 2: RETIRED, 3: MINTING}
 
 
 async def test_there_are_not_ever_more(database_url: str, tag_keys: TagKeys) -> None:
-    """Each costs an HMAC for every made-up string; retiring one makes room."""
+    """Their number is bounded, since each costs an HMAC for every made-up string. Retiring one makes room."""
     async with serving(database_url, None):
         await rotate_often(tag_keys, MAX_ACCEPTED - 1)
         with pytest.raises(FailedPrecondition, match="retire the oldest first") as caught:
@@ -384,7 +386,7 @@ async def test_there_are_not_ever_more(database_url: str, tag_keys: TagKeys) -> 
 
 
 async def test_paging_goes_on_over_a_rotation(database_url: str, tag_keys: TagKeys) -> None:
-    """A page token outlives a rotation; after its tag key was retired it is refused, with what to do."""
+    """A page token works after a rotation. After its tag key was retired, the error says what to do."""
     async with two_workers(database_url) as (one, other):
         for _ in range(3):
             await create(one)
@@ -404,7 +406,7 @@ async def test_paging_goes_on_over_a_rotation(database_url: str, tag_keys: TagKe
 
 
 async def test_the_role_that_serves_changes_none(plain_role: str, empty_database_url: str) -> None:
-    """A worker that is taken over can neither rotate nor retire; the remedy is told."""
+    """The role of the service can neither rotate nor retire; the error says what to do."""
     await migrate(empty_database_url, serving_role=plain_role)
     place = urlsplit(empty_database_url)
     url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"

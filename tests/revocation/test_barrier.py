@@ -102,7 +102,7 @@ async def test_a_whole_owner_is_one_entry(database_url: str, database: Database)
         assert {await code(other, key.key_string) for key in made} == {"VALID"}
         before = one.app.follower.seq
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("authsvc.keys.revoke.SHOWN", 5)
+            patch.setattr("authsvc.keys.revoke.MAX_RETURNED_KEYS", 5)
             answer = await one.admin.BatchRevokeKeys(owner_id="acme")
         assert answer.revoked_count == 12
         assert one.app.follower.seq == other.app.follower.seq == before + 1

@@ -121,9 +121,9 @@ async def test_a_successor_is_not_replaced(service: Service) -> None:
 async def test_a_call_is_over_before_its_key_counts_as_lost(service: Service) -> None:
     """Whoever waits longer for other workers could be answered with a key that a second call has replaced."""
     replacements = replacement.Replacements(None, service.app.clock, lambda: 100.0)  # type: ignore[arg-type]
-    caller = replacements.bounded(BOOTSTRAP._replace(deadline=math.inf))
+    caller = replacements.with_latest_deadline(BOOTSTRAP._replace(deadline=math.inf))
     assert caller.deadline - 100 < ANSWERED_WITHIN.total_seconds() - 10
-    assert replacements.bounded(BOOTSTRAP._replace(deadline=101.0)).deadline == 101
+    assert replacements.with_latest_deadline(BOOTSTRAP._replace(deadline=101.0)).deadline == 101
 
 
 async def test_a_replacement_is_lost_as_well(service: Service) -> None:
@@ -217,7 +217,7 @@ async def test_a_worker_that_was_killed(
     database: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     """What became of its answer is not known: after a minute, an unused key may be replaced."""
-    monkeypatch.setattr(replacement, "_PATIENCE", 0.0)
+    monkeypatch.setattr(replacement, "_MAX_WAIT_SECONDS", 0.0)
     async with serving(database_url, clock) as one, serving(database_url, clock) as two:
         first = await one.admin.CreateKey(**CREATE)
         await eventually(

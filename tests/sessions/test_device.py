@@ -1,4 +1,4 @@
-"""What a user agent is said to be."""
+"""The descriptions of user agents."""
 
 import pytest
 from hypothesis import given
@@ -272,14 +272,14 @@ def test_what_nobody_knows_is_only_repeated(user_agent: str) -> None:
 
 
 def test_what_is_kept_can_be_shown_and_sent() -> None:
-    """No control characters, no lone surrogates, nothing that turns the direction of writing, no novels."""
+    """No control characters, no lone surrogates, no changes of direction, nothing long."""
     assert describe("curl/8.5\r\nlog: forged\x00").user_agent == "curl/8.5 log: forged"
     assert describe("a\ud800b\u202ec").user_agent == "a b c"
     assert describe("x" * 8192).user_agent == "x" * AGENT_LENGTH
 
 
 def test_as_much_of_an_agent_is_described_as_is_kept() -> None:
-    """At a sign-in and at a verification alike."""
+    """When a session is created, and when it is verified."""
     agent = "x" * 8192
     assert describe(agent).user_agent == shortened(agent) == noted(agent) == "x" * AGENT_LENGTH
 
@@ -289,7 +289,7 @@ def test_as_much_of_an_agent_is_described_as_is_kept() -> None:
     ["Mozilla/5.0 ", "Android ", "a/1 ", "(", "; ", " ", "1.", "\u202e", "\ud800", "é", "bot", "Python/3 "],
 )
 def test_no_repetition_is_too_much(piece: str) -> None:
-    """A test that hangs is named."""
+    """No input takes long: pytest names a test that hangs."""
     for prefix in ("", "Mozilla/5.0 (", "Opera/9.80 ("):
         assert len(describe(prefix + piece * (8192 // len(piece))).user_agent) <= AGENT_LENGTH
 

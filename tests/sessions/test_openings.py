@@ -1,4 +1,4 @@
-"""Sessions that are opened in one moment share a transaction, and no owner waits for the locks of another."""
+"""Sessions that are created at the same time share a transaction, but no locks of different owners."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def opener(service: Service, owner_id: str) -> Caller:
 async def test_nobody_waits_for_the_locks_of_another_owner(
     service: Service, database_url: str, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    """Whoever is held up opens a session later; those who came with it, and after it, do so at once."""
+    """A session that has to wait for a lock is created later, and does not delay the others."""
     monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 600_000)
     monkeypatch.setattr("authsvc.store.pool._SHORT_LOCK_TIMEOUT_MS", 20)
     slow, quick = [await opener(service, owner_id) for owner_id in ("slow", "quick")]

@@ -1,4 +1,4 @@
-"""What the purge deletes, and how it goes about it."""
+"""What the purge deletes, and in which steps."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.sessions import purge
-from authsvc.sessions.purge import EVERY, Purge
+from authsvc.sessions.purge import SCAN_INTERVAL, Purge
 from authsvc.store import purge as purge_store
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
@@ -29,12 +29,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def job(database: Database, clock: Clock) -> Purge:
-    """A worker of its own that purges."""
+    """The purge of another worker."""
     return Purge(database, retention=RETENTION, clock=clock)
 
 
 async def sign_in(service: Service, owner_id: str = "alice", **lengths: timedelta) -> Any:
-    """Open a session."""
+    """Create a session."""
     wishes = {name: Duration() for name in lengths}
     for name, length in lengths.items():
         wishes[name].FromTimedelta(length)
@@ -42,13 +42,13 @@ async def sign_in(service: Service, owner_id: str = "alice", **lengths: timedelt
 
 
 async def kept(database: Database) -> set[str]:
-    """Return the ids of all sessions that there are."""
+    """Return the ids of all sessions."""
     async with database.connection() as connection:
         return {row[0] for row in await connection.fetch("SELECT session_id FROM authsvc.sessions")}
 
 
 async def ends(database: Database, owner_id: str = "alice") -> list[int]:
-    """Return the epochs of an owner that were ended and are still known."""
+    """Return the ended epochs of an owner that are still stored."""
     async with database.connection() as connection:
         found = await connection.fetch(
             "SELECT epoch FROM authsvc.session_ends WHERE owner_id = $1 ORDER BY epoch", owner_id
@@ -57,7 +57,7 @@ async def ends(database: Database, owner_id: str = "alice") -> list[int]:
 
 
 async def walk(job: Purge) -> int:
-    """Have the job go once through all sessions; return how many batches that took."""
+    """Scan all sessions once; return the number of batches."""
     steps = 1
     while await job.step():
         steps += 1
@@ -65,7 +65,7 @@ async def walk(job: Purge) -> int:
 
 
 async def code_of(service: Service, made: Any) -> str:
-    """Return what a session's token is worth, by the database."""
+    """Return the verdict on a session's token, read from the database."""
     service.app.cache.clear()
     verdict = await service.admin.VerifySession(session_token=made.session_token)
     return resources_pb2.VerdictCode.Name(verdict.code).removeprefix("VERDICT_CODE_")
@@ -90,7 +90,7 @@ async def end_by_age(service: Service, clock: Clock) -> Any:
 
 
 async def end_by_idleness(service: Service, clock: Clock) -> Any:
-    """Its activity counts: it ends an hour after that."""
+    """Its activity counts: it ends an hour after the last one."""
     made = await sign_in(service, idle_timeout=timedelta(hours=1), lifetime=timedelta(days=20))
     clock.advance(minutes=30)
     await service.admin.VerifySession(session_token=made.session_token)
@@ -103,7 +103,7 @@ async def end_by_idleness(service: Service, clock: Clock) -> Any:
 async def test_what_ended_a_retention_time_ago_goes(
     service: Service, database: Database, job: Purge, clock: Clock, end: Any
 ) -> None:
-    """However it ended, a session stays for the retention time; then it goes, and its token is NOT_FOUND."""
+    """An ended session is kept for the retention time, then deleted: its token is NOT_FOUND."""
     alive = await sign_in(service, "bob", idle_timeout=RETENTION, lifetime=timedelta(days=300))
     ended = await end(service, clock)
     state = await code_of(service, ended)
@@ -115,7 +115,7 @@ async def test_what_ended_a_retention_time_ago_goes(
     await walk(job)
     assert await kept(database) == {ended.session.session_id, alive.session.session_id}
     assert await code_of(service, ended) == state
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     await walk(job)
     assert await kept(database) == {alive.session.session_id}
     assert await code_of(service, ended) == "NOT_FOUND"
@@ -124,7 +124,7 @@ async def test_what_ended_a_retention_time_ago_goes(
 
 
 async def test_to_the_instant(service: Service, database: Database, job: Purge, clock: Clock) -> None:
-    """At the very end of its retention time a session is still there, a microsecond later it goes."""
+    """At the end of its retention time a session still exists; a microsecond later it is deleted."""
     made = await end_by_revocation(service, clock)
     clock.now += RETENTION
     assert not await job.step()
@@ -139,7 +139,7 @@ async def test_to_the_instant(service: Service, database: Database, job: Purge, 
 async def test_a_revocation_after_the_expiry_does_not_keep_a_session(
     service: Service, database: Database, job: Purge, clock: Clock
 ) -> None:
-    """The first end counts: one that had expired before it was revoked goes by its expiry."""
+    """The first end counts: for a session that expired before it was revoked, this is its expiry."""
     made = await sign_in(service, idle_timeout=SHORTEST_TIMEOUT)
     clock.now += RETENTION
     await service.admin.RevokeSession(session_id=made.session.session_id)
@@ -149,7 +149,7 @@ async def test_a_revocation_after_the_expiry_does_not_keep_a_session(
 
 
 async def open_many(service: Service, clock: Clock, count: int, *, excluding: int) -> list[str]:
-    """Open sessions, all of which ended long ago but for one; return their ids."""
+    """Create sessions, all of which except one ended long ago; return their ids."""
     ids = []
     for number in range(count):
         made = await sign_in(service, idle_timeout=RETENTION if number == excluding else SHORTEST_TIMEOUT)
@@ -163,8 +163,8 @@ async def open_many(service: Service, clock: Clock, count: int, *, excluding: in
 async def test_in_small_batches(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step looks at no more than a batch, in the order of ids, and the last one says that it is."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """Each step reads at most one batch, in the order of ids; the last one returns False."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 5, excluding=1)
     for deleted, left, more in [(1, ids[1:], True), (3, [ids[1], ids[4]], True), (4, [ids[1]], False)]:
         assert await job.step() is more
@@ -175,24 +175,24 @@ async def test_in_small_batches(
 async def test_a_full_last_batch_is_not_the_last(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the sessions fill the batches exactly, an empty one ends the walk."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """If the sessions fill the batches exactly, an empty batch ends the scan."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 4, excluding=0)
     assert await walk(job) == 3
     assert len(await kept(database)) == 1
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     assert await walk(job) == 1
 
 
 async def test_an_hour_after_its_end_it_begins_anew(
     service: Service, database: Database, job: Purge, clock: Clock
 ) -> None:
-    """Between two walks there is nothing to do, for any worker, whatever has ended meanwhile."""
+    """Between two scans no worker has anything to do, also if sessions have ended."""
     assert await walk(job) == 1
     [session_id] = await open_many(service, clock, 1, excluding=-1)
     async with database.transaction() as connection:
-        await purge_store.put_back(connection, "purge", "", clock.now + EVERY)
-    clock.now += EVERY - TICK
+        await purge_store.put_back(connection, "purge", "", clock.now + SCAN_INTERVAL)
+    clock.now += SCAN_INTERVAL - TICK
     for worker in (job, service.app.purge):
         assert not await worker.step()
     assert await kept(database) == {session_id}
@@ -204,8 +204,8 @@ async def test_an_hour_after_its_end_it_begins_anew(
 async def test_one_worker_at_a_time(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one is at a batch the others have nothing to do; any of them does the next one."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """While a worker deletes a batch, the others have nothing to do; any of them does the next one."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 4, excluding=-1)
     async with database.transaction() as connection:
         assert await purge_store.take(connection, "purge", clock.now) == ""
@@ -220,8 +220,8 @@ async def test_one_worker_at_a_time(
 async def test_many_workers_at_once(
     service: Service, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many go at it, each session is deleted once, and all of them are."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """With many workers at the same time, each session is deleted once."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 20, excluding=-1)
     jobs = [Purge(database, retention=RETENTION, clock=clock) for _ in range(5)]
     while await kept(database):
@@ -232,8 +232,8 @@ async def test_many_workers_at_once(
 async def test_after_a_failure_it_goes_on_where_it_was(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch that fails leaves no trace, and is done again by whoever comes next."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """A batch that fails is rolled back, and done again by the next worker."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     ids = await open_many(service, clock, 5, excluding=-1)
     assert await job.step()
     with monkeypatch.context() as patch:
@@ -258,7 +258,7 @@ async def test_after_a_failure_it_goes_on_where_it_was(
 
 
 class Rhythm:
-    """Ticks and pauses one at a time: what was awaited is told, and goes on when the test says so."""
+    """Ticks and pauses, one at a time: the test sees what is awaited, and lets it continue."""
 
     def __init__(self) -> None:
         self._awaited: asyncio.Queue[str] = asyncio.Queue()
@@ -289,8 +289,8 @@ async def test_run_outlives_faults(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After each tick it does what is due, with a pause after each batch; a fault is logged and forgotten."""
-    monkeypatch.setattr(purge, "BATCH", 2)
+    """After each tick it does what is due, with a pause after each batch; faults are logged."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 3, excluding=-1)
     rhythm = Rhythm()
     task = asyncio.create_task(job.run(rhythm.tick, rhythm.pause))
@@ -317,7 +317,7 @@ async def test_run_outlives_faults(
 async def test_the_last_end_of_an_owner_stays(
     service: Service, database: Database, job: Purge, clock: Clock
 ) -> None:  # rules 16, 26
-    """When the sessions are gone, so are the rows that ended them, but for the last: epochs go on from it."""
+    """Rows that ended sessions are deleted with them, except the newest, from which epochs are counted."""
     for _ in range(3):
         await sign_in(service)
         await service.admin.RevokeAllSessions(owner_id="alice")
@@ -326,7 +326,7 @@ async def test_the_last_end_of_an_owner_stays(
     clock.now += RETENTION
     await walk(job)
     assert await ends(database) == [1, 2, 3]
-    clock.now += EVERY
+    clock.now += SCAN_INTERVAL
     await walk(job)
     assert await kept(database) == set()
     assert (await ends(database), await ends(database, "bob")) == ([3], [])
@@ -340,8 +340,8 @@ async def test_the_last_end_of_an_owner_stays(
 async def test_a_purge_revives_nobody(
     service: Service, database: Database, job: Purge, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rules 16, 26
-    """What ended a session that is still there stays, however old; the one that was excepted lives on."""
-    monkeypatch.setattr(purge, "BATCH", 1)
+    """A row that ended an existing session is kept; a session that was excepted stays active."""
+    monkeypatch.setattr(purge, "BATCH_ROWS", 1)
     made = []
     for _ in range(3):
         made.append(await sign_in(service, idle_timeout=RETENTION, lifetime=2 * RETENTION))

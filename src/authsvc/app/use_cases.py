@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authsvc.app.verification import Verification
-from authsvc.audit.events import Audit
+from authsvc.audit import Audit
 from authsvc.config.settings import Settings
 from authsvc.keys import Keys
 from authsvc.keys.policies import Policies

@@ -1,10 +1,12 @@
-"""The audit log: what was done, in the transaction that does it, and what was refused, written behind.
+"""The audit log: records what was done and what was refused, and lists and verifies it.
 
-Each change calls `record` once, after its locks and before its end (see `store.audit.record` for the order of
-locks). When the change is rolled back, so is its event. Both kinds of event form chains that
-`authsvc audit verify` checks; months are dropped after the retention time.
+`Audit` has the use cases of AuditService. `record` and `record_many` are called by the use cases that change
+something, in their transaction. `refusals` records refused attempts in the background. Both kinds of event
+form chains, one for each owner, which `check` verifies for `authsvc audit verify`. `months` makes the
+partitions of the log, and drops those that are older than the retention.
 """
 
+from authsvc.audit.audit import Audit
 from authsvc.audit.events import record, record_many
 
-__all__ = ["record", "record_many"]
+__all__ = ["Audit", "record", "record_many"]

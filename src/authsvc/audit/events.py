@@ -1,17 +1,16 @@
-"""The audit log: what was done is recorded in the transaction that does it; later it is listed and verified.
+"""Records what was done, in the transaction that does it.
 
-Each change calls `record` once, after its locks and before its end (see `store.audit.record`
-on the order of locks). What the change becomes of becomes of its event.
+A change calls `record` or `record_many` once, after its other statements (`store.audit.record` explains the
+order of locks). If the change is rolled back, so is its event.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from authsvc.model.audit_event import Action, AuditEvent, AuditPosition, AuditQuery, ChainedEvent
+from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
-from authsvc.model.page_token import PageTokens
 from authsvc.store import audit as audit_store
-from authsvc.store.pool import Connection, Database
+from authsvc.store.pool import Connection
 
 
 async def record(
@@ -24,7 +23,7 @@ async def record(
     owner_id: str,
     details: Mapping[str, str] | None = None,
 ) -> None:
-    """Record that a caller did this to a target, which belongs to an owner."""
+    """Record that a caller did this to a target of an owner. `at` is in UTC, `details` hold no secrets."""
     event = AuditEvent.of(caller, action, at=at, target_id=target_id, owner_id=owner_id, details=details)
     await audit_store.record(connection, [event])
 
@@ -32,24 +31,3 @@ async def record(
 async def record_many(connection: Connection, events: Sequence[AuditEvent]) -> None:
     """Record several events, of any owners, in one round trip."""
     await audit_store.record(connection, events)
-
-
-class Audit:
-    """The use cases of AuditService."""
-
-    def __init__(self, *, database: Database, page_tokens: PageTokens) -> None:
-        self._database = database
-        self._page_tokens = page_tokens
-
-    async def list(
-        self, caller: Caller, query: AuditQuery, *, page_size: int, page_token: str
-    ) -> tuple[Sequence[ChainedEvent], str]:
-        """Return a page of an owner's events, and the token of the next page ("" on the last)."""
-        caller.refuse_other_owner(query.owner_id)
-        after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.listing(caller.quota_owner) as connection:
-            page, more = await audit_store.page(connection, query, size=page_size, after=after)
-        if not more:
-            return page, ""
-        last = page[-1]
-        return page, self._page_tokens.seal(query, (last.event.event_time, str(last.link.position)))

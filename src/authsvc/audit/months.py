@@ -1,14 +1,14 @@
-"""The months of the audit log: makes the partitions of those to come, drops those past the retention.
+"""Creates the monthly partitions of the audit log in advance, and drops those past the retention.
 
-Mechanism: both are done by functions of the schema, since the role that serves can do neither.
-Months are dropped in whole. What is dropped leaves, for each owner, the link with which its
-chain goes on, and an EVENTS_DROPPED event.
+Mechanism: functions of the schema do both, since the role of the service has no right to. Whole months are
+dropped. For each owner, the link to the last event that was dropped is kept, so that the chain continues, and
+an EVENTS_DROPPED event is recorded.
 
-Bound: one worker of all replicas at a time, four times a day. Whatever is asked for, the schema
-drops nothing younger than the retention that its owner set, and 90 days.
+Bound: one worker of all replicas at a time, four times a day. The schema never drops events that are younger
+than the retention that its owner has set, or than 90 days.
 
-Failure: what could not be done is tried again at the next look. An event of a month without a
-partition goes to the default one, and moves when its partition is made.
+Failure: what failed is tried again at the next check. An event of a month without a partition goes to the
+default partition, and is moved when the partition is created.
 """
 
 import logging
@@ -24,13 +24,13 @@ from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
 
-EVERY = timedelta(hours=6)
-# Months besides this one that there are partitions for.
-AHEAD = 3
+CHECK_INTERVAL = timedelta(hours=6)
+# How many partitions are created in advance.
+MONTHS_AHEAD = 3
 
 
 class AuditMonths:
-    """Looks after the partitions of the audit log. A `retention` of zero keeps all for good."""
+    """Creates and drops the partitions of the audit log. A `retention` of zero keeps all events for good."""
 
     def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -39,30 +39,30 @@ class AuditMonths:
         self.dropped = 0
 
     async def step(self) -> bool:
-        """Do what is to be done, in transactions of its own; return False when it is not due here."""
+        """Create and drop partitions; return False if that is not due, or another worker does it."""
         now = self._clock()
         async with self._database.transaction() as connection:
             if await jobs.take(connection, "audit", now) is None:
                 return False
-            for ahead in range(AHEAD + 1):
+            for ahead in range(MONTHS_AHEAD + 1):
                 await audit_store.make_month(connection, _month(now) + relativedelta(months=ahead))
-        # Nobody can list events while a month is made, and to drop one may take long.
+        # In a second transaction: the first one blocks the listing of events, and dropping may take long.
         async with self._database.transaction() as connection:
             if await jobs.take(connection, "audit", now) is None:
                 return False
             dropped = 0
-            if retention := self._allowed(await audit_store.retention(connection)):
+            if retention := self._effective_retention(await audit_store.retention(connection)):
                 dropped = await audit_store.drop_before(connection, _month(now - retention))
-            await jobs.put_back(connection, "audit", "", now + EVERY)
+            await jobs.put_back(connection, "audit", "", now + CHECK_INTERVAL)
         self.dropped += dropped
         return True
 
-    def _allowed(self, kept: timedelta | None) -> timedelta:
-        """Return the longer of our retention and the schema's; zero is for good."""
+    def _effective_retention(self, kept: timedelta | None) -> timedelta:
+        """Return the longer one of the configured retention and that of the schema; zero is for good."""
         if kept is None or not self._retention or (kept and self._retention >= kept):
             return self._retention
         _log.warning(
-            "audit events are kept %s, as the schema says, and not for the %d days of "
+            "audit events are kept %s, as set in the schema, which is longer than the %d days of "
             "AUTHSVC_AUDIT_RETENTION; to shorten it, run `authsvc migrate` with that setting as the owner "
             "of the schema",
             f"for {kept.days} days" if kept else "for good",
@@ -77,11 +77,11 @@ class AuditMonths:
             try:
                 await self.step()
             except RetryableError as error:
-                _log.debug("the months of the audit log cannot be seen to now: %s", error)
+                _log.debug("the partitions of the audit log cannot be maintained now: %s", error)
             except Exception:  # noqa: BLE001 - a fault here must not end it for good
-                _log.exception("a fault in seeing to the months of the audit log")
+                _log.exception("maintaining the partitions of the audit log failed")
 
 
 def _month(moment: datetime) -> date:
-    """Return the first day of the month of an instant in UTC."""
+    """Return the first day of the month, in UTC."""
     return moment.date().replace(day=1)

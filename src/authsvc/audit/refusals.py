@@ -1,17 +1,17 @@
-"""Refused attempts of known callers, written behind to the audit log of the caller's own owner.
+"""Records refused attempts of known callers in the background, in the audit log of the caller's owner.
 
-Mechanism: an attempt that ends in PERMISSION_DENIED or NOT_FOUND, or was made with a credential that
-is good no more, is counted in a dictionary by caller, method, reason and the owner that was asked for; every
-minute, and at drain, what has gathered becomes one REFUSED event each, in a transaction for each owner, so
-that none waits for long for the chain of another. Attempts with a credential
-that never was one are nobody's, so they are in the metrics only.
+Mechanism: calls that end in PERMISSION_DENIED or NOT_FOUND, or whose credential was revoked, has expired or
+is disabled, are counted by caller, method, reason and the owner that was asked for. Every minute, and when
+the worker stops, each count becomes one REFUSED event. There is a transaction for each owner, so that no
+owner waits long for the chain of another. Calls whose credential was never valid belong to no owner, so only
+the metrics count them.
 
-Bound: each worker writes at most `MAX_EVENTS` events a minute, at most `MAX_EVENTS_OF_CALLER` of them for one
-caller and `MAX_EVENTS_OF_OWNER` for the callers of one owner, however many attempts there are. So a flood
-does not fill the disk and does not hide what others try. The rest is counted as dropped.
+Bound: each worker writes at most `MAX_EVENTS_PER_FLUSH` events a minute, at most `MAX_EVENTS_PER_CALLER` of
+them for one caller, and `MAX_EVENTS_PER_OWNER` for the callers of one owner, however many calls there are. So
+a flood neither fills the disk nor hides what others try. The other calls are counted as dropped.
 
-Failure: what could not be written is kept and tried again with the next. A crash loses those of
-the last minute.
+Failure: what could not be written is kept and written with the next events. A crash loses the counts of the
+last minute.
 """
 
 import logging
@@ -37,31 +37,31 @@ from authsvc.store.pool import Database, LockWait
 
 _log = logging.getLogger(__name__)
 
-MAX_EVENTS = 200
-MAX_EVENTS_OF_CALLER = 10
-# Whoever may open sessions is as many callers as they like.
-MAX_EVENTS_OF_OWNER = 50
+MAX_EVENTS_PER_FLUSH = 200
+MAX_EVENTS_PER_CALLER = 10
+# Besides the limit for a caller: by creating sessions, one can act as any number of callers.
+MAX_EVENTS_PER_OWNER = 50
 
 
 class _Kind(NamedTuple):
-    """What is counted together."""
+    """Calls with the same values are counted together."""
 
     credential_id: str
     method: str
     reason: str
-    owner_id: str  # that was asked for
+    owner_id: str  # The owner that was asked for.
 
 
 @dataclass(slots=True)
 class _Attempts:
-    caller: Caller  # as it was at the last of them
+    caller: Caller  # As in the last call.
     last_time: datetime
-    asked_for: str  # likewise, the ids that were not found
+    asked_for: str  # The ids that the last call asked for.
     count: int
 
 
 class Refusals:
-    """Gathers refused attempts and writes them behind."""
+    """Counts refused attempts and records them as events."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -72,12 +72,12 @@ class Refusals:
         self.dropped = 0
 
     def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
-        """Note that a caller was refused. Touches memory only; lets pass what is no refusal."""
+        """Count a refused attempt of a known caller; ignore other errors. This only touches memory."""
         if not isinstance(error, PermissionDenied | NotFound | Unauthenticated) or not caller.owner_id:
             return
         kind = _Kind(caller.credential_id, method, error.reason, error.metadata.get("owner_id", ""))
-        told = error.metadata
-        asked_for = told.get("key_ids") or told.get("key_id") or told.get("session_id", "")
+        metadata = error.metadata
+        asked_for = metadata.get("key_ids") or metadata.get("key_id") or metadata.get("session_id", "")
         attempts = self._pending.get(kind)
         if attempts is not None:
             attempts.caller, attempts.last_time, attempts.asked_for = caller, self._clock(), asked_for
@@ -88,9 +88,9 @@ class Refusals:
     def _add(self, kind: _Kind, attempts: _Attempts) -> None:
         owner_id = attempts.caller.owner_id
         if (
-            len(self._pending) >= MAX_EVENTS
-            or self._of_caller[kind.credential_id] >= MAX_EVENTS_OF_CALLER
-            or self._of_owner[owner_id] >= MAX_EVENTS_OF_OWNER
+            len(self._pending) >= MAX_EVENTS_PER_FLUSH
+            or self._of_caller[kind.credential_id] >= MAX_EVENTS_PER_CALLER
+            or self._of_owner[owner_id] >= MAX_EVENTS_PER_OWNER
         ):
             self.dropped += attempts.count
             return
@@ -99,7 +99,7 @@ class Refusals:
         self._pending[kind] = attempts
 
     async def flush(self) -> None:
-        """Write what has gathered, by owner. What could not be written is kept, and the error raised."""
+        """Write all events, by owner; keep those that could not be written, and raise the error."""
         unwritten, self._pending = self._pending, {}
         self._of_caller, self._of_owner = Counter(), Counter()
         error: Exception | None = None
@@ -112,7 +112,7 @@ class Refusals:
                 except Exception as problem:
                     if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
                         raise
-                    error = problem  # It is of this owner's events, or of its chain.
+                    error = problem  # It concerns only the events or the chain of this owner.
                 else:
                     for kind in of_owner:
                         del unwritten[kind]

@@ -1,75 +1,35 @@
-"""The life of keys: check the caller, ask the owner's policy, do it, make it known.
+"""API keys: creating, reading, updating, rotating, revoking and deleting them.
 
-One module for each use case. Each takes the caller first, so that no transport gets round the
-check. Each change runs in one transaction, and what verification has to know of it is
-known to every worker before the answer: see `barrier`. Locks are taken in one order, so that
-nobody waits in a circle: what `authority` locks (owners, sessions of owners, credentials), a `request_id`,
-the count of an owner's active keys, the heads of audit chains, the end of the feed.
+`Keys` has one method for each use case of KeyService. A method is in the file of its name, in a base class
+of `Keys` that declares the parts it needs. These base classes are Protocols, so mypy rejects a `Keys` that
+does not set all of these parts. `policies` has the use cases of OwnerPolicyService, `tag_keys` those of
+`authsvc tag-key`.
 
     create ─┐                         ┌─ policy, count ─┐
     rotate ─┼─▶ minting ──────────────┤                 ├─▶ store
     update ─┤                         └─ insert ────────┤
     revoke ─┼─▶ change: authority, barrier ─────────────┘
     delete ─┘
+
+The caller is the first argument of every use case, and the use case checks what this caller may do. So no
+transport can bypass the check. A change runs in one transaction and returns when no worker acts on the
+previous state (see `revocation.barrier`). Locks are always taken in the same order, which rules out
+deadlocks: what `revocation.authority` locks (owners, the sessions of owners, credentials), a `request_id`,
+the count of an owner's active keys, the heads of audit chains, the end of the feed.
+
+Docstrings name the errors that a use case raises, with their reasons. Besides these:
+
+- Every use case raises Overloaded (DATABASE_QUEUE_FULL, DATABASE_BUSY) when too many calls are waiting for
+  the database, and Unavailable (DATABASE_UNAVAILABLE, LOCK_TIMEOUT and others of `store.driver_errors`) when
+  the database cannot answer now. Both carry the seconds to wait before a retry.
+- Every change raises Unauthenticated (CREDENTIAL_REVOKED, CREDENTIAL_EXPIRED, CREDENTIAL_DISABLED,
+  CERTIFICATE_UNKNOWN) or PermissionDenied (SCOPE_MISSING) when the caller loses its authority before the
+  commit. Nothing is written then.
+- Every change raises Unavailable (COMMIT_UNCERTAIN) when it is unknown whether the commit is durable, and
+  DeadlineExceeded (WORKERS_UNCONFIRMED) when it is durable but the caller's deadline passed before all
+  workers confirmed it. Repeating the call waits for them.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from authsvc.keys.keys import Keys
 
-from authsvc.keys.administrator import EnsureAdministrator
-from authsvc.keys.change import Changes
-from authsvc.keys.create import CreateKey
-from authsvc.keys.delete import DeleteKeys
-from authsvc.keys.deliveries import Deliveries
-from authsvc.keys.minting import Minting
-from authsvc.keys.read import GetKey, ListKeys, LookUpKey
-from authsvc.keys.replacement import Replacements
-from authsvc.keys.revoke import RevokeKey, RevokeKeys, RevokeOwner
-from authsvc.keys.rotate import RotateKey
-from authsvc.keys.update import UpdateKey
-from authsvc.model.catalogue import Catalogue
-from authsvc.model.key_string import KeyMint
-from authsvc.model.page_token import PageTokens
-from authsvc.revocation.authority import Authority
-from authsvc.revocation.barrier import Barrier
-from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Database
-from authsvc.verify.hasher import Hasher
-from authsvc.verify.verifier import Verifier
-
-
-class Keys:
-    """The use cases of KeyService, each called by its name; verification is the Verifier's."""
-
-    def __init__(
-        self,
-        *,
-        database: Database,
-        authority: Authority,
-        barrier: Barrier,
-        verifier: Verifier,
-        hasher: Hasher,
-        mint: KeyMint,
-        page_tokens: PageTokens,
-        clock: Callable[[], datetime],
-        brand: str,
-        catalogue: Catalogue,
-        policies: PolicyStore,
-    ) -> None:
-        changes = Changes(barrier, policies)
-        self.deliveries = deliveries = Deliveries(database)
-        replacements = Replacements(database, clock)
-        minting = Minting(database, mint=mint, hasher=hasher, policies=policies, clock=clock, brand=brand)
-        self.create = CreateKey(
-            authority, barrier, minting, policies, catalogue, clock, deliveries, replacements
-        )
-        self.get = GetKey(database)
-        self.list = ListKeys(database, page_tokens, clock)
-        self.look_up = LookUpKey(database, verifier)
-        self.update = UpdateKey(changes, catalogue, clock)
-        self.rotate = RotateKey(self.get, changes, minting, catalogue, clock, deliveries)
-        self.revoke = RevokeKey(changes, catalogue, clock)
-        self.revoke_batch = RevokeKeys(changes, clock)
-        self.revoke_owner = RevokeOwner(barrier, policies, clock)
-        self.delete = DeleteKeys(changes, clock)
-        self.ensure_administrator = EnsureAdministrator(database, self.create, clock)
+__all__ = ["Keys"]

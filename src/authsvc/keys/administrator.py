@@ -1,9 +1,10 @@
-"""The platform's first key, before there is any credential."""
+"""`authsvc bootstrap`: an administrator key, created without a caller."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from authsvc.keys.create import CreateKey
+from authsvc.keys.create import KeyCreation
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key_string import KeyString
@@ -13,20 +14,22 @@ from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
 
 
-class EnsureAdministrator:
-    """Sees to it that somebody can call."""
+class AdministratorCreation(KeyCreation, Protocol):
+    """Creates administrator keys: keys of the platform's owner with full access."""
 
-    def __init__(self, database: Database, create: CreateKey, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._create = create
-        self._clock = clock
+    _database: Database
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def ensure_administrator(
         self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
     ) -> KeyString | None:
-        """Mint the platform's administrator key when no working one is left, or another if asked for.
+        """Create an administrator key if there is no active one, or if `another` is set.
 
-        Of several who do so at once one mints, and the others see its key.
+        Return its key string, or None if no key was created. Of several calls at the same time without
+        `another`, one creates a key. Without a `ttl`, the key does not expire.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, if `ttl` is not positive or longer than 100 years.
         """
         async with self._database.transaction() as connection:
             await key_store.alone_for_administrator(connection)
@@ -41,5 +44,5 @@ class EnsureAdministrator:
                 scopes=(FULL_ACCESS,),
                 expiration=ExpirationPreset.UNLIMITED if ttl is None else ttl,
             )
-            _, minted = await self._create(BOOTSTRAP, administrator)
+            _, minted = await self.create(BOOTSTRAP, administrator)
         return minted

@@ -1,4 +1,4 @@
-"""Keys that are to be changed: locked, visible to the caller, and made known to every worker."""
+"""What all changes of keys have in common: locks, the check of the caller, and the wait for all workers."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +15,12 @@ from authsvc.store.policies import PolicyStore
 
 
 class Changes:
-    """Lends locked keys; at the end, no worker acts on what they were before."""
+    """Yields locked keys. When the block has ended, no worker acts on their previous state.
+
+    The methods raise NotFound (KEY_NOT_FOUND) for keys that are unknown or of another owner, PermissionDenied
+    (KEY_MANAGER_NOT_PERMITTED) for callers who may not manage the owner's keys, and what `Barrier.change`
+    raises. `done` is what an error calls the change once it is durable: "revoked".
+    """
 
     def __init__(self, barrier: Barrier, policies: PolicyStore) -> None:
         self._barrier = barrier
@@ -28,41 +33,43 @@ class Changes:
         key_id: str,
         *,
         done: str = "changed",
-        seen: bool = True,
+        affects_verification: bool = True,
         revokes: bool = False,
     ) -> AsyncIterator[tuple[Change, Key, OwnerPolicy]]:
-        """Lend a key and its owner's policy, which stay as they are until the change is committed.
+        """Yield a key and its owner's policy, which nobody else changes before the commit.
 
-        A change that is not `seen` by verification waits for nobody.
+        Workers are waited for only if the change `affects_verification`.
         """
-        async with self._of_keys(caller, [key_id], done, seen=seen, revokes=revokes) as (change, [key]):
+        keys = self.of_keys(
+            caller, [key_id], done=done, affects_verification=affects_verification, revokes=revokes
+        )
+        async with keys as (change, [key]):
             yield change, key, await self._policies.find(change.connection, key.owner_id)
 
     @asynccontextmanager
     async def of_keys(
-        self, caller: Caller, key_ids: Sequence[str], *, done: str, revokes: bool = False
+        self,
+        caller: Caller,
+        key_ids: Sequence[str],
+        *,
+        done: str,
+        affects_verification: bool = True,
+        revokes: bool = False,
     ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
-        """Lend keys, in the order asked for, to be ended: no policy forbids that, but to some callers."""
-        async with self._of_keys(caller, key_ids, done, seen=True, revokes=revokes) as lent:
-            yield lent
-
-    @asynccontextmanager
-    async def _of_keys(
-        self, caller: Caller, key_ids: Sequence[str], done: str, *, seen: bool, revokes: bool
-    ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
+        """Yield keys in the given order. Revoking and deleting need no policy: no policy forbids them."""
         claim = Claim(changes=key_ids, revokes=revokes)
         async with self._barrier.change(caller, claim, done=done) as change:
             if caller.confined_to is not None:
-                # Also for a key that is not known, which must not look different.
+                # Also if the key is unknown, so that the error does not tell whether it exists.
                 (await self._policies.find(change.connection, caller.confined_to)).refuse_manager(caller)
             found = await key_store.find(change.connection, key_ids, owner_id=caller.confined_to)
-            if seen:
+            if affects_verification:
                 change.key_prefixes.update(key.key_prefix for key in found.values())
             yield change, visible(caller, key_ids, found)
 
 
 def visible(caller: Caller, key_ids: Sequence[str], found: Mapping[str, Key]) -> Sequence[Key]:
-    """Return the keys in order; raise NotFound for those unknown or another owner's (rule 19)."""
+    """Return the keys in the given order; raise NotFound for the unknown and other owners' (rule 19)."""
     unknown = [i for i in key_ids if i not in found or not caller.acts_on(found[i].owner_id)]
     if unknown:
         raise NotFound(f"{listed(unknown)} not known", reason="KEY_NOT_FOUND", **key_metadata(unknown))

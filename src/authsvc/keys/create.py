@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minted, Minting, refuse_more
-from authsvc.keys.replacement import Replacements, StillAnswered
+from authsvc.keys.replacement import Replacements, RequestInProgress
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -24,34 +25,37 @@ from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection
 
 
-class CreateKey:
-    """Mints a key for an owner."""
+class KeyCreation(Protocol):
+    """Creates keys."""
 
-    def __init__(
-        self,
-        authority: Authority,
-        barrier: Barrier,
-        minting: Minting,
-        policies: PolicyStore,
-        catalogue: Catalogue,
-        clock: Callable[[], datetime],
-        deliveries: Deliveries,
-        replacements: Replacements,
-    ) -> None:
-        self._deliveries = deliveries
-        self._replacements = replacements
-        self._authority = authority
-        self._barrier = barrier
-        self._minting = minting
-        self._policies = policies
-        self._catalogue = catalogue
-        self._clock = clock
+    deliveries: Deliveries
+    _authority: Authority
+    _barrier: Barrier
+    _minting: Minting
+    _replacements: Replacements
+    _policies: PolicyStore
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
-        """Return the key, and its key string, which is told this one time (rule 1).
+    async def create(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
+        """Create a key; return it with its key string, which cannot be read again (rule 1).
 
-        A key that the caller made by the same `request_id`, and whose string was not delivered, is revoked
-        and replaced.
+        A key that this caller created with the same `request_id`, and whose key string was never delivered,
+        is revoked and replaced by the new one. While the call that created it is in progress, this waits, up
+        to 5 s.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD, if a scope is unknown, the owner's name resembles the platform's,
+                or the expiry is in the past or more than 100 years ahead.
+            PermissionDenied: OWNER_NOT_PERMITTED; SCOPE_NOT_GRANTABLE, if the caller lacks one of the scopes;
+                PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+            FailedPrecondition: by the owner's policy, API_KEYS_NOT_ENABLED, BRAND_NOT_ALLOWED,
+                SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG, CONTACTS_REQUIRED or
+                MAX_ACTIVE_KEYS.
+            AlreadyExists: REQUEST_REPEATED, if the `request_id` created a key that cannot be replaced.
+            Conflict: POLICY_CHANGED, if the policy got another brand during the call.
+            Unavailable: REQUEST_IN_PROGRESS, if the wait for the earlier call was too long.
+            Overloaded: HASHER_QUEUE_FULL.
         """
         caller.refuse_other_owner(new.owner_id)
         platform.refuse_new_credential(caller, new.owner_id)
@@ -75,18 +79,18 @@ class CreateKey:
             update_time=now,
             expire_time=expire_time,
         )
-        caller = self._replacements.bounded(caller)
-        until = self._replacements.patience(caller)
-        with self._deliveries.of(key.key_id):
+        caller = self._replacements.with_latest_deadline(caller)
+        until = self._replacements.latest_wait(caller)
+        with self.deliveries.lost_on_failure(key.key_id):
             while True:
                 undelivered = await self._replacements.find(caller, key.owner_id, request_id, until)
                 try:
-                    await self._commit(caller, key, minted, new.brand, request_id, undelivered)
-                except StillAnswered:
-                    continue  # To find it, which raises this, too, after too long a wait.
+                    await self._insert(caller, key, minted, new.brand, request_id, undelivered)
+                except RequestInProgress:
+                    continue  # `find` waits for the earlier call, and raises this after too long a wait.
                 return key, minted.string
 
-    async def _commit(
+    async def _insert(
         self,
         caller: Caller,
         key: Key,
@@ -101,7 +105,7 @@ class CreateKey:
             policy = await self._policies.find(connection, key.owner_id)
             policy.refuse_manager(caller)
             policy.refuse_brand(brand)
-            # Before the policy, which may have no room because of that very key.
+            # Before the count of active keys, which the replaced key may be part of.
             replaced = await self._replacements.check(
                 connection, caller, key.owner_id, request_id, undelivered
             )
@@ -124,9 +128,10 @@ class CreateKey:
     async def _transaction(
         self, caller: Caller, key: Key, undelivered: Key | None
     ) -> AsyncIterator[tuple[Connection, Caller, set[str]]]:
-        """Lend a transaction, its caller as it is now, and where to name the prefixes of revoked keys.
+        """Yield a transaction, its caller with its current scopes, and a set for prefixes of revoked keys.
 
-        A key that may be replaced is locked. Without one there is nothing that workers have to know of.
+        With a key to replace, this locks it and waits for all workers at the end. Otherwise there is nothing
+        that workers have to forget.
         """
         if undelivered is None:
             claim = Claim(relies_on=[key.owner_id])
@@ -134,6 +139,6 @@ class CreateKey:
                 yield connection, authorized.caller, set()
             return
         claim = Claim(relies_on=[key.owner_id], changes=[undelivered.key_id])
-        done = f"replaced {undelivered.key_id} by {key.key_id}, whose key string is lost with this answer"
+        done = f"replaced {undelivered.key_id} by {key.key_id}, whose key string cannot be shown again"
         async with self._barrier.change(caller, claim, done=done) as change:
             yield change.connection, change.caller, change.key_prefixes

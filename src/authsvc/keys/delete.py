@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -14,23 +15,28 @@ from authsvc.model.key_event import key_events
 from authsvc.store import keys as key_store
 
 
-class DeleteKeys:
-    """Deletes keys whose revocation has taken effect, all or none (rule 18)."""
+class KeyDeletion(Protocol):
+    """Deletes keys."""
 
-    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._clock = clock
+    _changes: Changes
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, key_ids: Sequence[str]) -> None:
-        """Delete the keys; raise FailedPrecondition that names those that are not revoked."""
+    async def delete(self, caller: Caller, key_ids: Sequence[str]) -> None:
+        """Delete keys whose revocation has taken effect: all of them or, on an error, none (rule 18).
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, with the `key_ids` that are unknown or of another owner.
+            FailedPrecondition: KEY_NOT_REVOKED, with the `key_ids` that are not revoked.
+            PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+        """
         now = self._clock()
         async with self._changes.of_keys(caller, key_ids, done="deleted") as (change, keys):
-            alive = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
-            if alive:
+            not_revoked = [key.key_id for key in keys if key.state(now) is not KeyState.REVOKED]
+            if not_revoked:
                 raise FailedPrecondition(
-                    f"{listed(alive)} not revoked yet; revoke first, then delete",
+                    f"{listed(not_revoked)} not revoked yet; revoke first, then delete",
                     reason="KEY_NOT_REVOKED",
-                    **key_metadata(alive),
+                    **key_metadata(not_revoked),
                 )
             await key_store.delete(change.connection, key_ids, at=now)
             events = key_events(caller, Action.KEY_DELETED, keys, at=now)

@@ -1,11 +1,11 @@
-"""Which new key strings were sent to their callers, written behind.
+"""Records in the background whether new key strings were sent to their callers.
 
-Mechanism: a key that a call with a request_id makes is inserted as PENDING. When gRPC has sent the answer,
-or has given the call up, that is noted here and written at once, in batches.
+Mechanism: a key that is created by a call with a `request_id` is inserted as PENDING. When gRPC has sent the
+answer or given up the call, that is noted here, and written at once in batches.
 
-Bound: `limit` notes, one a key; further ones are dropped and counted.
+Bound: `limit` notes, one for each key. Further ones are dropped and counted.
 
-Failure: what could not be written is kept and tried again. A crash loses the notes, so a key that is PENDING
+Failure: what could not be written is kept and tried again. A crash loses the notes. So a key that is PENDING
 for longer than any call takes counts as not delivered, unless it was used.
 """
 
@@ -19,11 +19,11 @@ from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
-_BATCH = 1000
+_MAX_BATCH_NOTES = 1000
 
 
 class Deliveries:
-    """Gathers what became of answers, and writes it."""
+    """Collects whether answers were sent, and writes it."""
 
     def __init__(self, database: Database, *, limit: int = 10_000) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class Deliveries:
         self.lost = self.dropped = 0
 
     def note(self, key_id: str, sent: bool) -> None:
-        """Note whether the answer with a key's string was sent. Touches memory only."""
+        """Note whether the answer with a key's string was sent. This only touches memory."""
         if key_id not in self._pending and len(self._pending) >= self._limit:
             self.dropped += 1
             return
@@ -42,8 +42,8 @@ class Deliveries:
         self._noted.set()
 
     @contextmanager
-    def of(self, key_id: str) -> Iterator[None]:
-        """If the block is cut short, its key may have been committed, and its string reaches nobody."""
+    def lost_on_failure(self, key_id: str) -> Iterator[None]:
+        """Note that a key string was not sent if the block is cut short; it may have committed the key."""
         try:
             yield
         except (asyncio.CancelledError, RetryableError):
@@ -51,9 +51,9 @@ class Deliveries:
             raise
 
     async def flush(self) -> None:
-        """Write what has gathered; keep what could not be written, and raise."""
+        """Write all notes; on an error, keep those that were not written, and raise it."""
         while self._pending:
-            batch = dict(list(self._pending.items())[:_BATCH])
+            batch = dict(list(self._pending.items())[:_MAX_BATCH_NOTES])
             for key_id in batch:
                 del self._pending[key_id]
             try:

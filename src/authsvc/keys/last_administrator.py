@@ -1,9 +1,9 @@
-"""The last administrator key: no change ends it unless the request says so.
+"""Protects the last administrator key: a change ends it only if the request allows that.
 
-An administrator key is one of the platform's owner with full access. Without any that works, nobody can
-make another over the API. One that is scheduled to be revoked does not count as left; one that will expire
-does. One whose key string reached nobody, as far as is known, does not count as left. It is still not ended
-without a word, since the service can be wrong about that.
+An administrator key is a key of the platform's owner with full access. Without an active one, nobody can
+create another through the API. The key that is left must not be scheduled for revocation, and its key string
+must have been delivered, as far as is known. It may have an expiry. A key whose string was not delivered is
+protected nevertheless, since the service may be wrong about the delivery.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,9 +22,9 @@ from authsvc.store.pool import Connection
 async def refuse_to_end_last(
     connection: Connection, ended: Iterable[Key], clock: Callable[[], datetime], *, allowed: bool
 ) -> None:
-    """Refuse to end these keys, which are locked, if no other administrator key is left.
+    """Raise FailedPrecondition (LAST_ADMINISTRATOR_KEY) if no other administrator key would be left.
 
-    Of two transactions that end the last two, the second one waits here, and is refused.
+    The keys are locked. Of two transactions that end the last two keys, the second waits here and is refused.
     """
     now = clock()
     ids = [key.key_id for key in ended if _is_administrator(key, now)]
@@ -32,28 +32,31 @@ async def refuse_to_end_last(
         return
     await lock_count(connection, PLATFORM_OWNER)
     if not await key_store.has_lasting_key(connection, PLATFORM_OWNER, FULL_ACCESS, clock(), excluding=ids):
-        raise _last(**key_metadata(ids))
+        raise _last_administrator(**key_metadata(ids))
 
 
 async def refuse_to_end_all(
     connection: Connection, owner_id: str, clock: Callable[[], datetime], *, allowed: bool
 ) -> None:
-    """Refuse to end all keys of a locked owner if administrator keys are among them."""
+    """Raise FailedPrecondition (LAST_ADMINISTRATOR_KEY) if an active administrator key is among the owner's.
+
+    The owner is locked.
+    """
     if owner_id != PLATFORM_OWNER or allowed:
         return
     if await key_store.has_active_owner_key(connection, owner_id, FULL_ACCESS, clock()):
-        raise _last(owner_id=owner_id)
+        raise _last_administrator(owner_id=owner_id)
 
 
 def _is_administrator(key: Key, now: datetime) -> bool:
-    is_ours = key.owner_id == PLATFORM_OWNER and FULL_ACCESS in key.scopes
-    return is_ours and key.state(now) is KeyState.ACTIVE
+    has_full_access = key.owner_id == PLATFORM_OWNER and FULL_ACCESS in key.scopes
+    return has_full_access and key.state(now) is KeyState.ACTIVE
 
 
-def _last(**metadata: str) -> FailedPrecondition:
+def _last_administrator(**metadata: str) -> FailedPrecondition:
     return FailedPrecondition(
-        f"no key of the owner {PLATFORM_OWNER!r} with {FULL_ACCESS} would be left that works. Create "
-        "another one first; or set allow_last_administrator, after which only `authsvc bootstrap` makes one",
+        f"this would end the last active key of the owner {PLATFORM_OWNER!r} with {FULL_ACCESS}. Create "
+        "another one first, or set allow_last_administrator; then only `authsvc bootstrap` can create one",
         reason="LAST_ADMINISTRATOR_KEY",
         **metadata,
     )

@@ -1,4 +1,4 @@
-"""What creating and rotating share: a new key string with its hash, and the key's row."""
+"""What creating and rotating share: a new key string with its hash, and the insertion of the key."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from authsvc.verify.hasher import MINTED, Hasher
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A key string that no key has yet. `fallback` is its brand where the owner's policy names none."""
+    """A new key string and its hash. `fallback` is the brand for owners whose policy sets none."""
 
     string: KeyString
     secret_hash: str = field(repr=False)
@@ -45,7 +45,11 @@ class Minting:
         self._brand = brand
 
     async def mint(self, caller: Caller, owner_id: str, *, brand: str, environment: str) -> Minted:
-        """Return a key string for an owner; refuse what the policy forbids anyhow, before argon2 runs."""
+        """Return a new key string for an owner, hashed with argon2id; check the policy before the hashing.
+
+        Raises PermissionDenied (KEY_MANAGER_NOT_PERMITTED), FailedPrecondition (API_KEYS_NOT_ENABLED), and
+        Overloaded (HASHER_QUEUE_FULL).
+        """
         async with self._database.connection() as connection:
             policy = await self._policies.find(connection, owner_id)
         policy.refuse_manager(caller)
@@ -62,36 +66,42 @@ class Minting:
         policy: OwnerPolicy,
         request_id: str,
     ) -> None:
-        """Insert a key within the policy of its owner, which is shared with this transaction."""
+        """Insert a key. The transaction holds the lock of `policy`, which is that of the owner.
+
+        Raises FailedPrecondition if the policy forbids the key, Conflict (POLICY_CHANGED) if the key string
+        has another brand than the policy, and AlreadyExists (REQUEST_REPEATED).
+        """
         policy.check_new(key)
         if key.key_prefix.partition("_")[0] != (policy.brand or minted.fallback):
             raise Conflict(
-                f"the policy of {key.owner_id} was given another brand meanwhile; repeat the call",
+                f"the brand in the policy of {key.owner_id} was changed during the call; repeat the call",
                 reason="POLICY_CHANGED",
             )
         inserted = await key_store.insert(
             connection, key, secret_hash=minted.secret_hash, secret_origin=MINTED, request_id=request_id
         )
         if not inserted:
-            raise repeated(request_id, await key_store.find_request(connection, key.owner_id, request_id))
+            raise request_repeated(
+                request_id, await key_store.find_request(connection, key.owner_id, request_id)
+            )
 
 
 async def refuse_repeated(connection: Connection, owner_id: str, request_id: str) -> None:
-    """Raise AlreadyExists when an owner has sent this `request_id` before; nobody else does meanwhile."""
+    """Raise AlreadyExists if a key was created with this `request_id`; lock it until the commit otherwise."""
     if not request_id:
         return
     await key_store.lock_request(connection, owner_id, request_id)
     if key_id := await key_store.find_request(connection, owner_id, request_id):
-        raise repeated(request_id, key_id)
+        raise request_repeated(request_id, key_id)
 
 
 async def refuse_more(
     connection: Connection, policy: OwnerPolicy, now: datetime, *, excluding: str = "", rotated: bool = False
 ) -> None:
-    """Refuse one more active key than the policy allows (rule 5); nobody else adds one before the commit.
+    """Raise FailedPrecondition if the policy allows no further active key (rule 5).
 
-    `rotated` counts those in the grace period of a rotation, which count apart. `excluding` is a key
-    that does not count.
+    Until the commit, no other transaction adds one. Keys in the grace period of a rotation are counted
+    separately: with `rotated`, it is those that are counted. The key `excluding` is not counted.
     """
     if most := policy.max_active_keys:
         others = await count_active(
@@ -100,10 +110,11 @@ async def refuse_more(
         policy.refuse_more(others, rotated=rotated)
 
 
-def repeated(request_id: str, key_id: str | None) -> AlreadyExists:
-    """Return what to tell who sends a `request_id` again."""
+def request_repeated(request_id: str, key_id: str | None) -> AlreadyExists:
+    """Return the error for a `request_id` that was sent before."""
     return AlreadyExists(
-        f"request_id {request_id!r} made key {key_id} before; its key string cannot be shown again",
+        f"an earlier call with request_id {request_id!r} created key {key_id}; its key string cannot be "
+        "shown again",
         reason="REQUEST_REPEATED",
         key_id=key_id or "",
     )

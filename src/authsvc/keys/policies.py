@@ -1,9 +1,9 @@
-"""What owners may do with API keys: look at it, and change it.
+"""The policies of owners: reading and updating what an owner may do with API keys.
 
-A policy is the platform's word about an owner (its plan), so only callers of the
-platform change one. A change waits for every create, rotation and update that relied on
-the policy before, so nothing slips in beside it; and where it may switch keys on or off, it is
-answered when no worker anywhere acts on what was before: see `barrier`.
+The platform decides on policies (by the plan of an owner, for example), so only callers of the platform may
+update one. An update waits for every creation, rotation and update of keys that relies on the previous
+policy. If it may switch keys on or off, it returns when no worker acts on the previous policy (see
+`revocation.barrier`). The package docstring lists the errors that every use case can raise.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from authsvc.model.errors import Conflict, FailedPrecondition
 from authsvc.model.policy import OwnerPolicy
 from authsvc.revocation.authority import Claim
 from authsvc.revocation.barrier import Barrier
-from authsvc.store import policies as policy_rows
+from authsvc.store import policies as policy_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 
@@ -44,7 +44,11 @@ class Policies:
         self._clock = clock
 
     async def get(self, caller: Caller, owner_id: str) -> OwnerPolicy:
-        """Return the policy that an owner has now."""
+        """Return the current policy of an owner: its own, or else the operator's default.
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+        """
         caller.refuse_other_owner(owner_id)
         async with self._database.connection() as connection:
             return await self._store.find(connection, owner_id)
@@ -52,15 +56,23 @@ class Policies:
     async def update(
         self, caller: Caller, owner_id: str, fields: Mapping[str, object], etag: str
     ) -> OwnerPolicy:
-        """Change the given fields of an owner's policy; it is the owner's own from then on.
+        """Update an owner's policy; return it. `fields` has the new values by name.
 
-        Where an own one has all of these values already, it stays as it is and nothing is recorded.
+        An owner with the default policy gets a policy of its own. If an owner's own policy has all of these
+        values already, nothing is written and nothing is recorded. An `etag` that is not empty has to be that
+        of the policy.
+
+        Raises:
+            PermissionDenied: PLATFORM_ONLY, if the caller is not of the platform's owner.
+            FailedPrecondition: PLATFORM_HAS_NO_POLICY, for the platform's owner.
+            InvalidArgument: INVALID_FIELD, if a scope is unknown, or `owner_id` resembles the platform's.
+            Conflict: ETAG_MISMATCH, if the policy has changed since the caller read it.
         """
         caller.refuse_tenant("change a policy")
         if owner_id == PLATFORM_OWNER:
             raise FailedPrecondition(
                 f"the owner {PLATFORM_OWNER!r} has no policy, so that it cannot lock itself out; "
-                "revoke its keys that are not needed",
+                "revoke those of its keys that are not needed",
                 reason="PLATFORM_HAS_NO_POLICY",
             )
         platform.refuse_lookalike(owner_id, path="policy.owner_id")
@@ -79,7 +91,7 @@ class Policies:
             if not policy.version or policy.differs(fields):
                 now = self._clock()
                 changed = policy.changed(now, **fields)
-                await policy_rows.save(change.connection, changed)
+                await policy_store.save(change.connection, changed)
                 await audit.record(
                     change.connection,
                     caller,
@@ -87,17 +99,17 @@ class Policies:
                     at=now,
                     target_id=owner_id,
                     owner_id=owner_id,
-                    details={name: _told(value) for name, value in fields.items()},
+                    details={name: _audit_text(value) for name, value in fields.items()},
                 )
-            # Also when nothing seems to change: an earlier call may not have been waited for (R7), and
-            # workers that have another default policy remember what that said until there is a row.
+            # Also if nothing changes: workers may not have confirmed an earlier call (R7), and workers with
+            # another default policy have cached that one.
             if "keys_enabled" in fields or not policy.version:
                 change.owner_id, change.kind = owner_id, CredentialKind.KEY
         return changed
 
 
-def _told(value: object) -> str:
-    """Return what the audit log says of a field; an empty value is told, too."""
+def _audit_text(value: object) -> str:
+    """Return a value of a field as the audit log shows it. An empty value has a text, too."""
     match value:
         case Enum():
             return value.name

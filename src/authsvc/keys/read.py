@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from authsvc.keys.change import visible
 from authsvc.model.caller import Caller
@@ -16,31 +17,35 @@ from authsvc.store.pool import Database
 from authsvc.verify.verifier import Verifier
 
 
-class GetKey:
-    """Looks at a key."""
+class KeyReads(Protocol):
+    """Reads keys."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    _database: Database
+    _verifier: Verifier
+    _page_tokens: PageTokens
+    _clock: Callable[[], datetime]
 
-    async def __call__(self, caller: Caller, key_id: str) -> Key:
-        """Return a key."""
+    async def get(self, caller: Caller, key_id: str) -> Key:
+        """Return a key.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if it is unknown or of another owner (rule 19).
+        """
         async with self._database.connection() as connection:
             found = await key_store.find(connection, [key_id], owner_id=caller.confined_to)
         return visible(caller, [key_id], found)[0]
 
-
-class ListKeys:
-    """Looks at an owner's keys."""
-
-    def __init__(self, database: Database, page_tokens: PageTokens, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._page_tokens = page_tokens
-        self._clock = clock
-
-    async def __call__(
+    async def list(
         self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
     ) -> tuple[Sequence[Key], str, int]:
-        """Return a page of keys, the token of the next page ("" on the last), and the total if asked for."""
+        """Return a page of an owner's keys, the token of the next page ("" on the last), and the total.
+
+        The total counts all keys that match the query; it is 0 unless `with_total`.
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED.
+            InvalidArgument: INVALID_FIELD, if `page_token` was issued for another query or is too old.
+        """
         caller.refuse_other_owner(query.owner_id)
         after = self._page_tokens.open(query, page_token) if page_token else None
         now = self._clock()
@@ -52,16 +57,15 @@ class ListKeys:
         last = page[-1]
         return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
 
+    async def look_up(self, caller: Caller, key_string: str) -> Key:
+        """Return the key that has this key string, in any state. This does not count as a use.
 
-class LookUpKey:
-    """Finds out which key a key string is."""
-
-    def __init__(self, database: Database, verifier: Verifier) -> None:
-        self._database = database
-        self._verifier = verifier
-
-    async def __call__(self, caller: Caller, key_string: str) -> Key:
-        """Return the key whose very string this is, whatever its state."""
+        Raises:
+            NotFound: KEY_NOT_FOUND, if there is no such key or it is of another owner.
+            Overloaded: LOOK_UP_LIMIT or HASHER_QUEUE_FULL, if too many key strings are being proved.
+            Unavailable: DATABASE_BEHIND, if the database answers from an older state than this worker has
+                seen; PROOF_UNREADABLE, if the stored hash is damaged.
+        """
         credential = await self._verifier.identify(key_string, caller)
         async with self._database.connection() as connection:
             found = await key_store.find(connection, [credential.credential_id] if credential else [])

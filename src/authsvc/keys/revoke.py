@@ -1,7 +1,8 @@
-"""RevokeKey, BatchRevokeKeys."""
+"""RevokeKey, and BatchRevokeKeys by ids or by owner."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -18,19 +19,20 @@ from authsvc.revocation.barrier import Barrier
 from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore
 
-# How many keys BatchRevokeKeys shows of an owner who may have very many.
-SHOWN = 1000
+# How many keys `revoke_owner` returns. The owner may have many more.
+MAX_RETURNED_KEYS = 1000
 
 
-class RevokeKey:
-    """Revokes a key for good, now or later."""
+class KeyRevocation(Protocol):
+    """Revokes keys for good."""
 
-    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._catalogue = catalogue
-        self._clock = clock
+    _barrier: Barrier
+    _changes: Changes
+    _policies: PolicyStore
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def revoke(
         self,
         caller: Caller,
         key_id: str,
@@ -39,23 +41,34 @@ class RevokeKey:
         revoke_in: timedelta,
         allow_last_administrator: bool = False,
     ) -> Key:
-        """Return the key as revoked (rules 14 to 17)."""
+        """Revoke a key after `revoke_in`, zero for now; return it as revoked (rules 14 to 17).
+
+        A revocation that has not taken effect yet may be moved.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
+            AlreadyDone: KEY_ALREADY_REVOKED, if its revocation has taken effect.
+            PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy. If an earlier revocation is
+                moved to a later time, SCOPE_NOT_GRANTABLE or PLATFORM_NEEDS_FULL_ACCESS.
+            FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. If an earlier
+                revocation is moved to a later time, MAX_ACTIVE_KEYS.
+        """
         async with self._changes.of_key(caller, key_id, done="revoked", revokes=True) as (
             change,
             key,
             policy,
         ):
-            now = self._clock()  # After the wait for the key: its revocation may have taken effect meanwhile.
+            now = self._clock()  # After the wait for the lock: a revocation may have taken effect meanwhile.
             by = caller.credential_id
             revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
             if revoked.outlives(key):
-                # Putting a scheduled revocation off grants for that time all that the key may do, and
-                # takes the place of a key that may have been created because this one was to end.
+                # Postponing a revocation grants all that the key may do for a longer time. The key also
+                # counts for longer, and another may have been created because this one was about to end.
                 platform.refuse_credential_of(change.caller, key.owner_id)
                 self._catalogue.check_held(change.caller, key.scopes)
                 rotated = bool(key.rotated_to_key_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
-                now = self._clock()  # This may have waited, too.
+                now = self._clock()  # `refuse_more` may have waited for a lock.
                 revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
                 change.authorized.look_last(lambda: key.refuse_if_revoked(self._clock()))
             else:
@@ -67,15 +80,7 @@ class RevokeKey:
             await audit.record_many(change.connection, events)
         return revoked
 
-
-class RevokeKeys:
-    """Revokes several keys now, all or none."""
-
-    def __init__(self, changes: Changes, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._clock = clock
-
-    async def __call__(
+    async def revoke_batch(
         self,
         caller: Caller,
         key_ids: Sequence[str],
@@ -83,7 +88,15 @@ class RevokeKeys:
         reason: str,
         allow_last_administrator: bool = False,
     ) -> tuple[Sequence[Key], int]:
-        """Return the keys, and how many of them were not revoked before."""
+        """Revoke keys now, all of them or, on an error, none. Return them, and how many were not revoked yet.
+
+        Keys that were revoked keep their revocation.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, with the `key_ids` that are unknown or of another owner.
+            PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+            FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`.
+        """
         async with self._changes.of_keys(caller, key_ids, done="revoked", revokes=True) as (change, keys):
             await refuse_to_end_last(change.connection, keys, self._clock, allowed=allow_last_administrator)
             now = self._clock()
@@ -97,19 +110,17 @@ class RevokeKeys:
             await audit.record_many(change.connection, events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
-
-class RevokeOwner:
-    """Revokes all keys of an owner now."""
-
-    def __init__(self, barrier: Barrier, policies: PolicyStore, clock: Callable[[], datetime]) -> None:
-        self._barrier = barrier
-        self._policies = policies
-        self._clock = clock
-
-    async def __call__(
+    async def revoke_owner(
         self, caller: Caller, owner_id: str, *, reason: str, allow_last_administrator: bool = False
     ) -> tuple[Sequence[Key], int]:
-        """Return the first `SHOWN` of the keys, and how many there were."""
+        """Revoke all keys of an owner now. Return the first `MAX_RETURNED_KEYS`, and how many there were.
+
+        An owner without any key that could be revoked is no error: the result is empty.
+
+        Raises:
+            PermissionDenied: OWNER_NOT_PERMITTED; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+            FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`.
+        """
         caller.refuse_other_owner(owner_id)
         claim = Claim(changes_owner=owner_id, revokes=True)
         async with self._barrier.change(caller, claim, done="revoked") as change:
@@ -131,9 +142,9 @@ class RevokeOwner:
                     owner_id=owner_id,
                     details={"count": str(len(revoked)), "reason": reason},
                 )
-            if 0 < len(revoked) <= SHOWN:
+            if 0 < len(revoked) <= MAX_RETURNED_KEYS:
                 change.key_prefixes.update(revoked.values())
-            else:  # Very many; or none, and those of an earlier call may not have been waited for (R7).
+            else:  # Too many to list; or none, and those of an earlier call may not be confirmed (R7).
                 change.owner_id = owner_id
-            shown = await key_store.find(change.connection, sorted(revoked)[:SHOWN])
+            shown = await key_store.find(change.connection, sorted(revoked)[:MAX_RETURNED_KEYS])
         return [shown[key_id] for key_id in sorted(shown)], len(revoked)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minted, Minting, refuse_more, refuse_repeated
-from authsvc.keys.read import GetKey
+from authsvc.keys.read import KeyReads
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -21,43 +22,47 @@ from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
 
-class RotateKey:
-    """Replaces an active key by a new one."""
+class KeyRotation(KeyReads, Protocol):
+    """Replaces keys by new ones."""
 
-    def __init__(
-        self,
-        get: GetKey,
-        changes: Changes,
-        minting: Minting,
-        catalogue: Catalogue,
-        clock: Callable[[], datetime],
-        deliveries: Deliveries,
-    ) -> None:
-        self._deliveries = deliveries
-        self._get = get
-        self._changes = changes
-        self._minting = minting
-        self._catalogue = catalogue
-        self._clock = clock
+    deliveries: Deliveries
+    _changes: Changes
+    _minting: Minting
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def rotate(
         self, caller: Caller, key_id: str, grace_period: timedelta, request_id: str = ""
     ) -> tuple[Key, KeyString]:
-        """Return the new key and its key string; the old one works until the grace period ends (rule 30)."""
+        """Replace an active key by a new one; return the new key with its key string (rules 1, 30).
+
+        The old key is revoked at the end of the grace period. It never works for longer than it would have.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
+            AlreadyDone: KEY_ALREADY_REVOKED or KEY_ALREADY_ROTATED.
+            FailedPrecondition: KEY_EXPIRED. By the owner's policy, API_KEYS_NOT_ENABLED, SCOPE_NOT_ALLOWED,
+                EXPIRATION_REQUIRED or CONTACTS_REQUIRED; with a grace period, also MAX_ACTIVE_KEYS.
+            PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a scope of the key;
+                PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+            AlreadyExists: REQUEST_REPEATED, if the owner has sent this `request_id` before.
+            Conflict: POLICY_CHANGED, if the policy got another brand during the call.
+            Overloaded: HASHER_QUEUE_FULL.
+        """
         now = self._clock()
         try:
-            before = await self._get(caller, key_id)
+            before = await self.get(caller, key_id)
         except NotFound:
-            # Who is told so may rely on it (R7).
+            # "Not found" must be true on every worker, too (R7).
             async with self._changes.of_key(caller, key_id):
                 raise
         brand, environment, _ = before.key_prefix.split("_")
         minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
         new_id = new_identifier("key", now)
-        with self._deliveries.of(new_id):
-            return await self._rotate(caller, key_id, new_id, minted, grace_period, request_id)
+        with self.deliveries.lost_on_failure(new_id):
+            return await self._replace(caller, key_id, new_id, minted, grace_period, request_id)
 
-    async def _rotate(
+    async def _replace(
         self,
         caller: Caller,
         key_id: str,
@@ -66,16 +71,16 @@ class RotateKey:
         grace_period: timedelta,
         request_id: str,
     ) -> tuple[Key, KeyString]:
-        done = f"rotated to {new_id}, whose key string is lost with this answer (rotate it, too)"
+        done = f"rotated to {new_id}, whose key string cannot be shown again (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
             connection, caller = change.connection, change.caller
             await refuse_repeated(connection, old.owner_id, request_id)
             if policy.max_active_keys:
-                # Whoever counts keys meanwhile counts this one or its successor.
+                # Another transaction must count either this key or its successor.
                 await lock_count(connection, old.owner_id)
-            now = self._clock()  # This may have waited long, and the key may have expired meanwhile.
+            now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
             old.refuse_to_rotate(now)
-            # Who rotates learns the new key string, and with it all that the key may do.
+            # The caller learns the new key string, and so gets all that the key may do.
             platform.refuse_credential_of(caller, old.owner_id)
             self._catalogue.check_held(caller, old.scopes)
             if grace_period:

@@ -1,23 +1,24 @@
-"""The life of tag keys: rotate without an outage, retire for good.
+"""Tag keys: rotating them without an outage, and retiring them for good.
 
-A worker refuses what is tagged under a tag key that it does not know as never minted here. So:
+Every key string carries a tag, which is computed under a tag key. A worker refuses a key string whose tag is
+not valid under any tag key that it knows: such a string was never minted here. So the rule is:
 
-**Nobody mints under a tag key before every worker that answers accepts it.** Rotation goes in two
-steps, each a change like any other, which the barrier answers when no worker anywhere acts on what
-was before:
+**No worker mints under a tag key before every worker accepts it.** A rotation takes two steps. Each is a
+change like any other, which returns when no worker acts on the previous state (see `revocation.barrier`):
 
-1. Add the new tag key; it does not mint. Its entry in the feed has workers load all tag keys, in
-   the very statement that shows them the entry. Wait for all of them.
-2. Have it mint. Wait again: then nobody mints under the old one.
+1. Add the new tag key, which does not mint yet. The entry in the feed makes workers load all tag keys, in the
+   same statement that shows them the entry. Wait for all workers.
+2. Let it mint. Wait again: then no worker mints under the old one.
 
-A worker that has not loaded them has no lease, since the renewal is that statement, too; one that
-registers loads them with its place in the feed. Without a lease nobody is told NOT_FOUND.
+A worker that has not loaded the tag keys has no lease, since it loads them in the statement that renews the
+lease. A worker that registers loads them with its place in the feed. Without a lease, no worker answers
+NOT_FOUND.
 
-Failure: whoever is cut off between the steps leaves a tag key that is accepted and does not mint,
-or one that mints while some still mint under the one before: both are harmless, and the next
-`rotate` goes on from there. Two at once do one rotation together.
+Failure: a rotation that is interrupted between the steps leaves a tag key that is accepted and does not mint,
+or one that mints while some workers still mint under the previous one. Both are harmless, and the next
+`rotate` continues from there. Two rotations at the same time do one rotation together.
 
-Bound: `MAX_ACCEPTED` are accepted at a time, since a made-up key string costs an HMAC for each.
+Bound: `MAX_ACCEPTED` tag keys are accepted at a time, since a made-up key string costs an HMAC for each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,25 +36,34 @@ MAX_ACCEPTED = 8
 
 
 class TagKeys:
-    """The use cases of whoever owns the database; no caller of the service gets here."""
+    """The use cases of `authsvc tag-key`, for the owner of the database. They have no caller.
+
+    The package docstring lists the errors that all use cases can raise.
+    """
 
     def __init__(self, database: Database, barrier: Barrier) -> None:
         self._database = database
         self._barrier = barrier
 
     async def list(self) -> tuple[Sequence[TagKey], Mapping[int, tag_key_store.Alive]]:
-        """Return all tag keys, the oldest first, and what needs each."""
+        """Return all tag keys, the oldest first, and how many credentials are alive under each, by id."""
         async with self._database.connection() as connection:
             return await tag_key_store.list_all(connection), await tag_key_store.count_alive(connection)
 
     async def rotate(self) -> int:
-        """Have a new tag key mint, or the one of a rotation that was not finished; return its id."""
-        tag_key_id = await self._spread()
+        """Make a new tag key the one that mints; return its id. An unfinished rotation is finished instead.
+
+        Raises:
+            FailedPrecondition: TAG_KEYS_TOO_MANY, if `MAX_ACCEPTED` are accepted; TAG_KEY_RETIRED, if the new
+                tag key was retired in the meantime.
+        """
+        tag_key_id = await self._add()
         async with self._barrier.change(BOOTSTRAP) as change:
             known = {key.tag_key_id: key for key in await tag_key_store.lock(change.connection)}
             if known[tag_key_id].state is TagKeyState.RETIRED:
                 raise FailedPrecondition(
-                    f"tag key {tag_key_id} was retired meanwhile; rotate again", reason="TAG_KEY_RETIRED"
+                    f"tag key {tag_key_id} was retired during the rotation; rotate again",
+                    reason="TAG_KEY_RETIRED",
                 )
             if known[tag_key_id].state is TagKeyState.NEW:
                 await tag_key_store.start_minting(change.connection, tag_key_id)
@@ -67,8 +77,8 @@ class TagKeys:
         target_id = str(tag_key_id)
         await audit.record(connection, BOOTSTRAP, action, at=at, target_id=target_id, owner_id=PLATFORM_OWNER)
 
-    async def _spread(self) -> int:
-        """Return the id of a tag key that every worker accepts, and that is to mint."""
+    async def _add(self) -> int:
+        """Return the id of the tag key that is to mint, and that every worker accepts; add one if need be."""
         async with self._barrier.change(BOOTSTRAP) as change:
             known = await tag_key_store.lock(change.connection)
             change.about_tag_keys = True
@@ -79,16 +89,19 @@ class TagKeys:
                 return next(key.tag_key_id for key in known if key.state is TagKeyState.MINTING)
             if sum(key.state is not TagKeyState.RETIRED for key in known) >= MAX_ACCEPTED:
                 raise FailedPrecondition(
-                    f"{MAX_ACCEPTED} tag keys are accepted, and no more can be; retire the oldest first",
+                    f"{MAX_ACCEPTED} tag keys are accepted, which is the maximum; retire the oldest first",
                     reason="TAG_KEYS_TOO_MANY",
                 )
             return await tag_key_store.add(change.connection)
 
     async def retire(self, tag_key_id: int, *, force: bool = False) -> tag_key_store.Alive:
-        """Have no worker accept a tag key any more; return what becomes unusable.
+        """Make all workers stop accepting a tag key, for good; return how many credentials that ends.
 
-        Raises FailedPrecondition for the one that mints, for one that may still be minted
-        under, and, unless forced, while what was minted under it is alive.
+        Raises:
+            NotFound: TAG_KEY_NOT_FOUND.
+            AlreadyDone: TAG_KEY_RETIRED.
+            FailedPrecondition: TAG_KEY_MINTS, if workers mint under it, or may do so because the last
+                rotation was not finished; TAG_KEY_NEEDED, if credentials under it are alive, unless `force`.
         """
         async with self._database.connection() as connection:
             alive = (await tag_key_store.count_alive(connection)).get(tag_key_id, tag_key_store.Alive(0, 0))
@@ -122,6 +135,6 @@ def _refuse_to_retire(tag_key_id: int, known: Mapping[int, TagKey]) -> None:
         case TagKey(state=TagKeyState.ACCEPTED, rest_time=None):
             raise FailedPrecondition(
                 f"some workers may still mint under tag key {tag_key_id}, since the last rotation was not "
-                "finished; rotate, which finishes it, then retire",
+                "finished; rotate to finish it, then retire",
                 reason="TAG_KEY_MINTS",
             )

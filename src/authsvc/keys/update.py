@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
@@ -15,23 +16,23 @@ from authsvc.model.errors import Conflict
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
+from authsvc.model.policy import OwnerPolicy
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
-# Fields of a key that verification does not look at: changing them is nobody else's business.
-_UNSEEN = frozenset({"display_name", "description", "technical_contacts"})
+# The fields that verification does not read. Other workers need not be told of a change of these.
+_FIELDS_NOT_VERIFIED = frozenset({"display_name", "description", "technical_contacts"})
 
 
-class UpdateKey:
-    """Changes fields of a key that is not revoked."""
+class KeyUpdates(Protocol):
+    """Updates keys."""
 
-    def __init__(self, changes: Changes, catalogue: Catalogue, clock: Callable[[], datetime]) -> None:
-        self._changes = changes
-        self._catalogue = catalogue
-        self._clock = clock
+    _changes: Changes
+    _catalogue: Catalogue
+    _clock: Callable[[], datetime]
 
-    async def __call__(
+    async def update(
         self,
         caller: Caller,
         key_id: str,
@@ -40,51 +41,79 @@ class UpdateKey:
         *,
         allow_last_administrator: bool = False,
     ) -> Key:
-        """Return the key with the given fields, which the owner's policy has to allow (rule 8).
+        """Update a key that is not revoked; return it (rule 8). `fields` has the new values by name.
 
-        Where it has all of these values already, it stays as it is and nothing is recorded.
+        If the key has all of these values already, nothing is written and nothing is recorded. An `etag`
+        that is not empty has to be that of the key.
+
+        Raises:
+            NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
+            Conflict: ETAG_MISMATCH, if the key has changed since the caller read it.
+            AlreadyDone: KEY_ALREADY_REVOKED.
+            InvalidArgument: INVALID_FIELD, if a new scope is unknown, or the expiry is in the past or more
+                than 100 years ahead.
+            PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a new scope, or any scope of a key that
+                is to live longer; PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's
+                policy.
+            FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. By the owner's
+                policy, KEY_EDIT_NOT_ALLOWED, SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG or
+                CONTACTS_REQUIRED; for an expired key that becomes active, API_KEYS_NOT_ENABLED or
+                MAX_ACTIVE_KEYS.
         """
         now = self._clock()
         if isinstance(expire_time := fields.get("expire_time"), datetime):
             checked_expire_time("key.expire_time", expire_time, now)
-        seen = not _UNSEEN.issuperset(fields)
-        async with self._changes.of_key(caller, key_id, seen=seen) as (change, key, policy):
-            connection, caller = change.connection, change.caller
-            if etag and etag != key.etag:
-                raise Conflict(
-                    f"key {key_id} was changed since it was read; get it again and repeat the change",
-                    reason="ETAG_MISMATCH",
-                    key_id=key_id,
-                )
+        changing = self._changes.of_key(
+            caller, key_id, affects_verification=not _FIELDS_NOT_VERIFIED.issuperset(fields)
+        )
+        async with changing as (change, key, policy):
+            _check_etag(key, etag)
             if policy.max_active_keys and "expire_time" in fields:
-                # Whoever counts keys meanwhile counts this one as it is, or as it will be.
-                await lock_count(connection, key.owner_id)
-            now = self._clock()  # This may have waited long, and the key may have expired meanwhile.
-            key.refuse_if_revoked(now)
-            added = set(_scopes(fields, key)) - set(key.scopes)
-            self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
-            policy.check_update(key, fields)
-            changed = key.changed(now, **fields)
-            if added or changed.outlives(key):
-                platform.refuse_credential_of(caller, key.owner_id)
-            if changed.outlives(key):
-                # Who has a key live longer grants for that time all that it may do.
-                self._catalogue.check_held(caller, changed.scopes)
+                # Another transaction must count this key either as it is or as it will be.
+                await lock_count(change.connection, key.owner_id)
+            now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
+            changed = self._changed(change.caller, key, policy, fields, now)
             if key.state(now) is KeyState.EXPIRED and changed.state(now) is KeyState.ACTIVE:
-                # A key that comes back is one more, like a new one.
+                # The key becomes active again, so it has to be allowed like a new one.
                 policy.refuse_if_disabled()
-                await refuse_more(
-                    connection, policy, now, excluding=key_id, rotated=bool(key.rotated_to_key_id)
-                )
+                rotated = bool(key.rotated_to_key_id)
+                await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
             if FULL_ACCESS in set(key.scopes).difference(changed.scopes) or key.outlives(changed):
-                await refuse_to_end_last(connection, [key], self._clock, allowed=allow_last_administrator)
+                await refuse_to_end_last(
+                    change.connection, [key], self._clock, allowed=allow_last_administrator
+                )
             if not key.differs(fields):
-                # Workers are waited for all the same: an earlier call may not have been (R7).
+                # This waits for the workers all the same: an earlier call may not have done so (R7).
                 return key
-            await key_store.update(connection, [changed])
-            events = key_events(caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
-            await audit.record_many(connection, events)
+            await key_store.update(change.connection, [changed])
+            events = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
+            await audit.record_many(change.connection, events)
         return changed
+
+    def _changed(
+        self, caller: Caller, key: Key, policy: OwnerPolicy, fields: Mapping[str, object], now: datetime
+    ) -> Key:
+        """Return the key with these fields, if it is not revoked, and the caller and the policy allow it."""
+        key.refuse_if_revoked(now)
+        added = set(_scopes(fields, key)) - set(key.scopes)
+        self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
+        policy.check_update(key, fields)
+        changed = key.changed(now, **fields)
+        if added or changed.outlives(key):
+            platform.refuse_credential_of(caller, key.owner_id)
+        if changed.outlives(key):
+            # A longer life grants all that the key may do for a longer time.
+            self._catalogue.check_held(caller, changed.scopes)
+        return changed
+
+
+def _check_etag(key: Key, etag: str) -> None:
+    if etag and etag != key.etag:
+        raise Conflict(
+            f"key {key.key_id} was changed since it was read; get it again and repeat the change",
+            reason="ETAG_MISMATCH",
+            key_id=key.key_id,
+        )
 
 
 def _scopes(fields: Mapping[str, object], key: Key) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from authsvc.audit.events import Audit
+from authsvc.audit import Audit
 from authsvc.model.audit_event import Action, AuditQuery, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind

@@ -1,20 +1,19 @@
-"""What a user agent tells of the device, in the words that people use.
+"""Describes the device that sent a user agent, in the words that people use for it.
 
-Mechanism: who calls is a bot, an app with a name of its own, a program (`name/1.2`), or a
-browser. Only agents of browsers begin with `Mozilla/` or `Opera/`, and only their names and
-versions are left to ua-parser, which finds a browser in those of apps, too. The system and the
-kind of device are worked out in `model/system.py`, and by ua-parser for systems that are not
-known there; its device expressions, more than half of its memory, are not loaded. Client hints
-are believed first, but for the names of apps.
+Mechanism: a user agent is that of a bot, an app with a name of its own, a program (`name/1.2`), or a browser.
+Only browsers begin with `Mozilla/` or `Opera/`. ua-parser finds their name and version; it is not asked
+about apps, since it would find the browser inside them. `model/system.py` finds the operating system and the
+kind of device, and ua-parser the systems that are not known there. The device expressions of ua-parser, more
+than half of its memory, are not loaded. Client hints take precedence over the user agent, except for names of
+apps.
 
-Cost: the import takes 6 MB, and the first browser loads the expressions, 0.05 to 0.1 s
-and 11 MB a process; `warm` does it at a moment of one's choosing. From then on 50 µs for
-a new browser, 5 for a program, 200 for the worst rubbish, and 1 for one of the last
-2000, which take, with what the expressions keep for speed, some 12 MB more.
+Cost: the import takes 6 MB. The first browser loads the expressions, which takes 0.05 to 0.1 s and 11 MB for
+each process; `warm` does it in advance. Then a new browser takes 50 µs, a program 5 µs, the worst garbage
+200 µs, and one of the last 2000 user agents 1 µs. These, and the caches of the expressions, take another
+12 MB.
 
-Failure: none. Rubbish is described by empty words. Versions that browsers have frozen
-are left out. An app of iOS that runs on a Mac with a processor of Apple's is taken for one
-on a phone, since the two say the same.
+Failure: none. Garbage is described by empty texts. Versions that browsers have frozen are left out. An iOS
+app on a Mac with Apple silicon is described as one on a phone, since both send the same user agent.
 """
 
 import re
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 from ua_parser import Domain, Resolver, load_lazy_builtins
 
-# By name: ua_parser itself would do without the package, a hundred times slower, and say nothing.
+# Imported explicitly: without this package, ua_parser silently falls back to code that is 100 times slower.
 from ua_parser.regex import Resolver as RustResolver
 
 from authsvc.model import bot, system
@@ -33,11 +32,11 @@ from authsvc.model.memo import remembered
 from authsvc.model.text import cleaned
 from authsvc.model.user_agent import AGENT_LENGTH, Product, UserAgent, shown_version
 
-_REMEMBERED = 2000
+_MAX_CACHED_AGENTS = 2000
 
-# Programs that do not tell their version: node, undici.
+# Programs that do not send their version: node, undici.
 _BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
-# Apps with a browser inside, by the name of their product.
+# Apps with a browser inside, by the name that they send.
 _APPS = {
     "Code": "Visual Studio Code",
     "Discord": "Discord",
@@ -50,7 +49,7 @@ _APPS = {
     "discord": "Discord",
     "obsidian": "Obsidian",
 }
-# "Chrome Mobile iOS" is Chrome to whoever uses it.
+# People call "Chrome Mobile iOS" Chrome.
 _VARIANT = re.compile(r"^Mobile | UI/WKWebView$|(?: Mobile| WebView| iOS)+$")
 _BROWSERS = {
     "Android": "Android Browser",
@@ -62,29 +61,29 @@ _SYSTEMS = {"ATV OS X": "tvOS", "Chrome OS": "ChromeOS", "Mac OS X": "macOS", "W
 
 
 class _Described(NamedTuple):
-    """A device, and whether its name is an app's, a program's or a bot's own, and no browser's."""
+    """A device, and whether its name is that of an app, a program or a bot, and not of a browser."""
 
     device: Device
     is_app: bool
 
 
 def describe(user_agent: str, client_hints: ClientHints = NO_HINTS) -> Device:
-    """Describe the device that sends `user_agent` and, with it, `client_hints`; never raises.
+    """Describe the device that sends `user_agent` and `client_hints`; never raise.
 
-    The hints are to be those of `ClientHints.kept`, so that they are short.
+    The hints have to be those of `ClientHints.kept`, which are short. The `user_agent` is cut to
+    `AGENT_LENGTH` characters.
 
-    All words of the outcome are fit to be shown, stored and sent: without what nobody
-    can see, what UTF-8 cannot say and what turns the direction of writing (`model/text.py`).
-    The `user_agent` is cut to AGENT_LENGTH.
+    All texts of the result can be shown, stored and sent: they have no invisible characters, no lone
+    surrogates, and nothing that changes the direction of writing (`model/text.py`).
     """
-    # Before the memory, so that it holds nothing long.
+    # Before the cache, so that it holds nothing long.
     text = cleaned(user_agent[:AGENT_LENGTH])
     described = _describe(text.strip())
     device = client_hints.applied(described.device, is_app=described.is_app)
-    # A part of a text may be unfit that was fit in it.
-    told = (device.browser, device.browser_version, device.os, device.os_version, device.model)
-    browser, browser_version, os, os_version, model = shown = tuple(map(cleaned, told))
-    if shown == told:
+    # A part of a clean text need not be clean itself: it may have been cut inside an emoji, for example.
+    found = (device.browser, device.browser_version, device.os, device.os_version, device.model)
+    browser, browser_version, os, os_version, model = shown = tuple(map(cleaned, found))
+    if shown == found:
         return device
     return replace(
         device, browser=browser, browser_version=browser_version, os=os, os_version=os_version, model=model
@@ -92,7 +91,7 @@ def describe(user_agent: str, client_hints: ClientHints = NO_HINTS) -> Device:
 
 
 def warm() -> None:
-    """Load the expressions now, so that no caller waits for it."""
+    """Load the expressions now, so that no call has to wait for them."""
     _resolver()
 
 
@@ -102,27 +101,27 @@ def _resolver() -> Resolver:
     return RustResolver((browsers, systems, []))
 
 
-@remembered(max_entries=_REMEMBERED, max_length=AGENT_LENGTH)
+@remembered(max_entries=_MAX_CACHED_AGENTS, max_length=AGENT_LENGTH)
 def _describe(user_agent: str) -> _Described:
     if not user_agent:
         return _Described(Device(), is_app=False)
     agent = UserAgent.read(user_agent)
     found = bot.find(agent)
     if found is not None:
-        # The system is that of the phone whose part it plays.
+        # The system that it sends is that of the phone that it imitates.
         return _Described(Device(found.name, found.version, "", "", DeviceType.BOT, user_agent), is_app=True)
     program = _program(agent)
-    told = system.find(agent)
+    known = system.find(agent)
     if program is not None:
-        kind = told.device_type if told else DeviceType.UNKNOWN
+        kind = known.device_type if known else DeviceType.UNKNOWN
         if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
             kind = system.device_type_of_program(agent)
-        name, version = (told.name, told.version) if told else ("", "")
+        name, version = (known.name, known.version) if known else ("", "")
         if agent.is_browser and not name:
             name, version = _system_by_name(user_agent)
         return _Described(Device(program.name, program.version, name, version, kind, user_agent), is_app=True)
-    name, version = (told.name, told.version) if told else _system_by_name(user_agent)
-    kind = told.device_type if told else DeviceType.UNKNOWN
+    name, version = (known.name, known.version) if known else _system_by_name(user_agent)
+    kind = known.device_type if known else DeviceType.UNKNOWN
     if kind in (DeviceType.UNKNOWN, DeviceType.DESKTOP):
         kind = system.device_type(agent) or kind
     app = _app(agent)
@@ -133,19 +132,19 @@ def _describe(user_agent: str) -> _Described:
 
 
 def _program(agent: UserAgent) -> Product | None:
-    """Return the program that calls by its own name; None when it is a browser, or nobody knows."""
+    """Return the program that sends its own name; None if it is a browser or unknown."""
     if agent.is_browser:
         name = next((name for name in ("PowerShell", "WindowsPowerShell") if agent.names(name)), "")
         return Product("PowerShell", agent.version_of(name)) if name else None
     if _BARE_NAME.fullmatch(agent.bare.strip()):
         return Product(agent.bare.strip(), "")
     named = agent.named()
-    # aiohttp names its Python first.
+    # aiohttp sends the version of Python before its own.
     return agent.products[1] if named and named.name == "Python" and agent.products[1:] else named
 
 
 def _app(agent: UserAgent) -> Product | None:
-    """Return the app that shows pages by a browser inside; None when it has no name of its own."""
+    """Return the app that has a browser inside; None if it does not send a name of its own."""
     for product in agent.products:
         if product.name in _APPS:
             return product._replace(name=_APPS[product.name])
@@ -155,7 +154,7 @@ def _app(agent: UserAgent) -> Product | None:
 def _browser(agent: UserAgent) -> Product:
     found = _resolver()(agent.text, Domain.USER_AGENT).user_agent
     if found is not None and bot.is_name(found.family):
-        # What it has taken for one is a device.
+        # ua-parser has taken the name of a device for that of a bot. Devices are not in the bare text.
         found = _resolver()(agent.bare, Domain.USER_AGENT).user_agent
     if found is None:
         return Product("", "")

@@ -1,16 +1,18 @@
-"""Opening sessions: those of a moment share one transaction, and so its locks and its commit.
+"""Inserts sessions: those that are created at the same time share a transaction, its locks and its commit.
 
-Mechanism: the transaction holds the authority of all who open one, and shares the sessions of all owners that
-get one, so whoever ends all sessions of an owner waits for it. Each is refused for itself. It does not wait
-for authority that others hold: whoever needs that is left out, and opens a session in a transaction
-of its own, so that nobody waits for the locks of another owner.
+Mechanism: the shared transaction locks the authority of all callers, and the sessions of all owners that get
+one. So a change that revokes all sessions of an owner waits for it. Each session is checked and refused
+separately. The shared transaction does not wait for authority that other transactions have locked. It leaves
+such sessions out, and each of them is inserted in a transaction of its own. So no caller waits for the locks
+of another owner.
 
-Bound: so many sessions a transaction, so many transactions, and so many waiting. The transaction waits 0.2 s
-for the end of an audit chain. Transactions of their own take slots of the owner of the session.
+Bound: 16 sessions in a transaction, two shared transactions at a time, and `_MAX_WAITING_OPENINGS` that
+wait. A shared transaction waits 0.2 s for the head of an audit chain. A transaction for one session takes a
+slot of the owner of the session.
 
-Failure: what the database says, all are told who share the transaction; if it waited too long for a lock,
-each opens a session in a transaction of its own. Whoever loses its authority in the middle of it, by the
-clock, has it rolled back; then each is opened alone.
+Failure: an error of the database is raised for all sessions of the transaction. After a time-out of a lock,
+each is inserted in a transaction of its own. If a caller loses its authority before the commit, the
+transaction is rolled back, and each session is inserted alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,12 +34,13 @@ from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection, Database, LockWait
 from authsvc.store.shared_statement import SharedStatement
 
-_MAX_OPENING = 1000
+_MAX_WAITING_OPENINGS = 1000
+_MAX_SHARING_OPENINGS, _MAX_SHARED_TRANSACTIONS = 16, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session that a caller wants to open, and the event that records it."""
+    """A session that a caller wants to create, the audit event for it, and the hash of its secret."""
 
     caller: Caller
     session: Session
@@ -46,18 +49,18 @@ class Opening:
 
 
 class _Outcome(Enum):
-    """What became of an opening that was not refused."""
+    """The outcome for a session that was not refused."""
 
     OPENED = "opened"
-    LEFT_OUT = "left out"  # It would have had the others wait.
+    LEFT_OUT = "left out"  # The other sessions would have had to wait.
 
 
 class _AuthorityLost(Exception):
-    """A caller lost its authority after its session had been inserted."""
+    """A caller lost its authority after its session was inserted."""
 
 
 class SessionOpenings:
-    """Inserts sessions for callers that may open them at the commit (R9)."""
+    """Inserts sessions for callers that still have the authority to do so at the commit (R9)."""
 
     def __init__(
         self, database: Database, authority: Authority, policies: PolicyStore, catalogue: Catalogue
@@ -68,15 +71,20 @@ class SessionOpenings:
         self._catalogue = catalogue
         self._sharing = SharedStatement(
             self._open_together,
-            max_waiting=_MAX_OPENING,
-            full="too many sessions are being opened",
-            # While the database works on one, the next is made ready.
-            max_sharing=16,
-            at_once=2,
+            max_waiting=_MAX_WAITING_OPENINGS,
+            full="too many sessions are being created",
+            max_sharing=_MAX_SHARING_OPENINGS,
+            # While the database executes one, the next is prepared.
+            at_once=_MAX_SHARED_TRANSACTIONS,
         )
 
     async def open(self, opening: Opening) -> None:
-        """Insert a session and its event; raise, with nothing done, when the caller may not open it."""
+        """Insert a session and its audit event.
+
+        Raises PermissionDenied or Unauthenticated if the caller may not create it, Overloaded
+        (DATABASE_QUEUE_FULL) if too many are waiting, and Unavailable. Nothing is inserted then, except that
+        Unavailable (COMMIT_UNCERTAIN) leaves that open.
+        """
         outcome = await self._sharing.ask(opening)
         if outcome is _Outcome.LEFT_OUT:
             async with self._database.transaction(opening.session.owner_id) as connection:
@@ -85,7 +93,7 @@ class SessionOpenings:
             raise outcome
 
     async def _open_together(self, openings: Sequence[Opening]) -> list[AuthsvcError | _Outcome]:
-        """Return what became of each."""
+        """Insert sessions in a shared transaction; return the outcome for each."""
         outcomes: list[AuthsvcError | _Outcome] = [_Outcome.LEFT_OUT] * len(openings)
         callers = [opening.caller for opening in openings]
         owner_ids = [opening.session.owner_id for opening in openings]
@@ -105,14 +113,14 @@ class SessionOpenings:
     async def _open_all(
         self, connection: Connection, openings: Sequence[Opening]
     ) -> list[AuthsvcError | _Outcome]:
-        """Return for each why it was refused, or that it is opened when the transaction is committed."""
+        """Insert sessions in this transaction; return for each its refusal, or OPENED."""
         owner_ids = {opening.session.owner_id for opening in openings}
         claim = Claim(relies_on=owner_ids, opens_sessions_of=owner_ids)
         outcomes: list[AuthsvcError | _Outcome] = []
         authorized: list[Authorized] = []
         opened: list[session_store.Opened] = []
         held = await self._authority.hold(connection, [opening.caller for opening in openings], claim)
-        refuse_manager = await self._managers(connection, openings)
+        refuse_manager = await self._manager_check(connection, openings)
         for opening in openings:
             try:
                 caller = held(opening.caller)
@@ -138,10 +146,10 @@ class SessionOpenings:
             raise _AuthorityLost from error
         return outcomes
 
-    async def _managers(
+    async def _manager_check(
         self, connection: Connection, openings: Sequence[Opening]
     ) -> Callable[[Opening], None]:
-        """Return what refuses a session that could manage keys to a caller who may not."""
+        """Return a check that refuses a session that could manage keys if its caller may not do so."""
         managing = {
             opening.session.owner_id
             for opening in openings
@@ -150,7 +158,7 @@ class SessionOpenings:
         policies = await self._policies.find_all(connection, managing) if managing else {}
 
         def refuse(opening: Opening) -> None:
-            # Or who may not manage keys would do so by a session of its own making.
+            # Otherwise the caller could manage keys with a session that it has created for itself.
             if _manages_keys(opening.session) and opening.session.owner_id in policies:
                 policies[opening.session.owner_id].refuse_manager(opening.caller)
 

@@ -1,16 +1,15 @@
-"""The purge: deletes what has ended long ago.
+"""Deletes sessions that ended before the retention time, and request ids of keys deleted 30 days ago.
 
-Sessions that ended a retention time ago, the rows that ended all of an owner's, and the
-request ids of keys that were deleted 30 days ago. DeleteKey takes all else of a key along.
+A row that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the
+newest of the owner. DeleteKey deletes all else that belongs to a key.
 
-Mechanism: a walk over the sessions in the order of their ids, a batch at a time, each
-in a transaction of its own that holds the lock of the job's row: so one worker of
-all replicas works at a time, and any goes on where another stopped. An hour after a
-walk has come to its end the next one begins.
+Mechanism: a scan over the sessions in the order of their ids, in batches. Each batch is a transaction that
+holds the lock of the job's row. So one worker of all replicas works at a time, and any worker continues where
+another stopped. An hour after a scan has ended, the next one begins.
 
-Bound: `BATCH` sessions looked at in a transaction, `BATCH` request ids deleted, and a pause after each.
+Bound: `BATCH_ROWS` sessions and `BATCH_ROWS` request ids in a transaction, with a pause after each.
 
-Failure: a batch that fails is tried again; one that was cut off has left no trace.
+Failure: a batch that fails is tried again. A transaction that was interrupted is rolled back.
 """
 
 import logging
@@ -23,14 +22,15 @@ from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
 
-BATCH = 500
-EVERY = timedelta(hours=1)
-# How long the request_id of a deleted key stays taken; CreateKeyRequest promises it.
-REQUEST_ID_KEPT = timedelta(days=30)
+BATCH_ROWS = 500
+# From the end of a scan to the start of the next one.
+SCAN_INTERVAL = timedelta(hours=1)
+# How long the request_id of a deleted key cannot be used again, as CreateKeyRequest documents.
+REQUEST_ID_RETENTION = timedelta(days=30)
 
 
 class Purge:
-    """Deletes ended sessions after the retention time, and request ids of deleted keys."""
+    """Deletes sessions that ended `retention` ago, and request ids of deleted keys."""
 
     def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -39,20 +39,20 @@ class Purge:
         self.deleted = 0
 
     async def step(self) -> bool:
-        """Do one batch; return whether there is more to do now, for this worker."""
+        """Delete one batch; return whether this worker has more to do now."""
         now = self._clock()
         async with self._database.transaction() as connection:
             job = await purge_store.take(connection, "purge", now)
             if job is None:
                 return False
             position, deleted = await purge_store.delete_ended(
-                connection, after=job, ended_before=now - self._retention, size=BATCH
+                connection, after=job, ended_before=now - self._retention, size=BATCH_ROWS
             )
             freed = await purge_store.delete_key_requests(
-                connection, deleted_before=now - REQUEST_ID_KEPT, size=BATCH
+                connection, deleted_before=now - REQUEST_ID_RETENTION, size=BATCH_ROWS
             )
-            more = bool(position) or freed == BATCH
-            await purge_store.put_back(connection, "purge", position, now if more else now + EVERY)
+            more = bool(position) or freed == BATCH_ROWS
+            await purge_store.put_back(connection, "purge", position, now if more else now + SCAN_INTERVAL)
         self.deleted += deleted
         return more
 
