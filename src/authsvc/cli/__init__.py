@@ -16,18 +16,16 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
-from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
 from authsvc.cli.policies import policies
 from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
+from authsvc.model.errors import OperatorError
 from authsvc.model.key_string import redact
 from authsvc.model.text import Form, cleaned
 from authsvc.process import loop
-from authsvc.process.child import FAULTS
-from authsvc.process.supervisor import StartError
 
 app = cyclopts.App(
     name="authsvc",
@@ -49,8 +47,6 @@ app.command(scopes)
 app.command(status)
 app.command(tag_key)
 
-_FAULTS = (*FAULTS, StartError, ClientError)
-
 
 def main() -> None:
     """Run the command that the arguments name; exit with 1 and a message when it cannot be done."""
@@ -67,7 +63,7 @@ def main() -> None:
         # Whoever reads, `head` for instance, has seen enough; Python would write the rest at its end.
         sys.stdout = None
         sys.exit(1)
-    except _FAULTS as error:
+    except OperatorError as error:
         Console(stderr=True).print(
             Text.assemble(("authsvc: ", "bold red"), cleaned(redact(str(error)), Form.PARAGRAPHS)),
             soft_wrap=True,

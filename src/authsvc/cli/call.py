@@ -17,6 +17,7 @@ from rich.console import Console
 from authsvc.cli.table import Table
 from authsvc.config.reloaded_files import read_file
 from authsvc.config.settings import Settings, is_loopback, load_settings, reachable
+from authsvc.model.errors import OperatorError
 
 # Away from a terminal nothing folds a line.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
@@ -29,8 +30,8 @@ T = TypeVar("T", bound=Message)
 Metadata = list[tuple[str, str]]
 
 
-class ClientError(Exception):
-    """The service refused or is not there; the message is for people."""
+class ClientError(OperatorError):
+    """The service refused or is not there; the message says which."""
 
 
 @asynccontextmanager

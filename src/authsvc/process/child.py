@@ -7,7 +7,7 @@ context and the process. A report is a line: a word, and a text as JSON.
 Bound: an orphan has as long to leave the context as its parent would have given it; then an alarm ends it. A
 child that has a parent is the parent's to kill.
 
-Failure: an error that is for people goes to the parent as `failed`, in its own words; a fault is logged with
+Failure: an OperatorError goes to the parent as `failed`, with its message; any other error is logged with
 its traceback. Either way the exit code is 1.
 """
 
@@ -23,16 +23,10 @@ from typing import NoReturn, Protocol, Self
 
 import structlog
 
-from authsvc.config.settings import ConfigError
+from authsvc.model.errors import OperatorError
 from authsvc.process import loop
-from authsvc.process.devpg import DevPostgresError
-from authsvc.rpc.server import AddressInUseError
-from authsvc.store.migrate import MigrationError
 
 _log = logging.getLogger(__name__)
-
-# What is for people: the message says it all.
-FAULTS = (ConfigError, DevPostgresError, MigrationError, AddressInUseError)
 
 Report = Callable[[str, str], None]
 Context = Callable[[Report], AbstractAsyncContextManager[str]]
@@ -177,7 +171,7 @@ def _live(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.run(_run(context, report, lifeline, patience, unblocked))
         code = 0
-    except FAULTS as error:
+    except OperatorError as error:
         report("failed", str(error))
     except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not go on here
         _log.exception("a fault ends this process")

@@ -30,6 +30,7 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from authsvc.config.settings import ConfigError, Settings
+from authsvc.model.errors import OperatorError
 from authsvc.net import port
 from authsvc.net.open_files import raise_limit
 from authsvc.process import worker
@@ -53,8 +54,8 @@ _IDS_KEPT = 16
 _NEVER = float("inf")
 
 
-class StartError(Exception):
-    """A child could not start, or all had to stop because the database did; the message is for people."""
+class StartError(OperatorError):
+    """A child could not start, or all had to stop because the database did."""
 
 
 class _Phase(Enum):

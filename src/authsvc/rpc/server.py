@@ -9,6 +9,7 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health
 
+from authsvc.model.errors import OperatorError
 from authsvc.net.open_files import in_use
 from authsvc.net.peer import End, end_of
 from authsvc.rpc import sockets
@@ -57,7 +58,7 @@ _ANSWERED = 0.1
 _LOOK, _PAUSE = 0.5, 0.01
 
 
-class AddressInUseError(Exception):
+class AddressInUseError(OperatorError):
     """Nobody can listen there, most likely because somebody does."""
 
     def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
