@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from authsvc.config.settings import Settings
+from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
 from authsvc.process import dev, worker
 from authsvc.process.child import Report
@@ -55,7 +55,7 @@ def announce(port: int, minted: str) -> None:
 
 if __name__ == "__main__":
     worker.serving = serving
-    settings = Settings(workers=2, listen="127.0.0.1:0", drain_grace=300)
+    settings = load_settings(workers=2, listen="127.0.0.1:0", drain_grace=300)
     try:
         sys.exit(dev.serve(settings, database, announce))
     except OperatorError as error:
