@@ -94,9 +94,9 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     workers
         How many processes serve, instead of AUTHSVC_WORKERS.
     """
-    # Who tries it out has no catalogue yet; other settings are held against what there is.
+    # Any scope is allowed by default, since a trial has no list of scopes yet.
     settings = start(workers, {} if os.environ.get(f"{PREFIX}SCOPES") else {"scopes": "*"})
-    app.transport(settings)  # Before anything is made.
+    app.transport(settings)  # Checked before any file is made.
     _make_data_dir(settings.data_dir)
     return dev_process.serve(
         settings, partial(_dev_database, settings, new_admin_key), partial(_welcome, settings)
@@ -156,7 +156,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            # For each worker, for the new one of a rolling restart, and for whoever looks.
+            # For each worker, for the new one of a rolling restart, and for other clients.
             connections = (settings.workers + 1) * (settings.database_pool_size + 1) + 10
             postgres = DevPostgres(
                 settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
@@ -168,14 +168,14 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=new_admin_key)
         if minted is not None:
-            # Kept before anything else can fail: nobody can be told it a second time.
+            # Written before anything else can fail: it cannot be shown a second time.
             _keep(_admin_key_file(settings), minted.text)
             report("minted", minted.text)
         yield url
 
 
 def _welcome(settings: Settings, port: int, minted: str) -> None:
-    """Say where `authsvc dev` serves, and where its administrator's key is."""
+    """Print where `authsvc dev` serves, and where its administrator key is."""
     _warn(settings)
     address, file = _reachable(settings.listen, port), _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
@@ -211,9 +211,9 @@ def _admin_key_file(settings: Settings) -> Path:
 
 
 def _make_data_dir(data_dir: Path) -> None:
-    """Make sure, before a key is minted, that there is where to keep it."""
+    """Make the data directory, and check that a key can be kept there, before one is minted."""
     try:
-        # Others may pass but not look: root's PostgreSQL runs as somebody else, in a directory of its own.
+        # Others may enter it, but not list it: root's PostgreSQL runs under another account, below it.
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=data_dir).close()
     except OSError as error:
@@ -221,7 +221,7 @@ def _make_data_dir(data_dir: Path) -> None:
 
 
 def _keep(file: Path, key_string: str) -> None:
-    """Write a file that only we can read, whatever stood there before."""
+    """Write or replace a file that only its owner can read."""
     temporary = file.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

@@ -1,7 +1,7 @@
 """`authsvc dev`: a database of its own, started before the workers and stopped after them.
 
 Mechanism: the database is a child like a worker, and the workers' supervisor runs between its start and its
-end. It reports what it `minted`, if anything, and is ready with its URL.
+end. The database reports an administrator key that it made as `minted`, and its URL as `ready`.
 
 Bound: a database that has not ended 45 s after it was told to stop is killed.
 
@@ -28,12 +28,11 @@ _MAX_STOP_SECONDS = 45.0
 
 
 def serve(settings: Settings, context: Context, announce: Callable[[int, str], None]) -> int:
-    """Run a database, as a child with this context, and the workers until SIGTERM or SIGINT.
+    """Run a database and the workers until SIGTERM or SIGINT, and return the exit code.
 
-    Returns the exit code.
-    `announce` is called once, when all workers serve, with their port and what the database `minted`.
-    Raises AddressInUseError or ConfigError when a port cannot be held, and StartError when the database or
-    a worker cannot start, or the database ends by itself.
+    The database is a child that runs the `context`. `announce` is called once, when all workers serve, with
+    their port and what the database minted. Raises AddressInUseError or ConfigError when a port cannot be
+    held, and StartError when the database or a worker cannot start, or the database ends by itself.
     """
     with Children() as children, held_ports(settings, children) as settings:
         try:

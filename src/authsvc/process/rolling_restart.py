@@ -61,7 +61,7 @@ class RollingRestart:
         return True
 
     def note_stopped(self, worker: Worker) -> None:
-        """Take note that a worker which was told to stop has ended."""
+        """Let the restart continue when the worker that drains has ended; ignore any other worker."""
         if worker is self._draining:
             self._draining = None
 

@@ -1,9 +1,9 @@
 """The embedded PostgreSQL of `authsvc dev` and of the tests: a real server, without Docker.
 
-Mechanism: `initdb` and `postgres` come from the `embedded` extra, or else from the system. The data directory has
-the cluster, its password, its port, the log of its last run, and a lock. `postgres` is a direct
-child in a session of its own, so Ctrl-C does not reach it, and it is stopped last. PostgreSQL refuses root;
-for root it runs as the owner of the data directory, or else as `postgres` or `nobody`.
+Mechanism: `initdb` and `postgres` come from the `embedded` extra, or else from the system. The data directory
+contains the cluster, its password, its port, the log of its last run, and a lock. `postgres` is a direct
+child in a session of its own, so Ctrl-C does not reach it, and it is stopped last. PostgreSQL does not run as
+root; for root it runs as the owner of the data directory, or else as `postgres` or `nobody`.
 
 Bound: one server for a data directory, on 127.0.0.1 only, no Unix socket, scram-sha-256 for every user. On
 Linux the kernel stops the server when this process dies, whatever killed it. Elsewhere a SIGKILL of this

@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import Future
 
 # Becomes `initdb` or `postgres`. There is no preexec_fn, which is unsafe in a process with threads, and no
-# `user=`, because the account may not reach Python. The death signal is set after setuid, which clears it. The
-# parent is checked last, because it may have died before.
+# `user=`, because the account may not reach Python. The death signal is set after setuid, which clears it.
+# The parent is checked last, because it may have died before.
 _LAUNCHER = """
 import ctypes, os, sys
 parent, uid, gid, *command = sys.argv[1:]

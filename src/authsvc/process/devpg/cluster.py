@@ -1,8 +1,8 @@
 """The files of the server: a data directory with a lock, the cluster, its password, its port, its log.
 
-Mechanism: the lock is held by this process, and names the one that uses the data directory. Root's server runs
-under another account; where that account cannot reach the data directory, all but the lock is in a directory
-of its own, which the file `moved-to` names.
+Mechanism: this process holds the lock, whose text is the id of the process that uses the data directory.
+Root's server runs under another account. Where that account cannot reach the data directory, all files but
+the lock are in a directory that it can reach, and `moved-to` names it.
 
 Bound: one process has the lock. The files can be read by their owner only.
 

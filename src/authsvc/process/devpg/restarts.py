@@ -1,4 +1,4 @@
-"""A server that is started again when it ends: by a crash, by the kernel's out-of-memory killer, by a signal."""
+"""A server that is started again when it ends, for instance by a crash or when memory runs out."""
 
 import asyncio
 import logging
