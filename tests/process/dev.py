@@ -28,6 +28,8 @@ async def database(report: Report) -> AsyncIterator[str]:
     tell(f"database {os.getpid()}")
     if "database-fails" in WRONG:
         raise OperatorError("the disk is full")
+    if "database-has-a-bug" in WRONG:
+        raise ValueError("hunter2")
     report("minted", "a key")
     if "database-hangs-at-start" in WRONG:
         await asyncio.Event().wait()

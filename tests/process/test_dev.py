@@ -69,6 +69,14 @@ def test_a_database_that_fails_to_start_is_the_error() -> None:
         assert (lines[1:], code) == (["StartError: the disk is full"], 1)
 
 
+def test_an_unexpected_error_is_not_shown() -> None:
+    """It may hold anything; only an OperatorError is reported with its message."""
+    with running("database-has-a-bug") as dev:
+        lines, code = dev.end()
+        assert lines[1:] == ["StartError: an unexpected error, whose traceback is in the log"]
+        assert code == 1
+
+
 def test_a_worker_that_fails_to_start_stops_the_database() -> None:
     """Its error is the one that is reported."""
     with running("worker-fails") as dev:
