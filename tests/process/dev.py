@@ -57,7 +57,7 @@ def announce(port: int, minted: str) -> None:
 
 if __name__ == "__main__":
     worker.serving = serving
-    settings = load_settings(workers=2, listen="127.0.0.1:0", drain_grace=300)
+    settings = load_settings(workers=2, listen="127.0.0.1:0", drain_grace="300")
     try:
         sys.exit(dev.serve(settings, database, announce))
     except OperatorError as error:
