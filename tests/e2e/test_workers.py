@@ -61,7 +61,8 @@ AUTHSVC = ("-m", "authsvc")
 # A supervisor that is as strict as ever and less patient. On a busy machine, too, who is well is in time.
 HASTY = (
     "-c",
-    "from authsvc import supervisor; supervisor._GONE_WITHIN = supervisor._READY_WITHIN = 8.0; "
+    "from authsvc.process import supervisor; "
+    "supervisor._MAX_CLEANUP_SECONDS = supervisor._MAX_START_SECONDS = 8.0; "
     "from authsvc.cli import main; main()",
 )
 
@@ -316,7 +317,7 @@ async def test_a_rolling_restart_loses_no_call(directory: Path, database_url: st
         assert {outcome[0] for outcome in plain if isinstance(outcome, tuple)} <= {
             grpc.StatusCode.UNAVAILABLE
         }
-        assert on.told("did not stop in good order") == 0
+        assert on.told("did not stop cleanly") == 0
         assert on.server.end() == 0
 
 
@@ -448,7 +449,7 @@ async def test_a_worker_that_does_not_end_is_killed(directory: Path, database_ur
         assert on.server.end() == 0
         assert alive([frozen]) == []
         assert on.told("has not ended in time and is killed") == 1
-        assert on.told("did not stop in good order: SIGKILL") == 1
+        assert on.told("did not stop cleanly: SIGKILL") == 1
 
 
 async def test_a_worker_that_is_never_ready_stops_the_restart(directory: Path, database_url: str) -> None:

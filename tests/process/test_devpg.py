@@ -294,7 +294,7 @@ async def test_it_is_not_kept_running_elsewhere(pg: DevPostgres, monkeypatch: py
             os.kill(pg.pid, signal.SIGKILL)
             await asyncio.Event().wait()
 
-    with pytest.raises(DevPostgresError, match="another program took its port"):
+    with pytest.raises(DevPostgresError, match="another program has taken its port"):
         await killed()
 
 
@@ -322,7 +322,7 @@ async def test_foreign_server_is_left_alone(
     pg: DevPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that somebody started on the cluster without our lock is named, too, and goes on."""
-    monkeypatch.setattr("authsvc.process.devpg.server._PREDECESSOR_WITHIN", 0.05)
+    monkeypatch.setattr("authsvc.process.devpg.cluster._MAX_PREDECESSOR_SECONDS", 0.05)
     (data_dir / "lock").rename(data_dir / "lock.away")
     (data_dir / "lock").touch(mode=0o600)
     with pytest.raises(DevPostgresError, match=f"in use by process {pg.pid}$"):
@@ -412,7 +412,7 @@ async def test_directory_of_other_things_is_refused(reachable: Path) -> None:
     """A directory with somebody's files in it is not taken over: no new mode, no new owner, no file."""
     (reachable / "thesis.tex").touch()
     before = mode(reachable), owner(reachable), files(reachable, "**/*")
-    with pytest.raises(DevPostgresError, match="holds other things"):
+    with pytest.raises(DevPostgresError, match="contains files that are not of authsvc"):
         await DevPostgres(reachable).start()
     assert (mode(reachable), owner(reachable), files(reachable, "**/*")) == before
 
@@ -482,7 +482,7 @@ async def test_root_below_a_private_home(
     caplog.set_level("INFO")
     home, place, data_dir = reachable / "home", reachable / "place", reachable / "home" / "checkout" / "data"
     home.mkdir(mode=0o700)
-    monkeypatch.setattr("authsvc.process.devpg.account._ROOTS_PLACE", place)
+    monkeypatch.setattr("authsvc.process.devpg.account._REACHABLE_DIR", place)
     async with DevPostgres(data_dir, settings=FAST) as pg:
         token = await remember(pg.url)
     async with DevPostgres(data_dir, settings=FAST) as pg:
@@ -492,7 +492,7 @@ async def test_root_below_a_private_home(
     assert (mode(home), mode(data_dir), owner(home)) == (0o700, 0o700, 0)
     (moved,) = place.glob("postgres-*")
     assert mode(moved) == 0o700
-    assert f"{data_dir} is out of reach for PostgreSQL: its data are in {moved}" in caplog.messages
+    assert f"PostgreSQL cannot reach {data_dir}: its data is in {moved}" in caplog.messages
 
 
 @as_root
@@ -509,7 +509,7 @@ async def test_root_with_binaries_out_of_reach(
     home.mkdir(mode=0o700)
     (home / package.name).symlink_to(package)
     (home / libraries.name).symlink_to(libraries)
-    monkeypatch.setattr("authsvc.process.devpg.account._ROOTS_PLACE", reachable / "place")
+    monkeypatch.setattr("authsvc.process.devpg.account._REACHABLE_DIR", reachable / "place")
     hidden = Binaries(home / found.relative_to(package.parent), 18)
     async with DevPostgres(data_dir, settings=FAST, binaries=hidden) as pg:
         assert read_process(pg.pid, "cmdline").startswith(os.fsencode(reachable / "place"))

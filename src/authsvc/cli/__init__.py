@@ -16,7 +16,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
-from authsvc.cli.call import ClientError
 from authsvc.cli.keys import keys
 from authsvc.cli.parameters import shown_default
 from authsvc.cli.policies import policies
@@ -24,11 +23,10 @@ from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
+from authsvc.model.errors import OperatorError
 from authsvc.model.key_string import redact
 from authsvc.model.text import Form, cleaned
 from authsvc.process import loop
-from authsvc.process.child import FAULTS
-from authsvc.process.supervisor import StartError
 
 app = cyclopts.App(
     name="authsvc",
@@ -51,8 +49,6 @@ app.command(scopes)
 app.command(status)
 app.command(tag_key)
 
-_FAULTS = (*FAULTS, StartError, ClientError)
-
 
 def main() -> None:
     """Run the command that the arguments name. If it fails, print a message and exit with status 1."""
@@ -69,7 +65,7 @@ def main() -> None:
         # The reader, for instance `head`, has closed the pipe. Python would write the rest when it exits.
         sys.stdout = None
         sys.exit(1)
-    except _FAULTS as error:
+    except OperatorError as error:
         Console(stderr=True).print(
             Text.assemble(("authsvc: ", "bold red"), cleaned(redact(str(error)), Form.PARAGRAPHS)),
             soft_wrap=True,

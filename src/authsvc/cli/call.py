@@ -17,6 +17,7 @@ from rich.console import Console
 from authsvc.cli.table import Table
 from authsvc.config.reloaded_files import read_file
 from authsvc.config.settings import Settings, is_loopback, load_settings, reachable
+from authsvc.model.errors import OperatorError
 
 # If the output is not a terminal, lines are not wrapped.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
@@ -29,7 +30,7 @@ T = TypeVar("T", bound=Message)
 Metadata = list[tuple[str, str]]
 
 
-class ClientError(Exception):
+class ClientError(OperatorError):
     """The service refused the call or cannot be reached. The message is for people."""
 
 

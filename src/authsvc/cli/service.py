@@ -30,9 +30,10 @@ from authsvc.config.settings import (
     reachable,
 )
 from authsvc.model.key_string import redact
+from authsvc.process import dev as dev_process
+from authsvc.process import supervisor
 from authsvc.process.child import Report
 from authsvc.process.devpg import DevPostgres, kept_running
-from authsvc.process.supervisor import Supervisor
 from authsvc.store import migrate as migrations
 from authsvc.telemetry import configure_logging
 
@@ -75,12 +76,12 @@ def serve(*, workers: _Workers = None) -> int:
     settings = start(workers)
     app.transport(settings)
 
-    def announce(port: int, minted: str) -> None:
+    def announce(port: int) -> None:
         _warn(settings)
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
         _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
 
-    return Supervisor(settings, announce=announce).run()
+    return supervisor.serve(settings, announce)
 
 
 def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, workers: _Workers = None) -> int:
@@ -97,11 +98,9 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     settings = start(workers, {} if os.environ.get(f"{PREFIX}SCOPES") else {"scopes": "*"})
     app.transport(settings)  # Before anything is created.
     _make_data_dir(settings.data_dir)
-    return Supervisor(
-        settings,
-        database=partial(_dev_database, settings, new_admin_key),
-        announce=partial(_welcome, settings),
-    ).run()
+    return dev_process.serve(
+        settings, partial(_dev_database, settings, new_admin_key), partial(_welcome, settings)
+    )
 
 
 async def migrate() -> None:

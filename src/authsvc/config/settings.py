@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from authsvc.model.activity import MAX_INTERVAL, SHORTEST_TIMEOUT
 from authsvc.model.address import Network, network
+from authsvc.model.errors import OperatorError
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
 from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
@@ -36,7 +37,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class ConfigError(Exception):
+class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 

@@ -14,6 +14,8 @@
         ├── Unavailable      a part is out of reach, or held by others: the outcome may be unknown
         └── DeadlineExceeded it is done, and not everybody has confirmed it in the caller's time
 
+An OperatorError is not one of them: it answers no request, but ends a command or a process.
+
 A bad credential that is being verified is a verdict, not an error (rule 20).
 `rpc/status.py` holds the one table that maps these to gRPC.
 """
@@ -42,6 +44,14 @@ class AuthsvcError(Exception):
         self.message = message
         self.reason = reason
         self.metadata = metadata
+
+
+class OperatorError(Exception):
+    """Something that the operator has to put right; the message says what, and how.
+
+    It ends a command or a process with its message alone: no traceback, exit code 1. So the message
+    holds no secret, and names the setting, the file or the address that it is about.
+    """
 
 
 class InvalidArgument(AuthsvcError):

@@ -1,5 +1,6 @@
 """The processes: a supervisor, its workers, and the database of `authsvc dev`.
 
-The supervisor forks workers, replaces those that die, and restarts and stops them in order. Each child
-reports to it over a pipe and ends when the supervisor is gone.
+The supervisor forks workers, replaces those that fail, and restarts and stops them in order. The database of
+`authsvc dev` starts before its workers and stops after them (`dev`). Each child reports to its parent over a
+pipe, and ends when the parent is gone (`children`, `child`).
 """

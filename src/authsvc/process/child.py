@@ -2,12 +2,12 @@
 
 Mechanism: the child enters the context under uvloop, reports what the context yields as `ready`, and waits
 for SIGTERM or for the end of its lifeline, a pipe whose write end only the parent holds. Then it leaves the
-context and the process. A report is a line: a word, and a text as JSON.
+context, and exits. A report is a line: a word, and a text as JSON.
 
-Bound: an orphan has as long to leave the context as its parent would have given it; then an alarm ends it. A
-child that has a parent is the parent's to kill.
+Bound: an orphan has as long to leave the context as its parent would have given it; then SIGALRM ends it. A
+child whose parent lives is killed by the parent.
 
-Failure: an error that is for people goes to the parent as `failed`, in its own words; a fault is logged with
+Failure: an OperatorError goes to the parent as `failed`, with its message; any other error is logged with
 its traceback. Either way the exit code is 1.
 """
 
@@ -17,38 +17,34 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn, Protocol, Self
 
 import structlog
 
-from authsvc.config.settings import ConfigError
+from authsvc.model.errors import OperatorError
 from authsvc.process import loop
-from authsvc.process.devpg import DevPostgresError
-from authsvc.rpc.server import AddressInUseError
-from authsvc.store.migrate import MigrationError
 
 _log = logging.getLogger(__name__)
-
-# What is for people: the message says it all.
-FAULTS = (ConfigError, DevPostgresError, MigrationError, AddressInUseError)
 
 Report = Callable[[str, str], None]
 Context = Callable[[Report], AbstractAsyncContextManager[str]]
 
+NEVER = float("inf")  # a point in time, in monotonic seconds
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Closeable(Protocol):
-    """What a child has to close, because it is its parent's."""
+    """A resource of the parent that a child has to close."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class Pipe:
-    """A pipe; after a fork each side closes the end that is not its own."""
+    """A pipe; after a fork each side closes the end that the other one uses."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
@@ -62,10 +58,19 @@ class Pipe:
 
 
 class Child:
-    """A child as its parent sees it."""
+    """A child as its parent sees it.
 
-    def __init__(self, pid: int, reports: Pipe) -> None:
+    `deadline`, in monotonic seconds, is when the parent kills it: a child that is not
+    ready, or has not ended, in time. `failure` is its report of why it failed.
+    """
+
+    def __init__(self, pid: int, name: str, reports: Pipe, max_stop_seconds: float) -> None:
         self.pid = pid
+        self.name = name
+        self.deadline = NEVER
+        self.stopping = False
+        self.failure = ""
+        self._max_stop_seconds = max_stop_seconds
         self._reader = reports.reader
         self._rest = b""
         self._end = ""
@@ -75,42 +80,43 @@ class Child:
     def fork(
         cls,
         context: Context,
+        name: str,
         *,
         lifeline: Pipe,
-        parents: Iterable[Closeable],
-        patience: float,
+        private: Iterable[Closeable],
+        max_stop_seconds: float,
         **log_context: object,
     ) -> Self:
         """Fork a child that runs the context; raise OSError when the system has no room for it.
 
-        `parents` are the parent's alone, besides the write end of the lifeline;
-        `patience` is what an orphan has to end in, in seconds; every log line of the
-        child bears the `log_context`.
+        The child closes what is `private` to the parent, and the write end of the
+        lifeline. It has `max_stop_seconds` to end in, whether it is stopped or orphaned.
+        Each line that it logs has the `log_context`.
         """
         reports = Pipe()
-        # What is left in a buffer the child would write a second time.
+        # The child would write what is left in a buffer a second time.
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        # One that came between the fork and the child's own handlers would be taken for the parent's.
+        # Until the child has handlers of its own, those of the parent would handle its signals.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                for ours in (reports.reader, lifeline.writer, *parents):
-                    ours.close()
+                for resource in (reports.reader, lifeline.writer, *private):
+                    resource.close()
                 structlog.contextvars.bind_contextvars(**log_context)
-                _live(context, reports.writer.fileno(), lifeline.reader.fileno(), patience, unblocked)
+                _live(context, reports.writer.fileno(), lifeline.reader.fileno(), max_stop_seconds, unblocked)
         except BaseException:
             reports.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         reports.writer.close()
-        return cls(pid, reports)
+        return cls(pid, name, reports, max_stop_seconds)
 
     def fileno(self) -> int:
-        """Return what becomes readable when there are reports."""
+        """Return the file descriptor that becomes readable when there are reports."""
         return self._reader.fileno()
 
     @property
@@ -119,11 +125,11 @@ class Child:
         return self._reader.closed
 
     def close(self) -> None:
-        """Hear no more of it."""
+        """Read no more reports."""
         self._reader.close()
 
     def reports(self) -> Iterator[tuple[str, str]]:
-        """Yield the reports that are here; wait for none."""
+        """Yield the reports that have arrived, and keep that of a failure; do not wait."""
         while not self._reader.closed:
             read = self._reader.read(65536)
             if read is None:
@@ -132,11 +138,14 @@ class Child:
                 self._reader.close()
             *lines, self._rest = (self._rest + read).split(b"\n")
             for line in lines:
-                word, _, text = line.partition(b" ")
-                yield word.decode(), json.loads(text)
+                word, text = line.decode().split(" ", 1)
+                if word == "failed":
+                    self.failure = json.loads(text)
+                else:
+                    yield word, json.loads(text)
 
     def end(self) -> str:
-        """Return how it ended, for instance `exit code 1` or `SIGKILL`; nothing while it lives."""
+        """Return how it ended, for instance `exit code 1` or `SIGKILL`; an empty string while it lives."""
         if not self._end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -144,9 +153,16 @@ class Child:
                 self._end = f"exit code {code}" if code >= 0 else _name(-code)
         return self._end
 
+    def stop(self) -> None:
+        """Tell it to stop, unless it was told before; from then on its deadline is for its end."""
+        if not self.stopping:
+            self.stopping = True
+            self.deadline = time.monotonic() + self._max_stop_seconds
+            self.send(signal.SIGTERM)
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
-        # Its number is nobody else's until `end` has told of its end.
+        # The system gives its process id to nobody else until `end` has reaped it.
         if not self._end:
             os.kill(self.pid, number)
 
@@ -159,31 +175,32 @@ def _name(number: int) -> str:
 
 
 def _live(
-    context: Context, reports: int, lifeline: int, patience: float, unblocked: Iterable[int]
+    context: Context, reports: int, lifeline: int, max_stop_seconds: float, unblocked: Iterable[int]
 ) -> NoReturn:
-    """Be the child."""
+    """Run the child to its end; `reports` and `lifeline` are file descriptors."""
     code = 1
 
     def report(word: str, text: str) -> None:
-        # Without its parent it ends by the lifeline, in good order.
+        # When the parent is gone, the lifeline ends this process cleanly.
         with suppress(BrokenPipeError):
             os.write(reports, f"{word} {json.dumps(text)}\n".encode())
 
     try:
         signal.set_wakeup_fd(-1)
-        # Ctrl-C and the end of a terminal reach the whole group; what it means is for the parent to say.
+        # Ctrl-C and the end of a terminal reach the whole process group; the parent decides what to do.
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loop.run(_run(context, report, lifeline, patience, unblocked))
+        loop.run(_run(context, report, lifeline, max_stop_seconds, unblocked))
         code = 0
-    except FAULTS as error:
+    except OperatorError as error:
         report("failed", str(error))
-    except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not go on here
-        _log.exception("a fault ends this process")
-        report("failed", "a fault, whose traceback is in the log")
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent's code must not continue here
+        _log.exception("an unexpected error ends this process")
+        report("failed", "an unexpected error, whose traceback is in the log")
     finally:
-        # No destructor and no exit handler: they are the parent's. But for the log, which has counts to tell.
+        # No destructors and exit handlers, which are for the parent; except for the log, which has counts to
+        # write.
         logging.shutdown()
         with suppress(OSError):
             sys.stdout.flush()
@@ -192,7 +209,7 @@ def _live(
 
 
 async def _run(
-    context: Context, report: Report, lifeline: int, patience: float, unblocked: Iterable[int]
+    context: Context, report: Report, lifeline: int, max_stop_seconds: float, unblocked: Iterable[int]
 ) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -208,16 +225,16 @@ async def _run(
 
     def orphaned() -> None:
         loop.remove_reader(lifeline)
-        signal.setitimer(signal.ITIMER_REAL, patience)
+        signal.setitimer(signal.ITIMER_REAL, max_stop_seconds)
         end()
 
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_reader(lifeline, orphaned)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     try:
-        async with context(report) as told:
+        async with context(report) as text:
             ready = True
-            report("ready", told)
+            report("ready", text)
             await stop.wait()
     except asyncio.CancelledError:
         if not stop.is_set():

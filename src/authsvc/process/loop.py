@@ -1,8 +1,8 @@
-"""The event loop of a process: uvloop, which tells of no look-up of a host that was given up.
+"""The event loop of a process: uvloop, without log lines for host look-ups that were given up.
 
-Mechanism: uvloop cannot cancel `getaddrinfo`. When who asked for it is cancelled, or has waited long enough,
-the look-up goes on, and its error belongs to nobody; the loop would log it with a traceback. Who asked has
-been told already. All other errors that nobody can be told are logged.
+Mechanism: uvloop cannot cancel `getaddrinfo`. When its caller is cancelled or times out, the look-up
+continues, and nobody awaits its error; the loop would log it with a traceback. The caller has an error
+already. All other errors that nobody awaits are logged.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ async def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _log_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # A task that died of this error is a fault of ours.
+    # A task that ended with this error is a bug, and is logged.
     look_up = not isinstance(context.get("future"), asyncio.Task)
     if not (look_up and isinstance(context.get("exception"), socket.gaierror)):
         loop.default_exception_handler(context)

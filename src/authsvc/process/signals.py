@@ -1,23 +1,28 @@
-"""What signals have asked of the supervisor: to stop, how often, or to restart.
+"""Requests that signals make of the supervisor: to stop, how often, or to restart.
 
-The handlers only take notes; a pipe becomes readable at each signal, so that whoever waits for other things
-as well wakes up. SIGCHLD has no other effect than that.
+The handlers only record the signals. A pipe becomes readable at each one, so that it wakes a process that
+waits for other things as well. SIGCHLD has no other effect.
 """
 
+import logging
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from authsvc.process.child import Pipe
 
+_log = logging.getLogger(__name__)
+
 
 class Signals:
-    """Takes notes of SIGTERM, SIGINT, SIGHUP and SIGCHLD within its block; the main thread's."""
+    """Records SIGTERM, SIGINT, SIGHUP and SIGCHLD within its block; for the main thread only."""
 
     def __init__(self) -> None:
-        self.stops: list[signal.Signals] = []
         self.restart = False
+        self._stops: list[signal.Signals] = []
+        self._handled_stops = 0
         self._wake = Pipe()
         for end in (self._wake.reader, self._wake.writer):
             os.set_blocking(end.fileno(), False)
@@ -25,12 +30,12 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        # A full pipe wakes as well as one more byte in it.
+        # A full pipe wakes as well as one with room for one more byte.
         signal.set_wakeup_fd(self._wake.writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            # Under nohup the end of the terminal is to mean nothing.
+            # nohup has SIGHUP ignored, and so it stays.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -41,25 +46,39 @@ class Signals:
             signal.signal(number, handler)
         self.close()
 
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 and the number of the last signal when more than one asked to stop."""
+        return 128 + self._stops[-1] if self._handled_stops > 1 else 0
+
     def fileno(self) -> int:
-        """Return what becomes readable at a signal."""
+        """Return the file descriptor that becomes readable at a signal."""
         return self._wake.reader.fileno()
 
-    def rest(self) -> None:
-        """Be woken by the next signal, and not by those before."""
+    def clear(self) -> None:
+        """Be readable at the next signal, and no longer because of earlier ones."""
         self._wake.reader.read(65536)
 
     def close(self) -> None:
         """Close the pipe, as a child does."""
         self._wake.close()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def handle_stops(self, *, stop: Callable[[], None], kill: Callable[[], None]) -> None:
+        """Call `stop` at the first request to stop, and `kill` at further ones, since the last call."""
+        before, self._handled_stops = self._handled_stops, len(self._stops)
+        if self._handled_stops and not before:
+            _log.info("stopping")
+            stop()
+        if self._handled_stops > max(1, before):
+            kill()
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            self.stops.append(signal.Signals(number))
+            self._stops.append(signal.Signals(number))
         elif number == signal.SIGHUP:
-            # Somebody closed the window in which we ran; nobody would know of a service that goes on.
+            # The window in which we ran was closed; nobody would know of a service that runs on.
             if self._had_terminal and not _has_terminal():
-                self.stops.append(signal.SIGHUP)
+                self._stops.append(signal.SIGHUP)
             else:
                 self.restart = True
 

@@ -1,4 +1,4 @@
-"""A worker: the whole service in one of several processes that share its port."""
+"""A worker: the whole service, in one of several processes that share its ports."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -13,7 +13,11 @@ from authsvc.process.child import Report
 async def serving(
     settings: Settings, slot: int, predecessors: Collection[UUID], report: Report
 ) -> AsyncIterator[str]:
-    """Serve while the block runs; yield the port, and report each id that the worker registers under."""
+    """Serve while the block runs; yield the port, and report each id that the worker registers under.
+
+    `slot` is the worker's number, and `predecessors` are ids of workers that have ended.
+    Raises an OperatorError when it cannot serve.
+    """
 
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health
 
 from authsvc.entrance.entrance import Entrance
+from authsvc.model.errors import OperatorError
 from authsvc.net.open_files import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.bounds import Bounds
@@ -58,7 +59,7 @@ _ANSWERED_SECONDS = 0.1
 _LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
 
 
-class AddressInUseError(Exception):
+class AddressInUseError(OperatorError):
     """The address cannot be listened on, most likely because another program has it."""
 
     def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import maxminddb
 
 from authsvc.model.address import read
+from authsvc.model.errors import OperatorError
 from authsvc.model.location import Location
 from authsvc.model.text import cleaned
 
@@ -37,7 +38,7 @@ _FIELDS = frozenset({"city", "country", "registered_country", "country_code", "s
 _SAMPLE = 1000
 
 
-class LocationError(Exception):
+class LocationError(OperatorError):
     """A file of places cannot be used; the message names it and says what to do."""
 
 

@@ -18,6 +18,7 @@ from importlib.resources import files
 
 import asyncpg
 
+from authsvc.model.errors import OperatorError
 from authsvc.store.pool import Database
 
 # Any constant will do, as long as it stays.
@@ -53,7 +54,7 @@ _SET_RETENTION = """
 _AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
 
 
-class MigrationError(Exception):
+class MigrationError(OperatorError):
     """The database and the migrations do not fit together; the message says how to mend it."""
 
 

@@ -1,17 +1,17 @@
-"""The embedded PostgreSQL of `authsvc dev` and of the tests: a real server, and no Docker.
+"""The embedded PostgreSQL of `authsvc dev` and of the tests: a real server, without Docker.
 
-Mechanism: `initdb` and `postgres` come from the `embedded` extra, else from the system. The data directory
-holds the cluster, its password, its port, the log of its last run, and a lock. `postgres` is a direct child,
-in a session of its own: Ctrl-C reaches us first, and we stop it last. PostgreSQL refuses root, so for root it
-runs as the owner of the data directory, else as `postgres` or `nobody`.
+Mechanism: `initdb` and `postgres` come from the `embedded` extra, or else from the system. The data directory
+contains the cluster, its password, its port, the log of its last run, and a lock. `postgres` is a direct
+child in a session of its own, so Ctrl-C does not reach it, and it is stopped last. PostgreSQL does not run as
+root; for root it runs as the owner of the data directory, or else as `postgres` or `nobody`.
 
-Bound: one server for a data directory, on 127.0.0.1 only, no Unix socket, scram-sha-256 for everybody. On
+Bound: one server for a data directory, on 127.0.0.1 only, no Unix socket, scram-sha-256 for every user. On
 Linux the kernel stops the server when this process dies, whatever killed it. Elsewhere a SIGKILL of this
-process leaves the server running: the next start refuses, and names it.
+process leaves the server running; the next start refuses, and names its process.
 
-When it fails: a `DevPostgresError` says what to do, or ends with PostgreSQL's own log. What was committed
-stays: the next start recovers it, on the same port if it can. `kept_running` starts a server that has ended.
-An interrupted `initdb` leaves no cluster.
+Failure: a DevPostgresError says what to do, or ends with PostgreSQL's own log. Committed data stays: the next
+start recovers it, on the same port if it is free. `kept_running` restarts a server that has ended. An
+interrupted `initdb` leaves no cluster.
 """
 
 from authsvc.process.devpg.binaries import Binaries

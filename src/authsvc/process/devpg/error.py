@@ -1,5 +1,7 @@
-"""The one error of the embedded PostgreSQL."""
+"""The error of the embedded PostgreSQL."""
+
+from authsvc.model.errors import OperatorError
 
 
-class DevPostgresError(Exception):
+class DevPostgresError(OperatorError):
     """The embedded PostgreSQL cannot run; the message says why and what to do."""

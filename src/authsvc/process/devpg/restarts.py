@@ -1,4 +1,4 @@
-"""A server that is started again when it ends: by a crash, by the kernel for want of memory, by anybody."""
+"""A server that is started again when it ends, for instance by a crash or when memory runs out."""
 
 import asyncio
 import logging
@@ -12,15 +12,16 @@ from authsvc.process.devpg.server import DevPostgres
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a server has to run, or the next one waits for `_PAUSE` seconds.
-_RAN_WELL, _PAUSE = 10.0, 1.0
+# The next start of a server that ended earlier than this is delayed.
+_STABLE_SECONDS = 10.0
+_DELAY_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def kept_running(postgres: DevPostgres) -> AsyncIterator[None]:
     """Start the server again whenever it ends while the block runs, at the same URL.
 
-    Where that cannot be, the block is cancelled, and DevPostgresError raised.
+    When it cannot be started again, the block is cancelled, and DevPostgresError is raised.
     """
     block = asyncio.current_task()
     assert block is not None  # noqa: S101 - a coroutine that runs has a task
@@ -49,12 +50,12 @@ async def _keep(postgres: DevPostgres) -> None:
     while True:
         started = time.monotonic()
         _log.error("PostgreSQL has ended (%s) and is started again", _end(await postgres.wait()))
-        if time.monotonic() - started < _RAN_WELL:
-            await asyncio.sleep(_PAUSE)
+        if time.monotonic() - started < _STABLE_SECONDS:
+            await asyncio.sleep(_DELAY_SECONDS)
         await postgres.start()
         if postgres.url != url:
             raise DevPostgresError(
-                "PostgreSQL has ended, and another program took its port meanwhile; start again"
+                "PostgreSQL has ended, and another program has taken its port since; start authsvc again"
             )
         _log.info("PostgreSQL runs again")
 

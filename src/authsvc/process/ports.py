@@ -1,0 +1,56 @@
+"""The ports of a service, held by the supervisor for its workers, which share them or have one each."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.net import port
+from authsvc.process.children import Children
+from authsvc.rpc.server import AddressInUseError
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
+    """Hold the ports while the block runs; yield the settings with the ports that 0 stood for.
+
+    Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, and ConfigError for AUTHSVC_HTTP_LISTEN
+    and AUTHSVC_METRICS_LISTEN. A metrics port 0 is not held: each worker gets one of the system.
+    """
+    with ExitStack() as stack:
+        grpc = _hold_grpc(settings.listen)
+        children.hide([stack.enter_context(grpc)])
+        settings = settings.model_copy(update={"listen": _bound(settings.listen, grpc)})
+        if settings.http_listen:
+            http = _hold(settings.http_listen, "AUTHSVC_HTTP_LISTEN")
+            children.hide([stack.enter_context(http)])
+            settings = settings.model_copy(update={"http_listen": _bound(settings.http_listen, http)})
+            _log.info("the check over HTTP is at %s/check", settings.http_listen)
+        if settings.metrics_listen and port.number(settings.metrics_listen):
+            for slot in range(settings.workers):
+                address = port.in_slot(settings.metrics_listen, slot)
+                hint = f" (the metrics of worker {slot} are at the first port + {slot})" if slot else ""
+                metrics = _hold(address, "AUTHSVC_METRICS_LISTEN", hint)
+                children.hide([stack.enter_context(metrics)])
+        yield settings
+
+
+def _hold_grpc(listen: str) -> socket.socket:
+    try:
+        return port.hold(listen)
+    except OSError as error:
+        raise AddressInUseError(listen, error) from error
+
+
+def _hold(listen: str, setting: str, hint: str = "") -> socket.socket:
+    try:
+        return port.hold(listen)
+    except OSError as error:
+        raise ConfigError(f"{setting}: cannot listen at {listen}: {error.strerror or error}{hint}") from error
+
+
+def _bound(listen: str, held: socket.socket) -> str:
+    return port.with_port(listen, held.getsockname()[1])
