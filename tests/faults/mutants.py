@@ -420,7 +420,7 @@ async def a_fill_under_way(going: Course) -> None:
 async def a_read_from_a_node_that_is_behind(going: Course) -> None:
     """A fill is answered by a connection to a node that does not have the revocation."""
     one, filling = going.workers
-    store = filling.service.app.verifier._store
+    store = filling.service.app.verifier._loader._store
     prefix = going.key[:-51]
     find, refresh = store.find_credential, store.refresh
     old = await find(prefix)
@@ -504,7 +504,7 @@ async def all_sessions_while_one_is_filled(going: Course) -> None:
     await going.open_session()
     filling.service.app.cache.clear()
     await filling.service.admin.ListSessions(owner_id="acme")  # The caller's own key is known again.
-    store, reading = filling.service.app.verifier._store, Pause()
+    store, reading = filling.service.app.verifier._loader._store, Pause()
     find = store.find_credential
 
     async def paused(key_prefix: str) -> Any:

@@ -152,7 +152,7 @@ async def composed(
             lease=lease,
             feed=follower,
             clock=clock,
-            max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
+            max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
         )
         policy_store = PolicyStore(default_policy)
         authority = Authority(
