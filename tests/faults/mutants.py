@@ -682,12 +682,15 @@ def _acknowledging_before_applying() -> Iterator[None]:
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply(entries)
 
-    async def take_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
+    async def hint_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
         if await feed._store.acknowledge(feed._worker_id, entry.place, place):
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply([entry])
 
-    with mock.patch.object(Follower, "_read", read_early), mock.patch.object(Follower, "_take", take_early):
+    with (
+        mock.patch.object(Follower, "_read", read_early),
+        mock.patch.object(Follower, "_apply_hint", hint_early),
+    ):
         yield
 
 

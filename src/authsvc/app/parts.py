@@ -133,7 +133,7 @@ async def composed(
             cache=cache,
             lease=lease,
             clock=database_clock,
-            seconds=settings.lease,
+            lease_seconds=settings.lease,
             poll_interval=settings.feed_poll_interval,
             stopwatch=stopwatch,
             predecessors=predecessors,

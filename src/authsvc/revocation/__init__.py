@@ -7,7 +7,7 @@ proof.
     R2  Renew.      The lease counts from before the query, and is taken after    Follower._renew
                     the entries in its result were applied.
     R3  Follow.     Forget what an entry names, then acknowledge the entry.       Follower._read,
-                                                                                  Follower._take
+                                                                                  Follower._apply_hint
     R4  Verify.     The lease is checked last, with no await before the answer.   Judge.verdict
     R5  Fill.       A row is remembered only if all changes it contains were      Loader._find,
                     applied, and no later change concerns it.                     Follower.knows,

@@ -38,7 +38,7 @@ _MAX_TOLD = 100
 class FeedConnection:
     """One worker's connection; made when first needed, and made anew after any trouble.
 
-    Satisfies the protocol that the feed declares. Bound: a quarter of the lease for
+    Implements WorkerFeed of `revocation`. Bound: a quarter of the lease for
     each operation, so that there is time for another try.
     """
 
