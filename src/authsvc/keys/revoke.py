@@ -57,7 +57,7 @@ class RevokeKey:
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
                 now = self._clock()  # This may have waited, too.
                 revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
-                change.authorized.check_last(lambda: key.refuse_if_revoked(self._clock()))
+                change.authorized.look_last(lambda: key.refuse_if_revoked(self._clock()))
             else:
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
