@@ -80,7 +80,10 @@ HEADS = "authsvc.audit_heads"
         ),
         (
             [f"UPDATE {HEADS} SET position = 5 WHERE owner_id = 'alice'"],
-            ["alice 5: the head of the chain is another", "alice 6: events beyond the head of the chain"],
+            [
+                "alice 5: the last event does not match the head of the chain",
+                "alice 6: events beyond the head of the chain",
+            ],
         ),
         (
             [
@@ -179,9 +182,9 @@ async def test_erased_and_noted_beside_an_event(database: Database) -> None:
 @pytest.mark.parametrize(
     ("before", "found"),
     [
-        ("2024-01-15", "authsvc 1: says that events were dropped, but not before which month"),
-        ("2024-1-1", "authsvc 1: says that events were dropped, but not before which month"),
-        ("", "authsvc 1: says that events were dropped, but not before which month"),
+        ("2024-01-15", "authsvc 1: does not say before which month events were dropped"),
+        ("2024-1-1", "authsvc 1: does not say before which month events were dropped"),
+        ("", "authsvc 1: does not say before which month events were dropped"),
         ("young", "authsvc 1: says that events before {young} were dropped, less than 90 days after that"),
     ],
 )
