@@ -243,10 +243,10 @@ async def test_anchors_outlive_what_is_dropped_by_the_schema(database: Database)
         ("event_time = '200000-01-01 UTC'", "its time is 200000-01-01 00:00:00+00"),
         ("event_time = 'infinity'", "its time is infinity"),
         ("event_time = '0044-03-15 BC'", "its time is 0044-03-15 00:00:00+00 BC"),
-        ("details = '{\"count\": 1}'", "its details are no texts by name"),
-        ("details = '{\"count\": null}'", "its details are no texts by name"),
-        ("details = '[\"x\"]'", "its details are no texts by name"),
-        (f"details = '{'[' * 5000}{']' * 5000}'", "its details are no JSON that can be read"),
+        ("details = '{\"count\": 1}'", "its details are not an object of texts"),
+        ("details = '{\"count\": null}'", "its details are not an object of texts"),
+        ("details = '[\"x\"]'", "its details are not an object of texts"),
+        (f"details = '{'[' * 5000}{']' * 5000}'", "its details cannot be read as JSON"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_is_a_fault_and_no_end(
