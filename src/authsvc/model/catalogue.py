@@ -42,8 +42,8 @@ class Catalogue:
     def check_known(self, scopes: Sequence[str], path: str = "scopes") -> None:
         """Raise InvalidArgument for scopes that are not known (rule 2)."""
         problems = islice(filter(None, map(self.problem, scopes)), _MAX_REPORTED)
-        if told := [FieldViolation(path, "scopes.known", problem) for problem in problems]:
-            raise InvalidArgument(*told)
+        if violations := [FieldViolation(path, "scopes.known", problem) for problem in problems]:
+            raise InvalidArgument(*violations)
 
     def check_held(self, caller: Caller, scopes: Sequence[str]) -> None:
         """Raise PermissionDenied for scopes that the caller does not have (rule 6), known or not."""

@@ -97,17 +97,17 @@ class ClientHints(NamedTuple):
 
     def _with_system(self, device: Device) -> Device:
         system, version, kind = device.os, device.os_version, device.device_type
-        told = _text(self.platform)
-        told = _SYSTEMS.get(told, told)
+        platform = _text(self.platform)
+        platform = _SYSTEMS.get(platform, platform)
         # Hints call all distributions "Linux", and systems that derive from Android "Android".
-        is_finer = (told == "Linux" and system not in ("Windows", "macOS", "Android", "ChromeOS", "")) or (
-            told == "Android" and system == "HarmonyOS"
-        )
-        if told and not is_finer:
-            if told != system:
-                system, version = told, ""
-                kind = DeviceType.TABLET if told == "Android" and kind is DeviceType.DESKTOP else kind
-            version = self._system_version(told) or version
+        is_finer = (
+            platform == "Linux" and system not in ("Windows", "macOS", "Android", "ChromeOS", "")
+        ) or (platform == "Android" and system == "HarmonyOS")
+        if platform and not is_finer:
+            if platform != system:
+                system, version = platform, ""
+                kind = DeviceType.TABLET if platform == "Android" and kind is DeviceType.DESKTOP else kind
+            version = self._system_version(platform) or version
         factors = [
             _FORM_FACTORS[name] for name in _STRING.findall(self.form_factors) if name in _FORM_FACTORS
         ]

@@ -112,19 +112,19 @@ def fault(text: str, form: Form = Form.LINE) -> str:
         return ""
     character = text[index]
     name = unicodedata.name(character, "")
-    told = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+    shown = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
     if _is_mark(character):  # Combining marks are refused for no other reason.
-        return f"has more than {_MAX_MARKS} combining marks in a row, up to {told}; leave some of them out"
+        return f"has more than {_MAX_MARKS} combining marks in a row, up to {shown}; leave some of them out"
     match unicodedata.category(character):
         case "Cc" | "Zl" | "Zp" if form is Form.LINE:
-            return f"holds {told}; use one line, without control characters"
+            return f"holds {shown}; use one line, without control characters"
         case "Cc" | "Zl" | "Zp":
-            return f"holds {told}; use no control characters, and plain line feeds between lines"
+            return f"holds {shown}; use no control characters, and plain line feeds between lines"
         case "Cs":
-            return f"holds {told}, which is not a character; leave it out"
+            return f"holds {shown}, which is not a character; leave it out"
     if unicodedata.bidirectional(character) in _EMBEDDINGS:
-        return f"holds {told}, which changes the direction of text; leave it out"
-    return f"holds {told}, which people cannot see there; leave it out"
+        return f"holds {shown}, which changes the direction of text; leave it out"
+    return f"holds {shown}, which people cannot see there; leave it out"
 
 
 def cleaned(text: str, form: Form = Form.LINE) -> str:

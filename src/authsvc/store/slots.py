@@ -29,7 +29,7 @@ class Slots:
         self.size = size
         self.share = max(1, size // 2) if share is None else share
         self.in_use = 0
-        # The number of callers that waited in vain, or were not allowed to wait.
+        # The number of callers that got no slot in time, or were not allowed to wait.
         self.refused = 0
         self._max_waiting = max_waiting
         self._held: Counter[str] = Counter()

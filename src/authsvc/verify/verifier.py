@@ -115,7 +115,7 @@ class Verifier:
         return proved
 
     def _prove_from_memory(self, presented: str) -> Credential | KeyString | None:
-        """Return the proved credential; None for a string that is no credential; its parts if it is unknown.
+        """Return the proved credential; None if it is not one; its parts if it is unknown.
 
         An entry whose digest equals that of the string has proved its form and tag before. A different digest
         means a wrong secret, and costs the same time (rule 21).
