@@ -99,7 +99,7 @@ class Stand:
             cache=self.cache,
             lease=self.lease,
             clock=self.clock,
-            lease_seconds=30,
+            seconds=30,
             stopwatch=lambda: self.now,
             predecessors=predecessors,
             on_register=self.registered.append,

@@ -133,7 +133,7 @@ async def composed(
             cache=cache,
             lease=lease,
             clock=database_clock,
-            lease_seconds=settings.lease,
+            seconds=settings.lease,
             poll_interval=settings.feed_poll_interval,
             stopwatch=stopwatch,
             predecessors=predecessors,
@@ -152,7 +152,7 @@ async def composed(
             lease=lease,
             feed=follower,
             clock=clock,
-            max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
+            max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
         )
         policy_store = PolicyStore(default_policy)
         authority = Authority(

@@ -56,7 +56,7 @@ class Follower:
         cache: PrefixCache,
         lease: Lease,
         clock: DatabaseClock,
-        lease_seconds: float,
+        seconds: float,
         poll_interval: float = 0.1,
         stopwatch: Stopwatch = boottime,
         on_register: Callable[[UUID], object] = lambda _: None,
@@ -67,7 +67,7 @@ class Follower:
         self._cache = cache
         self._lease = lease
         self._clock = clock
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = seconds
         self._poll_interval = poll_interval
         self._stopwatch = stopwatch
         self._on_register = on_register
