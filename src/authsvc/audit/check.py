@@ -84,7 +84,7 @@ class AuditCheck:
             )
             self._tell([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
         elif with_hash and hash_of(last) != last.link.hash:
-            problem = "was altered: its hash does not match"
+            problem = "was altered: its hash is another"
             self._tell([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
 
     async def _walk(self, chains: Sequence[Chain], after: Reached, last: str) -> None:

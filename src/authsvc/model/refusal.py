@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from authsvc.model.verdict import VerdictCode
 
-# The messages follow "the credential ". Only a caller with the right secret learns more than NOT_FOUND (rule
-# 21).
+# The messages follow "the credential ...". All but NOT_FOUND are told only with the right secret (rule 21).
 REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
     VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
     VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
