@@ -32,7 +32,7 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache, _Fill
 from tests.conftest import Service, serving
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
-from tests.verify.room import Pause
+from tests.verify.parts import Pause
 
 LEASE = 30.0
 # Verifications at the end of a course.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.verify.room import Room, make_room
+from tests.verify.parts import Room, make_room
 
 
 @pytest.fixture

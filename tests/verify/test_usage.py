@@ -13,7 +13,7 @@ from authsvc.model.key_string import KeyMint
 from authsvc.model.use import Use
 from authsvc.verify.usage import UsageLog
 from tests.conftest import Ticker
-from tests.verify.room import FakeUseStore, Pause
+from tests.verify.parts import FakeUseStore, Pause
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -10,7 +10,7 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, ask, at_once
+from tests.verify.parts import ACME, GLOBEX, PLATFORM, Room, ask, at_once
 
 HOUR = timedelta(hours=1)
 TICK = timedelta(microseconds=1)
