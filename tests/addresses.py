@@ -1,6 +1,6 @@
 """How addresses come, and how they are kept: the service and its client read them by the same rules."""
 
-from authsvc.model.address import LONGEST
+from authsvc.model.address import MAX_ADDRESS_LENGTH
 
 #: A text, and the address in it; "" for what is none.
 ADDRESSES = [
@@ -33,9 +33,9 @@ ADDRESSES = [
     ("fe80::1%a%b", ""),
     ("1.2.3.4%eth0", ""),
     ("[fe80::1]%eth0", ""),
-    (f"fe80::1%{'z' * (LONGEST - 8)}", "fe80::1"),
-    (f"fe80::1%{'z' * (LONGEST - 7)}", ""),
-    (f"{' ' * LONGEST}::1{' ' * LONGEST}", "::1"),
+    (f"fe80::1%{'z' * (MAX_ADDRESS_LENGTH - 8)}", "fe80::1"),
+    (f"fe80::1%{'z' * (MAX_ADDRESS_LENGTH - 7)}", ""),
+    (f"{' ' * MAX_ADDRESS_LENGTH}::1{' ' * MAX_ADDRESS_LENGTH}", "::1"),
     # No addresses.
     ("203.0.113.007", ""),
     ("203.0.113", ""),

@@ -80,7 +80,10 @@ HEADS = "authsvc.audit_heads"
         ),
         (
             [f"UPDATE {HEADS} SET position = 5 WHERE owner_id = 'alice'"],
-            ["alice 5: the head of the chain is another", "alice 6: events beyond the head of the chain"],
+            [
+                "alice 5: the last event does not match the head of the chain",
+                "alice 6: events beyond the head of the chain",
+            ],
         ),
         (
             [
@@ -179,9 +182,9 @@ async def test_erased_and_noted_beside_an_event(database: Database) -> None:
 @pytest.mark.parametrize(
     ("before", "found"),
     [
-        ("2024-01-15", "authsvc 1: says that events were dropped, but not before which month"),
-        ("2024-1-1", "authsvc 1: says that events were dropped, but not before which month"),
-        ("", "authsvc 1: says that events were dropped, but not before which month"),
+        ("2024-01-15", "authsvc 1: does not say before which month events were dropped"),
+        ("2024-1-1", "authsvc 1: does not say before which month events were dropped"),
+        ("", "authsvc 1: does not say before which month events were dropped"),
         ("young", "authsvc 1: says that events before {young} were dropped, less than 90 days after that"),
     ],
 )
@@ -240,10 +243,10 @@ async def test_anchors_outlive_what_is_dropped_by_the_schema(database: Database)
         ("event_time = '200000-01-01 UTC'", "its time is 200000-01-01 00:00:00+00"),
         ("event_time = 'infinity'", "its time is infinity"),
         ("event_time = '0044-03-15 BC'", "its time is 0044-03-15 00:00:00+00 BC"),
-        ("details = '{\"count\": 1}'", "its details are no texts by name"),
-        ("details = '{\"count\": null}'", "its details are no texts by name"),
-        ("details = '[\"x\"]'", "its details are no texts by name"),
-        (f"details = '{'[' * 5000}{']' * 5000}'", "its details are no JSON that can be read"),
+        ("details = '{\"count\": 1}'", "its details are not an object of texts"),
+        ("details = '{\"count\": null}'", "its details are not an object of texts"),
+        ("details = '[\"x\"]'", "its details are not an object of texts"),
+        (f"details = '{'[' * 5000}{']' * 5000}'", "its details cannot be read as JSON"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_is_a_fault_and_no_end(

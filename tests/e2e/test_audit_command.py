@@ -95,7 +95,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     code, lines = await verify()
     assert code == 1
     assert lines[0].startswith("acme 2 evt_")
-    assert lines[0].endswith(": was altered: its hash is another")
+    assert lines[0].endswith(": was altered: its hash does not match")
     assert lines[1:] == ["4 events in 2 chains verified: 1 fault"]
     assert (await verify("--owner", "authsvc"))[0] == 0
     assert await verify("--owner", "typo") == (1, ["authsvc: typo has no audit events; check the owner id"])
@@ -164,7 +164,7 @@ async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Pa
     code, lines = await verify("--anchor", "anchor")
     assert (code, lines[0]) == (
         1,
-        "acme 2: events up to 2 were dropped: by the anchor, those before 2024-01-01 end at 0",
+        "acme 2: events up to 2 were dropped: according to the anchor, the events before 2024-01-01 end at 0",
     )
     # Somebody who owns the tables can call an owner anything.
     await execute(

@@ -33,12 +33,12 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
 
     create = ("keys", "create", owner, "Orders", "--scope", "orders:read", "--ttl", "30d")
     done = dev.run(*create)
-    assert (done.code, "wants a technical contact" in done.stderr) == (1, True)
+    assert (done.code, "requires a technical contact" in done.stderr) == (1, True)
     done = dev.run(*create, "--contact", "Ada <ada@example.org>")
     assert done.code == 0, done.stderr
     assert done.stdout.startswith("eg_live_")
     done = dev.run(*create, "--contact", "Ada <ada@example.org>")
-    assert (done.code, "lets 1 key be active" in done.stderr) == (1, True)
+    assert (done.code, "allows at most 1 active key" in done.stderr) == (1, True)
 
     done = dev.run("policies", "update", owner, "--no-keys-enabled", "--json")
     policy = json.loads(done.stdout)

@@ -25,7 +25,7 @@ from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.verify.clock import boottime
 from tests.conftest import Client
 from tests.faults.replicated import Address, Server, until
-from tests.verify.room import ask
+from tests.verify.parts import ask
 
 T = TypeVar("T")
 

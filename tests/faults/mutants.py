@@ -32,7 +32,7 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache, _Fill
 from tests.conftest import Service, serving
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
-from tests.verify.room import Pause
+from tests.verify.parts import Pause
 
 LEASE = 30.0
 # Verifications at the end of a course.
@@ -420,7 +420,7 @@ async def a_fill_under_way(going: Course) -> None:
 async def a_read_from_a_node_that_is_behind(going: Course) -> None:
     """A fill is answered by a connection to a node that does not have the revocation."""
     one, filling = going.workers
-    store = filling.service.app.verifier._store
+    store = filling.service.app.verifier._loader._store
     prefix = going.key[:-51]
     find, refresh = store.find_credential, store.refresh
     old = await find(prefix)
@@ -504,7 +504,7 @@ async def all_sessions_while_one_is_filled(going: Course) -> None:
     await going.open_session()
     filling.service.app.cache.clear()
     await filling.service.admin.ListSessions(owner_id="acme")  # The caller's own key is known again.
-    store, reading = filling.service.app.verifier._store, Pause()
+    store, reading = filling.service.app.verifier._loader._store, Pause()
     find = store.find_credential
 
     async def paused(key_prefix: str) -> Any:
@@ -682,12 +682,15 @@ def _acknowledging_before_applying() -> Iterator[None]:
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply(entries)
 
-    async def take_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
+    async def hint_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
         if await feed._store.acknowledge(feed._worker_id, entry.place, place):
             await feed._store._at("between")  # type: ignore[attr-defined]
             feed._apply([entry])
 
-    with mock.patch.object(Follower, "_read", read_early), mock.patch.object(Follower, "_take", take_early):
+    with (
+        mock.patch.object(Follower, "_read", read_early),
+        mock.patch.object(Follower, "_apply_hint", hint_early),
+    ):
         yield
 
 

@@ -51,7 +51,7 @@ async def single(template: Path, reachable_dir: Path, unique: str) -> AsyncItera
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commits are given up, and statements too, after two seconds."""
-    monkeypatch.setattr(pool, "_COMMIT_WAIT", 2.0)
+    monkeypatch.setattr(pool, "_MAX_COMMIT_SECONDS", 2.0)
     monkeypatch.setattr(pool, "_WAIT", 2.0)
 
 

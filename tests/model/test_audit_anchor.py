@@ -94,7 +94,7 @@ def test_what_came_after_an_anchor_is_not_older() -> None:
     anchor = Anchor("acme", Link(31, bytes(32)), TIME, 12, MONTHS[:1])
     november = datetime(2026, 11, 1, tzinfo=UTC)
     assert anchor.refusal(32, november, tolerance=timedelta(days=20)) == (
-        "by the anchor, those before 2026-11-01 end at 31"
+        "according to the anchor, the events before 2026-11-01 end at 31"
     )
     assert anchor.refusal(32, november, tolerance=timedelta(days=21)) == ""
     assert anchor.refusal(31, november, tolerance=timedelta(0)) == ""

@@ -110,7 +110,9 @@ def test_altered_and_hashed_again_shows_at_the_next() -> None:
         (4, "does not follow the event before it, which has another hash")
     ]
     forged = appended(CHAIN[4].link, event("key_forged"))
-    assert problems([*CHAIN[:5], forged], HEAD) == [(6, "the head of the chain is another")]
+    assert problems([*CHAIN[:5], forged], HEAD) == [
+        (6, "the last event does not match the head of the chain")
+    ]
 
 
 def test_removed_events_show() -> None:

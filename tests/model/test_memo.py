@@ -7,7 +7,7 @@ from pathlib import Path
 
 from authsvc.model.memo import Memo
 
-SOURCE = Path(sys.modules["authsvc.model.memo"].__file__ or "").parent
+SOURCE = Path(sys.modules["authsvc"].__file__ or "").parent
 
 
 def test_a_short_text_is_computed_once() -> None:

@@ -47,10 +47,10 @@ def test_without_limits_everything_goes() -> None:
             {"expire_time": NOW + DAY + TICK},
             "KEY_LIFETIME_TOO_LONG",
             "max_key_lifetime",
-            "1 day from its creation",
+            "at most 1 day from creation",
         ),
         (a_policy(max_key_lifetime=DAY), {}, "EXPIRATION_REQUIRED", "max_key_lifetime", "within 1 day"),
-        (a_policy(expiration_required=True), {}, "EXPIRATION_REQUIRED", "expiration_required", "say when"),
+        (a_policy(expiration_required=True), {}, "EXPIRATION_REQUIRED", "expiration_required", "set one"),
         (a_policy(contacts_required=True), {}, "CONTACTS_REQUIRED", "contacts_required", "contact"),
     ],
 )
@@ -93,7 +93,7 @@ def test_brands(brand: str) -> None:
     """The policy's brand, or none, may be asked for; another is refused with the right one named."""
     policy = a_policy(brand="eg")
     policy.refuse_brand(brand)
-    with pytest.raises(FailedPrecondition, match="asks for the brand eg"):
+    with pytest.raises(FailedPrecondition, match="requires the brand eg"):
         policy.refuse_brand("other")
 
 

@@ -97,7 +97,7 @@ def test_every_emoji_is_taken() -> None:
         ("a\U000e0061", "U+E0061 (TAG LATIN SMALL LETTER A)"),
         ("🏴\U000e0067", "U+E0067"),
         ("a\ufffe", "U+FFFE"),
-        ("a\ud800", "U+D800, which is no character"),
+        ("a\ud800", "U+D800, which is not a character"),
         ("a\U000e0fff", "U+E0FFF"),
         (
             "a" + "\u0301\u0323" * 16,

@@ -290,7 +290,7 @@ async def test_a_mistake_waits_for_nobody(database_url: str, database: Database)
 
 async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a failover to an asynchronous standby lost is not answered OK, and not waited for for ever."""
-    monkeypatch.setattr("authsvc.revocation.barrier._KNOWN_WITHIN", 0.0)
+    monkeypatch.setattr("authsvc.revocation.barrier._MAX_FAILOVER_SECONDS", 0.0)
 
     async def unknown(*_: object) -> None:
         return None

@@ -127,12 +127,12 @@ class Stand:
     async def step(self) -> None:
         self.store.asked.clear()
         self.feed.hint()
-        await self.feed._follow()
+        await self.feed._step()
 
     async def hear(self, entry: FeedEntry) -> None:
         self.store.asked.clear()
         self.feed.hint(entry)
-        await self.feed._follow()
+        await self.feed._step()
 
 
 OLD, NEW = AcceptedTagKeys((b"old",)), AcceptedTagKeys((b"old", b"new"))
@@ -287,7 +287,7 @@ async def test_a_read_on_another_history_is_not_remembered(stand: Stand) -> None
 
 async def test_the_history_that_is_kept_is_bounded(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads from before what is kept are read again."""
-    monkeypatch.setattr("authsvc.revocation.follower._REMEMBERED", 10)
+    monkeypatch.setattr("authsvc.revocation.follower._MAX_HISTORY", 10)
     start = stand.store.entries[0].place
     places = [stand.store.publish(str(i)) for i in range(50)]
     await stand.step()
@@ -406,7 +406,7 @@ async def test_without_hints_it_looks_by_itself(stand: Stand) -> None:
 
 async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault that nobody thought of is logged, and the feed is followed all the same."""
-    monkeypatch.setattr("authsvc.revocation.follower._RETRY", 0.0)
+    monkeypatch.setattr("authsvc.revocation.follower._RETRY_SECONDS", 0.0)
     stand.store.fault = ZeroDivisionError()
     stand.store.before = lambda operation: (
         setattr(stand.store, "fault", None) if len(stand.store.asked) > 3 else None

@@ -115,7 +115,7 @@ async def test_as_many_as_the_policy_lets(service: Service, clock: Clock) -> Non
     with refused(PRECONDITION, "MAX_ACTIVE_KEYS") as refusal:
         await make(service)
     assert refusal.info.metadata["limit"] == "2"
-    assert "lets 2 keys be active" in refusal.message
+    assert "allows at most 2 active keys" in refusal.message
     await service.admin.RevokeKey(key_id=second.key.key_id, revoke_in=Duration(seconds=120))
     with refused(PRECONDITION, "MAX_ACTIVE_KEYS"):
         await make(service)
@@ -300,7 +300,7 @@ async def test_brands(service: Service) -> None:
     assert (await make(service, brand="eg", environment="test")).key_string.startswith("eg_test_")
     with refused(PRECONDITION, "BRAND_NOT_ALLOWED") as refusal:
         await make(service, brand="old")
-    assert "asks for the brand eg" in refusal.message
+    assert "requires the brand eg" in refusal.message
     assert await code_of(service, old.key_string) == "VALID"
     assert (await rotate(service, old.key.key_id)).key_string.startswith("eg_live_")
     assert (await make(service, "globex", brand="old")).key_string.startswith("old_live_")

@@ -134,7 +134,7 @@ async def test_an_expiry_in_the_past_is_refused(service: Service, clock: Clock) 
     past.FromDatetime(clock.now)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await update(service, made.key.key_id, "expire_time", expire_time=past)
-    assert "lies in the past" in refusal.fields["key.expire_time"]
+    assert "is in the past" in refusal.fields["key.expire_time"]
 
 
 async def test_verification_learns_at_once(service: Service, clock: Clock) -> None:

@@ -208,7 +208,7 @@ async def test_each_database_has_a_tag_key_of_its_own(owner: Any, empty_database
     assert await owner.fetchval("SELECT tag_key FROM authsvc.tag_keys") == first
     await owner.execute("DELETE FROM authsvc.tag_keys")
     async with Database.open(empty_database_url) as database:
-        with pytest.raises(MigrationError, match="restore the table from a back-up"):
+        with pytest.raises(MigrationError, match="restore the table from a backup"):
             await tag_keys.accepted(database)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from authsvc.store.pages import MAX_TEXT, page_of
+from authsvc.store.pages import MAX_TEXT_LENGTH, page_of
 
 
 def rows(*lengths: int) -> Any:
@@ -19,9 +19,9 @@ async def test_it_ends_with_what_fits() -> None:
     """At least one item is on it, however large, and what fits besides."""
     assert await page_of(rows(10, 10, 10), 3, read) == ([8, 8, 8], False)
     assert await page_of(rows(10, 10, 10), 2, read) == ([8, 8], True)
-    assert await page_of(rows(2 * MAX_TEXT, 10), 2, read) == ([2 * MAX_TEXT - 2], True)
-    assert await page_of(rows(2 * MAX_TEXT), 2, read) == ([2 * MAX_TEXT - 2], False)
-    half = MAX_TEXT // 2 - 100
+    assert await page_of(rows(2 * MAX_TEXT_LENGTH, 10), 2, read) == ([2 * MAX_TEXT_LENGTH - 2], True)
+    assert await page_of(rows(2 * MAX_TEXT_LENGTH), 2, read) == ([2 * MAX_TEXT_LENGTH - 2], False)
+    half = MAX_TEXT_LENGTH // 2 - 100
     assert await page_of(rows(half, half, 10), 10, read) == ([half - 2, half - 2], True)
     assert await page_of([], 10, read) == ([], False)
 

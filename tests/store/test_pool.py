@@ -174,7 +174,7 @@ async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pyt
     """It is told that the database is busy, whether with its own owner's calls or with all others."""
     async with Database.open(database_url, size=1) as database:
         async with database.transaction():
-            monkeypatch.setattr("authsvc.store.pool._WAIT", 0.01)
+            monkeypatch.setattr("authsvc.store.pool._MAX_WAIT_SECONDS", 0.01)
             with pytest.raises(Overloaded) as turn:
                 async with database.transaction():
                     pass
@@ -303,7 +303,7 @@ async def test_a_commit_that_never_ends_is_given_up(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is closed, nothing is cancelled, and the outcome is unknown: Unavailable."""
-    monkeypatch.setattr("authsvc.store.pool._COMMIT_WAIT", 0.2)
+    monkeypatch.setattr("authsvc.store.pool._MAX_COMMIT_SECONDS", 0.2)
     async with Database.open(database_url, size=1) as database:
         async with database.connection() as connection:
             await connection.execute("""

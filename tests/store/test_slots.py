@@ -26,7 +26,7 @@ class Holders:
         leaves = asyncio.Event()
 
         async def hold() -> None:
-            async with slot(choices, owner_id, patience=patience):
+            async with slot(choices, owner_id, max_wait=patience):
                 self.order.append(owner_id)
                 await leaves.wait()
 
@@ -214,11 +214,11 @@ async def test_the_platform_finds_a_slot_whatever_tenants_revoke() -> None:
     assert (slots.changes.in_use, slots.reserve.in_use) == (4, 1)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
-            slot(slots.for_change(PLATFORM_OWNER, revokes=True), PLATFORM_OWNER, patience=0)
+            slot(slots.for_change(PLATFORM_OWNER, revokes=True), PLATFORM_OWNER, max_wait=0)
         )
         with pytest.raises(Overloaded):
             await stack.enter_async_context(
-                slot(slots.for_change(PLATFORM_OWNER, revokes=False), PLATFORM_OWNER, patience=0)
+                slot(slots.for_change(PLATFORM_OWNER, revokes=False), PLATFORM_OWNER, max_wait=0)
             )
     for task in flood:
         task.cancel()

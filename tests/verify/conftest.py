@@ -1,15 +1,15 @@
-"""A furnished hot room for each test."""
+"""A verifier for each test."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.verify.room import Room, make_room
+from tests.verify.parts import Room, make_room
 
 
 @pytest.fixture
 def room() -> Iterator[Room]:
-    """A hot room with room for many keys."""
+    """A verifier that remembers many keys."""
     furnished = make_room()
     yield furnished
     furnished.hasher.close()
@@ -17,7 +17,7 @@ def room() -> Iterator[Room]:
 
 @pytest.fixture
 def narrow_room() -> Iterator[Room]:
-    """A hot room that remembers one key."""
+    """A verifier that remembers one key."""
     furnished = make_room(capacity=1)
     yield furnished
     furnished.hasher.close()

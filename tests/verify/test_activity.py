@@ -17,7 +17,7 @@ from authsvc.model.key_string import KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, GLOBEX, Pause, Room, ask, at_once, make_room
+from tests.verify.parts import ACME, GLOBEX, Pause, Room, ask, at_once, make_room
 
 IDLE = timedelta(minutes=30)
 TICK = timedelta(microseconds=1)

@@ -8,7 +8,7 @@ import pytest
 from authsvc.model.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
-from tests.verify.room import ACME, GLOBEX, Room, at_once
+from tests.verify.parts import ACME, GLOBEX, Room, at_once
 
 VALID = VerdictCode.VALID
 

@@ -6,7 +6,7 @@ import pytest
 
 from authsvc.model.credential import CredentialKind
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
-from tests.verify.room import ACME, Pause, Room, ask, at_once
+from tests.verify.parts import ACME, Pause, Room, ask, at_once
 
 
 async def test_forget_makes_it_load_anew(room: Room) -> None:  # rule 15

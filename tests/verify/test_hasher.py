@@ -7,7 +7,7 @@ import pytest
 
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
-from tests.verify.room import COSTS, Job, at_once
+from tests.verify.parts import COSTS, Job, at_once
 
 SECRET = "s" * 43
 

@@ -8,7 +8,7 @@ from authsvc.model.errors import Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, Room, ask
+from tests.verify.parts import ACME, Room, ask
 
 
 class Watch:

@@ -9,7 +9,7 @@ from authsvc.model.credential import StoredCredential
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED
-from tests.verify.room import ACME, COSTS, Job, Room, ask, at_once, make_room
+from tests.verify.parts import ACME, COSTS, Job, Room, ask, at_once, make_room
 
 UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 

@@ -14,7 +14,7 @@ from authsvc.model.credential import Credential
 from authsvc.model.errors import Unavailable
 from authsvc.verify.entry import Entry
 from authsvc.verify.prefix_cache import PrefixCache
-from tests.verify.room import Pause
+from tests.verify.parts import Pause
 
 CHANCES = 16
 UNAVAILABLE = Unavailable("gone", reason="GONE", retry_after=1)

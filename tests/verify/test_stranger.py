@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from authsvc.model.key_string import KeyMint
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, Room, ask, at_once, make_room
+from tests.verify.parts import ACME, Room, ask, at_once, make_room
 
 anything = st.text(st.characters())
 

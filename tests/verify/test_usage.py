@@ -13,7 +13,7 @@ from authsvc.model.key_string import KeyMint
 from authsvc.model.use import Use
 from authsvc.verify.usage import UsageLog
 from tests.conftest import Ticker
-from tests.verify.room import FakeUseStore, Pause
+from tests.verify.parts import FakeUseStore, Pause
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -283,7 +283,7 @@ async def test_user_agents_are_bounded_together(
     usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the bound uses are noted without; what is replaced or written makes room."""
-    monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT", 1024)
+    monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT_LENGTH", 1024)
     for number in range(4):
         usage.note(f"ses_{number}", NOW, "192.0.2.1", f"{number}" * 2000)
     usage.note("ses_0", NOW + SECOND, "192.0.2.1", "short")
@@ -299,7 +299,7 @@ async def test_the_client_hints_of_all_together_are_bounded(
     usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They count as user agents do; without room for both, the user agent is noted alone."""
-    monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT", 1024)
+    monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT_LENGTH", 1024)
     hints = ClientHints(brands="b" * 200)
     for number in range(3):
         usage.note(f"ses_{number}", NOW, "", f"{number}" * 300, "", hints)

@@ -10,7 +10,7 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED
 from authsvc.verify.verifier import Question
-from tests.verify.room import ACME, GLOBEX, PLATFORM, Room, ask, at_once
+from tests.verify.parts import ACME, GLOBEX, PLATFORM, Room, ask, at_once
 
 HOUR = timedelta(hours=1)
 TICK = timedelta(microseconds=1)
@@ -214,7 +214,7 @@ async def test_an_outage_is_no_verdict(room: Room) -> None:
 
 async def test_one_owner_does_not_fill_the_queues(room: Room) -> None:
     """Its callers have so many look-ups under way, also when they do not wait; others find room."""
-    room.verifier._max_fills_of_one = 3
+    room.verifier._loader._max_loads_per_owner = 3
     cold = [room.issue() for _ in range(5)]
     pauses = [room.store.pause(key.prefix) for key in cold[:3]]
     waiting = [asyncio.create_task(room.verifier.verify(ask(ACME), key.text)) for key in cold[:3]]
@@ -236,4 +236,4 @@ async def test_one_owner_does_not_fill_the_queues(room: Room) -> None:
     assert await room.code(cold[3]) is VerdictCode.VALID
     for key in cold:
         assert await room.code(key) is VerdictCode.VALID
-    assert not room.verifier._filling
+    assert not room.verifier._loader._loads

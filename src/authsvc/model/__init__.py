@@ -1,1 +1,1 @@
-"""The words of the domain: pure values and rules, with no I/O, clock or protobuf."""
+"""The domain: values and rules as pure functions, without I/O, clock or protobuf."""

@@ -1,15 +1,15 @@
 """The activity of a session, as one worker knows it, and the idle timeout that counts from it.
 
-A session ends `idle_timeout` after its last activity, to the instant and on every
-worker, although each writes what it saw a few seconds late. What makes that so:
+A session ends `idle_timeout` after its last activity, at the same instant on every worker, although each
+worker writes the activity that it sees a few seconds later. These rules make it so:
 
-- Whoever knows of an activity within the timeout may answer: nobody knows of less.
-- Whoever does not, asks the database before saying that the session has ended.
-- The database knows enough when it is asked, since an activity that comes within
-  `GUARD` of the recorded end is recorded before it is answered, and all others are
-  written within that time, unless the database is away or the worker is killed.
-- What the database has said is final: it keeps that the session is over, and takes no
-  activity for it any more. So no two workers disagree, also when one wrote too late.
+- A worker that knows of an activity within the timeout may answer, because other activity can only move the
+end later. - Any other worker asks the database before it says that the session has ended. - The database
+knows enough by then. An activity within `GUARD` of the recorded end is recorded before it is
+  answered, and all others are written within that time, unless the database is out of reach or the worker is
+  killed.
+- The answer of the database is final. It records that the session is over, and accepts no activity for it any
+  more. So workers agree even if one of them writes too late.
 """
 
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ SHORTEST_TIMEOUT = timedelta(minutes=1)
 
 
 class Activity:
-    """`last` is what this worker knows, `recorded` the least that the database knows. Changes with use."""
+    """The last activity that this worker knows, and the last one that is surely recorded. Mutable."""
 
     __slots__ = ("_is_over", "_recorded", "idle_timeout", "last")
 
@@ -33,27 +33,27 @@ class Activity:
 
     @property
     def idle_end(self) -> datetime:
-        """When the session ends for want of activity."""
+        """When the session ends unless there is more activity."""
         return self.last + self.idle_timeout
 
     def is_idle(self, now: datetime) -> bool:
-        """Say whether the timeout is over, by what this worker knows."""
+        """Return whether the timeout is over, as far as this worker knows."""
         return self._is_over or now >= self.last + self.idle_timeout
 
     def is_certain(self, now: datetime) -> bool:
-        """Say whether that can be said without the database."""
+        """Return whether `is_idle` is right without asking the database."""
         return self._is_over or now < self._recorded + self.idle_timeout - GUARD
 
     def note(self, now: datetime) -> None:
-        """Take a use, which is going to be written."""
+        """Take note of a use, which will be written later."""
         if now > self.last:
             self.last = now
 
     def learn(self, recorded: datetime) -> None:
-        """Take the last activity that the database knows."""
+        """Take over the last activity from the database."""
         self._recorded = max(recorded, self._recorded)
         self.last = max(recorded, self.last)
 
     def end(self) -> None:
-        """Take it that the database says so: nobody answers for the session any more."""
+        """Take over from the database that the session is over, for good."""
         self._is_over = True

@@ -1,11 +1,10 @@
-"""Addresses: how they are written, and where a call comes from.
+"""IP addresses: their normal form, and the address of a client behind proxies.
 
-An address has one spelling, that of RFC 5952, and IPv4 in IPv6 is IPv4 (`normalized`). A call comes from its
-peer or, behind proxies that are trusted, from the peer's client.
+Addresses are written as in RFC 5952, and IPv4-mapped IPv6 addresses as IPv4 (`normalized`).
 
-Each proxy appends the address of its own client to `x-forwarded-for`. So the list is read from its right
-end, for as long as what stands there is a trusted proxy: the first that is none is the client. All left of it
-is the client's own tale, and not read.
+Each proxy appends the address of its own client to `x-forwarded-for`. So the list is read from the right for
+as long as the address is a trusted proxy. The first address that is not is the client. What comes before it
+was written by the client, and is ignored.
 """
 
 from collections.abc import Sequence
@@ -15,35 +14,35 @@ from authsvc.model.memo import Memo, remembered
 
 Network = IPv4Network | IPv6Network
 
-# "[", an IPv6 address of eight groups, "]:" and a port; a zone may make it longer.
-LONGEST = 64
-# IPv4 in IPv6 (RFC 4291, 2.5.5.2).
+# The characters of "[", an IPv6 address with a short zone, "]:" and a port.
+MAX_ADDRESS_LENGTH = 64
+# IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
 _MAPPED = IPv6Network("::ffff:0:0/96")
-# Of proxies in a row. A client may write any number of addresses before them.
+# The longest chain of proxies. A client may put any number of addresses before it.
 _MAX_HOPS = 64
-# Providers give a customer a whole /64, and somebody who guesses uses all of it.
-_SITE = 64
+# Providers assign a whole /64 to a customer, so an attacker can use all of it.
+_SITE_PREFIX_LENGTH = 64
 
 
 class Proxies:
-    """The networks whose word on where a call comes from is taken."""
+    """The trusted proxies, by their networks."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
-        # GatewayRequest on each call, mostly of the same few.
-        self._trusts = Memo(self._is_within, max_entries=4096, max_length=LONGEST)
+        # Looked up for each call, and mostly for the same few addresses.
+        self._trusts = Memo(self._is_within, max_entries=4096, max_length=MAX_ADDRESS_LENGTH)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return the address of the client, given its peer's and the values of x-forwarded-for.
 
-        When a trusted proxy hands on what is no address, nobody knows better than that proxy's
-        address, and it is returned. When all are trusted, it is the left-most. Addresses are
-        normalized; a peer that has none has the address "".
+        When a trusted proxy forwards something that is not an address, the address of that proxy is returned;
+        when all addresses are trusted, the left-most. The result is normalized; "" for a peer without an
+        address.
         """
         client = normalized(peer)
         if not self._trusted or not forwarded:
             return client
-        # The first of the split is what stands before the last hops, whole.
+        # The first part of the split is everything before the last hops.
         hops = ",".join(forwarded).rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]
         while self._trusts(client) and hops:
             found = normalized(hops.pop())
@@ -60,9 +59,9 @@ class Proxies:
 
 
 def network(text: str) -> Network:
-    """Return a network in which normalized addresses are looked for; raise ValueError for what is none.
+    """Return a network for normalized addresses. Raises ValueError for a text that is not a network.
 
-    One of v4-mapped addresses is a network of IPv4. One that holds all of those is 0.0.0.0/0.
+    A network of IPv4-mapped addresses becomes one of IPv4; one that contains all of them becomes 0.0.0.0/0.
     """
     found = ip_network(text)
     if isinstance(found, IPv6Network) and found.overlaps(_MAPPED):
@@ -72,37 +71,37 @@ def network(text: str) -> Network:
 
 
 def normalized(text: str) -> str:
-    """Return an address as it is kept and shown; "" for what is none.
+    """Return an address in the form in which it is stored and shown; "" for anything else.
 
-    It may come with a port, in brackets or with a zone, which means something on one machine only.
+    A port, brackets and a zone are dropped. A zone has a meaning on one machine only.
     """
     text = text.strip()
-    return _written(text) if 0 < len(text) <= LONGEST else ""
+    return _written(text) if 0 < len(text) <= MAX_ADDRESS_LENGTH else ""
 
 
-@remembered(max_entries=4096, max_length=LONGEST)
+@remembered(max_entries=4096, max_length=MAX_ADDRESS_LENGTH)
 def _written(text: str) -> str:
-    # The text is remembered and not the address, which Python writes anew each time, and slowly.
+    # Remember the text and not the address object, because formatting one is slow.
     found = read(text)
     return "" if found is None else str(found)
 
 
-@remembered(max_entries=4096, max_length=LONGEST)
+@remembered(max_entries=4096, max_length=MAX_ADDRESS_LENGTH)
 def site(address: str) -> str:
-    """Return what is counted as one place: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return what limits count as one client: an IPv4 address, or the /64 of an IPv6 address."""
     found = read(address)
     if isinstance(found, IPv6Address):
-        return str(IPv6Address(int(found) >> 128 - _SITE << 128 - _SITE))
+        return str(IPv6Address(int(found) >> 128 - _SITE_PREFIX_LENGTH << 128 - _SITE_PREFIX_LENGTH))
     return address if found is None else str(found)
 
 
 def read(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address in a text, which may bear a port or a zone; None for anything else.
+    """Return the address in a text, which may have a port or a zone; None for anything else.
 
     `authsvc.client.client_info.address` reads by the same rules.
     """
     text = text.strip()
-    if len(text) > LONGEST:
+    if len(text) > MAX_ADDRESS_LENGTH:
         return None
     if text.startswith("["):
         text, _, port = text[1:].partition("]")

@@ -1,14 +1,13 @@
-"""Anchors: what is kept of the audit log outside of the database, to verify against later.
+"""Anchors: facts about the audit log that are kept outside of the database, to verify it against later.
 
-A file of them is text. The first line has the time at which it was written; each line after it has the
-owner, percent-encoded where it is no plain name, the position and hash of the end of the chain, the
-position up to which events had been dropped, and for each month (UTC) with events the position of its
-last one:
+A file of anchors is text. The first line has the time at which it was written. Each further line has the
+owner (percent-encoded if necessary), the position and hash of the end of its chain, the position up to which
+events had been dropped, and for each month (UTC) with events the position of the last one:
 
     authsvc anchors 2 2026-11-21T03:00:00+00:00
     acme 60 5f0c… 12 202609:31,202610:48,202611:60
 
-Files of version 1 have no first line, and only the first three fields.
+Files of version 1 have no time, and only the first three fields.
 """
 
 import re
@@ -34,7 +33,7 @@ class MonthEnd(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The end of an owner's chain as it was at a time; without a time, the rest is not known either."""
+    """The end of an owner's chain at a time. Without a time, `dropped` and `months` are unknown."""
 
     owner_id: str
     link: Link
@@ -49,7 +48,7 @@ class Anchor:
 
     @classmethod
     def parse(cls, line: str, time: datetime | None = None) -> Self:
-        """Return the anchor of a line in a file of this time; raise ValueError for one that is none."""
+        """Return the anchor in a line of a file that was written at `time`. Raises ValueError."""
         owner_id, position, text, *more = line.split()
         link = Link(int(position), bytes.fromhex(text))
         if len(link.hash) != _HASH_LENGTH:
@@ -64,22 +63,23 @@ class Anchor:
         return cls(owner_id, link, time, int(dropped), ends)
 
     def refusal(self, dropped: int, begin: datetime, *, tolerance: timedelta) -> str:
-        """Return why events up to `dropped` cannot be those before the begin of a month; empty if they can.
+        """Return why events up to `dropped` cannot be all those before a month; empty if they can be.
 
-        An event may bear a time before that of its recording, by the `tolerance`.
+        An event may have a time up to `tolerance` before it was recorded.
         """
         if self.time is None or dropped == self.dropped:
             return ""
         if dropped < self.dropped:
-            return f"the anchor knows that events up to {self.dropped} had been dropped"
+            return f"according to the anchor, events up to {self.dropped} had been dropped before"
         month = begin.date()
         old = max((end.position for end in self.months if end.month < month), default=self.dropped)
         if dropped == old:
             return ""
-        # More are older only if they were recorded after the anchor, which was before the month then.
+        # More events are older only if they were recorded after the anchor, and it was written before the
+        # month.
         if dropped > old and old >= self.link.position and self.time < begin + tolerance:
             return ""
-        return f"by the anchor, those before {month} end at {old}"
+        return f"according to the anchor, the events before {month} end at {old}"
 
 
 def header(time: datetime) -> str:
@@ -88,20 +88,20 @@ def header(time: datetime) -> str:
 
 
 def read_anchors(lines: Iterable[str]) -> Iterator[Anchor]:
-    """Yield the anchors of a file, in the order of their owners; raise ValueError that names a bad line."""
+    """Yield the anchors of a file, ordered by owner. Raises ValueError with the number of a bad line."""
     time, last = None, ""
     for number, line in enumerate(lines, 1):
         try:
             if number == 1 and line.startswith(_HEADER):
                 time = datetime.fromisoformat(line.removeprefix(_HEADER).strip())
                 if time.tzinfo is None:
-                    raise ValueError("a time without its zone")
+                    raise ValueError("a time without a zone")
                 continue
             found = Anchor.parse(line, time)
         except ValueError:
-            raise ValueError(f"line {number}: no anchor; --write-anchor writes them") from None
+            raise ValueError(f"line {number}: not a valid anchor; --write-anchor writes them") from None
         if found.owner_id <= last:
-            raise ValueError(f"line {number}: owners are not in their order; leave it as it was written")
+            raise ValueError(f"line {number}: owners are not in order; use the file as it was written")
         last = found.owner_id
         yield found
 

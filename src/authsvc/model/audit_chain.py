@@ -1,9 +1,9 @@
-"""The chain of an owner's audit events, and how tampering shows. docs/audit.md has the format.
+"""The chain of an owner's audit events, and the detection of tampering. docs/audit.md has the format.
 
-Each event holds its position and the hash of the event before it, and is hashed with both. So
-one that was altered, removed, inserted or moved shows; the head, a row of its own, shows when
-the newest were removed. What was dropped in whole months has left the link that it ended with; an
-EVENTS_DROPPED event says which months those were, and an anchor where they end.
+Each event contains its position and the hash of the previous event, and its own hash covers both. So an event
+that was altered, removed, inserted or moved is detected. The head of the chain, a row of its own, shows
+whether the newest events were removed. When whole months are dropped, the link at their end is kept. An
+EVENTS_DROPPED event says which months were dropped, and an anchor says where they end.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from authsvc.model.caller import PLATFORM_OWNER
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION = "authsvc audit 1"
 
-# What an event may bear another time than that of its recording, and more for clocks that differ.
+# How far the time of an event may differ from that of its recording, including the difference of clocks.
 _TOLERANCE = timedelta(days=2)
 
 # Before the first event of every chain.
@@ -27,7 +27,7 @@ BEGINNING = Link(0, bytes(32))
 
 
 def hash_of(chained: ChainedEvent) -> bytes:
-    """Return the hash that an event has to have: SHA-256 over its fields as netstrings."""
+    """Return the correct hash of an event: SHA-256 over its fields as netstrings."""
     event, link, previous_hash = chained
     fields = [
         _VERSION,
@@ -52,7 +52,7 @@ def hash_of(chained: ChainedEvent) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong with a chain. `event_id` is empty where there is no event to name."""
+    """A problem of a chain. `event_id` is empty when it is not about one event."""
 
     owner_id: str
     position: int
@@ -61,11 +61,11 @@ class Fault:
 
 
 class Chain:
-    """Checks the events of one owner, which come one by one in the order of (event_time, position).
+    """Checks the events of one owner, which are added one by one in the order of (event_time, position).
 
-    It was read at an instant: `head` was its end then, `dropped` what it went on from, and
-    `dropped_before` the month before which an event says that all was dropped. Later events are
-    let pass, and `has_more` says that there were some. `anchor` was kept elsewhere.
+    The chain was read at one instant: `head` was its end, `dropped` the link that it continues from, and
+    `dropped_before` the month before which all events were dropped, as an event says. Events that are newer
+    than `head` are not checked; `has_more` says that there were some. `anchor` was kept elsewhere.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Chain:
 
     @property
     def months(self) -> tuple[MonthEnd, ...]:
-        """Where each month ends, of those with events."""
+        """The end of each month with events."""
         return tuple(MonthEnd(month, position) for month, position in sorted(self._months.items()))
 
     def add(self, chained: ChainedEvent | UnreadableEvent) -> Iterator[Fault]:
@@ -102,10 +102,10 @@ class Chain:
         if isinstance(chained, UnreadableEvent):
             yield self._fault(chained, f"cannot be read: {chained.problem}")
         else:
-            yield from self._look_into(chained)
+            yield from self._check_event(chained)
         yield from self._compare(link)
         if link.position <= self.last.position:
-            where = "was dropped before" if link.position <= self.dropped.position else "is there already"
+            where = "was dropped before" if link.position <= self.dropped.position else "is taken already"
             yield self._fault(chained, f"was inserted or moved: its position {where}")
             return
         if link.position > self.last.position + 1:
@@ -114,30 +114,31 @@ class Chain:
             yield self._fault(chained, "does not follow the event before it, which has another hash")
         self.last = link
 
-    def _look_into(self, chained: ChainedEvent) -> Iterator[Fault]:
+    def _check_event(self, chained: ChainedEvent) -> Iterator[Fault]:
         event = chained.event
         if hash_of(chained) != chained.link.hash:
-            yield self._fault(chained, "was altered: its hash is another")
+            yield self._fault(chained, "was altered: its hash does not match")
         month = event.event_time.astimezone(UTC).date().replace(day=1)
         self._months[month] = chained.link.position
         if self.dropped_before and self.dropped.position and month < self.dropped_before:
-            yield self._fault(chained, f"is from before {self.dropped_before}, and those were dropped")
+            yield self._fault(chained, f"is from before {self.dropped_before}, which was all dropped")
         is_drop = event.owner_id == PLATFORM_OWNER and event.action == Action.EVENTS_DROPPED
         if is_drop and (problem := problem_of(chained)):
             yield self._fault(chained, problem)
 
     def catches_up(self, dropped: Link, dropped_before: date | None) -> None:
-        """Take note of what was dropped while the events were being read."""
+        """Take into account what was dropped while the events were being read."""
         if dropped.position > self.last.position:
             self.last = dropped
         self.dropped, self.dropped_before = dropped, dropped_before
 
     def end(self) -> Iterator[Fault]:
-        """Check that the last event is the head, and that what was dropped may have been."""
+        """Check that the last event is the head, and that the drops are plausible."""
         if self.last.position < self.head.position:
             yield self._missing(self.head.position)
         elif self.last != self.head:
-            yield Fault(self.owner_id, self.head.position, "", "the head of the chain is another")
+            problem = "the last event does not match the head of the chain"
+            yield Fault(self.owner_id, self.head.position, "", problem)
         yield from self._compare(self.dropped)
         if self.anchor is not None and self.anchor.link.position > self.head.position:
             problem = f"the anchor is at {self.anchor.link.position}, beyond the head of the chain"

@@ -1,8 +1,8 @@
-"""What was dropped of the audit log, and the event that vouches for it.
+"""The record of old months that were dropped from the audit log.
 
-Old months are dropped of all chains at once. For each owner, a row keeps the link at which the chain
-goes on; an EVENTS_DROPPED event in the platform's chain says before which month that was, and holds a
-hash over all those rows. So a row that somebody wrote by hand fits no event.
+Old months are dropped from all chains at once. For each owner, a row keeps the link from which the chain
+continues. An EVENTS_DROPPED event in the platform's chain says before which month, and contains a hash over
+all those rows. So a row that somebody wrote by hand does not match any event.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,14 +10,14 @@ from hashlib import sha256
 
 from authsvc.model.audit_event import ChainedEvent, Link
 
-# The schema drops nothing younger.
-FLOOR = timedelta(days=90)
-# Before the first row.
+# The schema refuses to drop younger events.
+MIN_AGE = timedelta(days=90)
+# The hash over no rows.
 NO_DROPS = bytes(32)
 
 
 def hash_of_drops(so_far: bytes, owner_id: str, link: Link) -> bytes:
-    """Return the hash over the rows so far and the next one; they come in the order of owners."""
+    """Return the hash over the rows so far and the next one; rows are in the order of owners."""
     fields = (so_far.hex(), owner_id, str(link.position), link.hash.hex())
     encoded = (field.encode() for field in fields)
     return sha256(b"".join(b"%d:%b," % (len(field), field) for field in encoded)).digest()
@@ -38,10 +38,10 @@ def start_of(month: date) -> datetime:
 
 
 def problem_of(chained: ChainedEvent) -> str:
-    """Return what is wrong with what an EVENTS_DROPPED event says; empty if nothing is."""
+    """Return the problem of an EVENTS_DROPPED event; empty if there is none."""
     month = read_month(chained.event.details.get("before"))
     if month is None:
-        return "says that events were dropped, but not before which month"
-    if chained.event.event_time - start_of(month) < FLOOR:
-        return f"says that events before {month} were dropped, less than {FLOOR.days} days after that"
+        return "does not say before which month events were dropped"
+    if chained.event.event_time - start_of(month) < MIN_AGE:
+        return f"says that events before {month} were dropped, less than {MIN_AGE.days} days after that"
     return ""

@@ -1,7 +1,7 @@
-"""Audit events: who did what, to which, when, from where (rule 28).
+"""Audit events: who did what to which resource, when and from where (rule 28).
 
-An event says nothing that a key string could hide in: every text is redacted, and cut to
-what may be kept, when it is made.
+An event never contains a key string: each text is redacted, and cut to the maximum length, when the event is
+made.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import redact
 from authsvc.model.page_token import Position
 
-_MAX_LENGTH = 512
+_MAX_TEXT_LENGTH = 512
 
 
 class Action(StrEnum):
-    """What was done. An action, once recorded, keeps its name for good."""
+    """What was done. The name of an action never changes, because it is recorded."""
 
     KEY_CREATED = "KEY_CREATED"
     KEY_UPDATED = "KEY_UPDATED"
@@ -39,9 +39,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One thing that was done, or refused; what is not known is empty.
+    """Something that was done, or refused. Unknown values are empty.
 
-    `owner_id` is whose it was done to. `action` is one of `Action`, or one that a later version has recorded.
+    `owner_id` is the owner of the target. `action` is one of `Action`, or one of a later version.
     """
 
     event_id: str
@@ -49,7 +49,7 @@ class AuditEvent:
     action: str
     actor_id: str
     actor_owner_id: str
-    actor_type: str  # "key" or "session"; "" for who presented no credential of ours
+    actor_type: str  # "key" or "session"; "" for a caller without a credential of this service
     owner_id: str
     target_id: str
     client_ip: str
@@ -67,7 +67,7 @@ class AuditEvent:
         owner_id: str,
         details: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return the event of what a caller did. Details without a value are left out."""
+        """Return the event for an action of a caller. Details without a value are left out."""
         return cls(
             event_id=new_identifier("evt", at),
             event_time=at,
@@ -99,7 +99,7 @@ class ChainedEvent(NamedTuple):
 
 
 class UnreadableEvent(NamedTuple):
-    """An event that the service cannot have recorded, `problem` says why; its place is known."""
+    """An event that this service cannot have recorded; `problem` says why."""
 
     owner_id: str
     event_id: str
@@ -116,7 +116,7 @@ class AuditPosition(NamedTuple):
 
     @classmethod
     def read(cls, position: Position) -> Self:
-        """Return the position that a page token of ours holds."""
+        """Return the position from a page token."""
         value, item_id = position
         if not isinstance(value, datetime):
             raise TypeError(f"events are in the order of instants, not of {value!r}")
@@ -125,7 +125,7 @@ class AuditPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """The events of an owner that pass all of these filters, newest first. An empty one lets all pass."""
+    """The events of an owner that match all of these filters, newest first. An empty filter matches all."""
 
     owner_id: str
     actions: tuple[str, ...] = ()
@@ -136,5 +136,5 @@ class AuditQuery:
 
 
 def _kept(text: str) -> str:
-    """Return as much of a text as is kept: no key string, and nothing that PostgreSQL cannot hold."""
-    return redact(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode())[:_MAX_LENGTH]
+    """Return a text as it is stored: without key strings and what PostgreSQL cannot store, and cut."""
+    return redact(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode())[:_MAX_TEXT_LENGTH]

@@ -1,7 +1,7 @@
-"""Bots: who they are, by the name that they give themselves.
+"""Bots, recognized by their names in the user agent.
 
-A bot is known by the name of a product, or by `compatible; NAME; +https://…`, as crawlers introduce
-themselves in a browser's user agent. Names of devices are not looked at: phones are called "AI Bot", too.
+The name is that of a product, or is in `compatible; NAME; +https://…`, which crawlers add to the user agent
+of a browser. Names of devices do not count: there are phones that are called "AI Bot".
 """
 
 import re
@@ -9,9 +9,9 @@ import re
 from authsvc.model.user_agent import Product, UserAgent, products_in, shown_version
 
 _NAME = re.compile(r"bots?(?![a-z])|crawler(?![a-z])|spider(?![a-z])|slurp(?![a-z])", re.IGNORECASE)
-# They are called so, and are none.
+# Names that match, but are not those of bots.
 _FALSE = re.compile(r"iRobot|CUBOT|Spider-?Man", re.IGNORECASE)
-# Those whose names do not say it.
+# Bots whose names do not match.
 _KNOWN = re.compile(
     r"(?:ChatGPT|Claude|Perplexity|MistralAI|Gemini|Meta-Externalfetcher)-User|Claude-SearchBot"
     r"|OAI-SearchBot|meta-external(?:agent|fetcher|ads)|facebook(?:externalhit|catalog)|FeedFetcher-Google"
@@ -29,10 +29,10 @@ _DEVICE = re.compile(r"\b(?:iPhone|iPad|iOS|Android)\b")
 
 
 def find(agent: UserAgent) -> Product | None:
-    """Return the bot that says who it is; None when none does."""
+    """Return the bot that the agent names; None when it names none."""
     is_browser = agent.text.startswith("Mozilla/")
     if not is_browser and (found := _named(agent)) is not None:
-        # An app that tells the phone that it runs on is called so, and used by people.
+        # An agent that names a phone is an app, which people use.
         return None if _DEVICE.search(agent.platform) else found
     for comment in agent.comments:
         if (found := _introduced(comment)) is not None:
@@ -48,12 +48,12 @@ def find(agent: UserAgent) -> Product | None:
 
 
 def is_name(name: str) -> bool:
-    """Say whether it is the name of a bot."""
+    """Return whether this is the name of a bot."""
     return (_NAME.search(name) is not None and not _FALSE.match(name)) or _KNOWN.match(name) is not None
 
 
 def _named(agent: UserAgent) -> Product | None:
-    """Return the bot that an agent begins with, or names among its products."""
+    """Return the bot at the begin of an agent, or among its products."""
     match = _SPACED.match(agent.bare)
     if match is not None and is_name(match[1]) and (match[2] or " " not in match[1] or _has_contact(agent)):
         return Product(match[1], shown_version(match[2] or ""))

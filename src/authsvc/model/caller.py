@@ -1,4 +1,4 @@
-"""Who calls our API, as far as a use case needs to know."""
+"""The caller of an RPC, as use cases see it."""
 
 from collections.abc import Iterable
 from math import inf
@@ -8,33 +8,33 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import PermissionDenied
 from authsvc.model.scope import FULL_ACCESS, missing
 
-# The reserved owner: its credentials act on every owner.
+# The reserved owner. Its credentials act on every owner.
 PLATFORM_OWNER = "authsvc"
 
 
 class Caller(NamedTuple):
-    """An authenticated caller. Acts within its own owner, or is the platform."""
+    """An authenticated caller. It acts on its own owner, or is the platform and acts on all."""
 
     credential_id: str
     owner_id: str
     scopes: tuple[str, ...]
-    # What they presented; None for those who presented no credential of ours, so none that can be revoked.
+    # The kind of credential that was presented; None for a certificate or none, which cannot be revoked here.
     kind: CredentialKind | None = None
     client_ip: str = ""
-    # What the caller names this call in its own logs.
+    # The id of this call in the caller's own logs.
     request_id: str = ""
-    # Until when they wait for the answer to a change, by the stopwatch.
+    # When the caller stops waiting for the answer to a change, on the stopwatch.
     deadline: float = inf
     # The scopes that this call needs.
     required_scopes: tuple[str, ...] = ()
 
     def acts_on(self, owner_id: str) -> bool:
-        """Say whether this caller may see and change what belongs to `owner_id`."""
+        """Return whether this caller may see and change what belongs to `owner_id`."""
         return self.owner_id in (owner_id, PLATFORM_OWNER)
 
     @property
     def quota_owner(self) -> str:
-        """Whose share this caller uses: its owner's; who shows no credential does not use the platform's."""
+        """The owner to whose limits this caller counts. Anonymous callers share one of their own."""
         return "anonymous callers" if self.kind is None and self.credential_id == ANONYMOUS else self.owner_id
 
     @property
@@ -52,7 +52,7 @@ class Caller(NamedTuple):
             )
 
     def refuse_tenant(self, what: str) -> None:
-        """Raise PermissionDenied for a caller that is not the platform's; `what` only that may do."""
+        """Raise PermissionDenied for a caller that is not the platform; `what` completes the message."""
         if self.confined_to is not None:
             raise PermissionDenied(
                 f"only callers of the owner {PLATFORM_OWNER!r} may {what}", reason="PLATFORM_ONLY"
@@ -72,8 +72,8 @@ class Caller(NamedTuple):
         return missing(self.scopes, scopes)
 
 
-# The id of all who call without any credential, where the operator lets them.
+# The id of callers without a credential, if the operator allows them.
 ANONYMOUS = "anonymous"
 
-# Who mints the first administrator key, before there is any credential.
+# The caller that mints the first administrator key, before there is any credential.
 BOOTSTRAP = Caller("bootstrap", PLATFORM_OWNER, (FULL_ACCESS,))

@@ -1,4 +1,4 @@
-"""User-agent client hints (`Sec-CH-UA-…`), which tell what browsers no longer write into the user agent."""
+"""User-agent client hints (`Sec-CH-UA-…`), with what browsers no longer put into the user agent."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from authsvc.model.key_string import redact
 from authsvc.model.text import cleaned
 from authsvc.model.user_agent import shown_version
 
-# Brand lists have 60 to 150 characters, all others fewer than 40.
+# Brand lists have 60 to 150 characters, other hints fewer than 40.
 _MAX_LIST_LENGTH, _MAX_LENGTH = 256, 64
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v\s*=\s*"([^"\\]*)"')
@@ -21,7 +21,7 @@ _BRANDS = {
     "Microsoft Edge": "Edge",
     "YaBrowser": "Yandex Browser",
 }
-# These say which engine a browser or an app is made of.
+# Brands that name the engine of a browser or an app.
 _ENGINES = frozenset({"Chromium", "Android WebView", "Microsoft Edge WebView2", "Yowser"})
 _SYSTEMS = {"Chrome OS": "ChromeOS", "Chromium OS": "ChromeOS", "Unknown": ""}
 _FORM_FACTORS = {
@@ -30,11 +30,11 @@ _FORM_FACTORS = {
     "Tablet": DeviceType.TABLET,
     "XR": DeviceType.HEADSET,
 }
-_TOLD_BY_VERSION = frozenset({"Windows", "macOS", "Android"})
+_VERSIONED_SYSTEMS = frozenset({"Windows", "macOS", "Android"})
 
 
 class ClientHints(NamedTuple):
-    """The values of the headers as they were sent, each cut to what is kept; what was not sent is empty."""
+    """The values of the headers as they were sent, each cut to its maximum length; empty if not sent."""
 
     brands: str = ""
     platform: str = ""
@@ -55,11 +55,11 @@ class ClientHints(NamedTuple):
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        """Return the hints that `as_json` wrote down; fields that we do not know are of a later version."""
+        """Return the hints from the output of `as_json`. Unknown fields, of a later version, are ignored."""
         return cls(**{name: value for name, value in json.loads(text).items() if name in cls._fields})
 
     def as_json(self) -> str:
-        """Return an object of the fields that are not empty."""
+        """Return the fields that are not empty, as a JSON object."""
         return json.dumps(self.as_dict())
 
     def as_dict(self) -> dict[str, str]:
@@ -67,8 +67,7 @@ class ClientHints(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value}
 
     def kept(self) -> Self:
-        """Return the hints as they may be kept: cut, without secrets and what nobody can see."""
-        # Most requests have none, or few.
+        """Return the hints as they are stored: cut, without key strings and invisible characters."""
         return type(self)(
             *(
                 _kept(text, _MAX_LENGTH if at else _MAX_LIST_LENGTH) if text else ""
@@ -77,13 +76,13 @@ class ClientHints(NamedTuple):
         )
 
     def updated(self, later: "ClientHints") -> Self:
-        """Return the hints with those that were sent later: browsers do not send all of them each time."""
+        """Return the hints, replaced by later ones where those are set: browsers do not always send all."""
         return type(self)(*(new or old for old, new in zip(self, later, strict=True)))
 
     def applied(self, device: Device, *, is_app: bool) -> Device:
-        """Return the device of a user agent as the hints describe it: they are believed first.
+        """Return the device of a user agent, corrected by the hints.
 
-        An app (`is_app`) keeps its name and version, since hints name the browser that is inside.
+        An app (`is_app`) keeps its name and version, because hints name the browser that is embedded in it.
         """
         if self == NO_HINTS or device.device_type in (DeviceType.BOT, DeviceType.PROGRAM, DeviceType.CONSOLE):
             return device
@@ -98,17 +97,17 @@ class ClientHints(NamedTuple):
 
     def _with_system(self, device: Device) -> Device:
         system, version, kind = device.os, device.os_version, device.device_type
-        told = _text(self.platform)
-        told = _SYSTEMS.get(told, told)
-        # Distributions of Linux are all "Linux" to it, and what is made of Android is "Android".
-        is_finer = (told == "Linux" and system not in ("Windows", "macOS", "Android", "ChromeOS", "")) or (
-            told == "Android" and system == "HarmonyOS"
-        )
-        if told and not is_finer:
-            if told != system:
-                system, version = told, ""
-                kind = DeviceType.TABLET if told == "Android" and kind is DeviceType.DESKTOP else kind
-            version = self._system_version(told) or version
+        platform = _text(self.platform)
+        platform = _SYSTEMS.get(platform, platform)
+        # Hints call all distributions "Linux", and systems that derive from Android "Android".
+        is_finer = (
+            platform == "Linux" and system not in ("Windows", "macOS", "Android", "ChromeOS", "")
+        ) or (platform == "Android" and system == "HarmonyOS")
+        if platform and not is_finer:
+            if platform != system:
+                system, version = platform, ""
+                kind = DeviceType.TABLET if platform == "Android" and kind is DeviceType.DESKTOP else kind
+            version = self._system_version(platform) or version
         factors = [
             _FORM_FACTORS[name] for name in _STRING.findall(self.form_factors) if name in _FORM_FACTORS
         ]
@@ -123,11 +122,12 @@ class ClientHints(NamedTuple):
 
     def _system_version(self, system: str) -> str:
         version = _text(self.platform_version)
-        if system not in _TOLD_BY_VERSION or not re.fullmatch(r"\d{1,4}(?:\.\d{1,9}){0,3}", version):
+        if system not in _VERSIONED_SYSTEMS or not re.fullmatch(r"\d{1,4}(?:\.\d{1,9}){0,3}", version):
             return ""
         if system != "Windows":
             return shown_version(version)
-        # The version of an interface; https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
+        # This is the version of an API; see
+        # https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
         major, minor = (int(part) for part in [*version.split("."), "0"][:2])
         if major == 0:
             return {1: "7", 2: "8", 3: "8.1"}.get(minor, "")
@@ -142,11 +142,11 @@ def _kept(text: str, longest: int) -> str:
 
 
 def _text(value: str) -> str:
-    """Return the text of a string of structured fields (RFC 9651), or of one that came without its quotes."""
+    """Return the text of a structured-field string (RFC 9651), also when its quotes are missing."""
     match = _STRING.match(value)
     return re.sub(r"\\(.)", r"\1", match[1]) if match else value.strip('"')
 
 
 def _is_made_up(brand: str) -> bool:
-    """Say whether it is the brand that stands in all lists, so that nobody relies on their form."""
+    """Return whether this is the meaningless brand that browsers add to keep parsers flexible (GREASE)."""
     return re.sub(r"[^a-z]", "", brand.lower()) == "notabrand"

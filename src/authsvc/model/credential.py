@@ -1,9 +1,9 @@
-"""What verification needs to know of a credential, and nothing else.
+"""A credential as verification sees it.
 
-Keys and sessions are two kinds of one thing: presented, proved, judged, forgotten and
-waited for in the same way. They differ in what a session has besides, its activity.
+Keys and sessions are two kinds of credential, and are verified and revoked in the same way. A session has an
+activity in addition.
 
-A cached credential stays in memory, so it is small: no name, no contacts.
+Credentials are cached, so they are small: they have no name and no contacts.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class CredentialKind(Enum):
-    """What somebody may ask to have verified; one kind shown as the other is NOT_FOUND."""
+    """The kinds of credential. One that is presented as the other kind is NOT_FOUND."""
 
     KEY = "key"
     SESSION = "session"
@@ -25,11 +25,10 @@ class CredentialKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential as a verifier sees it. Its times are judged anew at each use.
+    """A credential. Its times are compared with the clock at each use.
 
-    One that was revoked at once, not scheduled, has `revoke_time` ALWAYS, so that no
-    clock that was set back brings it to life (rule 16). A session has an `activity`, a
-    key has none.
+    A credential that was revoked immediately, not by schedule, has the `revoke_time` ALWAYS, so that it stays
+    revoked when a clock is set back (rule 16). A session has an `activity`, a key has none.
     """
 
     credential_id: str
@@ -40,13 +39,13 @@ class Credential:
     annotations: Mapping[str, str]
     kind: CredentialKind = CredentialKind.KEY
     activity: Activity | None = None
-    # A key whose owner's policy has switched keys off; what brings it back is a change like any other.
+    # A key whose owner's policy has switched keys off. The policy can switch it on again.
     disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """A credential with its proof at rest: argon2id for a key's secret, SHA-256 for a session's (ADR 10)."""
+    """A credential with the stored hash of its secret: argon2id for keys, SHA-256 for sessions (ADR 10)."""
 
     credential: Credential
     secret_hash: str

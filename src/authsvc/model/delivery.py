@@ -1,24 +1,24 @@
 """Whether a new key string reached its caller, as far as the service knows.
 
-    PENDING ──sent──▶ nothing is noted
+    PENDING ──sent──▶ no delivery is stored
        └──the call ended before──▶ LOST
 
-An answer that was sent and then lost on its way looks like one that arrived.
+The service cannot tell an answer that was lost in the network from one that arrived.
 """
 
 from datetime import timedelta
 from enum import Enum
 
-# After this a call that made a key is over, whatever became of its worker. One that waits for other workers
-# is given up a while before, so that the answer can still be sent.
+# A call that creates a key is over after ANSWERED_WITHIN, even if its worker died. One that waits for other
+# workers stops waiting earlier, after GIVEN_UP_AFTER, so that the answer can still be sent.
 GIVEN_UP_AFTER = timedelta(seconds=45)
 ANSWERED_WITHIN = timedelta(seconds=60)
-# How long its creator may have a key replaced that was never delivered, from the creation on.
+# How long after the creation its creator may replace a key that was never delivered.
 REPLACED_WITHIN = timedelta(minutes=10)
 
 
 class Delivery(Enum):
-    """What is noted of the answer with a key string that is not known to have been sent."""
+    """The state of an answer with a key string that is not known to have been sent."""
 
     PENDING = "pending"
     LOST = "lost"

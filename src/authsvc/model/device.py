@@ -1,11 +1,11 @@
-"""The device at the other end, as far as its user agent tells."""
+"""The device of a client, as far as its user agent tells."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class DeviceType(StrEnum):
-    """What kind of thing calls."""
+    """The kind of device or program."""
 
     UNKNOWN = ""
     DESKTOP = "desktop"
@@ -20,9 +20,9 @@ class DeviceType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device in words for people; what is unknown is empty.
+    """A device as it is shown to people. Unknown values are empty.
 
-    The caller wrote the user agent, so nothing here is proved: it is for showing only.
+    The client writes the user agent, so nothing here can be relied on for security.
     """
 
     browser: str = ""
@@ -31,5 +31,5 @@ class Device:
     os_version: str = ""
     device_type: DeviceType = DeviceType.UNKNOWN
     user_agent: str = ""
-    # Told by client hints only.
+    # From client hints only.
     model: str = ""

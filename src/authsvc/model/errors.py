@@ -1,18 +1,18 @@
-"""What can go wrong, in words that no transport owns.
+"""The errors of the service, independent of the transport.
 
     AuthsvcError
     ├── InvalidArgument      a field is wrong; carries the violations
-    ├── Unauthenticated      we do not know who calls
-    ├── PermissionDenied     we do, and they may not
-    ├── NotFound             no such thing, or not for this caller's eyes
-    ├── AlreadyExists        this request was carried out before
-    ├── FailedPrecondition   the thing is not in the state that this needs
-    │   └── AlreadyDone      it was done before, for good
-    ├── Conflict             somebody else was faster (etag)
-    └── RetryableError              try again later; carries when
-        ├── Overloaded       too much at once: nothing was done
-        ├── Unavailable      a part is out of reach, or held by others: the outcome may be unknown
-        └── DeadlineExceeded it is done, and not everybody has confirmed it in the caller's time
+    ├── Unauthenticated      the caller is not known
+    ├── PermissionDenied     the caller is known, but may not do this
+    ├── NotFound             there is no such resource, or it is another owner's
+    ├── AlreadyExists        a request with this id was carried out before
+    ├── FailedPrecondition   the resource is not in the required state
+    │   └── AlreadyDone      this was done before, and is final
+    ├── Conflict             the resource was changed by another call (etag)
+    └── RetryableError       try again later; says when
+        ├── Overloaded       too many calls: nothing was done
+        ├── Unavailable      a dependency is out of reach or locked: the outcome may be unknown
+        └── DeadlineExceeded done, but not confirmed by every worker within the caller's time
 
 An OperatorError is not one of them: it answers no request, but ends a command or a process.
 
@@ -27,8 +27,7 @@ from dataclasses import dataclass
 class FieldViolation:
     """One field that breaks a rule.
 
-    `field` is its path in the request, `rule` a stable id, `description` what is
-    wrong and how to mend it.
+    `field` is its path in the request, `rule` a stable id, `description` the problem and its remedy.
     """
 
     field: str
@@ -37,7 +36,7 @@ class FieldViolation:
 
 
 class AuthsvcError(Exception):
-    """The root. `reason` is stable UPPER_SNAKE, `metadata` is for programs."""
+    """The base class. `reason` is a stable UPPER_SNAKE id, `metadata` is for programs."""
 
     def __init__(self, message: str, *, reason: str, **metadata: str) -> None:
         super().__init__(message)
@@ -65,7 +64,7 @@ class InvalidArgument(AuthsvcError):
 
 
 class Unauthenticated(AuthsvcError):
-    """The caller's credential is missing or not good."""
+    """The credential of the caller is missing or not valid."""
 
 
 class PermissionDenied(AuthsvcError):
@@ -81,11 +80,11 @@ class AlreadyExists(AuthsvcError):
 
 
 class FailedPrecondition(AuthsvcError):
-    """The thing is not in the state that the call needs."""
+    """The resource is not in the state that the call requires."""
 
 
 class AlreadyDone(FailedPrecondition):
-    """What was asked was done before. Who is told so may rely on it as on the doing."""
+    """The request was carried out before. The caller may rely on that as on a success."""
 
 
 class Conflict(AuthsvcError):
@@ -93,7 +92,7 @@ class Conflict(AuthsvcError):
 
 
 class RetryableError(AuthsvcError):
-    """Trouble that passes. `retry_after` is in seconds."""
+    """A temporary error. `retry_after` is in seconds."""
 
     def __init__(self, message: str, *, reason: str, retry_after: float, **metadata: str) -> None:
         super().__init__(message, reason=reason, **metadata)
@@ -101,12 +100,12 @@ class RetryableError(AuthsvcError):
 
 
 class Overloaded(RetryableError):
-    """More was asked than we are ready to queue; nothing was done."""
+    """Too many calls are waiting; nothing was done."""
 
 
 class Unavailable(RetryableError):
-    """A part that the answer needs is out of reach, or held by others for too long."""
+    """A dependency is out of reach, or was locked by others for too long."""
 
 
 class DeadlineExceeded(RetryableError):
-    """The caller's time is over before all is confirmed. What was asked is durable."""
+    """The caller's time ended before all workers confirmed. The change is durable."""

@@ -17,5 +17,5 @@ class ExpirationPreset(Enum):
     ONE_YEAR = relativedelta(months=12)
 
     def after(self, now: datetime) -> datetime | None:
-        """Return the instant of expiry for a key made at `now` (UTC); None is never."""
+        """Return when a key that is created at `now` (UTC) expires; None for never."""
         return None if self.value is None else now + self.value

@@ -1,4 +1,4 @@
-"""The feed of changes, in the words that store and verification share."""
+"""The feed of changes, as values that `store`, `revocation` and `verify` share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from authsvc.model.tag_key import AcceptedTagKeys
 
 
 class Place(NamedTuple):
-    """A place in the feed. The nonce tells it from the same `seq` in another history."""
+    """A place in the feed. The nonce distinguishes it from the same `seq` in another history."""
 
     seq: int
     nonce: UUID
 
 
 class FeedEntry(NamedTuple):
-    """A change: what to forget, or the tag keys from now on."""
+    """A change: the credentials to drop from the cache, or the tag keys from now on."""
 
     place: Place
     key_prefixes: Sequence[str]
     owner_id: str | None
-    # With an owner: all of that owner, or what is of this kind.
+    # With an owner: only the credentials of this kind; None for all.
     kind: CredentialKind | None = None
-    # Read in the snapshot that showed the entry; None: it is not about them.
+    # Read in the same snapshot as the entry; None if the change is not about tag keys.
     tag_keys: AcceptedTagKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a renewal showed: the database's time, and the entries after our place."""
+    """The result of a renewal: the time of the database, and the entries after the worker's place."""
 
     now: datetime
     entries: Sequence[FeedEntry]

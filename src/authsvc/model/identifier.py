@@ -4,7 +4,7 @@ import secrets
 from base64 import b32encode
 from datetime import datetime
 
-# Crockford's base 32, in lower case: no i, l, o, u, so that nobody misreads an id.
+# Crockford's base 32, in lower case: without i, l, o and u, which are easily misread.
 _ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 

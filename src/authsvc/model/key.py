@@ -1,10 +1,10 @@
-"""A key and the rules of its life.
+"""A key and the rules of its life cycle.
 
     ACTIVE ──expire_time──▶ EXPIRED ──revoke──▶ REVOKED ──delete──▶ gone
        └────────────────revoke_time─────────────▲
 
-State is derived from the times and never stored. A revocation in the future is
-scheduled; once it has taken effect nothing takes it back (rule 16).
+The state is derived from the times and never stored. A revocation may be scheduled. Once it has taken effect,
+it is final (rule 16).
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class KeyState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TechnicalContact:
-    """Somebody to tell about a key."""
+    """A person to contact about a key."""
 
     name: str
     email: str
@@ -64,8 +64,8 @@ class Key:
     def state(self, now: datetime) -> KeyState:
         """Return the state at `now`. A revoked key is REVOKED even when it has expired (rule 12).
 
-        One that was revoked at once (not scheduled: `revoke_time` is when it was
-        written) is REVOKED also by a clock that was set back since (rule 16).
+        A key that was revoked immediately (`revoke_time` is not later than `update_time`) is REVOKED even if
+        the clock was set back since (rule 16).
         """
         if self.revoke_time is not None and max(now, self.update_time) >= self.revoke_time:
             return KeyState.REVOKED
@@ -74,18 +74,18 @@ class Key:
         return KeyState.ACTIVE
 
     def never_delivered(self, now: datetime) -> bool:
-        """Say whether nobody has the key string, as far as is known."""
+        """Return whether nobody has the key string, as far as is known."""
         if self.delivery is None or self.last_use_time is not None:
             return False
         return self.delivery is Delivery.LOST or now - self.create_time > ANSWERED_WITHIN
 
     def is_answered_still(self, caller: Caller, now: datetime) -> bool:
-        """Say whether this caller made the key, and the answer with its string may be on its way."""
+        """Return whether this caller created the key, and the answer with its string may still arrive."""
         on_its_way = self.delivery is Delivery.PENDING and self.last_use_time is None
         return on_its_way and not self.never_delivered(now) and self._was_created_by(caller)
 
     def may_be_replaced(self, caller: Caller, now: datetime) -> bool:
-        """Say whether this caller made the key a short while ago and never got its string."""
+        """Return whether this caller created the key recently and never received its string."""
         return (
             self.never_delivered(now)
             and self._was_created_by(caller)
@@ -94,27 +94,28 @@ class Key:
         )
 
     def _was_created_by(self, caller: Caller) -> bool:
-        # Not a successor, to which the rotated key points. Anonymous callers cannot be told apart.
+        # A successor is excluded, because the rotated key refers to it. Anonymous callers are not
+        # distinguishable.
         return not self.rotated_from_key_id and self.creator_id == caller.credential_id != ANONYMOUS
 
     def outlives(self, before: Self) -> bool:
-        """Say whether this version of the key can be used for longer than one before."""
+        """Return whether this version of the key can be used for longer than an earlier one."""
         if (end := before._end) is None:
             return False
         return self._end is None or self._end > end
 
     @property
     def _end(self) -> datetime | None:
-        """From when on the key cannot be used, as far as is known."""
+        """When the key stops working; None if that is not known."""
         return min((time for time in (self.expire_time, self.revoke_time) if time), default=None)
 
     @property
     def etag(self) -> str:
-        """A name for this version of the key; its use does not change it."""
+        """An identifier of this version of the key; the use of the key does not change it."""
         return blake2b(f"{self.key_id}/{self.version}".encode(), digest_size=8).hexdigest()
 
     def differs(self, fields: Mapping[str, object]) -> bool:
-        """Say whether one of these fields has another value in this version of the key."""
+        """Return whether one of these fields has another value in this version of the key."""
         return any(getattr(self, name) != value for name, value in fields.items())
 
     def changed(self, now: datetime, **fields: object) -> Self:
@@ -122,19 +123,22 @@ class Key:
         return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]
 
     def revoked(self, now: datetime, *, at: datetime, by: str, reason: str) -> Self:
-        """Return the key with its revocation at `at`; one yet to take effect is moved (rule 17)."""
+        """Return the key with its revocation at `at`; a scheduled one is moved (rule 17).
+
+        Raises AlreadyDone when the key is revoked.
+        """
         self.refuse_if_revoked(now)
         return self.changed(now, revoke_time=at, revoker_id=by, revoke_reason=reason)
 
     def replaced(self, now: datetime, *, at: datetime, by: str, successor_id: str) -> Self:
-        """Return the key as rotated: revoked at `at`, or before if that was scheduled (rule 30)."""
+        """Return the key as rotated: revoked at `at`, or earlier if that was scheduled (rule 30)."""
         changed = self.changed(now, rotated_to_key_id=successor_id)
         if self.revoke_time is not None and self.revoke_time <= at:
             return changed
         return replace(changed, revoke_time=at, revoker_id=by, revoke_reason="rotated")
 
     def refuse_if_revoked(self, now: datetime) -> None:
-        """Raise FailedPrecondition when the revocation has taken effect."""
+        """Raise AlreadyDone when the revocation has taken effect."""
         if self.revoke_time is not None and self.state(now) is KeyState.REVOKED:
             raise AlreadyDone(
                 f"key {self.key_id} was already revoked at {self.revoke_time.isoformat()}, for good; "
@@ -144,7 +148,7 @@ class Key:
             )
 
     def refuse_to_rotate(self, now: datetime) -> None:
-        """Raise FailedPrecondition unless the key is active and has no successor."""
+        """Raise AlreadyDone if the key is revoked or rotated, FailedPrecondition if it has expired."""
         self.refuse_if_revoked(now)
         if self.rotated_to_key_id:
             raise AlreadyDone(

@@ -1,4 +1,4 @@
-"""What the audit log says of a change to keys."""
+"""The audit events of changes to keys."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from authsvc.model.key import Key
 def key_events(
     caller: Caller, action: Action, keys: Iterable[Key], *, at: datetime, fields: Collection[str] = ()
 ) -> list[AuditEvent]:
-    """Return an event for each of these keys, which are as the change left them; `fields` were updated."""
+    """Return an event for each of these keys, given as they are after the change; `fields` were updated."""
     return [
         AuditEvent.of(
             caller,

@@ -1,4 +1,4 @@
-"""Which keys to list, in which order, and where a page ended."""
+"""The query of ListKeys: filter, order and position."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ class KeyOrder(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "KeyOrder":
-        """Read an `order_by` (AIP-132), for instance `expire_time desc`."""
+        """Parse an `order_by` (AIP-132), for instance `expire_time desc`. Raises InvalidArgument."""
         words = text.split()
         match words:
             case []:
@@ -37,7 +37,7 @@ class KeyOrder(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyFilter:
-    """Conditions that all have to hold; what is empty or None does not matter."""
+    """Conditions that all have to hold. An empty one, or None, is ignored."""
 
     states: tuple[KeyState, ...] = ()
     query: str = ""
@@ -51,13 +51,13 @@ class KeyFilter:
 
 @dataclass(frozen=True, slots=True)
 class KeyQuery:
-    """The keys of an owner that pass a filter, in an order."""
+    """The keys of an owner that match a filter, in an order."""
 
     owner_id: str
     filter: KeyFilter
     order: KeyOrder
 
     def position(self, key: Key, folded_name: str) -> Position:
-        """Return where a page that ends with this key ended."""
+        """Return the position of this key in the order."""
         value = folded_name if self.order.field == "display_name" else getattr(key, self.order.field)
         return Position(value, key.key_id)

@@ -1,15 +1,14 @@
 """The key string: `<brand>_<environment>_<lookup><secret><tag>`.
 
-A session token has the same form, with the environment `session`.
-`lookup` (12 characters) is random and public, `secret` (43) carries 256 random
-bits, `tag` (8) is a truncated HMAC-SHA256 (RFC 2104) over all before it. All three are base62,
-so that a double click selects the whole string and secret scanners can match it.
+A session token has the same form, with the environment `session`. `lookup` (12 characters) is random and
+public. `secret` (43 characters) has 256 random bits. `tag` (8 characters) is a truncated HMAC-SHA256 (RFC
+2104) over everything before it. All three are base62, so that a double click selects the whole string and
+secret scanners can match it.
 
-The tag is a filter, not the proof: a string whose tag is wrong was not minted
-here, and costs one HMAC instead of a database round trip and an argon2. Who
-learns the tag key can pass the filter (or guess it once in about 2^46 tries)
-and still has to pass argon2id. Several tag keys may be accepted at a time, of which one mints: a made-up
-string costs an HMAC for each, one that was minted here usually one, and one that is in memory none.
+The tag is a filter and not the proof. A string with a wrong tag was not minted by this service, and costs one
+HMAC instead of a database round trip and an argon2id. An attacker who has the tag key passes the filter, as
+does one guess in about 2^46, and still has to pass argon2id. Several tag keys may be accepted at a time, of
+which one mints. A forged string costs one HMAC for each, a minted one usually one, and one in memory none.
 """
 
 import hmac
@@ -22,32 +21,33 @@ from itertools import product
 from authsvc.model.tag_key import AcceptedTagKeys
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_PAIRS = ["".join(pair) for pair in product(_BASE62, repeat=2)]  # half as many divisions
+_PAIRS = ["".join(pair) for pair in product(_BASE62, repeat=2)]  # Pairs need half as many divisions.
+# The lengths of the parts, in characters.
 _LOOKUP, _SECRET, _TAG = 12, 43, 8
 
-# The environment of session tokens; those of keys are the client's choice.
+# The environment of session tokens. Clients choose that of keys.
 SESSION = "session"
 
-# What follows the key prefix; the prefix is all before it.
+# The length of what follows the key prefix.
 TAIL_LENGTH = _SECRET + _TAG
 MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
 
-#: The expression of a whole key string.
+#: A regular expression that matches a whole key string.
 PATTERN = rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}"
 _FORM = re.compile(PATTERN)
-# Also one that was cut: a few characters of the secret are some too many.
+# Matches truncated key strings, too: even a part of the secret must not be logged.
 _ANYWHERE = re.compile(
     rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{8,{TAIL_LENGTH}}}"
 )
 
-# A byte becomes a character with one C call. 256 is no multiple of 62, so eight characters are somewhat
-# easier to guess than they could be (5/256 at worst, not 1/62): immaterial for a filter.
+# Maps bytes to characters in one C call. 256 is not a multiple of 62, so some characters are more frequent
+# (5/256 instead of 1/62). For a filter, this does not matter.
 _TAG_CHARACTERS = bytes(ord(_BASE62[byte % 62]) for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
 class KeyString:
-    """A key string in its parts. `prefix` is public, `secret` and `text` are not."""
+    """The parts of a key string. `prefix` is public, `secret` and `text` are not."""
 
     prefix: str
     secret: str
@@ -58,28 +58,28 @@ class KeyString:
 
 
 class KeyMint:
-    """Mints key strings and recognizes its own, by the tag keys that all workers share."""
+    """Mints key strings and recognizes them again, with the tag keys that all workers share."""
 
     def __init__(self, tag_key: bytes, *others: bytes) -> None:
-        """Take the tag key to mint under, and others to accept."""
+        """`tag_key` mints and is accepted; the others are only accepted."""
         self._accepted = (tag_key, *others)
 
     def use(self, tag_keys: AcceptedTagKeys) -> bool:
-        """Go on with these tag keys; return whether one is accepted no more."""
+        """Replace the tag keys; return whether one of the old ones is no longer accepted."""
         lost = not set(self._accepted) <= set(tag_keys.secrets)
         self._accepted = tag_keys.secrets
         return lost
 
     def mint(self, brand: str, environment: str) -> KeyString:
-        """Return a new key string for a checked `brand` and `environment`."""
+        """Return a new key string. `brand` and `environment` must have been validated."""
         prefix = f"{brand}_{environment}_{_base62(secrets.randbelow(62**_LOOKUP), _LOOKUP)}"
         secret = _base62(secrets.randbits(256), _SECRET)
         return KeyString(prefix, secret, prefix + secret + self._tag(prefix + secret))
 
     def parse(self, text: str) -> KeyString | None:
-        """Return the parts of a string that was minted here, None for anything else.
+        """Return the parts of a string that was minted under an accepted tag key; None for anything else.
 
-        Never raises, whatever the text: scripts, NUL bytes, lone surrogates.
+        Never raises, whatever the text contains, for instance NUL bytes and lone surrogates.
         """
         if len(text) > MAX_LENGTH or _FORM.fullmatch(text) is None:
             return None
@@ -99,12 +99,12 @@ def _tag_under(tag_key: bytes, body: str) -> str:
 
 
 def has_form(text: str) -> bool:
-    """Say whether this looks like a key string; who minted it is for `KeyMint.parse` to say."""
+    """Return whether this has the form of a key string; `KeyMint.parse` checks who minted it."""
     return len(text) <= MAX_LENGTH and _FORM.fullmatch(text) is not None
 
 
 def redact(text: str) -> str:
-    """Return the text with each key string in it, whole or not, cut down to its prefix."""
+    """Return the text with each key string in it, complete or truncated, cut down to its prefix."""
     return _ANYWHERE.sub(r"\1…", text)
 
 

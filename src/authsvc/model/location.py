@@ -1,11 +1,11 @@
-"""Where an address is, roughly."""
+"""The approximate location of an address."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in words for people; what is unknown is empty.
+    """A location as it is shown to people. Unknown values are empty.
 
     `country_code` is ISO 3166-1 alpha-2, such as DE.
     """

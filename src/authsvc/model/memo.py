@@ -1,15 +1,15 @@
-"""Results of a function of texts, remembered within a bound in bytes.
+"""A cache for pure functions of texts, with a bound in bytes.
 
-Mechanism: an LRU cache (functools) that long texts do not enter. Whoever chooses the texts can fill it, but
-with no more than `max_entries` entries of `max_length` characters each.
+Mechanism: an LRU cache (functools) that does not store long texts. Clients that choose the texts can fill it,
+but with no more than `max_entries` entries of `max_length` characters each.
 
-Bound: `max_entries` entries. Each holds at most `max_length` characters of text, which are up to four bytes
-each, and the result, which must not be larger than the text by more than a constant.
+Bound: `max_entries` entries. Each has at most `max_length` characters of text, of up to four bytes, and the
+result, which must not be larger than the text by more than a constant.
 
 Failure: an exception is not remembered.
 
-This is the one place that keeps a functools cache by text, so that none is keyed by a text of any length
-(tests/test_memo.py holds it).
+All functools caches with a text as their key are made here, so that none has keys of unbounded length
+(tests/model/test_memo.py checks it).
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ T = TypeVar("T")
 
 
 class Memo(Generic[P, T]):
-    """Calls a pure function of texts, and remembers what it returned for short ones."""
+    """Calls a pure function of texts, and remembers the results for short texts."""
 
     __slots__ = ("__wrapped__", "_cached", "_max_length", "cache_info")
 
     def __init__(self, function: Callable[P, T], *, max_entries: int, max_length: int) -> None:
-        """Take a function whose arguments are all texts, given by position.
+        """All arguments of the function are texts, given by position.
 
-        `max_entries`: how many results are remembered. `max_length`: how many characters the texts may have
-        together.
+        `max_entries` is the number of results that are remembered, `max_length` the number of characters that
+        the arguments of one call may have together to be remembered.
         """
         self.__wrapped__ = function
         self._max_length = max_length
         self._cached = lru_cache(max_entries)(function)
-        #: As that of functools.lru_cache.
+        #: See functools.lru_cache.
         self.cache_info = self._cached.cache_info
 
     def __call__(self, *texts: P.args, **none: P.kwargs) -> T:
@@ -45,7 +45,7 @@ class Memo(Generic[P, T]):
 
 
 def remembered(*, max_entries: int, max_length: int) -> Callable[[Callable[P, T]], Memo[P, T]]:
-    """Return a decorator that makes a Memo of a function; see there."""
+    """Return a decorator that makes a function a Memo; see there."""
 
     def decorate(function: Callable[P, T]) -> Memo[P, T]:
         return Memo(function, max_entries=max_entries, max_length=max_length)

@@ -1,4 +1,4 @@
-"""What a new key is to be, before it has an id, a prefix and a stamp."""
+"""The request for a new key, before it has an id, a prefix and a creation time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import TechnicalContact
 
-# Dates further away are mistakes, and would overflow a calendar some day.
-FURTHEST = timedelta(days=36525)
+# Later dates are mistakes, and could overflow the calendar.
+_MAX_LIFETIME = timedelta(days=36525)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """The client's wishes. An empty `brand` or `environment` means the default."""
+    """The fields of a new key. An empty `brand` or `environment` means the default."""
 
     owner_id: str
     display_name: str
@@ -27,7 +27,10 @@ class NewKey:
     environment: str = ""
 
     def expire_time(self, now: datetime) -> datetime | None:
-        """Return the instant of expiry of a key made at `now`; raise InvalidArgument for one that is past."""
+        """Return when a key that is created at `now` expires; None for never.
+
+        Raises InvalidArgument for an instant in the past or more than 100 years ahead.
+        """
         match self.expiration:
             case timedelta():
                 return checked_expire_time("ttl", now + self.expiration, now)
@@ -38,13 +41,16 @@ class NewKey:
 
 
 def checked_expire_time(path: str, expire_time: datetime, now: datetime) -> datetime:
-    """Return an instant of expiry that somebody chose, when it lies in a future that makes sense (rule 3)."""
+    """Return the expiry time that a client chose (rule 3).
+
+    Raises InvalidArgument, for the field `path`, if it is in the past or more than 100 years ahead.
+    """
     if expire_time <= now:
         problem = (
-            f"lies in the past (it is {now:%Y-%m-%dT%H:%M:%SZ} now); choose a later one, or revoke the key"
+            f"is in the past (it is {now:%Y-%m-%dT%H:%M:%SZ} now); choose a later time, or revoke the key"
         )
         raise InvalidArgument(FieldViolation(path, "expire_time.future", problem))
-    if expire_time > now + FURTHEST:
-        problem = "lies more than 100 years ahead; leave it unset for a key that never expires"
+    if expire_time > now + _MAX_LIFETIME:
+        problem = "is more than 100 years ahead; leave it unset for a key that never expires"
         raise InvalidArgument(FieldViolation(path, "expire_time.furthest", problem))
     return expire_time

@@ -1,8 +1,8 @@
-"""Page tokens: opaque, and good for one query only (AIP-158).
+"""Page tokens: opaque, and valid for one query only (AIP-158).
 
-A token holds a digest of the query, which is any value with a telling `repr`, and
-the position of the last row, under an HMAC. Another query's token, an altered one and
-rubbish are refused alike.
+A token contains a digest of the query (any value with a unique `repr`) and the position of the last item, and
+is authenticated with an HMAC. A token of another query, an altered token and any other text are refused with
+the same error.
 """
 
 import hmac
@@ -15,25 +15,25 @@ from typing import NamedTuple
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.tag_key import AcceptedTagKeys
 
-_MAC = 16
+_MAC_BYTES = 16
 
 
 class Position(NamedTuple):
-    """The last item of a page: its value in the order (None: never) and its id."""
+    """The last item of a page: the value that it is ordered by (None: never), and its id."""
 
     value: str | datetime | None
     item_id: str
 
 
 class PageTokens:
-    """Seals and opens page tokens under keys that all workers share: those derived from the tag keys."""
+    """Makes and reads page tokens, with keys that all workers derive from the tag keys."""
 
     def __init__(self, tag_key: bytes, *others: bytes) -> None:
-        """Take the tag key whose derivative seals, and others whose derivatives open."""
+        """Make tokens with the key derived from `tag_key`, and accept those of the others, too."""
         self._keys = [_derived(secret) for secret in (tag_key, *others)]
 
     def use(self, tag_keys: AcceptedTagKeys) -> None:
-        """Go on with these tag keys. Tokens under one that is gone are refused."""
+        """Replace the tag keys. Tokens of keys that are gone are refused."""
         self._keys = [_derived(secret) for secret in tag_keys.secrets]
 
     def seal(self, query: object, position: tuple[str | datetime | None, str]) -> str:
@@ -47,12 +47,12 @@ class PageTokens:
         return _text(_mac(self._keys[0], payload) + payload)
 
     def open(self, query: object, token: str) -> Position:
-        """Return the position that a token of this very query holds."""
+        """Return the position in a token of this query. Raises InvalidArgument for any other text."""
         try:
             sealed = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         except ValueError:
             raise _refused() from None
-        mac, payload = sealed[:_MAC], sealed[_MAC:]
+        mac, payload = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         if _text(sealed) != token or not any(hmac.compare_digest(mac, _mac(k, payload)) for k in self._keys):
             raise _refused()
         digest, stamp, item_id = json.loads(payload.decode("utf-8", "surrogatepass"))
@@ -67,7 +67,7 @@ def _derived(tag_key: bytes) -> bytes:
 
 
 def _mac(key: bytes, payload: bytes) -> bytes:
-    return hmac.digest(key, payload, "sha256")[:_MAC]
+    return hmac.digest(key, payload, "sha256")[:_MAC_BYTES]
 
 
 def _text(sealed: bytes) -> str:
@@ -83,7 +83,7 @@ def _refused() -> InvalidArgument:
         FieldViolation(
             "page_token",
             "page_token.query",
-            "is not of this query, or too old: send next_page_token as it came, with the rest of the request "
-            "as it was, or begin with the first page",
+            "does not belong to this query, or is too old: send next_page_token unchanged, with the same "
+            "values in all other fields, or start with the first page",
         )
     )

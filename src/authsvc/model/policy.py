@@ -1,12 +1,12 @@
-"""What an owner may do with API keys, and what is refused because of it.
+"""The policy of an owner: what it may do with API keys.
 
     create, rotate              ─▶ check_new
     update                      ─▶ check_update
     add an active key           ─▶ refuse_more
-    whoever does any of these   ─▶ refuse_manager
+    the caller of any of these  ─▶ refuse_manager
 
-A policy is about what comes: a key that exists keeps what it has until it is updated or
-rotated. Only `keys_enabled` acts on it at once, through verification.
+A policy applies to later calls: an existing key keeps what it has until it is updated or rotated. Only
+`keys_enabled` affects existing keys at once, because verification checks it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,9 +43,9 @@ class KeyManagers(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerPolicy:
-    """An owner's policy. Zero or empty is no limit; as it stands, nothing is limited.
+    """The policy of an owner. Zero or empty means no limit, which is the default of each field.
 
-    `version` 0 and no `update_time`: the operator's default, which the owner has none besides.
+    `version` is 0 and `update_time` None if the owner has no policy of its own, but the operator's default.
     """
 
     owner_id: str = ""
@@ -63,21 +63,24 @@ class OwnerPolicy:
 
     @property
     def etag(self) -> str:
-        """A name for this version of the policy."""
+        """An identifier of this version of the policy."""
         return blake2b(f"{self.owner_id}/{self.version}".encode(), digest_size=8).hexdigest()
 
     def of(self, owner_id: str) -> Self:
-        """Return this default policy as that of an owner; the platform has none, and so no limits."""
+        """Return this default policy for an owner. The platform has no policy, and so no limits."""
         return (
             type(self)(owner_id=owner_id) if owner_id == PLATFORM_OWNER else replace(self, owner_id=owner_id)
         )
 
     def enables_keys(self, owner_id: str, own: bool | None) -> bool:
-        """Say whether the keys of an owner work who has this default policy and says `own`; None: nothing."""
+        """Return whether the keys of an owner work, under this default policy.
+
+        `own` is `keys_enabled` of the owner's own policy; None without one.
+        """
         return owner_id == PLATFORM_OWNER or (self.keys_enabled if own is None else own)
 
     def differs(self, fields: Mapping[str, object]) -> bool:
-        """Say whether one of these fields has another value in this version of the policy."""
+        """Return whether one of these fields has another value in this version of the policy."""
         return any(getattr(self, name) != value for name, value in fields.items())
 
     def changed(self, now: datetime, **fields: object) -> Self:
@@ -85,28 +88,34 @@ class OwnerPolicy:
         return replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]
 
     def check_new(self, key: Key) -> None:
-        """Refuse a new key that the policy forbids (rules 2, 4, 7); see also `refuse_more`."""
+        """Raise FailedPrecondition for a new key that the policy forbids (rules 2, 4, 7).
+
+        `refuse_more` checks the number of keys.
+        """
         self.refuse_if_disabled()
         self._check_scopes(key.scopes)
         self._check_expiry(key)
         self._check_contacts(key)
 
     def successor_expire_time(self, old: Key, now: datetime) -> datetime | None:
-        """Return when the key expires that replaces `old`: it lives as long as that, or as long as may be."""
+        """Return when the successor of `old` expires: after the same lifetime, or the longest allowed."""
         length = None if old.expire_time is None else old.expire_time - old.create_time
         if self.max_key_lifetime and (length is None or length > self.max_key_lifetime):
             length = self.max_key_lifetime
         return None if length is None else now + length
 
     def check_update(self, key: Key, fields: Mapping[str, object]) -> None:
-        """Refuse to give a key these fields; what they leave as it is was allowed once (rule 8)."""
+        """Raise FailedPrecondition when the policy forbids an update of these fields (rule 8).
+
+        Values that the update does not change are not checked again.
+        """
         fixed = sorted(set(fields) - self._editable(fields))
         if fixed:
             allowed = "nothing" if self.key_edits is KeyEdits.NONE else ", ".join(sorted(DETAILS))
             raise self._forbidden(
                 "KEY_EDIT_NOT_ALLOWED",
                 "key_edits",
-                f"does not let {', '.join(fixed)} be changed, only {allowed}; create a new key instead",
+                f"does not allow changes of {', '.join(fixed)}, only of {allowed}; create a new key instead",
                 fields=",".join(fixed),
             )
         changed = replace(key, **fields)  # type: ignore[arg-type]
@@ -117,36 +126,41 @@ class OwnerPolicy:
             self._check_contacts(changed)
 
     def refuse_if_disabled(self) -> None:
-        """Raise FailedPrecondition for an owner that has no API keys (rule 7)."""
+        """Raise FailedPrecondition for an owner whose API keys are switched off (rule 7)."""
         if not self.keys_enabled:
-            problem = "has API keys switched off; have them switched on first"
+            problem = "has API keys switched off; switch them on first"
             raise self._forbidden("API_KEYS_NOT_ENABLED", "keys_enabled", problem)
 
     def refuse_brand(self, brand: str) -> None:
-        """Raise FailedPrecondition when somebody asks for another brand than the policy's."""
+        """Raise FailedPrecondition for another brand than that of the policy."""
         if brand and self.brand not in ("", brand):
-            problem = f"asks for the brand {self.brand}; leave brand empty"
+            problem = f"requires the brand {self.brand}; leave brand empty"
             raise self._forbidden("BRAND_NOT_ALLOWED", "brand", problem)
 
     def refuse_more(self, others: int, *, rotated: bool = False) -> None:
-        """Raise FailedPrecondition when `others` active keys leave no room for one more (rule 5)."""
+        """Raise FailedPrecondition when an owner with `others` active keys may not have one more (rule 5).
+
+        With `rotated`, `others` counts keys in the grace period of a rotation, which have the same limit.
+        """
         if not self.max_active_keys or others < self.max_active_keys:
             return
-        most = f"{self.max_active_keys} key{'' if self.max_active_keys == 1 else 's'}"
+        plural = "" if self.max_active_keys == 1 else "s"
+        limit = f"allows at most {self.max_active_keys}"
         if rotated:
-            problem = f"lets {most} be in the grace period of a rotation; revoke one, or give no grace period"
+            problem = (
+                f"{limit} key{plural} in the grace period of a rotation; revoke one, or rotate without one"
+            )
         else:
-            problem = f"lets {most} be active; revoke or rotate one first"
-        limit = str(self.max_active_keys)
-        raise self._forbidden("MAX_ACTIVE_KEYS", "max_active_keys", problem, limit=limit)
+            problem = f"{limit} active key{plural}; revoke or rotate one first"
+        raise self._forbidden("MAX_ACTIVE_KEYS", "max_active_keys", problem, limit=str(self.max_active_keys))
 
     def refuse_manager(self, caller: Caller) -> None:
-        """Raise PermissionDenied for a caller who may not manage the owner's keys (rule 6)."""
+        """Raise PermissionDenied for a caller that may not manage the owner's keys (rule 6)."""
         if self.key_managers is KeyManagers.ANY or caller.owner_id == PLATFORM_OWNER:
             return
         if caller.kind is not CredentialKind.SESSION:
             raise PermissionDenied(
-                f"the policy of {self.owner_id} lets only people who are signed in manage its keys; "
+                f"the policy of {self.owner_id} allows only signed-in users to manage its keys; "
                 "call with a session token",
                 reason="KEY_MANAGER_NOT_PERMITTED",
                 policy_field="key_managers",
@@ -177,25 +191,25 @@ class OwnerPolicy:
             if self.expiration_required or longest:
                 within = f", within {_shown(longest)} of its creation" if longest else ""
                 field = "expiration_required" if self.expiration_required else "max_key_lifetime"
-                problem = f"wants a key to expire; say when{within}"
+                problem = f"requires an expiry; set one{within}"
                 raise self._forbidden("EXPIRATION_REQUIRED", field, problem)
         elif longest and key.expire_time > key.create_time + longest:
             raise self._forbidden(
                 "KEY_LIFETIME_TOO_LONG",
                 "max_key_lifetime",
-                f"lets a key live {_shown(longest)} from its creation; choose an earlier expiry",
+                f"allows a lifetime of at most {_shown(longest)} from creation; choose an earlier expiry",
                 limit_seconds=f"{longest.total_seconds():.0f}",
             )
 
     def _check_contacts(self, key: Key) -> None:
         if self.contacts_required and not key.technical_contacts:
-            problem = "wants a technical contact; name one in technical_contacts"
+            problem = "requires a technical contact; add one to technical_contacts"
             raise self._forbidden("CONTACTS_REQUIRED", "contacts_required", problem)
 
     def _forbidden(self, reason: str, field: str, problem: str, **metadata: str) -> FailedPrecondition:
-        """Return the refusal by a field of the policy, which has `problem`: what it says, and what to do."""
-        told = f"the policy of {self.owner_id} {problem}"
-        return FailedPrecondition(told, reason=reason, policy_field=field, **metadata)
+        """Return the error for a field of the policy; `problem` says what it requires and what to do."""
+        message = f"the policy of {self.owner_id} {problem}"
+        return FailedPrecondition(message, reason=reason, policy_field=field, **metadata)
 
 
 def _shown(length: timedelta) -> str:

@@ -1,9 +1,10 @@
-"""How often somebody may do something: GCRA, the generic cell rate algorithm.
+"""Rate limits by GCRA, the generic cell rate algorithm.
 
-Of each name one number is kept: when all that it did would have been due at the even rate. It may be ahead of
-that by a burst. A name that is not ahead needs no number, so forgetting it changes nothing.
+For each name, one number is kept: the instant at which all its events would have been due at the even rate. A
+name may be ahead of that by a burst. One that is not ahead can be forgotten without any effect.
 
-Bound: so many names are kept; beyond that the one that was seen least recently is forgotten, and begins anew.
+Bound: at most `max_names` names are kept. Beyond that, the name that was used least recently is forgotten,
+and starts again with a full burst.
 """
 
 from collections import OrderedDict
@@ -14,7 +15,7 @@ _MAX_NAMES = 100_000
 
 
 class Rate(NamedTuple):
-    """So many a second in the long run, and `burst` at once; 0 a second: no limit."""
+    """An average rate, and a burst: how many events may come at the same time. 0 per second is no limit."""
 
     per_second: float
     burst: int
@@ -27,13 +28,13 @@ UNLIMITED = Rate(0, 0)
 
 
 class Limiter:
-    """Holds each name to a rate, by a stopwatch in seconds."""
+    """Limits each name to a rate. `now` is a stopwatch in seconds."""
 
     def __init__(self, rate: Rate, now: Callable[[], float], *, max_names: int = _MAX_NAMES) -> None:
         self._now = now
         self._max_names = max_names
         self._interval = 1 / rate.per_second if rate.per_second else 0.0
-        # How far ahead of the even rate a name may be before it does one thing more.
+        # How many seconds a name may be ahead of the even rate when its next event comes.
         self._tolerance = self._interval * (rate.burst - 1)
         self._due: OrderedDict[str, float] = OrderedDict()
 
@@ -41,12 +42,12 @@ class Limiter:
         return len(self._due)
 
     def wait(self, name: str) -> float:
-        """Return in how many seconds there is room for one more; 0: now. Takes nothing."""
+        """Return the seconds until the next event is allowed; 0 if it is now. Does not count one."""
         due = self._due.get(name)
         return 0.0 if due is None else max(0.0, due - self._tolerance - self._now())
 
     def take(self, name: str) -> float:
-        """Count one and return 0; or count none and return in how many seconds there is room."""
+        """Count an event and return 0; over the limit, return the seconds until the next one instead."""
         if not self._interval:
             return 0.0
         now = self._now()

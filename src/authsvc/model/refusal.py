@@ -14,6 +14,6 @@ REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
     ),
     VerdictCode.DISABLED: (
         "CREDENTIAL_DISABLED",
-        "is a key, and the policy of its owner has switched keys off; have them switched on, or sign in",
+        "is a key, and the policy of its owner has switched keys off; switch them on, or sign in",
     ),
 }

@@ -13,7 +13,7 @@ MANAGES_KEYS = "keys:write"
 MAX_LENGTH = 64
 _FORM = re.compile(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
 
-# What authsvc itself asks of its callers; the RPCs name theirs in the protos.
+# The scopes that the RPCs of authsvc require; the protos say which one each RPC requires.
 OWN_SCOPES = {
     FULL_ACCESS: "Do everything that any scope allows",
     "keys:verify": "Verify API keys",
@@ -30,14 +30,14 @@ OWN_SCOPES = {
 
 
 class Scope(NamedTuple):
-    """A scope that credentials may have, and what it allows, for people."""
+    """A scope that credentials may have, with a description for people."""
 
     name: str
     description: str = ""
 
 
 def is_scope(name: str) -> bool:
-    """Say whether this has the form of a scope, for instance `orders:read`."""
+    """Return whether this has the form of a scope, for instance `orders:read`."""
     return len(name) <= MAX_LENGTH and _FORM.fullmatch(name) is not None
 
 

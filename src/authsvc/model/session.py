@@ -1,9 +1,9 @@
-"""A session, which is one signed-in device, and the rules of its life.
+"""A session, which is one signed-in device, and the rules of its life cycle.
 
     ACTIVE ──idle too long, or too old──▶ EXPIRED ──revoke──▶ REVOKED ──retention──▶ gone
        └───────────revoke, or all of the owner────────────────▲
 
-State is derived from the times and never stored.
+The state is derived from the times and never stored.
 """
 
 from collections.abc import Mapping
@@ -49,11 +49,11 @@ class Session:
 
     @property
     def expire_time(self) -> datetime:
-        """When the session ends unless it is used before."""
+        """When the session ends unless it is used before then."""
         return min(self.last_activity_time + self.idle_timeout, self.latest_expire_time)
 
     def state(self, now: datetime) -> SessionState:
-        """Return the state at `now`. A revocation is never scheduled, so no clock matters to it (rule 16)."""
+        """Return the state at `now`. Revocations are never scheduled, so no clock affects them (rule 16)."""
         if self.revoke_time is not None:
             return SessionState.REVOKED
         return SessionState.EXPIRED if now >= self.expire_time else SessionState.ACTIVE
@@ -74,12 +74,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """What a new session is to be. A length that is None is the operator's default."""
+    """The fields of a new session. A duration that is None is the operator's default."""
 
     owner_id: str
     user_agent: str = ""
     ip_address: str = ""
-    # As `ClientHints.kept` returns them: they are stored as they are.
+    # As `ClientHints.kept` returns them. They are stored unchanged.
     client_hints: ClientHints = NO_HINTS
     scopes: tuple[str, ...] = ()
     idle_timeout: timedelta | None = None
@@ -89,7 +89,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionBounds:
-    """How long sessions may live: the operator's defaults and the most that a client can ask for."""
+    """The operator's defaults and maxima for the durations of sessions."""
 
     idle_timeout: timedelta
     max_idle_timeout: timedelta
@@ -97,11 +97,14 @@ class SessionBounds:
     max_lifetime: timedelta
 
     def lengths(self, new: NewSession) -> tuple[timedelta, timedelta]:
-        """Return the idle timeout and the lifetime of a new session; refuse what is beyond the bounds."""
+        """Return the idle timeout and the lifetime of a new session.
+
+        Raises InvalidArgument for durations outside of the bounds.
+        """
         idle_timeout = self.idle_timeout if new.idle_timeout is None else new.idle_timeout
         lifetime = self.lifetime if new.lifetime is None else new.lifetime
         violations = [
-            FieldViolation(name, f"{name}.bounds", f"use {_told(SHORTEST_TIMEOUT)} to {_told(most)}")
+            FieldViolation(name, f"{name}.bounds", f"use {_shown(SHORTEST_TIMEOUT)} to {_shown(most)}")
             for name, length, most in (
                 ("idle_timeout", idle_timeout, self.max_idle_timeout),
                 ("lifetime", lifetime, self.max_lifetime),
@@ -114,9 +117,9 @@ class SessionBounds:
 
 
 def shortened(user_agent: str) -> str:
-    """Return as much of a user agent as is kept."""
+    """Return a user agent as it is stored: cut, and without invisible characters."""
     return cleaned(user_agent[:AGENT_LENGTH])
 
 
-def _told(length: timedelta) -> str:
+def _shown(length: timedelta) -> str:
     return f"{int(length.total_seconds())}s ({str(length).removesuffix(', 0:00:00')})"

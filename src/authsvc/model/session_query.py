@@ -1,4 +1,4 @@
-"""Which sessions to list, and where a page ended."""
+"""The query of ListSessions, and its position."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ class SessionPosition(NamedTuple):
 
     @classmethod
     def read(cls, position: Position) -> "SessionPosition":
-        """Return the position that a page token of ours holds."""
+        """Return the position from a page token."""
         value, session_id = position
         if not isinstance(value, datetime):
             raise TypeError(f"sessions are in the order of instants, not of {value!r}")

@@ -1,9 +1,8 @@
-"""The operating system and the kind of device that a user agent tells, and which of it is true.
+"""The operating system and the kind of device in a user agent, as far as they are true.
 
-Browsers have frozen what they say of the system, each in its way, so that it tells nothing any more: all say
-`Windows NT 10.0` on Windows 10 and 11, macOS 10.15 on all later ones and ChromeOS 14541; Chromium says
-`Android 10; K`; Safari says iOS 18.6 or 18.7 from iOS 26 on, whose version is that of Safari. Such versions
-are left out.
+Browsers have frozen the version of the system in their user agents. All say `Windows NT 10.0` on Windows 10
+and 11, macOS 10.15 on all later versions, and ChromeOS 14541. Chromium says `Android 10; K`. Safari says iOS
+18.6 or 18.7 from iOS 26 on; there, the version of the system is that of Safari. Frozen versions are left out.
 """
 
 import re
@@ -15,7 +14,7 @@ from authsvc.model.user_agent import UserAgent, shown_version
 
 
 class System(NamedTuple):
-    """A system, its version and what it runs on; what is not told is empty."""
+    """A system, its version and the device that it runs on. Unknown values are empty."""
 
     name: str = ""
     version: str = ""
@@ -31,7 +30,7 @@ _WINDOWS_NT = re.compile(r"Windows NT (\d+\.\d+)")
 _IOS = re.compile(
     r"\b(?:iPhone|CPU|iPad)? ?(?:iPhone )?OS (\d+)[_.](\d+)|\b(?:iOS|iPadOS)[ /](\d+)(?:[_.](\d+))?"
 )
-# The iPhone OS of WebKit since iOS 26, whichever it is.
+# The versions that WebKit states on any iOS since 26.
 _FROZEN_IOS = frozenset({"18.6", "18.7"})
 _UNFROZEN_SAFARI = 26
 
@@ -39,7 +38,7 @@ _MACOS = re.compile(r"Mac ?OS(?: X)?[ /]?(?:Version )?(\d+)[_.](\d+)", re.IGNORE
 _FROZEN_MACOS = "10.15"
 _DARWIN = re.compile(r"\bDarwin/(\d+)")
 
-# Apps tell it without a version, too: Instagram 340.1 Android (…).
+# Some apps state it without a version: Instagram 340.1 Android (…).
 _ANDROID_WORD = re.compile(r"\bAndroid\b")
 _ANDROID_APP = re.compile(r"(?<= )Android(?= |$)")
 _ANDROID = re.compile(r"Android[ /](\d+)(?:\.(\d+))?")
@@ -54,7 +53,7 @@ _TELEVISION = re.compile(
     r"|web0s|netcast|vidaa|viera|(?-i:TV Safari)|philipstv|chromecast",
     re.IGNORECASE,
 )
-# Phones are called so, too.
+# Some phones have this in their name, too.
 _TELEVISION_PERHAPS = re.compile(r"\btv\b", re.IGNORECASE)
 _HEADSET = re.compile(r"; (?:Quest|Pico)(?: \w+)?(?: Build/|[;)])|\b(?:OculusBrowser|PicoBrowser)/")
 _CONSOLE = re.compile(
@@ -64,7 +63,7 @@ _CONSOLE = re.compile(
 )
 _CONSOLES = {"playstation": "PlayStation", "nintendo wiiu": "Wii U", "nintendo wii": "Wii"}
 
-# The first one that is found says what it is.
+# The first expression that matches decides.
 _TYPES = (
     # Internet Explorer lists "Tablet PC" on any Windows. Android leaves out "Mobile" on tablets.
     (re.compile(r"iPad|Tablet(?! PC)|Kindle|PlayBook"), DeviceType.TABLET),
@@ -72,31 +71,31 @@ _TYPES = (
     (re.compile(r"Android|Silk/"), DeviceType.TABLET),
     (re.compile(r"Windows|Macintosh|X11|Linux|CrOS"), DeviceType.DESKTOP),
 )
-# Browsers of iOS, which call themselves otherwise on a Mac.
+# Browsers on iOS, which have other names on a Mac.
 _ON_IOS = ("CriOS", "EdgiOS", "FxiOS", "GSA", "OPiOS", "OPT", "DuckDuckGo-iOS")
 
 
 def find(agent: UserAgent) -> System | None:
-    """Return the system of an agent, if it is one that this module knows better than a list of names does."""
-    return next((found for look in _LOOKS if (found := look(agent)) is not None), None)
+    """Return the system of an agent; None if it is not one that needs the special rules of this module."""
+    return next((found for detect in _DETECTORS if (found := detect(agent)) is not None), None)
 
 
 def device_type(agent: UserAgent) -> DeviceType:
-    """Return the kind of device of a browser, as its words tell."""
+    """Return the kind of device of a browser."""
     if _is_television(agent):
         return DeviceType.TV
     return next((kind for token, kind in _TYPES if token.search(agent.text)), DeviceType.UNKNOWN)
 
 
 def device_type_of_program(agent: UserAgent) -> DeviceType:
-    """Return the kind of device of what is no browser, when its system tells none."""
+    """Return the kind of device of an agent that is not a browser, when its system does not tell."""
     return DeviceType.TV if _TELEVISION.search(agent.text) else DeviceType.PROGRAM
 
 
 def _is_television(agent: UserAgent) -> bool:
     if _TELEVISION.search(agent.text):
         return True
-    # "Mobile" stands on phones, whatever they are called.
+    # Phones have "Mobile", whatever their names are.
     return agent.is_browser and not _is_mobile(agent) and _TELEVISION_PERHAPS.search(agent.text) is not None
 
 
@@ -119,7 +118,7 @@ def _console(agent: UserAgent) -> System | None:
 def _headset(agent: UserAgent) -> System | None:
     if not _HEADSET.search(agent.text):
         return None
-    # All are made of Android, and call themselves Linux when a page for desktops is asked for.
+    # All run Android, and state Linux when they request the desktop version of a page.
     match = _ANDROID.search(agent.platform)
     return System("Android", _joined(match[1], match[2]) if match else "", DeviceType.HEADSET)
 
@@ -141,7 +140,7 @@ def _apple_television(agent: UserAgent) -> System | None:
 
 
 def _ios(agent: UserAgent) -> System | None:
-    """Return iOS or iPadOS: by its name, or as a Macintosh that only an iPad pretends to be."""
+    """Return iOS or iPadOS, also when an iPad pretends to be a Macintosh."""
     text = agent.text
     as_mac = "Macintosh" in agent.platform and (_is_mobile(agent) or agent.names(*_ON_IOS))
     if as_mac or "iPad" in text:
@@ -153,7 +152,7 @@ def _ios(agent: UserAgent) -> System | None:
     if _TELEVISION.search(agent.platform):
         return None
     if as_mac:
-        # What it says of macOS is made up; Safari's version is that of its system.
+        # The version of macOS is invented. The version of Safari is that of the system.
         return System(name, agent.version_of("Version") if not agent.names(*_ON_IOS) else "", kind)
     match = _IOS.search(text)
     version = "" if match is None else _joined(match[1] or match[3], match[2] or match[4])
@@ -167,10 +166,10 @@ def _ios(agent: UserAgent) -> System | None:
 
 
 def _core_foundation(agent: UserAgent) -> System | None:
-    """Return the system of an app that has Apple's networking speak for it.
+    """Return the system of an app that uses the default user agent of Apple's networking library.
 
-    It tells the kernel, which is that of iOS and of macOS alike. Intel's are Macs; Apple's own processors
-    are taken for a phone's, since most are.
+    It states the version of the kernel, which iOS and macOS share. An Intel processor means a Mac. One of
+    Apple is taken to be that of a phone, as most are.
     """
     match = _DARWIN.search(agent.bare)
     if match is None or not agent.names("CFNetwork"):
@@ -223,11 +222,11 @@ def _macos(agent: UserAgent) -> System | None:
 
 
 def _chromeos(agent: UserAgent) -> System | None:
-    # Its number is that of a build, frozen at 14541, and was never the version that people know.
+    # The number is that of a build, frozen at 14541, and never was the version that people know.
     return System("ChromeOS", "", DeviceType.DESKTOP) if "CrOS " in agent.platform else None
 
 
-_LOOKS: tuple[Callable[[UserAgent], System | None], ...] = (
+_DETECTORS: tuple[Callable[[UserAgent], System | None], ...] = (
     _console,
     _headset,
     _harmony,

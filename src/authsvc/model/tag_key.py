@@ -1,4 +1,4 @@
-"""Tag keys: what the tags of key strings are computed under; see `key_string`."""
+"""Tag keys: the secret keys of the HMAC in key strings; see `key_string`."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,7 +7,7 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTagKeys:
-    """The tag keys that a worker accepts. The first one mints; none is ever shown."""
+    """The tag keys that a worker accepts. The first one mints. None is ever shown."""
 
     secrets: tuple[bytes, ...] = field(repr=False)
 
@@ -18,7 +18,7 @@ class AcceptedTagKeys:
 
 
 class TagKeyState(Enum):
-    """NEW: workers are being taught it. MINTING: one at a time. ACCEPTED: minted once. RETIRED: refused."""
+    """NEW: not yet used to mint. MINTING: the one in use. ACCEPTED: used before. RETIRED: refused."""
 
     NEW = "new"
     MINTING = "minting"
@@ -34,6 +34,6 @@ class TagKey:
     state: TagKeyState
     create_time: datetime
     mint_time: datetime | None
-    # Since when no worker mints under it; None for one that may still be minted under.
+    # When the last worker stopped minting with it; None if one may still do so.
     rest_time: datetime | None
     retire_time: datetime | None

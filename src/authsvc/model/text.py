@@ -1,15 +1,16 @@
 """Text that people read: names, descriptions, reasons, annotations.
 
-A text is kept in Unicode normalization form C, without blanks at its ends (`kept`). It must not have more
-than 30 combining marks in a row, which is the limit of the Stream-Safe Text Format (UAX #15, section 13): the
-time that normalization takes grows with the square of their number. It must not hold what
-people cannot see, and nothing that turns the direction of the text around it, since two texts that differ
-would look the same then (`fault`). What only a part of a script or of an emoji makes visible is taken in its
-place: joiners, variation selectors, direction marks, tags of flags. Code points that this version of Unicode
-does not know are taken: they may be the emoji of a later one. Private use characters are taken, too; they
-are seen, if only as a box.
+A text is stored in Unicode normalization form C, without blanks at its ends (`kept`). These are not allowed
+(`fault`):
 
-Texts that are only shown are not refused: `cleaned` replaces what is wrong with them by spaces.
+- More than 30 combining marks in a row, the limit of the Stream-Safe Text Format (UAX #15, section 13),
+  because the time for normalization grows with the square of their number.
+- Invisible characters, and characters that change the direction of the text around them, because different
+  texts would look the same. Joiners, variation selectors, direction marks and the tags of flags are allowed
+  where they make a visible difference.
+
+Unassigned code points are allowed, because they may be emoji of a later version of Unicode. Private use
+characters are allowed, because they are visible, if only as a box. `cleaned` is for text that is only shown.
 
 Sources: Unicode 17, chapter 23, and UAX #44 (Default_Ignorable_Code_Point, Prepended_Concatenation_Mark);
 UTS #51 for emoji, RFC 5892, appendix A, for joiners, chapter 3.12 for the syllables of Hangul.
@@ -23,13 +24,13 @@ from functools import cached_property
 
 
 class Form(Enum):
-    """How a text is laid out: without line ends, or with line feeds (after CR or not) and tabs."""
+    """The layout of a text: one line, or paragraphs with line feeds (also after CR) and tabs."""
 
     LINE = "line"
     PARAGRAPHS = "paragraphs"
 
 
-# Letters that are seen as nothing or as a space: Hangul fillers, Braille without dots, a musical null.
+# Characters that are visible as nothing or as a space: Hangul fillers, Braille without dots, a musical null.
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 _BLANK_SYMBOLS = "\u2800\U0001d159"
 _SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -53,15 +54,15 @@ _DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")
 _EMBEDDINGS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _AS_EMOJI = "\ufe0f"
 _EMOJI_SELECTORS = frozenset({"\ufe0e", _AS_EMOJI})
-# Numbers and signs that stand around what follows them: of category Cf, and seen.
-_SEEN_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
+# Format characters (category Cf) that are visible: signs that enclose the characters after them.
+_VISIBLE_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
 # Ignored by displays, and of another category than Cf.
 _IGNORED = re.compile("[\u034f\u17b4\u17b5\u2065\ufff0-\ufff8\U000e0000-\U000e0fff]")
 _OTHER_SELECTORS = re.compile("[\ufe00-\ufe0d\U000e0100-\U000e01ef]")
 _MONGOLIAN_SELECTORS = frozenset("\u180b\u180c\u180d\u180e\u180f")
 _TAGS = re.compile("[\U000e0020-\U000e007f]")
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
-# Symbols of emoji that have another category than So.
+# Emoji of another category than So.
 _EMOJI_SYMBOLS = frozenset("\u203c\u2049\u2139\u2194\u25fb\u25fc\u25fd\u25fe\u2934\u2935\u3030")
 _KEYCAP, _KEYCAP_BASES = "\u20e3", frozenset("0123456789#*")
 # The first word of the names of letters that have variants, and the planes of ideographs, known or not.
@@ -70,7 +71,7 @@ _IDEOGRAPHIC_PLANES = range(0x20000, 0x40000)
 _EMOJI_PLANE = range(0x1F000, 0x20000)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
-# How the names of letters begin that joiners are written between.
+# The first words in the names of letters that are written with joiners.
 _JOINED_SCRIPTS = re.compile(
     "(?:ADLAM|ARABIC|BALINESE|BENGALI|BHAIKSUKI|BRAHMI|CHAKMA|CHORASMIAN|DEVANAGARI|DOGRA|GRANTHA|"
     "GUJARATI|GUNJALA|GURMUKHI|HANIFI|JAVANESE|KAITHI|KANNADA|KHAROSHTHI|KHMER|KHOJKI|KHUDAWADI|"
@@ -82,10 +83,10 @@ _VIRAMA = 9
 
 
 def kept(text: str, form: Form = Form.LINE) -> str:
-    """Return a text as it is kept: in normalization form C, without blanks at its ends.
+    """Return a text as it is stored: in normalization form C, without blanks at its ends.
 
-    A filler that stands for a part of a Hangul syllable is no blank. A text with too many combining marks in
-    a row, which `fault` refuses, is not normalized. The time is linear in the length of the text.
+    A filler that is part of a Hangul syllable is not a blank. A text with too many combining marks in a row,
+    which `fault` refuses, is not normalized. The time is linear in the length of the text.
     """
     text = _stripped(text, _BLANKS[form])
     return text if text.isascii() or not is_stream_safe(text) else unicodedata.normalize("NFC", text)
@@ -94,40 +95,40 @@ def kept(text: str, form: Form = Form.LINE) -> str:
 def folded(text: str) -> str:
     """Return the form in which names are sorted and searched: NFKC, case-folded (Unicode 3.13).
 
-    The text has to be short or to be stream-safe, or this takes long.
+    The text must be short or stream-safe, otherwise this is slow.
     """
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def is_stream_safe(text: str) -> bool:
-    """Say whether at most 30 combining marks follow each other; the time is linear in the length."""
+    """Return whether at most 30 combining marks follow each other. Takes linear time."""
     return next(_marks_too_many(text), None) is None
 
 
 def fault(text: str, form: Form = Form.LINE) -> str:
-    """Say which character must not stand in a text, and why; "" when all may."""
+    """Return which character is not allowed in a text, and why; "" if all are."""
     index = next(faults(text, form), None)
     if index is None:
         return ""
     character = text[index]
     name = unicodedata.name(character, "")
-    told = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
-    if _is_mark(character):  # nothing else is ever wrong with one
-        return f"has more than {_MAX_MARKS} combining marks in a row, up to {told}; leave some of them out"
+    shown = f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+    if _is_mark(character):  # Combining marks are refused for no other reason.
+        return f"has more than {_MAX_MARKS} combining marks in a row, up to {shown}; leave some of them out"
     match unicodedata.category(character):
         case "Cc" | "Zl" | "Zp" if form is Form.LINE:
-            return f"holds {told}; use one line, without control characters"
+            return f"holds {shown}; use one line, without control characters"
         case "Cc" | "Zl" | "Zp":
-            return f"holds {told}; use no control characters, and plain line feeds between lines"
+            return f"holds {shown}; use no control characters, and plain line feeds between lines"
         case "Cs":
-            return f"holds {told}, which is no character; leave it out"
+            return f"holds {shown}, which is not a character; leave it out"
     if unicodedata.bidirectional(character) in _EMBEDDINGS:
-        return f"holds {told}, which changes the direction of text; leave it out"
-    return f"holds {told}, which people cannot see there; leave it out"
+        return f"holds {shown}, which changes the direction of text; leave it out"
+    return f"holds {shown}, which people cannot see there; leave it out"
 
 
 def cleaned(text: str, form: Form = Form.LINE) -> str:
-    """Return a text that is only shown, with a space for each run of characters that must not stand in it."""
+    """Return a text with each run of characters that are not allowed replaced by a space."""
     wrong = set(faults(text, form))
     if not wrong:
         return text
@@ -139,25 +140,25 @@ def cleaned(text: str, form: Form = Form.LINE) -> str:
 
 
 def faults(text: str, form: Form = Form.LINE) -> Iterator[int]:
-    """Yield the places of the characters that must not stand in a text."""
+    """Yield the indexes of the characters that are not allowed in a text."""
     return iter(()) if _is_plain(text) else _Reader(text, form).faults()
 
 
 class _Reader:
-    """Looks at each character of a text in its place; the time is linear in its length."""
+    """Checks each character of a text in its context. Takes linear time."""
 
     def __init__(self, text: str, form: Form) -> None:
         self._text, self._form = text, form
 
     def faults(self) -> Iterator[int]:
-        """Yield the places of the characters that must not stand in the text."""
+        """Yield the indexes of the characters that are not allowed."""
         for index, character in enumerate(self._text):
             if " " <= character <= "~":
                 continue
-            if index in self._marks_too_many or not self._may_stand(index, character):
+            if index in self._marks_too_many or not self._is_allowed(index, character):
                 yield index
 
-    def _may_stand(self, index: int, character: str) -> bool:
+    def _is_allowed(self, index: int, character: str) -> bool:
         before = self._text[index - 1] if index else ""
         after = self._text[index + 1 : index + 2]
         category = unicodedata.category(character)
@@ -181,7 +182,7 @@ class _Reader:
         if _TAGS.match(character):
             return index in self._flag_tags
         if category == "Cf":
-            return _SEEN_FORMATS.match(character) is not None
+            return _VISIBLE_FORMATS.match(character) is not None
         return not (_IGNORED.match(character) or _is_noncharacter(character))
 
     @cached_property
@@ -206,7 +207,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _stripped(text: str, blanks: str) -> str:
-    """Return a text without blanks at its ends; a filler within a syllable of Hangul is none."""
+    """Return a text without blanks at its ends. A filler within a Hangul syllable is not a blank."""
     end = len(text.rstrip(blanks))
     start = len(text) - len(text.lstrip(blanks))
     if start >= end:
@@ -223,9 +224,9 @@ def _stripped(text: str, blanks: str) -> str:
 
 
 def _marks_too_many(text: str) -> Iterator[int]:
-    """Yield the places of the combining marks that follow the most that may follow each other.
+    """Yield the indexes of the combining marks that exceed the maximum in a row.
 
-    They are counted as normalization sees them, decomposed: some characters are several, or become one.
+    Decomposed marks are counted, as in normalization, because one character may contain several.
     """
     if text.isascii():
         return
@@ -245,9 +246,9 @@ def _is_mark(character: str) -> bool:
 
 
 def _joins(joiner: str, before: str, after: str) -> bool:
-    """Say whether a joiner stands where a script or an emoji needs it."""
+    """Return whether a script or an emoji needs a joiner here."""
     if _is_joined(before):
-        # At the end of a word it gives the last letter another shape.
+        # At the end of a word, it changes the shape of the last letter.
         shapes_end = joiner == _ZWJ and (
             unicodedata.combining(before) == _VIRAMA or unicodedata.bidirectional(before) == "AL"
         )
@@ -257,7 +258,7 @@ def _joins(joiner: str, before: str, after: str) -> bool:
 
 
 def _is_joined(character: str) -> bool:
-    """Say whether this is a letter, or a mark on one, of a script that is written with joiners."""
+    """Return whether this is a letter, or a mark on one, of a script that is written with joiners."""
     return (
         character != ""
         and unicodedata.category(character)[0] in "LM"
@@ -276,7 +277,7 @@ def _is_hangul(character: str) -> bool:
 
 
 def _has_variants(character: str) -> bool:
-    """Say whether there may be variants of an ideograph, a letter or a mathematical symbol."""
+    """Return whether this is an ideograph, letter or mathematical symbol that may have variants."""
     if not character:
         return False
     if _script(character) in _VARIED_SCRIPTS or ord(character) in _IDEOGRAPHIC_PLANES:
@@ -286,7 +287,7 @@ def _has_variants(character: str) -> bool:
 
 
 def _is_emoji(character: str) -> bool:
-    """Say whether this may be an emoji or the skin tone of one, of this Unicode or of a later one."""
+    """Return whether this may be an emoji or a skin tone, in this version of Unicode or a later one."""
     if not character:
         return False
     if character in _EMOJI_SYMBOLS or ord(character) in _SKIN_TONES:

@@ -7,13 +7,13 @@ from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.key_string import redact
 from authsvc.model.user_agent import AGENT_LENGTH
 
-# More is looked at than is noted, since tokens in it become shorter when they are cut out; not all, since
-# whoever asks chooses its length.
-_MAX_LOOKED_AT = 4 * AGENT_LENGTH
+# How many characters are searched for tokens. More than are noted, because redaction makes a text shorter;
+# bounded, because the client chooses the length.
+_MAX_SEARCHED_LENGTH = 4 * AGENT_LENGTH
 
 
 class Use(NamedTuple):
-    """A successful verification: of what, when, from which address, with which program (may be empty)."""
+    """A successful verification. `user_agent` and `client_ip` may be empty."""
 
     credential_id: str
     time: datetime
@@ -23,7 +23,9 @@ class Use(NamedTuple):
 
 
 def noted(user_agent: str) -> str:
-    """Return as much of a user agent as is noted; a token in a long one is cut out first."""
+    """Return a user agent as it is noted: redacted and cut if it is long."""
     return (
-        user_agent if len(user_agent) <= AGENT_LENGTH else redact(user_agent[:_MAX_LOOKED_AT])[:AGENT_LENGTH]
+        user_agent
+        if len(user_agent) <= AGENT_LENGTH
+        else redact(user_agent[:_MAX_SEARCHED_LENGTH])[:AGENT_LENGTH]
     )

@@ -1,4 +1,4 @@
-"""The parts of a `user-agent` header (RFC 9110, section 10.1.5): products, each with comments behind it."""
+"""The parts of a `user-agent` header (RFC 9110, section 10.1.5): products, each followed by comments."""
 
 import re
 from typing import NamedTuple
@@ -6,19 +6,18 @@ from urllib.parse import unquote
 
 from authsvc.model.text import fault
 
-#: Characters of a user agent that are kept and looked at, so that work and memory are bounded. Real ones have
-#: 100 to 300.
+#: How many characters of a user agent are stored and examined. Real ones have 100 to 300.
 AGENT_LENGTH = 512
 
-# What stands in parentheses, up to the next one: real comments are rarely nested, and rubbish costs no more.
+# Text in parentheses. Real comments are rarely nested, so nesting is ignored, which keeps this linear.
 _COMMENT = re.compile(r"\(([^()]*)\)?")
 _PRODUCT = re.compile(r"([A-Za-z%_][A-Za-z0-9._+%-]{0,63})/v?(\d{1,9}(?:\.\d{1,9}){0,3})?")
-# All words before the first version, which stands behind a slash or a blank: My App/1.0, Instagram 340.1.
+# All words before the first version, which follows a slash or a space: My App/1.0, Instagram 340.1.
 _NAMED = re.compile(
     r"((?:[^\W\d]|%)[^()<>\[\]{},;@/\"\\]{0,63}?) ?(?:/(?=\S)| (?=v?\d+\.\d))"
     r"(?:v?(\d{1,9}(?:\.\d{1,9}){0,3}))?"
 )
-# Those that say what a browser is compatible with. They name nobody.
+# Products that browsers state for compatibility.
 _COMMON = frozenset(
     {
         "AppleWebKit",
@@ -43,7 +42,7 @@ class Product(NamedTuple):
 
 
 class UserAgent(NamedTuple):
-    """A user agent in its parts; `bare` is the text without comments."""
+    """The parts of a user agent; `bare` is the text without comments."""
 
     text: str
     bare: str
@@ -52,19 +51,19 @@ class UserAgent(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> "UserAgent":
-        """Return the parts of a text; rubbish has none."""
+        """Return the parts of any text, which may have no products and no comments."""
         bare = _COMMENT.sub(" ", text)
         comments = tuple(comment for comment in _COMMENT.findall(text) if comment)
         return cls(text, bare, comments, products_in(bare))
 
     @property
     def is_browser(self) -> bool:
-        """Whether it begins as the agents of browsers do; others begin with a name of their own."""
+        """Whether it begins like the user agents of browsers. Others begin with a name of their own."""
         return self.text.startswith(("Mozilla/", "Opera/"))
 
     @property
     def platform(self) -> str:
-        """Return the first comment: where system and device stand."""
+        """The first comment, which describes system and device."""
         return self.comments[0] if self.comments else ""
 
     def version_of(self, name: str) -> str:
@@ -72,11 +71,11 @@ class UserAgent(NamedTuple):
         return next((product.version for product in self.products if product.name == name), "")
 
     def names(self, *names: str) -> bool:
-        """Say whether one of these products is named."""
+        """Return whether one of these products is named."""
         return any(product.name in names for product in self.products)
 
     def own(self) -> Product | None:
-        """Return the first product that is not one which many name for compatibility."""
+        """Return the first product that is not stated for compatibility only."""
         return next((product for product in self.products if product.name not in _COMMON), None)
 
     def named(self) -> Product | None:
@@ -103,7 +102,7 @@ def shown_version(version: str) -> str:
 
 
 def _readable(name: str) -> str:
-    """Return a name as people read it: CFNetwork writes the space in an app's name as %20."""
+    """Return a name with percent-encoding resolved: CFNetwork writes a space in the name of an app as %20."""
     if "%" not in name:
         return name
     readable = unquote(name)

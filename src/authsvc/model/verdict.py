@@ -1,4 +1,4 @@
-"""The verdict on a presented credential. A negative one is data, not an error (rule 20)."""
+"""The verdict on a presented credential. A negative verdict is a result, not an error (rule 20)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from authsvc.model.scope import missing
 
 
 class VerdictCode(Enum):
-    """What a presented credential is worth."""
+    """Whether a presented credential is valid, and if not, why."""
 
     VALID = "VALID"
     NOT_FOUND = "NOT_FOUND"
@@ -21,7 +21,7 @@ class VerdictCode(Enum):
 
 
 class Verdict(NamedTuple):
-    """`credential` is None exactly when `code` is NOT_FOUND: without the right secret, nothing is told."""
+    """`credential` is None exactly if `code` is NOT_FOUND: without the right secret, nothing is disclosed."""
 
     code: VerdictCode
     credential: Credential | None
@@ -33,9 +33,9 @@ NOT_FOUND = Verdict(VerdictCode.NOT_FOUND, None)
 def decide(credential: Credential, required_scopes: Sequence[str], now: datetime) -> Verdict:
     """Judge a credential whose secret was proved.
 
-    Both ends are exclusive: refused from the instant `now >= expire_time` on (rule 13),
-    and a session from the instant that its idle timeout is over. What is final comes before DISABLED,
-    which the owner's policy can take back; scopes matter for what could be valid (rule 7).
+    A credential is refused from the instant `now >= expire_time` on (rule 13), and a session from the instant
+    at which its idle timeout is over. Final states take precedence over DISABLED, which the owner's policy
+    can take back. Scopes are checked last (rule 7).
     """
     if credential.revoke_time is not None and now >= credential.revoke_time:
         return Verdict(VerdictCode.REVOKED, credential)

@@ -1,4 +1,4 @@
-"""A worker process as its fellows and its operators see it."""
+"""A worker process as other workers and operators see it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A registration. `lease` is in seconds; `beat` is another one after each renewal."""
+    """A registration. `lease` is in seconds. `beat` is a random id that changes with each renewal."""
 
     worker_id: UUID
     host: str
@@ -17,5 +17,5 @@ class Worker:
     applied: int
     register_time: datetime
     beat_time: datetime | None  # of the last renewal
-    # Since when it has not applied an entry of the feed; None when it has applied all.
+    # When the first entry that it has not applied was published; None if it has applied all.
     behind_since: datetime | None

@@ -1,15 +1,15 @@
 """The authority of callers: a revoked caller's change is committed before the revocation, or not at all.
 
-Mechanism (R9 in docs/revocation.md): a transaction that changes something first locks what its caller's
-authority rests on, shared; whatever takes authority away locks the same exclusively. Only then the
-caller's credential is read, in a later snapshot, and judged as verification judges it. Last, before
-the commit, its times are compared with the clock once more, since what was done meanwhile may have waited.
-Callers by certificate are looked up in the file that names them, which is read once more.
+Mechanism (R9 in docs/revocation.md): a transaction that changes something first takes shared locks on what
+its caller's authority rests on. Whatever takes authority away takes exclusive locks on the same. Then the
+credential of the caller is read, in a later snapshot, and judged as verification judges it. Last, before the
+commit, its times are compared with the clock again, because the transaction may have waited. A caller with a
+certificate is looked up in the file of callers, which is reloaded first if it has changed.
 
-Bound: one statement, and for callers by certificate one read of a file.
+Bound: one statement, and for callers with a certificate one read of a file.
 
-Failure: a caller that has lost its authority is refused, and nothing is written. A file that cannot be
-read, or is not valid, counts as unchanged.
+Failure: a caller that has lost its authority is refused, and nothing is written. A file that cannot be read,
+or is not valid, counts as unchanged.
 """
 
 import asyncio
@@ -30,51 +30,54 @@ from authsvc.store.pool import Connection, Database, LockWait
 
 __all__ = ["Authority", "Authorized", "CallerFile", "Claim"]
 
-# Seconds for a file that is small; one that hangs must not keep the locks of a transaction.
-_READ_WAIT = 1.0
+# A file system that hangs must not prolong the locks of a transaction.
+_MAX_READ_SECONDS = 1.0
 
 
 class CallerFile(Protocol):
-    """The callers that certificates stand for, by the name in the certificate."""
+    """The file that maps the names in client certificates to callers."""
 
     @property
     def value(self) -> Mapping[str, Caller]:
-        """Return those that were read last."""
+        """The callers by name, as they were read last."""
 
     async def look(self) -> None:
-        """Read the file again if it has changed."""
+        """Reload the file if it has changed."""
 
 
 class Authorized:
-    """A caller of a transaction, as it is while its locks are held."""
+    """A caller whose authority is locked for a transaction."""
 
     def __init__(self, authority: "Authority", caller: Caller, credential: Credential | None) -> None:
         self._authority = authority
         self._credential = credential
         self._is_confirmed = False
-        self._looks: list[Callable[[], None]] = []
+        self._last_checks: list[Callable[[], None]] = []
         self.caller = caller
 
     async def confirm(self) -> None:
-        """Read the file that names a caller by certificate once more; raise like `refuse_if_gone`."""
+        """Reload the file of a caller with a certificate, once; raise like `refuse_if_gone`."""
         if not self._is_confirmed:
             self._is_confirmed = True
             await self._authority.read_file(self.caller)
             self.refuse_if_gone()
 
-    def look_last(self, look: Callable[[], None]) -> None:
-        """Have `look` called before the commit; it raises when the change must not be made any more."""
-        self._looks.append(look)
+    def look_last(self, check: Callable[[], None]) -> None:
+        """Call `check` right before the commit; it raises when the change must not be made any more."""
+        self._last_checks.append(check)
 
     def refuse_if_gone(self) -> None:
-        """Raise if the caller has no authority for its call at this instant. Call it last before a commit."""
+        """Raise unless the caller has authority for its call at this instant. The last step before a commit.
+
+        Raises Unauthenticated or PermissionDenied, and what the checks of `look_last` raise.
+        """
         self.caller = self._authority.judge(self.caller, self._credential)
-        for look in self._looks:
-            look()
+        for check in self._last_checks:
+            check()
 
 
 class Authority:
-    """Says what callers may do at the instant at which it is done."""
+    """Decides what callers may do, at the instant at which they do it."""
 
     def __init__(
         self,
@@ -95,10 +98,10 @@ class Authority:
     async def transaction(
         self, caller: Caller, claim: Claim | None = None
     ) -> AsyncIterator[tuple[Connection, Authorized]]:
-        """Lend a transaction of a caller that has locked what it claims; commit it at the end (R9).
+        """Run a transaction that holds the locks of its caller and of `claim`; commit it at the end (R9).
 
-        Raises Unauthenticated or PermissionDenied, with nothing written, for a caller that has lost
-        its authority when the locks are held, or at the end.
+        Raises, with nothing written: Unauthenticated or PermissionDenied when the caller has lost its
+        authority by the time the locks are held or by the end; what `Database.transaction` raises.
         """
         claim = claim or Claim()
         whole_owner = claim.changes_owner is not None or claim.ends_sessions_of is not None
@@ -114,9 +117,10 @@ class Authority:
     async def hold(
         self, connection: Connection, callers: Collection[Caller], claim: Claim
     ) -> Callable[[Caller], Authorized]:
-        """Lock what the authority of callers rests on and what is claimed, until the transaction ends.
+        """Lock what the authority of callers rests on, and what is claimed, until the transaction ends.
 
-        Return what says of each of them what it may do; that raises for one that has lost its authority.
+        Returns a function that gives each of these callers with its current scopes. It raises
+        Unauthenticated or PermissionDenied for a caller that has lost its authority.
         """
         credentials = await authority_store.hold(connection, callers, claim, self._policies.default)
 
@@ -127,10 +131,14 @@ class Authority:
         return authorized
 
     def judge(self, caller: Caller, credential: Credential | None) -> Caller:
-        """Return a caller with its scopes of now; raise if these, or its times, do not allow its call."""
+        """Return a caller with its current scopes.
+
+        Raises Unauthenticated when its credential is not valid, or when it is no longer listed;
+        PermissionDenied when its scopes do not allow its call.
+        """
         if caller.kind is None:
             return self._listed(caller)
-        # None is gone before it was revoked.
+        # A row is deleted only after the credential was revoked or has ended.
         code = VerdictCode.REVOKED if credential is None else decide(credential, (), self._clock()).code
         if credential is None or code is not VerdictCode.VALID:
             reason, problem = REFUSALS[code]
@@ -140,19 +148,19 @@ class Authority:
         return caller
 
     async def read_file(self, caller: Caller) -> None:
-        """Read the file of callers once more if it is what names this one."""
+        """Reload the file of callers, if this caller has its authority from there."""
         by_certificate = caller.kind is None and caller.credential_id not in (
             ANONYMOUS,
             BOOTSTRAP.credential_id,
         )
         if by_certificate and self._certified is not None:
-            # What cannot be read now is what it was.
+            # A file that cannot be read in time counts as unchanged.
             with suppress(TimeoutError):
-                async with asyncio.timeout(_READ_WAIT):
+                async with asyncio.timeout(_MAX_READ_SECONDS):
                     await self._certified.look()
 
     def _listed(self, caller: Caller) -> Caller:
-        """Return a caller without a credential as the operator lists it now."""
+        """Return a caller without a credential as it is configured now."""
         if caller.credential_id == BOOTSTRAP.credential_id:
             return caller
         listed = self._anonymous

@@ -1,14 +1,14 @@
-"""The barrier: a change is answered when no worker anywhere can act on what was before.
+"""The barrier: a change is answered when no worker can act on the previous state any more.
 
-Mechanism: the change and its entry in the feed commit together. Then this waits
-until every registered worker has acknowledged the entry, or the lease of those who
-have not is over for certain: they cannot answer from memory then. docs/revocation.md has the proof.
+Mechanism: the change and its entry in the feed are committed together. Then the call waits until each
+registered worker has acknowledged the entry, or its lease is certainly over, so that it cannot answer from
+memory. docs/revocation.md has the proof.
 
-Bound: with all workers well, a few milliseconds after the commit. With one out of
-reach, its lease, 2 % for clocks that run apart, and a sixth of it as a margin.
+Bound: a few milliseconds after the commit while all workers are well. With a worker out of reach: its lease,
+2 % for the drift of clocks, and a sixth of the lease as a margin.
 
-Failure: who gives up earlier is told that the change is durable and who has not confirmed
-it. Asking again waits for the rest: "already revoked" is answered like a change.
+Failure: a call that stops waiting is told that the change is durable and which workers have not confirmed it.
+A repeated call waits for the rest: "already revoked" is answered after the same wait as a change.
 """
 
 import asyncio
@@ -38,41 +38,44 @@ from authsvc.verify.clock import Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
 
-# How far two stopwatches may run apart, and what is added to the lease of the others for good measure.
+# The drift that is allowed between two stopwatches, and a margin, as factors of a lease.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-_MIN_PAUSE, _GROWTH, _MAX_PAUSE = 0.0008, 1.25, 1.0
-# After a failover it takes a moment to reach the node that knows.
-_KNOWN_WITHIN = 30.0
+# Pauses between two looks at the acknowledgements: the first, the growth factor, the longest.
+_MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.0008, 1.25, 1.0
+# How long to look for the node that has the commit, after a failover.
+_MAX_FAILOVER_SECONDS = 30.0
 
 
 def certainly_over(lease: float) -> float:
-    """Return the seconds after which a lease of that length, held by anybody, is over by our stopwatch."""
+    """Return the seconds on this stopwatch after which another worker's lease of that length is over."""
     return lease * (_DRIFT + _MARGIN)
 
 
 @dataclass(slots=True)
 class Change:
-    """A transaction of a caller, and what verification has to forget, or to load anew, when it is committed.
+    """A transaction of a caller, and what workers have to drop from their caches when it is committed.
 
-    `caller` has the authority of this instant: use it, not the one that the call began with.
+    Use `caller` and not the caller that the call began with: it has the scopes of this instant.
     """
 
     connection: Connection
     authorized: Authorized
     key_prefixes: set[str] = field(default_factory=set)
-    owner_id: str | None = None  # all of this owner,
-    kind: CredentialKind | None = None  # or what they have of this kind
-    about_tag_keys: bool = False  # or that they load the tag keys anew
+    # All credentials of this owner, or those of one kind.
+    owner_id: str | None = None
+    kind: CredentialKind | None = None
+    # Workers have to reload the tag keys.
+    about_tag_keys: bool = False
 
     @property
     def caller(self) -> Caller:
-        """The caller, with the scopes that it has now."""
+        """The caller with its current scopes."""
         return self.authorized.caller
 
 
 class Barrier:
-    """Carries out changes that verification has to know of."""
+    """Commits changes and waits until they hold on every worker."""
 
     def __init__(
         self,
@@ -91,15 +94,16 @@ class Barrier:
     async def change(
         self, caller: Caller, claim: Claim | None = None, *, done: str = "changed"
     ) -> AsyncIterator[Change]:
-        """Lend a transaction that has locked what it claims; commit it, and wait for all workers (R6, R9).
+        """Run a transaction that holds the locks of `claim`; commit it, and wait for all workers (R6, R9).
 
-        Whoever says in it that there is nothing left to do (AlreadyDone, AlreadyExists, NotFound)
-        has written nothing before: that is raised after the same commit and the same wait.
+        AlreadyDone, AlreadyExists and NotFound may be raised inside, before anything was written. They reach
+        the caller after the same commit and the same wait (R7).
 
-        `done` is what to tell who cannot wait: "revoked" makes "durably revoked". Raises what
-        `Authority.transaction` raises for a caller that has lost its authority, with nothing written,
-        Unavailable when the outcome of the commit is unknown, and DeadlineExceeded when the
-        caller cannot wait for the workers; the change is durable then.
+        `done` completes the message for a caller that cannot wait: "revoked" makes "durably revoked".
+
+        Raises what `Authority.transaction` raises, with nothing written; Unavailable when the outcome of the
+        commit is unknown; DeadlineExceeded when the caller's time is over before all workers have confirmed.
+        The change is durable then.
         """
         entry: FeedEntry | None = None
         refusal: AuthsvcError | None = None
@@ -109,10 +113,10 @@ class Barrier:
                 try:
                     yield change
                 except (AlreadyDone, AlreadyExists, NotFound) as error:
-                    # Who is told so may rely on it, too (R7). The entry is written by the transaction that
-                    # saw it: what that saw is on the standby when this is.
+                    # The caller may rely on this answer, too (R7). The transaction that saw it writes the
+                    # entry: when the entry is on the standby, so is what it saw.
                     refusal = error
-                # Before the end of the feed is locked, which all other changes wait for.
+                # Before the end of the feed is locked, because all other changes wait for that lock.
                 await authorized.confirm()
                 if (
                     refusal is not None
@@ -128,18 +132,18 @@ class Barrier:
                         change.about_tag_keys,
                     )
         except BaseException:
-            self._hint(None)  # It may have been committed all the same.
+            self._hint(None)  # The commit may have succeeded.
             raise
         if entry is not None:
             self._hint(entry)
-            said = f"durably {done}" if refusal is None else "nothing is left to do"
-            await self._wait(entry, self._stopwatch(), caller.deadline, said)
+            outcome = f"durably {done}" if refusal is None else "nothing is left to do"
+            await self._wait(entry, self._stopwatch(), caller.deadline, outcome)
         if refusal is not None:
             raise refusal
 
-    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, said: str) -> None:
+    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
-        pause = _MIN_PAUSE
+        pause = _MIN_PAUSE_SECONDS
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
                 await self._notify(entry)
@@ -147,53 +151,57 @@ class Barrier:
                     over = committed + certainly_over(max(behind.values())) if behind else inf
                     left = over - self._stopwatch()
                     if left <= 0:
-                        told = entry.place.seq, ", ".join(map(str, behind or ()))
-                        _log.warning("change %d was answered without %s: their leases are over", *told)
+                        _log.warning(
+                            "change %d is answered without the confirmation of these workers, whose leases "
+                            "are over: %s",
+                            entry.place.seq,
+                            ", ".join(map(str, behind or ())),
+                        )
                         return
                     await asyncio.sleep(min(pause, left))
-                    pause = min(_GROWTH * pause, _MAX_PAUSE)
-                    # Who was behind may still be when nobody can be listed; who came later cannot be.
+                    pause = min(_PAUSE_GROWTH * pause, _MAX_PAUSE_SECONDS)
+                    # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = await self._list(entry, committed)
                     behind = behind if listed is None else listed
         except TimeoutError as error:
-            raise _unconfirmed(behind, said) from error
+            raise _unconfirmed(behind, outcome) from error
 
     async def _list(self, entry: FeedEntry, committed: float) -> dict[UUID, float] | None:
-        """Return who is behind; None when that cannot be known now."""
+        """Return the workers that have not acknowledged, with their leases; None if nobody can tell now."""
         try:
             listed = await feed_store.find_behind(self._database, entry.place)
         except RetryableError as error:
             _log.debug("the workers cannot be listed: %s", error)
             return None
         if listed is None:
-            await self._leave_the_old_primary(committed)
+            await self._reconnect(committed)
         return listed
 
-    async def _leave_the_old_primary(self, committed: float) -> None:
-        """Turn to other connections; give up when no node knows what was committed."""
-        if self._stopwatch() - committed > _KNOWN_WITHIN:
+    async def _reconnect(self, committed: float) -> None:
+        """Leave a primary that was replaced: use new connections. Raise Unavailable after 30 s of this."""
+        if self._stopwatch() - committed > _MAX_FAILOVER_SECONDS:
             raise Unavailable(
-                "no node of the database knows the change that was just committed; repeat the call",
+                "the change was committed, but no node of the database has it; repeat the call",
                 reason="COMMIT_UNCERTAIN",
                 retry_after=1,
             )
         await self._database.refresh()
-        await asyncio.sleep(_MAX_PAUSE)
+        await asyncio.sleep(_MAX_PAUSE_SECONDS)
 
     async def _notify(self, entry: FeedEntry) -> None:
         try:
             await feed_store.notify(self._database, entry)
-        except Exception as error:  # noqa: BLE001 - the change is durable, and who polls will see it
-            _log.warning("no hint was sent, so workers will take longer: %s", error)
+        except Exception as error:  # noqa: BLE001 - the change is durable, and workers see it when they poll
+            _log.warning("no hint was sent, so workers see the change later: %s", error)
 
 
-def _unconfirmed(behind: dict[UUID, float] | None, said: str) -> DeadlineExceeded:
+def _unconfirmed(behind: dict[UUID, float] | None, outcome: str) -> DeadlineExceeded:
     if behind is None:
         missing = "an unknown number of workers"
     else:
         missing = "1 worker" if len(behind) == 1 else f"{len(behind)} workers"
     return DeadlineExceeded(
-        f"{said}, {missing} unconfirmed; repeat the call to wait for the rest",
+        f"{outcome}, {missing} unconfirmed; repeat the call to wait for the rest",
         reason="WORKERS_UNCONFIRMED",
         retry_after=1,
         workers=",".join(map(str, behind or ())),

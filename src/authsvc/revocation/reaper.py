@@ -1,12 +1,12 @@
-"""The reaper: takes back the registrations of workers that died with nobody to say so.
+"""The reaper: deletes the registrations of workers that died without deleting their own.
 
-Mechanism: every worker looks at the registrations now and then. One whose beat has
-not changed for a whole lease, and the margin that the barrier adds, cannot be holding
-that lease, and is deleted, unless it has renewed since. The same look trims the feed of
-what all have applied an hour ago.
+Mechanism: each worker looks at all registrations from time to time. A worker whose beat has not changed for
+a lease, and the margin that the barrier adds, cannot hold its lease any more. Its registration is deleted
+unless it has been renewed since. The same job deletes entries of the feed that all workers applied an hour
+ago.
 
-Failure: without it, a change waits a lease for each dead worker's sake, and no harm
-is done. A worker that is reaped in error finds out at its next renewal and registers anew.
+Failure: without the reaper, each change waits for the lease of each dead worker, and is correct all the same.
+A worker whose registration is deleted by mistake notices at its next renewal and registers again.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Looks at the registrations of all workers."""
+    """Deletes the registrations of dead workers."""
 
     def __init__(self, database: Database, *, stopwatch: Stopwatch = boottime) -> None:
         self._database = database
         self._stopwatch = stopwatch
-        # The beat that was seen of each worker, and when it was seen first.
+        # The last beat of each worker, and the instant at which it was first seen.
         self._seen: dict[UUID, tuple[UUID, float]] = {}
 
     async def look(self) -> None:
-        """Look once; raise RetryableError when the database is out of reach."""
+        """Look at all registrations once. Raises RetryableError when the database is out of reach."""
         workers, _, _ = await feed_store.find_workers(self._database)
-        # After the answer: the beat was not changed before this.
+        # Read after the answer, so that a beat is never taken to be older than it is.
         now = self._stopwatch()
         seen, self._seen = self._seen, {}
         for worker in workers:
@@ -46,7 +46,7 @@ class Reaper:
                 self._database, worker
             ):
                 _log.warning(
-                    "worker %s of %s was gone for %.0f s and is not waited for any more",
+                    "worker %s on %s has not renewed its lease for %.0f s; its registration was deleted",
                     worker.worker_id,
                     worker.host,
                     now - since,
@@ -56,14 +56,14 @@ class Reaper:
         await feed_store.trim(self._database)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Look after each tick, for ever."""
+        """Look after each tick, until cancelled."""
         while True:
             await tick()
             try:
                 await self.look()
             except RetryableError as error:
-                _log.debug("the registrations cannot be looked at: %s", error)
+                _log.debug("the registrations of workers cannot be read: %s", error)
             except asyncio.CancelledError:
                 raise
-            except Exception:  # noqa: BLE001 - a fault here must not end the looking for good
-                _log.exception("a fault in looking at the registrations")
+            except Exception:  # noqa: BLE001 - an unexpected error must not end this task
+                _log.exception("an unexpected error while looking at the registrations of workers")

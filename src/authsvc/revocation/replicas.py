@@ -1,4 +1,4 @@
-"""What operators may know of the workers of all replicas."""
+"""The status of the workers of all replicas, for operators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from authsvc.store.pool import Database
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """All workers at one instant of the database's clock."""
+    """All workers, at one instant of the database's clock."""
 
     read_time: datetime
     head_seq: int
@@ -26,7 +26,11 @@ class Replicas:
         self._database = database
 
     async def status(self, caller: Caller) -> ReplicaStatus:
-        """Return all workers, and how far each has applied what changed."""
+        """Return all workers, with the last change that each has applied.
+
+        Raises PermissionDenied for a caller that is not the platform's, and RetryableError when the database
+        is out of reach.
+        """
         caller.refuse_tenant("look at replicas")
         workers, head_seq, read_time = await feed_store.find_workers(self._database)
         return ReplicaStatus(read_time, head_seq, workers)

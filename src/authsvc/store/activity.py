@@ -1,4 +1,4 @@
-"""The activity of sessions as rows; satisfies the protocols that `verify` declares."""
+"""The recorded activity of sessions. Implements protocols of `verify`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ _SQL = load_queries("verification.sql")
 
 
 class ActivityStore:
-    """The database as the verifier sees it when it is about the activity of sessions."""
+    """Implements `ActivityStore` of `verify.activity_check` and `UseStore` of `verify.usage`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -22,7 +22,7 @@ class ActivityStore:
     async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
         """Return the last activity that any worker has recorded; None for a session that is over or gone.
 
-        One that is over at `now` is so for good from now on, whatever others have not written yet.
+        A session that is over at `now` is over for good: activity that was not recorded yet is refused later.
         """
         async with self._database.connection() as connection:
             with raise_on_warning(connection):
@@ -32,7 +32,7 @@ class ActivityStore:
         return found
 
     async def record_activity(self, use: Use) -> datetime | None:
-        """Record an activity, durably; return the last one then, or None when the session was over before."""
+        """Record an activity durably; return the last recorded one, or None when the session is over."""
         async with self._database.connection() as connection:
             with raise_on_warning(connection):
                 last: datetime | None = await connection.fetchval(
@@ -46,7 +46,7 @@ class ActivityStore:
         return last
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Keep each activity that is later than the one known; forget those of sessions that are over."""
+        """Record each activity that is later than the recorded one, except for sessions that are over."""
         ids, times, addresses, agents, hints = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(
@@ -60,5 +60,5 @@ class ActivityStore:
 
 
 def _presentable(user_agent: str) -> str:
-    """Return what may be kept of what a client calls itself: one that holds a token holds it no more."""
+    """Return a user agent as it is stored: without tokens, and cut."""
     return shortened(redact(user_agent))

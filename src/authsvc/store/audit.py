@@ -1,4 +1,4 @@
-"""Audit events as rows of chains. They are written by a function of the schema, which nobody gets round."""
+"""Audit events in their chains. A function of the schema writes them; the serving role cannot bypass it."""
 
 import json
 from collections.abc import Sequence
@@ -30,34 +30,30 @@ _FIELDS = tuple(field.name for field in fields(AuditEvent))
 
 
 async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
-    """Append each event to the chain of its owner, all in one round trip; none costs none.
+    """Append each event to the chain of its owner, in one round trip; in none without events.
 
-    Call it after all locks of owners, keys and sessions have been taken and before the
-    feed is published: it locks the heads of the chains, in the order of owners. So two changes
-    never wait for each other.
+    Call it after all locks of owners, keys and sessions were taken, and before the entry of the feed is
+    published. It locks the heads of the chains in the order of owners. This order prevents deadlocks.
     """
     if events:
         await connection.execute(_SQL["record"], events_json(events))
 
 
 def events_json(events: Sequence[AuditEvent]) -> str:
-    """Return events as the function `record_audit` of the schema takes them."""
-    # `asdict` would copy each value, which takes longer than all the rest.
+    """Return events in the form that the function `record_audit` of the schema expects."""
+    # Not `asdict`, which copies each value and takes longer than everything else here.
     return json.dumps([{name: getattr(event, name) for name in _FIELDS} for event in events], default=_text)
 
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
 ) -> tuple[list[ChainedEvent], bool]:
-    """Return a page of at most `size` events that follow the position, the newest first.
-
-    And whether there are more.
-    """
+    """Return at most `size` events that follow a position, the newest first, and whether there are more."""
     since = None if query.time_after is None else bound(query.time_after)
     until = None if query.time_before is None else bound(query.time_before)
     before, position = after or (until, _END if until is None else 0)
     where = query.owner_id, since, before, position, size + 1
-    # Without actions, all that this version knows: an index serves each.
+    # Without a filter, all actions that this version knows, because the index is by action.
     actions = list(query.actions or Action)
     if query.target_id:
         more = query.target_id, query.actor_id, query.actions
@@ -72,7 +68,7 @@ async def page(
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:
-    """Return the next chains, in the order of owners, with no event checked yet; `only` that of one owner."""
+    """Return the next `size` chains in the order of owners; with `only`, the chain of that owner."""
     rows = await connection.fetch(_SQL["find_ends"], after, only, size)
     return [
         Chain(
@@ -88,7 +84,7 @@ async def find_ends(connection: Connection, *, after: str, only: str, size: int)
 
 
 class Reached(NamedTuple):
-    """The last event of a walk so far. `time` is as PostgreSQL writes it, which knows more than Python."""
+    """The last event of a walk so far. `time` is a text, because its range is larger than that of Python."""
 
     owner_id: str
     time: str
@@ -108,9 +104,9 @@ class Reached(NamedTuple):
 async def walk(
     connection: Connection, after: Reached, *, last: str, size: int
 ) -> tuple[list[ChainedEvent | UnreadableEvent], Reached]:
-    """Return the next events in the order of owners and, within one, of time, and the place of the last.
+    """Return the next events, ordered by owner and time, and the position of the last one.
 
-    They are none beyond the owner `last`; "" is no bound.
+    The walk ends with the owner `last`; "" means no end.
     """
     rows = await connection.fetch(_SQL["walk_events"], *after, last, size, timeout=600)
     if rows:
@@ -121,9 +117,9 @@ async def walk(
 async def read_drops(
     connection: Connection, *, size: int
 ) -> tuple[ChainedEvent | UnreadableEvent | None, bytes]:
-    """Return the last event about what was dropped, if any, and the hash over all drops, as of one instant.
+    """Return the last EVENTS_DROPPED event, if any, and the hash over all drops, in one snapshot.
 
-    Needs a transaction in which nothing was read yet.
+    Must be the first statement of a transaction.
     """
     await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     event = await connection.fetchrow(_SQL["find_last_drop"])
@@ -135,23 +131,23 @@ async def read_drops(
 
 
 async def retention(connection: Connection) -> timedelta | None:
-    """Return how long the owner of the schema wants events kept, zero: for good; None: nothing was said."""
+    """Return how long events are kept, as stored in the schema; zero for ever, None if it was never set."""
     kept: timedelta | None = await connection.fetchval(_SQL["retention"])
     return kept
 
 
 async def is_beyond_head(connection: Connection, owner_id: str) -> bool:
-    """Say whether an owner has an event beyond the head of its chain."""
+    """Return whether an owner has an event beyond the head of its chain."""
     return bool(await connection.fetchval(_SQL["is_beyond_head"], owner_id, timeout=600))
 
 
 async def make_month(connection: Connection, month: date) -> bool:
-    """Make the partition of a month; return whether it was not there."""
+    """Create the partition of a month; return whether it did not exist."""
     return bool(await connection.fetchval(_SQL["make_month"], month, timeout=600))
 
 
 async def drop_before(connection: Connection, month: date) -> int:
-    """Drop all events before a month, noting where each chain goes on; return how many there were."""
+    """Drop all events before a month, and record where each chain continues; return the number of events."""
     if not await connection.fetchval(_SQL["has_before"], datetime.combine(month, time(), UTC), timeout=600):
         return 0
     return int(await connection.fetchval(_SQL["drop_before"], month, timeout=3600))
@@ -176,7 +172,7 @@ def from_row(row: asyncpg.Record) -> ChainedEvent:
 
 
 def _checked(row: asyncpg.Record) -> ChainedEvent | UnreadableEvent:
-    """Return the event of a row that anybody may have written."""
+    """Return the event of a row, which may have been tampered with."""
     problem = ""
     if row["event_time"] is None:
         problem = f"its time is {row['reached']}"
@@ -184,17 +180,17 @@ def _checked(row: asyncpg.Record) -> ChainedEvent | UnreadableEvent:
         try:
             chained = from_row(row)
         except (ValueError, RecursionError):
-            problem = "its details are no JSON that can be read"
+            problem = "its details cannot be read as JSON"
         else:
             details: object = chained.event.details
             if isinstance(details, dict) and all(isinstance(value, str) for value in details.values()):
                 return chained
-            problem = "its details are no texts by name"
+            problem = "its details are not an object of texts"
     link = Link(row["position"], row["hash"])
     return UnreadableEvent(row["owner_id"], row["event_id"], link, row["previous_hash"], problem)
 
 
 def _text(moment: object) -> str:
     if not isinstance(moment, datetime):
-        raise TypeError(f"{moment!r} has no place in an event")
+        raise TypeError(f"{moment!r} cannot be stored in an event")
     return moment.isoformat()

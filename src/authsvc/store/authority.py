@@ -1,4 +1,4 @@
-"""The locks that a change takes first, and its callers' credentials as they are from then on."""
+"""The locks that a change takes first, and the credentials of its callers under these locks."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,29 +16,30 @@ _SQL = load_queries("authority.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a transaction is going to change or to rely on, besides the authority of its callers."""
+    """What a transaction will change or rely on, besides the authority of its callers."""
 
-    # Keys and sessions.
+    # The ids of keys and sessions that are changed.
     changes: Collection[str] = ()
-    # The owner whose policy or whose keys, all of them, are changed.
+    # The owner whose policy, or whose keys as a whole, are changed.
     changes_owner: str | None = None
-    # The owner whose sessions are all ended.
+    # The owner all of whose sessions are ended.
     ends_sessions_of: str | None = None
-    # Owners whose policy is relied on. Those of the callers and of changed keys are in any case.
+    # Owners whose policy is relied on, besides those of the callers and of the changed keys.
     relies_on: Collection[str] = ()
     # Owners that get new sessions.
     opens_sessions_of: Collection[str] = ()
-    # It takes something away, and may take a slot of the reserve at the database.
+    # A revocation, which may use a reserved slot of the database.
     revokes: bool = False
 
 
 async def hold(
     connection: Connection, callers: Collection[Caller], claim: Claim, default_policy: OwnerPolicy
 ) -> Mapping[str, Credential]:
-    """Lock what the authority of callers rests on and what is claimed, until the transaction ends (R9).
+    """Lock what the authority of callers rests on, and what is claimed, until the transaction ends (R9).
 
-    Return the credentials of the callers, by id, as nobody changes them before that. A credential
-    that is gone is missing, and so is a caller without one. Several callers can claim no `changes`.
+    Returns the credentials of the callers by id; nobody can change them before the transaction ends. A
+    deleted credential is missing, and so are callers without one. Raises ValueError when callers of several
+    owners claim `changes`.
     """
     confined = {caller.confined_to for caller in callers} if claim.changes else {None}
     if len(confined) > 1:
@@ -58,14 +59,14 @@ async def hold(
 
 @dataclass(frozen=True, slots=True)
 class SharedLocks:
-    """What a transaction shares until it ends, by what it is of."""
+    """The shared locks that a transaction has until it ends."""
 
     owners: frozenset[str]
     session_owners: frozenset[str]
     credentials: frozenset[str]
 
     def let_open(self, caller: Caller, owner_id: str) -> bool:
-        """Say whether `hold` waits for nothing when this caller opens a session of this owner."""
+        """Return whether `hold` does not have to wait when this caller opens a session of this owner."""
         return (
             self.owners.issuperset([caller.owner_id, owner_id])
             and self.session_owners.issuperset(_session_owners([caller], [owner_id]))
@@ -76,7 +77,7 @@ class SharedLocks:
 async def share_at_once(
     connection: Connection, callers: Collection[Caller], owner_ids: Collection[str]
 ) -> SharedLocks:
-    """Share what callers need who open sessions of these owners, but for what would have to be waited for."""
+    """Take the shared locks for opening sessions of these owners, except those that would have to wait."""
     row = await connection.fetchrow(
         _SQL["share_at_once"],
         list({*(caller.owner_id for caller in callers), *owner_ids}),
@@ -84,12 +85,12 @@ async def share_at_once(
         list(set(_credential_ids(callers))),
     )
     if row is None:
-        raise AssertionError("arrays have a row")
+        raise AssertionError("a query of arrays returns one row")
     return SharedLocks(*map(frozenset, row))
 
 
 def _session_owners(callers: Collection[Caller], opens_of: Collection[str]) -> list[str]:
-    """Return the owners whose sessions are shared by callers who open some of these owners."""
+    """Return the owners whose sessions have to be locked for callers that open sessions of these owners."""
     return [*(caller.owner_id for caller in callers if caller.kind is CredentialKind.SESSION), *opens_of]
 
 
@@ -98,7 +99,7 @@ def _credential_ids(callers: Collection[Caller]) -> list[str]:
 
 
 def _credential(row: asyncpg.Record, default_policy: OwnerPolicy) -> Credential:
-    """Return a credential without activity: its own call is one, and takes less than an idle timeout."""
+    """Return a credential without its activity, which this call itself is."""
     kind = CredentialKind(row["kind"])
     enabled = default_policy.enables_keys(row["owner_id"], row["keys_enabled"])
     return Credential(

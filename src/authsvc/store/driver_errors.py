@@ -1,7 +1,7 @@
-"""What the driver raises, in our own words.
+"""Translation of the driver's errors into those of `model.errors`.
 
-Only what was lost or refused on the way to PostgreSQL is "out of reach". What PostgreSQL itself declines is
-told as what it is, so that nobody looks for a fault of the network that is not there.
+Only connections that were lost or refused are reported as "out of reach". Errors of PostgreSQL itself keep
+their cause, so that nobody searches for a fault of the network.
 """
 
 import logging
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# asyncpg is generic to the type checker only.
+# The classes of asyncpg are generic for type checkers only.
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 
-# The reason of Unavailable when a lock was waited for in vain.
+# The reason of Unavailable when a lock was not released in time.
 LOCK_TIMEOUT = "LOCK_TIMEOUT"
 
-# A connection that is lost or refused, a server that starts, stops, is full, or has become a standby, and
-# what PostgreSQL asks to be tried again.
+# A connection that was lost or refused; a server that starts, stops, is full, or has become a standby; and
+# errors after which PostgreSQL recommends to try again.
 RETRYABLE = (
     OSError,
     TimeoutError,
@@ -36,8 +36,8 @@ RETRYABLE = (
     pg.ReadOnlySQLTransactionError,
     pg.TransactionRollbackError,
     pg.LockNotAvailableError,
-    pg.ObjectNotInPrerequisiteStateError,  # a standby, to what only a primary can do
-    pg.TargetServerAttributeNotMatched,  # no primary among the hosts
+    pg.ObjectNotInPrerequisiteStateError,  # a statement that only a primary can execute
+    pg.TargetServerAttributeNotMatched,  # none of the hosts is a primary
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
 )
@@ -45,32 +45,35 @@ RETRYABLE = (
 
 @contextmanager
 def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None]:
-    """Raise the driver's passing errors as Unavailable."""
+    """Raise temporary errors of the driver as Unavailable, and let others pass.
+
+    A `connection` that the driver has left in an unknown state is closed.
+    """
     try:
         yield
     except RETRYABLE as error:
-        raise _passing(error) from error
+        raise _retryable(error) from error
     except pg.InvalidCachedStatementError as error:
-        # The driver has forgotten its statements by now.
+        # The driver has already dropped its prepared statements.
         raise Unavailable(
-            "the schema of the database was changed in the middle of this; nothing was done; retry",
+            "the schema of the database was changed meanwhile; nothing was done; retry",
             reason="SCHEMA_CHANGED",
             retry_after=0.1,
         ) from error
     except (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError) as error:
         raise Unavailable(
-            "a pooler before the database lends connections for one transaction: set AUTHSVC_FEED=poll",
+            "a pooler in front of the database uses transaction pooling: set AUTHSVC_FEED=poll",
             reason="DATABASE_POOLED",
             retry_after=1,
         ) from error
     except pg.InternalClientError as error:
-        # The driver is confused by a connection that is just being lost; nobody is to use it again.
+        # The driver raises this when a connection is being lost. Close it, so that it is not used again.
         if connection is not None and not is_closed(connection):
             connection.terminate()
-        _log.warning("a connection was given up: %s", error)
+        _log.warning("a broken connection to the database was closed: %s", error)
         raise _out_of_reach() from error
     except pg.InterfaceError as error:
-        # asyncpg says so of connections that were closed, of faults of ours, and of URLs that are no good.
+        # Raised for closed connections, but also for programming errors and invalid URLs, which pass.
         if isinstance(error, ValueError) or (connection is not None and not is_closed(connection)):
             raise
         raise _out_of_reach() from error
@@ -78,7 +81,10 @@ def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None
 
 @contextmanager
 def raise_on_warning(connection: AnyConnection) -> Iterator[None]:
-    """Raise Unavailable when PostgreSQL warns meanwhile: so it says that a commit is on no standby."""
+    """Raise Unavailable at the end if PostgreSQL sent a warning.
+
+    It warns when a commit was not confirmed by the synchronous standby.
+    """
     warnings = []
 
     def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
@@ -92,39 +98,39 @@ def raise_on_warning(connection: AnyConnection) -> Iterator[None]:
         if not is_closed(connection):
             connection.remove_log_listener(note)
     if warnings:
-        _log.error("PostgreSQL warned of a commit, so it counts as failed: %s", warnings[0])
+        _log.error("PostgreSQL sent a warning for a commit, which counts as failed: %s", warnings[0])
         raise Unavailable(
-            "the commit may not outlive the loss of the primary; repeat the call",
+            "the commit may be lost if the primary fails; repeat the call",
             reason="COMMIT_UNCERTAIN",
             retry_after=1,
         )
 
 
 def is_closed(connection: AnyConnection) -> bool:
-    """Say whether nothing can be sent over a connection any more."""
+    """Return whether a connection cannot be used any more."""
     try:
         return connection.is_closed()
     except pg.InterfaceError:
-        # The pool has taken it back: so it does when it is closed while it is lent.
+        # The pool has taken the connection back, as it does when the pool is closed.
         return True
 
 
-def _passing(error: BaseException) -> Unavailable:
+def _retryable(error: BaseException) -> Unavailable:
     match error:
         case pg.LockNotAvailableError():
             return Unavailable(
-                "another change held a lock that this one needs for too long; nothing was done; retry",
+                "another change held a lock for too long; nothing was done; retry",
                 reason=LOCK_TIMEOUT,
                 retry_after=0.5,
             )
         case pg.SerializationError() | pg.DeadlockDetectedError():
             return Unavailable(
-                "another change of the same things came first; nothing was done; retry",
+                "the transaction conflicts with another one; nothing was done; retry",
                 reason="TRANSACTION_CONFLICT",
                 retry_after=0.1,
             )
         case pg.QueryCanceledError():
-            return _unavailable("the database canceled a statement: by statement_timeout, or an operator did")
+            return _unavailable("the database canceled a statement, by statement_timeout or by an operator")
         case pg.InsufficientResourcesError():
             return _unavailable("the database is short of connections, memory or disk space")
         case TimeoutError():
@@ -139,5 +145,5 @@ def _out_of_reach() -> Unavailable:
 
 def _unavailable(what: str) -> Unavailable:
     return Unavailable(
-        f"{what}; keys in memory go on being verified; retry", reason="DATABASE_UNAVAILABLE", retry_after=1
+        f"{what}; keys in memory are still verified; retry", reason="DATABASE_UNAVAILABLE", retry_after=1
     )

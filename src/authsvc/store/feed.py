@@ -1,8 +1,8 @@
-"""The feed and the registrations of workers, as rows.
+"""The feed of changes and the registrations of workers.
 
-`FeedConnection` is a worker's own connection: hints (LISTEN) need one that no
-pool takes back, and following the feed must not wait for a place in a pool. The
-functions below it are for those who publish and those who look.
+`FeedConnection` is the dedicated connection of a worker. Hints (LISTEN) need a session of their own, and
+following the feed must not wait for a connection of the pool. The functions below it use the pool, to publish
+changes and to look at the workers.
 """
 
 import asyncio
@@ -29,17 +29,18 @@ _log = logging.getLogger(__name__)
 
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
-_PATIENCE = 5.0
+_MAX_WAIT_SECONDS = 5.0
+# How many uncommitted beats are remembered.
 _MAX_BEATS = 100
-# How many keys a hint names at most; it has 8,000 bytes.
-_MAX_TOLD = 100
+# The payload of NOTIFY has at most 8,000 bytes.
+_MAX_HINT_PREFIXES = 100
 
 
 class FeedConnection:
-    """One worker's connection; made when first needed, and made anew after any trouble.
+    """The connection of one worker, opened when first used, and again after any error.
 
-    Satisfies the protocol that the feed declares. Bound: a quarter of the lease for
-    each operation, so that there is time for another try.
+    Implements `WorkerFeed` of `revocation`. Bound: a quarter of the lease, and at most 5 s, for each
+    operation, so that there is time for another attempt.
     """
 
     def __init__(
@@ -51,39 +52,39 @@ class FeedConnection:
         on_connect: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._url = url
-        self._patience = min(_PATIENCE, lease / 4)
+        self._timeout_seconds = min(_MAX_WAIT_SECONDS, lease / 4)
         self._listen = listen
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
         self._warned = False
         self._awaited = ""
         self._arrived = asyncio.Event()
-        # The last beat that is known to be committed, and those that may be.
+        # The last beat that was surely committed, and later ones that may have been.
         self._beats: list[UUID] = []
         self._on_connect = on_connect
         self._on_hint: Callable[[FeedEntry | None], object] = lambda _: None
 
     @property
     def hears(self) -> bool:
-        """Whether hints arrive: one that we sent to ourselves did."""
+        """Whether hints arrive: one that this connection sent to itself has."""
         return self._heard and self._connection is not None and not self._connection.is_closed()
 
     def on_hint(self, call: Callable[[FeedEntry | None], object]) -> None:
-        """Have `call` called when there may be news, with the entry if the hint has it."""
+        """Call `call` for each hint, with the entry if the hint contains it."""
         self._on_hint = call
 
     async def hears_from(self, database: Database) -> bool:
-        """Say whether a hint from another connection arrives, which a pooler may prevent."""
+        """Return whether a hint from another connection arrives, which a pooler may prevent."""
         self._awaited, self._arrived = f"probe {uuid4()}", asyncio.Event()
         with translate_errors():
             async with database.connection() as connection:
                 await connection.execute(_SQL["notify"], self._awaited)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), _PATIENCE)
+            await asyncio.wait_for(self._arrived.wait(), _MAX_WAIT_SECONDS)
         return self._arrived.is_set()
 
     async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
-        """Make this worker known in a transaction of its own; then return the feed's end (R1)."""
+        """Commit the registration of this worker; then return the end of the feed (R1)."""
         beat = uuid4()
         async with self._asking() as connection:
             if predecessors:
@@ -97,7 +98,7 @@ class FeedConnection:
         return FeedEntry(Place(row["seq"], row["nonce"]), (), None, tag_keys=_tag_keys(row))
 
     async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
-        """Prove registration, place and primary (R2)."""
+        """Prove registration, place and primary; return the entries after the place (R2)."""
         async with self._asking() as connection:
             before, beat = self._beats, uuid4()
             self._beats = [*before[-_MAX_BEATS:], beat]
@@ -106,36 +107,36 @@ class FeedConnection:
         if self._listen and not self._heard and not self._warned:
             self._warned = True
             _log.warning(
-                "hints of changes do not arrive, so the feed is polled: if a pooler lends connections for "
-                "a transaction only, set AUTHSVC_FEED=poll"
+                "hints of changes do not arrive, so the feed is polled: if a pooler uses transaction "
+                "pooling, set AUTHSVC_FEED=poll"
             )
         return Renewal(rows[0]["now"], _entries(rows)) if rows else None
 
     async def read(self, place: Place) -> Sequence[FeedEntry] | None:
-        """Return the entries after a place; None when it is not in this feed (R3)."""
+        """Return the entries after a place; None when the place is unknown (R3)."""
         async with self._asking() as connection:
             rows = await connection.fetch(_SQL["read_feed"], *place)
         return _entries(rows) if rows else None
 
     async def acknowledge(self, worker_id: UUID, place: Place, before: Place | None = None) -> bool:
-        """Say up to where entries were applied (R3)."""
+        """Record that all entries up to a place were applied (R3)."""
         async with self._asking() as connection:
             return bool(
                 await connection.fetchval(_SQL["acknowledge"], worker_id, *place, *(before or (None, None)))
             )
 
     async def leave(self, worker_id: UUID) -> None:
-        """Take the registration back (R8), and close."""
+        """Delete the registration (R8), and close the connection."""
         async with self._asking() as connection:
             await connection.execute(_SQL["leave"], [worker_id])
         self._drop()
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        """Lend the connection for one operation. What goes wrong in any way, a warning included, ends it."""
+        """Lend the connection for one operation. Any error, and any warning of PostgreSQL, closes it."""
         try:
             with translate_errors():
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self._timeout_seconds):
                     connection = await self._connected()
                     with raise_on_warning(connection):
                         yield connection
@@ -148,7 +149,7 @@ class FeedConnection:
             self._heard = False
             self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
             if self._on_connect is not None:
-                # The last one was lost, or led to a node that is the primary no longer; others may, too.
+                # The last one was lost, or its node is no longer the primary. Others may be affected, too.
                 await self._on_connect()
             if self._listen:
                 self._connection.add_termination_listener(self._note_end)
@@ -179,14 +180,14 @@ async def publish(
     kind: CredentialKind | None = None,
     about_tag_keys: bool = False,
 ) -> FeedEntry:
-    """Append an entry and return it. The last statement of a transaction (R6)."""
+    """Append an entry and return it. Must be the last statement of a transaction (R6)."""
     prefixes = sorted(key_prefixes)
     [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value, about_tag_keys)
     return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind, _tag_keys(row))
 
 
 async def notify(database: Database, entry: FeedEntry) -> None:
-    """Hint at news to all who listen."""
+    """Send a hint to all workers, with the entry if it is small."""
     async with database.connection() as connection:
         await connection.execute(_SQL["notify"], _payload(entry))
 
@@ -194,7 +195,7 @@ async def notify(database: Database, entry: FeedEntry) -> None:
 async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
     """Return the workers that have not applied an entry, with their leases in seconds.
 
-    None when the node that answers does not know the entry: a primary that was replaced.
+    None when the node does not have the entry: it is a primary that was replaced.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(_SQL["find_behind"], *place)
@@ -204,7 +205,7 @@ async def find_behind(database: Database, place: Place) -> dict[UUID, float] | N
 
 
 async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]:
-    """Return all workers, the feed's end, and the database's time."""
+    """Return all workers, the `seq` at the end of the feed, and the time of the database."""
     async with database.connection() as connection:
         rows = await connection.fetch(_SQL["find_workers"])
     workers = [
@@ -226,26 +227,26 @@ async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]
 
 
 async def reap(database: Database, worker: Worker) -> bool:
-    """Take back the registration of a worker that has not renewed since it was read (R8)."""
+    """Delete the registration of a worker unless it was renewed since `worker` was read (R8)."""
     async with database.connection() as connection:
         return bool(await connection.fetchval(_SQL["reap"], worker.worker_id, worker.beat))
 
 
 async def trim(database: Database) -> None:
-    """Delete entries that all have applied long ago."""
+    """Delete entries that all workers applied an hour ago or earlier."""
     async with database.connection() as connection:
         await connection.execute(_SQL["trim"])
 
 
 async def now(database: Database) -> datetime:
-    """Return the database's time."""
+    """Return the time of the database."""
     async with database.connection() as connection:
         found: datetime = await connection.fetchval("SELECT clock_timestamp()")
     return found
 
 
 def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
-    """Return the entries of rows, of which a lone one without `seq` says that there are none."""
+    """Return the entries in rows. A single row without `seq` means that there are none."""
     return [
         FeedEntry(
             Place(row["seq"], row["nonce"]),
@@ -264,14 +265,15 @@ def _tag_keys(row: asyncpg.Record) -> AcceptedTagKeys | None:
 
 
 def _payload(entry: FeedEntry) -> str:
-    """Return a hint's text: the entry itself when it is small, else nothing."""
-    if entry.owner_id is not None or entry.tag_keys is not None or len(entry.key_prefixes) > _MAX_TOLD:
+    """Return the text of a hint: the entry if it is small, otherwise ""."""
+    has_more = entry.owner_id is not None or entry.tag_keys is not None
+    if has_more or len(entry.key_prefixes) > _MAX_HINT_PREFIXES:
         return ""
     return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
 
 
 def _from_payload(payload: str) -> FeedEntry | None:
-    """Return the entry of a hint; None for one without, and for what anybody else may have sent."""
+    """Return the entry in a hint; None for a hint without one, and for any other text."""
     try:
         seq, nonce, *prefixes = payload.split()
         return FeedEntry(Place(int(seq), UUID(nonce)), prefixes, None)

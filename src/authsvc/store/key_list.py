@@ -1,13 +1,13 @@
-"""ListKeys as SQL: keyset pages over the indexes that the schema has for it.
+"""The SQL of ListKeys: keyset pagination over indexes of the schema.
 
-The position of the last row goes into the WHERE clause, so a page costs the same
-however deep it is, and rows that come and go do not shift it.
+The position of the last row is part of the WHERE clause. So every page costs the same, and inserted or
+deleted rows do not shift the pages.
 
-A filter that many keys pass is served by walking the order's index, one that few
-pass by finding them through the filter's own index and sorting. PostgreSQL chooses by
-what is common in the whole table, which is wrong for an owner that is unlike the
-others; so we choose: walk a short stretch; if that did not fill the page, find what
-passes, unless it is a lot; then walk on.
+There are two ways to apply a filter. One walks the index of the order and skips rows. It is good for a filter
+that many keys match. The other finds the matches through the index of the filter, and sorts them. It is good
+for a filter that few keys match. PostgreSQL chooses by the statistics of the whole table, which are wrong for
+an owner that differs from others. So this module chooses: it walks a limited number of rows; if they do not
+fill the page, it finds the matches; if there are too many to sort, it walks on.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ from authsvc.store.bounds import bound
 from authsvc.store.pages import page_of
 from authsvc.store.pool import Connection
 
-# What each order compares, in the words of its index: the value, a parameter of the same kind, the id.
+# The expressions of each order, as in its index: the value, a parameter of the same type, the id.
 _NEVER_EXPIRES, _NEVER_USED = "'infinity'::timestamptz", "'-infinity'::timestamptz"
 _ORDERS = {
     "display_name": ("folded_name", "{}::text", "key_id"),
@@ -37,7 +37,7 @@ _ORDERS = {
         "use_key_id",
     ),
 }
-# A key that was revoked at once is so whatever the clock says; see Key.state.
+# A key that was revoked immediately is revoked whatever the clock shows; see Key.state.
 _STATES = {
     KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
     KeyState.EXPIRED: f"coalesce(expire_time, {_NEVER_EXPIRES}) <= {{now}}"
@@ -45,54 +45,53 @@ _STATES = {
     KeyState.ACTIVE: f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > update_time)",
 }
-# A plan for any owner and filter would be wrong for most, so each statement gets its own. For a page of keys,
-# joining all of an owner's last uses by a hash and starting other processes are never worth it.
+# A generic plan would be wrong for most owners and filters, so each statement is planned with its parameters.
+# Hash and merge joins of all last uses of an owner, and parallel workers, never pay off for one page.
 _PLANNING = """
     SET LOCAL plan_cache_mode = force_custom_plan;
     SET LOCAL enable_hashjoin = off;
     SET LOCAL enable_mergejoin = off;
     SET LOCAL max_parallel_workers_per_gather = 0
 """
-# What these states alone say of expiry: where to walk when expiry is the order.
+# The range of the expiry that a single state implies, if the list is ordered by expiry.
 _EXPIRY = {(KeyState.ACTIVE,): ">", (KeyState.EXPIRED,): "<="}
-_TRIGRAM = 3
-# How many rows to walk for each that is asked for, before the filter's index is asked.
-_STRETCH = 6
-# More than this is a lot to find and sort; so many are met soon by walking.
-_A_LOT = 2000
+_MIN_TRIGRAM_LENGTH = 3
+# How many rows are walked for each requested row, before the index of the filter is used.
+_WALKED_PER_ROW = 6
+# With more matches than this, sorting is slow, and a walk finds a page of them soon.
+_MAX_SORTED = 2000
 
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
 ) -> tuple[list[Key], bool]:
-    """Return a page of at most `size` keys that follow the position, and whether there are more.
+    """Return at most `size` keys that follow a position, and whether there are more.
 
-    Call it within a transaction.
+    Must be called in a transaction, whose settings it changes.
     """
-    page_size, size = size, size + 1  # One more than asked for tells whether there is a next page.
+    page_size, size = size, size + 1  # One row more tells whether there is a next page.
     await connection.execute(_PLANNING)
     statement = _Statement(query, now)
-    rows = await connection.fetch(statement.walk(after, size, size * _STRETCH), *statement.values)
+    rows = await connection.fetch(statement.walk(after, size, size * _WALKED_PER_ROW), *statement.values)
     if len(rows) < size and statement.filters:
         statement = _Statement(query, now)
         rows = await connection.fetch(statement.find(after, size), *statement.values)
-        if rows and rows[0]["found_count"] >= _A_LOT:
+        if rows and rows[0]["found_count"] >= _MAX_SORTED:
             statement = _Statement(query, now)
             rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
     return await page_of(rows, page_size, keys.from_row)
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:
-    """Return how many keys the query has on all pages."""
+    """Return the number of keys on all pages."""
     statement = _Statement(query, now)
     return int(await connection.fetchval(statement.count(), *statement.values, timeout=60))
 
 
 class _Statement:
-    """One SQL statement and the values of its parameters, which stand in the order of their making.
+    """One SQL statement and the values of its parameters, in order.
 
-    A filter has two forms: a plain one that is cheap for a row at hand, and one that
-    an index can answer, which is for all rows.
+    Some filters have two forms: one that is cheap to check for a given row, and one that uses an index.
     """
 
     def __init__(self, query: KeyQuery, now: datetime) -> None:
@@ -102,9 +101,9 @@ class _Statement:
         self._owner = self._value(query.owner_id)
         self.filters: list[str] = []
         self._indexed: list[str] = []
-        # What bounds the order's own column, besides the owner: part of where to walk, not of what to skip.
+        # Conditions on the column of the order. They limit the range of the walk and do not skip rows in it.
         self._bounds: list[str] = []
-        # Where to find: without last use, unless that is asked for, which is in a table of its own.
+        # Last uses are in a table of their own, which is joined only if necessary.
         with_use = query.order.field == "last_use_time" or query.filter.unused_since is not None
         self._source = "authsvc.key_records" if with_use else "authsvc.keys"
         self._add(query.filter, now)
@@ -112,30 +111,30 @@ class _Statement:
     def count(self) -> str:
         return f"SELECT count(*) FROM authsvc.key_records WHERE {self._all(*self.filters, *self._indexed)}"
 
-    def walk(self, after: Position | None, size: int, stretch: int | None) -> str:
-        """Return the SQL that walks the order and keeps what passes; not further than `stretch` rows."""
-        if stretch is None or not self.filters:
+    def walk(self, after: Position | None, size: int, max_walked: int | None) -> str:
+        """Return the SQL that walks the order, at most `max_walked` rows, and returns the matches."""
+        if max_walked is None or not self.filters:
             conditions = self._all(*self.filters, *self._after(after))
             return f"{self._rows} WHERE {conditions} {self._sorted} LIMIT {self._value(size)}"
         walked = f"{self._rows} WHERE {self._all(*self._after(after))} {self._sorted}"
         return (
-            f"SELECT * FROM ({walked} LIMIT {self._value(stretch)}) AS walked"
+            f"SELECT * FROM ({walked} LIMIT {self._value(max_walked)}) AS walked"
             f" WHERE {' AND '.join(self.filters)} {self._sorted} LIMIT {self._value(size)}"
         )
 
     def find(self, after: Position | None, size: int) -> str:
-        """Return the SQL that finds what passes and sorts it; right when `found_count` is below a lot."""
+        """Return the SQL that finds the matches and sorts them; wrong if `found_count` is `_MAX_SORTED`."""
         conditions = self._all(*self.filters, *self._indexed, *self._after(after))
         return (
             f"WITH found AS MATERIALIZED"
-            f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_A_LOT)})"
+            f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_MAX_SORTED)})"
             f" SELECT *, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
             f" FROM authsvc.key_records JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
         )
 
     @property
     def _rows(self) -> str:
-        # As a column, the value in the order is known to be sorted outside of a subquery, too.
+        # As a column, so that the outer query knows that the rows of a subquery are sorted.
         return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_records"
 
     @property
@@ -149,8 +148,8 @@ class _Statement:
     def _after(self, after: Position | None) -> list[str]:
         if after is None:
             return []
-        # PostgreSQL estimates a row comparison by its first column. With "<", a value that most rows
-        # share (never expires, never used) would look as if next to nothing followed it.
+        # PostgreSQL estimates a row comparison by its first column. With "<" and a value that most rows share
+        # (never expires, never used), it would expect almost no rows.
         comparison = "<=" if self._order.descending else ">="
         value, last_id = self._parameter.format(self._value(after.value)), self._value(after.item_id)
         return [f"({self._column}, {self._id}) {comparison} ({value}, {last_id})", f"{self._id} <> {last_id}"]
@@ -186,13 +185,13 @@ class _Statement:
             conditions.append(f"{column} {comparison} {parameter.format(self._value(bound(moment)))}")
 
     def _search(self, text: str) -> None:
-        """Part of the name, in any case, or the beginning of the prefix."""
+        """Match a part of the name, ignoring case, or the beginning of the prefix."""
         searched = folded(text)
         name = self._value(searched)
         escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         prefix = f"key_prefix LIKE {self._value(escaped + '%')}"
         self.filters.append(f"(strpos(folded_name, {name}) > 0 OR {prefix})")
-        if len(searched) >= _TRIGRAM:
+        if len(searched) >= _MIN_TRIGRAM_LENGTH:
             trigrams = f"authsvc.owned({self._owner}, authsvc.trigrams({name}))"
             in_name = f"authsvc.owned(owner_id, authsvc.trigrams(folded_name)) @> {trigrams}"
             self._indexed.append(f"({in_name} OR {prefix})")

@@ -1,4 +1,4 @@
-"""Keys as rows."""
+"""Keys in the database."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -18,9 +18,9 @@ _SQL = load_queries("keys.sql")
 async def insert(
     connection: Connection, key: Key, *, secret_hash: str, secret_origin: str, request_id: str
 ) -> bool:
-    """Insert a key; return False, with nothing done, when its owner used this request_id before.
+    """Insert a key; return False, with nothing done, if its owner has used this request_id before.
 
-    With a request_id, the answer with its string counts as pending.
+    With a request_id, the delivery of the key string is pending.
     """
     inserted = await connection.fetchval(
         _SQL["insert_key"],
@@ -52,40 +52,40 @@ async def insert(
 
 
 async def find_request(connection: Connection, owner_id: str, request_id: str) -> str | None:
-    """Return the id of the key that this request made, also if it was deleted."""
+    """Return the id of the key that this request created, even if it was deleted; None if there is none."""
     key_id: str | None = await connection.fetchval(_SQL["find_request"], owner_id, request_id)
     return key_id
 
 
 async def give_up_request(connection: Connection, key_id: str) -> None:
-    """Let another key be the one that a locked key's request made."""
+    """Release the request_id of a locked key, so that another key can take it over."""
     await connection.execute(_SQL["give_up_request"], key_id)
 
 
 async def record_answers(connection: Connection, sent: Mapping[str, bool]) -> int:
-    """Write of each key whether the answer with its string was sent; return how many were not.
+    """Record for each key whether the answer with its string was sent; return how many were lost.
 
-    Keys that are not there are passed over.
+    Keys that do not exist are ignored.
     """
     lost: int = await connection.fetchval(_SQL["record_answers"], list(sent), list(sent.values()))
     return lost
 
 
 async def lock_request(connection: Connection, owner_id: str, request_id: str) -> None:
-    """Let nobody else make a key by this request before this transaction ends."""
+    """Keep other transactions from creating a key for this request until this one ends."""
     await connection.execute(_SQL["lock_request"], owner_id, request_id)
 
 
 async def find(
     connection: Connection, key_ids: Collection[str], *, owner_id: str | None = None
 ) -> dict[str, Key]:
-    """Return those of the keys that exist, by id; with `owner_id`, only those of this owner."""
+    """Return the existing ones of these keys by id; with `owner_id`, only those of this owner."""
     rows = await connection.fetch(_SQL["find_keys"], key_ids, owner_id)
     return {row["key_id"]: from_row(row) for row in rows}
 
 
 async def update(connection: Connection, keys: Collection[Key]) -> None:
-    """Write what may change of these keys."""
+    """Write the mutable fields of these keys."""
     await connection.executemany(
         _SQL["update_key"],
         [
@@ -113,24 +113,24 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
 async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
 ) -> dict[str, str]:
-    """Revoke all keys of a locked owner; return the prefix, by id, of each that was not revoked yet."""
-    # An owner may have very many keys, and it is all or none.
+    """Revoke all keys of a locked owner; return the prefixes, by id, of those that were not revoked yet."""
+    # An owner may have very many keys, and all are revoked in one transaction.
     rows = await connection.fetch(_SQL["revoke_owner"], owner_id, at, by, reason, timeout=3600)
     return {row["key_id"]: row["key_prefix"] for row in rows}
 
 
 async def delete(connection: Connection, key_ids: Collection[str], *, at: datetime) -> None:
-    """Delete keys and all that belongs to them, but for the request ids, which stay taken."""
+    """Delete keys and everything that belongs to them, except for their request ids, which stay in use."""
     await connection.execute(_SQL["delete_keys"], key_ids, at)
 
 
 async def alone_for_administrator(connection: Connection) -> None:
-    """Keep others out who mint an administrator's key, until this transaction ends."""
+    """Keep other transactions from minting an administrator's key until this one ends."""
     await connection.execute(_SQL["alone_for_administrator"])
 
 
 async def has_active_owner_key(connection: Connection, owner_id: str, scope: str, now: datetime) -> bool:
-    """Say whether an owner has a working key with a scope."""
+    """Return whether an owner has an active key with a scope."""
     began = now - ANSWERED_WITHIN
     return bool(await connection.fetchval(_SQL["has_active_owner_key"], owner_id, scope, now, began))
 
@@ -138,13 +138,13 @@ async def has_active_owner_key(connection: Connection, owner_id: str, scope: str
 async def has_lasting_key(
     connection: Connection, owner_id: str, scope: str, now: datetime, *, excluding: Collection[str]
 ) -> bool:
-    """Say whether an owner has another working key with a scope, which no schedule will revoke."""
+    """Return whether an owner has another active key with a scope and without a scheduled revocation."""
     began = now - ANSWERED_WITHIN
     return bool(await connection.fetchval(_SQL["has_lasting_key"], owner_id, scope, now, began, excluding))
 
 
 def from_row(row: asyncpg.Record) -> Key:
-    """Return the key of a row of `key_records`."""
+    """Return the key in a row of `key_records`."""
     return Key(
         key_id=row["key_id"],
         owner_id=row["owner_id"],

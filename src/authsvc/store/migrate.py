@@ -1,11 +1,10 @@
-"""Brings the schema up to date.
+"""Schema migrations.
 
-Mechanism: numbered SQL files, each run once, in order, in a transaction of its
-own, under an advisory lock, so that replicas that start together do not collide.
-The checksum of each is kept: a file that changed after it was run is refused.
+Mechanism: numbered SQL files, each applied once, in order, in a transaction of its own. An advisory lock
+keeps replicas that start at the same time apart. The checksum of each file is stored: a file that was changed
+after it was applied is refused.
 
-The role that serves gets the use of what is there, not its ownership, when the
-operator gives two roles.
+With two roles, the serving role gets privileges on the tables, but not their ownership.
 """
 
 import re
@@ -21,11 +20,11 @@ import asyncpg
 from authsvc.model.errors import OperatorError
 from authsvc.store.pool import Database
 
-# Any constant will do, as long as it stays.
+# The key of the advisory lock. It must never change.
 _LOCK = 0x617574687376
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
-_BOOKS = """
+_CREATE_MIGRATIONS = """
     CREATE SCHEMA IF NOT EXISTS authsvc;
     CREATE TABLE IF NOT EXISTS authsvc.migrations (
         number     integer PRIMARY KEY,
@@ -34,8 +33,8 @@ _BOOKS = """
         apply_time timestamptz NOT NULL DEFAULT now()
     );
 """
-# Workers of the release before 0007 insert tag key 1 when they start; a trigger has that do nothing. The
-# grant and the trigger go with the first release that need not run beside such workers.
+# Workers of the release before 0007 insert tag key 1 when they start; a trigger ignores that. Remove the
+# grant and the trigger with the first release that does not have to run beside such workers.
 _GRANTS = """
     GRANT USAGE ON SCHEMA authsvc TO {role};
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
@@ -50,7 +49,7 @@ _SET_RETENTION = """
     INSERT INTO authsvc.audit_retention (retention) VALUES ($1)
     ON CONFLICT (is_set) DO UPDATE SET retention = excluded.retention
 """
-# In the same transaction, so that nobody may change the audit log for a moment.
+# In the same transaction, so that the serving role can never change the audit log, not even for a moment.
 _AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
 
 
@@ -60,17 +59,17 @@ class MigrationError(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long audit events are kept, zero: for good.
+    """How long audit events are kept; zero means for ever.
 
-    The schema holds to it, whatever the role that serves asks for. A shorter one than before takes
-    effect only if it `was_asked_for`: a default must not shorten what somebody has set.
+    The schema enforces it against the serving role. A retention that is shorter than the stored one takes
+    effect only if it `was_asked_for`, because a default must not shorten what an operator has set.
     """
 
     length: timedelta
     was_asked_for: bool
 
     def replaces(self, kept: timedelta | None) -> bool:
-        """Say whether this is to be kept instead of what is there; None: nothing was set yet."""
+        """Return whether this replaces the stored retention; None if none was stored yet."""
         if kept is None or self.was_asked_for:
             return self.length != kept
         return bool(kept) and (not self.length or self.length > kept)
@@ -108,26 +107,28 @@ async def migrate(
     retention: Retention | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> int:
-    """Run what has not been run; return how many that were.
+    """Apply the migrations that were not applied yet; return how many.
 
-    `serving_role`, when it is not the one that migrates, is granted the use of the
-    tables. `retention` is how long the schema keeps audit events from now on.
-    Raises MigrationError; the migration that failed has left no trace.
+    `serving_role` gets privileges on the tables, unless it is the role that migrates. `retention` is how long
+    the schema keeps audit events from now on. `tell` receives a line for each thing that was done.
+
+    Raises MigrationError when the database cannot be used, when a migration fails (it is rolled back) or was
+    changed after it was applied, and when privileges or the retention cannot be set.
     """
     todo = known_migrations() if migrations is None else migrations
     try:
-        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # Poolers, too
+        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # works with poolers
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
     except ValueError:
-        # The driver's own words may hold a part of the password.
+        # The message of the driver may contain a part of the password.
         raise MigrationError("the driver cannot read the URL of the database; check its options") from None
     try:
         try:
-            async with _alone(connection):
-                await connection.execute(_BOOKS)
+            async with _exclusive(connection):
+                await connection.execute(_CREATE_MIGRATIONS)
         except asyncpg.PostgresError as error:
-            raise MigrationError(f"cannot make the schema: {error}; migrate as the owner") from error
+            raise MigrationError(f"cannot create the schema: {error}; migrate as its owner") from error
         applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
         done = 0
         for migration in todo:
@@ -138,7 +139,7 @@ async def migrate(
                 tell(f"applied {migration.number:04} {migration.name}")
                 done += 1
         if retention is not None:
-            await _keep(connection, retention, tell)
+            await _set_retention(connection, retention, tell)
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
             quoted = '"' + serving_role.replace('"', '""') + '"'
             try:
@@ -154,7 +155,11 @@ async def migrate(
 
 
 async def pending(database: Database) -> list[str]:
-    """Return the names of this version's migrations that the database does not have."""
+    """Return the names of the migrations of this version that the database does not have.
+
+    Raises MigrationError when the serving role has no privileges on the schema, or when a migration was
+    changed after it was applied.
+    """
     async with database.connection() as connection:
         try:
             rows = await connection.fetch("SELECT number, checksum FROM authsvc.migrations")
@@ -162,7 +167,7 @@ async def pending(database: Database) -> list[str]:
             rows = []
         except asyncpg.InsufficientPrivilegeError as error:
             raise MigrationError(
-                f"the role that serves may not use the schema ({error}): run `authsvc migrate` with "
+                f"the serving role has no privileges on the schema ({error}): run `authsvc migrate` with "
                 "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
             ) from error
         applied = {row["number"]: row["checksum"] for row in rows}
@@ -176,15 +181,15 @@ def _compare(migration: Migration, checksum: str) -> None:
     if checksum != migration.checksum:
         raise MigrationError(
             f"migration {migration.number:04} {migration.name} was changed after it had been applied: "
-            "restore the file, and put the change into a migration of its own"
+            "restore the file, and put the change into a new migration"
         )
 
 
-async def _keep(
+async def _set_retention(
     connection: "asyncpg.Connection[asyncpg.Record]", retention: Retention, tell: Callable[[str], object]
 ) -> None:
     try:
-        async with _alone(connection):
+        async with _exclusive(connection):
             kept = await connection.fetchval(_RETENTION)
             if not retention.replaces(kept):
                 return
@@ -195,17 +200,17 @@ async def _keep(
 
 
 @asynccontextmanager
-async def _alone(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
-    """Run a transaction of migrations while no other runs. Poolers share sessions, so the lock is its own."""
+async def _exclusive(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
+    """Run a transaction while no other migration runs. The lock is not of the session, for poolers' sake."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         yield
 
 
 async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> bool:
-    """Run a migration; return False when somebody else has done so meanwhile."""
+    """Apply a migration; return False when another process has done so meanwhile."""
     try:
-        async with _alone(connection):
+        async with _exclusive(connection):
             applied = "SELECT checksum FROM authsvc.migrations WHERE number = $1"
             if checksum := await connection.fetchval(applied, migration.number):
                 _compare(migration, checksum)

@@ -1,4 +1,4 @@
-"""Owners' policies as rows. Who has no row has the operator's default policy."""
+"""The policies of owners. An owner without a row has the operator's default policy."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -20,14 +20,14 @@ class PolicyStore:
         self.default = default
 
     async def find(self, connection: Connection, owner_id: str) -> OwnerPolicy:
-        """Return the policy that an owner has now."""
+        """Return the current policy of an owner."""
         row = None
         if owner_id != PLATFORM_OWNER:
             row = await connection.fetchrow(_SQL["find_policy"], owner_id)
         return self.default.of(owner_id) if row is None else _from_row(row)
 
     async def find_all(self, connection: Connection, owner_ids: Collection[str]) -> Mapping[str, OwnerPolicy]:
-        """Return the policy that each of the owners has now."""
+        """Return the current policy of each of these owners."""
         rows = await connection.fetch(_SQL["find_policies"], list(owner_ids))
         own = {row["owner_id"]: _from_row(row) for row in rows}
         own.pop(PLATFORM_OWNER, None)
@@ -35,7 +35,7 @@ class PolicyStore:
 
 
 async def save(connection: Connection, policy: OwnerPolicy) -> None:
-    """Write an owner's policy."""
+    """Write the policy of an owner."""
     await connection.execute(
         _SQL["save_policy"],
         policy.owner_id,
@@ -54,17 +54,17 @@ async def save(connection: Connection, policy: OwnerPolicy) -> None:
 
 
 async def lock_count(connection: Connection, owner_id: str) -> None:
-    """Let nobody else count an owner's active keys before this transaction ends."""
+    """Keep other transactions from counting an owner's active keys until this one ends."""
     await connection.execute(_SQL["lock_count"], owner_id)
 
 
 async def count_active(
     connection: Connection, owner_id: str, *, now: datetime, rotated: bool, excluding: str, most: int
 ) -> int:
-    """Return how many active keys an owner has, but for one, up to `most`.
+    """Return the number of an owner's active keys besides `excluding`, at most `most`.
 
-    Those that were `rotated`, or all others. Nobody who counts, too, adds one before this
-    transaction ends.
+    With `rotated`, only keys in the grace period of a rotation are counted, otherwise only the others. Until
+    this transaction ends, no other transaction that counts can add one.
     """
     await lock_count(connection, owner_id)
     count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, excluding, most)

@@ -1,20 +1,18 @@
-"""The connections to PostgreSQL: bounded, and shared so that one owner's calls do not stop another's.
+"""The connection pool: bounded, and shared so that the calls of one owner do not block those of others.
 
-Mechanism: an asyncpg pool that connects when first used, so the service outlives
-the database and finds it again by itself. Changes and lists need one of its `slots`, which are shared by
-owner. Single statements, by which keys are looked up to be verified, need none, and a fifth of
-the connections is out of reach of the slots.
+Mechanism: an asyncpg pool that connects when first used, and again after an outage. Changes and lists need
+one of its `slots`, which are shared between owners. Single statements, such as the look-up of a key for
+verification, need none. A fifth of the connections is reserved for them.
 
-Bound: `size` connections, `size * 100` callers waiting for one, as many of each owner waiting for a slot,
-5 s for a wait and 5 s for a statement. A transaction waits 2 s for a lock (`LockWait` says when it is another
-time), so that it gives its slot back before those who wait for one give up. 2 s are more than PostgreSQL
-takes to notice a deadlock (1 s), and than hundreds of changes take that queue for one lock, each of which
-holds it for some milliseconds.
+Bound: `size` connections, `size * 100` callers that wait for one, and as many of each owner that wait for a
+slot. A wait and a statement take at most 5 s. A transaction waits at most 2 s for a lock (`LockWait` has the
+exceptions), so that it releases its slot before callers that wait for the slot give up. PostgreSQL detects a
+deadlock in 1 s, and hundreds of changes can queue for one lock within 2 s, because each holds it for a few
+milliseconds.
 
-Failure: out of reach is Unavailable, too many waiting is Overloaded. A commit is
-never cut short, neither by a caller that goes away nor by a time-out, since cancelling it
-ends only the wait for a synchronous standby: PostgreSQL then commits with a warning. A
-commit with a warning is a failure here.
+Failure: Unavailable when the database is out of reach, Overloaded when too many callers wait. A commit is
+never cancelled, neither when its caller goes away nor by a timeout. Cancelling it would end only the wait for
+the synchronous standby: PostgreSQL would commit with a warning. A commit with a warning counts as failed.
 """
 
 import asyncio
@@ -34,20 +32,20 @@ from authsvc.store.slots import DatabaseSlots, slot
 
 _log = logging.getLogger(__name__)
 
-# asyncpg is generic to the type checker only.
+# The classes of asyncpg are generic for type checkers only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-_WAIT = 5.0
+_MAX_WAIT_SECONDS = 5.0
 _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
-_COMMIT_WAIT = 30.0
-_FOR_EVER = 86_400.0
-# A transaction whose client was cut off ends by itself, before those give up who wait for a turn.
+_MAX_COMMIT_SECONDS = 30.0
+_NO_TIMEOUT_SECONDS = 86_400.0
+# A transaction whose client was cut off ends before callers that wait for its locks give up.
 _MAX_IDLE_MS = 3000
-# R9 needs a snapshot for each statement, whatever the default of the role is.
+# R9 requires a new snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-# A plan that was made while a table was empty, and reads all of it, is kept until the table is analyzed. That
-# may be a minute after it has become large. All that changes make use of has an index.
+# A cached plan from when a table was empty scans the whole table, until it is analyzed, up to a minute after
+# it has become large. All statements of changes can use an index.
 _BY_INDEX = "SET LOCAL enable_seqscan = off"
 # How long a transaction waits for one lock, by `LockWait`.
 _LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS, _SHORT_LOCK_TIMEOUT_MS = 2000, 4500, 200
@@ -57,9 +55,9 @@ class LockWait(Enum):
     """How long a transaction waits for a lock."""
 
     USUAL = "usual"
-    #: One that means a whole owner outlasts those that it waits for.
+    #: A change of a whole owner waits longer than the transactions that it waits for.
     OWNER = "owner"
-    #: Where others would wait for the locks of one owner.
+    #: Where a wait for the locks of one owner would delay others.
     SHORT = "short"
 
 
@@ -78,17 +76,16 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, size: int = 10, pooler: bool = False) -> AsyncIterator[Self]:
-        """Yield a database; nothing is connected before the first use.
+        """Yield a database, which connects when it is first used.
 
-        Behind a `pooler` that lends a connection for one transaction only, nothing of a session
-        is relied upon.
+        `pooler` means that a pooler with transaction pooling is in front of it, so no session state is used.
         """
         pool = asyncpg.create_pool(
             url,
             min_size=0,
             max_size=size,
-            # No session state outlives a transaction here: nothing to reset, and a round trip less.
-            reset=_as_it_is,
+            # No session state outlives a transaction here, so a reset would be a wasted round trip.
+            reset=_no_reset,
             **connect_options(pooler=pooler),
         )
         async with pool:
@@ -96,13 +93,17 @@ class Database:
                 yield cls(pool, size)
             finally:
                 try:
-                    await asyncio.wait_for(pool.close(), _WAIT)
+                    await asyncio.wait_for(pool.close(), _MAX_WAIT_SECONDS)
                 except TimeoutError:
                     pool.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection for statements that each are a transaction of their own."""
+        """Lend a connection for statements that are each a transaction of their own.
+
+        Raises Unavailable when the database is out of reach, and Overloaded when too many callers wait or no
+        connection is free within 5 s.
+        """
         with self._queued(), translate_errors():
             connection = await self._acquire()
         self._lent += 1
@@ -124,14 +125,17 @@ class Database:
         revokes: bool = False,
         lock_wait: LockWait = LockWait.USUAL,
     ) -> AsyncIterator[Connection]:
-        """Lend a connection within a transaction, committed at the end, rolled back on an error.
+        """Lend a connection in a transaction, which is committed at the end, or rolled back on an error.
 
-        It takes a slot of `owner_id`, for whom this is done; "" is the service itself. What `revokes` may
-        take one of the reserve. Raises Overloaded when there is no slot within 5 s.
+        It uses a slot of `owner_id`, for which the change is made; "" is the service itself. A change that
+        `revokes` may use a slot of the reserve.
+
+        Raises Overloaded when no slot is free within 5 s, or too many callers wait; Unavailable when the
+        database is out of reach, a lock is not released in time, or the outcome of the commit is unknown.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
         async with (
-            slot(choices, owner_id, patience=_WAIT),
+            slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
             self.connection() as connection,
             _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}"),
         ):
@@ -139,12 +143,15 @@ class Database:
 
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
-        """Lend a connection for a list that a caller of `owner_id` asks for.
+        """Lend a connection for a list that a caller of `owner_id` requests. Lists have slots of their own.
 
-        With `in_transaction`, in a read-only one, so that settings can be made for it. Lists have slots of
-        their own. Raises Overloaded when there is none within 5 s.
+        With `in_transaction`, it is in a read-only transaction, so that settings can be made for it. Raises
+        the same as `transaction`.
         """
-        async with slot((self.slots.lists,), owner_id, patience=_WAIT), self.connection() as connection:
+        async with (
+            slot((self.slots.lists,), owner_id, max_wait=_MAX_WAIT_SECONDS),
+            self.connection() as connection,
+        ):
             if in_transaction:
                 async with _begun(connection, f"{_BEGIN} READ ONLY; {_bounds()}"):
                     yield connection
@@ -166,17 +173,17 @@ class Database:
             self._waiting -= 1
 
     async def refresh(self) -> None:
-        """Lend no connection again that is open now: the node at its other end is behind."""
+        """Replace all open connections when they are next used, because their node is behind."""
         await self._pool.expire_connections()
 
     async def _acquire(self) -> Connection:
         try:
-            return await self._pool.acquire(timeout=_WAIT)
+            return await self._pool.acquire(timeout=_MAX_WAIT_SECONDS)
         except TimeoutError as error:
             if self._lent < self._size:
                 raise
             raise Overloaded(
-                f"all connections to the database were in use for {_WAIT:g} s; retry. "
+                f"all connections to the database were in use for {_MAX_WAIT_SECONDS:g} s; retry. "
                 "AUTHSVC_DATABASE_POOL_SIZE sets how many there are",
                 reason="DATABASE_BUSY",
                 retry_after=1,
@@ -185,26 +192,26 @@ class Database:
 
     async def _release(self, connection: Connection) -> None:
         try:
-            await self._pool.release(connection, timeout=_WAIT)
+            await self._pool.release(connection, timeout=_MAX_WAIT_SECONDS)
         except (*RETRYABLE, pg.InterfaceError, pg.InternalClientError):
-            # Also one that is lost while it is given back, which confuses the driver.
+            # The driver raises these for a connection that is lost while it is released, too.
             _log.debug("a lost connection was dropped")
 
 
 def connect_options(*, pooler: bool = False) -> dict[str, Any]:
-    """Return how all our connections are made."""
+    """Return the options of all connections of this service."""
     settings = {"application_name": "authsvc", "TimeZone": "UTC"}
     options: dict[str, Any] = {
-        "timeout": _WAIT,
-        "command_timeout": _WAIT,
+        "timeout": _MAX_WAIT_SECONDS,
+        "command_timeout": _MAX_WAIT_SECONDS,
         "server_settings": settings,
-        # Of several hosts, the primary: nothing here may be read from a standby.
+        # Use the primary among several hosts. Nothing may be read from a standby.
         "target_session_attrs": "read-write",
     }
     if pooler:
         options["statement_cache_size"] = 0
     else:
-        settings["jit"] = "off"  # It pays for analytics, not for queries of a millisecond.
+        settings["jit"] = "off"  # It slows down queries of a millisecond.
     return options
 
 
@@ -212,14 +219,14 @@ def connect_options(*, pooler: bool = False) -> dict[str, Any]:
 async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
     """Begin a transaction; commit it at the end, roll it back on an error."""
     try:
-        # Who is cancelled while this is sent has a transaction, too.
+        # Inside the try block: if this is cancelled, the transaction may have begun.
         await connection.execute(begin)
         yield
     except BaseException:
-        await _to_the_end(_roll_back(connection))
+        await _uncancelled(_roll_back(connection))
         raise
     with raise_on_warning(connection):
-        await _to_the_end(_commit(connection))
+        await _uncancelled(_commit(connection))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -235,11 +242,11 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
 
 
 async def _commit(connection: Connection) -> None:
-    # Not the driver's time-out, which would cancel the wait for the standby.
-    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_FOR_EVER))
-    done, _ = await asyncio.wait({commit}, timeout=_COMMIT_WAIT)
+    # Without the timeout of the driver, which would cancel the wait for the standby.
+    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_NO_TIMEOUT_SECONDS))
+    done, _ = await asyncio.wait({commit}, timeout=_MAX_COMMIT_SECONDS)
     if not done:
-        _log.error("a commit took %g s and was given up; it may have been carried out", _COMMIT_WAIT)
+        _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
         connection.terminate()
     await commit
 
@@ -249,12 +256,12 @@ async def _roll_back(connection: Connection) -> None:
         await connection.execute("ROLLBACK")
 
 
-async def _as_it_is(_: object) -> None:
-    """Hand a connection on as it is."""
+async def _no_reset(_: object) -> None:
+    """Do not reset a connection."""
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end even when the caller is cancelled; then be cancelled."""
+async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` to its end even if the caller is cancelled; then raise the cancellation."""
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():

@@ -1,4 +1,4 @@
-"""What has ended long ago, as rows to delete, and the row of the job that does so."""
+"""The deletion of sessions and request ids that ended long ago, and the rows of background jobs."""
 
 from datetime import datetime
 
@@ -9,22 +9,27 @@ _SQL = load_queries("purge.sql")
 
 
 async def take(connection: Connection, job: str, now: datetime) -> str | None:
-    """Return the position of a job that is due, which is ours until this transaction ends; None: not now."""
+    """Lock a job that is due until this transaction ends; return its position.
+
+    None if it is not due, or another worker runs it.
+    """
     position: str | None = await connection.fetchval(_SQL["take_job"], job, now)
     return position
 
 
 async def put_back(connection: Connection, job: str, position: str, next_time: datetime) -> None:
-    """Say up to where a job has come, and when it goes on."""
+    """Store the position that a job has reached, and when it is due next."""
     await connection.execute(_SQL["put_back_job"], job, position, next_time)
 
 
 async def delete_ended(
     connection: Connection, *, after: str, ended_before: datetime, size: int
 ) -> tuple[str, int]:
-    """Look at `size` sessions after an id; return the last one's ("": no more), and how many went.
+    """Delete those of the next `size` sessions that ended before a time.
 
-    What ended all sessions of an owner goes when none of those is left.
+    Returns the id of the last session that was examined ("" at the end of the table), and the number of
+    deleted sessions. The row by which all sessions of an owner were ended is deleted when none of those is
+    left.
     """
     [row] = await connection.fetch(_SQL["delete_ended_sessions"], after, ended_before, size)
     if row["deleted"]:
@@ -33,6 +38,6 @@ async def delete_ended(
 
 
 async def delete_key_requests(connection: Connection, *, deleted_before: datetime, size: int) -> int:
-    """Have up to `size` request ids be free again whose keys were deleted before; return how many."""
+    """Release up to `size` request ids whose keys were deleted before a time; return how many."""
     freed: int = await connection.fetchval(_SQL["delete_key_requests"], deleted_before, size)
     return freed

@@ -1,4 +1,4 @@
-"""Sessions as rows."""
+"""Sessions in the database."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -17,23 +17,23 @@ from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("sessions.sql")
-# How many sessions are counted when all of an owner are ended: to count a million takes a second.
+# How many sessions are counted when all sessions of an owner are ended. To count a million takes a second.
 _MAX_COUNTED = 10_000
 _MICROSECOND = timedelta(microseconds=1)
 
-# A session, the hash of its secret, and its event.
+# A session, the hash of its secret, and its audit event.
 Opened: TypeAlias = tuple[Session, str, AuditEvent]
 
 
 class EndedSessions(NamedTuple):
-    """How many active sessions were ended; at least so many if they were too many to count."""
+    """The number of active sessions that were ended, or a lower bound if they were too many to count."""
 
     active: int
     is_lower_bound: bool
 
 
 async def insert(connection: Connection, opened: Sequence[Opened]) -> None:
-    """Insert sessions that were opened, and what the audit log is to say of them, in one statement."""
+    """Insert new sessions and their audit events, in one statement."""
     events = events_json([event for _, _, event in opened])
     await connection.execute(_SQL["insert_sessions"], _as_json(opened), events)
 
@@ -41,7 +41,7 @@ async def insert(connection: Connection, opened: Sequence[Opened]) -> None:
 async def find(
     connection: Connection, session_ids: Collection[str], *, owner_id: str | None
 ) -> dict[str, Session]:
-    """Return those of the sessions that exist, by id; with `owner_id`, only those of this owner."""
+    """Return the existing ones of these sessions by id; with `owner_id`, only those of this owner."""
     rows = await connection.fetch(_SQL["find_sessions"], session_ids, owner_id)
     return {row["session_id"]: from_row(row) for row in rows}
 
@@ -55,7 +55,7 @@ async def page(
     size: int,
     after: SessionPosition | None,
 ) -> tuple[list[Session], bool]:
-    """Return a page of at most `size` sessions, the newest activity first, and whether there are more."""
+    """Return at most `size` sessions, the newest activity first, and whether there are more."""
     last, session_id = after or (None, "")
     where = owner_id, include_ended, now, last, session_id
     rows = await connection.fetch(_SQL["list_sessions"], *where, size + 1)
@@ -63,7 +63,7 @@ async def page(
 
 
 async def update_revocation(connection: Connection, session: Session) -> None:
-    """Write when and by whom a session was ended."""
+    """Write when and by whom a session was revoked."""
     await connection.execute(
         _SQL["update_revocation"], session.session_id, session.revoke_time, session.revoker_id
     )
@@ -72,9 +72,9 @@ async def update_revocation(connection: Connection, session: Session) -> None:
 async def end_all(
     connection: Connection, owner_id: str, *, at: datetime, by: str, excluding: str
 ) -> EndedSessions | None:
-    """End all sessions of an owner but one, and then count them; None: there were none.
+    """End all sessions of an owner except `excluding`, and count them; None if there were none.
 
-    The transaction has to claim that it ends them, so that none is being opened meanwhile.
+    The transaction must have claimed `ends_sessions_of` this owner, so that no session is opened meanwhile.
     """
     epoch = await connection.fetchval(_SQL["end_all"], owner_id, at, by)
     if epoch is None:
@@ -83,12 +83,12 @@ async def end_all(
         await connection.execute(_SQL["keep_session"], excluding, epoch)
     counted = await connection.fetchrow(_SQL["count_ended"], owner_id, epoch, at, excluding, _MAX_COUNTED + 1)
     if counted is None:
-        raise AssertionError("an aggregate has a row")
+        raise AssertionError("an aggregate returns one row")
     return EndedSessions(min(counted["active"], _MAX_COUNTED), counted["looked_at"] > _MAX_COUNTED)
 
 
 def from_row(row: asyncpg.Record) -> Session:
-    """Return the session of a row of `session_records`."""
+    """Return the session in a row of `session_records`."""
     return Session(
         session_id=row["session_id"],
         owner_id=row["owner_id"],

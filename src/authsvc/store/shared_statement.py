@@ -1,15 +1,14 @@
-"""A statement that many share: what is asked for while one is under way goes into the next.
+"""Batching: one statement for the items of many callers.
 
-Mechanism: one statement at a time, or a few, carries all that waits, up to a bound. So many
-round trips, plans and commits become one, the more of them the busier it is. It is sent
-when the event loop brings nothing more, which costs who is alone some microseconds:
-answers leave together, so what their clients ask next arrives together, too.
+Mechanism: items that arrive while a statement is under way go into the next one. So many round trips, plans
+and commits become one, the more the busier the service is. A statement is sent when no further item arrives
+in a few passes of the event loop. This costs a single caller some microseconds. It helps because answers are
+sent together, and so the next requests of their clients arrive together.
 
-Bound: so many items a statement, so many statements, and so many waiting as the owner allows.
+Bound: `max_sharing` items in each statement, `at_once` statements, and `max_waiting` items that wait.
 
-Failure: what one statement is told, all who share it are told. A fault that is not the
-database's but of some item is looked for by asking for each alone, so that nobody
-fails for the sake of a stranger.
+Failure: when a statement fails because of the database, all its callers get the error. After any other error,
+each item is executed alone, so that one bad item does not fail the others.
 """
 
 import asyncio
@@ -21,12 +20,12 @@ from authsvc.model.errors import AuthsvcError, Overloaded
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-# Passes of the event loop. An RPC takes several from its arrival until it asks.
-_QUIET = 8
+# How many passes of the event loop have to bring no further item. An RPC needs several from its arrival on.
+_MAX_QUIET_PASSES = 8
 
 
 class SharedStatement(Generic[Item, Answer]):
-    """Carries out `execute`, which takes items and returns an answer for each, in their order."""
+    """Calls `execute` with the items of many callers. It returns an answer for each, in order."""
 
     def __init__(
         self,
@@ -37,9 +36,9 @@ class SharedStatement(Generic[Item, Answer]):
         max_sharing: int = 100,
         at_once: int = 1,
     ) -> None:
-        """Take what to carry out; beyond `max_waiting` items, Overloaded says that it is `full`.
+        """`full` is the message of Overloaded when `max_waiting` items wait already.
 
-        At most `at_once` statements are under way, each with `max_sharing` items.
+        At most `at_once` statements are under way, each with at most `max_sharing` items.
         """
         self._execute = execute
         self._max_waiting = max_waiting
@@ -51,7 +50,10 @@ class SharedStatement(Generic[Item, Answer]):
         self._sent: set[asyncio.Task[None]] = set()
 
     async def ask(self, item: Item) -> Answer:
-        """Return the answer of a statement that was sent after this was called."""
+        """Return the answer of a statement that is sent after this call.
+
+        Raises Overloaded when too many items wait, and what `execute` raises.
+        """
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(
                 f"{self._full}; retry after the delay in RetryInfo",
@@ -67,10 +69,10 @@ class SharedStatement(Generic[Item, Answer]):
     async def _send(self) -> None:
         while self._waiting:
             await self._turns.acquire()
-            await self._all_here()
-            most = self._max_sharing
-            taken, self._waiting = self._waiting[:most], self._waiting[most:]
-            # Whoever has left meanwhile wants nothing to be done.
+            await self._until_quiet()
+            size = self._max_sharing
+            taken, self._waiting = self._waiting[:size], self._waiting[size:]
+            # Leave out the items of callers that have gone.
             wanted = [(item, answer) for item, answer in taken if not answer.done()]
             sent = asyncio.create_task(self._carry_out(wanted))
             self._sent.add(sent)
@@ -80,10 +82,10 @@ class SharedStatement(Generic[Item, Answer]):
         self._sent.discard(sent)
         self._turns.release()
 
-    async def _all_here(self) -> None:
-        """Return when nobody has joined for a while, or no more fit."""
+    async def _until_quiet(self) -> None:
+        """Wait until no further item arrives, or no more fit."""
         quiet = 0
-        while quiet < _QUIET and len(self._waiting) < self._max_sharing:
+        while quiet < _MAX_QUIET_PASSES and len(self._waiting) < self._max_sharing:
             before = len(self._waiting)
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == before else 0

@@ -1,12 +1,13 @@
-"""Slots: how much is done at the database at a time, shared by owner.
+"""Slots: a limit on concurrent work at the database, shared fairly between owners.
 
-Mechanism: some slots, of which each owner has a share. It may hold more while no other owner waits, but never
-the last one that is free. Who finds none waits. When one is given back it goes to the next owner in turn
-that has somebody waiting and less than its share; those of one owner are served as they came.
+Mechanism: each owner has a share of the slots. It may hold more while no other owner waits, but never the
+last free one. A caller that finds no slot waits. A slot that is released goes to the next owner in turn that
+waits and has less than its share. The callers of one owner are served in order.
 
-Bound: so many slots, so many of one owner waiting, and so long a wait.
+Bound: the number of slots, the number of waiting callers of each owner, and the time of a wait.
 
-Failure: who waits too long, or finds too many of the same owner waiting, is Overloaded, with nothing done.
+Failure: a caller that waits too long, or finds too many callers of its owner waiting, gets Overloaded.
+Nothing was done then.
 """
 
 import asyncio
@@ -24,25 +25,25 @@ class Slots:
     """Slots of one kind, who holds them, and who waits for them."""
 
     def __init__(self, size: int, *, share: int | None = None, max_waiting: int = 1000) -> None:
-        """Take how many there are, each owner's share (by default half), and how many of it may wait."""
+        """`share` is that of each owner, by default half; `max_waiting` is for each owner, too."""
         self.size = size
         self.share = max(1, size // 2) if share is None else share
         self.in_use = 0
-        # How many gave up waiting, or could not even wait.
+        # The number of callers that got no slot in time, or were not allowed to wait.
         self.refused = 0
         self._max_waiting = max_waiting
         self._held: Counter[str] = Counter()
-        # Those who wait, by owner; the owner whose turn is next comes first.
+        # The waiting callers by owner, in the order in which owners are served.
         self._waiting: OrderedDict[str, dict[asyncio.Future[Slots], None]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting callers."""
         return sum(map(len, self._waiting.values()))
 
     def take(self, owner_id: str) -> bool:
-        """Take a slot for an owner if there is one for it now."""
-        # Nobody is passed by: while a slot is free, nobody waits who might have it.
+        """Take a slot for an owner if it may have one now; return whether it did."""
+        # This is fair to waiting callers: while a slot is free, none of them may have it.
         if not self._has_one_for(owner_id):
             return False
         self.in_use += 1
@@ -50,7 +51,7 @@ class Slots:
         return True
 
     def give_back(self, owner_id: str) -> None:
-        """Give back a slot of an owner; it goes to whoever is next."""
+        """Release a slot of an owner; it goes to the next waiting caller."""
         self.in_use -= 1
         self._held[owner_id] -= 1
         if not self._held[owner_id]:
@@ -58,17 +59,17 @@ class Slots:
         self._grant()
 
     def has_room(self, owner_id: str) -> bool:
-        """Say whether one more of this owner may wait."""
+        """Return whether one more caller of this owner may wait."""
         return len(self._waiting.get(owner_id, ())) < self._max_waiting
 
     def join(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
-        """Wait for a slot, together with others: `granted` gets these slots when one of them was taken."""
+        """Start to wait for a slot. `granted` gets this object as its result when a slot was taken."""
         self._waiting.setdefault(owner_id, {})[granted] = None
 
     def leave(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._forget(owner_id, granted)
-        self._grant()  # Who is alone now may have more.
+        self._grant()  # The remaining owner may now exceed its share.
 
     def _forget(self, owner_id: str, granted: "asyncio.Future[Slots]") -> None:
         waiters = self._waiting.get(owner_id, {})
@@ -80,7 +81,7 @@ class Slots:
         while (found := self._next()) is not None:
             owner_id, granted = found
             self._forget(owner_id, granted)
-            if granted.done():  # It was given another slot, or went away.
+            if granted.done():  # It has a slot of another kind, or its caller has gone.
                 continue
             if owner_id in self._waiting:
                 self._waiting.move_to_end(owner_id)
@@ -101,27 +102,28 @@ class Slots:
 
 
 @asynccontextmanager
-async def slot(choices: Sequence[Slots], owner_id: str, *, patience: float) -> AsyncIterator[None]:
-    """Hold a slot of the first choice that has one, or of any that has one later, within `patience` seconds.
+async def slot(choices: Sequence[Slots], owner_id: str, *, max_wait: float) -> AsyncIterator[None]:
+    """Hold a slot of the first choice that has one free, or else of any that has one later.
 
-    Raises Overloaded.
+    Raises Overloaded when there is none within `max_wait` seconds, or when too many callers of this owner
+    wait.
     """
     held = next((slots for slots in choices if slots.take(owner_id)), None)
     if held is None:
-        held = await _wait(choices, owner_id, patience)
+        held = await _wait(choices, owner_id, max_wait)
     try:
         yield
     finally:
         held.give_back(owner_id)
 
 
-async def _wait(choices: Sequence[Slots], owner_id: str, patience: float) -> Slots:
+async def _wait(choices: Sequence[Slots], owner_id: str, max_wait: float) -> Slots:
     granted: asyncio.Future[Slots] = asyncio.get_running_loop().create_future()
     joined = [slots for slots in choices if slots.has_room(owner_id)]
     if not joined:
         choices[0].refused += 1
         raise Overloaded(
-            f"too many calls of one owner wait for the database; retry. {_SETTING} sets how many",
+            f"too many calls of this owner wait for the database; retry. {_SETTING} sets the limit",
             reason="DATABASE_QUEUE_FULL",
             retry_after=0.5,
             setting=_SETTING,
@@ -129,7 +131,7 @@ async def _wait(choices: Sequence[Slots], owner_id: str, patience: float) -> Slo
     for slots in joined:
         slots.join(owner_id, granted)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(max_wait):
             return await granted
     except BaseException as error:
         if granted.done() and not granted.cancelled():
@@ -139,8 +141,8 @@ async def _wait(choices: Sequence[Slots], owner_id: str, patience: float) -> Slo
             raise
         choices[0].refused += 1
         raise Overloaded(
-            f"other calls kept the database busy for {patience:g} s, so nothing was done; retry. "
-            f"{_SETTING} sets how many go on at a time",
+            f"other calls kept the database busy for {max_wait:g} s, so nothing was done; retry. "
+            f"{_SETTING} sets how many run concurrently",
             reason="DATABASE_BUSY",
             retry_after=1,
             setting=_SETTING,
@@ -151,15 +153,16 @@ async def _wait(choices: Sequence[Slots], owner_id: str, patience: float) -> Slo
 
 
 class DatabaseSlots:
-    """How the connections of a pool are shared out to what callers ask for.
+    """The slots for changes and lists on the connections of a pool.
 
-    A fifth of them is kept for single statements, one for lists, and one as a reserve for revocations; the
-    rest is for changes of all kinds. Half of the reserve is the platform's alone. Of less than five
-    connections nothing is kept, and lists share one with changes.
+    A fifth of the connections is reserved for single statements, which need no slot. A fifth is for lists,
+    and a fifth is a reserve for revocations. The rest is for changes of all kinds. Half of the reserve is for
+    the platform only. With fewer than five connections nothing is reserved, and lists share a connection with
+    changes.
     """
 
     def __init__(self, size: int, *, max_waiting: int) -> None:
-        """Take the number of connections, and how many calls of one owner may wait for each kind."""
+        """`size` is the number of connections; `max_waiting` calls of one owner may wait for each kind."""
         fifth = size // 5
 
         def slots(number: int, share: int | None = None) -> Slots:
@@ -171,14 +174,14 @@ class DatabaseSlots:
         self.platform_reserve = slots(fifth // 2, share=fifth // 2) if fifth > 1 else self.reserve
 
     def for_change(self, owner_id: str, *, revokes: bool) -> Sequence[Slots]:
-        """Return the slots that a change of this owner may take, the first choice first."""
+        """Return the slots that a change of this owner may use, in the order of preference."""
         if not revokes:
             return (self.changes,)
         return self.changes, self.platform_reserve if owner_id == PLATFORM_OWNER else self.reserve
 
     @property
     def kinds(self) -> dict[str, Slots]:
-        """All slots, by what they are for."""
+        """All slots, by their purpose."""
         return {
             "change": self.changes,
             "list": self.lists,

@@ -1,4 +1,4 @@
-"""What verification reads and writes; satisfies the protocols that `verify` declares."""
+"""The credentials and last uses that verification reads and writes. Implements protocols of `verify`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
-# Characters of scopes that are kept to be shared, with some for each list.
-_MAX_SHARED = 4_000_000
-_OF_A_LIST = 64
-#: Look-ups that may wait.
+# The characters of all lists of scopes that are shared between credentials, with an overhead for each item.
+_MAX_SHARED_LENGTH = 4_000_000
+_OVERHEAD_LENGTH = 64
+#: How many look-ups may wait.
 MAX_WANTED = 1000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_LIMITS = OwnerPolicy()
@@ -30,7 +30,7 @@ _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class VerificationStore:
-    """The database as the verifier sees it. Each statement is a transaction of its own."""
+    """Implements `CredentialStore` and `UseStore`. Each statement is a transaction of its own."""
 
     def __init__(self, database: Database, default_policy: OwnerPolicy = _NO_LIMITS) -> None:
         self._database = database
@@ -39,19 +39,19 @@ class VerificationStore:
             self._find, max_waiting=MAX_WANTED, full="too many keys are being looked up"
         )
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._shared_size = 0
+        self._shared_length = 0
 
     async def find_credential(self, key_prefix: str) -> Found:
-        """Return the credential with this prefix, and the feed's end in the same snapshot.
+        """Return the credential with this prefix, and the end of the feed in the same snapshot.
 
-        Look-ups that come while one is under way share the next statement: after a
-        cold start, when every key is looked up, that is most of what a look-up costs.
-        Each is answered by a statement that was sent after it was asked for.
+        Look-ups that arrive while one is under way share the next statement. This matters after a cold start,
+        when every key is looked up. Each look-up is answered by a statement that was sent after it arrived.
+        Raises Overloaded when too many look-ups wait.
         """
         return await self._finding.ask(key_prefix)
 
     async def refresh(self) -> None:
-        """Read from now on over new connections."""
+        """Use new connections from now on."""
         await self._database.refresh()
 
     async def _find(self, prefixes: Sequence[str]) -> list[Found]:
@@ -60,7 +60,7 @@ class VerificationStore:
             rows = await connection.fetch(_SQL["find_credentials"], list(wanted))
             found = {row["key_prefix"]: self._credential(row) for row in rows if row["key_prefix"]}
             if len(found) < len(wanted):
-                # "No such key" is remembered, so a node that was replaced must not be the one to say it.
+                # Absence is remembered, so a primary that was replaced must not be the one to report it.
                 with raise_on_warning(connection):
                     await connection.execute(_SQL["prove_primary"])
         place = Place(rows[0]["seq"], rows[0]["nonce"])
@@ -85,21 +85,21 @@ class VerificationStore:
         return StoredCredential(credential, row["secret_hash"], row["secret_origin"])
 
     def _shared(self, scopes: tuple[str, ...]) -> tuple[str, ...]:
-        """Return an equal tuple that other credentials have, too: many keys have the same scopes."""
+        """Return an equal tuple that is shared with other credentials, because many have the same scopes."""
         shared = self._scopes.setdefault(scopes, scopes)
         if shared is scopes:
-            self._shared_size += _OF_A_LIST * (1 + len(scopes)) + sum(map(len, scopes))
-            if self._shared_size > _MAX_SHARED:
-                self._scopes, self._shared_size = {}, 0
+            self._shared_length += _OVERHEAD_LENGTH * (1 + len(scopes)) + sum(map(len, scopes))
+            if self._shared_length > _MAX_SHARED_LENGTH:
+                self._scopes, self._shared_length = {}, 0
         return shared
 
     async def replace_secret_hash(self, key_prefix: str, old: str, new: str) -> None:
-        """Replace a secret's hash, unless somebody else has."""
+        """Replace the hash of a secret, unless it is no longer `old`."""
         async with self._database.connection() as connection:
             await connection.execute(_SQL["replace_secret_hash"], key_prefix, old, new)
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Keep each use that is later than the one known."""
+        """Record each use that is later than the recorded one."""
         ids, times, addresses, *_ = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["record_uses"], ids, times, addresses)

@@ -1,8 +1,8 @@
-"""Two clocks: the time of day, which is the database's, and a stopwatch that nobody can set.
+"""Two clocks: the time of the database, and a stopwatch that cannot be set.
 
-Workers on machines whose wall clocks differ judge by one time: the database's, read
-at each renewal of the lease and carried forward by the stopwatch. The wall clock of the
-machine decides nothing.
+All workers judge by the time of the database, even if the clocks of their machines differ. Each worker reads
+it at every renewal of the lease, and adds the time on its stopwatch since then. The clock of the machine is
+never used.
 """
 
 import time
@@ -12,25 +12,25 @@ from datetime import UTC, datetime
 Clock = Callable[[], datetime]
 Stopwatch = Callable[[], float]
 
-# Linux has a clock that goes on while the machine is suspended; elsewhere CLOCK_MONOTONIC does.
+# On Linux, only CLOCK_BOOTTIME includes the time in which the machine is suspended.
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-# What the readings of one clock may differ by, from one round trip to the next.
-_JITTER = 1.0
-_PRECISE = 0.5
+# Two readings of one clock may differ by this much, because of their round trips.
+_MAX_JITTER_SECONDS = 1.0
+# A reading with a longer round trip is too imprecise to replace another.
+_MAX_ROUND_TRIP_SECONDS = 0.5
 
 
 def boottime() -> float:
-    """Return the seconds since some instant, suspension included; not touched by setting the wall clock."""
+    """Return the seconds since some instant, suspension included. Nobody can set this clock."""
     return time.clock_gettime(_BOOTTIME)
 
 
 class DatabaseClock:
-    """The database's time in UTC, carried forward between readings.
+    """The time of the database in UTC, continued between readings.
 
-    Off by at most half a round trip, a quarter of a second once there was a quick one, and
-    by what the stopwatch drifts between two readings.
-    It does not go back by less than a second, which is what readings differ by; when
-    the database's own clock was set back by more, it follows.
+    The error is at most half a round trip (a quarter of a second after the first quick one) plus the drift of
+    the stopwatch between two readings. Steps back of less than a second are suppressed. When the clock of the
+    database was set back by more, this one follows.
     """
 
     def __init__(self, stopwatch: Stopwatch = boottime) -> None:
@@ -39,17 +39,17 @@ class DatabaseClock:
         self._latest = 0.0
 
     def set(self, now: datetime, asked: float, answered: float) -> None:
-        """Take a reading: the database's time was `now` between two instants of the stopwatch (Cristian).
+        """Use a reading: the time was `now` at some instant between `asked` and `answered` on the stopwatch.
 
-        One that took long says little, and is not taken when there is another.
+        This is Cristian's algorithm. A slow reading is ignored, except for the first.
         """
-        if answered - asked < _PRECISE or not self._start:
+        if answered - asked < _MAX_ROUND_TRIP_SECONDS or not self._start:
             self._start = now.timestamp() - (asked + answered) / 2
 
     def __call__(self) -> datetime:
-        """Return the database's time."""
+        """Return the time of the database."""
         now = self._start + self._stopwatch()
-        if now < self._latest < now + _JITTER:
+        if now < self._latest < now + _MAX_JITTER_SECONDS:
             now = self._latest
         else:
             self._latest = now

@@ -1,20 +1,21 @@
-"""What is remembered of a key prefix, and how much room it takes."""
+"""A cached key prefix, and its weight in the cache."""
 
 from sys import getsizeof
 
 from authsvc.model.credential import Credential
 
-# Bytes of texts that an entry of weight 1 may have, besides what every entry has.
-_UNIT = 1024
+# The scopes and annotations of an entry of weight 1 have at most this size.
+_BYTES_PER_WEIGHT = 1024
 
 
 class Entry:
-    """What is remembered of a prefix. `credential` is None when no key has it (any more).
+    """What the cache knows of a prefix.
 
-    `since` is the second, by the stopwatch, in which it was admitted, or in which `used` was taken back.
+    `digest` is that of the proved string. `credential` is None when no credential has this prefix. `used` is
+    set by each hit. `since` is the second on the stopwatch in which the entry was added or `used` was reset.
     """
 
-    # There are very many. A fifth slot would make each 16 bytes larger.
+    # A fifth slot would make each entry 16 bytes larger.
     __slots__ = ("credential", "digest", "since", "used")
 
     def __init__(self, digest: bytes, credential: Credential | None) -> None:
@@ -25,17 +26,17 @@ class Entry:
 
     @property
     def weight(self) -> int:
-        """Return 1 for a usual key, and one more for each further KiB of scopes and annotations."""
-        return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _UNIT
+        """1 for a usual key, and one more for each further KiB of scopes and annotations."""
+        return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _BYTES_PER_WEIGHT
 
     @property
     def owner_id(self) -> str:
-        """Return whose it is; those of nobody are of one owner without a name."""
+        """The owner of the credential; "" for a prefix without one."""
         return "" if self.credential is None else self.credential.owner_id
 
 
 def _size(credential: Credential) -> int:
-    """Return the bytes of what can be large in a credential, whether or not others share it."""
+    """Return the bytes of scopes and annotations, even if other credentials share them."""
     scopes, annotations = credential.scopes, credential.annotations
     size = getsizeof(scopes) + sum(map(getsizeof, scopes))
     if annotations:

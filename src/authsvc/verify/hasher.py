@@ -1,11 +1,10 @@
-"""The argon2 pool: hashes and proves secrets off the event loop.
+"""The argon2 pool: hashes and verifies secrets in threads.
 
-Mechanism: a few threads (argon2 releases the GIL) behind a queue. The cost
-depends on where the secret comes from: 256 random bits cannot be guessed at any
-price, so a light argon2id is ample for them (RFC 9106 is about passwords).
+Mechanism: a few threads (argon2 releases the GIL) behind a queue. The cost depends on the origin of the
+secret: 256 random bits cannot be guessed, so a light argon2id is enough for them (RFC 9106 is about
+passwords).
 
-Bound: `queue_limit` jobs waiting or running; the next one is refused with
-Overloaded, which says when to come back.
+Bound: `queue_limit` jobs wait or run. Further jobs are refused with Overloaded.
 
 Failure: a stored hash that cannot be read is Unavailable, never "wrong secret".
 """
@@ -22,9 +21,9 @@ from authsvc.model.errors import Overloaded, Unavailable
 
 T = TypeVar("T")
 
-# Secrets that we minted: 256 random bits.
+# Secrets that this service generated: 256 random bits.
 MINTED = "minted"
-# Secrets that somebody else chose: OWASP's argon2id minimum, 19 MiB and two passes.
+# Secrets that others chose: the minimum that OWASP recommends for argon2id, 19 MiB and two passes.
 IMPORTED = "imported"
 
 _PROFILES = {
@@ -43,32 +42,35 @@ class Hasher:
         self.runs = 0
 
     async def hash(self, secret: str, origin: str) -> str:
-        """Return the argon2id string to keep for a secret of this origin."""
+        """Return the argon2id string of a secret, at the cost for its origin. Raises Overloaded."""
         return await self._run(lambda: _PROFILES[origin].hash(secret))
 
     async def verify(self, secret: str, secret_hash: str) -> bool:
-        """Say whether the hash is the secret's, at the cost that the hash itself states."""
+        """Return whether a hash is that of this secret; the cost is stated in the hash.
+
+        Raises Overloaded when the queue is full, and Unavailable when the hash cannot be read.
+        """
         try:
             return await self._run(lambda: _PROFILES[MINTED].verify(secret_hash, secret))
         except VerifyMismatchError as error:
-            if extract_parameters(secret_hash).hash_len < DEFAULT_HASH_LENGTH:  # One that lost its end.
+            if extract_parameters(secret_hash).hash_len < DEFAULT_HASH_LENGTH:  # It was cut off.
                 raise _unreadable() from error
             return False
         except (VerificationError, ValueError) as error:
             raise _unreadable() from error
 
     def is_outdated(self, secret_hash: str, origin: str) -> bool:
-        """Say whether the hash was made at another cost than its origin's profile asks for today."""
+        """Return whether a hash has another cost than its origin requires today."""
         return _PROFILES[origin].check_needs_rehash(secret_hash)
 
     def close(self) -> None:
-        """Let running jobs end and drop waiting ones."""
+        """Wait for running jobs and drop waiting ones."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _run(self, job: Callable[[], T]) -> T:
         if self.pending >= self._queue_limit:
             raise Overloaded(
-                "too many secrets are being proved at once; retry after the delay in RetryInfo",
+                "too many secrets are being verified at once; retry after the delay in RetryInfo",
                 reason="HASHER_QUEUE_FULL",
                 retry_after=0.2,
             )
@@ -76,18 +78,18 @@ class Hasher:
         self.runs += 1
         running = asyncio.get_running_loop().run_in_executor(self._threads, job)
         running.add_done_callback(self._ended)
-        # A caller that goes away does not take its place in the queue along: the thread goes on with the job.
+        # The thread finishes a job whose caller has gone, so the job keeps its place in the queue until then.
         return await asyncio.shield(running)
 
     def _ended(self, job: "asyncio.Future[T]") -> None:
         self.pending -= 1
         if not job.cancelled():
-            job.exception()  # Seen by whoever waits; nobody may.
+            job.exception()  # Retrieve the error in case the caller has gone.
 
 
 def _unreadable() -> Unavailable:
     return Unavailable(
-        "the stored proof of this key cannot be read; restore it from a backup, or replace the key",
+        "the stored hash of this key cannot be read; restore it from a backup, or replace the key",
         reason="PROOF_UNREADABLE",
         retry_after=60,
     )

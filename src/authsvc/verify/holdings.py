@@ -1,4 +1,4 @@
-"""What each owner has in the prefix cache: its entries, in the order of their arrival, and their weight."""
+"""The entries of each owner in the prefix cache, in the order of their arrival, and their weight."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from authsvc.verify.entry import Entry
 
 
 class _Holding(OrderedDict[str, Entry]):
-    """Two entries of an owner, or more, by their prefixes."""
+    """The entries of an owner with more than one, by prefix."""
 
     __slots__ = ("weight",)
 
@@ -17,10 +17,14 @@ class _Holding(OrderedDict[str, Entry]):
 
 
 class Holdings:
-    """The prefixes of each owner. Most owners have one, and a table for each would be half an entry."""
+    """The prefixes of each owner.
+
+    Most owners have one entry, which is kept as its prefix alone: a table for each owner would take half as
+    much memory as an entry.
+    """
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        """Take all entries there are, by prefix: those that are added and not yet removed are in there."""
+        """`entries` has all entries by prefix, those that are added here included."""
         self._entries = entries
         self._holdings: dict[str, str | _Holding] = {}
 
@@ -45,7 +49,7 @@ class Holdings:
         return self._entries[held].weight if isinstance(held, str) else held.weight
 
     def add(self, prefix: str, entry: Entry) -> None:
-        """Take an entry for a prefix that has none."""
+        """Add an entry; its prefix must have none."""
         owner_id = entry.owner_id
         held = self._holdings.setdefault(owner_id, prefix)
         if held is prefix:
@@ -59,7 +63,7 @@ class Holdings:
         held.weight += entry.weight
 
     def remove(self, prefix: str, entry: Entry) -> None:
-        """Give up an entry that was taken."""
+        """Remove an entry that was added."""
         held = self._holdings[entry.owner_id]
         if isinstance(held, _Holding):
             del held[prefix]
@@ -69,5 +73,5 @@ class Holdings:
         del self._holdings[entry.owner_id]
 
     def clear(self) -> None:
-        """Give up all."""
+        """Remove all entries."""
         self._holdings.clear()

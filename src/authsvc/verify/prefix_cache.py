@@ -1,21 +1,19 @@
-"""The prefix cache: key prefix → what was proved about the one string that has it.
+"""The prefix cache: for each key prefix, the one string that was proved, and its credential.
 
-Mechanism: a dictionary in order of arrival, evicted by CLOCK with second chances
-(Corbató 1968): a hit sets one flag and moves nothing, so it costs a look-up.
-Concurrent misses of one string share one fill.
+Mechanism: a dictionary in the order of arrival, with CLOCK eviction and second chances (Corbató 1968). A hit
+sets one flag and moves nothing, so it costs one look-up. Concurrent misses of one string share one fill.
 
-Bound: `capacity` is the weight of all entries. A usual one weighs 1, one with large annotations or many
-scopes up to some 40, so that capacity is a bound in bytes, too: 1.7 KiB each at most. An eviction looks at
-no more than twice `_CHANCES` entries, so that a full cache of well-used entries cannot stall the event loop.
+Bound: `capacity` limits the weight of all entries. A usual entry weighs 1, one with large annotations or many
+scopes up to about 40. So the capacity is a bound in bytes, too: at most 1.7 KiB for each unit. An eviction
+examines at most twice `_MAX_CHANCES` entries, so a full cache cannot stall the event loop.
 
-Fairness: an owner that holds its share, an eighth of the capacity, makes room with its own entries, or with
-those that nobody has used for five minutes. An owner below its share makes room with any that was not used
-since the last look. So one that loads any number of keys takes no more than a share from others that use
-theirs, and can have all for as long as nobody else wants it. Entries of no key count as of one owner.
+Fairness: the share of an owner is an eighth of the capacity. An owner that has reached it evicts its own
+entries, or those that were not used for five minutes. An owner below its share may evict any entry that was
+not used recently. So an owner that loads very many keys takes at most one share from owners that use theirs,
+and may use the whole cache while nobody else needs it. Prefixes without a credential count as one owner.
 
-Failure: a fill that fails is remembered by nobody; the next miss tries again. A
-fill that was under way when its prefix was forgotten is not admitted, and nobody
-new joins it: it may have read the old row.
+Failure: a fill that fails is not remembered; the next miss tries again. A fill that was under way when its
+prefix was forgotten may have read the old row. Its result is not admitted, and new callers do not join it.
 """
 
 import asyncio
@@ -29,11 +27,12 @@ from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.entry import Entry
 from authsvc.verify.holdings import Holdings
 
-_CHANCES = 16
-# An owner's share is this part of the capacity.
+# How many used entries an eviction spares before it takes one.
+_MAX_CHANCES = 16
+# The share of an owner is the capacity divided by this.
 _SHARES = 8
-# Seconds after which what nobody has used is anybody's to take.
-_IDLE = 300
+# After this time without use, any owner may evict an entry.
+_IDLE_SECONDS = 300
 
 
 class _Fill:
@@ -42,7 +41,7 @@ class _Fill:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.outdated = False
-        # The owners that were forgotten meanwhile; whose key it loads is not known before the end.
+        # The owners that were forgotten meanwhile. The owner of the loaded key is known only at the end.
         self.forgotten: set[tuple[str, CredentialKind | None]] = set()
         self.task: asyncio.Task[Entry | None]
 
@@ -59,11 +58,11 @@ class PrefixCache:
         self._capacity = capacity
         self._share = max(1, capacity // _SHARES)
         self._stopwatch = stopwatch
-        # The second of the last admission; one number for all entries of that second.
+        # The second of the last admission. Entries of one second share this integer, to save memory.
         self._second = 0
         self.weight = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        # The entries of each owner, so that what one does costs no look at what all the others have.
+        # The entries of each owner, so that to forget one owner does not mean a scan of all entries.
         self._owned = Holdings(self._entries)
         self._fills: dict[bytes, _Fill] = {}
         self._digest_key = token_bytes(32)
@@ -74,11 +73,11 @@ class PrefixCache:
         return len(self._entries)
 
     def digest(self, text: str) -> bytes:
-        """Return a digest of `text` that is good in this process only (keyed BLAKE2b, RFC 7693)."""
+        """Return a digest of `text` under the key of this process (keyed BLAKE2b, RFC 7693)."""
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._digest_key).digest()
 
     def get(self, prefix: str) -> Entry | None:
-        """Return what is remembered of a prefix."""
+        """Return the entry of a prefix, and mark it as used."""
         entry = self._entries.get(prefix)
         if entry is not None:
             entry.used = True
@@ -87,35 +86,36 @@ class PrefixCache:
     async def fill(
         self, prefix: str, digest: bytes, load: Callable[[], Awaitable[Entry | None]]
     ) -> Entry | None:
-        """Return what `load` finds, and remember it unless it is None or outdated by then.
+        """Return the result of `load`, and remember it unless it is None or was forgotten meanwhile.
 
-        Callers with the same digest share one load. One caller's cancellation does
-        not disturb the others.
+        Callers with the same digest share one load; the cancellation of one does not affect the others.
+        Raises what `load` raises.
         """
         fill = self._fills.get(digest)
         if fill is None:
             fill = self._fills[digest] = _Fill(prefix)
             fill.task = asyncio.create_task(self._run(fill, digest, load))
-            # Whoever waits sees the error; when all have left, nobody needs to.
+            # Retrieve the error in case every caller has gone; those that wait see it anyway.
             fill.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(fill.task)
 
     def is_filling(self, digest: bytes) -> bool:
-        """Say whether a fill of this string is under way that another caller would join."""
+        """Return whether a fill of this string is under way that another caller would join."""
         return digest in self._fills
 
     def forget(self, prefixes: Collection[str]) -> None:
-        """Drop what is remembered of these prefixes, and see to it that no fill under way brings it back."""
+        """Drop the entries of these prefixes, and keep fills under way from bringing them back."""
         self.changes += 1
         for prefix in prefixes:
             self._remove(prefix)
         self._detach(lambda fill: fill.prefix in prefixes)
 
     def forget_owner(self, owner_id: str, kind: CredentialKind | None = None) -> None:
-        """Drop all that is remembered of an owner, or what is of one kind, likewise.
+        """Drop the entries of an owner, or those of one kind, in the same way.
 
-        A fill under way goes on, for those who come later, too: if it was of that owner they find nothing
-        in memory then and ask again. So one owner's changes keep nobody else's keys out of memory.
+        Callers still join a fill that is under way, because its owner is not known yet. If it is this owner,
+        the result is not admitted, so they find nothing in memory and start again. The fills of other owners
+        are not affected.
         """
         self.changes += 1
         for prefix in self._owned.of(owner_id):
@@ -126,7 +126,7 @@ class PrefixCache:
             fill.forgotten.add((owner_id, kind))
 
     def clear(self) -> None:
-        """Drop everything, likewise."""
+        """Drop all entries, in the same way."""
         self.changes += 1
         self._entries.clear()
         self.weight = 0
@@ -134,7 +134,7 @@ class PrefixCache:
         self._detach(lambda fill: True)
 
     def _detach(self, concerns: Callable[[_Fill], bool]) -> None:
-        """Let those who wait for such a fill have it, and nobody else."""
+        """Leave these fills to the callers that already wait; nobody joins them, and nothing is admitted."""
         for digest, fill in list(self._fills.items()):
             if concerns(fill):
                 fill.outdated = True
@@ -158,7 +158,7 @@ class PrefixCache:
             self._second = second
         entry.since = self._second
         weight = entry.weight
-        # Whatever it weighs, there is room for one: who asks finds the answer in memory.
+        # One entry is admitted whatever its weight, so that the caller finds the answer in memory.
         while self._entries and self.weight + weight > self._capacity:
             self._remove(self._victim(entry.owner_id))
             self.evictions += 1
@@ -173,14 +173,14 @@ class PrefixCache:
             self.weight -= entry.weight
 
     def _victim(self, owner_id: str) -> str:
-        """Return what makes room for an entry of an owner."""
+        """Return the prefix to evict for an entry of this owner."""
         if self._owned.weight(owner_id) < self._share:
             return self._oldest_unused(self._entries)
         idle = self._idle()
         return self._oldest_unused(self._owned.order(owner_id)) if idle is None else idle
 
     def _oldest_unused(self, order: "OrderedDict[str, Entry]") -> str:
-        for _ in range(_CHANCES):
+        for _ in range(_MAX_CHANCES):
             oldest, entry = next(iter(order.items()))
             if not entry.used:
                 break
@@ -189,13 +189,13 @@ class PrefixCache:
         return next(iter(order))
 
     def _idle(self) -> str | None:
-        """Return something that nobody has used for long, if a short look finds it.
+        """Return a prefix that was not used for `_IDLE_SECONDS`, if a short search finds one.
 
-        `used` is taken back no more often than that, so that whoever looks often ages nobody's entries.
+        `used` is reset at most once in that time, so frequent searches do not age the entries of others.
         """
-        for _ in range(_CHANCES):
+        for _ in range(_MAX_CHANCES):
             oldest, entry = next(iter(self._entries.items()))
-            if self._second - entry.since >= _IDLE:
+            if self._second - entry.since >= _IDLE_SECONDS:
                 if not entry.used:
                     return oldest
                 entry.used, entry.since = False, self._second

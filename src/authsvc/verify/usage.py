@@ -1,16 +1,16 @@
-"""Last use of keys and last activity of sessions, written behind in batches.
+"""The last use of keys and the last activity of sessions, written to the database in batches.
 
-Mechanism: a verification notes the instant and the client's address in a
-dictionary, the last one wins; every few seconds, and at drain, what has gathered
-is written in batches. The store never moves a last use backwards, so the order
-in which processes write does not matter.
+Mechanism: a verification notes the time and the address of the client in a dictionary; the latest use wins.
+Every few seconds, and when the worker stops, the notes are written in batches. The store never moves a last
+use back, so the order in which workers write does not matter.
 
-Bound: one note a credential, `limit` credentials, half of them of one owner; the last uses of further ones
-are dropped and counted until the next write. Of a user agent 512 characters are noted, with the client hints
-that came with it, and of all together `MAX_TEXT`; beyond that, uses are noted without.
+Bound: one note for each credential, `limit` notes in all, and half as many of one owner. Further uses are
+dropped and counted until the next write. Of a user agent 512 characters are noted, with the client hints that
+came with it. All user agents and client hints together have at most `MAX_TEXT_LENGTH` characters; further
+uses are noted without.
 
-Failure: what could not be written is kept and tried again with the next batch. A
-crash loses those of the last few seconds, and nothing else.
+Failure: notes that could not be written are kept and written with the next batch. A crash loses the notes of
+the last few seconds.
 """
 
 import asyncio
@@ -25,19 +25,22 @@ from authsvc.model.errors import RetryableError
 from authsvc.model.use import Use, noted
 
 _log = logging.getLogger(__name__)
-_BATCH = 1000
-#: Characters of all user agents and client hints that wait to be written.
-MAX_TEXT = 32 * 1024 * 1024
+_MAX_BATCH = 1000
+#: The characters of all user agents and client hints that wait to be written.
+MAX_TEXT_LENGTH = 32 * 1024 * 1024
 
 
 class UseStore(Protocol):
-    """Where last uses are kept."""
+    """The recorded last uses."""
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Keep each use that is later than the one known; forget those of deleted credentials."""
+        """Record each use that is later than the recorded one; ignore those of deleted credentials.
+
+        Raises RetryableError when the database is out of reach.
+        """
 
 
-# When a credential was used last, from where, with which program, whose it is, and which hints came along.
+# The time, the address of the client, its user agent, the owner of the credential, the client hints.
 _Last: TypeAlias = tuple[datetime, str, str, str, ClientHints]
 
 
@@ -46,10 +49,10 @@ def _length(user_agent: str, client_hints: ClientHints) -> int:
 
 
 class UsageLog:
-    """Gathers last uses and writes them behind."""
+    """Collects last uses and writes them in batches."""
 
     def __init__(self, store: UseStore, *, limit: int = 200_000, fills_in: bool = False) -> None:
-        """Take where uses are kept; `fills_in` keeps what an earlier use told and the last one does not."""
+        """With `fills_in`, values that the latest use lacks are taken from an earlier use."""
         self._store = store
         self._limit = limit
         self._fills_in = fills_in
@@ -68,7 +71,7 @@ class UsageLog:
         owner_id: str = "",
         client_hints: ClientHints = NO_HINTS,
     ) -> None:
-        """Note a use of a credential of an owner. Touches memory only."""
+        """Note a use of a credential of an owner. Does not access the database."""
         user_agent = noted(user_agent)
         known = self._pending.get(credential_id)
         if known is None:
@@ -82,7 +85,7 @@ class UsageLog:
         else:
             self._text -= _length(known[2], known[4])
             if self._fills_in:
-                if user_agent in ("", known[2]):  # those of another browser are no more
+                if user_agent in ("", known[2]):  # The hints of another browser do not apply.
                     client_hints = known[4].updated(client_hints)
                 client_ip, user_agent = client_ip or known[1], user_agent or known[2]
         if user_agent or client_hints != NO_HINTS:
@@ -90,26 +93,26 @@ class UsageLog:
         self._pending[credential_id] = now, client_ip, user_agent, owner_id, client_hints
 
     def _fitting(self, user_agent: str, client_hints: ClientHints) -> tuple[str, ClientHints]:
-        """Return a user agent and its client hints if there is room for them, and count them."""
-        if self._text + _length(user_agent, client_hints) > MAX_TEXT:
+        """Return as much of a user agent and its client hints as there is room for, and count it."""
+        if self._text + _length(user_agent, client_hints) > MAX_TEXT_LENGTH:
             client_hints = NO_HINTS
-        if self._text + _length(user_agent, client_hints) > MAX_TEXT:
+        if self._text + _length(user_agent, client_hints) > MAX_TEXT_LENGTH:
             user_agent = ""
         self._text += _length(user_agent, client_hints)
         return user_agent, client_hints
 
     async def flush(self) -> None:
-        """Write what has gathered. What could not be written is kept, and the last error raised.
+        """Write all notes. Those that could not be written are kept, and the last error is raised.
 
-        The database out of reach ends the attempt; a batch that fails for another
-        reason does not stand in the way of the others.
+        Raises RetryableError at once when the database is out of reach. When a batch fails for another
+        reason, the others are still written.
         """
-        # By id, since neighbours are written together faster.
+        # Sorted by id, because neighbouring rows are written faster together.
         gathered = sorted(self._pending.items())
         self._pending, self._of_owner, self._text = {}, Counter(), 0
         fault: Exception | None = None
-        for start in range(0, len(gathered), _BATCH):
-            batch = gathered[start : start + _BATCH]
+        for start in range(0, len(gathered), _MAX_BATCH):
+            batch = gathered[start : start + _MAX_BATCH]
             try:
                 await self._store.record_uses([Use(key, *last[:3], last[4]) for key, last in batch])
             except (RetryableError, asyncio.CancelledError):
@@ -126,7 +129,7 @@ class UsageLog:
             self.note(credential_id, *last)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Flush after each tick, for ever."""
+        """Flush after each tick, until cancelled."""
         failing = False
         while True:
             await tick()
@@ -136,7 +139,7 @@ class UsageLog:
                 if not failing:
                     _log.warning("last uses cannot be written now and are kept: %s", error.message)
                 failing = True
-            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
+            except Exception:  # noqa: BLE001 - an unexpected error must not end this task
                 _log.exception("last uses could not be written and are kept")
             else:
                 failing = False

@@ -1,5 +1,5 @@
 -- name: record
--- Locks the heads of chains, so it comes after the locks of owners and keys, and before the feed's head. A round trip for all.
+-- Locks the heads of chains, so call it after the locks of owners and keys, and before the head of the feed is locked.
 SELECT authsvc.record_audit($1);
 
 -- name: list_events
@@ -12,7 +12,7 @@ SELECT * FROM authsvc.audit_events
  LIMIT $5;
 
 -- name: list_events_of_target
--- Those of one target, of which there are few; $7 and $8 filter further.
+-- The events of one target, of which there are few; $7 and $8 are further filters.
 SELECT * FROM authsvc.audit_events
  WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
    AND event_time <= coalesce($3, 'infinity'::timestamptz)
@@ -22,7 +22,7 @@ SELECT * FROM authsvc.audit_events
  LIMIT $5;
 
 -- name: list_events_of_actions
--- A page of each action, by its index, and of those the newest: right for rare actions and for common ones.
+-- A page of each action, by the index, and the newest of those. Fast for rare and for frequent actions.
 SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
     SELECT * FROM authsvc.audit_events
      WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
@@ -35,7 +35,7 @@ SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
  LIMIT $5;
 
 -- name: list_events_of_actor
--- Likewise, of one actor.
+-- The same for one actor.
 SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
     SELECT * FROM authsvc.audit_events
      WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
@@ -48,8 +48,8 @@ SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
  LIMIT $5;
 
 -- name: find_ends
--- The ends of chains, in the order of owners, from $1 on: where each has come to, what of it was dropped, and before which
--- month that was: what is dropped at all is dropped of all chains.
+-- The chains of the owners after $1: the end of each, the end of what was dropped of it, and before which month events were
+-- dropped, which is the same for all chains.
 SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS dropped_hash,
        (SELECT e.details ->> 'before' FROM authsvc.audit_events e WHERE e.owner_id = 'authsvc' AND e.action = 'EVENTS_DROPPED'
          ORDER BY e.event_time DESC, e.position DESC LIMIT 1) AS dropped_before
@@ -59,8 +59,8 @@ SELECT h.owner_id, h.position, h.hash, d.position AS dropped_position, d.hash AS
  LIMIT $3;
 
 -- name: walk_events
--- Events of all owners after ($1, $2, $3), in the order of owners and, within one, of time; none beyond owner $4 unless it is ''.
--- A time that Python has no word for is NULL; `reached` is $2 of the next page.
+-- Events after ($1, $2, $3), ordered by owner and time, up to owner $4 unless it is ''. A time out of the range of Python is
+-- NULL; `reached` is $2 of the next page.
 SELECT owner_id, CASE WHEN event_time >= '0001-01-01 UTC' AND event_time < '10000-01-01 UTC' THEN event_time END AS event_time,
        event_time::text AS reached, position, event_id, action, actor_id, actor_owner_id, actor_type, target_id, client_ip,
        request_id, details, previous_hash, hash
@@ -71,7 +71,7 @@ SELECT owner_id, CASE WHEN event_time >= '0001-01-01 UTC' AND event_time < '1000
  LIMIT $5;
 
 -- name: is_beyond_head
--- Whether an owner has an event beyond the head of its chain: one statement sees both as of one instant.
+-- Whether an owner has an event beyond the head of its chain, in one snapshot.
 SELECT EXISTS (SELECT FROM authsvc.audit_events e WHERE e.owner_id = $1
                   AND e.position > coalesce((SELECT h.position FROM authsvc.audit_heads h WHERE h.owner_id = $1), 0));
 
@@ -85,7 +85,7 @@ SELECT authsvc.drop_audit_before($1);
 SELECT EXISTS (SELECT FROM authsvc.audit_events WHERE event_time < $1);
 
 -- name: find_last_drop
--- The last event that says what was dropped, in the columns of walk_events.
+-- The last EVENTS_DROPPED event, with the columns of walk_events.
 SELECT owner_id, CASE WHEN event_time >= '0001-01-01 UTC' AND event_time < '10000-01-01 UTC' THEN event_time END AS event_time,
        event_time::text AS reached, position, event_id, action, actor_id, actor_owner_id, actor_type, target_id, client_ip,
        request_id, details, previous_hash, hash

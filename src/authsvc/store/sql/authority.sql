@@ -2,8 +2,8 @@
 SELECT * FROM authsvc.hold_authority($1, $2, $3, $4, $5, $6, $7);
 
 -- name: share_at_once
--- Of the locks that hold_authority shares, takes those that are to be had without waiting, in no order, and returns of what: of
--- owners ($1), of the sessions of owners ($2), of the rows of credentials ($3).
+-- Takes those shared locks of hold_authority that are free, without waiting and in any order: of owners ($1), of the sessions of
+-- owners ($2), of the rows of credentials ($3). Returns which it has taken.
 WITH locked_keys AS (SELECT key_id FROM authsvc.keys WHERE key_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED),
      locked_sessions AS (SELECT session_id FROM authsvc.sessions WHERE session_id = ANY($3::text[]) FOR KEY SHARE SKIP LOCKED)
 SELECT ARRAY(SELECT o FROM unnest($1::text[]) AS o

@@ -1,19 +1,19 @@
 -- name: register
--- R1. In a transaction of its own, before the feed's end is read as the place to start from.
+-- R1. In a transaction of its own, before the end of the feed is read, which is the place to start from.
 INSERT INTO authsvc.workers (worker_id, lease_ms, host, pid, beat)
 SELECT $1, $2, $3, $4, $5 WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL;
 
 -- name: leave
--- R8. For those who have stopped answering, or are known to be dead.
+-- R8. For workers that have stopped answering, or are known to be dead.
 DELETE FROM authsvc.workers WHERE worker_id = ANY($1);
 
 -- name: find_head
--- With the tag keys of the same snapshot.
+-- With the tag keys, in the same snapshot.
 SELECT h.seq, h.nonce, t.tag_keys FROM authsvc.feed_head h, authsvc.accepted_tag_keys t;
 
 -- name: renew
--- R2. One snapshot proves that the registration stands and that our place is in this feed, and shows what follows it.
--- No row: one of the two is not so. Only a commit that waits for the standby proves that this node is the primary.
+-- R2. In one snapshot, checks that the registration exists and that the worker's place is in this feed, and reads the entries
+-- after it. No row if one check fails. Only a commit that waits for the standby proves that this node is the primary.
 WITH me AS (
     UPDATE authsvc.workers SET beat = $4, applied = greatest(applied, $2), beat_time = clock_timestamp()
      WHERE worker_id = $1 AND beat = ANY($5)
@@ -26,7 +26,7 @@ SELECT me.now, f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind,
  ORDER BY f.seq;
 
 -- name: read_feed
--- R3. What follows our place; no row when our place is not in this feed.
+-- R3. The entries after a place; no row if the place is not in this feed.
 SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind,
        CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys
   FROM authsvc.feed here LEFT JOIN authsvc.feed f ON f.seq > here.seq
@@ -34,7 +34,7 @@ SELECT f.seq, f.nonce, f.key_prefixes, f.owner_id, f.kind,
  ORDER BY f.seq;
 
 -- name: acknowledge
--- R3. Never extends a lease, so it need not wait for the standby. With $4 and $5, that place has to be in this feed, too.
+-- R3. Does not extend a lease, so it need not wait for the standby. With $4 and $5, that place must be in this feed, too.
 UPDATE authsvc.workers SET applied = greatest(applied, $2)
  WHERE worker_id = $1
    AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
@@ -43,7 +43,7 @@ UPDATE authsvc.workers SET applied = greatest(applied, $2)
 RETURNING true;
 
 -- name: publish
--- R6. Last in its transaction: whoever holds the head's lock holds up all other changes.
+-- R6. The last statement of its transaction, because all other changes wait for the lock of the head.
 WITH head AS (
     UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
      WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
@@ -54,18 +54,18 @@ RETURNING f.seq, f.nonce,
           CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys;
 
 -- name: notify
--- A hint: it may be lost. In a transaction of its own, since it takes a lock that the whole cluster shares.
+-- A hint, which may be lost. In a transaction of its own, because it takes a lock of the whole cluster.
 SELECT pg_notify('authsvc_feed', $1);
 
 -- name: find_behind
--- R6. Who may still accept what ended with this entry. No row at all: this node does not know the entry, so it cannot
--- know the workers either.
+-- R6. The workers that may still act on the state before this entry. No row at all if this node does not have the entry; then
+-- it may not know all workers either.
 SELECT w.worker_id, w.lease_ms
   FROM authsvc.feed f LEFT JOIN authsvc.workers w ON w.applied < f.seq
  WHERE f.seq = $1 AND f.nonce = $2;
 
 -- name: find_workers
--- With the entry that each has to apply next, if there is one.
+-- With the time since when each has had an entry to apply.
 SELECT w.worker_id, w.host, w.pid, w.lease_ms, w.beat, w.applied, w.register_time, w.beat_time,
        h.seq AS head_seq, clock_timestamp() AS now,
        (SELECT greatest(f.publish_time, w.register_time) FROM authsvc.feed f WHERE f.seq > w.applied
@@ -74,11 +74,11 @@ SELECT w.worker_id, w.host, w.pid, w.lease_ms, w.beat, w.applied, w.register_tim
  ORDER BY w.host, w.register_time, w.worker_id;
 
 -- name: reap
--- R8. Whoever renewed since its beat was seen lives.
+-- R8. A worker that has renewed since its beat was read is alive.
 DELETE FROM authsvc.workers WHERE worker_id = $1 AND beat = $2 RETURNING true;
 
 -- name: trim
--- What all have applied, kept a while for those who look. The newest entry always stays: it is the place of many.
+-- Entries that all workers have applied are kept for an hour. The newest entry always stays, because it is the place of workers.
 DELETE FROM authsvc.feed
  WHERE seq IN (SELECT seq FROM authsvc.feed
                 WHERE seq < (SELECT seq FROM authsvc.feed_head)

@@ -1,6 +1,6 @@
 -- name: insert_key
--- A row for its last use comes with each key, so that a list can be in the order of last use.
--- Nothing is inserted when the owner has sent the same request_id before.
+-- Each key gets a row for its last use, by which lists can be ordered. Nothing is inserted if the owner has sent the same
+-- request_id before.
 WITH inserted AS (
     INSERT INTO authsvc.keys (
         key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
@@ -12,7 +12,7 @@ WITH inserted AS (
 INSERT INTO authsvc.key_uses (key_id, owner_id, answer) SELECT key_id, owner_id, $23 FROM inserted RETURNING key_id;
 
 -- name: find_request
--- The key that an owner's request_id made, also if it was deleted.
+-- The key that was created for an owner's request_id, even if it was deleted.
 SELECT key_id FROM authsvc.keys WHERE owner_id = $1 AND request_id = $2
 UNION ALL
 SELECT key_id FROM authsvc.deleted_key_requests WHERE owner_id = $1 AND request_id = $2
@@ -22,7 +22,7 @@ SELECT key_id FROM authsvc.deleted_key_requests WHERE owner_id = $1 AND request_
 UPDATE authsvc.keys SET request_id = NULL WHERE key_id = $1;
 
 -- name: record_answers
--- One that was lost stays lost. Returns how many are.
+-- An answer that was lost stays lost. Returns how many were lost.
 WITH noted AS (
     UPDATE authsvc.key_uses u
        SET answer = CASE WHEN a.sent THEN NULL ELSE 'lost' END
@@ -32,15 +32,15 @@ WITH noted AS (
 SELECT count(answer) FROM noted;
 
 -- name: lock_request
--- Taken before a request_id is looked for, so that nobody makes a key by it, and deletes that, between the look and the insert.
+-- Taken before a request_id is looked up, so that nobody creates and deletes a key for it between the look-up and the insert.
 SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 0));
 
 -- name: find_keys
--- With $2, only those of this owner: what is another's takes the time of what is nobody's.
+-- With $2, only those of this owner. A key of another owner then takes the same time as one that does not exist.
 SELECT * FROM authsvc.key_records WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: update_key
--- All that may change in the life of a key.
+-- The mutable columns.
 UPDATE authsvc.keys
    SET display_name = $2, folded_name = $3, description = $4, scopes = $5, technical_contacts = $6, annotations = $7,
        update_time = $8, expire_time = $9, revoke_time = $10, revoker_id = $11, revoke_reason = $12,
@@ -48,7 +48,7 @@ UPDATE authsvc.keys
  WHERE key_id = $1;
 
 -- name: revoke_owner
--- All keys of an owner that are not revoked yet, at once. The owner is locked, so that nobody but their callers has locked any.
+-- All keys of an owner that are not revoked yet. The owner is locked, so only callers that use these keys have locked any.
 WITH locked AS MATERIALIZED (
     SELECT key_id FROM authsvc.keys
      WHERE owner_id = $1 AND (revoke_time IS NULL OR revoke_time > greatest($2, update_time))
@@ -60,7 +60,7 @@ UPDATE authsvc.keys k
 RETURNING k.key_id, k.key_prefix;
 
 -- name: delete_keys
--- Their request ids stay taken.
+-- Their request ids stay in use.
 WITH gone AS (
     DELETE FROM authsvc.keys WHERE key_id = ANY($1) RETURNING owner_id, request_id, key_id)
 INSERT INTO authsvc.deleted_key_requests (owner_id, request_id, key_id, delete_time)
@@ -68,13 +68,13 @@ SELECT owner_id, request_id, key_id, $2 FROM gone WHERE request_id IS NOT NULL
     ON CONFLICT (owner_id, request_id) DO UPDATE SET key_id = excluded.key_id, delete_time = excluded.delete_time;
 
 -- name: alone_for_administrator
--- Whoever has the lock waits for another connection to create a key, which may take longer than idle transactions get.
+-- The holder of the lock creates a key over another connection, which may take longer than the usual idle timeout.
 SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
        pg_advisory_xact_lock(hashtextextended('authsvc administrator', 0));
 
 -- name: has_active_owner_key
--- Whether an owner has a key with this scope that works at $3, and whose string somebody may have: $4 is when the call
--- that made it has to have begun, if its answer is still on its way.
+-- Whether an owner has a key with this scope that is active at $3 and whose string may have been delivered. While the answer
+-- is pending, the key must have been created at $4 or later.
 SELECT EXISTS (
     SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes)
@@ -82,7 +82,7 @@ SELECT EXISTS (
        AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4));
 
 -- name: has_lasting_key
--- Whether, but for $5, one is left that is not scheduled to be revoked, either.
+-- The same without the keys $5 and without those that are scheduled to be revoked.
 SELECT EXISTS (
     SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)

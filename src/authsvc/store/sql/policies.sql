@@ -14,12 +14,12 @@ ON CONFLICT (owner_id) DO UPDATE SET
     contacts_required = $7, key_edits = $8, key_managers = $9, brand = $10, update_time = $11, version = $12;
 
 -- name: lock_count
--- Taken by whoever adds an active key where a policy limits their number, before it counts them, or has one live longer.
+-- Taken before active keys are counted by a change that adds one, or extends the life of one, under a policy with a limit.
 SELECT pg_advisory_xact_lock(hashtextextended('active keys of ' || $1, 0));
 
 -- name: count_active
--- How many keys of an owner are active at $2, but for $4: with $3 those that were rotated, in their grace period, without it
--- the others. No further than up to $5.
+-- How many keys of an owner are active at $2, except $4, at most $5. With $3, those in the grace period of a rotation, without
+-- it the others.
 SELECT count(*) FROM (
     SELECT FROM authsvc.keys
      WHERE owner_id = $1 AND coalesce(least(expire_time, revoke_time), 'infinity') > $2

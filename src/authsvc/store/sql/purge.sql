@@ -1,12 +1,12 @@
 -- name: take_job
--- No row: it is not due, or somebody else is at it.
+-- No row if the job is not due, or another worker runs it.
 SELECT position FROM authsvc.jobs WHERE job = $1 AND next_time <= $2 FOR UPDATE SKIP LOCKED;
 
 -- name: put_back_job
 UPDATE authsvc.jobs SET position = $2, next_time = $3 WHERE job = $1;
 
 -- name: delete_ended_sessions
--- One batch of a walk in the order of ids. A session ends by revocation, age or want of activity.
+-- One batch of a walk in the order of ids. A session ends by revocation, by age or by inactivity.
 WITH batch AS (
     SELECT session_id, least(revoke_time, latest_expire_time, last_activity_time + idle_timeout) AS end_time
       FROM authsvc.session_records WHERE session_id > $1 ORDER BY session_id LIMIT $3),
@@ -29,7 +29,7 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: delete_session_ends
--- Where none of those is left. The last of an owner stays: the epoch of the next session is counted from it.
+-- If none of the ended sessions is left. The last row of an owner stays, because it determines the epoch of new sessions.
 DELETE FROM authsvc.session_ends e
  WHERE e.owner_id = ANY($1) AND e.revoke_time < $2
    AND NOT EXISTS (SELECT FROM authsvc.sessions s WHERE s.owner_id = e.owner_id AND s.epoch < e.epoch)

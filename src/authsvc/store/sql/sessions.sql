@@ -1,5 +1,6 @@
 -- name: insert_sessions
--- Each in the epoch of now, which nobody ends meanwhile; and their events ($2), with the locks of the chains' heads taken last.
+-- Each session is in the current epoch, which nobody can end meanwhile. Inserts their audit events ($2), too, and so locks the
+-- heads of chains last.
 WITH inserted AS (
 INSERT INTO authsvc.sessions (
     session_id, owner_id, key_prefix, secret_hash, scopes, annotations, create_time, creator_id, latest_expire_time,
@@ -15,11 +16,11 @@ RETURNING session_id)
 SELECT authsvc.record_audit($2::jsonb) FROM (SELECT count(*) FROM inserted) AS done;
 
 -- name: find_sessions
--- With $2, only those of this owner: what is another's takes the time of what is nobody's.
+-- With $2, only those of this owner. A session of another owner then takes the same time as one that does not exist.
 SELECT * FROM authsvc.session_records WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: list_sessions
--- The sessions of an owner, the newest activity first, after ($4, $5). Without $2, those that are active at $3.
+-- The sessions of an owner, the newest activity first, after ($4, $5). Without $2, only those that are active at $3.
 SELECT * FROM authsvc.session_records
  WHERE owner_id = $1
    AND ($2 OR (revoke_time IS NULL AND latest_expire_time > $3 AND last_activity_time + idle_timeout > $3))
@@ -31,8 +32,8 @@ SELECT * FROM authsvc.session_records
 UPDATE authsvc.sessions SET revoke_time = $2, revoker_id = $3 WHERE session_id = $1;
 
 -- name: end_all
--- All sessions of an owner end by this one row. No row where there is none of this epoch: nothing is to be ended, and nobody
--- is about to open one, since whoever does so shares the lock that this transaction has.
+-- This row ends all sessions of an owner. No row if the epoch has no session. Nobody is opening one meanwhile, because that
+-- needs a shared lock, and this transaction holds the exclusive one.
 WITH now AS (SELECT coalesce(max(epoch), 0) AS epoch FROM authsvc.session_ends WHERE owner_id = $1)
 INSERT INTO authsvc.session_ends (owner_id, epoch, revoke_time, revoker_id)
 SELECT $1, now.epoch + 1, $2, $3 FROM now
@@ -40,12 +41,12 @@ SELECT $1, now.epoch + 1, $2, $3 FROM now
 RETURNING epoch;
 
 -- name: count_ended
--- Of the sessions of the epoch before $2, but for $4, at most $5: how many were active at $3, and how many were looked at.
+-- Of at most $5 sessions of the epoch before $2, except $4: how many were active at $3, and how many were examined.
 SELECT count(*) FILTER (
            WHERE s.revoke_time IS NULL AND s.latest_expire_time > $3 AND s.last_activity_time + s.idle_timeout > $3) AS active,
        count(*) AS looked_at
   FROM (SELECT * FROM authsvc.sessions WHERE owner_id = $1 AND epoch = $2 - 1 AND session_id <> $4 LIMIT $5) AS s;
 
 -- name: keep_session
--- Lets one session of the epoch that was ended go on in the next.
+-- Moves one session from the epoch that was ended to the next, so that it stays active.
 UPDATE authsvc.sessions SET epoch = $2 WHERE session_id = $1 AND epoch = $2 - 1;

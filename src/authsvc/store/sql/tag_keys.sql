@@ -2,7 +2,7 @@
 SELECT tag_keys FROM authsvc.accepted_tag_keys;
 
 -- name: lock_tag_keys
--- Those who change them take turns. Needs the right to change them, which the role that serves does not have.
+-- Serializes changes. Needs the privilege to change tag keys, which the serving role does not have.
 LOCK TABLE authsvc.tag_keys IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: list_tag_keys
@@ -15,19 +15,19 @@ SELECT t.tag_key_id, t.create_time, t.mint_time, t.rest_time, t.retire_time,
  ORDER BY t.tag_key_id;
 
 -- name: add_tag_key
--- It does not mint: not every worker knows it.
+-- It does not mint yet, because not every worker accepts it.
 INSERT INTO authsvc.tag_keys (tag_key_id, tag_key, mint_time)
 SELECT max(tag_key_id) + 1, $1, NULL FROM authsvc.tag_keys
 RETURNING tag_key_id;
 
 -- name: start_minting
--- Later than any other, whatever the clock says: the latest is the one that mints.
+-- The tag key with the latest mint_time mints, so it is later than all others, whatever the clock shows.
 UPDATE authsvc.tag_keys
    SET mint_time = greatest(clock_timestamp(), (SELECT max(mint_time) FROM authsvc.tag_keys) + interval '1 microsecond')
  WHERE tag_key_id = $1 AND mint_time IS NULL AND retire_time IS NULL;
 
 -- name: rest
--- All workers mint under $1, so none does under those before it.
+-- All workers mint with $1, so none mints with an earlier one.
 UPDATE authsvc.tag_keys SET rest_time = clock_timestamp()
  WHERE rest_time IS NULL AND mint_time < (SELECT mint_time FROM authsvc.tag_keys WHERE tag_key_id = $1);
 
@@ -35,8 +35,8 @@ UPDATE authsvc.tag_keys SET rest_time = clock_timestamp()
 UPDATE authsvc.tag_keys SET retire_time = clock_timestamp() WHERE tag_key_id = $1;
 
 -- name: count_alive
--- How many keys and sessions are alive whose strings were minted under each tag key. Which it was is told by when it
--- was, so what was created while workers went from one to the next counts for both.
+-- How many active keys and sessions were minted with each tag key. The time of creation tells which one it was. What was created
+-- while workers changed from one tag key to the next counts for both.
 SELECT t.tag_key_id,
        (SELECT count(*) FROM authsvc.keys k
          WHERE k.create_time >= t.mint_time AND k.create_time < coalesce(t.rest_time, 'infinity')

@@ -1,26 +1,26 @@
 -- name: find_credentials
--- What verification needs to know of credentials, and the feed's end in the same snapshot: at least one row.
--- As (SELECT $1) its length is not looked at, so one plan serves all; to make one takes longer than to carry it out.
+-- The credentials with these prefixes, and the end of the feed in the same snapshot; at least one row. (SELECT $1) hides the
+-- length of the array from the planner, so that one generic plan is used. Planning takes longer than execution.
 SELECT h.seq, h.nonce, c.*
   FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY((SELECT $1::text[])::text[]);
 
 -- name: prove_primary
--- Writes to the log of the database, and nothing else; its commit is waited for, which a node that was replaced cannot do.
+-- Writes to the WAL only. The commit waits for the standby, which a primary that was replaced cannot complete.
 SELECT pg_logical_emit_message(true, 'authsvc', '') FROM set_config('synchronous_commit', 'on', true);
 
 -- name: replace_secret_hash
--- The same secret at another cost. Not a change of the key.
+-- The same secret hashed at another cost. This is not a change of the key.
 UPDATE authsvc.keys SET secret_hash = $3 WHERE key_prefix = $1 AND secret_hash = $2;
 
 -- name: record_uses
--- Never moves a last use backwards; uses of deleted keys find no row.
+-- Never moves a last use back. Uses of deleted keys are ignored.
 UPDATE authsvc.key_uses k
    SET last_use_time = u.use_time, last_use_ip = u.client_ip
   FROM unnest($1::text[], $2::timestamptz[], $3::text[]) AS u (key_id, use_time, client_ip)
  WHERE k.key_id = u.key_id AND (k.last_use_time IS NULL OR k.last_use_time < u.use_time);
 
 -- name: end_idle
--- Before anybody is told that a session is over, so that nobody brings it back. No row: it is not over, or was before.
+-- Done before anybody is told that a session is over, so that nothing can extend it. No row if it is not over, or was already.
 UPDATE authsvc.sessions SET is_over = true
  WHERE session_id = $1 AND last_activity_time + idle_timeout <= $2 AND NOT is_over
    AND set_config('synchronous_commit', 'on', true) IS NOT NULL
@@ -30,7 +30,7 @@ RETURNING true;
 SELECT last_activity_time FROM authsvc.sessions WHERE session_id = $1 AND NOT is_over;
 
 -- name: record_activity
--- No row: the session is over. Others rely on this one, so the commit is waited for.
+-- No row if the session is over. Other workers rely on this activity, so the commit waits for the standby.
 UPDATE authsvc.sessions
    SET last_activity_time = greatest(last_activity_time, $2),
        ip_address = coalesce(nullif($3, ''), ip_address), user_agent = coalesce(nullif($4, ''), user_agent),
@@ -40,7 +40,7 @@ UPDATE authsvc.sessions
 RETURNING last_activity_time;
 
 -- name: record_activities
--- Never moves a last activity backwards, and brings no session back that is over.
+-- Never moves a last activity back, and never extends a session that is over.
 UPDATE authsvc.sessions s
    SET last_activity_time = a.time,
        ip_address = coalesce(nullif(a.ip_address, ''), s.ip_address),

@@ -1,4 +1,4 @@
-"""The hot room as the tests furnish it: real parts, and hand-written stores that count, pause and fail."""
+"""A verifier as the tests build it: real parts, and hand-written stores that count, pause and fail."""
 
 import asyncio
 import threading
@@ -342,7 +342,7 @@ class Room:
 
 
 def make_room(*, capacity: int = 100, queue_limit: int = 64, beside: Room | None = None) -> Room:
-    """Furnish a room, with the stores and the clock of the one `beside`; close its hasher in the end."""
+    """Build a verifier, with the stores and the clock of the one `beside`; the caller closes its hasher."""
     use_store = FakeUseStore()
     clock = beside.clock if beside else Clock()
     activities = beside.activities if beside else FakeActivityStore()

@@ -1,0 +1,72 @@
+"""The judgement of a proved credential: lease, kind, owner, times, policy and scopes, without an await.
+
+Security rests on the order. The credential comes from memory, and the lease is checked after it was taken
+from there. Nothing is awaited between the check and the verdict, so no change can be applied in between. A
+change that was answered has removed the credential from memory, or has waited until the lease was over (R4
+in docs/revocation.md).
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from authsvc.model.activity import Activity
+from authsvc.model.credential import Credential
+from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
+from authsvc.verify.lease import Lease
+from authsvc.verify.question import Question
+from authsvc.verify.usage import UsageLog
+
+
+class Judge:
+    """Decides what a proved credential is worth, and notes the use of a valid one."""
+
+    def __init__(
+        self, *, lease: Lease, clock: Callable[[], datetime], usage: UsageLog, activity: UsageLog
+    ) -> None:
+        """`usage` takes the uses of keys, `activity` those of sessions."""
+        self._lease = lease
+        self._clock = clock
+        self._usage = usage
+        self._activity = activity
+        # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
+        self.counts = dict.fromkeys(VerdictCode, 0)
+
+    def verdict(self, question: Question, credential: Credential | None) -> Verdict | None:
+        """Return the verdict; None when the database has to be asked about a session first (R4).
+
+        Must be the last step before the answer, with no await after it. Raises Unavailable without a lease.
+        """
+        self._lease.check()
+        kind, caller, required_scopes, client_ip, user_agent, client_hints = question
+        if (
+            credential is None
+            or (kind is not None and credential.kind is not kind)
+            or (caller is not None and not caller.acts_on(credential.owner_id))
+        ):
+            self.counts[VerdictCode.NOT_FOUND] += 1
+            return NOT_FOUND
+        now = self._clock()
+        verdict = decide(credential, required_scopes, now)
+        code, activity = verdict.code, credential.activity
+        if activity is not None and _is_in_doubt(credential, activity, code, now):
+            return None
+        if code is VerdictCode.VALID:
+            if activity is None:
+                self._usage.note(credential.credential_id, now, client_ip, "", credential.owner_id)
+            else:
+                activity.note(now)
+                self._activity.note(
+                    credential.credential_id, now, client_ip, user_agent, credential.owner_id, client_hints
+                )
+        self.counts[code] += 1
+        return verdict
+
+
+def _is_in_doubt(credential: Credential, activity: Activity, code: VerdictCode, now: datetime) -> bool:
+    """Return whether the database may know of an activity, or of an end, that changes this verdict."""
+    if activity.is_certain(now):
+        return False
+    if code is VerdictCode.EXPIRED:
+        # Activity cannot extend the lifetime.
+        return credential.expire_time is None or now < credential.expire_time
+    return code is VerdictCode.VALID
