@@ -1,6 +1,7 @@
 """Settings from the environment: what is taken, what is refused, what is never shown."""
 
 import os
+import re
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -9,12 +10,16 @@ import pytest
 
 from authsvc.app.parts import default_policy_of
 from authsvc.cli.service import _reachable, settings
+from authsvc.config.duration import parse_duration
 from authsvc.config.settings import ConfigError, Settings, is_loopback, load_settings
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from authsvc.model.rate import Rate
 from authsvc.model.scope import Scope
 
 SECRET = "hunter2"
+DURATION = (
+    "use a number and its unit, for instance 500ms, 30s, 5m, 12h or 30d; a number without a unit is seconds"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -212,22 +217,35 @@ def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("SESSION_IDLE_TIMEOUT", "10", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
+        ("SESSION_IDLE_TIMEOUT", "10 m", DURATION),
+        ("SESSION_IDLE_TIMEOUT", "10", "use 1m to 36500d"),
         ("SESSION_IDLE_TIMEOUT", "59s", "use 1m to 36500d"),
         (
             "SESSION_LIFETIME_MAX",
             "7d",
             "is less than the default, AUTHSVC_SESSION_LIFETIME; raise it, or lower that",
         ),
-        ("SESSION_RETENTION", "-1d", "use a number and s, m, h or d, for instance 30m, 12h or 7d"),
+        ("SESSION_RETENTION", "-1d", "use 1h to 36500d"),
         ("SESSION_RETENTION", "59m", "use 1h to 36500d"),
         ("SESSION_RETENTION", "2000000d", "use 1h to 36500d"),
-        ("AUDIT_RETENTION", "89d", "use 90d to 36500d, or 0d to keep them for good"),
-        ("AUDIT_RETENTION", "40000d", "use 90d to 36500d, or 0d to keep them for good"),
-        ("ACTIVITY_INTERVAL", "16", "Input should be less than or equal to 15"),
+        ("AUDIT_RETENTION", "89d", "use 90d to 36500d, or 0 to keep them for good"),
+        ("AUDIT_RETENTION", "40000d", "use 90d to 36500d, or 0 to keep them for good"),
+        ("ACTIVITY_INTERVAL", "16", "use 1ms to 15s"),
+        ("ACTIVITY_INTERVAL", "0", "use 1ms to 15s"),
+        ("USAGE_INTERVAL", "61m", "use 1ms to 1h"),
+        ("FEED_POLL_INTERVAL", "0", "use 1ms to 1m"),
+        ("FEED_POLL_INTERVAL", "61", "use 1ms to 1m"),
+        ("LEASE", "999ms", "use 1s to 1h"),
+        ("LEASE", "3601", "use 1s to 1h"),
+        ("LEASE", "soon", DURATION),
+        ("CONNECTION_AGE", "-1", "use 1ms to 1d, or 0 for never"),
+        ("CONNECTION_AGE", "25h", "use 1ms to 1d, or 0 for never"),
+        ("DRAIN_GRACE", "-1", "use 0 to 1h"),
+        ("DRAIN_GRACE", "61m", "use 0 to 1h"),
+        ("DEFAULT_MAX_KEY_LIFETIME", "1ms", "use 1s to 36500d, or 0 for no limit"),
     ],
 )
-def test_lengths_of_sessions_are_checked(
+def test_lengths_of_time_are_checked(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
 ) -> None:
     """Each is named, with what to write instead."""
@@ -242,6 +260,49 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.session_idle_timeout == timedelta(minutes=30)
     assert settings.session_lifetime == timedelta(hours=12)
+
+
+# Every setting that is a length of time, with one that its bounds allow.
+_LENGTHS = {
+    "connection_age": "90s",
+    "lease": "90s",
+    "feed_poll_interval": "1500ms",
+    "default_max_key_lifetime": "90d",
+    "usage_interval": "90s",
+    "activity_interval": "1500ms",
+    "session_idle_timeout": "90m",
+    "session_idle_timeout_max": "90d",
+    "session_lifetime": "90h",
+    "session_lifetime_max": "90d",
+    "session_retention": "90h",
+    "audit_retention": "100d",
+    "drain_grace": "90s",
+}
+
+
+def test_every_length_of_time_takes_the_same_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a unit, and without one as seconds, also where the program gives a number."""
+    times = {name for name, field in Settings.model_fields.items() if field.annotation is timedelta}
+    assert times == set(_LENGTHS)
+    for name, text in _LENGTHS.items():
+        length = parse_duration(text)
+        for value in (text, f"{length.total_seconds():.3f}"):
+            monkeypatch.setenv(f"AUTHSVC_{name.upper()}", value)
+            assert getattr(load_settings(), name) == length
+        assert getattr(load_settings(**{name: length.total_seconds()}), name) == length
+
+
+def test_no_setting_is_a_number_of_seconds() -> None:
+    """One that is added later is a length of time, too."""
+    assert not [name for name, field in Settings.model_fields.items() if field.annotation is float]
+
+
+def test_defaults_that_are_times_are_shown_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the list shows can be set."""
+    settings()
+    listed = capsys.readouterr().out
+    for name, shown in (("LEASE", "30s"), ("CONNECTION_AGE", "5m"), ("FEED_POLL_INTERVAL", "100ms")):
+        assert re.search(rf"AUTHSVC_{name} +{shown} ", listed)
 
 
 def test_the_default_policy_has_no_limits() -> None:
@@ -337,7 +398,7 @@ def test_nobody_trusts_everybody(value: str) -> None:
         ("MAX_ACTIVE_KEYS", "100001"),
         ("ALLOWED_SCOPES", "Orders"),
         ("ALLOWED_SCOPES", "orders:write"),
-        ("MAX_KEY_LIFETIME", "90"),
+        ("MAX_KEY_LIFETIME", "90 days"),
         ("MAX_KEY_LIFETIME", "36501d"),
         ("KEY_EDITS", "some"),
         ("KEY_MANAGERS", "sessions-only"),

@@ -115,9 +115,9 @@ async def running(
             )
         for work in (
             app.follower.run(),
-            app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval)),
-            app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval)),
-            app.reaper.run(partial(asyncio.sleep, settings.lease / 2)),
+            app.usage.run(tick or partial(asyncio.sleep, settings.usage_interval.total_seconds())),
+            app.activity.run(tick or partial(asyncio.sleep, settings.activity_interval.total_seconds())),
+            app.reaper.run(partial(asyncio.sleep, settings.lease.total_seconds() / 2)),
             app.purge.run(partial(asyncio.sleep, _PURGE_LOOK), partial(asyncio.sleep, _PURGE_PAUSE)),
             app.refusals.run(partial(asyncio.sleep, _REFUSALS_WRITE)),
             app.audit_months.run(partial(asyncio.sleep, _MONTHS_LOOK)),
@@ -142,8 +142,8 @@ async def running(
             ],
             entrance,
             tls=app.tls,
-            connection_age=settings.connection_age,
-            longest=certainly_over(settings.lease),
+            connection_age=settings.connection_age.total_seconds(),
+            longest=certainly_over(settings.lease.total_seconds()),
             raw=[
                 Raw(
                     ext_authz.SERVICE,
@@ -157,14 +157,14 @@ async def running(
         )
         _watch_entrance(app.metrics, entrance, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
-        stack.push_async_callback(server.stop, settings.drain_grace)
+        stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
         port = await server.start(settings.listen)
         await stack.enter_async_context(_in_background(server.watch()))
         http_port = 0
         if settings.http_listen:
             http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
         yield replace(app, port=port, http_port=http_port)
-        _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+        _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
 
 def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
@@ -239,7 +239,7 @@ async def _serve_http(
         raise ConfigError(
             f"AUTHSVC_HTTP_LISTEN: cannot listen at {settings.http_listen}: {error.strerror or error}"
         ) from error
-    stack.push_async_callback(server.stop, settings.drain_grace)
+    stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     return port
 
 

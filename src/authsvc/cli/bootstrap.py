@@ -1,13 +1,13 @@
 """`authsvc bootstrap`: the first administrator key of a deployment."""
 
 import sys
-from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from authsvc import app
 from authsvc.cli.call import ClientError, notes
+from authsvc.cli.duration import Duration
 from authsvc.cli.service import start
 from authsvc.keys import Keys
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
@@ -26,7 +26,7 @@ async def bootstrap(
     *,
     force: Annotated[bool, Parameter(negative="")] = False,
     display_name: str = "administrator",
-    ttl: timedelta | None = None,
+    ttl: Duration = None,
 ) -> None:
     """Mint the first administrator key and print its key string, which is never shown again.
 

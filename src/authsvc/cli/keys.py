@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.duration import Duration
 from authsvc.cli.table import Table, table
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
@@ -42,7 +43,7 @@ async def create(
     description: str = "",
     contact: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     annotation: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    ttl: timedelta | None = None,
+    ttl: Duration = None,
     expires: datetime | None = None,
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
@@ -147,7 +148,7 @@ async def revoke(
     key_id: str,
     *,
     reason: str = "",
-    revoke_in: Annotated[timedelta | None, Parameter(name="--in")] = None,
+    revoke_in: Annotated[Duration, Parameter(name="--in")] = None,
     allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Revoke a key for good, now or later.
@@ -174,7 +175,7 @@ async def revoke(
 
 
 @keys.command
-async def rotate(key_id: str, *, grace: timedelta | None = None, request_id: str = "") -> None:
+async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "") -> None:
     """Replace a key by a new one and print the new key string, which is never shown again.
 
     Parameters

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Annotated, Literal
 
 import cyclopts
@@ -12,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
+from authsvc.cli.duration import Duration
 from authsvc.cli.table import Table, table
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
@@ -50,7 +50,7 @@ async def update(
     keys_enabled: bool | None = None,
     max_active_keys: int | None = None,
     allowed_scopes: str | None = None,
-    max_key_lifetime: timedelta | None = None,
+    max_key_lifetime: Duration = None,
     expiration_required: bool | None = None,
     contacts_required: bool | None = None,
     key_edits: Literal["none", "details", "all"] | None = None,
@@ -75,7 +75,7 @@ async def update(
     allowed_scopes
         The scopes that keys may have, by commas; "": any.
     max_key_lifetime
-        How long a key may live, for instance 90d; 0d: without limit.
+        How long a key may live, for instance 90d; 0: without limit.
     expiration_required
         Whether a key must have an expiry.
     contacts_required

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from authsvc import app
 from authsvc.cli.call import output
 from authsvc.cli.table import table
+from authsvc.config.duration import format_duration
 from authsvc.config.settings import (
     PREFIX,
     ConfigError,
@@ -139,7 +140,7 @@ def settings() -> None:
 
 def _shown(default: object) -> str:
     if isinstance(default, timedelta):
-        return f"{default / timedelta(days=1):g}d"
+        return format_duration(default)
     return str(default.value if isinstance(default, Enum) else default)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from authsvc.config.duration import Duration, between
 from authsvc.model.activity import MAX_INTERVAL, SHORTEST_TIMEOUT
 from authsvc.model.address import Network, network
 from authsvc.model.policy import KeyEdits, KeyManagers
@@ -25,9 +26,13 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 
 # Where a server listens that listens everywhere.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
-_LENGTH = re.compile(r"(\d{1,9})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_MAX_LENGTH = timedelta(days=36500)
+_MS, _SECOND, _HOUR, _DAY = (
+    timedelta(milliseconds=1),
+    timedelta(seconds=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
+_CENTURY = timedelta(days=36500)
 _MAX_SCOPES = 1000
 
 
@@ -101,11 +106,8 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=_cores, ge=1, le=256, description="processes that serve; default: one a core"
     )
-    connection_age: float = Field(
-        300.0,
-        ge=0,
-        le=86400,
-        description="seconds until a client has to connect anew, to any worker; 0: never",
+    connection_age: Annotated[Duration, between(_MS, _DAY, or_zero="for never")] = Field(
+        timedelta(minutes=5), description="after this a client has to reconnect, to any worker; 0: never"
     )
     metrics_listen: str = Field(
         "",
@@ -119,19 +121,17 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         14, ge=1, le=1000, description="connections to PostgreSQL at most, a worker"
     )
-    lease: float = Field(
-        30.0,
-        ge=1,
-        le=3600,
-        description="seconds that workers answer from memory without the database, "
-        "and that a revocation waits for one that is out of reach",
+    lease: Annotated[Duration, between(_SECOND, _HOUR)] = Field(
+        timedelta(seconds=30),
+        description="how long workers answer from memory without the database, "
+        "and a revocation waits for a worker that is out of reach",
     )
     feed: Literal["listen", "poll"] = Field(
         "listen",
         description="how workers hear of changes; poll: for poolers that lend a connection per transaction",
     )
-    feed_poll_interval: float = Field(
-        0.1, gt=0, le=60, description="seconds between looks at the feed where no hints arrive"
+    feed_poll_interval: Annotated[Duration, between(_MS, timedelta(minutes=1))] = Field(
+        timedelta(milliseconds=100), description="how often the feed is read where no hints arrive"
     )
     brand: str = Field("authsvc", description="first part of new key strings")
     default_keys_enabled: bool = Field(
@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     default_allowed_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="scopes that keys of such an owner may have, by commas; empty: any"
     )
-    default_max_key_lifetime: timedelta = Field(
-        timedelta(0), description="how long keys of such an owner may live; 0d: without limit"
+    default_max_key_lifetime: Annotated[Duration, between(_SECOND, _CENTURY, or_zero="for no limit")] = Field(
+        timedelta(0), description="how long keys of such an owner may live; 0: without limit"
     )
     default_expiration_required: bool = Field(
         False, description="whether keys of such an owner must have an expiry"
@@ -173,28 +173,30 @@ class Settings(BaseSettings):
     argon2_queue: int = Field(
         1024, ge=1, description="secrets waiting to be proved, a worker, before calls are refused"
     )
-    usage_interval: float = Field(5.0, gt=0, le=3600, description="seconds between writes of last uses")
-    activity_interval: float = Field(
-        5.0, gt=0, le=MAX_INTERVAL, description="seconds between writes of sessions' last activity"
+    usage_interval: Annotated[Duration, between(_MS, _HOUR)] = Field(
+        timedelta(seconds=5), description="how often last uses are written"
     )
-    session_idle_timeout: timedelta = Field(
+    activity_interval: Annotated[Duration, between(_MS, timedelta(seconds=MAX_INTERVAL))] = Field(
+        timedelta(seconds=5), description="how often the last activity of sessions is written"
+    )
+    session_idle_timeout: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=7), description="how long a session lives without activity, if its client does not say"
     )
-    session_idle_timeout_max: timedelta = Field(
+    session_idle_timeout_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=30), description="the longest idle timeout that a client can ask for"
     )
-    session_lifetime: timedelta = Field(
+    session_lifetime: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=30), description="how long a session lives at most, if its client does not say"
     )
-    session_lifetime_max: timedelta = Field(
+    session_lifetime_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=365), description="the longest lifetime that a client can ask for"
     )
-    session_retention: timedelta = Field(
+    session_retention: Annotated[Duration, between(_HOUR, _CENTURY)] = Field(
         timedelta(days=30), description="how long ended sessions are kept to be looked at"
     )
-    audit_retention: timedelta = Field(
-        timedelta(days=400), description="how long audit events are kept, by whole months; 0d: for good"
-    )
+    audit_retention: Annotated[
+        Duration, between(timedelta(days=90), _CENTURY, or_zero="to keep them for good")
+    ] = Field(timedelta(days=400), description="how long audit events are kept, by whole months; 0: for good")
     geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="MMDB files that say where an address is, by commas; empty: no locations"
     )
@@ -211,7 +213,9 @@ class Settings(BaseSettings):
     routes: Path | None = Field(
         None, description="TOML file of the scopes that proxied routes need; empty: the proxies say"
     )
-    drain_grace: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get at a stop")
+    drain_grace: Annotated[Duration, between(timedelta(0), _HOUR)] = Field(
+        timedelta(seconds=10), description="how long calls in flight may take at a stop"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="auto: text on a terminal, else json"
@@ -323,54 +327,6 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(Path(path.strip()) for path in value.split(",") if path.strip())
-
-    @field_validator(
-        "session_idle_timeout",
-        "session_idle_timeout_max",
-        "session_lifetime",
-        "session_lifetime_max",
-        "session_retention",
-        "default_max_key_lifetime",
-        "audit_retention",
-        mode="before",
-    )
-    @classmethod
-    def _read_length(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        if (match := _LENGTH.fullmatch(value)) is None:
-            raise ValueError("use a number and s, m, h or d, for instance 30m, 12h or 7d")
-        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-    @field_validator(
-        "session_idle_timeout", "session_idle_timeout_max", "session_lifetime", "session_lifetime_max"
-    )
-    @classmethod
-    def _check_length(cls, value: timedelta) -> timedelta:
-        if not SHORTEST_TIMEOUT <= value <= _MAX_LENGTH:
-            raise ValueError("use 1m to 36500d")
-        return value
-
-    @field_validator("default_max_key_lifetime")
-    @classmethod
-    def _check_key_lifetime(cls, value: timedelta) -> timedelta:
-        if not timedelta(0) <= value <= _MAX_LENGTH:
-            raise ValueError("use 1s to 36500d, or 0d for no limit")
-        return value
-
-    @field_validator("session_retention")
-    @classmethod
-    def _check_retention(cls, value: timedelta) -> timedelta:
-        if not timedelta(hours=1) <= value <= _MAX_LENGTH:
-            raise ValueError("use 1h to 36500d")
-        return value
-
-    @field_validator("audit_retention")
-    @classmethod
-    def _check_audit_retention(cls, value: timedelta) -> timedelta:
-        if value and not timedelta(days=90) <= value <= _MAX_LENGTH:
-            raise ValueError("use 90d to 36500d, or 0d to keep them for good")
-        return value
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod

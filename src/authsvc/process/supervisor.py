@@ -283,7 +283,7 @@ class Supervisor:
             partial(worker.serving, self._settings, number, predecessors),
             lifeline=self._lifeline,
             parents=self._own(),
-            patience=self._settings.drain_grace + _GONE_WITHIN,
+            patience=self._settings.drain_grace.total_seconds() + _GONE_WITHIN,
             worker=number,
         )
         started = _Worker(number, child, predecessors, time.monotonic() + _READY_WITHIN)
@@ -414,7 +414,7 @@ class Supervisor:
 
     def _end(self, one: _Worker) -> None:
         one.stopping = True
-        one.deadline = time.monotonic() + self._settings.drain_grace + _GONE_WITHIN
+        one.deadline = time.monotonic() + self._settings.drain_grace.total_seconds() + _GONE_WITHIN
         one.child.send(signal.SIGTERM)
 
     def _stop_database(self) -> None:
