@@ -10,6 +10,7 @@ import pytest
 
 from authsvc.gateway.identity import NAMES
 from authsvc.net.http_server import MAX_HELD, Call, HttpServer, Reply, _Connection
+from authsvc.net.listen_address import ListenAddress
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
@@ -258,7 +259,7 @@ async def server() -> AsyncIterator[tuple[HttpServer, int]]:
         return Reply(200, [("x-target", call.target)], "body")
 
     running = HttpServer(answer)
-    port = await running.start("127.0.0.1:0")
+    port = await running.start(ListenAddress("127.0.0.1", 0))
     yield running, port
     await running.stop(0)
 
@@ -386,7 +387,7 @@ async def test_a_stop_lets_answers_end() -> None:
         return Reply(200)
 
     server = HttpServer(answer)
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(ListenAddress("127.0.0.1", 0))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -413,7 +414,7 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
         raise AssertionError
 
     server = HttpServer(answer)
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(ListenAddress("127.0.0.1", 0))
     asking = asyncio.create_task(get_http1(port, "/"))
     await asked.wait()
     await server.stop(0)

@@ -28,6 +28,7 @@ from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.errors import RetryableError
 from authsvc.net.http_server import Call, HttpServer
+from authsvc.net.listen_address import ListenAddress
 from authsvc.net.open_files import connections, in_use
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.replicas import Replicas
@@ -91,7 +92,7 @@ async def running(
         app = replace(app, tls=tls)
         watch(app)
         device.warm()  # No caller is to wait for it.
-        if settings.metrics_listen:
+        if settings.metrics_listen is not None:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
             (app.usage.flush, "last uses of the last seconds"),
@@ -161,8 +162,10 @@ async def running(
         port = await server.start(settings.listen)
         await stack.enter_async_context(_in_background(server.watch()))
         http_port = 0
-        if settings.http_listen:
-            http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
+        if settings.http_listen is not None:
+            http_port = await _serve_http(
+                app, settings, settings.http_listen, entrance.authentication, proxies, stack
+            )
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
@@ -225,7 +228,12 @@ def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> Non
 
 
 async def _serve_http(
-    app: App, settings: Settings, authentication: Authentication, proxies: Proxies, stack: AsyncExitStack
+    app: App,
+    settings: Settings,
+    listen: ListenAddress,
+    authentication: Authentication,
+    proxies: Proxies,
+    stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port."""
 
@@ -234,10 +242,10 @@ async def _serve_http(
 
     server = HttpServer(HttpCheck(app.access, authenticate, app.lease, proxies).answer)
     try:
-        port = await server.start(settings.http_listen)
+        port = await server.start(listen)
     except OSError as error:
         raise ConfigError(
-            f"AUTHSVC_HTTP_LISTEN: cannot listen at {settings.http_listen}: {error.strerror or error}"
+            f"AUTHSVC_HTTP_LISTEN: cannot listen at {listen}: {error.strerror or error}"
         ) from error
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     return port

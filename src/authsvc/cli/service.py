@@ -26,9 +26,7 @@ from authsvc.config.settings import (
     PREFIX,
     ConfigError,
     Settings,
-    is_loopback,
     load_settings,
-    reachable,
 )
 from authsvc.model.key_string import redact
 from authsvc.process.child import Report
@@ -79,7 +77,7 @@ def serve(*, workers: _Workers = None) -> int:
     def announce(port: int, minted: str) -> None:
         _warn(settings)
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-        _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
+        _log.info("serving at %s with %s", settings.listen.with_port(port).reachable, number)
 
     return Supervisor(settings, announce=announce).run()
 
@@ -179,7 +177,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
 def _welcome(settings: Settings, port: int, minted: str) -> None:
     """Say where `authsvc dev` serves, and where its administrator's key is."""
     _warn(settings)
-    address, file = _reachable(settings.listen, port), _admin_key_file(settings)
+    address, file = settings.listen.with_port(port).reachable, _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if minted:
         tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
@@ -198,12 +196,12 @@ def _warn(settings: Settings) -> None:
     """Say plainly what the operator has opened."""
     plain = [settings.listen] if settings.tls_cert is None else []
     for listen in filter(None, (*plain, settings.http_listen)):
-        if not is_loopback(listen):
+        if not listen.is_loopback:
             _log.warning("key strings travel in plain text at %s: keep it on a private network", listen)
     if settings.anonymous_scopes:
         _log.warning(
             "AUTHSVC_ANONYMOUS_SCOPES: who reaches %s and shows no credential acts on every owner, with %s",
-            " or ".join(filter(None, (settings.listen, settings.http_listen))),
+            " or ".join(map(str, filter(None, (settings.listen, settings.http_listen)))),
             ", ".join(settings.anonymous_scopes),
         )
 
@@ -229,8 +227,3 @@ def _keep(file: Path, key_string: str) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(key_string + "\n")
     temporary.replace(file)
-
-
-def _reachable(listen: str, port: int) -> str:
-    """Return the address that a client on this machine can use."""
-    return reachable(f"{listen.rpartition(':')[0]}:{port}")

@@ -3,7 +3,6 @@
 import os
 import re
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from authsvc.config.addresses import Listen, OptionalListen, ServiceAddress
 from authsvc.config.duration import Duration, between
 from authsvc.model.activity import MAX_INTERVAL, SHORTEST_TIMEOUT
 from authsvc.model.address import Network, network
@@ -18,14 +18,12 @@ from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
 from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
 from authsvc.model.text import fault, kept
+from authsvc.net.listen_address import ListenAddress
 
 PREFIX = "AUTHSVC_"
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)/(\d{1,6})")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 
-
-# Where a server listens that listens everywhere.
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 _MS, _SECOND, _HOUR, _DAY = (
     timedelta(milliseconds=1),
     timedelta(seconds=1),
@@ -52,7 +50,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    listen: str = Field("127.0.0.1:50051", description="where to serve gRPC, host:port")
+    listen: Listen = Field(ListenAddress("127.0.0.1", 50051), description="where to serve gRPC, host:port")
     tls_cert: Path | None = Field(
         None, description="PEM file of the certificate to serve with, its chain after it; empty: plain text"
     )
@@ -109,8 +107,8 @@ class Settings(BaseSettings):
     connection_age: Annotated[Duration, between(_MS, _DAY, or_zero="for never")] = Field(
         timedelta(minutes=5), description="after this a client has to reconnect, to any worker; 0: never"
     )
-    metrics_listen: str = Field(
-        "",
+    metrics_listen: OptionalListen = Field(
+        None,
         description="where to serve Prometheus metrics, host:port; worker 1 one port further; empty: nowhere",
     )
     data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
@@ -200,8 +198,8 @@ class Settings(BaseSettings):
     geoip_db: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="MMDB files that say where an address is, by commas; empty: no locations"
     )
-    http_listen: str = Field(
-        "", description="where proxies that ask over HTTP find GET /check, host:port; empty: nowhere"
+    http_listen: OptionalListen = Field(
+        None, description="where proxies that ask over HTTP find GET /check, host:port; empty: nowhere"
     )
     gateway_credentials: Annotated[tuple[str, ...], NoDecode] = Field(
         ("bearer", "basic", "x-api-key"),
@@ -221,7 +219,7 @@ class Settings(BaseSettings):
         "auto", description="auto: text on a terminal, else json"
     )
     # For the command line as a client.
-    address: str = Field(
+    address: ServiceAddress = Field(
         "", description="the service that `authsvc keys` and its like call; default: the one of `listen`"
     )
     key: SecretStr | None = Field(None, description="the key string that they call with")
@@ -336,17 +334,6 @@ class Settings(BaseSettings):
             raise ValueError(f"is less than the default, {PREFIX}{default.upper()}; raise it, or lower that")
         return value
 
-    @field_validator("listen", "http_listen", "metrics_listen", "address")
-    @classmethod
-    def _check_address(cls, value: str, info: ValidationInfo) -> str:
-        given = value
-        if info.field_name == "address":
-            value = value.removeprefix("https://")
-        match = re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})", value)
-        if value and (match is None or int(match[1]) > 65535):
-            raise ValueError("use host:port, for instance 127.0.0.1:50051 or [::1]:50051")
-        return given
-
     @field_validator("brand")
     @classmethod
     def _check_brand(cls, value: str) -> str:
@@ -388,13 +375,13 @@ def check_transport(settings: Settings) -> None:
         problems.append(
             f"{PREFIX}CALLERS: without {PREFIX}TLS_CLIENT_CA no caller shows a certificate; set it"
         )
-    if not (settings.tls_cert or settings.insecure or is_loopback(settings.listen)):
+    if not (settings.tls_cert or settings.insecure or settings.listen.is_loopback):
         problems.append(
             f"{PREFIX}LISTEN: key strings would travel in plain text beyond loopback, at {settings.listen}; "
             f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, or listen at 127.0.0.1. Where something below us "
             f"encrypts, set {PREFIX}INSECURE=plaintext-beyond-loopback"
         )
-    if settings.http_listen and not (settings.insecure or is_loopback(settings.http_listen)):
+    if settings.http_listen is not None and not (settings.insecure or settings.http_listen.is_loopback):
         problems.append(
             f"{PREFIX}HTTP_LISTEN: key strings would travel in plain text beyond loopback, at "
             f"{settings.http_listen}; listen at 127.0.0.1, beside the proxy. Where something below us "
@@ -402,21 +389,6 @@ def check_transport(settings: Settings) -> None:
         )
     if problems:
         raise ConfigError("\n".join(problems))
-
-
-def is_loopback(address: str) -> bool:
-    """Say whether `host:port` is of this machine only. A name is not, but for localhost (RFC 6761)."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def reachable(listen: str) -> str:
-    """Return `host:port` as a client on this machine can use it, who cannot call what means everywhere."""
-    host, _, port = listen.rpartition(":")
-    return f"{_EVERYWHERE.get(host, host)}:{port}"
 
 
 def load_settings(**given: Any) -> Settings:

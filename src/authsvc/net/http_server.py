@@ -26,7 +26,7 @@ from typing import NamedTuple, cast
 
 import h11
 
-from authsvc.net.port import number
+from authsvc.net.listen_address import ListenAddress
 
 _log = logging.getLogger(__name__)
 
@@ -86,17 +86,16 @@ class HttpServer:
         self.held = 0
         self._server: asyncio.Server | None = None
 
-    async def start(self, listen: str) -> int:
-        """Serve at `host:port` (0: any port), which workers share, and return the port; raise OSError.
+    async def start(self, listen: ListenAddress) -> int:
+        """Serve at an address, which workers share, and return the port; raise OSError.
 
         `[::]` is IPv6 and IPv4, as for gRPC.
         """
-        host = listen.rpartition(":")[0].strip("[]")
         loop = asyncio.get_running_loop()
-        if host == "::":
+        if listen.host == "::":
             # By itself, asyncio would have it be IPv6 alone.
             both = socket.create_server(
-                (host, number(listen)),
+                (listen.host, listen.port),
                 family=socket.AF_INET6,
                 reuse_port=True,
                 dualstack_ipv6=socket.has_dualstack_ipv6(),
@@ -104,7 +103,7 @@ class HttpServer:
             self._server = await loop.create_server(lambda: _Connection(self), sock=both, backlog=_BACKLOG)
         else:
             self._server = await loop.create_server(
-                lambda: _Connection(self), host, number(listen), reuse_port=True, backlog=_BACKLOG
+                lambda: _Connection(self), listen.host, listen.port, reuse_port=True, backlog=_BACKLOG
             )
         port: int = self._server.sockets[0].getsockname()[1]
         return port

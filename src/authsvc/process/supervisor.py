@@ -31,6 +31,7 @@ from pydantic import SecretStr
 
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.net import port
+from authsvc.net.listen_address import ListenAddress
 from authsvc.net.open_files import raise_limit
 from authsvc.process import worker
 from authsvc.process.child import Child, Closeable, Context, Pipe
@@ -162,13 +163,13 @@ class Supervisor:
         except OSError as error:
             raise AddressInUseError(settings.listen, error) from error
         number = self._held[0].getsockname()[1]
-        self._settings = settings.model_copy(update={"listen": port.with_port(settings.listen, number)})
-        if settings.http_listen:
+        self._settings = settings.model_copy(update={"listen": settings.listen.with_port(number)})
+        if settings.http_listen is not None:
             self._hold_http(stack, settings.http_listen)
-        if not settings.metrics_listen or port.number(settings.metrics_listen) == 0:
+        if settings.metrics_listen is None or settings.metrics_listen.port == 0:
             return
         for slot in range(settings.workers):
-            address = port.in_slot(settings.metrics_listen, slot)
+            address = settings.metrics_listen.in_slot(slot)
             try:
                 self._held.append(stack.enter_context(port.hold(address)))
             except OSError as error:
@@ -177,7 +178,7 @@ class Supervisor:
                     + (f" (worker {slot} has the {slot}. port after the first)" if slot else "")
                 ) from error
 
-    def _hold_http(self, stack: ExitStack, listen: str) -> None:
+    def _hold_http(self, stack: ExitStack, listen: ListenAddress) -> None:
         try:
             held = stack.enter_context(port.hold(listen))
         except OSError as error:
@@ -185,7 +186,7 @@ class Supervisor:
                 f"AUTHSVC_HTTP_LISTEN: cannot listen at {listen}: {error.strerror or error}"
             ) from error
         self._held.append(held)
-        listen = port.with_port(listen, held.getsockname()[1])
+        listen = listen.with_port(held.getsockname()[1])
         self._settings = self._settings.model_copy(update={"http_listen": listen})
         _log.info("the check over HTTP is at %s/check", listen)
 

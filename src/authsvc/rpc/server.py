@@ -9,6 +9,7 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health
 
+from authsvc.net.listen_address import ListenAddress
 from authsvc.net.open_files import in_use
 from authsvc.net.peer import End, end_of
 from authsvc.rpc import sockets
@@ -60,7 +61,7 @@ _LOOK, _PAUSE = 0.5, 0.01
 class AddressInUseError(Exception):
     """Nobody can listen there, most likely because somebody does."""
 
-    def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
+    def __init__(self, listen: ListenAddress, error: Exception, *, tls: bool = False) -> None:
         told = (
             f"cannot listen at {listen} ({error}): is authsvc running there already? "
             "Set AUTHSVC_LISTEN to another host:port"
@@ -124,13 +125,13 @@ class Server:
             "message": sum(arrivals.refused for arrivals in self._arrivals),
         }
 
-    async def start(self, listen: str) -> int:
-        """Serve at `host:port` (0: any port) and return the port; raise AddressInUseError."""
+    async def start(self, listen: ListenAddress) -> int:
+        """Serve at an address and return the port; raise AddressInUseError."""
         try:
             if self._tls is None:
-                self._port = self._server.add_insecure_port(listen)
+                self._port = self._server.add_insecure_port(str(listen))
             else:
-                self._port = self._server.add_secure_port(listen, self._tls.credentials())
+                self._port = self._server.add_secure_port(str(listen), self._tls.credentials())
         except RuntimeError as error:
             raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()

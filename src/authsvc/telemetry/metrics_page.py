@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from authsvc.config.settings import ConfigError
 from authsvc.net.http_server import Call, HttpServer, Reply
-from authsvc.net.port import in_slot
+from authsvc.net.listen_address import ListenAddress
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ class Pages:
         return Reply(int(status[:3]), [*headers, ("connection", "close")], body.decode())
 
 
-def serve_metrics(listen: str, slot: int, registry: CollectorRegistry) -> Callable[[], None]:
+def serve_metrics(listen: ListenAddress, slot: int, registry: CollectorRegistry) -> Callable[[], None]:
     """Serve the metrics of the worker in this slot; return what ends it. Raises ConfigError."""
-    address = in_slot(listen, slot)
+    address = listen.in_slot(slot)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name="metrics", daemon=True)
     thread.start()
@@ -83,7 +83,7 @@ def serve_metrics(listen: str, slot: int, registry: CollectorRegistry) -> Callab
     except OSError as error:
         end()
         raise ConfigError(f"AUTHSVC_METRICS_LISTEN: cannot listen at {address}: {error.strerror}") from error
-    _log.info("metrics at %s:%d", address.rpartition(":")[0], port)
+    _log.info("metrics at %s", address.with_port(port))
 
     def stop() -> None:
         asyncio.run_coroutine_threadsafe(server.stop(_GRACE), loop).result()
