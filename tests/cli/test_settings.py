@@ -112,19 +112,19 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
     [
         (
             "a=Do a, and b",
-            "'and b' is no scope; use a form like orders:read; to have commas in descriptions, put each "
-            "scope on a line of its own",
+            "'and b' is not a valid scope; use a form like orders:read; if descriptions have commas, "
+            "write one scope per line",
         ),
-        ("=Do a", "'' is no scope; use a form like orders:read"),
-        ("a,b,a", "a is there twice; leave one of them out"),
-        ("a,*", "'*' is no scope; use a form like orders:read"),
+        ("=Do a", "'' is not a valid scope; use a form like orders:read"),
+        ("a,b,a", "a is listed twice; remove one of them"),
+        ("a,*", "'*' is not a valid scope; use a form like orders:read"),
         (
             "a=Do\u202e a",
             "the description of a holds U+202E (RIGHT-TO-LEFT OVERRIDE), which changes the direction of text",
         ),
         ("a=Do\u200b a", "the description of a holds U+200B (ZERO WIDTH SPACE), which people cannot see"),
         ("a=Do\u2028 a", "the description of a holds U+2028 (LINE SEPARATOR); use one line"),
-        (",".join(map(str, range(1001))), "there are 1001 scopes; use 1000 at most, or * for any"),
+        (",".join(map(str, range(1001))), "there are 1001 scopes; use at most 1000, or * for any"),
     ],
 )
 def test_a_bad_list_of_scopes(value: str, told: str) -> None:  # rule 2
@@ -136,7 +136,7 @@ def test_a_bad_list_of_scopes(value: str, told: str) -> None:  # rule 2
 def test_a_bad_scope_is_named(monkeypatch: pytest.MonkeyPatch, scope: str) -> None:  # rule 2
     """The scope and the form of one are told."""
     monkeypatch.setenv("AUTHSVC_SCOPES", f"orders:read,{scope}")
-    assert refusal() == f"AUTHSVC_SCOPES: {scope!r} is no scope; use a form like orders:read"
+    assert refusal() == f"AUTHSVC_SCOPES: {scope!r} is not a valid scope; use a form like orders:read"
 
 
 @pytest.mark.parametrize("field", ["database_url", "migration_database_url"])
@@ -345,7 +345,7 @@ def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str)
     monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", f"192.0.2.1,{value}")
     told = refusal()
     assert value in told
-    assert told.endswith("; use networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1, by commas")
+    assert told.endswith("; use comma-separated networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str)
 def test_nobody_trusts_everybody(value: str) -> None:
     """Or else the header would be whatever its sender likes."""
     assert refusal(trusted_proxies=value) == (
-        "AUTHSVC_TRUSTED_PROXIES: all addresses would let anybody say where they are; name your proxies"
+        "AUTHSVC_TRUSTED_PROXIES: with all addresses, any client could claim any address; name your proxies"
     )
 
 
@@ -387,7 +387,7 @@ def test_callers_without_a_credential_have_scopes_that_there_are(monkeypatch: py
     monkeypatch.setenv("AUTHSVC_ANONYMOUS_SCOPES", "keys:verify, session:verify")
     assert (
         refusal()
-        == "AUTHSVC_ANONYMOUS_SCOPES: session:verify not in AUTHSVC_SCOPES; add it there, or leave it out"
+        == "AUTHSVC_ANONYMOUS_SCOPES: session:verify not in AUTHSVC_SCOPES; add it there, or remove it here"
     )
     monkeypatch.setenv("AUTHSVC_ANONYMOUS_SCOPES", "keys:verify, sessions:verify")
     assert load_settings().anonymous_scopes == ("keys:verify", "sessions:verify")
@@ -408,7 +408,10 @@ def test_a_limit_is_a_rate_and_a_burst(monkeypatch: pytest.MonkeyPatch, value: s
 def test_what_is_no_limit_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """With what to write."""
     monkeypatch.setenv("AUTHSVC_CALLER_LIMIT", value)
-    told = "AUTHSVC_CALLER_LIMIT: use a number a second / at once, for instance 50/200; or 0 for no limit"
+    told = (
+        "AUTHSVC_CALLER_LIMIT: use rate/burst, for instance 50/200 for 50 per second and 200 at once; "
+        "or 0 for no limit"
+    )
     assert refusal() == told
 
 

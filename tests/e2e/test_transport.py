@@ -147,7 +147,7 @@ def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: st
     told = refusal(authsvc(command, cwd=directory, listen=f"{host}:0"))
     assert told == (
         f"AUTHSVC_LISTEN: key strings would travel in plain text beyond loopback, at {host}:0; set "
-        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1. Where something below us encrypts, "
+        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1. Where a lower layer encrypts, "
         "set AUTHSVC_INSECURE=plaintext-beyond-loopback"
     )
     assert list(directory.iterdir()) == []

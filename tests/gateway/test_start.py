@@ -13,12 +13,12 @@ from tests.gateway.conftest import new_directory
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("bearer,token", "'token' is none; use bearer, basic, x-api-key or cookie:NAME"),
+        ("bearer,token", "'token' is not a source; use bearer, basic, x-api-key or cookie:NAME"),
         ("bearer,bearer", "each once"),
         ("cookie:a,cookie:b", "one cookie at most"),
         ("cookie:", "'cookie:' is none"),
         ("cookie:a b", "'cookie:a b' is none"),
-        (",", "name one place or several"),
+        (",", "name one source or several"),
     ],
 )
 def test_where_credentials_cannot_stand(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:

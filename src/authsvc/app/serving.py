@@ -16,7 +16,8 @@ from uuid import UUID
 from authsvc.app.gauges import watch
 from authsvc.app.parts import App, anonymous_caller, composed
 from authsvc.config.reloaded_files import ReloadedFiles
-from authsvc.config.settings import ConfigError, Settings, check_transport
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.config.transport import check_transport
 from authsvc.entrance.authentication import Authentication
 from authsvc.entrance.callers import Callers, reloaded_callers
 from authsvc.entrance.gate import Gate
