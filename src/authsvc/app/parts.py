@@ -32,7 +32,7 @@ from authsvc.revocation.follower import Follower
 from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
-from authsvc.sessions.location import LocationError, Locations
+from authsvc.sessions.locations import LocationError, Locations
 from authsvc.sessions.purge import Purge
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection

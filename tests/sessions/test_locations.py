@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from authsvc.model.location import Location
-from authsvc.sessions.location import LocationError, Locations
+from authsvc.sessions.locations import LocationError, Locations
 from tests.addresses import ADDRESSES
 from tests.mmdb import encode
 
