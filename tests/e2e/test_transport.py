@@ -86,7 +86,7 @@ async def test_each_worker_takes_a_rotation(
             try:
                 pair = authority.issue("CN=server")
                 pair.write(directory / "tls.pem", directory / "tls.key")
-                await eventually(lambda: server.stderr.count("taken anew") == 2)
+                await eventually(lambda: server.stderr.count("reloaded AUTHSVC_") == 2)
                 assert {await shown(server) for _ in range(10)} == {pair.cert}
                 server.process.send_signal(signal.SIGHUP)
                 await eventually(lambda: "the rolling restart is done" in server.stderr)

@@ -210,7 +210,7 @@ async def test_a_change_is_taken_and_a_broken_one_is_not(
         path.unlink()
         await watched.look()
     assert [line.rpartition("; until")[2] for line in caplog.messages] == [
-        " this is mended, what was read before is used"
+        " this is corrected, the previous version is used"
     ] * 3
     assert caplog.messages[2].startswith(f"AUTHSVC_CALLERS: there is no file {path}; check the setting; ")
     assert list(watched.value) == ["spiffe://example.org/a"]

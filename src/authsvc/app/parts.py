@@ -11,7 +11,7 @@ from authsvc.audit.events import Audit
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
-from authsvc.config.settings import ConfigError, Settings
+from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
 from authsvc.gateway import access
 from authsvc.gateway.presented import CredentialSources
@@ -32,7 +32,7 @@ from authsvc.revocation.follower import Follower
 from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
 from authsvc.sessions import Sessions
-from authsvc.sessions.locations import LocationError, Locations
+from authsvc.sessions.locations import Locations
 from authsvc.sessions.purge import Purge
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
@@ -96,7 +96,7 @@ async def composed(
     certified: ReloadedFiles[Callers] | None = None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs."""
-    locations = _locations(settings)
+    locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = (
         None
@@ -234,13 +234,6 @@ async def composed(
         finally:
             hasher.close()
             locations.close()
-
-
-def _locations(settings: Settings) -> Locations:
-    try:
-        return Locations(settings.geoip_db)
-    except LocationError as error:
-        raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error
 
 
 def anonymous_caller(settings: Settings) -> Caller | None:

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from authsvc.cli.table import Table
-from authsvc.config.reloaded_files import read_file
+from authsvc.config.file import read_file
 from authsvc.config.settings import Settings, load_settings
 from authsvc.net.listen_address import ListenAddress
 

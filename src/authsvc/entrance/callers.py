@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from authsvc.config.reloaded_files import Contents, ReloadedFiles, text_of
+from authsvc.config.file import text_of
+from authsvc.config.reloaded_files import Contents, ReloadedFiles
 from authsvc.config.settings import ConfigError
 from authsvc.model.caller import Caller
 from authsvc.model.platform import is_lookalike

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-from authsvc.config.reloaded_files import text_of
+from authsvc.config.file import text_of
 from authsvc.config.settings import ConfigError
 from authsvc.gateway.path import canonical, lenient
 from authsvc.model.catalogue import Catalogue

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import grpc
 
-from authsvc.config.reloaded_files import Contents, ReloadedFiles, read_file
+from authsvc.config.file import read_file
+from authsvc.config.reloaded_files import Contents, ReloadedFiles
 from authsvc.config.settings import ConfigError
 from authsvc.rpc.certificate import check_certificates, check_pair
 
