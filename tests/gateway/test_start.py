@@ -35,7 +35,10 @@ def test_a_table_that_is_wrong(reachable_dir: Path) -> None:
     (directory / "routes.toml").write_text('[[route]]\npath = "/health"\n')
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="routes.toml", workers=1)
     assert ended.code != 0
-    assert "AUTHSVC_ROUTES: route 1 (/health): say what it needs, once" in ended.stderr
+    assert (
+        "AUTHSVC_ROUTES: routes.toml: route 1 (/health): give exactly one of scopes, any, public"
+        in ended.stderr
+    )
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="none.toml", workers=1)
     assert "AUTHSVC_ROUTES: there is no file none.toml" in ended.stderr
 

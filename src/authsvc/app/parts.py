@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from uuid import UUID
 
 from authsvc.app.database import served_database
@@ -15,8 +14,7 @@ from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
 from authsvc.gateway import access
 from authsvc.gateway.presented import CredentialSources
-from authsvc.gateway.routes import SETTING as ROUTES
-from authsvc.gateway.routes import Routes, parse
+from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.keys import Keys
 from authsvc.keys.policies import Policies
 from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
@@ -98,11 +96,7 @@ async def composed(
     """Yield the parts, put together, before any of them runs."""
     locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
-    routes = (
-        None
-        if settings.routes is None
-        else ReloadedFiles({ROUTES: settings.routes}, partial(parse, catalogue))
-    )
+    routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
     async with served_database(settings) as (database, url):
         default_policy = default_policy_of(settings)
         store = VerificationStore(database, default_policy)
