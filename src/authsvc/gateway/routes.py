@@ -13,9 +13,9 @@
     path = "/orders/**"
     any = true
 
-`*` is one segment, `**` at the end any number of them. A slash at the end of a path does not count. Whether
-letters are capital does; but a path that would lead to another route otherwise is refused, since to some
-upstreams it does not. So it is with full-width letters and invisible characters.
+`*` is one segment, `**` at the end any number of them. A slash at the end of a path is ignored. Paths are
+case-sensitive; but a path that would match another route if case were ignored is refused, since some
+upstreams ignore case. The same holds for full-width letters and invisible characters.
 """
 
 import re
@@ -44,7 +44,7 @@ _TRUE_REMEDY = "true, or leave it out"
 
 
 class Access(NamedTuple):
-    """What a route needs: nothing, when it is public, or a credential with these scopes."""
+    """What a route needs: nothing if it is public, or else a credential with these scopes."""
 
     public: bool
     scopes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class _Route:
         return not self.methods or method in self.methods
 
     def covers(self, other: "_Route") -> bool:
-        """Say whether nothing can reach `other` that comes after this."""
+        """Say whether no request reaches `other` if it comes after this route."""
         if self.methods and not (other.methods and other.methods <= self.methods):
             return False
         mine = tuple(segment.lower() for segment in self.segments)
@@ -74,7 +74,7 @@ class _Route:
 
 
 class _Matcher:
-    """Finds the first of some routes in one go: one group a route, and the one that matched tells which."""
+    """Finds the first matching route by one expression with one group per route."""
 
     def __init__(self, routes: Sequence[_Route]) -> None:
         self._accesses = [route.access for route in routes]
@@ -90,7 +90,7 @@ class _Matcher:
 
 
 class Routes:
-    """A table that was read and found to be in order."""
+    """A valid route table."""
 
     def __init__(self, routes: Sequence[_Route]) -> None:
         named = {method for route in routes for method in route.methods}
