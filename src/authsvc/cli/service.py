@@ -127,7 +127,10 @@ def _retention(settings: Settings) -> migrations.Retention:
 
 
 def settings() -> None:
-    """List the settings, which come from the environment."""
+    """List the settings, which come from the environment.
+
+    Lengths of time are written like 500ms, 30s, 5m, 12h or 30d; a number without a unit is seconds.
+    """
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
