@@ -1,4 +1,4 @@
-"""Files that are taken anew when what is in them changes."""
+"""Files that are reloaded when their content changes."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from authsvc.config.file import fingerprint
 from authsvc.config.reloaded_files import Contents, ReloadedFiles
 from authsvc.config.settings import ConfigError
 from tests.conftest import Ticker
@@ -94,6 +95,59 @@ async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCa
         while watched.value != 3:  # noqa: ASYNC110 - and this in the value only
             await asyncio.sleep(0)
     running.cancel()
+
+
+async def test_a_large_file_is_read_when_its_fingerprint_changes(path: Path) -> None:
+    """A look compares fingerprints; the file itself is for `parse` to open, once for each version."""
+    opened: list[str] = []
+
+    def open_file(contents: Contents) -> str:
+        assert contents[SETTING] != path.read_bytes()
+        opened.append(path.read_text())
+        return opened[-1]
+
+    with path.open("r+b") as file:
+        file.truncate(9 * 1024 * 1024)  # More than may be read.
+    watched = ReloadedFiles({SETTING: path}, open_file, read=fingerprint)
+    await watched.look()
+    fresh = path.with_suffix(".new")
+    fresh.write_text("2")
+    fresh.replace(path)
+    await watched.look()
+    await watched.look()
+    assert watched.value == "2"
+    assert len(opened) == 2
+
+
+async def test_a_value_that_cannot_be_kept_is_reloaded(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also when the very version that it came from is back."""
+    watched = ReloadedFiles({SETTING: path}, lambda contents: [parse(contents)], can_keep=lambda _: False)
+    before = watched.value
+    write(path, "x")
+    await watched.look()
+    assert [record.message for record in caplog.records] == [
+        "AUTHSVC_X: no number; until this is corrected, nothing in it is used"
+    ]
+    write(path, "1")
+    await watched.look()
+    assert watched.value == before
+    assert watched.value is not before
+    assert not watched.is_stale
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("none", "there is no file"),
+        ("file/none", "there is no file"),
+        ("", "is a directory"),
+        ("\0", "cannot be read"),
+    ],
+)
+def test_a_large_file_that_is_not_one(path: Path, name: str, problem: str) -> None:
+    """Setting and file are named."""
+    with pytest.raises(ConfigError, match=f"^{SETTING}: .*{problem}"):
+        fingerprint(SETTING, path.parent / name)
 
 
 def test_a_file_without_end_is_not_read(path: Path) -> None:

@@ -76,7 +76,11 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
         ("listen", "127.0.0.1:hunter2", "AUTHSVC_LISTEN: use host:port"),
         ("listen", "127.0.0.1:99999", "AUTHSVC_LISTEN: use host:port"),
         ("metrics_listen", "hunter2", "AUTHSVC_METRICS_LISTEN: use host:port"),
-        ("scopes", "orders:read,Orders", "AUTHSVC_SCOPES: 'Orders' is no scope; use a form like orders:read"),
+        (
+            "scopes",
+            "orders:read,Orders",
+            "AUTHSVC_SCOPES: 'Orders' is not a valid scope; use a form like orders:read",
+        ),
         ("brand", "e", "AUTHSVC_BRAND: use 2 to 10 characters"),
         ("log_level", "hunter2", "AUTHSVC_LOG_LEVEL: "),
         ("database_pool_size", "0", "AUTHSVC_DATABASE_POOL_SIZE: "),

@@ -86,7 +86,7 @@ async def test_each_worker_takes_a_rotation(
             try:
                 pair = authority.issue("CN=server")
                 pair.write(directory / "tls.pem", directory / "tls.key")
-                await eventually(lambda: server.stderr.count("taken anew") == 2)
+                await eventually(lambda: server.stderr.count("reloaded AUTHSVC_") == 2)
                 assert {await shown(server) for _ in range(10)} == {pair.cert}
                 server.process.send_signal(signal.SIGHUP)
                 await eventually(lambda: "the rolling restart is done" in server.stderr)
@@ -147,7 +147,7 @@ def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: st
     told = refusal(authsvc(command, cwd=directory, listen=f"{host}:0"))
     assert told == (
         f"AUTHSVC_LISTEN: key strings would travel in plain text beyond loopback, at {host}:0; set "
-        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1. Where something below us encrypts, "
+        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1. Where a lower layer encrypts, "
         "set AUTHSVC_INSECURE=plaintext-beyond-loopback"
     )
     assert list(directory.iterdir()) == []

@@ -24,6 +24,7 @@ owner_id = "acme"
 scopes = ["sessions:write"]
 """
 PATH = Path("callers.toml")
+SPIFFE_ID_REMEDY = "spiffe_id: use a form like spiffe://example.org/orders, of at most 512 characters"
 
 
 def entry(**fields: object) -> str:
@@ -79,18 +80,24 @@ def test_nobody_is_allowed() -> None:
     [
         (
             {"owner_id": "Authsvc"},
-            "owner_id 'Authsvc' looks like authsvc, the platform, and is not; use another name",
+            "owner_id: 'Authsvc' looks like authsvc, the platform, and is not; use another name",
         ),
         ({"scope": "keys:verify"}, "'scope' is not known; known are spiffe_id, subject, owner_id, scopes"),
-        ({"spiffe_id": None}, "give either spiffe_id or subject, and not both"),
-        ({"subject": "CN=a"}, "give either spiffe_id or subject, and not both"),
-        ({"spiffe_id": 1}, "spiffe_id has to be a text of at most 512 characters"),
+        ({"spiffe_id": None}, "give exactly one of spiffe_id, subject"),
+        ({"subject": "CN=a"}, "give exactly one of spiffe_id, subject"),
+        (
+            {"spiffe_id": 1},
+            SPIFFE_ID_REMEDY,
+        ),
         (
             {"spiffe_id": "spiffe://example.org/" + "a" * 512},
-            "spiffe_id has to be a text of at most 512 characters",
+            SPIFFE_ID_REMEDY,
         ),
         *(
-            ({"spiffe_id": bad}, "spiffe_id has to have a form like spiffe://example.org/orders")
+            (
+                {"spiffe_id": bad},
+                SPIFFE_ID_REMEDY,
+            )
             for bad in (
                 "",
                 "example.org/orders",
@@ -107,10 +114,11 @@ def test_nobody_is_allowed() -> None:
         ),
         (
             {"spiffe_id": None, "subject": "orders"},
-            "subject has to be a whole one like CN=orders,O=Example; openssl x509 -nameopt RFC2253 prints it",
+            "subject: use a whole subject like CN=orders,O=Example, of at most 512 characters; "
+            "openssl x509 -nameopt RFC2253 prints it",
         ),
         *(
-            ({"spiffe_id": None, "subject": bad}, f"subject holds {told}, in the certificate, too")
+            ({"spiffe_id": None, "subject": bad}, f"subject: holds {told}, in the certificate, too")
             for bad, told in (
                 (
                     "CN=\u202esredro,O=Example",
@@ -129,18 +137,18 @@ def test_nobody_is_allowed() -> None:
         *(
             (
                 {"owner_id": bad},
-                "owner_id has to be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; authsvc is the platform",
+                "owner_id: use 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; authsvc is the platform",
             )
             for bad in (None, "", "a b", "a" * 129, 7, "*")
         ),
         *(
-            ({"scopes": bad}, 'scopes has to be a list of at least one, like ["keys:verify"]')
+            ({"scopes": bad}, 'scopes: use a list of at least one scope, like ["keys:verify"]')
             for bad in (None, [""][1:], "keys:verify", 1)
         ),
-        ({"scopes": ["keys:*"]}, "'keys:*' is no scope; use a form like orders:read"),
-        ({"scopes": [1]}, "1 is no scope; use a form like orders:read"),
-        ({"scopes": ["a" * 65]}, f"'{'a' * 65}' is no scope; use a form like orders:read"),
-        ({"scopes": ["keys:verify", "keys:verify"]}, "a scope stands there twice; keep one"),
+        ({"scopes": ["keys:*"]}, "scopes: 'keys:*' is not a valid scope; use a form like orders:read"),
+        ({"scopes": [1]}, "scopes: 1 is not a valid scope; use a form like orders:read"),
+        ({"scopes": ["a" * 65]}, f"scopes: '{'a' * 65}' is not a valid scope; use a form like orders:read"),
+        ({"scopes": ["keys:verify", "keys:verify"]}, "scopes: a scope is listed twice; remove one of them"),
     ],
 )
 def test_a_bad_entry_is_told(fields: dict[str, object], told: str) -> None:
@@ -155,7 +163,7 @@ def test_scopes_have_to_be_known_where_the_operator_lists_them() -> None:
     """Those of authsvc itself always are."""
     read_callers(PATH, entry(scopes=["keys:verify", "orders:read"]).encode(), ["orders:read"])
     assert refusal(entry(scopes=["keys:verfy"]), "orders:read") == [
-        "caller 1 (spiffe://example.org/a): the scope keys:verfy is not known here; "
+        "caller 1 (spiffe://example.org/a): scopes: keys:verfy is not known here; "
         "correct it, or add it to AUTHSVC_SCOPES"
     ]
 
@@ -163,7 +171,7 @@ def test_scopes_have_to_be_known_where_the_operator_lists_them() -> None:
 def test_one_name_stands_for_one_caller() -> None:
     """The same name twice is refused, whatever the two say."""
     assert refusal(entry() + entry(owner_id="globex")) == [
-        "caller 2 (spiffe://example.org/a): is named twice; keep one of the two"
+        "caller 2 (spiffe://example.org/a): is listed twice; remove one of them"
     ]
 
 
@@ -175,7 +183,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 @pytest.mark.parametrize("text", ["[[caller]", "caller", "\udcff"])
 def test_what_is_no_toml(text: str) -> None:
     """The line is told."""
-    with pytest.raises(ConfigError, match=r"^AUTHSVC_CALLERS: callers.toml is no TOML: "):
+    with pytest.raises(ConfigError, match=r"^AUTHSVC_CALLERS: callers.toml is not valid TOML: "):
         read_callers(PATH, text.encode("utf-8", "surrogateescape"))
 
 
@@ -187,7 +195,7 @@ def test_callers_are_a_list(text: str) -> None:
 
 def test_a_caller_is_a_table() -> None:
     """And nothing else."""
-    assert refusal("caller = [1]") == ["caller 1: is no table; write [[caller]] and its keys below"]
+    assert refusal("caller = [1]") == ["caller 1: is not a table; write [[caller]] and its keys below it"]
 
 
 async def test_a_change_is_taken_and_a_broken_one_is_not(
@@ -210,7 +218,7 @@ async def test_a_change_is_taken_and_a_broken_one_is_not(
         path.unlink()
         await watched.look()
     assert [line.rpartition("; until")[2] for line in caplog.messages] == [
-        " this is mended, what was read before is used"
+        " this is corrected, the previous version is used"
     ] * 3
     assert caplog.messages[2].startswith(f"AUTHSVC_CALLERS: there is no file {path}; check the setting; ")
     assert list(watched.value) == ["spiffe://example.org/a"]

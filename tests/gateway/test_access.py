@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from authsvc.gateway.denied import Denied
 from authsvc.gateway.identity import NAMES
 from authsvc.gateway.path import canonical
 from authsvc.gateway.presented import CredentialSources
-from authsvc.gateway.routes import parse
+from authsvc.gateway.routes import read_routes
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import Credential
@@ -24,10 +25,9 @@ from tests.conftest import Clock
 
 GOOD, OTHER = "authsvc_live_" + "a" * 63, "authsvc_live_" + "b" * 63
 _CREDENTIAL = Credential("key_1", "acme", ("orders:read",), None, None, {})
-_ROUTES = parse(
-    Catalogue(any_scope=True),
-    {
-        "AUTHSVC_ROUTES": b"""
+_ROUTES = read_routes(
+    Path("routes.toml"),
+    b"""
 [[route]]
 path = "/health"
 public = true
@@ -38,8 +38,8 @@ scopes = ["orders:read"]
 [[route]]
 path = "/admin/**"
 scopes = ["admin"]
-"""
-    },
+""",
+    Catalogue(any_scope=True),
 )
 
 

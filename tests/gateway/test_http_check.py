@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from authsvc.gateway.identity import NAMES
-from authsvc.net.http_server import MAX_HELD, Call, HttpServer, Reply, _Connection
+from authsvc.net.http_connection import Connection
+from authsvc.net.http_server import MAX_HELD_BYTES, Call, HttpServer, Reply
+from authsvc.net.listen_address import ListenAddress
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, serving
 from tests.gateway.client import Answer, Headers, get_http1
@@ -258,7 +260,7 @@ async def server() -> AsyncIterator[tuple[HttpServer, int]]:
         return Reply(200, [("x-target", call.target)], "body")
 
     running = HttpServer(answer)
-    port = await running.start("127.0.0.1:0")
+    port = await running.start(ListenAddress("127.0.0.1", 0))
     yield running, port
     await running.stop(0)
 
@@ -308,13 +310,13 @@ class _Client(asyncio.Transport):
         return bool(self.ended)
 
 
-def _connect(server: HttpServer) -> tuple[_Connection, _Client]:
-    connection, client = _Connection(server), _Client()
+def _connect(server: HttpServer) -> tuple[Connection, _Client]:
+    connection, client = Connection(server), _Client()
     connection.connection_made(client)
     return connection, client
 
 
-async def _settled(connection: _Connection) -> None:
+async def _settled(connection: Connection) -> None:
     """Return when the connection answers nothing more."""
     while connection._answering is not None:
         await asyncio.wait([connection._answering])
@@ -386,7 +388,7 @@ async def test_a_stop_lets_answers_end() -> None:
         return Reply(200)
 
     server = HttpServer(answer)
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(ListenAddress("127.0.0.1", 0))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -413,7 +415,7 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
         raise AssertionError
 
     server = HttpServer(answer)
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(ListenAddress("127.0.0.1", 0))
     asking = asyncio.create_task(get_http1(port, "/"))
     await asked.wait()
     await server.stop(0)
@@ -424,7 +426,7 @@ async def test_who_says_nothing_is_not_waited_for(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A head that does not end, and a connection that is not used, are ended when their time is over."""
-    monkeypatch.setattr("authsvc.net.http_server._HEAD", 0.0)
+    monkeypatch.setattr("authsvc.net.http_connection._HEAD_SECONDS", 0.0)
     assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
     assert await _exchange(server[1], b"") == b""
 
@@ -433,12 +435,12 @@ async def test_a_whole_head_is_answered(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where an empty body in chunks does not end, it is 408 when the time is over."""
-    monkeypatch.setattr("authsvc.net.http_server._HEAD", 0.0)
+    monkeypatch.setattr("authsvc.net.http_connection._HEAD_SECONDS", 0.0)
     connection, client = _connect(server[0])
     connection.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-    connection._look_at_time()
+    connection._check_deadline()
     assert (client.written[9:12], client.ended) == (b"408", "closed")
-    connection._look_at_time()
+    connection._check_deadline()
     assert client.ended == "aborted"
     connection.connection_lost(None)
 
@@ -487,10 +489,10 @@ async def test_who_does_not_read_is_not_waited_for(
         connection.data_received(question)
         connection.pause_writing()
         with monkeypatch.context() as patch:
-            patch.setattr("authsvc.net.http_server._HEAD", 0.0)
+            patch.setattr("authsvc.net.http_connection._HEAD_SECONDS", 0.0)
             await _settled(connection)
         assert client.ended == ("closed" if question is _LAST else "")
-        connection._look_at_time()
+        connection._check_deadline()
         assert client.ended == "aborted"
         connection.connection_lost(None)
 
@@ -502,11 +504,11 @@ async def test_what_is_sent_ahead_is_bounded(
     connection, client = _connect(server[0])
     connection.data_received(_QUESTION * (65536 // len(_QUESTION)))
     assert client.ended == ""
-    assert server[0].held == len(_QUESTION) * (65536 // len(_QUESTION) - 1)
+    assert server[0].held_bytes == len(_QUESTION) * (65536 // len(_QUESTION) - 1)
     connection.data_received(_QUESTION)
     connection.data_received(_QUESTION)
     connection.data_received(_QUESTION)
-    assert server[0].held == len(connection._unread) == 0
+    assert server[0].held_bytes == len(connection._unread) == 0
     assert client.ended == ""
     await _settled(connection)
     assert (client.answers, client.ended) == (1, "closed")
@@ -518,10 +520,10 @@ async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) ->
     """Beyond the bound of all together, who holds more than an even part is refused, and nobody else."""
     half = b"GET / HTTP/1.1\r\nx: "
     large = half + b"y" * (60_000 - len(half))
-    floods = [_connect(server[0]) for _ in range(MAX_HELD // 60_000 + 10)]
+    floods = [_connect(server[0]) for _ in range(MAX_HELD_BYTES // 60_000 + 10)]
     for connection, _ in floods:
         connection.data_received(large)
-        assert server[0].held <= MAX_HELD
+        assert server[0].held_bytes <= MAX_HELD_BYTES
     assert [client.ended for _, client in floods[-10:]] == ["closed"] * 10
     assert {client.ended for _, client in floods[:-10]} == {""}
     usual, client = _connect(server[0])
@@ -530,7 +532,7 @@ async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) ->
     assert (client.answers, client.ended) == (1, "")
     for connection, _ in [*floods, (usual, client)]:
         connection.connection_lost(None)
-    assert server[0].held == 0
+    assert server[0].held_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
 """The route table: what it says, what it refuses to say, and how it is read anew."""
 
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import ConfigError
-from authsvc.gateway.routes import Access, Routes, parse
+from authsvc.gateway.routes import Access, Routes, read_routes, reloaded_routes
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.scope import Scope
 
@@ -45,11 +43,12 @@ path = "/"
 public = true
 """
 _ANY_SCOPE = Catalogue(any_scope=True)
+_PATH = Path("routes.toml")
 _PUBLIC, _ANY = Access(public=True), Access(public=False)
 
 
 def _read(text: str) -> Routes:
-    return parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": text.encode()})
+    return read_routes(_PATH, text.encode(), _ANY_SCOPE)
 
 
 @pytest.mark.parametrize(
@@ -132,32 +131,38 @@ def test_capital_letters_do_not_lead_around_a_route() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "has no entry"),
-        ("route = 1", "has no entry"),
-        ("[[routes]]\npath = '/'", "routes: unknown"),
-        ("[[route]]\npath = ", "is no TOML"),
-        ("\xff", "is no TOML"),
-        ("[[route]]\nany = true", "route 1: path: write one"),
-        ("[[route]]\npath = 'a'\nany = true", "route 1 (a): path: write one"),
+        ("", "routes.toml has no route, so all requests would be refused; write [[route]] path ="),
+        ("route = []", "routes.toml has no route"),
+        ("route = 1", "write [[route]] with two brackets"),
+        ("[route]\npath = '/a'", "write [[route]] with two brackets"),
+        ("route = [1]", "route 1: is not a table; write [[route]] and its keys below it"),
+        ("[[routes]]\npath = '/'", "'routes' is not known here; write each route as a table [[route]]"),
+        ("[[route]]\npath = ", "routes.toml is not valid TOML"),
+        ("\xff", "is not valid TOML"),
+        ("[[route]]\nany = true", "route 1: path: use a path that starts with a slash"),
+        ("[[route]]\npath = 'a'\nany = true", "route 1 (a): path: use a path that starts with a slash"),
         ("[[route]]\npath = '/a/'\nany = true", "leave out the slash at its end"),
-        ("[[route]]\npath = '/**/a'\nany = true", "'**' is no segment"),
-        ("[[route]]\npath = '/a*'\nany = true", "'a*' is no segment"),
-        ("[[route]]\npath = '/{id}'\nany = true", "'{id}' is no segment"),
-        ("[[route]]\npath = '/:id'\nany = true", "':id' is no segment"),
+        ("[[route]]\npath = '/**/a'\nany = true", "'**' is not a valid segment"),
+        ("[[route]]\npath = '/a*'\nany = true", "'a*' is not a valid segment"),
+        ("[[route]]\npath = '/{id}'\nany = true", "'{id}' is not a valid segment"),
+        ("[[route]]\npath = '/:id'\nany = true", "':id' is not a valid segment"),
         ("[[route]]\npath = '/a%20b'\nany = true", "write it decoded"),
-        ("[[route]]\npath = '/a//b'\nany = true", "'' is no segment"),
-        ("[[route]]\npath = '/../b'\nany = true", "'..' is no segment"),
-        ("[[route]]\npath = '/a'", "say what it needs, once"),
-        ("[[route]]\npath = '/a'\nany = true\npublic = true", "say what it needs, once"),
-        ("[[route]]\npath = '/a'\npublic = false", "public: write true"),
-        ("[[route]]\npath = '/a'\npublic = 'yes'", "public: write true"),
-        ("[[route]]\npath = '/a'\nscopes = []", "scopes: write a list"),
-        ("[[route]]\npath = '/a'\nscopes = 'a'", "scopes: write a list"),
-        ("[[route]]\npath = '/a'\nscopes = ['A b']", "'A b' is no scope"),
-        ("[[route]]\npath = '/a'\nscope = ['a']", "scope: unknown; known are"),
-        ("[[route]]\npath = '/a'\nany = true\nmethods = []", "methods: write a list"),
-        ("[[route]]\npath = '/a'\nany = true\nmethods = 'GET'", "methods: write a list"),
-        ("[[route]]\npath = '/a'\nany = true\nmethods = ['get']", "'get' is no method"),
+        ("[[route]]\npath = '/a//b'\nany = true", "'' is not a valid segment"),
+        ("[[route]]\npath = '/../b'\nany = true", "'..' is not a valid segment"),
+        ("[[route]]\npath = '/a'", "give exactly one of scopes, any, public"),
+        ("[[route]]\npath = '/a'\nany = true\npublic = true", "give exactly one of scopes, any, public"),
+        ("[[route]]\npath = '/a'\npublic = false", "public: use true"),
+        ("[[route]]\npath = '/a'\npublic = 'yes'", "public: use true"),
+        ("[[route]]\npath = '/a'\nscopes = []", "scopes: use a list"),
+        ("[[route]]\npath = '/a'\nscopes = 'a'", "scopes: use a list"),
+        ("[[route]]\npath = '/a'\nscopes = ['A b']", "'A b' is not a valid scope"),
+        (
+            "[[route]]\npath = '/a'\nscope = ['a']",
+            "'scope' is not known; known are path, methods, scopes, public, any",
+        ),
+        ("[[route]]\npath = '/a'\nany = true\nmethods = []", "methods: use a list"),
+        ("[[route]]\npath = '/a'\nany = true\nmethods = 'GET'", "methods: use a list"),
+        ("[[route]]\npath = '/a'\nany = true\nmethods = ['get']", "'get' is not a method"),
         (
             "[[route]]\npath = '/**'\nany = true\n[[route]]\npath = '/a'\npublic = true",
             "route 2 (/a): is never reached, since route 1 covers it",
@@ -176,19 +181,43 @@ def test_a_table_that_is_wrong_is_refused(text: str, problem: str) -> None:
     """The message names the entry and says what to do."""
     with pytest.raises(ConfigError) as caught:
         _read(text)
-    assert str(caught.value).startswith("AUTHSVC_ROUTES: ")
+    assert str(caught.value).startswith("AUTHSVC_ROUTES: routes.toml")
     assert problem in str(caught.value)
+
+
+def test_all_that_is_wrong_with_a_table_is_told_at_once() -> None:
+    """One line each, by the number of the route."""
+    with pytest.raises(ConfigError) as caught:
+        _read(
+            "other = 1\n"
+            "[[route]]\npath = 'a'\nmethods = ['get', 'put', 1]\npublic = 1\n"
+            "[[route]]\npath = '/a/**'\nany = true\n"
+            "[[route]]\npath = 7\n"
+            "[[route]]\npath = '/a/b'\npublic = true\n"
+        )
+    assert str(caught.value).replace("AUTHSVC_ROUTES: routes.toml: ", "").splitlines() == [
+        "'other' is not known here; write each route as a table [[route]]",
+        'route 1 (a): path: use a path that starts with a slash, for instance path = "/orders/*"',
+        "route 1 (a): methods: 'get' is not a method; use capital letters, like GET",
+        "route 1 (a): methods: 'put' is not a method; use capital letters, like GET",
+        "route 1 (a): methods: 1 is not a method; use capital letters, like GET",
+        "route 1 (a): public: use true, or leave it out",
+        "route 3: give exactly one of scopes, any, public (any = true: any valid credential; "
+        "public = true: none)",
+        'route 3: path: use a path that starts with a slash, for instance path = "/orders/*"',
+        "route 4 (/a/b): is never reached, since route 2 covers it; move it before that one",
+    ]
 
 
 def test_bytes_that_are_no_text() -> None:
     """A file that is not UTF-8 is said to be so."""
     with pytest.raises(ConfigError, match="not UTF-8"):
-        parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": b"\xff"})
+        read_routes(_PATH, b"\xff", _ANY_SCOPE)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_table() -> None:
     """Editors of Windows write one."""
-    routes = parse(_ANY_SCOPE, {"AUTHSVC_ROUTES": b"\xef\xbb\xbf" + _TABLE.encode()})
+    routes = read_routes(_PATH, b"\xef\xbb\xbf" + _TABLE.encode(), _ANY_SCOPE)
     assert routes.find("GET", "/health") == _PUBLIC
 
 
@@ -207,18 +236,18 @@ def test_a_scope_that_nobody_can_have(scope: str, problem: str) -> None:
     catalogue = Catalogue([Scope("orders:read")])
     text = f"[[route]]\npath = '/a'\nscopes = ['keys:read', 'orders:read', '{scope}']"
     with pytest.raises(ConfigError) as caught:
-        parse(catalogue, {"AUTHSVC_ROUTES": text.encode()})
-    assert str(caught.value) == f"AUTHSVC_ROUTES: route 1 (/a): scopes: {problem}"
+        read_routes(_PATH, text.encode(), catalogue)
+    assert str(caught.value) == f"AUTHSVC_ROUTES: routes.toml: route 1 (/a): scopes: {problem}"
 
 
 async def test_a_broken_file_keeps_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong is logged; the table that was read stays in force until the file is right again."""
     file = tmp_path / "routes.toml"
     file.write_text(_TABLE)
-    watched = ReloadedFiles({"AUTHSVC_ROUTES": file}, partial(parse, _ANY_SCOPE))
+    watched = reloaded_routes(file, _ANY_SCOPE)
     file.write_text('[[route]]\npath = "/health"\n')
     await watched.look()
-    assert "route 1 (/health): say what it needs" in caplog.text
+    assert "route 1 (/health): give exactly one of scopes, any, public" in caplog.text
     assert watched.value.find("GET", "/health") == _PUBLIC
     file.unlink()
     await watched.look()

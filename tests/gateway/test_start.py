@@ -13,12 +13,12 @@ from tests.gateway.conftest import new_directory
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("bearer,token", "'token' is none; use bearer, basic, x-api-key or cookie:NAME"),
+        ("bearer,token", "'token' is not a source; use bearer, basic, x-api-key or cookie:NAME"),
         ("bearer,bearer", "each once"),
         ("cookie:a,cookie:b", "one cookie at most"),
         ("cookie:", "'cookie:' is none"),
         ("cookie:a b", "'cookie:a b' is none"),
-        (",", "name one place or several"),
+        (",", "name one source or several"),
     ],
 )
 def test_where_credentials_cannot_stand(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:
@@ -35,7 +35,10 @@ def test_a_table_that_is_wrong(reachable_dir: Path) -> None:
     (directory / "routes.toml").write_text('[[route]]\npath = "/health"\n')
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="routes.toml", workers=1)
     assert ended.code != 0
-    assert "AUTHSVC_ROUTES: route 1 (/health): say what it needs, once" in ended.stderr
+    assert (
+        "AUTHSVC_ROUTES: routes.toml: route 1 (/health): give exactly one of scopes, any, public"
+        in ended.stderr
+    )
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="none.toml", workers=1)
     assert "AUTHSVC_ROUTES: there is no file none.toml" in ended.stderr
 

@@ -222,7 +222,7 @@ async def test_a_broken_rotation_keeps_what_was(
         await mutual.tls.look()
         await mutual.tls.look()
     [line] = caplog.messages
-    assert line == f"{told.format(mutual.files)}; until this is mended, what was read before is used"
+    assert line == f"{told.format(mutual.files)}; until this is corrected, the previous version is used"
     assert stale(mutual)
     client = mutual.authority.issue("CN=a")
     await mutual.verify_anew(client)

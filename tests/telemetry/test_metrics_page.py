@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from authsvc.net.http_server import Call
+from authsvc.net.listen_address import ListenAddress
 from authsvc.telemetry.metrics_page import MAX_CONNECTIONS, Pages, serve_metrics
 from tests.e2e.process import free_port
 
@@ -24,7 +25,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def port(registry: CollectorRegistry) -> Iterator[int]:
     port = free_port()
-    stop = serve_metrics(f"127.0.0.1:{port}", 0, registry)
+    stop = serve_metrics(ListenAddress("127.0.0.1", port), 0, registry)
     yield port
     stop()
 

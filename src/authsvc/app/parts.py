@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from authsvc.app.database import served_database
@@ -13,18 +12,17 @@ from authsvc.app.verification import FIRST, Registration, Verification, verifica
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
-from authsvc.config.settings import ConfigError, Settings
+from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
 from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
-from authsvc.gateway.routes import SETTING as ROUTES
-from authsvc.gateway.routes import Routes, parse
+from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.model.catalogue import Catalogue
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
 from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
-from authsvc.sessions.location import LocationError, Locations
+from authsvc.sessions.locations import Locations
 from authsvc.sessions.purge import Purge
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
@@ -70,9 +68,9 @@ async def composed(
     certified: ReloadedFiles[Callers] | None = None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs. Raises ConfigError."""
-    locations = _locations(settings)
+    locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
-    routes = _routes(settings, catalogue)
+    routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
     async with served_database(settings) as (database, url):
         default_policy = default_policy_of(settings)
         policy_store = PolicyStore(default_policy)
@@ -116,12 +114,6 @@ async def composed(
             locations.close()
 
 
-def _routes(settings: Settings, catalogue: Catalogue) -> ReloadedFiles[Routes] | None:
-    if settings.routes is None:
-        return None
-    return ReloadedFiles({ROUTES: settings.routes}, partial(parse, catalogue))
-
-
 def _access(settings: Settings, verifier: Verifier, routes: ReloadedFiles[Routes] | None) -> Access:
     return Access(
         verifier,
@@ -129,10 +121,3 @@ def _access(settings: Settings, verifier: Verifier, routes: ReloadedFiles[Routes
         routes=None if routes is None else lambda: routes.value,
         keep_credential=settings.gateway_keep_credential,
     )
-
-
-def _locations(settings: Settings) -> Locations:
-    try:
-        return Locations(settings.geoip_db)
-    except LocationError as error:
-        raise ConfigError(f"AUTHSVC_GEOIP_DB: {error}") from error

@@ -24,6 +24,7 @@ from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
 from authsvc.model.errors import RetryableError
 from authsvc.net.http_server import HttpServer
+from authsvc.net.listen_address import ListenAddress
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
@@ -81,7 +82,7 @@ async def running(
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        if settings.metrics_listen:
+        if settings.metrics_listen is not None:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
             (app.usage.flush, "last uses of the last seconds"),
@@ -96,10 +97,10 @@ async def running(
         entrance, bounds = entrance_of(app, settings, stopwatch, proxies), bounds_of(settings, stopwatch)
         port = await _serve(app, settings, entrance, bounds, proxies, stopwatch, stack)
         http_port = 0
-        if settings.http_listen:
-            http_port = await _serve_http(app, settings, entrance, proxies, stack)
+        if settings.http_listen is not None:
+            http_port = await _serve_http(app, settings, settings.http_listen, entrance, proxies, stack)
         yield replace(app, port=port, http_port=http_port)
-        _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
+        _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
 
 async def _join(app: App, settings: Settings, stack: AsyncExitStack) -> None:
@@ -127,9 +128,9 @@ async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExi
 
     for work in (
         app.follower.run(),
-        app.usage.run(tick or each(settings.usage_interval)),
-        app.activity.run(tick or each(settings.activity_interval)),
-        app.reaper.run(each(settings.lease / 2)),
+        app.usage.run(tick or each(settings.usage_interval.total_seconds())),
+        app.activity.run(tick or each(settings.activity_interval.total_seconds())),
+        app.reaper.run(each(settings.lease.total_seconds() / 2)),
         app.purge.run(each(_PURGE_SECONDS), each(_PURGE_PAUSE_SECONDS)),
         app.refusals.run(each(_REFUSALS_SECONDS)),
         app.audit_months.run(each(_MONTHS_SECONDS)),
@@ -162,8 +163,8 @@ async def _serve(
         entrance,
         bounds,
         tls=app.tls,
-        connection_age=settings.connection_age,
-        longest=certainly_over(settings.lease),
+        connection_age=settings.connection_age.total_seconds(),
+        longest=certainly_over(settings.lease.total_seconds()),
         raw=[
             Raw(
                 ext_authz.SERVICE,
@@ -177,22 +178,27 @@ async def _serve(
     )
     watch_entrance(app.metrics, entrance, bounds, server)
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
-    stack.push_async_callback(server.stop, settings.drain_grace)
+    stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
     await stack.enter_async_context(in_background(server.watch()))
     return port
 
 
 async def _serve_http(
-    app: App, settings: Settings, entrance: Entrance, proxies: Proxies, stack: AsyncExitStack
+    app: App,
+    settings: Settings,
+    listen: ListenAddress,
+    entrance: Entrance,
+    proxies: Proxies,
+    stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer)
     try:
-        port = await server.start(settings.http_listen)
+        port = await server.start(listen)
     except OSError as error:
         raise ConfigError(
-            f"AUTHSVC_HTTP_LISTEN: cannot listen at {settings.http_listen}: {error.strerror or error}"
+            f"AUTHSVC_HTTP_LISTEN: cannot listen at {listen}: {error.strerror or error}"
         ) from error
-    stack.push_async_callback(server.stop, settings.drain_grace)
+    stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     return port

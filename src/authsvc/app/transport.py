@@ -1,7 +1,8 @@
 """What the port is served with: TLS, and the callers that certificates stand for."""
 
 from authsvc.config.reloaded_files import ReloadedFiles
-from authsvc.config.settings import Settings, check_transport
+from authsvc.config.settings import Settings
+from authsvc.config.transport import check_transport
 from authsvc.entrance.callers import Callers, reloaded_callers
 from authsvc.rpc.tls import Tls
 

@@ -87,15 +87,18 @@ def verification_of(
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     connection = FeedConnection(
-        url, lease=settings.lease, listen=settings.feed == "listen", on_connect=database.refresh
+        url,
+        lease=settings.lease.total_seconds(),
+        listen=settings.feed == "listen",
+        on_connect=database.refresh,
     )
     follower = Follower(
         connection,
         cache=cache,
         lease=lease,
         clock=database_clock,
-        seconds=settings.lease,
-        poll_interval=settings.feed_poll_interval,
+        seconds=settings.lease.total_seconds(),
+        poll_interval=settings.feed_poll_interval.total_seconds(),
         stopwatch=stopwatch,
         predecessors=registration.predecessors,
         on_register=registration.on_register,

@@ -15,9 +15,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from authsvc.cli.table import Table
-from authsvc.config.reloaded_files import read_file
-from authsvc.config.settings import Settings, is_loopback, load_settings, reachable
+from authsvc.config.file import read_file
+from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.listen_address import ListenAddress
 
 # If the output is not a terminal, lines are not wrapped.
 notes = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 240)
@@ -38,7 +39,9 @@ class ClientError(OperatorError):
 async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
     """Yield a channel to the service and the metadata to call it with. Raise ClientError if a call fails."""
     settings = load_settings()
-    address = settings.address.removeprefix("https://") or reachable(settings.listen)
+    address = settings.listen.reachable
+    if settings.address:
+        address = ListenAddress.parse(settings.address.removeprefix("https://"))
     metadata = _metadata(settings, address)
     async with _channel(settings, address) as channel:
         try:
@@ -50,14 +53,14 @@ async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
             raise ClientError(f"{error.details()} ({error.code().name})") from None
 
 
-def _metadata(settings: Settings, address: str) -> Metadata:
+def _metadata(settings: Settings, address: ListenAddress) -> Metadata:
     """Return the metadata that authenticates the caller: the key string, or none with a certificate."""
     admin_key = settings.data_dir / "admin.key"
     if settings.key is not None:
         key_string = settings.key.get_secret_value().strip()
     elif settings.call_tls_cert is not None:
         return []
-    elif settings.address and not is_loopback(address):
+    elif settings.address and not address.is_loopback:
         raise ClientError(
             f"set AUTHSVC_KEY to a key string of the service at {address}; the one in {admin_key} is for "
             "`authsvc dev` on this machine and is not sent to another machine"
@@ -71,16 +74,16 @@ def _metadata(settings: Settings, address: str) -> Metadata:
     return [("authorization", f"Bearer {key_string}")]
 
 
-def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
+def _channel(settings: Settings, address: ListenAddress) -> grpc.aio.Channel:
     """Return a channel with TLS if it is configured, or else in plain text, for this machine only."""
     files = (settings.call_tls_ca, settings.call_tls_key, settings.call_tls_cert)
     if not _by_tls(settings):
-        if not (settings.insecure or is_loopback(address)):
+        if not (settings.insecure or address.is_loopback):
             raise ClientError(
                 f"the key would be sent to {address} in plain text; set AUTHSVC_ADDRESS=https://{address}, "
                 "or, if a lower layer encrypts the traffic, AUTHSVC_INSECURE=plaintext-beyond-loopback"
             )
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        return grpc.aio.insecure_channel(str(address), options=_OPTIONS)
     if (settings.call_tls_key is None) != (settings.call_tls_cert is None):
         raise ClientError("set both AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY, or neither")
     names = ("AUTHSVC_CALL_TLS_CA", "AUTHSVC_CALL_TLS_KEY", "AUTHSVC_CALL_TLS_CERT")
@@ -88,7 +91,7 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
         None if file is None else read_file(name, file) for name, file in zip(names, files, strict=True)
     )
     credentials = grpc.ssl_channel_credentials(ca, key, cert)
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(str(address), credentials, options=_OPTIONS)
 
 
 def _by_tls(settings: Settings) -> bool:
@@ -98,7 +101,7 @@ def _by_tls(settings: Settings) -> bool:
     return settings.address.startswith("https://") or configured is not None or serves_tls
 
 
-def _unreachable(settings: Settings, address: str, details: str) -> str:
+def _unreachable(settings: Settings, address: ListenAddress, details: str) -> str:
     if _by_tls(settings):
         return (
             f"cannot connect to {address} with TLS: {details.rstrip('.')}. Check AUTHSVC_ADDRESS, whose host "

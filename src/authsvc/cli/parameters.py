@@ -7,20 +7,25 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import Parameter, Token
 
+from authsvc.config.duration import parse_duration
+
 
 def _duration(type_: Any, tokens: Sequence[Token]) -> Any:
-    return _converted(timedelta, tokens, "use a number with a unit, for instance 90d, 12h or 30m")
+    text = tokens[0].value
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}" is not valid; {error}') from None
 
 
 def _time(type_: Any, tokens: Sequence[Token]) -> Any:
-    return _converted(datetime, tokens, "use a date or time, for instance 2027-01-31 or 2027-01-31T12:00:00")
-
-
-def _converted(type_: type, tokens: Sequence[Token], remedy: str) -> Any:
     try:
-        return cyclopts.convert(type_, tokens)
+        return cyclopts.convert(datetime, tokens)
     except cyclopts.CoercionError:
-        raise ValueError(f'"{tokens[0].value}" is not valid; {remedy}') from None
+        raise ValueError(
+            f'"{tokens[0].value}" is not valid; use a date or time, for instance 2027-01-31 or '
+            "2027-01-31T12:00:00"
+        ) from None
 
 
 Duration = Annotated[timedelta | None, Parameter(converter=_duration, metavar="DURATION")]

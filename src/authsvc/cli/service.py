@@ -21,13 +21,12 @@ from pydantic import SecretStr
 from authsvc import app
 from authsvc.cli.call import output
 from authsvc.cli.table import table
+from authsvc.config.duration import format_duration
 from authsvc.config.settings import (
     PREFIX,
     ConfigError,
     Settings,
-    is_loopback,
     load_settings,
-    reachable,
 )
 from authsvc.model.key_string import redact
 from authsvc.process import dev as dev_process
@@ -79,7 +78,7 @@ def serve(*, workers: _Workers = None) -> int:
     def announce(port: int) -> None:
         _warn(settings)
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-        _log.info("serving at %s with %s", _reachable(settings.listen, port), number)
+        _log.info("serving at %s with %s", settings.listen.with_port(port).reachable, number)
 
     return supervisor.serve(settings, announce)
 
@@ -128,7 +127,10 @@ def _retention(settings: Settings) -> migrations.Retention:
 
 
 def settings() -> None:
-    """List the settings, which are environment variables."""
+    """List the settings, which are environment variables.
+
+    Durations are written like 500ms, 30s, 5m, 12h or 30d; a number without a unit is seconds.
+    """
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
@@ -139,7 +141,7 @@ def settings() -> None:
 
 def _shown(default: object) -> str:
     if isinstance(default, timedelta):
-        return f"{default / timedelta(days=1):g}d"
+        return format_duration(default)
     return str(default.value if isinstance(default, Enum) else default)
 
 
@@ -178,7 +180,7 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
 def _welcome(settings: Settings, port: int, minted: str) -> None:
     """Print the address of `authsvc dev`, and where the administrator key is."""
     _warn(settings)
-    address, file = _reachable(settings.listen, port), _admin_key_file(settings)
+    address, file = settings.listen.with_port(port).reachable, _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if minted:
         tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
@@ -200,12 +202,12 @@ def _warn(settings: Settings) -> None:
     """Warn about settings that reduce security."""
     plain = [settings.listen] if settings.tls_cert is None else []
     for listen in filter(None, (*plain, settings.http_listen)):
-        if not is_loopback(listen):
+        if not listen.is_loopback:
             _log.warning("key strings are sent in plain text to %s: use it only on a private network", listen)
     if settings.anonymous_scopes:
         _log.warning(
             "AUTHSVC_ANONYMOUS_SCOPES: callers of %s without a credential act on every owner, with %s",
-            " or ".join(filter(None, (settings.listen, settings.http_listen))),
+            " or ".join(map(str, filter(None, (settings.listen, settings.http_listen)))),
             ", ".join(settings.anonymous_scopes),
         )
 
@@ -231,8 +233,3 @@ def _keep(file: Path, key_string: str) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(key_string + "\n")
     temporary.replace(file)
-
-
-def _reachable(listen: str, port: int) -> str:
-    """Return the address for clients on this machine."""
-    return reachable(f"{listen.rpartition(':')[0]}:{port}")

@@ -1,9 +1,10 @@
-"""Files that are read at the start and taken anew when they change, unless they are broken.
+"""Files that are read at the start and reloaded when they change; broken ones are ignored.
 
-Mechanism: at each look the files are read, which are small. When what is in them differs from the last time,
-they are parsed; what comes out replaces what was before in one assignment. Stamps would miss a second write.
+Mechanism: each look reads the files, which are small, and compares their content with that of the last time:
+timestamps would miss a second write within one tick. Of large files a fingerprint is compared instead. If
+there is a difference, the files are parsed, and the result replaces the previous one in one assignment.
 
-Failure: at the start ConfigError. Later what was read before stays, and the log says once what is wrong.
+Failure: at the start ConfigError. Later the previous value stays in use, and the log says once what is wrong.
 """
 
 import asyncio
@@ -12,30 +13,42 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from authsvc.config.file import read_file
 from authsvc.config.settings import ConfigError
 
 _log = logging.getLogger(__name__)
-
-# No certificate, key or list of callers of ours is near that.
-_MAX_BYTES = 8 * 1024 * 1024
 
 T = TypeVar("T")
 Contents = Mapping[str, bytes]
 
 
 class ReloadedFiles(Generic[T]):
-    """What is in some files, each known by its setting. `value` is the last that was right."""
+    """What some files say, each known by its setting. `value` is from their last valid version."""
 
-    def __init__(self, files: Mapping[str, Path], parse: Callable[[Contents], T]) -> None:
-        """Read the files. `parse`, and so this, raises ConfigError that names setting, file and remedy."""
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        parse: Callable[[Contents], T],
+        *,
+        read: Callable[[str, Path], bytes] = read_file,
+        can_keep: Callable[[T], bool] = lambda _: True,
+    ) -> None:
+        """Read the files. `parse`, and so this, raises ConfigError that names setting, file and remedy.
+
+        `read` returns what tells a file's versions apart, and is what `parse` gets: the content or, of large
+        files, a fingerprint. `can_keep` says whether a value can still be used while newer files are broken.
+        """
         self._files = dict(files)
         self._parse = parse
+        self._read_one = read
+        self._can_keep = can_keep
+        self._contents: Contents | None
         self._contents, self.value = self._read()
         self._refused = ""
 
     @property
     def is_stale(self) -> bool:
-        """Whether there is something newer, which is broken."""
+        """Whether there are newer files, which are broken."""
         return bool(self._refused)
 
     async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
@@ -48,51 +61,33 @@ class ReloadedFiles(Generic[T]):
                 _log.exception("a fault in looking at files")
 
     async def look(self) -> None:
-        """Take the files anew if they have changed, unless they are broken."""
+        """Reload the files if they have changed; keep the previous value if they are broken."""
         try:
             contents = await asyncio.to_thread(self._read_files)
             if contents == self._contents:
                 self._refused = ""
                 return
-            # Half of a rotation is no error when the other half follows at once, so it is read whole.
+            # Half of a rotation is not an error when the other half follows at once, so all files are read.
             contents, value = await asyncio.to_thread(self._read)
         except ConfigError as error:
-            if str(error) != self._refused:
-                _log.error("%s; until this is mended, what was read before is used", error)
-            self._refused = str(error)
+            self._refuse(str(error))
             return
         self._contents, self.value, self._refused = contents, value, ""
-        _log.info("%s: taken anew", ", ".join(self._files))
+        _log.info("reloaded %s", ", ".join(f"{setting} ({path})" for setting, path in self._files.items()))
+
+    def _refuse(self, problem: str) -> None:
+        if self._can_keep(self.value):
+            meanwhile = "the previous version is used"
+        else:
+            # Also when the same version comes back.
+            self._contents, meanwhile = None, "nothing in it is used"
+        if problem != self._refused:
+            _log.error("%s; until this is corrected, %s", problem, meanwhile)
+        self._refused = problem
 
     def _read(self) -> tuple[Contents, T]:
         contents = self._read_files()
         return contents, self._parse(contents)
 
     def _read_files(self) -> Contents:
-        return {setting: read_file(setting, path) for setting, path in self._files.items()}
-
-
-def text_of(content: bytes) -> str:
-    """Return what a file says; raise UnicodeDecodeError when it is not UTF-8.
-
-    Editors and shells of Windows put a byte order mark before it, which is no part of it.
-    """
-    return content.decode("utf-8-sig")
-
-
-def read_file(setting: str, path: Path) -> bytes:
-    """Return what is in a file; raise ConfigError that says what to do."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{setting}: there is no file {path}; check the setting") from None
-    except PermissionError:
-        raise ConfigError(
-            f"{setting}: {path} may not be read; let the user that authsvc runs as read it"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror or error}") from None
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{setting}: {path} has more than {_MAX_BYTES} bytes; is it the right file?")
-    return content
+        return {setting: self._read_one(setting, path) for setting, path in self._files.items()}

@@ -13,34 +13,38 @@
     path = "/orders/**"
     any = true
 
-`*` is one segment, `**` at the end any number of them. A slash at the end of a path does not count. Whether
-letters are capital does; but a path that would lead to another route otherwise is refused, since to some
-upstreams it does not. So it is with full-width letters and invisible characters.
+`*` is one segment, `**` at the end any number of them. A slash at the end of a path is ignored. Paths are
+case-sensitive; but a path that would match another route if case were ignored is refused, since some
+upstreams ignore case. The same holds for full-width letters and invisible characters.
 """
 
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
-from authsvc.config.reloaded_files import text_of
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from authsvc.config.reloaded_files import Contents, ReloadedFiles
+from authsvc.config.scopes import checked_scope
 from authsvc.config.settings import ConfigError
+from authsvc.config.toml_table import TomlTable, TomlTables
 from authsvc.gateway.path import canonical, lenient
 from authsvc.model.catalogue import Catalogue
-from authsvc.model.scope import is_scope
 
 SETTING = "AUTHSVC_ROUTES"
 
 _METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
 # No wildcards of other tables, {id} or :id, which would be taken for a name.
 _SEGMENT = re.compile(r"(?!:)[^/*%?#;{}\\\x00-\x20\x7f]+")
-_KNOWN = ("path", "methods", "scopes", "public", "any")
 _EXAMPLE = '[[route]] path = "/orders/**" scopes = ["orders:read"]'
+_PATH_REMEDY = 'a path that starts with a slash, for instance path = "/orders/*"'
+_TRUE_REMEDY = "true, or leave it out"
 
 
 class Access(NamedTuple):
-    """What a route needs: nothing, when it is public, or a credential with these scopes."""
+    """What a route needs: nothing if it is public, or else a credential with these scopes."""
 
     public: bool
     scopes: tuple[str, ...] = ()
@@ -56,7 +60,7 @@ class _Route:
         return not self.methods or method in self.methods
 
     def covers(self, other: "_Route") -> bool:
-        """Say whether nothing can reach `other` that comes after this."""
+        """Say whether no request reaches `other` if it comes after this route."""
         if self.methods and not (other.methods and other.methods <= self.methods):
             return False
         mine = tuple(segment.lower() for segment in self.segments)
@@ -70,7 +74,7 @@ class _Route:
 
 
 class _Matcher:
-    """Finds the first of some routes in one go: one group a route, and the one that matched tells which."""
+    """Finds the first matching route by one expression with one group per route."""
 
     def __init__(self, routes: Sequence[_Route]) -> None:
         self._accesses = [route.access for route in routes]
@@ -86,7 +90,7 @@ class _Matcher:
 
 
 class Routes:
-    """A table that was read and found to be in order."""
+    """A valid route table."""
 
     def __init__(self, routes: Sequence[_Route]) -> None:
         named = {method for route in routes for method in route.methods}
@@ -102,106 +106,96 @@ class Routes:
         return self._by_method.get(method, self._others).find(path)
 
 
-def parse(catalogue: Catalogue, contents: Mapping[str, bytes]) -> Routes:
-    """Return the table in a file of TOML; raise ConfigError that names the entry and what to do.
-
-    A scope that no credential can have is one that was mistyped, and refused, too.
-    """
-    try:
-        document = tomllib.loads(text_of(contents[SETTING]))
-    except UnicodeDecodeError:
-        raise ConfigError(f"{SETTING}: the file is not UTF-8; write it anew") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{SETTING}: the file is no TOML: {error}") from None
-    tables = document.pop("route", None)
-    if document:
-        raise ConfigError(
-            f"{SETTING}: {', '.join(sorted(document))}: unknown; entries are tables like {_EXAMPLE}"
-        )
-    if not isinstance(tables, list) or not tables:
-        raise ConfigError(f"{SETTING}: the file has no entry, so nothing would pass; write {_EXAMPLE}")
-    routes: list[_Route] = []
-    for number, table in enumerate(tables, 1):
-        route = _route(number, table, catalogue)
-        for earlier, other in enumerate(routes, 1):
-            if other.covers(route):
-                _wrong(
-                    number, table, f"is never reached, since route {earlier} covers it; put it before that"
-                )
-        routes.append(route)
-    return Routes(routes)
-
-
-def _route(number: int, table: object, catalogue: Catalogue) -> _Route:
-    if not isinstance(table, dict):
-        _wrong(number, table, f"is no table; write {_EXAMPLE}")
-    if unknown := sorted(table.keys() - set(_KNOWN)):
-        _wrong(number, table, f"{', '.join(unknown)}: unknown; known are {', '.join(_KNOWN)}")
-    return _Route(_methods(number, table), _segments(number, table), _access(number, table, catalogue))
-
-
-def _segments(number: int, table: dict[str, object]) -> tuple[str, ...]:
-    path = table.get("path")
-    if not isinstance(path, str) or not path.startswith("/"):
-        _wrong(number, table, 'path: write one that starts with a slash, for instance path = "/orders/*"')
-    if path == "/":
+def _read_path(value: object) -> tuple[str, ...]:
+    """Return the segments of a path."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError(f"use {_PATH_REMEDY}")
+    if value == "/":
         return ()
-    segments = tuple(path[1:].split("/"))
+    segments = tuple(value[1:].split("/"))
     if segments[-1] == "":
-        _wrong(number, table, f"path: leave out the slash at its end, which does not count: {path[:-1]}")
+        raise ValueError(f"leave out the slash at its end, which is ignored: {value[:-1]}")
     for place, segment in enumerate(segments, 1):
         if segment == "*" or (segment == "**" and place == len(segments)):
             continue
         if _SEGMENT.fullmatch(segment) is None or segment in (".", ".."):
-            _wrong(
-                number,
-                table,
-                f"path: {segment!r} is no segment; write it decoded, * for any one, "
-                "and ** at the end for any number of them",
+            raise ValueError(
+                f"{segment!r} is not a valid segment; write it decoded, * for any one segment, "
+                "and ** at the end for any number of them"
             )
     return segments
 
 
-def _methods(number: int, table: dict[str, object]) -> frozenset[str]:
-    if "methods" not in table:
-        return frozenset()
-    methods = table["methods"]
-    if not isinstance(methods, list) or not methods:
-        _wrong(number, table, 'methods: write a list like ["GET", "POST"], or leave it out for all')
-    for method in methods:
-        if not isinstance(method, str) or _METHOD.fullmatch(method) is None:
-            _wrong(number, table, f"methods: {method!r} is no method; write capital letters, like GET")
-    # A HEAD is a GET whose body nobody wants.
-    return frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
+def _read_method(value: object) -> str:
+    if not isinstance(value, str) or _METHOD.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not a method; use capital letters, like GET")
+    return value
 
 
-def _access(number: int, table: dict[str, object], catalogue: Catalogue) -> Access:
-    told = [name for name in ("scopes", "public", "any") if name in table]
-    if len(told) != 1:
-        _wrong(
-            number,
-            table,
-            "say what it needs, once: scopes = [...], any = true for any valid credential, "
-            "or public = true for none",
+def _check_known(scope: str, info: ValidationInfo) -> str:
+    """Refuse a scope that no credential can have: it was mistyped."""
+    catalogue: Catalogue = info.context  # type: ignore[assignment]  # what read_routes gives
+    if problem := catalogue.problem(scope):
+        raise ValueError(problem)
+    return scope
+
+
+def _check_true(value: bool) -> bool:
+    if not value:
+        raise ValueError(f"use {_TRUE_REMEDY}")
+    return value
+
+
+class _RouteTable(TomlTable):
+    exactly_one_of = ("scopes", "any", "public")
+    exactly_one_hint = " (any = true: any valid credential; public = true: none)"
+    label_keys = ("path",)
+
+    path: Annotated[tuple[str, ...], BeforeValidator(_read_path)] = Field(description=_PATH_REMEDY)
+    methods: list[Annotated[str, BeforeValidator(_read_method)]] = Field(
+        [], min_length=1, description='a list like ["GET", "POST"], or leave it out for all methods'
+    )
+    scopes: list[Annotated[str, BeforeValidator(checked_scope), AfterValidator(_check_known)]] = Field(
+        [], min_length=1, description='a list like ["orders:read"], or any = true'
+    )
+    public: Annotated[bool, AfterValidator(_check_true)] = Field(False, description=_TRUE_REMEDY)
+    any_credential: Annotated[bool, AfterValidator(_check_true)] = Field(
+        False, alias="any", description=_TRUE_REMEDY
+    )
+
+    def route(self) -> _Route:
+        # A HEAD is a GET without the body of the response.
+        methods = frozenset(self.methods) | ({"HEAD"} if "GET" in self.methods else frozenset())
+        return _Route(methods, self.path, Access(self.public, tuple(self.scopes)))
+
+
+def reloaded_routes(path: Path, catalogue: Catalogue) -> ReloadedFiles[Routes]:
+    """Return the route table of a file. Raises ConfigError."""
+
+    def parse(contents: Contents) -> Routes:
+        return read_routes(path, contents[SETTING], catalogue)
+
+    return ReloadedFiles({SETTING: path}, parse)
+
+
+def read_routes(path: Path, content: bytes, catalogue: Catalogue) -> Routes:
+    """Return the route table in the content of a file; raise ConfigError that tells all problems."""
+    tables = TomlTables(SETTING, path, content, "route", _RouteTable, context=catalogue)
+    routes: dict[int, _Route] = {}
+    for number, table in tables:
+        route = table.route()
+        covering = next((earlier for earlier, other in routes.items() if other.covers(route)), None)
+        if covering is not None:
+            tables.refuse(
+                number, f"is never reached, since route {covering} covers it; move it before that one"
+            )
+        routes[number] = route
+    tables.check()
+    if not routes:
+        raise ConfigError(
+            f"{SETTING}: {path} has no route, so all requests would be refused; write {_EXAMPLE}"
         )
-    value = table[told[0]]
-    if told[0] != "scopes":
-        if value is not True:
-            _wrong(number, table, f"{told[0]}: write true, or leave it out")
-        return Access(public=told[0] == "public")
-    if not isinstance(value, list) or not value:
-        _wrong(number, table, 'scopes: write a list like ["orders:read"], or any = true')
-    for scope in value:
-        if not isinstance(scope, str) or not is_scope(scope):
-            _wrong(number, table, f"scopes: {scope!r} is no scope; use a form like orders:read")
-        if problem := catalogue.problem(scope):
-            _wrong(number, table, f"scopes: {problem}")
-    return Access(public=False, scopes=tuple(value))
-
-
-def _wrong(number: int, table: object, problem: str) -> NoReturn:
-    path = table.get("path") if isinstance(table, dict) else None
-    raise ConfigError(f"{SETTING}: route {number}{f' ({path})' if isinstance(path, str) else ''}: {problem}")
+    return Routes(tuple(routes.values()))
 
 
 def _pattern(paths: Iterable[Iterable[str]]) -> str:

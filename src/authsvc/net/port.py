@@ -1,30 +1,28 @@
-"""A port that is ours: held by the supervisor, shared by its workers, taken for everybody else.
+"""The port of a service: held by the supervisor, shared by its workers, in use for everybody else.
 
-Mechanism: a first socket, which shares with nobody, tells whether somebody listens there. A second one, which
-never listens, holds the port for sockets of the same user that share it by SO_REUSEPORT.
+Mechanism: a first socket, which does not share the port, fails if another service listens there. A second
+one, which never listens, holds the port for sockets of the same user that share it by SO_REUSEPORT.
 
-Bound: a service that starts at the very moment between the two sockets is not told. The kernel gives a
-connection to a socket that listens, so the one that holds gets none.
+Bound: a service that starts exactly between the two sockets is not noticed. The kernel gives connections to
+sockets that listen, so the one that holds the port gets none.
 
-Failure: OSError of the system, for the caller to put in words.
+Failure: OSError of the system; the caller words it.
 """
 
 import errno
 import socket
 
-_MAX_PORT = 65535
+from authsvc.net.listen_address import MAX_PORT, ListenAddress
 
 
-def hold(listen: str) -> socket.socket:
-    """Hold `host:port` (0: any port) until the socket is closed; raise OSError when it is not to be had."""
-    host, _, port = listen.rpartition(":")
-    if int(port) > _MAX_PORT:
-        raise OSError(errno.EINVAL, f"{_MAX_PORT} is the highest port")
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[
-        0
-    ]
+def hold(listen: ListenAddress) -> socket.socket:
+    """Hold an address until the socket is closed; raise OSError when it is not available."""
+    if listen.port > MAX_PORT:
+        raise OSError(errno.EINVAL, f"{MAX_PORT} is the highest port")
+    found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:
-        # As a listener has it: connections of an earlier service that linger are no listeners.
+        # As a listener sets it: connections of an earlier service that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
     holder = socket.socket(family, kind, protocol)
@@ -35,25 +33,11 @@ def hold(listen: str) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            # What lingers is of a listener that did not share. Until a worker listens, the next probe passes.
+            # The lingering connections belong to a listener that did not share the port. Until a worker
+            # listens, another supervisor would not notice this one.
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind(address)
     except BaseException:
         holder.close()
         raise
     return holder
-
-
-def number(listen: str) -> int:
-    """Return the port of `host:port`."""
-    return int(listen.rpartition(":")[2])
-
-
-def with_port(listen: str, port: int) -> str:
-    """Return the address with another port."""
-    return f"{listen.rpartition(':')[0]}:{port}"
-
-
-def in_slot(listen: str, slot: int) -> str:
-    """Return the address of the worker in a slot, of which each has its own; port 0 is any port for all."""
-    return with_port(listen, number(listen) and number(listen) + slot)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.net import port
+from authsvc.net.listen_address import ListenAddress
 from authsvc.process.children import Children
 from authsvc.rpc.server import AddressInUseError
 
@@ -24,33 +25,33 @@ def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
         grpc = _hold_grpc(settings.listen)
         children.hide([stack.enter_context(grpc)])
         settings = settings.model_copy(update={"listen": _bound(settings.listen, grpc)})
-        if settings.http_listen:
+        if settings.http_listen is not None:
             http = _hold(settings.http_listen, "AUTHSVC_HTTP_LISTEN")
             children.hide([stack.enter_context(http)])
             settings = settings.model_copy(update={"http_listen": _bound(settings.http_listen, http)})
             _log.info("the check over HTTP is at %s/check", settings.http_listen)
-        if settings.metrics_listen and port.number(settings.metrics_listen):
+        if settings.metrics_listen is not None and settings.metrics_listen.port:
             for slot in range(settings.workers):
-                address = port.in_slot(settings.metrics_listen, slot)
+                address = settings.metrics_listen.in_slot(slot)
                 hint = f" (the metrics of worker {slot} are at the first port + {slot})" if slot else ""
                 metrics = _hold(address, "AUTHSVC_METRICS_LISTEN", hint)
                 children.hide([stack.enter_context(metrics)])
         yield settings
 
 
-def _hold_grpc(listen: str) -> socket.socket:
+def _hold_grpc(listen: ListenAddress) -> socket.socket:
     try:
         return port.hold(listen)
     except OSError as error:
         raise AddressInUseError(listen, error) from error
 
 
-def _hold(listen: str, setting: str, hint: str = "") -> socket.socket:
+def _hold(listen: ListenAddress, setting: str, hint: str = "") -> socket.socket:
     try:
         return port.hold(listen)
     except OSError as error:
         raise ConfigError(f"{setting}: cannot listen at {listen}: {error.strerror or error}{hint}") from error
 
 
-def _bound(listen: str, held: socket.socket) -> str:
-    return port.with_port(listen, held.getsockname()[1])
+def _bound(listen: ListenAddress, held: socket.socket) -> ListenAddress:
+    return listen.with_port(held.getsockname()[1])

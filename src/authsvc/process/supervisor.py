@@ -144,7 +144,7 @@ class Supervisor:
             partial(worker_process.serving, self._settings, number, predecessors),
             f"worker {number}",
             max_start_seconds=_MAX_START_SECONDS,
-            max_stop_seconds=self._settings.drain_grace + _MAX_CLEANUP_SECONDS,
+            max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,
             worker=number,
         )
         worker = Worker(number, child, predecessors)

@@ -1,6 +1,6 @@
-"""Whether a certificate and its key are fit to serve with: OpenSSL reads them, and shakes hands with itself.
+"""Whether a server can use a certificate and its key: OpenSSL reads them, and does a handshake with itself.
 
-So what is checked is what a client checks, but for the name and the authority, which depend on the client.
+So the checks are those of a client, except for the name and the authority, which depend on the client.
 """
 
 import ssl
@@ -10,7 +10,7 @@ from authsvc.config.settings import ConfigError
 
 _CERT, _KEY = "AUTHSVC_TLS_CERT", "AUTHSVC_TLS_KEY"
 _TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL")
-# Of TLS 1.2, which takes the most, with one to spare.
+# TLS 1.2 takes the most, which is one less.
 _MAX_FLIGHTS = 5
 
 
@@ -27,11 +27,11 @@ def check_certificates(setting: str, path: Path, content: bytes) -> None:
 def check_pair(cert: Path, key: Path, content: bytes) -> float:
     """Return when the certificate, whose file holds the content, expires, in seconds since the epoch.
 
-    Raises ConfigError when the key is not its key, or when clients would refuse it now.
+    Raises ConfigError when the key does not belong to it, or when clients would refuse it now.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # A password is not asked for, which would wait for a terminal.
+        # Without a password OpenSSL would ask for one at the terminal, and wait.
         server.load_cert_chain(cert, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
@@ -65,7 +65,7 @@ def check_pair(cert: Path, key: Path, content: bytes) -> float:
 
 
 def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, object]:
-    """Return the certificate that a server shows to a client, who are both in memory."""
+    """Return the certificate that a server shows to a client; both are in memory."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
@@ -77,7 +77,7 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, ob
 
 
 def _is_done(side: ssl.SSLObject) -> bool:
-    """Take the steps that can be taken; say whether the handshake is done."""
+    """Continue the handshake as far as possible; say whether it is done."""
     try:
         side.do_handshake()
     except ssl.SSLWantReadError:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health
 
 from authsvc.entrance.entrance import Entrance
 from authsvc.model.errors import OperatorError
+from authsvc.net.listen_address import ListenAddress
 from authsvc.net.open_files import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.bounds import Bounds
@@ -62,7 +63,7 @@ _LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
 class AddressInUseError(OperatorError):
     """The address cannot be listened on, most likely because another program has it."""
 
-    def __init__(self, listen: str, error: Exception, *, tls: bool = False) -> None:
+    def __init__(self, listen: ListenAddress, error: Exception, *, tls: bool = False) -> None:
         told = (
             f"cannot listen at {listen} ({error}): is authsvc running there already? "
             "Set AUTHSVC_LISTEN to another host:port"
@@ -127,13 +128,13 @@ class Server:
             "message": sum(arrivals.refused for arrivals in self._arrivals),
         }
 
-    async def start(self, listen: str) -> int:
-        """Serve at `host:port` (0: any free port) and return the port; raise AddressInUseError."""
+    async def start(self, listen: ListenAddress) -> int:
+        """Serve at an address and return the port; raise AddressInUseError."""
         try:
             if self._tls is None:
-                self._port = self._server.add_insecure_port(listen)
+                self._port = self._server.add_insecure_port(str(listen))
             else:
-                self._port = self._server.add_secure_port(listen, self._tls.credentials())
+                self._port = self._server.add_secure_port(str(listen), self._tls.credentials())
         except RuntimeError as error:
             raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()

@@ -16,7 +16,8 @@ from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.convert import CODES, converted, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.sessions.device import describe
-from authsvc.sessions.location import NOWHERE, Locations
+from authsvc.sessions.location_record import NOWHERE
+from authsvc.sessions.locations import Locations
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.verify.verifier import Question, Verifier

@@ -1,11 +1,11 @@
 """The page of metrics of one worker, over HTTP, in a thread with an event loop of its own.
 
-Each worker has a port of its own, so that a scrape is of one process: the counts of several would jump from
-one scrape to the next. The port is shared for as long as a worker drains while its successor serves.
+Each worker has a port of its own, so that a scrape reads one process: the counts of several would jump from
+one scrape to the next. The port is shared while a worker drains and its successor already serves.
 
-Bound: one thread, `MAX_CONNECTIONS` connections, each as `http_server` bounds it, and one request a
-connection. Pages are made one after the other and take a tenth of the time at most, so that who asks for very
-many of them does not keep the worker from its work.
+Bound: one thread, `MAX_CONNECTIONS` connections, each as `http_server` bounds it, and one request per
+connection. Pages are made one after the other and take at most a tenth of the time, so that a client that
+asks for very many of them does not slow down the worker.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from authsvc.config.settings import ConfigError
 from authsvc.net.http_server import Call, HttpServer, Reply
-from authsvc.net.port import in_slot
+from authsvc.net.listen_address import ListenAddress
 
 _log = logging.getLogger(__name__)
 
 # Each scraper has one.
 MAX_CONNECTIONS = 64
-# Of the time that making a page took, how long nobody gets another one.
-_PAUSE = 9.0
-# Seconds for the answers under way, at a stop.
-_GRACE = 0.5
+# How long to wait before the next page is made, as a multiple of the time that making the last one took.
+_PAUSE_FACTOR = 9.0
+# For answers in progress, at a stop.
+_GRACE_SECONDS = 0.5
 
 
 class Pages:
-    """Answers with the metrics of a registry, one answer at a time."""
+    """Answers with the metrics of a registry, one page at a time."""
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic) -> None:
         self._page: WSGIApplication = make_wsgi_app(registry)
@@ -42,17 +42,17 @@ class Pages:
         self._next = 0.0
 
     async def answer(self, call: Call) -> Reply:
-        """Return the page in the format that is asked for."""
+        """Return the page in the requested format."""
         async with self._turn:
             if (wait := self._next - self._now()) > 0:
                 await asyncio.sleep(wait)
             begun = self._now()
-            reply = self._made(call)
+            reply = self._render(call)
             done = self._now()
-            self._next = done + _PAUSE * (done - begun)
+            self._next = done + _PAUSE_FACTOR * (done - begun)
         return reply
 
-    def _made(self, call: Call) -> Reply:
+    def _render(self, call: Call) -> Reply:
         path, _, query = call.target.partition("?")
         environ = {
             "REQUEST_METHOD": call.method,
@@ -66,9 +66,12 @@ class Pages:
         return Reply(int(status[:3]), [*headers, ("connection", "close")], body.decode())
 
 
-def serve_metrics(listen: str, slot: int, registry: CollectorRegistry) -> Callable[[], None]:
-    """Serve the metrics of the worker in this slot; return what ends it. Raises ConfigError."""
-    address = in_slot(listen, slot)
+def serve_metrics(listen: ListenAddress, slot: int, registry: CollectorRegistry) -> Callable[[], None]:
+    """Serve the metrics of the worker in this slot, and return a function that stops.
+
+    Raises ConfigError when the address is not available.
+    """
+    address = listen.in_slot(slot)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name="metrics", daemon=True)
     thread.start()
@@ -83,10 +86,10 @@ def serve_metrics(listen: str, slot: int, registry: CollectorRegistry) -> Callab
     except OSError as error:
         end()
         raise ConfigError(f"AUTHSVC_METRICS_LISTEN: cannot listen at {address}: {error.strerror}") from error
-    _log.info("metrics at %s:%d", address.rpartition(":")[0], port)
+    _log.info("metrics at %s", address.with_port(port))
 
     def stop() -> None:
-        asyncio.run_coroutine_threadsafe(server.stop(_GRACE), loop).result()
+        asyncio.run_coroutine_threadsafe(server.stop(_GRACE_SECONDS), loop).result()
         end()
 
     return stop

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from authsvc.config.settings import ConfigError
 from authsvc.model.location import Location
-from authsvc.sessions.location import LocationError, Locations
+from authsvc.sessions.locations import Locations
 from tests.addresses import ADDRESSES
 from tests.mmdb import encode
 
@@ -151,21 +152,21 @@ WHOLE = encode({"1.2.3.0/24": OSLO})
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no MMDB file"),
-        (b"PK\x03\x04 something packed" * 99, "no MMDB file"),
+        (b"", "not an MMDB file"),
+        (b"PK\x03\x04 something packed" * 99, "not an MMDB file"),
         (WHOLE[: len(WHOLE) // 2], "not a whole one"),
         # The end is there and the beginning is not.
-        (WHOLE[len(WHOLE) // 2 :], "fetch it anew"),
+        (WHOLE[len(WHOLE) // 2 :], "download it again"),
         (
             encode({"1.2.3.0/24": {"autonomous_system_number": 64500}}, database_type="GeoLite2-ASN"),
-            "'GeoLite2-ASN' that has no places; take one",
+            "'GeoLite2-ASN', which has no locations; use one",
         ),
-        (encode({}), "no places"),
+        (encode({}), "no locations"),
     ],
 )
 def test_a_file_that_is_of_no_use_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     good, bad = write(tmp_path / "good.mmdb", {"1.2.3.0/24": OSLO}), put(tmp_path / "bad.mmdb", content)
-    with pytest.raises(LocationError, match=words) as caught:
+    with pytest.raises(ConfigError, match=words) as caught:
         Locations([good, bad])
     assert str(bad) in str(caught.value)
 
@@ -174,14 +175,14 @@ def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, monkeypatch: py
     os.mkfifo(tmp_path / "pipe")
     city = write(tmp_path / "city.mmdb", {"1.2.3.0/24": OSLO})
     for path, words in (
-        (tmp_path / "missing.mmdb", "no such file; check AUTHSVC_GEOIP_DB"),
-        (city / "beyond", "no such file"),
-        (tmp_path, "is a directory; name the .mmdb file"),
-        (tmp_path / "pipe", "no regular file"),
+        (tmp_path / "missing.mmdb", "there is no file .*missing.mmdb; check the setting"),
+        (city / "beyond", "there is no file"),
+        (tmp_path, "is a directory; name the file itself"),
+        (tmp_path / "pipe", "is not a regular file; name the file itself"),
         (tmp_path / ("x" * 300), "cannot be read"),
         (tmp_path / "\0", "cannot be read"),
     ):
-        with pytest.raises(LocationError, match=words):
+        with pytest.raises(ConfigError, match=words):
             Locations([path])
 
     def refuse(*_: object) -> None:
@@ -189,7 +190,7 @@ def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, monkeypatch: py
 
     # Not by the mode of the file: root may read everything.
     monkeypatch.setattr("maxminddb.open_database", refuse)
-    with pytest.raises(LocationError, match="may not be read; let the user"):
+    with pytest.raises(ConfigError, match="may not be read; let the user"):
         Locations([city])
 
 
@@ -241,16 +242,20 @@ async def test_a_broken_file_is_told_once_and_the_old_one_stays(
         path.unlink()
         await tick()
         assert locations.find("1.2.3.4") == IN_OSLO
-        [message] = errors()
-        assert str(path) in message
-        assert "the one before it is used" in message
+        broken, gone = errors()
+        assert broken.startswith(f"AUTHSVC_GEOIP_DB: {path} is not an MMDB file")
+        assert gone.startswith(f"AUTHSVC_GEOIP_DB: there is no file {path}")
+        assert all(
+            told.endswith("; until this is corrected, the previous version is used")
+            for told in (broken, gone)
+        )
         write(path, {"1.2.3.0/24": BERGEN})
         await tick()
         assert locations.find("1.2.3.4").city == "Bergen"
         # And the next time it is told again.
         path.unlink()
         await tick()
-        assert len(errors()) == 2
+        assert len(errors()) == 3
 
     await following(locations, test)
 
@@ -287,7 +292,7 @@ async def test_a_file_that_is_overwritten_in_place_is_left_alone(
         await tick()
         assert locations.find("1.2.3.4") == Location(country_code="NO")
         [message] = errors()
-        assert "nothing is found in it" in message
+        assert message.endswith("; until this is corrected, nothing in it is used")
         path.write_bytes(encode({"1.2.3.0/24": BERGEN}))
         await tick()
         assert locations.find("1.2.3.4").city == "Bergen"

@@ -1,0 +1,28 @@
+"""Settings that are addresses: where to listen, and which service to call."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from authsvc.net.listen_address import ListenAddress
+
+
+def _parse(value: object) -> object:
+    return ListenAddress.parse(value) if isinstance(value, str) else value
+
+
+def _parse_if_set(value: object) -> object:
+    return None if value == "" else _parse(value)
+
+
+def _check_service(value: str) -> str:
+    if value:
+        ListenAddress.parse(value.removeprefix("https://"))
+    return value
+
+
+Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse)]
+OptionalListen = Annotated[ListenAddress | None, NoDecode, BeforeValidator(_parse_if_set)]
+ServiceAddress = Annotated[str, AfterValidator(_check_service)]
+"""The service that the command line calls: host:port, https://host:port for TLS, or empty."""

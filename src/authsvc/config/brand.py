@@ -1,0 +1,15 @@
+"""The setting that is the first part of new key strings."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+def _check(value: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9]{1,9}", value) is None:
+        raise ValueError("use 2 to 10 characters of a-z 0-9, a letter first")
+    return value
+
+
+Brand = Annotated[str, AfterValidator(_check)]

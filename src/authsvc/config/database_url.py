@@ -1,0 +1,28 @@
+"""Settings that are URLs of PostgreSQL databases. They hold passwords, so no message shows them."""
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, SecretStr
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
+
+
+def _check(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    try:
+        hosts = urlsplit(text).netloc.rpartition("@")[2]
+        # One host, several, or none, when the query names them.
+        readable = all(_HOST.fullmatch(host) for host in hosts.split(","))
+    except ValueError:
+        readable = False
+    if not (readable and text.startswith(("postgresql://", "postgres://"))):
+        raise ValueError(
+            "use postgresql://user:password@host:port/database; "
+            "in user and password write / # ? @ : % as %2F %23 %3F %40 %3A %25"
+        )
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check)]

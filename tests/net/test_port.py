@@ -1,0 +1,27 @@
+"""Holding a port for the workers."""
+
+import errno
+import socket
+
+import pytest
+
+from authsvc.net import port
+from authsvc.net.listen_address import ListenAddress
+
+
+def test_a_port_is_held_once() -> None:
+    """Sockets that share it listen there; nobody else holds it."""
+    address = ListenAddress("127.0.0.1", 0)
+    with port.hold(address) as held, socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
+        address = address.with_port(held.getsockname()[1])
+        with socket.create_server((address.host, address.port), reuse_port=True):
+            pass
+        with pytest.raises(OSError, match="in use") as refused:
+            port.hold(address.with_port(other.getsockname()[1]))
+        assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_a_worker_may_have_no_port() -> None:
+    """The ports after the first one may not exist."""
+    with pytest.raises(OSError, match="65535 is the highest port"):
+        port.hold(ListenAddress("127.0.0.1", 65535).in_slot(1))
