@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
+from authsvc.app.background import run_forever
 from authsvc.audit.months import CHECK_INTERVAL, AuditMonths
 from authsvc.store import purge as jobs
 from authsvc.store.pool import Database
@@ -114,7 +115,7 @@ async def test_a_step_that_cannot_be_done_is_tried_again(
     clock.now = datetime(2024, 2, 3, tzinfo=UTC)
     async with database.transaction() as reader:
         await reader.execute("SELECT count(*) FROM authsvc.audit_events_default")
-        running = asyncio.create_task(job.run(tick))
+        running = asyncio.create_task(run_forever(job.step, tick, "the months"))
         await looked.acquire()
         ticker.tick()
         async with asyncio.timeout(20):

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from authsvc.app.background import run_forever
 from authsvc.audit.refusals import MAX_EVENTS_PER_CALLER, MAX_EVENTS_PER_FLUSH, MAX_EVENTS_PER_OWNER, Refusals
 from authsvc.model.audit_event import Action, AuditEvent, ChainedEvent
 from authsvc.model.caller import Caller
@@ -179,7 +180,7 @@ async def test_it_goes_on_after_any_fault(
             raise ValueError("a fault")
 
         broken.setattr(audit_store, "record", fail)
-        running = asyncio.create_task(log.run(ticker))
+        running = asyncio.create_task(run_forever(log.flush, ticker, "writing"))
         ticker.tick()
         await tried.wait()
     ticker.tick()

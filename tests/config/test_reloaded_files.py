@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from authsvc.app.background import run_forever
 from authsvc.config.file import fingerprint
 from authsvc.config.reloaded_files import Contents, ReloadedFiles
 from authsvc.config.settings import ConfigError
@@ -84,11 +85,11 @@ async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCa
 
     ticker = Ticker()
     watched = ReloadedFiles({SETTING: path}, fail_at_two)
-    running = asyncio.create_task(watched.run(ticker))
+    running = asyncio.create_task(run_forever(watched.look, ticker, "looking at files"))
     async with asyncio.timeout(10):
         write(path, "2")
         ticker.tick()
-        while "a fault in looking at files" not in caplog.messages:  # noqa: ASYNC110 - it is in the log only
+        while "a fault in looking at files; it will be retried" not in caplog.messages:  # noqa: ASYNC110 - it is in the log only
             await asyncio.sleep(0)
         write(path, "3")
         ticker.tick()

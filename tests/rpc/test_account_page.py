@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from authsvc import app
+from authsvc.app.background import run_forever
 from authsvc.config.settings import ConfigError, load_settings
 from tests.conftest import Clock, Service, serving
 from tests.mmdb import encode
@@ -89,7 +90,7 @@ async def test_a_newer_file_is_taken_without_a_restart(
         fresh.write_bytes(encode({"81.2.69.0/24": {"city": "Leeds", "country_code": "GB"}}, ip_version=4))
         fresh.replace(four)
         with pytest.raises((StopAsyncIteration, RuntimeError)):
-            await service.app.locations.run(look)
+            await run_forever(service.app.locations.look, look, "looking")
         session = await service.admin.GetSession(session_id=made.session.session_id)
         assert session.location.city == "Leeds"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from authsvc.app.background import run_forever
 from authsvc.config.settings import ConfigError
 from authsvc.model.location import Location
 from authsvc.sessions.locations import Locations
@@ -137,12 +138,9 @@ def test_the_first_file_that_knows_is_believed(tmp_path: Path) -> None:
 
 
 async def test_without_files_there_is_nothing_to_do() -> None:
-    async def tick() -> None:
-        raise AssertionError
-
     locations = Locations(())
     assert locations.find("1.2.3.4") == Location()
-    await locations.run(tick)
+    await locations.look()
     locations.close()
 
 
@@ -205,7 +203,7 @@ async def following(
 ) -> None:
     """Run a test while the files are looked at at each of its ticks."""
     ticks = Ticks()
-    task = asyncio.create_task(locations.run(ticks))
+    task = asyncio.create_task(run_forever(locations.look, ticks, "looking"))
     try:
         await test(ticks.give)
     finally:

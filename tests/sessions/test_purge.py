@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
+from authsvc.app.background import run_forever
 from authsvc.model.activity import SHORTEST_TIMEOUT
 from authsvc.sessions import purge
 from authsvc.sessions.purge import SCAN_INTERVAL, Purge
@@ -293,7 +295,7 @@ async def test_run_outlives_faults(
     monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 3, excluding=-1)
     rhythm = Rhythm()
-    task = asyncio.create_task(job.run(rhythm.tick, rhythm.pause))
+    task = asyncio.create_task(run_forever(partial(job.work, rhythm.pause), rhythm.tick, "purging"))
     assert await rhythm.awaited() == "tick"
     assert job.deleted == 0
     with monkeypatch.context() as patch:

@@ -1,12 +1,14 @@
 """Last uses, written behind."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authsvc.app.background import run_forever
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.errors import Unavailable
 from authsvc.model.key_string import KeyMint
@@ -197,7 +199,9 @@ class Rhythm:
     def __init__(self, usage: UsageLog) -> None:
         self._go = Ticker()
         self._idle = asyncio.Event()
-        self._task = asyncio.create_task(usage.run(self._tick))
+        self._task = asyncio.create_task(
+            run_forever(usage.flush, self._tick, "writing", level=logging.WARNING)
+        )
         self._task.add_done_callback(lambda _: self._idle.set())
 
     async def _tick(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-from authsvc.app.background import flush_at_end, in_background
+from authsvc.app.background import flush_at_end, in_background, run_forever
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.gauges import watch, watch_entrance
 from authsvc.app.parts import App, composed
@@ -126,17 +126,27 @@ async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExi
     def each(seconds: float) -> Tick:
         return partial(asyncio.sleep, seconds)
 
+    usage_tick = tick or each(settings.usage_interval.total_seconds())
+    activity_tick = tick or each(settings.activity_interval.total_seconds())
+    deliveries = app.keys.deliveries
     for work in (
         app.follower.run(),
-        app.usage.run(tick or each(settings.usage_interval.total_seconds())),
-        app.activity.run(tick or each(settings.activity_interval.total_seconds())),
-        app.reaper.run(each(settings.lease.total_seconds() / 2)),
-        app.purge.run(each(_PURGE_SECONDS), each(_PURGE_PAUSE_SECONDS)),
-        app.refusals.run(each(_REFUSALS_SECONDS)),
-        app.audit_months.run(each(_MONTHS_SECONDS)),
-        app.keys.deliveries.run(each(_DELIVERIES_PAUSE_SECONDS)),
-        app.locations.run(each(_LOCATIONS_SECONDS)),
-        *(files.run(each(_FILES_SECONDS)) for files in app.reloaded_files),
+        run_forever(app.usage.flush, usage_tick, "writing last uses", level=logging.WARNING),
+        run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
+        run_forever(app.reaper.look, each(settings.lease.total_seconds() / 2), "looking for dead workers"),
+        run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
+        run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
+        run_forever(app.audit_months.step, each(_MONTHS_SECONDS), "maintaining the audit log"),
+        run_forever(
+            deliveries.flush,
+            partial(deliveries.due, each(_DELIVERIES_PAUSE_SECONDS)),
+            "writing which answers were sent",
+        ),
+        run_forever(app.locations.look, each(_LOCATIONS_SECONDS), "looking for newer locations"),
+        *(
+            run_forever(files.look, each(_FILES_SECONDS), "looking for changed files")
+            for files in app.reloaded_files
+        ),
     ):
         await stack.enter_async_context(in_background(work))
 

@@ -12,12 +12,11 @@ default partition, and is moved when the partition is created.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 from dateutil.relativedelta import relativedelta
 
-from authsvc.model.errors import RetryableError
 from authsvc.store import audit as audit_store
 from authsvc.store import purge as jobs
 from authsvc.store.pool import Database
@@ -69,17 +68,6 @@ class AuditMonths:
             self._retention.days,
         )
         return kept
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """After each tick, do what is due, for ever."""
-        while True:
-            await tick()
-            try:
-                await self.step()
-            except RetryableError as error:
-                _log.debug("the partitions of the audit log cannot be maintained now: %s", error)
-            except Exception:  # noqa: BLE001 - a fault here must not end it for good
-                _log.exception("maintaining the partitions of the audit log failed")
 
 
 def _month(moment: datetime) -> date:

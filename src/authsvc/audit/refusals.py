@@ -16,7 +16,7 @@ last minute.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -27,7 +27,6 @@ from authsvc.model.errors import (
     AuthsvcError,
     NotFound,
     PermissionDenied,
-    RetryableError,
     Unauthenticated,
     Unavailable,
 )
@@ -132,17 +131,6 @@ class Refusals:
                 self._pending[kind] = attempts
             else:
                 self._add(kind, attempts)
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Flush after each tick, for ever."""
-        while True:
-            await tick()
-            try:
-                await self.flush()
-            except RetryableError as error:
-                _log.debug("refused attempts cannot be written now and are kept: %s", error.message)
-            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
-                _log.exception("refused attempts could not be written and are kept")
 
 
 def _event(kind: _Kind, attempts: _Attempts) -> AuditEvent:

@@ -9,7 +9,7 @@ Failure: at the start ConfigError. Later the previous value stays in use, and th
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -50,15 +50,6 @@ class ReloadedFiles(Generic[T]):
     def is_stale(self) -> bool:
         """Whether there are newer files, which are broken."""
         return bool(self._refused)
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Look after each tick, for ever."""
-        while True:
-            await tick()
-            try:
-                await self.look()
-            except Exception:  # noqa: BLE001 - a fault here must not end the looking for good
-                _log.exception("a fault in looking at files")
 
     async def look(self) -> None:
         """Reload the files if they have changed; keep the previous value if they are broken."""

@@ -30,6 +30,7 @@ class Deliveries:
         self._limit = limit
         self._pending: dict[str, bool] = {}
         self._noted = asyncio.Event()
+        self._has_failed = False
         # Keys whose call ended before its answer was sent; notes for which there was no room.
         self.lost = self.dropped = 0
 
@@ -61,20 +62,14 @@ class Deliveries:
                     self.lost += await key_store.record_answers(connection, batch)
             except BaseException:
                 self._pending = {**batch, **self._pending}
+                self._has_failed = True
+                self._noted.set()
                 raise
 
-    async def run(self, pause: Callable[[], Awaitable[object]]) -> None:
-        """Write whenever something was noted, for ever; after a failure, again after a pause."""
-        while True:
-            await self._noted.wait()
-            self._noted.clear()
-            try:
-                await self.flush()
-            except RetryableError as error:
-                _log.debug("it cannot be written now which answers were sent: %s", error)
-                await pause()
-                self._noted.set()
-            except Exception:  # noqa: BLE001 - a fault here must not end the writing for good
-                _log.exception("it could not be written which answers were sent")
-                await pause()
-                self._noted.set()
+    async def due(self, pause: Callable[[], Awaitable[object]]) -> None:
+        """Wait until there is something to write; after a failure, not before a pause."""
+        if self._has_failed:
+            await pause()
+            self._has_failed = False
+        await self._noted.wait()
+        self._noted.clear()

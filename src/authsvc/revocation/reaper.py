@@ -9,12 +9,9 @@ Failure: without the reaper, each change waits for the lease of each dead worker
 A worker whose registration is deleted by mistake notices at its next renewal and registers again.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from authsvc.model.errors import RetryableError
 from authsvc.revocation.barrier import certainly_over
 from authsvc.store import feed as feed_store
 from authsvc.store.pool import Database
@@ -54,16 +51,3 @@ class Reaper:
                 continue
             self._seen[worker.worker_id] = worker.beat, since
         await feed_store.trim(self._database)
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Look after each tick, until cancelled."""
-        while True:
-            await tick()
-            try:
-                await self.look()
-            except RetryableError as error:
-                _log.debug("the registrations of workers cannot be read: %s", error)
-            except asyncio.CancelledError:
-                raise
-            except Exception:  # noqa: BLE001 - an unexpected error must not end this task
-                _log.exception("an unexpected error while looking at the registrations of workers")

@@ -10,7 +10,6 @@ gRPC for Python can ask no client for a certificate, or every client, and nothin
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -51,10 +50,6 @@ class Tls:
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._served), self._fetch, require_client_authentication=_CLIENT_CA in self._files
         )
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Look after each tick whether the files have changed, for ever."""
-        await self._reloaded.run(tick)
 
     async def look(self) -> None:
         """Reload the files if they have changed; keep the previous ones if they are broken."""

@@ -4,7 +4,7 @@ Failure: without a file, or for an address that no file knows, the location is e
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from authsvc.config.file import fingerprint
@@ -39,15 +39,6 @@ class Locations:
             if location != NOWHERE:
                 return location
         return NOWHERE
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Look after each tick, for ever; without files there is nothing to do."""
-        while self._files:
-            await tick()
-            try:
-                await self.look()
-            except Exception:  # noqa: BLE001 - a fault here must not end the looking for good
-                _log.exception("a fault in looking at files of locations")
 
     async def look(self) -> None:
         """Reload the files that have changed; keep the previous ones of those that are broken."""

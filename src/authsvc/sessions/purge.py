@@ -16,7 +16,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from authsvc.model.errors import RetryableError
 from authsvc.store import purge as purge_store
 from authsvc.store.pool import Database
 
@@ -56,16 +55,7 @@ class Purge:
         self.deleted += deleted
         return more
 
-    async def run(
-        self, tick: Callable[[], Awaitable[object]], pause: Callable[[], Awaitable[object]]
-    ) -> None:
-        """After each tick, do what is due, with a pause after each batch, for ever."""
-        while True:
-            await tick()
-            try:
-                while await self.step():
-                    await pause()
-            except RetryableError as error:
-                _log.debug("nothing can be purged now: %s", error)
-            except Exception:  # noqa: BLE001 - a fault here must not end the purging for good
-                _log.exception("a fault in purging")
+    async def work(self, pause: Callable[[], Awaitable[object]]) -> None:
+        """Delete all that is due, with a pause after each batch."""
+        while await self.step():
+            await pause()

@@ -16,7 +16,7 @@ the last few seconds.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -127,19 +127,3 @@ class UsageLog:
     def _keep(self, unwritten: "Sequence[tuple[str, _Last]]") -> None:
         for credential_id, last in unwritten:
             self.note(credential_id, *last)
-
-    async def run(self, tick: Callable[[], Awaitable[object]]) -> None:
-        """Flush after each tick, until cancelled."""
-        failing = False
-        while True:
-            await tick()
-            try:
-                await self.flush()
-            except RetryableError as error:
-                if not failing:
-                    _log.warning("last uses cannot be written now and are kept: %s", error.message)
-                failing = True
-            except Exception:  # noqa: BLE001 - an unexpected error must not end this task
-                _log.exception("last uses could not be written and are kept")
-            else:
-                failing = False
