@@ -15,9 +15,9 @@ from tests.gateway.conftest import new_directory
     [
         ("bearer,token", "'token' is not a source; use bearer, basic, x-api-key or cookie:NAME"),
         ("bearer,bearer", "each once"),
-        ("cookie:a,cookie:b", "one cookie at most"),
-        ("cookie:", "'cookie:' is none"),
-        ("cookie:a b", "'cookie:a b' is none"),
+        ("cookie:a,cookie:b", "at most one cookie"),
+        ("cookie:", "'cookie:' is not a source"),
+        ("cookie:a b", "'cookie:a b' is not a source"),
         (",", "name one source or several"),
     ],
 )

@@ -4,20 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.verify.parts import Room, make_room
+from tests.verify.parts import Parts, make_parts
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
+def parts() -> Iterator[Parts]:
     """A verifier that remembers many keys."""
-    furnished = make_room()
+    furnished = make_parts()
     yield furnished
     furnished.hasher.close()
 
 
 @pytest.fixture
-def narrow_room() -> Iterator[Room]:
+def narrow_parts() -> Iterator[Parts]:
     """A verifier that remembers one key."""
-    furnished = make_room(capacity=1)
+    furnished = make_parts(capacity=1)
     yield furnished
     furnished.hasher.close()

@@ -220,7 +220,7 @@ class FakeUseStore:
 
 
 @dataclass
-class Room:
+class Parts:
     """A verifier and what it is made of."""
 
     clock: Clock
@@ -341,14 +341,14 @@ class Room:
         return self.use_store.uses
 
 
-def make_room(*, capacity: int = 100, queue_limit: int = 64, beside: Room | None = None) -> Room:
+def make_parts(*, capacity: int = 100, queue_limit: int = 64, beside: Parts | None = None) -> Parts:
     """Build a verifier, with the stores and the clock of the one `beside`; the caller closes its hasher."""
     use_store = FakeUseStore()
     clock = beside.clock if beside else Clock()
     activities = beside.activities if beside else FakeActivityStore()
     lease = Lease()
     lease.renew(inf)
-    return Room(
+    return Parts(
         clock=clock,
         mint=KeyMint(b"k" * 32),
         cache=PrefixCache(capacity),

@@ -17,7 +17,7 @@ from authsvc.model.key_string import KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
 from authsvc.verify.verifier import Question
-from tests.verify.parts import ACME, GLOBEX, Pause, Room, ask, at_once, make_room
+from tests.verify.parts import ACME, GLOBEX, Parts, Pause, ask, at_once, make_parts
 
 IDLE = timedelta(minutes=30)
 TICK = timedelta(microseconds=1)
@@ -27,39 +27,39 @@ UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 
 
 @pytest.fixture
-def other(room: Room) -> Iterator[Room]:
+def other(parts: Parts) -> Iterator[Parts]:
     """A second worker on the same database."""
-    furnished = make_room(beside=room)
+    furnished = make_parts(beside=parts)
     yield furnished
     furnished.hasher.close()
 
 
-def recorded(room: Room, session_id: str = "ses_1") -> datetime:
+def recorded(parts: Parts, session_id: str = "ses_1") -> datetime:
     """Return the last activity that the database knows."""
-    return room.activities.rows[session_id][0]
+    return parts.activities.rows[session_id][0]
 
 
-async def test_valid(room: Room) -> None:  # rules 20, 27
+async def test_valid(parts: Parts) -> None:  # rules 20, 27
     """The right token is VALID, and tells which session it is, without argon2 and without a renewed hash."""
-    token = room.open_session(scopes=("orders:read",))
-    code, credential = await room.verifier.verify(SESSION, token.text)
+    token = parts.open_session(scopes=("orders:read",))
+    code, credential = await parts.verifier.verify(SESSION, token.text)
     assert code is VerdictCode.VALID
     assert credential is not None
     assert (credential.credential_id, credential.kind) == ("ses_1", CredentialKind.SESSION)
-    assert (room.hasher.runs, room.store.replacements) == (0, [])
+    assert (parts.hasher.runs, parts.store.replacements) == (0, [])
 
 
-async def test_a_hit_touches_memory_only(room: Room) -> None:
+async def test_a_hit_touches_memory_only(parts: Parts) -> None:
     """Until `GUARD` before the recorded end, a hit waits for nothing and asks nobody."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
     for after in (timedelta(0), IDLE - GUARD - TICK):
-        room.clock.now = recorded(room) + after
-        assert at_once(room.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
-        recalled = room.verifier.recall(SESSION, token.text)
+        parts.clock.now = recorded(parts) + after
+        assert at_once(parts.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
+        recalled = parts.verifier.recall(SESSION, token.text)
         assert recalled is not None
         assert recalled.code is VerdictCode.VALID
-    assert (len(room.store.finds), room.activities.asked) == (1, [])
+    assert (len(parts.store.finds), parts.activities.asked) == (1, [])
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
@@ -68,260 +68,260 @@ async def test_a_hit_touches_memory_only(room: Room) -> None:
     [(-TICK, VerdictCode.VALID), (0 * TICK, VerdictCode.EXPIRED), (TICK, VerdictCode.EXPIRED)],
 )
 async def test_idle_ends_at_the_instant(
-    room: Room, warm: bool, after: timedelta, code: VerdictCode
+    parts: Parts, warm: bool, after: timedelta, code: VerdictCode
 ) -> None:  # rules 13, 27
     """EXPIRED from the instant that the timeout is over, also on a hit; VALID a microsecond before."""
-    token = room.open_session(idle_timeout=IDLE)
+    token = parts.open_session(idle_timeout=IDLE)
     if warm:
-        await room.session_code(token)
-    room.clock.now += IDLE + after
-    assert await room.session_code(token) is code
+        await parts.session_code(token)
+    parts.clock.now += IDLE + after
+    assert await parts.session_code(token) is code
 
 
 @pytest.mark.parametrize("lifetime", [IDLE / 2, IDLE, timedelta(days=1)], ids=str)
-async def test_no_activity_outlives_the_lifetime(room: Room, lifetime: timedelta) -> None:  # rules 13, 27
+async def test_no_activity_outlives_the_lifetime(parts: Parts, lifetime: timedelta) -> None:  # rules 13, 27
     """Beyond its lifetime a session is EXPIRED on a hit, without a question: no activity matters to that."""
-    token = room.open_session(idle_timeout=IDLE, lifetime=lifetime)
-    end = room.clock.now + lifetime
-    while room.clock.now < end:
-        assert await room.session_code(token) is VerdictCode.VALID
-        await room.activity.flush()
-        room.clock.now = min(room.clock.now + IDLE / 3, end)
-    room.activities.asked.clear()
-    verdict = at_once(room.verifier.verify(SESSION, token.text))
+    token = parts.open_session(idle_timeout=IDLE, lifetime=lifetime)
+    end = parts.clock.now + lifetime
+    while parts.clock.now < end:
+        assert await parts.session_code(token) is VerdictCode.VALID
+        await parts.activity.flush()
+        parts.clock.now = min(parts.clock.now + IDLE / 3, end)
+    parts.activities.asked.clear()
+    verdict = at_once(parts.verifier.verify(SESSION, token.text))
     assert verdict.code is VerdictCode.EXPIRED
-    assert room.activities.asked == []
+    assert parts.activities.asked == []
 
 
-async def test_close_to_the_recorded_end_it_is_recorded_before_the_answer(room: Room) -> None:
+async def test_close_to_the_recorded_end_it_is_recorded_before_the_answer(parts: Parts) -> None:
     """From `GUARD` before it on, VALID is said when the activity is in the database; then from memory."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE - GUARD
-    assert room.verifier.recall(SESSION, token.text) is None
-    assert room.activities.asked == []
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE - GUARD
+    assert parts.verifier.recall(SESSION, token.text) is None
+    assert parts.activities.asked == []
     question = Question(CredentialKind.SESSION, ACME, (), "192.0.2.1", "curl/8")
-    assert (await room.verifier.verify(question, token.text)).code is VerdictCode.VALID
-    assert recorded(room) == room.clock.now
-    assert room.activities.asked == ["record ses_1"]
-    assert at_once(room.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
-    assert room.activities.asked == ["record ses_1"]
+    assert (await parts.verifier.verify(question, token.text)).code is VerdictCode.VALID
+    assert recorded(parts) == parts.clock.now
+    assert parts.activities.asked == ["record ses_1"]
+    assert at_once(parts.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
+    assert parts.activities.asked == ["record ses_1"]
 
 
-async def test_all_other_activity_is_written_behind(room: Room) -> None:  # rule 23
+async def test_all_other_activity_is_written_behind(parts: Parts) -> None:  # rule 23
     """However many verifications there are, a flush writes the last one, with its address and program."""
-    token = room.open_session()
+    token = parts.open_session()
     for second in range(10):
-        room.clock.now += timedelta(seconds=1)
+        parts.clock.now += timedelta(seconds=1)
         question = Question(CredentialKind.SESSION, ACME, (), f"192.0.2.{second}", "curl/8")
-        await room.verifier.verify(question, token.text)
+        await parts.verifier.verify(question, token.text)
     written: list[Use] = []
 
     async def record_uses(uses: list[Use]) -> None:
         written.extend(uses)
 
-    room.activities.record_uses = record_uses  # type: ignore[assignment, method-assign]
-    await room.activity.flush()
-    assert written == [Use("ses_1", room.clock.now, "192.0.2.9", "curl/8")]
-    assert room.activities.asked == []
-    assert await room.uses() == []
+    parts.activities.record_uses = record_uses  # type: ignore[assignment, method-assign]
+    await parts.activity.flush()
+    assert written == [Use("ses_1", parts.clock.now, "192.0.2.9", "curl/8")]
+    assert parts.activities.asked == []
+    assert await parts.uses() == []
 
 
-async def test_a_worker_that_knows_less_asks(room: Room, other: Room) -> None:
+async def test_a_worker_that_knows_less_asks(parts: Parts, other: Parts) -> None:
     """What another worker has written counts: past the end that this one knows it asks, and says VALID."""
-    token = room.open_session(idle_timeout=IDLE)
-    for worker in (room, other):
+    token = parts.open_session(idle_timeout=IDLE)
+    for worker in (parts, other):
         await worker.session_code(token)
-    room.clock.now += IDLE - GUARD - TICK
+    parts.clock.now += IDLE - GUARD - TICK
     assert await other.session_code(token) is VerdictCode.VALID
     await other.activity.flush()
-    room.clock.now += GUARD + 2 * TICK
-    assert await room.session_code(token) is VerdictCode.VALID
-    assert room.activities.asked == ["find ses_1"]
-    assert at_once(room.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
+    parts.clock.now += GUARD + 2 * TICK
+    assert await parts.session_code(token) is VerdictCode.VALID
+    assert parts.activities.asked == ["find ses_1"]
+    assert at_once(parts.verifier.verify(SESSION, token.text)).code is VerdictCode.VALID
 
 
-async def test_a_worker_that_knows_less_does_not_lag(room: Room, other: Room) -> None:
+async def test_a_worker_that_knows_less_does_not_lag(parts: Parts, other: Parts) -> None:
     """Near the end of what the database knows it records, even when it has just learned of that."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += timedelta(minutes=1)
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += timedelta(minutes=1)
     await other.session_code(token)
     await other.activity.flush()
-    room.clock.now += IDLE - TICK
-    assert await room.session_code(token) is VerdictCode.VALID
-    assert room.activities.asked == ["find ses_1", "record ses_1"]
-    room.clock.now += IDLE - TICK
+    parts.clock.now += IDLE - TICK
+    assert await parts.session_code(token) is VerdictCode.VALID
+    assert parts.activities.asked == ["find ses_1", "record ses_1"]
+    parts.clock.now += IDLE - TICK
     assert await other.session_code(token) is VerdictCode.VALID
 
 
 @pytest.mark.parametrize("after", [IDLE - GUARD, IDLE - TICK, IDLE, 2 * IDLE], ids=str)
-async def test_without_the_database_nothing_is_said_of_the_end(room: Room, after: timedelta) -> None:
+async def test_without_the_database_nothing_is_said_of_the_end(parts: Parts, after: timedelta) -> None:
     """Neither EXPIRED, of which others may know better, nor VALID, on which others could not rely."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += after
-    room.activities.fault = UNAVAILABLE
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += after
+    parts.activities.fault = UNAVAILABLE
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await room.session_code(token)
-    room.activities.fault = None
+            await parts.session_code(token)
+    parts.activities.fault = None
     code = VerdictCode.VALID if after < IDLE else VerdictCode.EXPIRED
-    assert await room.session_code(token) is code
+    assert await parts.session_code(token) is code
 
 
-async def test_before_that_memory_outlives_the_database(room: Room) -> None:
+async def test_before_that_memory_outlives_the_database(parts: Parts) -> None:
     """A hit that needs no question is answered while the database is out of reach."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.activities.fault = room.store.fault = UNAVAILABLE
-    room.clock.now += IDLE - GUARD - TICK
-    assert await room.session_code(token) is VerdictCode.VALID
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.activities.fault = parts.store.fault = UNAVAILABLE
+    parts.clock.now += IDLE - GUARD - TICK
+    assert await parts.session_code(token) is VerdictCode.VALID
 
 
-async def test_what_the_database_ended_stays_over(room: Room) -> None:  # rule 16
+async def test_what_the_database_ended_stays_over(parts: Parts) -> None:  # rule 16
     """It is not asked again, and no clock that is set back brings the session to life."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE
-    assert await room.session_code(token) is VerdictCode.EXPIRED
-    assert room.activities.asked == ["find ses_1"]
-    room.activities.fault = UNAVAILABLE
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE
+    assert await parts.session_code(token) is VerdictCode.EXPIRED
+    assert parts.activities.asked == ["find ses_1"]
+    parts.activities.fault = UNAVAILABLE
     for after in (TICK, IDLE, -IDLE):
-        room.clock.now += after
-        assert at_once(room.verifier.verify(SESSION, token.text)).code is VerdictCode.EXPIRED
+        parts.clock.now += after
+        assert at_once(parts.verifier.verify(SESSION, token.text)).code is VerdictCode.EXPIRED
 
 
-async def test_a_session_that_is_gone_is_over(room: Room) -> None:
+async def test_a_session_that_is_gone_is_over(parts: Parts) -> None:
     """One that is not in the database any more is not alive, whatever this worker remembers."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    del room.activities.rows["ses_1"]
-    room.clock.now += IDLE
-    assert await room.session_code(token) is VerdictCode.EXPIRED
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    del parts.activities.rows["ses_1"]
+    parts.clock.now += IDLE
+    assert await parts.session_code(token) is VerdictCode.EXPIRED
 
 
-async def test_what_others_were_told_is_over_is_not_revived(room: Room, other: Room) -> None:  # rule 16
+async def test_what_others_were_told_is_over_is_not_revived(parts: Parts, other: Parts) -> None:  # rule 16
     """An activity that is written too late does not bring back what another worker called EXPIRED."""
-    token = room.open_session(idle_timeout=IDLE)
-    for worker in (room, other):
+    token = parts.open_session(idle_timeout=IDLE)
+    for worker in (parts, other):
         await worker.session_code(token)
-    room.clock.now += IDLE - GUARD - TICK
+    parts.clock.now += IDLE - GUARD - TICK
     assert await other.session_code(token) is VerdictCode.VALID
-    room.clock.now += GUARD + TICK
-    assert await room.session_code(token) is VerdictCode.EXPIRED
+    parts.clock.now += GUARD + TICK
+    assert await parts.session_code(token) is VerdictCode.EXPIRED
     await other.activity.flush()
     assert await other.session_code(token) is VerdictCode.EXPIRED
-    assert await room.session_code(token) is VerdictCode.EXPIRED
+    assert await parts.session_code(token) is VerdictCode.EXPIRED
 
 
 @pytest.mark.parametrize("after", [timedelta(0), IDLE - GUARD - TICK, IDLE - GUARD, IDLE - TICK], ids=str)
-async def test_insufficient_scope_is_no_activity(room: Room, after: timedelta) -> None:  # rule 23
+async def test_insufficient_scope_is_no_activity(parts: Parts, after: timedelta) -> None:  # rule 23
     """Who lacks a scope has not used the session: nothing is recorded, and its end does not move."""
-    token = room.open_session(scopes=("orders:write",), idle_timeout=IDLE)
-    start = room.clock.now
-    room.clock.now += after
+    token = parts.open_session(scopes=("orders:write",), idle_timeout=IDLE)
+    start = parts.clock.now
+    parts.clock.now += after
     for _ in range(2):
-        assert await room.session_code(token, ["orders:read"]) is VerdictCode.INSUFFICIENT_SCOPE
-    await room.activity.flush()
-    assert (recorded(room), room.activities.asked) == (start, [])
-    room.clock.now = start + IDLE
-    assert await room.session_code(token, ["orders:read"]) is VerdictCode.EXPIRED
+        assert await parts.session_code(token, ["orders:read"]) is VerdictCode.INSUFFICIENT_SCOPE
+    await parts.activity.flush()
+    assert (recorded(parts), parts.activities.asked) == (start, [])
+    parts.clock.now = start + IDLE
+    assert await parts.session_code(token, ["orders:read"]) is VerdictCode.EXPIRED
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize("after", [timedelta(0), IDLE - TICK, IDLE], ids=str)
 async def test_a_stranger_is_told_nothing(
-    room: Room, warm: bool, after: timedelta
+    parts: Parts, warm: bool, after: timedelta
 ) -> None:  # rules 19, 21, 27
     """A wrong secret, another owner's caller, the wrong kind: NOT_FOUND, and no activity, dead or alive."""
-    token = room.open_session(idle_timeout=IDLE)
+    token = parts.open_session(idle_timeout=IDLE)
     if warm:
-        await room.session_code(token)
-    start = recorded(room)
-    room.clock.now += after
-    forged = room.forge(token)
-    assert await room.verifier.verify(SESSION, forged.text) == NOT_FOUND
+        await parts.session_code(token)
+    start = recorded(parts)
+    parts.clock.now += after
+    forged = parts.forge(token)
+    assert await parts.verifier.verify(SESSION, forged.text) == NOT_FOUND
     foreign = ask(GLOBEX, kind=CredentialKind.SESSION)
-    assert await room.verifier.verify(foreign, token.text) == NOT_FOUND
-    assert await room.verifier.verify(ask(ACME), token.text) == NOT_FOUND
-    key = room.issue()
-    assert await room.verifier.verify(SESSION, key.text) == NOT_FOUND
-    await room.activity.flush()
-    assert (recorded(room), room.activities.asked) == (start, [])
-    assert await room.uses() == []
+    assert await parts.verifier.verify(foreign, token.text) == NOT_FOUND
+    assert await parts.verifier.verify(ask(ACME), token.text) == NOT_FOUND
+    key = parts.issue()
+    assert await parts.verifier.verify(SESSION, key.text) == NOT_FOUND
+    await parts.activity.flush()
+    assert (recorded(parts), parts.activities.asked) == (start, [])
+    assert await parts.uses() == []
 
 
-async def test_a_clock_that_is_set_back_takes_no_activity_back(room: Room) -> None:
+async def test_a_clock_that_is_set_back_takes_no_activity_back(parts: Parts) -> None:
     """The end counts from the latest activity that was seen."""
-    token = room.open_session(idle_timeout=IDLE)
-    start = room.clock.now
-    room.clock.now += timedelta(minutes=10)
-    await room.session_code(token)
-    room.clock.now -= timedelta(minutes=5)
-    await room.session_code(token)
-    await room.activity.flush()
-    assert recorded(room) == start + timedelta(minutes=10)
+    token = parts.open_session(idle_timeout=IDLE)
+    start = parts.clock.now
+    parts.clock.now += timedelta(minutes=10)
+    await parts.session_code(token)
+    parts.clock.now -= timedelta(minutes=5)
+    await parts.session_code(token)
+    await parts.activity.flush()
+    assert recorded(parts) == start + timedelta(minutes=10)
 
 
-async def test_a_revocation_meanwhile_wins(room: Room) -> None:  # rule 15
+async def test_a_revocation_meanwhile_wins(parts: Parts) -> None:  # rule 15
     """A session that is revoked and forgotten while its activity is being recorded is REVOKED."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE - TICK
-    record = room.activities.record_activity
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE - TICK
+    record = parts.activities.record_activity
 
     async def revoke_meanwhile(use: Use) -> datetime | None:
         last = await record(use)
-        room.change(token, revoke_time=room.clock.now)
-        room.cache.forget([token.prefix])
+        parts.change(token, revoke_time=parts.clock.now)
+        parts.cache.forget([token.prefix])
         return last
 
-    room.activities.record_activity = revoke_meanwhile  # type: ignore[method-assign]
-    assert await room.session_code(token) is VerdictCode.REVOKED
+    parts.activities.record_activity = revoke_meanwhile  # type: ignore[method-assign]
+    assert await parts.session_code(token) is VerdictCode.REVOKED
 
 
-async def test_the_lease_is_checked_after_the_question(room: Room) -> None:  # R4
+async def test_the_lease_is_checked_after_the_question(parts: Parts) -> None:  # R4
     """A worker whose lease ends while the database is asked does not answer."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE - TICK
-    record = room.activities.record_activity
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE - TICK
+    record = parts.activities.record_activity
 
     async def lose_the_lease(use: Use) -> datetime | None:
-        room.lease.end("this worker has stopped")
+        parts.lease.end("this worker has stopped")
         return await record(use)
 
-    room.activities.record_activity = lose_the_lease  # type: ignore[method-assign]
+    parts.activities.record_activity = lose_the_lease  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
-        await room.session_code(token)
+        await parts.session_code(token)
 
 
-async def test_judged_when_answered(room: Room) -> None:  # rule 13
+async def test_judged_when_answered(parts: Parts) -> None:  # rule 13
     """A lifetime that ends while the activity is being recorded makes the answer EXPIRED."""
-    token = room.open_session(idle_timeout=IDLE, lifetime=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE - TICK
-    record = room.activities.record_activity
+    token = parts.open_session(idle_timeout=IDLE, lifetime=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE - TICK
+    record = parts.activities.record_activity
 
     async def take_a_while(use: Use) -> datetime | None:
         last = await record(use)
-        room.clock.now += TICK
+        parts.clock.now += TICK
         return last
 
-    room.activities.record_activity = take_a_while  # type: ignore[method-assign]
-    assert await room.session_code(token) is VerdictCode.EXPIRED
+    parts.activities.record_activity = take_a_while  # type: ignore[method-assign]
+    assert await parts.session_code(token) is VerdictCode.EXPIRED
 
 
-async def test_many_at_once_close_to_the_end(room: Room) -> None:
+async def test_many_at_once_close_to_the_end(parts: Parts) -> None:
     """All who ask about one session at one moment get the one answer."""
-    token = room.open_session(idle_timeout=IDLE)
-    await room.session_code(token)
-    room.clock.now += IDLE - TICK
-    codes = await asyncio.gather(*(room.session_code(token) for _ in range(20)))
+    token = parts.open_session(idle_timeout=IDLE)
+    await parts.session_code(token)
+    parts.clock.now += IDLE - TICK
+    codes = await asyncio.gather(*(parts.session_code(token) for _ in range(20)))
     assert set(codes) == {VerdictCode.VALID}
-    assert recorded(room) == room.clock.now
-    assert room.activities.asked == ["record ses_1"]
+    assert recorded(parts) == parts.clock.now
+    assert parts.activities.asked == ["record ses_1"]
 
 
 class Step(NamedTuple):
@@ -349,7 +349,7 @@ _STEPS = st.builds(
 class Course:
     """Two workers on one database, each of which flushes at least every `MAX_INTERVAL`."""
 
-    def __init__(self, workers: list[Room], idle_timeout: timedelta, phases: list[timedelta]) -> None:
+    def __init__(self, workers: list[Parts], idle_timeout: timedelta, phases: list[timedelta]) -> None:
         self.workers = workers
         self.clock = workers[0].clock
         self.idle_timeout = idle_timeout
@@ -408,8 +408,8 @@ async def test_never_early_never_late(
     idle_timeout: timedelta, phases: list[timedelta], steps: list[Step]
 ) -> None:  # rules 13, 27
     """Whatever two workers see and when they write it, each answers by the true last activity."""
-    first = make_room()
-    second = make_room(beside=first)
+    first = make_parts()
+    second = make_parts(beside=first)
     try:
         course = Course([first, second], idle_timeout, phases)
         for step in steps:
@@ -419,25 +419,25 @@ async def test_never_early_never_late(
         second.hasher.close()
 
 
-async def test_a_slow_record_revives_nothing(room: Room, other: Room) -> None:  # rule 16
+async def test_a_slow_record_revives_nothing(parts: Parts, other: Parts) -> None:  # rule 16
     """Who was told EXPIRED stays right: an activity whose recording took too long ends as EXPIRED, too."""
-    token = room.open_session(idle_timeout=IDLE)
-    for worker in (room, other):
+    token = parts.open_session(idle_timeout=IDLE)
+    for worker in (parts, other):
         assert await worker.session_code(token) is VerdictCode.VALID
     pause = Pause()
-    record = room.activities.record_activity
+    record = parts.activities.record_activity
 
     async def slowly(use: Use) -> datetime | None:
         await pause.here()
         return await record(use)
 
-    room.clock.now += IDLE - TICK
-    with patch.object(room.activities, "record_activity", slowly):
-        slow = asyncio.create_task(room.session_code(token))
+    parts.clock.now += IDLE - TICK
+    with patch.object(parts.activities, "record_activity", slowly):
+        slow = asyncio.create_task(parts.session_code(token))
         await pause.reached()
-        room.clock.now += TICK
+        parts.clock.now += TICK
         assert await other.session_code(token) is VerdictCode.EXPIRED
         pause.open()
         assert await slow is VerdictCode.EXPIRED
-    for worker in (room, other):
+    for worker in (parts, other):
         assert await worker.session_code(token) is VerdictCode.EXPIRED

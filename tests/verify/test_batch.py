@@ -8,32 +8,32 @@ import pytest
 from authsvc.model.errors import Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, VerdictCode
-from tests.verify.parts import ACME, GLOBEX, Room, at_once
+from tests.verify.parts import ACME, GLOBEX, Parts, at_once
 
 VALID = VerdictCode.VALID
 
 
-async def codes(room: Room, *presented: str) -> list[VerdictCode]:
-    verdicts = await room.verify_all(ACME, [(text, (), "") for text in presented])
+async def codes(parts: Parts, *presented: str) -> list[VerdictCode]:
+    verdicts = await parts.verify_all(ACME, [(text, (), "") for text in presented])
     return [verdict.code for verdict in verdicts]
 
 
-async def test_nothing_asked(room: Room) -> None:
+async def test_nothing_asked(parts: Parts) -> None:
     """An empty batch has an empty answer."""
-    assert await room.verify_all(ACME, []) == []
+    assert await parts.verify_all(ACME, []) == []
 
 
-async def test_answers_are_in_order(room: Room) -> None:  # rule 20
+async def test_answers_are_in_order(parts: Parts) -> None:  # rule 20
     """Warm, cold, forged, malformed, expired, revoked, absent and foreign ones, each at its place."""
-    now = room.clock.now
-    warm, cold, expired = room.issue(), room.issue(), room.issue(expire_time=now)
+    now = parts.clock.now
+    warm, cold, expired = parts.issue(), parts.issue(), parts.issue(expire_time=now)
     revoked, absent, foreign = (
-        room.issue(revoke_time=now),
-        room.mint.mint("eg", "live"),
-        room.issue(owner_id="globex"),
+        parts.issue(revoke_time=now),
+        parts.mint.mint("eg", "live"),
+        parts.issue(owner_id="globex"),
     )
-    forged_warm, forged_cold = room.forge(warm), room.forge(cold)
-    await room.code(warm)
+    forged_warm, forged_cold = parts.forge(warm), parts.forge(cold)
+    await parts.code(warm)
     expected = [
         (cold.text, VALID),
         ("rubbish", VerdictCode.NOT_FOUND),
@@ -49,34 +49,34 @@ async def test_answers_are_in_order(room: Room) -> None:  # rule 20
         (warm.text, VALID),
         (absent.text, VerdictCode.NOT_FOUND),
     ]
-    room.store.finds.clear()
-    assert await codes(room, *(text for text, _ in expected)) == [code for _, code in expected]
+    parts.store.finds.clear()
+    assert await codes(parts, *(text for text, _ in expected)) == [code for _, code in expected]
     looked_up = [cold, forged_cold, expired, revoked, absent, foreign]
-    assert sorted(room.store.finds) == sorted(key.prefix for key in looked_up)
+    assert sorted(parts.store.finds) == sorted(key.prefix for key in looked_up)
 
 
-async def test_one_look_up_for_each_distinct_string(room: Room) -> None:
+async def test_one_look_up_for_each_distinct_string(parts: Parts) -> None:
     """A cold string that is asked for many times is looked up and proved once."""
-    key = room.issue()
-    assert await codes(room, *[key.text] * 100) == [VALID] * 100
-    assert (room.store.finds, room.hasher.runs) == ([key.prefix], 1)
+    key = parts.issue()
+    assert await codes(parts, *[key.text] * 100) == [VALID] * 100
+    assert (parts.store.finds, parts.hasher.runs) == ([key.prefix], 1)
 
 
-async def test_warm_strings_need_no_wait(room: Room) -> None:
+async def test_warm_strings_need_no_wait(parts: Parts) -> None:
     """A batch that memory knows is answered without waiting."""
-    keys = [room.issue() for _ in range(3)]
-    await codes(room, *(key.text for key in keys))
+    keys = [parts.issue() for _ in range(3)]
+    await codes(parts, *(key.text for key in keys))
     asked = [(key.text, (), "") for key in keys] + [("rubbish", (), "")]
-    verdicts = at_once(room.verify_all(ACME, asked))
+    verdicts = at_once(parts.verify_all(ACME, asked))
     assert [verdict.code for verdict in verdicts] == [VALID] * 3 + [VerdictCode.NOT_FOUND]
-    assert len(room.store.finds) == 3
+    assert len(parts.store.finds) == 3
 
 
-async def test_look_ups_go_side_by_side(room: Room) -> None:
+async def test_look_ups_go_side_by_side(parts: Parts) -> None:
     """All cold strings are on their way before the first one has its answer."""
-    keys = [room.issue() for _ in range(5)]
-    pauses = [room.store.pause(key.prefix) for key in keys]
-    batch = asyncio.create_task(codes(room, *(key.text for key in keys)))
+    keys = [parts.issue() for _ in range(5)]
+    pauses = [parts.store.pause(key.prefix) for key in keys]
+    batch = asyncio.create_task(codes(parts, *(key.text for key in keys)))
     for pause in pauses:
         await pause.reached()
     for pause in pauses:
@@ -84,10 +84,10 @@ async def test_look_ups_go_side_by_side(room: Room) -> None:
     assert await batch == [VALID] * 5
 
 
-async def test_each_has_its_own_scopes_and_address(room: Room) -> None:  # rules 22, 23
+async def test_each_has_its_own_scopes_and_address(parts: Parts) -> None:  # rules 22, 23
     """The same string may be asked with several scopes; the use has the address of a VALID one."""
-    key = room.issue(scopes=("orders:read",))
-    verdicts = await room.verify_all(
+    key = parts.issue(scopes=("orders:read",))
+    verdicts = await parts.verify_all(
         ACME,
         [
             (key.text, ["orders:write"], "192.0.2.1"),
@@ -95,78 +95,78 @@ async def test_each_has_its_own_scopes_and_address(room: Room) -> None:  # rules
             (key.text, ["orders:write"], "192.0.2.3"),
         ],
     )
-    refused = (VerdictCode.INSUFFICIENT_SCOPE, room.credential_of(key))
-    assert verdicts == [refused, (VALID, room.credential_of(key)), refused]
-    assert await room.uses() == [Use("key_1", room.clock.now, "192.0.2.2")]
+    refused = (VerdictCode.INSUFFICIENT_SCOPE, parts.credential_of(key))
+    assert verdicts == [refused, (VALID, parts.credential_of(key)), refused]
+    assert await parts.uses() == [Use("key_1", parts.clock.now, "192.0.2.2")]
 
 
-async def test_a_foreign_caller_learns_nothing(room: Room) -> None:  # rule 19
+async def test_a_foreign_caller_learns_nothing(parts: Parts) -> None:  # rule 19
     """To another owner's caller all are NOT_FOUND, and none is used."""
-    warm, cold = room.issue(), room.issue()
-    await room.verifier.identify(warm.text)
+    warm, cold = parts.issue(), parts.issue()
+    await parts.verifier.identify(warm.text)
     asked = [(warm.text, (), ""), (cold.text, (), "")]
-    assert await room.verify_all(GLOBEX, asked) == [NOT_FOUND, NOT_FOUND]
-    assert await room.uses() == []
+    assert await parts.verify_all(GLOBEX, asked) == [NOT_FOUND, NOT_FOUND]
+    assert await parts.uses() == []
 
 
-async def test_all_are_judged_at_one_instant(room: Room) -> None:  # rule 13
+async def test_all_are_judged_at_one_instant(parts: Parts) -> None:  # rule 13
     """A warm key that expires while a cold one is looked up is EXPIRED in the answer."""
-    warm = room.issue(expire_time=room.clock.now + timedelta(hours=1))
-    cold = room.issue(expire_time=room.clock.now + timedelta(hours=1))
-    await room.code(warm)
-    pause = room.store.pause(cold.prefix)
-    batch = asyncio.create_task(codes(room, warm.text, cold.text))
+    warm = parts.issue(expire_time=parts.clock.now + timedelta(hours=1))
+    cold = parts.issue(expire_time=parts.clock.now + timedelta(hours=1))
+    await parts.code(warm)
+    pause = parts.store.pause(cold.prefix)
+    batch = asyncio.create_task(codes(parts, warm.text, cold.text))
     await pause.reached()
-    room.clock.advance(hours=1)
+    parts.clock.advance(hours=1)
     pause.open()
     assert await batch == [VerdictCode.EXPIRED] * 2
 
 
-async def test_an_outage_fails_the_batch(room: Room) -> None:
+async def test_an_outage_fails_the_batch(parts: Parts) -> None:
     """When one string cannot be known now, the batch fails, no verdict is made up, and the next works."""
-    warm, cold = room.issue(), room.issue()
-    await room.code(warm)
-    room.store.fault = Unavailable("gone", reason="GONE", retry_after=1)
+    warm, cold = parts.issue(), parts.issue()
+    await parts.code(warm)
+    parts.store.fault = Unavailable("gone", reason="GONE", retry_after=1)
     with pytest.raises(Unavailable):
-        await codes(room, warm.text, cold.text)
-    assert await codes(room, warm.text, "rubbish") == [VALID, VerdictCode.NOT_FOUND]
-    room.store.fault = None
-    assert await codes(room, warm.text, cold.text) == [VALID] * 2
+        await codes(parts, warm.text, cold.text)
+    assert await codes(parts, warm.text, "rubbish") == [VALID, VerdictCode.NOT_FOUND]
+    parts.store.fault = None
+    assert await codes(parts, warm.text, cold.text) == [VALID] * 2
 
 
-async def test_more_cold_strings_than_memory_holds(narrow_room: Room) -> None:
+async def test_more_cold_strings_than_memory_holds(narrow_parts: Parts) -> None:
     """Strings that push each other out of memory all get their verdict."""
-    keys = [narrow_room.issue() for _ in range(4)]
-    assert await codes(narrow_room, *(key.text for key in keys)) == [VALID] * 4
+    keys = [narrow_parts.issue() for _ in range(4)]
+    assert await codes(narrow_parts, *(key.text for key in keys)) == [VALID] * 4
 
 
-async def test_a_warm_string_evicted_meanwhile(narrow_room: Room) -> None:
+async def test_a_warm_string_evicted_meanwhile(narrow_parts: Parts) -> None:
     """A key that memory knew when the batch began, and not when it ends, is not NOT_FOUND."""
-    warm, cold = narrow_room.issue(), narrow_room.issue()
-    await narrow_room.code(warm)
-    assert await codes(narrow_room, warm.text, cold.text) == [VALID] * 2
+    warm, cold = narrow_parts.issue(), narrow_parts.issue()
+    await narrow_parts.code(warm)
+    assert await codes(narrow_parts, warm.text, cold.text) == [VALID] * 2
 
 
-async def test_a_warm_string_forgotten_meanwhile(room: Room) -> None:
+async def test_a_warm_string_forgotten_meanwhile(parts: Parts) -> None:
     """A key that was edited while another one was looked up is read anew, not NOT_FOUND."""
-    warm, cold = room.issue(), room.issue()
-    await room.code(warm)
-    pause = room.store.pause(cold.prefix)
-    batch = asyncio.create_task(codes(room, warm.text, cold.text))
+    warm, cold = parts.issue(), parts.issue()
+    await parts.code(warm)
+    pause = parts.store.pause(cold.prefix)
+    batch = asyncio.create_task(codes(parts, warm.text, cold.text))
     await pause.reached()
-    room.cache.forget([warm.prefix])
+    parts.cache.forget([warm.prefix])
     pause.open()
     assert await batch == [VALID] * 2
 
 
-async def test_a_cold_string_revoked_meanwhile(room: Room) -> None:  # rule 15
+async def test_a_cold_string_revoked_meanwhile(parts: Parts) -> None:  # rule 15
     """A key that was looked up early in a batch and revoked before its end leaves nothing behind."""
-    early, late = room.issue(), room.issue()
-    pause = room.store.pause(late.prefix)
-    batch = asyncio.create_task(codes(room, early.text, late.text))
+    early, late = parts.issue(), parts.issue()
+    pause = parts.store.pause(late.prefix)
+    batch = asyncio.create_task(codes(parts, early.text, late.text))
     await pause.reached()
-    room.change(early, revoke_time=room.clock.now)
-    room.cache.forget([early.prefix])
+    parts.change(early, revoke_time=parts.clock.now)
+    parts.cache.forget([early.prefix])
     pause.open()
     await batch
-    assert await codes(room, early.text) == [VerdictCode.REVOKED]
+    assert await codes(parts, early.text) == [VerdictCode.REVOKED]

@@ -8,7 +8,7 @@ from authsvc.model.errors import Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.lease import Lease
 from authsvc.verify.verifier import Question
-from tests.verify.parts import ACME, Room, ask
+from tests.verify.parts import ACME, Parts, ask
 
 
 class Watch:
@@ -65,29 +65,29 @@ async def test_taken_and_over() -> None:
     await asyncio.wait_for(waiting, 10)
 
 
-async def test_nothing_is_judged_without_it(room: Room) -> None:
+async def test_nothing_is_judged_without_it(parts: Parts) -> None:
     """Warm and cold keys, strangers and wrong secrets: without the lease there is no verdict at all."""
-    warm, cold = room.issue(), room.issue()
-    assert await room.code(warm) is VerdictCode.VALID
-    room.lease.end("for a test")
-    for presented in (warm.text, cold.text, room.forge(warm).text, "rubbish"):
+    warm, cold = parts.issue(), parts.issue()
+    assert await parts.code(warm) is VerdictCode.VALID
+    parts.lease.end("for a test")
+    for presented in (warm.text, cold.text, parts.forge(warm).text, "rubbish"):
         with pytest.raises(Unavailable):
-            await room.verifier.verify(ask(ACME), presented)
+            await parts.verifier.verify(ask(ACME), presented)
     with pytest.raises(Unavailable):
-        room.verifier.recall(ask(ACME), warm.text)
+        parts.verifier.recall(ask(ACME), warm.text)
     with pytest.raises(Unavailable):
-        await room.verify_all(ACME, [(warm.text, (), "")])
+        await parts.verify_all(ACME, [(warm.text, (), "")])
     with pytest.raises(Unavailable):
-        room.verifier.recall(Question(None, None), warm.text)
+        parts.verifier.recall(Question(None, None), warm.text)
 
 
-async def test_it_is_looked_at_last(room: Room) -> None:
+async def test_it_is_looked_at_last(parts: Parts) -> None:
     """A lease that ends while a key is being looked up is not one to answer by."""
-    key = room.issue()
-    pause = room.store.pause(key.prefix)
-    asked = asyncio.ensure_future(room.code(key))
+    key = parts.issue()
+    pause = parts.store.pause(key.prefix)
+    asked = asyncio.ensure_future(parts.code(key))
     await pause.reached()
-    room.lease.end("for a test")
+    parts.lease.end("for a test")
     pause.open()
     with pytest.raises(Unavailable):
         await asked

@@ -9,114 +9,114 @@ from authsvc.model.credential import StoredCredential
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED
-from tests.verify.parts import ACME, COSTS, Job, Room, ask, at_once, make_room
+from tests.verify.parts import ACME, COSTS, Job, Parts, ask, at_once, make_parts
 
 UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 
 
 @pytest.fixture
-def busy_room() -> Iterator[Room]:
-    """A hot room that proves one secret at a time."""
-    furnished = make_room(queue_limit=1)
+def busy_parts() -> Iterator[Parts]:
+    """A verifier that proves one secret at a time."""
+    furnished = make_parts(queue_limit=1)
     yield furnished
     furnished.hasher.close()
 
 
-async def test_no_verdict_without_the_store(room: Room) -> None:  # rule 20
+async def test_no_verdict_without_the_store(parts: Parts) -> None:  # rule 20
     """With the store out of reach a cold key is an error, never "invalid"; the next call works again."""
-    key = room.issue()
-    room.store.fault = UNAVAILABLE
+    key = parts.issue()
+    parts.store.fault = UNAVAILABLE
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await room.verifier.verify(ask(ACME), key.text)
+            await parts.verifier.verify(ask(ACME), key.text)
     with pytest.raises(Unavailable):
-        await room.verifier.identify(key.text)
-    room.store.fault = None
-    assert await room.code(key) is VerdictCode.VALID
+        await parts.verifier.identify(key.text)
+    parts.store.fault = None
+    assert await parts.code(key) is VerdictCode.VALID
 
 
-async def test_memory_answers_without_the_store(room: Room) -> None:
+async def test_memory_answers_without_the_store(parts: Parts) -> None:
     """What is in memory goes on being judged, as is what needs no look at all."""
-    key = room.issue()
-    await room.code(key)
-    room.store.fault = UNAVAILABLE
-    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
-    assert at_once(room.verifier.verify(ask(ACME), room.forge(key).text)).code is VerdictCode.NOT_FOUND
-    assert at_once(room.verifier.verify(ask(ACME), "rubbish")).code is VerdictCode.NOT_FOUND
+    key = parts.issue()
+    await parts.code(key)
+    parts.store.fault = UNAVAILABLE
+    assert at_once(parts.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
+    assert at_once(parts.verifier.verify(ask(ACME), parts.forge(key).text)).code is VerdictCode.NOT_FOUND
+    assert at_once(parts.verifier.verify(ask(ACME), "rubbish")).code is VerdictCode.NOT_FOUND
 
 
-async def test_a_full_queue_is_told_and_not_remembered(busy_room: Room) -> None:
+async def test_a_full_queue_is_told_and_not_remembered(busy_parts: Parts) -> None:
     """Overloaded goes through to the caller, with when to come back; later the same key works."""
-    room = busy_room
-    key = room.issue()
+    parts = busy_parts
+    key = parts.issue()
     with Job() as job:
-        somebody_else = asyncio.create_task(room.hasher._run(job))
+        somebody_else = asyncio.create_task(parts.hasher._run(job))
         await job.started()
         for _ in range(2):
             with pytest.raises(Overloaded) as full:
-                await room.code(key)
+                await parts.code(key)
             assert full.value.retry_after > 0
     await somebody_else
-    assert await room.code(key) is VerdictCode.VALID
+    assert await parts.code(key) is VerdictCode.VALID
 
 
-async def test_an_unreadable_proof_is_not_a_wrong_secret(room: Room) -> None:
+async def test_an_unreadable_proof_is_not_a_wrong_secret(parts: Parts) -> None:
     """A damaged hash in the store is Unavailable, until it is mended."""
-    key = room.issue()
-    row = room.store.rows[key.prefix]
-    room.store.rows[key.prefix] = StoredCredential(row.credential, "damaged", row.secret_origin)
+    key = parts.issue()
+    row = parts.store.rows[key.prefix]
+    parts.store.rows[key.prefix] = StoredCredential(row.credential, "damaged", row.secret_origin)
     with pytest.raises(Unavailable):
-        await room.code(key)
-    room.store.rows[key.prefix] = row
-    assert await room.code(key) is VerdictCode.VALID
+        await parts.code(key)
+    parts.store.rows[key.prefix] = row
+    assert await parts.code(key) is VerdictCode.VALID
 
 
-async def test_a_caller_that_goes_away_disturbs_nobody(room: Room) -> None:
+async def test_a_caller_that_goes_away_disturbs_nobody(parts: Parts) -> None:
     """Of two who wait for one key, the one that stays gets the verdict, from one look-up."""
-    key = room.issue()
-    pause = room.store.pause(key.prefix)
-    leaver, stayer = [asyncio.create_task(room.code(key)) for _ in range(2)]
+    key = parts.issue()
+    pause = parts.store.pause(key.prefix)
+    leaver, stayer = [asyncio.create_task(parts.code(key)) for _ in range(2)]
     await pause.reached()
     leaver.cancel()
     await asyncio.wait([leaver])
     pause.open()
     assert await stayer is VerdictCode.VALID
     assert leaver.cancelled()
-    assert (len(room.store.finds), room.hasher.pending) == (1, 0)
+    assert (len(parts.store.finds), parts.hasher.pending) == (1, 0)
 
 
-async def test_an_outdated_hash_is_replaced_once(room: Room) -> None:
+async def test_an_outdated_hash_is_replaced_once(parts: Parts) -> None:
     """A secret kept at another cost than its origin asks for is hashed anew once it is proved."""
-    key = room.issue(cost=MINTED, origin=IMPORTED)
-    old = room.store.rows[key.prefix].secret_hash
-    assert await room.code(key) is VerdictCode.VALID
-    [(prefix, replaced, new)] = room.store.replacements
+    key = parts.issue(cost=MINTED, origin=IMPORTED)
+    old = parts.store.rows[key.prefix].secret_hash
+    assert await parts.code(key) is VerdictCode.VALID
+    [(prefix, replaced, new)] = parts.store.replacements
     assert (prefix, replaced) == (key.prefix, old)
     assert new.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert COSTS[IMPORTED].verify(new, key.secret)
-    room.cache.forget([key.prefix])
-    assert await room.code(key) is VerdictCode.VALID
-    assert len(room.store.replacements) == 1
+    parts.cache.forget([key.prefix])
+    assert await parts.code(key) is VerdictCode.VALID
+    assert len(parts.store.replacements) == 1
 
 
-async def test_many_who_wait_replace_a_hash_once(room: Room) -> None:
+async def test_many_who_wait_replace_a_hash_once(parts: Parts) -> None:
     """Concurrent callers share the replacement, too."""
-    key = room.issue(cost=MINTED, origin=IMPORTED)
-    assert await asyncio.gather(*(room.code(key) for _ in range(10))) == [VerdictCode.VALID] * 10
-    assert len(room.store.replacements) == 1
+    key = parts.issue(cost=MINTED, origin=IMPORTED)
+    assert await asyncio.gather(*(parts.code(key) for _ in range(10))) == [VerdictCode.VALID] * 10
+    assert len(parts.store.replacements) == 1
 
 
-async def test_a_wrong_secret_replaces_nothing(room: Room) -> None:
+async def test_a_wrong_secret_replaces_nothing(parts: Parts) -> None:
     """Only a proved secret is hashed anew."""
-    key = room.issue(cost=MINTED, origin=IMPORTED)
-    assert await room.code(room.forge(key)) is VerdictCode.NOT_FOUND
-    assert room.store.replacements == []
+    key = parts.issue(cost=MINTED, origin=IMPORTED)
+    assert await parts.code(parts.forge(key)) is VerdictCode.NOT_FOUND
+    assert parts.store.replacements == []
 
 
-async def test_a_current_hash_is_left_alone(room: Room) -> None:
+async def test_a_current_hash_is_left_alone(parts: Parts) -> None:
     """A hash at its origin's cost is not touched."""
-    assert await room.code(room.issue()) is VerdictCode.VALID
-    assert room.store.replacements == []
+    assert await parts.code(parts.issue()) is VerdictCode.VALID
+    assert parts.store.replacements == []
 
 
 @pytest.mark.parametrize(
@@ -128,21 +128,21 @@ async def test_a_current_hash_is_left_alone(room: Room) -> None:
     ],
     ids=["unavailable", "overloaded", "fault"],
 )
-async def test_a_failing_replacement_is_harmless(room: Room, fault: Exception) -> None:
+async def test_a_failing_replacement_is_harmless(parts: Parts, fault: Exception) -> None:
     """When the new hash cannot be kept, the key is VALID all the same; the next cold start tries again."""
-    key = room.issue(cost=MINTED, origin=IMPORTED)
-    room.store.replacement_fault = fault
-    assert await room.code(key) is VerdictCode.VALID
-    assert at_once(room.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
-    room.store.replacement_fault = None
-    room.cache.forget([key.prefix])
-    assert await room.code(key) is VerdictCode.VALID
-    assert len(room.store.replacements) == 2
-    assert room.store.rows[key.prefix].secret_hash == room.store.replacements[1][2]
+    key = parts.issue(cost=MINTED, origin=IMPORTED)
+    parts.store.replacement_fault = fault
+    assert await parts.code(key) is VerdictCode.VALID
+    assert at_once(parts.verifier.verify(ask(ACME), key.text)).code is VerdictCode.VALID
+    parts.store.replacement_fault = None
+    parts.cache.forget([key.prefix])
+    assert await parts.code(key) is VerdictCode.VALID
+    assert len(parts.store.replacements) == 2
+    assert parts.store.rows[key.prefix].secret_hash == parts.store.replacements[1][2]
 
 
-async def test_an_outdated_hash_in_a_full_queue(busy_room: Room) -> None:
+async def test_an_outdated_hash_in_a_full_queue(busy_parts: Parts) -> None:
     """With no room for a second job at the same time, proof and new hash still follow one another."""
-    key = busy_room.issue(cost=MINTED, origin=IMPORTED)
-    assert await busy_room.code(key) is VerdictCode.VALID
-    assert busy_room.hasher.pending == 0
+    key = busy_parts.issue(cost=MINTED, origin=IMPORTED)
+    assert await busy_parts.code(key) is VerdictCode.VALID
+    assert busy_parts.hasher.pending == 0
