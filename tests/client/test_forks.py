@@ -230,7 +230,7 @@ async def test_a_blocking_client(service: Service) -> None:
         await asyncio.to_thread(client.close)
         found = await asyncio.to_thread(client.verify_session, session.session_token, "a", "192.0.2.7")
         assert (found.valid, found.owner_id) == (True, "alice")
-        with pytest.raises(ValueError, match="no scope"):
+        with pytest.raises(ValueError, match="is not a valid scope"):
             await asyncio.to_thread(ask, [" "])
         assert service.admin_key not in repr(client)
         await asyncio.to_thread(client.close)
