@@ -162,7 +162,7 @@ def test_a_key_is_changed(admin: Grpcurl) -> None:
     """The fields are given in the form that the description of the request shows."""
     key_id = admin.call("CreateKey", owner_id="acme", display_name="Orders")["key"]["keyId"]
     described = admin.ask("describe", "authsvc.v1.UpdateKeyRequest")
-    form = re.search(r'to grpcurl,\s+// `(\{"paths": .+\})`', described)
+    form = re.search(r'with grpcurl,\s+// `(\{"paths": .+\})`', described)
     assert form is not None, described
     changed = admin.call(
         "UpdateKey",

@@ -232,7 +232,7 @@ def test_a_bad_key_is_one_line(dev: Server, key: str) -> None:
             "--contact 'ada@example.org': write it as 'Name <mail@example.org>'",
         ),
         (("--annotation", "team"), "--annotation 'team': write it as name=value"),
-        (("--ttl", "1d", "--preset", "one-year"), "--ttl, --expires and --preset exclude each other"),
+        (("--ttl", "1d", "--preset", "one-year"), "--ttl, --expires and --preset are mutually exclusive"),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[str, ...], told: str) -> None:
@@ -245,7 +245,7 @@ def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[st
     [
         (("list",), "parameter --owner-id requires an argument"),
         (("create", "acme", "Orders", "--bogus"), "Unknown option: --bogus"),
-        (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: unable to convert "soon"'),
+        (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: "soon" is not valid'),
         (("create", "acme", "Orders", "--preset", "x"), 'Invalid value "x" for --preset'),
         (("frob",), 'Unknown command "frob". Available commands: create, list, revoke, rotate.'),
     ],

@@ -57,7 +57,7 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
 def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:
     """Nothing to update, an old etag, the platform, an invalid owner."""
     for arguments, told in (
-        (("update", owner), "say what to change"),
+        (("update", owner), "nothing to update"),
         (("update", owner, "--brand", "eg", "--etag", "old"), "was changed since it was read"),
         (("update", "authsvc", "--no-keys-enabled"), "cannot lock itself out"),
         (("update", owner, "--max-active-keys", "-1"), "max_active_keys"),
