@@ -1,4 +1,4 @@
-"""What `authsvc keys` makes of its arguments."""
+"""How `authsvc keys` parses its arguments."""
 
 import io
 
@@ -22,7 +22,7 @@ from authsvc.v1 import resources_pb2
     ],
 )
 def test_a_contact_is_a_name_and_an_address(text: str, name: str, email: str) -> None:  # rule 4
-    """The name is what stands before the address, without the spaces around it."""
+    """The name is the text before the address, without surrounding spaces."""
     contact = _contact(text)
     assert (contact.name, contact.email) == (name, email)
 
@@ -31,7 +31,7 @@ def test_a_contact_is_a_name_and_an_address(text: str, name: str, email: str) ->
     "text", ["", "Ada", "ada@example.org", "<ada@example.org>", "Ada <>", "Ada <a> b", "Ada <a"]
 )
 def test_what_is_no_contact_is_told(text: str) -> None:  # rule 4
-    """The option, what was given and how to write it are told."""
+    """The error has the option, the value and the correct form."""
     with pytest.raises(ClientError, match=r"^--contact .*: write it as 'Name <mail@example.org>'$"):
         _contact(text)
 
@@ -46,12 +46,12 @@ def test_what_is_no_contact_is_told(text: str) -> None:  # rule 4
     ],
 )
 def test_an_annotation_is_a_name_and_a_value(text: str, name: str, value: str) -> None:
-    """The first equals sign parts them; the value is kept as it is."""
+    """The first equals sign separates them; the value is not changed."""
     assert _annotation(text) == (name, value)
 
 
 def test_what_is_no_annotation_is_told() -> None:
-    """The option, what was given and how to write it are told."""
+    """The error has the option, the value and the correct form."""
     with pytest.raises(ClientError, match=r"^--annotation 'team': write it as name=value$"):
         _annotation("team")
 
@@ -65,12 +65,12 @@ def test_what_is_no_annotation_is_told() -> None:
     ],
 )
 def test_a_list_says_what_was_never_delivered(key: resources_pb2.Key, told: str) -> None:
-    """Where it says when a key was used last."""
+    """The table says so in the column of the last use."""
     key.state = resources_pb2.KEY_STATE_ACTIVE
     console = Console(width=240, file=io.StringIO())
     console.print(_table([key]))
     assert isinstance(console.file, io.StringIO)
     row = console.file.getvalue().splitlines()[1]
-    # The key has no other text, and no creation that is known.
+    # The key has no other text and no creation time.
     assert told in row
     assert ("delivered" in row) == key.never_delivered

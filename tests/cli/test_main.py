@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""How commands end."""
 
 import sys
 from types import SimpleNamespace
@@ -9,17 +9,17 @@ from authsvc import cli
 
 
 def test_who_reads_no_further(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`authsvc audit list acme --json | head -1` ends without a word when `head` does."""
+    """`authsvc audit list acme --json | head -1` ends silently when `head` ends."""
 
     async def list_() -> None:
         raise BrokenPipeError
 
     given = SimpleNamespace(args=(), kwargs={})
     monkeypatch.setattr(cli, "app", SimpleNamespace(parse_args=lambda: (list_, given, None)))
-    monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back at the end
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # restored at the end
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    # Nothing is left that would be written at the end.
+    # Nothing remains to be written at exit.
     assert sys.stdout is None
     assert capsys.readouterr().err == ""

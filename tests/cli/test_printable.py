@@ -1,4 +1,4 @@
-"""What a terminal would obey is shown instead."""
+"""Characters that control a terminal are escaped."""
 
 import codecs
 import re
@@ -25,14 +25,14 @@ def test_what_a_terminal_obeys_is_escaped() -> None:
 
 @given(st.text(st.sampled_from("\\nux[a\n\u202e\u200b\U000e0001") | st.characters(), max_size=20))
 def test_what_is_shown_says_what_it_was(text: str) -> None:
-    """No two texts are shown alike, and none with what a terminal obeys."""
+    """Different texts are shown differently, and none contains characters that control a terminal."""
     shown = printable(text)
     assert list(faults(shown)) == []
     assert ESCAPE.sub(lambda escape: unescaped(escape[0]), shown) == text
 
 
 def test_a_value_is_not_taken_for_several() -> None:
-    """What holds blanks, equals signs or quotation marks stands in quotation marks."""
+    """Values with whitespace, equals signs or quotation marks are quoted."""
     assert named({"method": "ListKeys", "count": "3"}) == "count=3 method=ListKeys"
     assert named({"reason": "leaked time=now", "time": "then"}) == 'reason="leaked time=now" time=then'
     assert named({"reason": 'x" time="now', "time": ""}) == 'reason="x"" time=""now" time=""'

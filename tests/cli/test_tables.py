@@ -1,4 +1,4 @@
-"""What commands show to people."""
+"""The tables that commands print."""
 
 import ast
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ TOLD = "2027-01-15 08:00"
 
 
 def lines(shown: Table) -> list[str]:
-    """Return the lines of a table as a terminal gets them, colours and all."""
+    """Return the lines of a table as a terminal gets them, including colours."""
     console = Console(width=300, force_terminal=True, color_system="standard")
     with console.capture() as capture:
         console.print(shown)
@@ -68,14 +68,14 @@ def an_event(text: str) -> audit_service_pb2.AuditEvent:
 
 
 def table_of(command: str, shown: object) -> Table:
-    """Return the table that a command shows; `authsvc.cli` has the commands under the modules' names."""
+    """Return the table of a command. In `authsvc.cli`, commands hide the modules of the same names."""
     made = import_module(f"authsvc.cli.{command}")._table(shown)
     assert isinstance(made, Table)
     return made
 
 
 POLICY = owner_policy_service_pb2.OwnerPolicy(owner_id=HOSTILE, brand=HOSTILE, update_time=MOMENT)
-# A table, how many of its cells are hostile, and how many instants it has.
+# A table, the number of its cells with hostile text, and the number of its times.
 TABLES = {
     "keys": (table_of("keys", [a_key(HOSTILE)]), 2, 4),
     "sessions": (table_of("sessions", [a_session(HOSTILE)]), 3, 3),
@@ -87,7 +87,7 @@ TABLES = {
 
 @pytest.mark.parametrize("command", TABLES)
 def test_what_a_terminal_would_act_on_is_escaped(command: str) -> None:
-    """In every table, in every cell that somebody else wrote: names from before the rules, user agents."""
+    """In every cell with text from others, in every table: names from before the rules, user agents."""
     shown, texts, _ = TABLES[command]
     told = "\n".join(lines(shown))
     assert told.count(SHOWN) == texts
@@ -97,7 +97,7 @@ def test_what_a_terminal_would_act_on_is_escaped(command: str) -> None:
 
 @pytest.mark.parametrize("command", TABLES)
 def test_times_bear_their_zone(command: str) -> None:
-    """Each of them says UTC."""
+    """Each time says UTC."""
     shown, _, times = TABLES[command]
     told = "\n".join(lines(shown))
     assert told.count(TOLD) == times
@@ -105,7 +105,7 @@ def test_times_bear_their_zone(command: str) -> None:
 
 
 def test_an_instant_is_told_in_utc() -> None:
-    """Wherever the clock of whoever asks stands."""
+    """This does not depend on the time zone of the user."""
     moment = datetime(2027, 1, 15, 10, 0, 7, tzinfo=timezone(timedelta(hours=2)))
     assert when(moment) == when(MOMENT) == "2027-01-15 08:00 UTC"
     assert when(moment, to_seconds=True) == "2027-01-15 08:00:07 UTC"
@@ -113,7 +113,7 @@ def test_an_instant_is_told_in_utc() -> None:
 
 
 def test_a_cell_of_ours_has_a_style() -> None:
-    """And one of others has none, whatever it holds."""
+    """Text from others has no style, whatever it contains."""
     [_, row] = lines(table(("a", "b"), [("[red]x[/]", Text("x", "red"))]))
     assert "[red]x[/]" in row
     assert "\x1b[31mx" in row
@@ -130,7 +130,7 @@ def imported(file: Path) -> Sequence[str]:
 
 
 def test_there_is_one_way_to_make_a_table() -> None:
-    """No command makes one of rich by itself, nor marks text up."""
+    """No command uses the tables or the markup of rich directly."""
     for file in Path(cli.__file__).parent.glob("*.py"):
         if file.name != "table.py":
             assert not {"rich.table", "rich.markup"} & set(imported(file)), file.name

@@ -1,4 +1,4 @@
-"""A client of a running authsvc, and directories for those that start one as a process."""
+"""A client of a running authsvc, and directories for tests that start one as a process."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from tests.conftest import Service
 
 @pytest_asyncio.fixture
 async def client(service: Service) -> AsyncIterator[AuthClient]:
-    """A client with a key that may verify, and nothing else; as patient as a busy machine needs."""
+    """A client with a key that can only verify, with a deadline that suits a busy machine."""
     made = await service.admin.CreateKey(
         owner_id="authsvc", display_name="checker", scopes=["keys:verify", "sessions:verify"]
     )
@@ -23,7 +23,7 @@ async def client(service: Service) -> AsyncIterator[AuthClient]:
 
 @pytest.fixture
 def directory(reachable_dir: Path) -> Path:
-    """A directory of this test's own, where root's PostgreSQL can work, too."""
+    """A directory for this test in which PostgreSQL works even for root."""
     directory = Path(tempfile.mkdtemp(dir=reachable_dir))
     directory.chmod(0o755)
     return directory

@@ -1,4 +1,4 @@
-"""A server in the place of authsvc: for what the real one says too seldom, and who asks how often."""
+"""A substitute for authsvc, for responses that the real one rarely gives, and to count calls."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,21 +14,21 @@ from authsvc.v1 import resources_pb2
 
 
 class Standin:
-    """Answers VerifyKey as it is told."""
+    """Answers VerifyKey with given outcomes."""
 
     def __init__(
         self, *outcomes: grpc.StatusCode | VerdictCode, reason: str = "", retry_after: float = 0
     ) -> None:
-        """Answer with these outcomes in turn, and with the last one for good."""
+        """Answer with these outcomes in turn, and then always with the last one."""
         self.outcomes = outcomes
         self.details = (reason, retry_after)
         self.peers: list[str] = []
         self.keys: list[str] = []
-        # How many seconds each question was given.
+        # The timeout of each call in seconds.
         self.remaining: list[float] = []
-        # Who is never answered.
+        # Peers that are never answered.
         self.hanging = ""
-        # Answers wait for it.
+        # Responses wait for this.
         self.open = asyncio.Event()
         self.open.set()
         self.health = health.aio.HealthServicer()
@@ -54,7 +54,7 @@ class Standin:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Serve while the block runs, at the address yielded."""
+        """Serve while the block runs, and yield the address."""
         server = grpc.aio.server()
         handlers: dict[str, Any] = {"VerifyKey": grpc.unary_unary_rpc_method_handler(self.verify)}
         server.add_generic_rpc_handlers(

@@ -1,4 +1,4 @@
-"""A service that `Authenticated` guards: a method of each kind, which notes who has entered it."""
+"""A service behind `Authenticated`, with a method of each kind that records its callers."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,12 +35,12 @@ class Target:
         return f"{identity.owner_id} {identity.credential_id} {identity.type.value}".encode()
 
     async def call(self, method: str, *metadata: tuple[str, str], timeout: float = 30) -> list[bytes]:
-        """Call a method of whatever kind, and return all that it answers."""
+        """Call a method of any kind, and return all responses."""
         while True:
             try:
                 return await self._call(method, *metadata, timeout=timeout)
             except grpc.aio.AioRpcError as error:
-                # A fault of gRPC's client: it was still sending its stream when the refusal came.
+                # A bug in gRPC's client: it was still sending its stream when the refusal arrived.
                 if error.details() != "Internal error from Core":
                     raise
 
@@ -78,7 +78,7 @@ async def _requests() -> AsyncIterator[bytes]:
 async def target(
     client: AuthClient, *interceptors: grpc.aio.ServerInterceptor, **options: Any
 ) -> AsyncIterator[Target]:
-    """Run the service. Without `scopes` among the options, each method needs a scope of its own name."""
+    """Run the service. Without `scopes` in the options, each method requires a scope of its own name."""
     given = {"scopes": {f"test.Target/{method}": scopes(method) for method in KINDS}, **options}
     server = grpc.aio.server(interceptors=[Authenticated(client, **given), *interceptors])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -107,7 +107,7 @@ def _handlers(on: Target) -> grpc.GenericRpcHandler:
     async def write(request: Any, context: Any) -> None:
         await context.write(on.enter())
 
-    # Those with two streams read all that is sent: gRPC's client fails when it is answered before.
+    # Methods with two streams read the whole request: gRPC's client fails if the response comes earlier.
     async def both(requests: Any, context: Any) -> AsyncIterator[bytes]:
         who = on.enter()
         yield who + b"".join([request async for request in requests])

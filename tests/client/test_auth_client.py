@@ -1,4 +1,4 @@
-"""The client against the real service: verdicts, deadlines, retries, connections, the own key."""
+"""The client against the real service: verdicts, deadlines, retries, connections, its own key."""
 
 import asyncio
 import dataclasses
@@ -42,7 +42,7 @@ VALID = VerdictCode.VALID
 
 
 async def test_a_valid_key(service: Service, client: AuthClient, clock: Clock) -> None:  # rule 20
-    """The verdict tells whose it is, what it may, until when, and its notes."""
+    """The verdict has the owner, the scopes, the expiry and the annotations."""
     made = await make(service, scopes=["b:c", "a"], annotations={"team": "x"}, ttl=Duration(seconds=60))
     found = await client.verify_key(made.key_string, ["a"], "192.0.2.7")
     assert found == Verdict(
@@ -61,7 +61,7 @@ async def test_a_valid_key(service: Service, client: AuthClient, clock: Clock) -
 
 
 async def test_a_valid_session(service: Service, client: AuthClient, clock: Clock) -> None:
-    """Likewise; the address and the user agent become the session's."""
+    """The same for a session; the address and the user agent become those of the session."""
     made = await service.admin.CreateSession(owner_id="alice", scopes=["a"])
     clock.advance(minutes=1)
     found = await client.verify_session(made.session_token, "a", "192.0.2.7", "Mozilla/5.0 Firefox/132.0")
@@ -78,7 +78,7 @@ async def test_a_valid_session(service: Service, client: AuthClient, clock: Cloc
 @pytest.mark.parametrize(
     ("told", "shown"),
     [
-        ("Caf\udcc3\udca9/1.0", "Café/1.0"),  # UTF-8 that a server has read as ASCII
+        ("Caf\udcc3\udca9/1.0", "Café/1.0"),  # UTF-8 that a server has decoded as ASCII
         ("a\udce9b", "a\ufffdb"),
         ("a\ud800b", "a?b"),
         ("Café/1.0", "Café/1.0"),
@@ -91,7 +91,7 @@ async def test_a_valid_session(service: Service, client: AuthClient, clock: Cloc
 async def test_what_is_only_shown_fails_no_verification(
     service: Service, client: AuthClient, clock: Clock, told: str, shown: str, address: str, kept: str
 ) -> None:
-    """Surrogates in a user agent, and addresses that are none."""
+    """Surrogates in a user agent, and values that are not addresses."""
     made = await service.admin.CreateSession(owner_id="alice")
     clock.advance(minutes=1)
     assert await client.verify_session(made.session_token, (), address, told)
@@ -106,7 +106,7 @@ async def test_what_is_only_shown_fails_no_verification(
 async def test_client_hints_are_taken_from_headers(
     service: Service, client: AuthClient, clock: Clock
 ) -> None:
-    """Of all headers of the user's request, only these."""
+    """Only these headers of the user's request are sent."""
     made = await service.admin.CreateSession(owner_id="alice")
     clock.advance(minutes=1)
     headers = {"Sec-CH-UA-Platform": '"Windows"', "sec-ch-ua-platform-version": '"15.0.0"', "cookie": "x"}
@@ -119,7 +119,7 @@ async def test_client_hints_are_taken_from_headers(
 
 @pytest.mark.parametrize("path", ["/run/secrets/key", "./key", "~/key", "keys/mine", "C:\\key"])
 def test_a_key_that_looks_like_a_path(path: str) -> None:
-    """Says what to give instead, and does not repeat it."""
+    """The error says what to pass instead, and does not contain the value."""
     with pytest.raises(ValueError, match=r"looks like a path.*pathlib\.Path") as caught:
         AuthClient("127.0.0.1:1", key=path, tls=None)
     assert path not in str(caught.value)
@@ -127,7 +127,7 @@ def test_a_key_that_looks_like_a_path(path: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8-sig", "utf-16"])
 async def test_a_key_file_may_have_a_byte_order_mark(service: Service, tmp_path: Path, encoding: str) -> None:
-    """As editors and shells of Windows write it."""
+    """As editors and shells on Windows write it."""
     made = await service.admin.CreateKey(owner_id="authsvc", display_name="k", scopes=["keys:verify"])
     file = tmp_path / "key"
     file.write_text(f"{made.key_string}\n", encoding)
@@ -139,7 +139,7 @@ async def test_a_key_file_may_have_a_byte_order_mark(service: Service, tmp_path:
 async def test_blanks_around_a_credential(
     service: Service, client: AuthClient, before: str, after: str
 ) -> None:
-    """A key that was read from a file, or pasted, is the same key."""
+    """A key that was read from a file or pasted is the same key."""
     key_string = (await make(service)).key_string
     token = (await service.admin.CreateSession(owner_id="alice")).session_token
     assert await client.verify_key(before + key_string + after)
@@ -148,7 +148,7 @@ async def test_blanks_around_a_credential(
 
 
 async def test_bad_credentials_are_answers(service: Service, client: AuthClient, clock: Clock) -> None:
-    """Each code comes as a verdict that is false; what is not known tells nothing (rules 20 and 21)."""
+    """Each code is a verdict that is false; for an unknown key, it has nothing else (rules 20 and 21)."""
     revoked, expired, weak = [
         await make(service, scopes=["a"], ttl=Duration(seconds=60 if n < 2 else 600)) for n in range(3)
     ]
@@ -172,13 +172,13 @@ async def test_bad_credentials_are_answers(service: Service, client: AuthClient,
     "text", ["", " ", "rubbish", "\0", "x" * 1025, "x" * 100_000, "ключ_live_" + "a" * 63, "\ud800", "a\nb"]
 )
 async def test_rubbish_is_not_found(client: AuthClient, text: str) -> None:
-    """Whatever the text, also one that no message can hold, it is an answer."""
+    """Any text has a verdict, even one that a message cannot contain."""
     assert await client.verify_key(text) == Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
     assert await client.verify_session(text) == Verdict(VerdictCode.NOT_FOUND, CredentialType.SESSION)
 
 
 def test_verdict_codes_are_all_known() -> None:
-    """Each code of the API has a name here; only VALID is valid, and only when both fields say so."""
+    """Each code of the API has a name here; only VALID is valid, and only if both fields agree."""
     for name, number in resources_pb2.VerdictCode.items():
         code = name.removeprefix("VERDICT_CODE_")
         is_valid = code == "VALID"
@@ -193,7 +193,7 @@ def test_verdict_codes_are_all_known() -> None:
 
 
 def test_a_verdict_does_not_change() -> None:
-    """Nobody makes a verdict valid afterwards."""
+    """A verdict cannot be made valid afterwards."""
     found = Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.code = VerdictCode.VALID  # type: ignore[misc]
@@ -202,7 +202,7 @@ def test_a_verdict_does_not_change() -> None:
 
 
 async def test_nobody_listens(service: Service) -> None:
-    """Unavailable, and the message says where it came from."""
+    """It raises Unavailable, and the message names the origin."""
     async with AuthClient(f"127.0.0.1:{free_port()}", key="x", tls=None, deadline=60) as client:
         with pytest.raises(Unavailable, match="authsvc cannot verify it") as caught:
             await client.verify_key("authsvc_live_x")
@@ -211,7 +211,7 @@ async def test_nobody_listens(service: Service) -> None:
 
 
 async def test_a_service_that_comes_back(database_url: str, clock: Clock) -> None:
-    """A call that begins while nobody serves is answered when somebody does, within its deadline."""
+    """A call that begins while no server runs is answered once one does, within its deadline."""
     port = free_port()
     async with serving(database_url, clock, listen=f"127.0.0.1:{port}") as first:
         made, key = await make(first), first.admin_key
@@ -227,7 +227,7 @@ async def test_a_service_that_comes_back(database_url: str, clock: Clock) -> Non
 
 
 async def test_the_deadline_ends_all_attempts(service: Service, database_url: str) -> None:
-    """An answer that does not come in time is Unavailable, with gRPC's code."""
+    """If there is no response in time, it raises Unavailable with gRPC's code."""
     made = await make(service)
     service.app.cache.forget([made.key.key_prefix])
     locker = await asyncpg.connect(database_url)
@@ -249,7 +249,7 @@ async def asking(standin: Standin, **options: Any) -> AsyncIterator[AuthClient]:
 
 
 async def test_unavailable_is_tried_again_up_to_a_bound() -> None:
-    """The answer after two failures is the answer; so many failures as attempts are an error."""
+    """A response after two failures is returned; as many failures as attempts are an error."""
     down = grpc.StatusCode.UNAVAILABLE
     twice = Standin(down, down, VALID)
     async with asking(twice) as client:
@@ -282,7 +282,7 @@ REFUSALS = {
     ],
 )
 async def test_nothing_else_is_tried_again(code: grpc.StatusCode, error: type[Exception]) -> None:
-    """Above all not RESOURCE_EXHAUSTED; when to try again is told to whoever called."""
+    """RESOURCE_EXHAUSTED in particular is not retried; the caller gets the time to wait."""
     standin = Standin(code, VALID, reason="HASHER_QUEUE_FULL", retry_after=2)
     async with asking(standin) as client:
         with pytest.raises(error) as caught:
@@ -295,7 +295,7 @@ async def test_nothing_else_is_tried_again(code: grpc.StatusCode, error: type[Ex
 
 
 async def test_no_attempt_begins_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the pause would outlast it, the failure is told at once."""
+    """If the wait would exceed it, the failure is raised at once."""
     monkeypatch.setattr(auth_client, "wait", lambda attempt: 3600.0)
     standin = Standin(grpc.StatusCode.UNAVAILABLE)
     async with asking(standin) as client:
@@ -305,7 +305,7 @@ async def test_no_attempt_begins_beyond_the_deadline(monkeypatch: pytest.MonkeyP
 
 
 def test_pauses_grow_and_differ() -> None:
-    """50 ms at most, then twice as long each time, up to a second; who failed together comes back apart."""
+    """At most 50 ms, then twice as long each time, up to a second; jitter spreads simultaneous failures."""
     assert [auth_client.wait(n, lambda: 1.0) for n in (1, 2, 3, 4, 5)] == [0.05, 0.1, 0.2, 0.4, 0.8]
     assert [auth_client.wait(n, lambda: 1.0) for n in (6, 7, 10_000)] == [1.0, 1.0, 1.0]
     assert auth_client.wait(1, lambda: 0.0) == 0.025
@@ -313,7 +313,7 @@ def test_pauses_grow_and_differ() -> None:
 
 
 async def test_calls_spread_over_connections() -> None:
-    """So many connections are made as were asked for, and all get their share."""
+    """The requested number of connections is made, and all are used."""
     standin = Standin(VALID)
     async with asking(standin, connections=4) as client:
         while len(set(standin.peers)) < 4:
@@ -324,7 +324,7 @@ async def test_calls_spread_over_connections() -> None:
 
 
 async def test_calls_spread_over_addresses() -> None:
-    """A name that leads to several replicas is balanced over all; one that is gone is left out."""
+    """A name with several replicas is balanced over all of them; a replica that is gone is skipped."""
     one, two = Standin(VALID), Standin(VALID)
     async with one.serving() as first:
         async with two.serving() as second:
@@ -338,7 +338,7 @@ async def test_calls_spread_over_addresses() -> None:
 
 
 async def test_a_worker_that_cannot_answer_is_left_out() -> None:
-    """While it says that it is NOT_SERVING, another one is asked; then it has its share again."""
+    """While it reports NOT_SERVING, another one is called; afterwards it is used again."""
     states = health_pb2.HealthCheckResponse
     sick, well = Standin(VALID), Standin(VALID)
     async with sick.serving() as first, well.serving() as second:
@@ -359,14 +359,14 @@ async def test_a_worker_that_cannot_answer_is_left_out() -> None:
 
 
 async def test_a_connection_that_lets_deadlines_pass_is_rested(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two workers the one that hangs costs one call; later it is asked again; one alone always is."""
+    """Of two workers, a hanging one costs one call and is tried again later; a single one is always used."""
     now = 0.0
     monkeypatch.setattr("authsvc.client.channels.monotonic", lambda: now)
     standin = Standin(VALID)
     async with asking(standin, connections=2) as client:
         while len(set(standin.peers)) < 2:
             await client.verify_key("x")
-        standin.hanging = standin.peers[-2]  # whose turn it is
+        standin.hanging = standin.peers[-2]  # the next one
         with pytest.raises(Unavailable):
             await client.verify_key("x", deadline=0.5)
         standin.peers.clear()
@@ -388,7 +388,7 @@ async def test_a_connection_that_lets_deadlines_pass_is_rested(monkeypatch: pyte
 
 
 async def test_no_time_is_left() -> None:
-    """Without any time nothing is asked."""
+    """Without time left, nothing is sent."""
     standin = Standin(VALID)
     async with asking(standin) as client:
         for deadline in (0, -1):
@@ -399,7 +399,7 @@ async def test_no_time_is_left() -> None:
 
 
 async def test_an_attempt_goes_to_another_connection() -> None:
-    """What one worker cannot answer, another one may."""
+    """A call that one worker cannot answer is sent to another."""
     standin = Standin(VALID)
     async with asking(standin, connections=2) as client:
         while len(set(standin.peers)) < 2:
@@ -411,7 +411,7 @@ async def test_an_attempt_goes_to_another_connection() -> None:
 
 
 async def test_a_key_file_is_read_anew(tmp_path: Path) -> None:
-    """A key that was rotated in its file is used from the next call on; a broken file changes nothing."""
+    """A key that was rotated in its file is used from the next call on; a broken file is ignored."""
     file = tmp_path / "authsvc.key"
     file.write_text("first\n")
     standin = Standin(VALID)
@@ -424,7 +424,7 @@ async def test_a_key_file_is_read_anew(tmp_path: Path) -> None:
 
 
 async def test_an_old_key_file_is_read_anew(tmp_path: Path) -> None:
-    """Also one that has not changed for long, whether it is written again or replaced, by as long a key."""
+    """Also if the file is old, and is overwritten or replaced with a key of the same length."""
     file, other = tmp_path / "authsvc.key", tmp_path / "authsvc.key.new"
     standin = Standin(VALID)
     async with asking(standin, key=file) as client:
@@ -441,13 +441,13 @@ async def test_an_old_key_file_is_read_anew(tmp_path: Path) -> None:
 
 
 async def test_a_key_file_that_is_written_twice_at_once_is_read_anew(tmp_path: Path) -> None:
-    """Two writes of the same length within one tick of the file system's clock look alike."""
+    """Two writes of the same length within one tick of the file system's clock cannot be distinguished."""
     file = tmp_path / "authsvc.key"
     file.write_text("one")
     stamp = file.stat().st_mtime_ns
     standin = Standin(VALID)
     async with asking(standin, key=file) as client:
-        # As seen at the time of the write, however long this test takes.
+        # As at the time of the write, however long this test takes.
         os.utime(file, ns=(stamp + 3600 * 10**9,) * 2)
         await client.verify_key("x")
         file.write_text("two")
@@ -457,7 +457,7 @@ async def test_a_key_file_that_is_written_twice_at_once_is_read_anew(tmp_path: P
 
 
 async def test_a_key_can_be_asked_for() -> None:
-    """A function is asked before each attempt."""
+    """A function is called before each attempt."""
     keys = iter(["first", "second", "third"])
     standin = Standin(VALID, grpc.StatusCode.UNAVAILABLE, VALID)
     async with asking(standin, key=lambda: next(keys)) as client:
@@ -467,7 +467,7 @@ async def test_a_key_can_be_asked_for() -> None:
 
 
 async def test_no_key_for_those_whom_a_certificate_names() -> None:
-    """Without a key no header is sent."""
+    """Without a key, no header is sent."""
     standin = Standin(VALID)
     async with asking(standin, key=None) as client:
         await client.verify_key("x")
@@ -476,8 +476,8 @@ async def test_no_key_for_those_whom_a_certificate_names() -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "ключ", "a\x00b"])
 async def test_an_own_key_that_is_none(key: str, tmp_path: Path) -> None:
-    """As a string it is refused at once, otherwise by the call, and the error does not repeat it."""
-    with pytest.raises(ValueError, match="was it copied whole"):
+    """A string is refused at once, other sources at the call, and the error does not contain the key."""
+    with pytest.raises(ValueError, match="check that it was copied completely"):
         AuthClient("127.0.0.1:1", key=key, tls=None)
     file = tmp_path / "key"
     file.write_text(key, "utf-8")
@@ -490,17 +490,17 @@ async def test_an_own_key_that_is_none(key: str, tmp_path: Path) -> None:
 
 
 async def test_what_we_ask_wrongly(service: Service, client: AuthClient) -> None:
-    """Too many scopes are Refused with the field; scopes that are none do not leave the process."""
+    """Too many scopes are Refused with the field; invalid scopes are not sent."""
     with pytest.raises(Refused, match="required_scopes") as caught:
         await client.verify_key("x", [f"s{number}" for number in range(65)])
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.reason == "INVALID_FIELD"
-    with pytest.raises(ValueError, match="is no scope"):
+    with pytest.raises(ValueError, match="is not a valid scope"):
         await client.verify_key("x", [""])
 
 
 async def test_no_key_is_told(service: Service, caplog: pytest.LogCaptureFixture) -> None:  # rule 1
-    """At the loudest, whatever comes of a call, its keys are in no log and in no error or its causes."""
+    """At the most verbose level, whatever a call results in, its keys are in no log, error or cause."""
     made = await make(service)
     powerless = (await make(service, owner_id="authsvc")).key_string
     told = []
@@ -524,24 +524,24 @@ async def test_no_key_is_told(service: Service, caplog: pytest.LogCaptureFixture
 
 
 async def test_the_life_of_a_client() -> None:
-    """It is used within its block, once; what it shows of itself has no key."""
+    """It is used within its block, once; its `repr` contains no key."""
     client = AuthClient("127.0.0.1:1", key="hunter2", tls=None)
     with pytest.raises(RuntimeError, match="async with"):
         await client.verify_key("x")
     async with client:
-        with pytest.raises(RuntimeError, match="running already"):
+        with pytest.raises(RuntimeError, match="already running"):
             await client.__aenter__()
     with pytest.raises(RuntimeError, match="async with"):
         await client.verify_key("x")
     assert "hunter2" not in repr(client)
     wrongs: list[dict[str, Any]] = [{"deadline": 0}, {"attempts": 0}, {"connections": 0}]
     for wrong in wrongs:
-        with pytest.raises(ValueError, match="have to be positive"):
+        with pytest.raises(ValueError, match="must be positive"):
             AuthClient("127.0.0.1:1", key="x", tls=None, **wrong)
 
 
 async def test_a_cancelled_call_is_cancelled(service: Service, database_url: str) -> None:
-    """Who stops waiting gets CancelledError, not an error of ours."""
+    """A cancelled caller gets CancelledError, not an error of the client."""
     made = await make(service)
     service.app.cache.forget([made.key.key_prefix])
     locker = await asyncpg.connect(database_url)
@@ -555,7 +555,7 @@ async def test_a_cancelled_call_is_cancelled(service: Service, database_url: str
 
 
 def test_details_of_strangers_are_passed_over() -> None:
-    """A proxy's trailers are no reason of authsvc's, and rubbish in them harms nobody."""
+    """Trailers of a proxy are not a reason of authsvc, and malformed ones are ignored."""
     name = "grpc-status-details-bin"
     assert rich_status.read(None) == ("", None)
     assert rich_status.read([("x", "y"), (name, b"\xff\xff")]) == ("", None)

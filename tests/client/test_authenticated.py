@@ -1,4 +1,4 @@
-"""The interceptor: who comes in, who does not, and what they are told."""
+"""The interceptor: which calls are accepted, which are refused, and with which errors."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ def bearer(credential: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_a_good_key_comes_in(service: Service, client: AuthClient, method: str) -> None:
-    """Handlers of every kind are entered once, and know by whom."""
+    """Handlers of every kind run once, and know their caller."""
     made = await make(service, scopes=scopes(method))
     async with target(client) as on:
         answers = await on.call(method, bearer(made.key_string))
@@ -42,7 +42,7 @@ async def test_a_good_key_comes_in(service: Service, client: AuthClient, method:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_all_others_stay_out(service: Service, client: AuthClient, clock: Clock, method: str) -> None:
-    """Whatever is wrong with a credential, no handler is entered, and the caller learns the reason."""
+    """Whatever is wrong with a credential, no handler runs, and the caller gets the reason."""
     good = await make(service, scopes=scopes(method))
     other = await make(service, scopes=[scope for kind in KINDS if kind != method for scope in scopes(kind)])
     minute = Duration(seconds=60)
@@ -96,7 +96,7 @@ async def test_all_others_stay_out(service: Service, client: AuthClient, clock: 
 
 
 async def test_the_same_credential_twice_is_one(service: Service, client: AuthClient) -> None:
-    """A key in both headers is one; either header does alone, and what is empty does not count."""
+    """The same key in both headers counts once; one header is enough; an empty header does not count."""
     made = await make(service)
     api_key = ("x-api-key", made.key_string)
     async with target(client, scopes=()) as on:
@@ -114,7 +114,7 @@ async def test_the_same_credential_twice_is_one(service: Service, client: AuthCl
 
 
 async def test_sessions_come_in(service: Service, client: AuthClient) -> None:
-    """A session token is verified as such: with its scopes, until it is revoked."""
+    """A session token is verified as such, with its scopes, until it is revoked."""
     made = await service.admin.CreateSession(owner_id="alice", scopes=scopes("Unary"))
     async with target(client) as on:
         answers = await on.call("Unary", bearer(made.session_token))
@@ -128,7 +128,7 @@ async def test_sessions_come_in(service: Service, client: AuthClient) -> None:
 
 
 async def test_what_is_accepted_can_be_less(service: Service, client: AuthClient) -> None:
-    """A service for machines takes no session, one for people no key."""
+    """A service for machines accepts no sessions, one for people no keys."""
     key = (await make(service)).key_string
     session = (await service.admin.CreateSession(owner_id="alice")).session_token
     for accept, good, bad in (
@@ -143,7 +143,7 @@ async def test_what_is_accepted_can_be_less(service: Service, client: AuthClient
 
 
 async def test_methods_that_nobody_listed(service: Service, client: AuthClient) -> None:
-    """Not even full_access opens what has no rule; a method's own rule comes before its service's."""
+    """Not even full_access allows a method without a rule; a method's own rule takes precedence."""
     admin = await make(service, owner_id="authsvc", scopes=["full_access"])
     weak = await make(service, scopes=["a"])
     rules = {"test.Target/Unary": "a", "/test.Target/Stream": ["a", "b"]}
@@ -164,7 +164,7 @@ async def test_methods_that_nobody_listed(service: Service, client: AuthClient) 
 
 
 async def test_methods_that_do_not_exist(client: AuthClient) -> None:
-    """They are UNIMPLEMENTED, as without us."""
+    """They are UNIMPLEMENTED, as without the interceptor."""
     async with target(client) as on:
         rpc: Any = on.channel.unary_unary("/test.Target/Missing")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -174,7 +174,7 @@ async def test_methods_that_do_not_exist(client: AuthClient) -> None:
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_public_methods(service: Service, client: AuthClient, method: str) -> None:
-    """They need no credential, look at none, and know nobody; their neighbours stay closed."""
+    """They require no credential, ignore any, and have no caller; other methods stay protected."""
     neighbour = next(kind for kind in KINDS if kind != method)
     async with target(client, scopes=["a"], public=[f"test.Target/{method}"]) as on:
         assert (await on.call(method))[0].startswith(b"nobody")
@@ -185,7 +185,7 @@ async def test_public_methods(service: Service, client: AuthClient, method: str)
 
 
 async def test_nobody_is_taken_for_another(service: Service, client: AuthClient) -> None:
-    """Among many calls at the same time, in handlers of every kind, each is its caller's own."""
+    """Among many concurrent calls, in handlers of every kind, each has its own caller."""
     makes = [await make(service, owner_id=f"owner-{n}") for n in range(5)]
 
     async def call(made: Any, method: str) -> None:
@@ -204,7 +204,7 @@ async def test_nobody_is_taken_for_another(service: Service, client: AuthClient)
 
 
 async def test_nobody_is_authenticated_outside_of_calls() -> None:
-    """`current` raises rather than to return somebody."""
+    """`current` raises an error instead of returning a wrong caller."""
     with pytest.raises(LookupError, match="no caller is authenticated"):
         current()
 
@@ -212,7 +212,7 @@ async def test_nobody_is_authenticated_outside_of_calls() -> None:
 async def test_the_address_and_the_agent_are_passed_on(
     service: Service, client: AuthClient, clock: Clock
 ) -> None:
-    """Last use shows who called (rule 23); gRPC's own user agent is no device of a user's."""
+    """The last use shows the caller's address (rule 23); gRPC's own user agent is not shown as a device."""
     made = await make(service)
     session = await service.admin.CreateSession(
         owner_id="alice", user_agent="Mozilla/5.0 (X11) Firefox/132.0"
@@ -240,7 +240,7 @@ async def test_the_address_and_the_agent_are_passed_on(
 async def test_the_address_can_come_from_a_proxy(
     service: Service, client: AuthClient, told: str, kept: str
 ) -> None:
-    """The service says where its proxy puts it; what is no address keeps nobody out."""
+    """The service says where its proxy puts it; an invalid address does not cause a refusal."""
     made = await make(service)
 
     def forwarded(context: Any) -> str:
@@ -266,7 +266,7 @@ async def test_the_address_can_come_from_a_proxy(
     ],
 )
 def test_the_address_of_a_peer(peer: str, address: str) -> None:
-    """Each of gRPC's forms is read; who has no address has none."""
+    """Each of gRPC's forms is parsed; a peer without an address has none."""
 
     class Context:
         def peer(self) -> str:
@@ -279,7 +279,7 @@ def test_the_address_of_a_peer(peer: str, address: str) -> None:
 async def test_a_fault_keeps_everybody_out(
     service: Service, client: AuthClient, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
-    """Whatever is raised on the way, nobody comes in, and neither log nor caller sees what was presented."""
+    """Whatever error occurs, the call is refused, and neither the log nor the caller gets the credential."""
     made = await make(service)
 
     def broken(context: Any) -> str:
@@ -297,7 +297,7 @@ async def test_a_fault_keeps_everybody_out(
 
 @pytest.mark.parametrize("method", KINDS)
 async def test_authsvc_is_down(service: Service, caplog: pytest.LogCaptureFixture, method: str) -> None:
-    """Nobody can know, so nobody comes in; callers are told when to try again."""
+    """The credential cannot be verified, so the call is refused; callers get the time to wait."""
     made = await make(service, scopes=scopes(method))
     client = AuthClient("127.0.0.1:1", key=service.admin_key, tls=None, deadline=60)
     async with client, target(client) as on:
@@ -312,7 +312,7 @@ async def test_authsvc_is_down(service: Service, caplog: pytest.LogCaptureFixtur
 async def test_an_outage_does_not_flood_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of problems of one kind one a second is logged, and how many there were."""
+    """Problems of one kind are logged once per second, with their number."""
     now = 0.0
     monkeypatch.setattr("authsvc.client.authenticated.monotonic", lambda: now)
     client = AuthClient("127.0.0.1:1", key="x", tls=None, deadline=60, attempts=1)
@@ -327,7 +327,7 @@ async def test_an_outage_does_not_flood_the_log(
 
 @asynccontextmanager
 async def slow(database_url: str) -> AsyncIterator[None]:
-    """Have no key looked up while the block runs: authsvc waits for the table."""
+    """Block all key lookups while the block runs, by a lock on the table."""
     locker = await asyncpg.connect(database_url)
     try:
         async with locker.transaction():
@@ -339,7 +339,7 @@ async def slow(database_url: str) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("method", ["Unary", "Both", "SyncUnary", "SyncBoth"])
 async def test_authsvc_is_slow(service: Service, database_url: str, method: str) -> None:
-    """When the deadline is over nobody knows, so nobody comes in."""
+    """If the deadline passes, the credential is not verified, so the call is refused."""
     made = await make(service, scopes=scopes(method))
     service.app.cache.forget([made.key.key_prefix])
     client = AuthClient(service.address, key=service.admin_key, tls=None, deadline=0.2)
@@ -352,18 +352,18 @@ async def test_authsvc_is_slow(service: Service, database_url: str, method: str)
 @pytest.mark.parametrize("method", ["Unary", "SyncUnary"])
 @pytest.mark.parametrize(("ours", "theirs"), [(3600, 60), (60, 3600)])
 async def test_the_shorter_deadline_counts(ours: float, theirs: float, method: str) -> None:
-    """Authsvc is asked for no longer than the caller waits, and for no longer than we do."""
+    """The call to authsvc lasts no longer than the caller's deadline or that of the client."""
     standin = Standin(VerdictCode.VALID)
     async with standin.serving() as address:
         client = AuthClient(address, key="own", tls=None, deadline=ours)
         async with client, target(client, scopes=()) as on:
             await on.call(method, bearer("x"), timeout=theirs)
-    # gRPC rounds up what it sends, by less than a second.
+    # gRPC rounds up the timeout that it sends, by less than a second.
     assert [0 < seconds < 61 for seconds in standin.remaining] == [True]
 
 
 async def test_our_own_key_is_not_good(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """That is no fault of the caller's: UNAVAILABLE to them; our log says what to mend."""
+    """The caller is not at fault and gets UNAVAILABLE; our log says what to fix."""
     made = await make(service)
     powerless = await make(service, owner_id="authsvc", scopes=["keys:read"])
     async with (
@@ -379,7 +379,7 @@ async def test_our_own_key_is_not_good(service: Service, caplog: pytest.LogCaptu
 
 
 async def test_a_client_that_has_ended(service: Service) -> None:
-    """A server that outlives its client lets nobody in."""
+    """A server that outlives its client refuses all calls."""
     made = await make(service)
     async with AuthClient(service.address, key=service.admin_key, tls=None) as ended:
         pass
@@ -399,7 +399,7 @@ async def test_a_client_that_ends_with_calls_in_flight(service: Service, databas
         async with target(client, scopes=()) as on:
             asked = service.app.verifier.counts.copy()
             calls = [asyncio.ensure_future(on.call("Unary", bearer(made.key_string))) for _ in range(5)]
-            # Authsvc has heard of one at least: it has judged whose key asks.
+            # At least one call has reached authsvc: it has authenticated its key.
             await eventually(lambda: service.app.verifier.counts != asked)
             await client.__aexit__(None, None, None)
             for call in calls:
@@ -409,7 +409,7 @@ async def test_a_client_that_ends_with_calls_in_flight(service: Service, databas
 
 
 async def test_interceptors_further_in_cannot_open_the_way(service: Service, client: AuthClient) -> None:
-    """A handler that another interceptor puts in the place of the service's is guarded all the same."""
+    """A handler that another interceptor substitutes for the service's is guarded as well."""
 
     class Answering(grpc.aio.ServerInterceptor):
         async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -425,7 +425,7 @@ async def test_interceptors_further_in_cannot_open_the_way(service: Service, cli
 
 
 async def test_calls_share_no_question() -> None:  # rule 15
-    """A call that comes while another one is asked about is asked about itself: the key may be dead."""
+    """A call that arrives while another one is verified is verified itself: the key may be revoked."""
     standin = Standin(VerdictCode.VALID, VerdictCode.REVOKED)
     standin.open.clear()
     async with standin.serving() as address:
@@ -466,7 +466,7 @@ async def test_generated_services_are_guarded(service: Service, client: AuthClie
 async def test_no_call_after_the_answer_of_revoke(  # rule 15
     service: Service, client: AuthClient, method: str
 ) -> None:
-    """Under load, what is sent after RevokeKey has answered does not get through; what is sent before may."""
+    """Under load, calls that are sent after RevokeKey has returned are refused; earlier ones may succeed."""
     async with target(client, scopes=()) as on:
         for _ in range(10):
             made = await make(service)
@@ -517,12 +517,12 @@ async def _revoke_under_load(service: Service, on: Target, made: Any, method: st
     ],
 )
 async def test_rules_that_are_none(client: AuthClient, options: Any) -> None:
-    """A slip in the rules stops the service at its start, not somebody at the door."""
+    """A mistake in the rules stops the service at its start instead of refusing calls later."""
     with pytest.raises((ValueError, TypeError)):
         Authenticated(client, **options)
 
 
 def test_every_kind_is_tried() -> None:
-    """The kinds that the tests go through are those of gRPC, async and in threads."""
+    """The tests cover all kinds of methods of gRPC, async and in threads."""
     assert len(KINDS) == 10
     assert len(SYNC) == 4

@@ -28,12 +28,12 @@ _PARTS = [
 
 @pytest.mark.parametrize(("text", "kept"), ADDRESSES)
 def test_an_address_has_one_spelling(text: str, kept: str) -> None:
-    """The same that the service gives it."""
+    """The result is the same as that of the service."""
     assert client_info.address(text) == kept
 
 
 @given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join) | st.text() | st.ip_addresses().map(str))
 @example("[::1]rubbish")
 def test_addresses_are_read_as_by_the_service(text: str) -> None:
-    """Whatever stands there."""
+    """Also for random texts."""
     assert client_info.address(text) == normalized(text)

@@ -1,4 +1,4 @@
-"""examples/orders, as it stands: the commands of its README, at ports of their own."""
+"""examples/orders without changes: the commands of its README, at other ports."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from tests.e2e.process import Ended, Server, environment, run, running, until
 
 @contextmanager
 def serving(checkout: Path, directory: Path, authsvc: str, key_file: Path) -> Iterator[str]:
-    """Run the service of orders, and yield its address."""
+    """Run the orders service and yield its address."""
     output = directory / "orders"
     with output.open("wb") as stream:
         process = subprocess.Popen(
@@ -45,7 +45,7 @@ def serving(checkout: Path, directory: Path, authsvc: str, key_file: Path) -> It
 
 
 def create(server: Server, *arguments: str) -> tuple[str, str]:
-    """Create a key with the command line, and return its string and its id."""
+    """Create a key with the command line, and return its key string and id."""
     made = server.run("keys", "create", *arguments)
     assert made.code == 0, made.stderr
     key_id = re.search(r"key_\w+", made.stderr)
@@ -54,7 +54,7 @@ def create(server: Server, *arguments: str) -> tuple[str, str]:
 
 
 def test_the_story_of_its_readme(checkout: Path, directory: Path) -> None:
-    """Owners have their own orders, scopes count, a revoked key is out, without authsvc nobody is in."""
+    """Orders are separate by owner, scopes apply, and calls fail with a revoked key or without authsvc."""
 
     def call(key_string: str, *arguments: str) -> Ended:
         program = checkout / "examples/orders/call.py"
@@ -106,7 +106,7 @@ def test_the_story_of_its_readme(checkout: Path, directory: Path) -> None:
 
 
 def test_its_readme_names_what_exists(checkout: Path) -> None:
-    """Each program in the commands of the README is there, and takes the arguments that it is given."""
+    """Each program in the commands of the README exists and accepts its arguments."""
     text = (checkout / "examples/orders/README.md").read_text("utf-8")
     commands = [
         shlex.split(line, comments=True)

@@ -1,4 +1,4 @@
-"""A client in a forked process, in another event loop, and one that gRPC leaves without an answer."""
+"""A client in a forked process, in another event loop, and without any answer from gRPC."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from tests.conftest import Service
 from tests.e2e.process import environment, run
 from tests.rpc.test_revoke import make
 
-# What all programs have. `forked` runs something in a child, tells what came of it, and waits for the child.
+# Shared by all programs. `forked` runs a function in a child, prints the result, and waits for the child.
 _FORKS = """
 import asyncio, os, sys
 from authsvc.client import AuthClient, BlockingAuthClient, ClientError
@@ -34,7 +34,7 @@ async def ask():
 def forked(name, question):
     child = os.fork()
     if child == 0:
-        asyncio.events._set_running_loop(None)  # the parent's
+        asyncio.events._set_running_loop(None)  # of the parent
         try:
             answer = question().code.name
         except ClientError as error:
@@ -65,7 +65,7 @@ print("parent", ask().code.name, flush=True)
 forked("inherited", ask)
 """
 
-# A thread is starting the client, which takes its time, when the process is forked.
+# A thread is slowly starting the client when the process is forked.
 _STARTING = """
 import signal, threading
 client = BlockingAuthClient(address, key="key", tls=None, deadline=30)
@@ -80,7 +80,7 @@ threading.Thread(target=client.verify_key, args=["presented"], daemon=True).star
 starting.wait()
 child = os.fork()
 if child == 0:
-    signal.alarm(20)  # ends one that hangs
+    signal.alarm(20)  # ends a child that hangs
     client.close()
     os._exit(0)
 print("child", os.waitpid(child, 0)[1], flush=True)
@@ -89,10 +89,10 @@ os._exit(0)
 
 
 async def told(program: str) -> list[str]:
-    """Return what a program prints that asks an authsvc which finds everything valid."""
+    """Return the output of a program that calls an authsvc for which everything is valid."""
     async with Standin(VerdictCode.VALID).serving() as address:
         command = (sys.executable, "-c", _FORKS + program, address)
-        # gRPC's own handlers of forks now and then end a process that forks while it connects.
+        # gRPC's own fork handlers sometimes end a process that forks while it connects.
         env = environment() | {"GRPC_ENABLE_FORK_SUPPORT": "0"}
         done = await asyncio.to_thread(run, *command, cwd=Path.cwd(), env=env)
     assert done.code == 0, done.stderr
@@ -100,7 +100,7 @@ async def told(program: str) -> list[str]:
 
 
 async def test_a_client_does_not_pass_a_fork() -> None:
-    """Neither it nor a new one works in the child, which says so at once; the parent is not hurt."""
+    """Neither it nor a new client works in the child, which fails at once; the parent is not affected."""
     assert await told(_ASYNC) == [
         "before VALID",
         "inherited Refused CLIENT_FORKED",
@@ -111,7 +111,7 @@ async def test_a_client_does_not_pass_a_fork() -> None:
 
 
 async def test_a_blocking_client_starts_in_each_process() -> None:
-    """One that nobody has asked yet serves all children, each by connections of its own."""
+    """A client that has not been used yet works in all children, each with connections of its own."""
     assert await told(_BLOCKING) == [
         "one VALID",
         "another VALID",
@@ -121,7 +121,7 @@ async def test_a_blocking_client_starts_in_each_process() -> None:
 
 
 async def test_a_child_can_close_a_client_that_was_starting() -> None:
-    """The thread that was starting it, with its lock, did not come along."""
+    """The thread that was starting it and holds its lock does not exist in the child."""
     assert await told(_STARTING) == ["child 0"]
 
 
@@ -131,7 +131,7 @@ def _threads() -> list[threading.Thread]:
 
 @pytest.fixture
 def loops(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.AbstractEventLoop]:
-    """The event loops that are made in the test."""
+    """The event loops that are created in the test."""
     made: list[asyncio.AbstractEventLoop] = []
     new_event_loop = asyncio.new_event_loop
 
@@ -144,7 +144,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.AbstractEventLoop]:
 
 
 def test_starts_that_fail_leave_nothing_open(loops: list[asyncio.AbstractEventLoop], tmp_path: Path) -> None:
-    """Neither threads nor the descriptors of their loops."""
+    """No threads remain, nor the descriptors of their event loops."""
     client = BlockingAuthClient("127.0.0.1:1", key="key", tls=Tls(ca=tmp_path / "missing"), deadline=30)
     for _ in range(3):
         with pytest.raises(OSError, match="missing"):
@@ -157,7 +157,7 @@ def test_starts_that_fail_leave_nothing_open(loops: list[asyncio.AbstractEventLo
 def test_closing_does_not_wait_for_ever(
     loops: list[asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the connections do not end, what is in flight ends, and so does the thread."""
+    """If the connections do not close, calls in flight still end, and so does the thread."""
     client = BlockingAuthClient("127.0.0.1:1", key="key", tls=None, deadline=0.01)
     in_flight = threading.Event()
 
@@ -181,7 +181,7 @@ def test_closing_does_not_wait_for_ever(
 
 
 async def test_the_deadline_holds_when_grpc_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """We keep it ourselves, for a gRPC that never tells of its own."""
+    """The client enforces it itself, in case gRPC never reports its own."""
 
     async def hang(*_: object, **__: object) -> None:
         await asyncio.Future()
@@ -196,7 +196,7 @@ async def test_the_deadline_holds_when_grpc_hangs(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_client_does_not_pass_to_another_loop() -> None:
-    """It says so at once, also when it is closed there, and goes on in its own."""
+    """It fails there at once, also when it is closed there, and keeps working in its own loop."""
     async with (
         Standin(VerdictCode.VALID).serving() as address,
         AuthClient(address, key="key", tls=None, deadline=30) as client,
@@ -216,7 +216,7 @@ async def test_a_client_does_not_pass_to_another_loop() -> None:
 
 
 async def test_a_blocking_client(service: Service) -> None:
-    """It asks the same as the other, from any thread, and starts again after it was closed."""
+    """It works like the other client, from any thread, and starts again after it was closed."""
     key = await make(service, scopes=["a"])
     session = await service.admin.CreateSession(owner_id="alice", scopes=["a"])
     with BlockingAuthClient(service.address, key=service.admin_key, tls=None, deadline=30) as client:
@@ -230,13 +230,13 @@ async def test_a_blocking_client(service: Service) -> None:
         await asyncio.to_thread(client.close)
         found = await asyncio.to_thread(client.verify_session, session.session_token, "a", "192.0.2.7")
         assert (found.valid, found.owner_id) == (True, "alice")
-        with pytest.raises(ValueError, match="no scope"):
+        with pytest.raises(ValueError, match="is not a valid scope"):
             await asyncio.to_thread(ask, [" "])
         assert service.admin_key not in repr(client)
         await asyncio.to_thread(client.close)
 
 
 def test_a_blocking_client_takes_what_the_other_does() -> None:
-    """Bad arguments are refused when it is made."""
+    """Invalid arguments are refused when it is created."""
     with pytest.raises(ValueError, match="plain text"):
         BlockingAuthClient("authsvc.internal:50051", key="key", tls=None)

@@ -1,4 +1,4 @@
-"""The recipes of docs/client.md, as they stand, in processes that are forked."""
+"""The recipes of docs/client.md without changes, in forked processes."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.process import Server, environment, run, running, until
 
-# Serves an application at a free port, each request in a process of its own.
+# Serves an application at a free port, with one process per request.
 _SERVE = """
 from werkzeug.serving import make_server
 server = make_server("127.0.0.1", 0, {application}, processes=4)
@@ -34,7 +34,7 @@ def orders(request):
 urlpatterns = [path("orders", orders)]
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=["recipe.authenticated"])
 """ + _SERVE.format(application="get_wsgi_application()")
-# Puts a task before the worker, and says what came of it.
+# Sends a task to the worker, and prints the result.
 _ENQUEUE = """
 import sys
 from inbox import app, accept
@@ -79,7 +79,7 @@ class Recipe:
         return made.stdout.strip()
 
     def write(self, module: str, about: str) -> None:
-        """Write the recipe that imports `about`, for this machine."""
+        """Write the recipe that imports `about`, adapted to this machine."""
         [text] = [block for block in self._blocks if f"from {about} import" in block]
         for documented, here in (
             ('"authsvc.internal:50051"', f'"{self._server.address}"'),
@@ -91,7 +91,7 @@ class Recipe:
 
     @contextmanager
     def running(self, *command: str, ready: str) -> Iterator[str]:
-        """Run Python while the block does, and yield what it tells when it is ready."""
+        """Run Python while the block runs, and yield what it prints when it is ready."""
         output = self.directory / "output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
@@ -123,7 +123,7 @@ class Recipe:
 
 @pytest.mark.parametrize(("framework", "program"), [("flask", _FLASK), ("django.http", _DJANGO)])
 def test_a_web_application(recipe: Recipe, framework: str, program: str) -> None:
-    """Every request is served by a process that was forked for it, and each asks by a client of its own."""
+    """Every request is served by a process that was forked for it, each with a client of its own."""
     recipe.write("recipe", framework)
     reader, writer = recipe.create("acme", "orders:read"), recipe.create("acme", "orders:write")
     with recipe.running("-c", program, ready=r"port (\d+)") as port:
@@ -138,7 +138,7 @@ def test_a_web_application(recipe: Recipe, framework: str, program: str) -> None
 
 
 def get(port: str, authorization: str) -> tuple[int, str]:
-    """Return the status and the text of an answer that has the headers which belong to its status."""
+    """Return the status and the text of a response, after checking the headers for its status."""
     connection = HTTPConnection("127.0.0.1", int(port), timeout=60)
     connection.request("GET", "/orders", headers={"Authorization": authorization} if authorization else {})
     answer = connection.getresponse()
@@ -148,7 +148,7 @@ def get(port: str, authorization: str) -> tuple[int, str]:
 
 
 def test_a_task_of_celery(recipe: Recipe) -> None:
-    """Processes of a real worker's pool ask by clients of their own; the broker holds no key string."""
+    """Processes of a real worker's pool use clients of their own; the broker contains no key string."""
     recipe.write("inbox", "celery")
     for name, text in (("celeryconfig", _BROKER), ("enqueue", _ENQUEUE)):
         (recipe.directory / f"{name}.py").write_text(text)

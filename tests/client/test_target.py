@@ -1,4 +1,4 @@
-"""Where the client sends its key: to authsvc, encrypted or on this machine, and to no proxy."""
+"""Where the client sends its key: only to authsvc, encrypted or on this machine, and not to a proxy."""
 
 import grpc
 import pytest
@@ -12,7 +12,7 @@ from tests.conftest import Service
 
 
 async def test_no_proxy_of_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`http_proxy` and its like do not get our key; gRPC would give it to them, for loopback, too."""
+    """`http_proxy` and similar variables are ignored; gRPC would send the key there, even for loopback."""
     async with environment_proxy.named(monkeypatch) as proxy:
         metadata = [("authorization", "Bearer x")]
         async with grpc.aio.insecure_channel(service.address) as channel:
@@ -61,14 +61,14 @@ _ELSEWHERE = [
 
 @pytest.mark.parametrize("target", _LOCAL)
 def test_plain_text_on_this_machine(target: str) -> None:
-    """Needs no words."""
+    """It is allowed without `insecure`."""
     assert is_local(target)
     AuthClient(target, key="x", tls=None)
 
 
 @pytest.mark.parametrize("target", _ELSEWHERE)
 def test_plain_text_beyond_it(target: str) -> None:
-    """Is refused with the remedy, unless it is asked for in as many words as the service needs."""
+    """It is refused with the remedy, unless `insecure` has the value that the service also uses."""
     with pytest.raises(ValueError, match="in plain text; omit tls") as caught:
         AuthClient(target, key="x", tls=None)
     assert 'insecure="plaintext-beyond-loopback"' in str(caught.value)

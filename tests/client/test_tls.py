@@ -1,4 +1,4 @@
-"""The client over TLS, against a server whose certificates are made here."""
+"""The client over TLS, against a server with certificates that are created here."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ from authsvc.v1 import resources_pb2
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with NAME.pem and NAME.key for `localhost` and for `client`, each vouching for itself."""
+    """A directory with self-signed NAME.pem and NAME.key for `localhost` and for `client`."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl")
     directory = tmp_path_factory.mktemp("certificates")
@@ -67,7 +67,7 @@ async def serving(certificates: Path, *, asks: bool = False) -> AsyncIterator[in
 
 
 async def test_a_certificate_that_we_trust(certificates: Path) -> None:
-    """By the target's host or by the name that we give, never by another one, never without trust."""
+    """It must have the target's host or the given name, and a trusted issuer."""
     ca = certificates / "localhost.pem"
     async with serving(certificates) as port:
         for target, tls, good in (
@@ -88,7 +88,7 @@ async def test_a_certificate_that_we_trust(certificates: Path) -> None:
 
 
 async def test_tls_unless_it_is_switched_off(certificates: Path) -> None:
-    """Who says nothing of TLS sends no key in plain text."""
+    """Without a `tls` argument, no key is sent in plain text."""
     async with serving(certificates) as port:
         with pytest.raises(Unavailable):
             async with AuthClient(f"localhost:{port}", key="x") as client:
@@ -96,7 +96,7 @@ async def test_tls_unless_it_is_switched_off(certificates: Path) -> None:
 
 
 async def test_a_certificate_of_our_own(certificates: Path) -> None:
-    """It says who we are, in the place of a key or besides it; without it the service hangs up."""
+    """It authenticates the client, with or without a key; without it, the service closes the connection."""
     ours = Tls(
         ca=certificates / "localhost.pem",
         certificate=certificates / "client.pem",
@@ -111,7 +111,7 @@ async def test_a_certificate_of_our_own(certificates: Path) -> None:
 
 
 async def test_files_that_are_not_there(tmp_path: Path) -> None:
-    """They are told at the start; half of a pair at once."""
+    """They are reported at the start; half of a pair, at once."""
     with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
         async with AuthClient("localhost:1", key="x", tls=Tls(ca=tmp_path / "missing.pem")):
             pass

@@ -1,4 +1,4 @@
-"""The client and a service of several workers: it reaches all, and gets round those that stop."""
+"""The client and a service with several workers: it reaches all, and avoids those that stop."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ async def make(admin: Client) -> str:
 
 
 async def test_all_workers_are_asked(directory: Path, database_url: str) -> None:
-    """Connections enough reach each worker of a port, and each has its share of the calls."""
+    """With enough connections, each worker of a port is reached and gets a share of the calls."""
     metrics = f"127.0.0.1:{free_ports(2)}"
     async with pack(directory, database_url, workers=2, metrics_listen=metrics) as on:
         async with on.client() as admin:
@@ -28,15 +28,15 @@ async def test_all_workers_are_asked(directory: Path, database_url: str) -> None
 
         key = on.server.data_dir / "admin.key"
         async with AuthClient(on.server.address, key=key, tls=None, deadline=30, connections=24) as client:
-            # That the kernel leaves a worker out 24 times happens once in ten million; until all connections
-            # stand, a few carry the calls.
+            # The kernel misses a worker 24 times once in ten million runs. Until all connections are
+            # established, a few of them carry the calls.
             async with asyncio.timeout(60):
                 while not all(counts()):
                     assert all(await asyncio.gather(*(client.verify_key(key_string) for _ in range(100))))
 
 
 async def test_a_rolling_restart_is_not_noticed(directory: Path, database_url: str) -> None:
-    """While workers are replaced one after the other, every question is answered."""
+    """While workers are replaced one after the other, every call is answered."""
     outcomes: Counter[str] = Counter()
     stop = asyncio.Event()
 

@@ -17,12 +17,12 @@ def _new_directory(below: Path) -> Path:
 
 @pytest.fixture
 def directory(reachable_dir: Path) -> Path:
-    """A directory of this test's own, where root's PostgreSQL can work, too."""
+    """A directory for this test in which PostgreSQL works even for root."""
     return _new_directory(reachable_dir)
 
 
 @pytest.fixture(scope="session")
 def dev(reachable_dir: Path) -> Iterator[Server]:
-    """`authsvc dev`, started once for all tests that neither stop nor hurt it."""
+    """`authsvc dev`, started once for all tests that neither stop nor disturb it."""
     with running("dev", _new_directory(reachable_dir)) as server:
         yield server

@@ -1,4 +1,4 @@
-"""authsvc as a process: started, read, called, signalled, ended."""
+"""authsvc as a process: starts it, reads its output, calls it, signals it and ends it."""
 
 import asyncio
 import itertools
@@ -23,17 +23,17 @@ from tests.conftest import Client
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")
 
-# Ports for `free_port`: below those that the kernel gives to whoever names none, so that no connection takes
-# one between our look and its use. Test processes that run side by side have stretches of their own.
+# Ports for `free_port`: below the ephemeral ports of the kernel, so that no connection takes a port between
+# our check and its use. Test processes that run in parallel have ranges of their own.
 _PORTS = itertools.cycle(range(10_000 + os.getpid() % 44 * 500, 10_500 + os.getpid() % 44 * 500))
 
-# What would change how programs write.
+# Variables that would change the output of programs.
 _PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a program left behind."""
+    """The result of a program."""
 
     code: int
     stdout: str
@@ -41,7 +41,7 @@ class Ended:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """Return our environment with these settings and no other ones."""
+    """Return our environment with these settings and no others."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -66,7 +66,7 @@ def authsvc(*arguments: str, cwd: Path, **settings: object) -> Ended:
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for something outside of this process to become true."""
+    """Wait for a condition outside of this process."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -74,7 +74,7 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait likewise, and let others run meanwhile."""
+    """Wait for a condition without blocking the event loop."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -82,7 +82,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 30) -> No
 
 
 def free_port() -> int:
-    """Return a port where nobody listens, and which is nobody else's soon."""
+    """Return a port that is free, and that no other process is likely to take soon."""
     for port in _PORTS:
         with socket.socket() as probe:
             try:
@@ -94,14 +94,14 @@ def free_port() -> int:
 
 
 def reserve_port(data_dir: Path) -> None:
-    """Give a `DevPostgres` that is not made yet a port that nobody takes while it is down."""
+    """Give a `DevPostgres` that is not created yet a port that stays free while it is down."""
     data_dir.mkdir()
     (data_dir / "lock").touch()
     (data_dir / "port").write_text(str(free_port()), "utf-8")
 
 
 def processes_in(directory: Path) -> list[int]:
-    """Return the processes that work in a directory, as all of PostgreSQL's do in its cluster; no zombies."""
+    """Return the processes whose working directory is this one, as with all of PostgreSQL's; no zombies."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -143,13 +143,13 @@ class Server:
         return self.data_dir / "postgres" / "cluster"
 
     def run(self, *arguments: str, **settings: object) -> Ended:
-        """Run an authsvc command that finds this service."""
+        """Run an authsvc command that calls this service."""
         given = {"data_dir": self.data_dir, "address": self.address, **settings}
         return authsvc(*arguments, cwd=self.directory, **given)
 
     @asynccontextmanager
     async def client(self, key_string: str = "") -> AsyncIterator[Client]:
-        """Yield a client of this service, an administrator unless it has another key."""
+        """Yield a client of this service, with the administrator key unless another is given."""
         async with grpc.aio.insecure_channel(self.address) as channel:
             yield Client(channel, key_string or self.admin_key)
 
@@ -173,9 +173,9 @@ class Server:
 
 @contextmanager
 def running(command: str, directory: Path, *arguments: str, **settings: object) -> Iterator[Server]:
-    """Run `authsvc dev` or `authsvc serve` with its data and output in a directory, at a port of its own.
+    """Run `authsvc dev` or `authsvc serve` with its data and output in a directory, on a port of its own.
 
-    It has one worker unless the test says otherwise, which is quicker.
+    By default it has one worker, which is faster.
     """
     with running_as(("-m", "authsvc"), command, directory, *arguments, **settings) as server:
         yield server
@@ -185,7 +185,7 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 def running_as(
     program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
 ) -> Iterator[Server]:
-    """Run likewise what these arguments of Python run."""
+    """Run Python with these arguments in the same way."""
     given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", "workers": 1, **settings}
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
@@ -202,7 +202,7 @@ def running_as(
         assert process.poll() is None, f"exit code {process.returncode}:\n{server.stdout}{server.stderr}"
         told = re.search(r"serv(?:es|ing) at (\S+:\d+)", server.stdout + server.stderr)
         server.address = told[1] if told else ""
-        # `authsvc dev` tells last where the key is.
+        # `authsvc dev` prints the place of the key last.
         return bool(told) and (command == "serve" or "admin.key" in server.stdout)
 
     try:
@@ -220,7 +220,7 @@ def running_as(
 
 @asynccontextmanager
 async def creates_held(locker: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
-    """Have whoever inserts a key wait while the block runs, for longer than the service waits for a lock."""
+    """Block inserts of keys while the block runs, for longer than the service waits for a lock."""
     await locker.execute("""
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0
             AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;

@@ -14,7 +14,7 @@ from tests.e2e.process import Server, authsvc, running
 
 @pytest_asyncio.fixture
 async def served(directory: Path) -> AsyncIterator[tuple[Server, str]]:
-    """A service on a database that the command line reaches, too; and the database's URL."""
+    """A service on a database that the command line can also reach, and the URL of the database."""
     (directory / "data").mkdir()
     async with DevPostgres(directory / "postgres") as postgres:
         with running("dev", directory, database_url=postgres.url) as server:
@@ -49,7 +49,7 @@ def test_what_was_done_is_listed(dev: Server) -> None:  # rule 28
 
 
 def test_what_is_wrong_is_said_in_one_line(dev: Server, tmp_path: Path) -> None:
-    """No such owner, no database, no anchor."""
+    """An unknown owner, no database, no anchor file."""
     done = dev.run("audit", "list", "no such owner")
     assert (done.code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     done = authsvc("audit", "verify", cwd=tmp_path)
@@ -66,7 +66,7 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def test_tampering_is_told(served: tuple[Server, str], directory: Path) -> None:  # rule 28
-    """A whole log is 0, one that was tampered with is 1 and names the event; an anchor knows what is gone."""
+    """An intact log exits with 0, a tampered one with 1 and the event; an anchor detects missing events."""
     server, url = served
 
     async def verify(*arguments: str) -> tuple[int, list[str]]:
@@ -99,7 +99,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     assert lines[1:] == ["4 events in 2 chains verified: 1 fault"]
     assert (await verify("--owner", "authsvc"))[0] == 0
     assert await verify("--owner", "typo") == (1, ["authsvc: typo has no audit events; check the owner id"])
-    # No anchor is made of what is wrong, in place of a good one, or where it cannot be.
+    # A log with faults gets no anchor, and does not replace a good one; a path must be writable.
     before = (directory / "anchor").read_text()
     assert (await verify("--write-anchor", "anchor"))[0] == 1
     assert (directory / "anchor").read_text() == before
@@ -127,7 +127,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
 
 
 async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Path) -> None:
-    """Noted as dropped long ago, with an event: an anchor knows better. Owners are shown escaped."""
+    """Events recorded as dropped long ago are detected with an anchor. Owners are shown escaped."""
     server, url = served
 
     async def verify(*arguments: str) -> tuple[int, list[str]]:
@@ -140,7 +140,7 @@ async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Pa
     for name in ("one", "two", "three"):
         await asyncio.to_thread(server.run, "keys", "create", "acme", name)
     assert (await verify("--write-anchor", "anchor"))[0] == 0
-    # As versions before wrote them.
+    # As earlier versions wrote them.
     lines = (directory / "anchor").read_text().splitlines()[1:]
     (directory / "old").write_text("".join(" ".join(line.split()[:3]) + "\n" for line in lines))
     assert await verify("--anchor", "old") == (0, ["4 events in 2 chains verified: no faults"])
@@ -166,7 +166,7 @@ async def test_what_was_erased_is_told(served: tuple[Server, str], directory: Pa
         1,
         "acme 2: events up to 2 were dropped: according to the anchor, the events before 2024-01-01 end at 0",
     )
-    # Somebody who owns the tables can call an owner anything.
+    # The owner of the tables can put any text into an owner's name.
     await execute(
         url, "UPDATE authsvc.audit_events SET owner_id = E'\\n\\u202e\\x1b[2J' WHERE owner_id = 'acme'"
     )

@@ -1,4 +1,4 @@
-"""`authsvc bootstrap`: the first administrator key of a deployment, and what becomes of it."""
+"""`authsvc bootstrap`: the first administrator key of a deployment, and its later life."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ def bootstrap(directory: Path, database_url: str, *arguments: str) -> Ended:
 
 
 def minted(done: Ended) -> str:
-    """Return the key string of a bootstrap that went well."""
+    """Return the key string of a successful bootstrap."""
     assert done.code == 0, done.stderr
     key_string = done.stdout.removesuffix("\n")
     assert KEY_STRING.fullmatch(key_string)
@@ -37,7 +37,7 @@ def administrators(server: Server, key_string: str) -> dict[str, str]:
 
 
 def accepts(server: Server, key_string: str) -> bool:
-    """Call over a new connection, which leads to any worker; say whether the key is let in."""
+    """Call over a new connection, which leads to any worker, and return whether the key is accepted."""
     with grpc.insecure_channel(server.address) as channel:
         metadata = (("authorization", f"Bearer {key_string}"),)
         try:
@@ -52,7 +52,7 @@ def accepts(server: Server, key_string: str) -> bool:
 
 
 def test_the_key_string_stands_alone_on_standard_output(directory: Path, database_url: str) -> None:  # rule 1
-    """`authsvc bootstrap > admin.key` keeps the key string and nothing else; the rest is for the eyes."""
+    """`authsvc bootstrap > admin.key` stores only the key string; the rest is for people."""
     done = bootstrap(directory, database_url)
     key_string = minted(done)
     [line] = done.stderr.splitlines()
@@ -60,7 +60,7 @@ def test_the_key_string_stands_alone_on_standard_output(directory: Path, databas
 
 
 def test_the_first_key_opens_the_door(directory: Path, database_url: str) -> None:
-    """It belongs to the platform, has full access and no end; the service may run or not meanwhile."""
+    """It belongs to the platform, has full access and no expiry, whether or not the service runs."""
     key_string = minted(bootstrap(directory, database_url))
     with running("serve", directory, database_url=database_url) as server:
         [line] = administrators(server, key_string).values()
@@ -71,7 +71,7 @@ def test_the_first_key_opens_the_door(directory: Path, database_url: str) -> Non
 
 
 def test_there_is_one_first_key(directory: Path, database_url: str) -> None:
-    """While a working one exists, another is refused, with which it is and what to do."""
+    """While a working one exists, another is refused, with its id and the remedy."""
     key_string = minted(bootstrap(directory, database_url, "--display-name", "Ada"))
     told = refusal(bootstrap(directory, database_url))
     assert re.match(
@@ -83,7 +83,7 @@ def test_there_is_one_first_key(directory: Path, database_url: str) -> None:
 
 
 async def test_of_several_at_once_one_succeeds(directory: Path, database_url: str) -> None:
-    """However many replicas' set-ups run it, there is one key, and the others are refused."""
+    """If the set-ups of several replicas run it, one key is created and the others are refused."""
     done = await asyncio.gather(*(asyncio.to_thread(bootstrap, directory, database_url) for _ in range(4)))
     assert sorted(each.code for each in done) == [0, 1, 1, 1]
     [winner] = [each for each in done if each.code == 0]
@@ -92,7 +92,7 @@ async def test_of_several_at_once_one_succeeds(directory: Path, database_url: st
 
 
 def test_one_that_does_not_work_is_in_nobodys_way(directory: Path, database_url: str) -> None:
-    """When the last administrator key was revoked, there is a first one again."""
+    """When the last administrator key was revoked, a first one can be created again."""
     key_string = minted(bootstrap(directory, database_url, "--ttl", "90d"))
     with running("serve", directory, database_url=database_url) as server:
         [key_id] = administrators(server, key_string)
@@ -110,13 +110,13 @@ def test_without_the_schema_the_command_is_told(directory: Path, empty_database_
 
 
 def test_without_a_database_the_setting_is_told(directory: Path) -> None:
-    """It names the setting; the owner's URL does as well."""
+    """It names the setting; the owner's URL is accepted as well."""
     told = refusal(authsvc("bootstrap", cwd=directory))
     assert told.startswith("AUTHSVC_DATABASE_URL: set it")
 
 
 def test_the_owners_url_will_do(directory: Path, database_url: str) -> None:
-    """Whoever has just migrated has that one at hand; a pool of one connection is enough."""
+    """It is at hand after a migration; a pool of one connection is enough."""
     done = authsvc("bootstrap", cwd=directory, migration_database_url=database_url, database_pool_size=1)
     minted(done)
 
@@ -137,14 +137,14 @@ def test_the_owners_url_will_do(directory: Path, database_url: str) -> None:
     ids=ascii,
 )
 def test_a_bad_name_is_told(directory: Path, database_url: str, name: str, problem: str) -> None:  # rule 2
-    """Nothing is minted."""
+    """No key is created."""
     told = refusal(bootstrap(directory, database_url, "--display-name", name))
     assert told == f"--display-name: {problem}"
     minted(bootstrap(directory, database_url))
 
 
 def test_an_end_in_the_past_is_told(directory: Path, database_url: str) -> None:  # rule 3
-    """Nothing is minted."""
+    """No key is created."""
     for ttl in "0s", "-1d":
         assert "is in the past" in refusal(bootstrap(directory, database_url, f"--ttl={ttl}"))
     minted(bootstrap(directory, database_url))
@@ -152,7 +152,7 @@ def test_an_end_in_the_past_is_told(directory: Path, database_url: str) -> None:
 
 @on_linux
 def test_a_key_string_that_cannot_be_written_is_told(directory: Path, database_url: str) -> None:
-    """A full disk loses it; which key it was and how to get another are said."""
+    """A full disk loses it; the error names the key and the remedy."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "authsvc", "bootstrap"],
@@ -173,7 +173,7 @@ def test_a_key_string_that_cannot_be_written_is_told(directory: Path, database_u
 
 
 def test_rotating_the_administrator_key(directory: Path, database_url: str) -> None:  # rule 30
-    """As docs/operations.md has it: rotate it with itself; both work in grace; then revoke the old one."""
+    """As in docs/operations.md: rotate it with itself; both work in the grace period; revoke the old one."""
     old = minted(bootstrap(directory, database_url))
     with running("serve", directory, "--workers=2", database_url=database_url, connection_age=0) as server:
         [old_id] = administrators(server, old)
@@ -194,7 +194,7 @@ def test_rotating_the_administrator_key(directory: Path, database_url: str) -> N
 
 
 def test_a_lost_administrator_key(directory: Path, database_url: str) -> None:
-    """As docs/operations.md has it: mint another one by force, with it find the lost one, revoke that."""
+    """As in docs/operations.md: create another one with --force, find the lost one with it, revoke it."""
     lost = minted(bootstrap(directory, database_url))
     with running("serve", directory, database_url=database_url) as server:
         new = minted(bootstrap(directory, database_url, "--force", "--display-name", "after the loss"))
@@ -208,7 +208,7 @@ def test_a_lost_administrator_key(directory: Path, database_url: str) -> None:
 
 
 async def test_the_first_key_acts_on_every_owner(directory: Path, database_url: str) -> None:
-    """It can do all that the platform may, through every RPC."""
+    """It can call every RPC."""
     key_string = minted(bootstrap(directory, database_url))
     with running("serve", directory, database_url=database_url) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:

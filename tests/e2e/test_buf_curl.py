@@ -1,4 +1,4 @@
-"""`buf curl` as the second client: another gRPC implementation, again by reflection alone."""
+"""`buf curl` as the second client: another gRPC implementation, also with reflection only."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_key_is_created_verified_and_revoked(buf: Path, dev: Server) -> None: 
 
 
 def test_an_error_arrives_with_its_details(buf: Path, dev: Server) -> None:
-    """Code, message and details reach a client of another make."""
+    """Code, message and details reach a client with another implementation."""
     done = curl(buf, dev, "CreateKey", owner_id="acme")
     error = json.loads(done.stderr)
     assert done.code != 0
@@ -48,14 +48,14 @@ def test_an_error_arrives_with_its_details(buf: Path, dev: Server) -> None:
 
 
 def test_a_stranger_is_refused(buf: Path, dev: Server) -> None:  # rule 6
-    """A key string that was not minted here opens nothing."""
+    """A key string of another service is refused."""
     done = curl(buf, dev, "ListKeys", caller="authsvc_live_nonsense", owner_id="acme")
     assert json.loads(done.stderr)["code"] == "unauthenticated"
 
 
 @pytest.mark.parametrize("reflection", REFLECTIONS)
 def test_either_reflection_serves(buf: Path, dev: Server, reflection: str) -> None:
-    """A client that asks for one of them only finds all services, and calls them by what it was told."""
+    """A client that uses only one of them finds all services and can call them."""
     options = ["--protocol", "grpc", "--http2-prior-knowledge", "--reflect-protocol", reflection]
     listed = run(buf, "curl", *options, "--list-services", f"http://{dev.address}", cwd=dev.directory)
     assert listed.code == 0, listed.stderr

@@ -1,4 +1,4 @@
-"""The story of the README, told with grpcurl: no client code, no proto files."""
+"""The steps of the README with grpcurl: no client code, no proto files."""
 
 import asyncio
 import itertools
@@ -41,7 +41,7 @@ class Grpcurl:
         return json.loads(answer)
 
     def refused(self, method: str, **fields: object) -> str:
-        """Call an RPC that fails, and return what grpcurl shows of it."""
+        """Call an RPC that fails, and return the output of grpcurl."""
         code, answer, error = self._run(method, fields)
         assert (code != 0, answer) == (True, "")
         return error
@@ -67,7 +67,7 @@ def test_reflection_lists_the_services(admin: Grpcurl) -> None:
 
 @pytest.mark.parametrize("service", REFLECTIONS)
 def test_reflection_describes_itself(admin: Grpcurl, service: str) -> None:
-    """Each of the two, by messages of its own package."""
+    """Each of the two, with messages of its own package."""
     package = service.rpartition(".")[0]
     described = admin.ask("describe", service)
     request, response = f".{package}.ServerReflectionRequest", f".{package}.ServerReflectionResponse"
@@ -78,7 +78,7 @@ def test_reflection_describes_itself(admin: Grpcurl, service: str) -> None:
 async def test_either_reflection_is_enough(
     grpcurl: Path, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, only: str
 ) -> None:
-    """A client finds all by v1 alone and by v1alpha alone, and both tell the same comments."""
+    """A client finds everything with only v1 and with only v1alpha, and both have the same comments."""
     monkeypatch.setattr("authsvc.rpc.reflection.SERVICES", (only,))
     async with serving(database_url, clock) as service:
         described = await asyncio.to_thread(
@@ -123,7 +123,7 @@ def test_reflection_tells_the_comments_of_a_message(admin: Grpcurl, message: str
 
 
 def test_a_key_from_birth_to_death(admin: Grpcurl) -> None:  # rules 1, 9, 11, 16, 18, 19, 30
-    """Create, verify, list, rotate with grace, revoke, be refused, delete, be unknown."""
+    """Create, verify, list, rotate with a grace period, revoke, be refused, delete, be unknown."""
     owner = f"acme-{uuid.uuid4()}"
     made = admin.call("CreateKey", owner_id=owner, display_name="Orders", scopes=["orders:read"])
     key_id, key_string = made["key"]["keyId"], made["keyString"]
@@ -159,10 +159,10 @@ def test_a_key_from_birth_to_death(admin: Grpcurl) -> None:  # rules 1, 9, 11, 1
 
 
 def test_a_key_is_changed(admin: Grpcurl) -> None:
-    """Which fields, is told in the form that the description of the request names."""
+    """The fields are given in the form that the description of the request shows."""
     key_id = admin.call("CreateKey", owner_id="acme", display_name="Orders")["key"]["keyId"]
     described = admin.ask("describe", "authsvc.v1.UpdateKeyRequest")
-    form = re.search(r'to grpcurl,\s+// `(\{"paths": .+\})`', described)
+    form = re.search(r'with grpcurl,\s+// `(\{"paths": .+\})`', described)
     assert form is not None, described
     changed = admin.call(
         "UpdateKey",
@@ -174,7 +174,7 @@ def test_a_key_is_changed(admin: Grpcurl) -> None:
 
 
 def test_a_bad_field_is_told_with_its_remedy(admin: Grpcurl) -> None:
-    """The error names the field, a stable reason, and what to do instead."""
+    """The error has the field, a stable reason, and the remedy."""
     error = admin.refused("CreateKey", owner_id="ac me", display_name="Orders")
     assert "Code: InvalidArgument" in error
     assert "Message: owner_id: use 1 to 128 characters" in error
@@ -184,7 +184,7 @@ def test_a_bad_field_is_told_with_its_remedy(admin: Grpcurl) -> None:
 
 
 def test_a_refusal_is_told_with_its_remedy(admin: Grpcurl) -> None:  # rule 18
-    """The error says in what order to do things, and has a reason that a program can read."""
+    """The error says in which order to do things, and has a machine-readable reason."""
     key_id = admin.call("CreateKey", owner_id="acme", display_name="Orders")["key"]["keyId"]
     error = admin.refused("DeleteKey", key_id=key_id)
     assert "Code: FailedPrecondition" in error
@@ -193,7 +193,7 @@ def test_a_refusal_is_told_with_its_remedy(admin: Grpcurl) -> None:  # rule 18
 
 
 def test_a_repeated_request_mints_nothing(admin: Grpcurl) -> None:
-    """The second call with a request_id fails, and says which key the first one made."""
+    """The second call with a request_id fails, and names the key that the first one created."""
     request = {"owner_id": "acme", "display_name": "Orders", "request_id": str(uuid.uuid4())}
     key_id = admin.call("CreateKey", **request)["key"]["keyId"]
     error = admin.refused("CreateKey", **request)
@@ -202,7 +202,7 @@ def test_a_repeated_request_mints_nothing(admin: Grpcurl) -> None:
 
 
 def test_no_credential_is_told_what_to_send(admin: Grpcurl) -> None:  # rule 6
-    """Who sends no key is told how to send one."""
+    """A caller without a key is told how to send one."""
     error = Grpcurl(admin.program, admin.server).refused("ListKeys", owner_id="acme")
     assert "Code: Unauthenticated" in error
     assert "authorization: Bearer <key string>" in error
@@ -210,7 +210,7 @@ def test_no_credential_is_told_what_to_send(admin: Grpcurl) -> None:  # rule 6
 
 
 def test_a_caller_without_the_scope_is_told_which(admin: Grpcurl) -> None:  # rule 6
-    """A key that may only verify cannot create, and is told the scope that it lacks."""
+    """A key that can only verify cannot create keys; the error names the missing scope."""
     gateway = admin.call("CreateKey", owner_id="acme", display_name="Gateway", scopes=["keys:verify"])
     error = Grpcurl(admin.program, admin.server, gateway["keyString"]).refused(
         "CreateKey", owner_id="acme", display_name="Orders"
@@ -221,7 +221,7 @@ def test_a_caller_without_the_scope_is_told_which(admin: Grpcurl) -> None:  # ru
 
 @pytest.fixture(scope="module")
 def first_start(reachable_dir: Path) -> Iterator[Server]:
-    """A first start as people run it: with a data directory that is named from where they stand."""
+    """A first start as people run it, with a relative data directory."""
     directory = reachable_dir / "first"
     directory.mkdir()
     with running("dev", directory, data_dir="data") as server:
@@ -229,7 +229,7 @@ def first_start(reachable_dir: Path) -> Iterator[Server]:
 
 
 def printed_commands(server: Server) -> list[str]:
-    """Return the commands of the welcome as they stand."""
+    """Return the commands of the welcome message without changes."""
     _, _, below = server.stdout.partition("Try it in another terminal:\n")
     return [block for block in below.split("\n\n") if block.strip()]
 
@@ -241,7 +241,7 @@ def shell(command: str, grpcurl: Path, cwd: Path) -> tuple[int, str, str]:
 
 
 def test_the_printed_commands_work(first_start: Server, grpcurl: Path) -> None:
-    """The three commands of the first start work when they are pasted into a shell as they stand."""
+    """The three commands of the first start work when they are pasted into a shell."""
     commands = printed_commands(first_start)
     answers = []
     for command in commands:
@@ -255,7 +255,7 @@ def test_the_printed_commands_work(first_start: Server, grpcurl: Path) -> None:
 
 
 def test_the_printed_commands_work_in_another_terminal(first_start: Server, grpcurl: Path) -> None:
-    """They work wherever the other terminal stands, for instance at home."""
+    """They work in any working directory of the other terminal, for instance at home."""
     for command in printed_commands(first_start):
         code, _, error = shell(command, grpcurl, Path("/"))
         assert (code, error) == (0, ""), command
@@ -263,7 +263,7 @@ def test_the_printed_commands_work_in_another_terminal(first_start: Server, grpc
 
 @pytest.fixture
 def watched(grpcurl: Path, reachable_dir: Path) -> Path:
-    """The real grpcurl, behind one that notes in `arguments` what a list of processes would show."""
+    """The real grpcurl, behind a wrapper that records in `arguments` what a process list would show."""
     directory = reachable_dir / f"watched-{uuid.uuid4()}"
     directory.mkdir()
     program = directory / "grpcurl"
@@ -275,7 +275,7 @@ def watched(grpcurl: Path, reachable_dir: Path) -> Path:
 
 
 def test_the_printed_commands_show_no_key(first_start: Server, watched: Path) -> None:  # rule 1
-    """Whoever else is on the machine can list processes with their arguments."""
+    """Other users of the machine can list processes with their arguments."""
     for command in printed_commands(first_start):
         code, _, error = shell(command, watched, first_start.directory)
         assert (code, error) == (0, ""), command
@@ -285,7 +285,7 @@ def test_the_printed_commands_show_no_key(first_start: Server, watched: Path) ->
 
 
 def test_the_function_of_the_readme(dev: Server, watched: Path, checkout: Path) -> None:
-    """It calls as the administrator, with a request that holds a key, and shows neither."""
+    """It calls as the administrator, with a request that contains a key, and shows neither."""
     readme = (checkout / "README.md").read_text("utf-8")
     [function] = re.findall(r"^call\(\) \{.*?^\}\n", readme, re.MULTILINE | re.DOTALL)
     function = function.replace("127.0.0.1:50051", dev.address)

@@ -1,4 +1,4 @@
-"""`authsvc keys`: for people without grpcurl, and for their scripts."""
+"""`authsvc keys`, for people and for scripts."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def listed(dev: Server, owner: str, *arguments: str) -> list[dict[str, object]]:
 
 
 def refusal(done: Ended, code: int = 1) -> str:
-    """Return the one line that says why a command could not be carried out."""
+    """Return the one line that says why a command failed."""
     assert (done.code, done.stdout) == (code, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("authsvc: ")
@@ -43,7 +43,7 @@ def refusal(done: Ended, code: int = 1) -> str:
 
 
 def test_the_key_string_stands_alone_on_standard_output(dev: Server, owner: str) -> None:  # rule 1
-    """`$(authsvc keys create …)` is the key string; the table is for the eyes, without it."""
+    """`$(authsvc keys create …)` is the key string; the table is for people, without it."""
     done = dev.run("keys", "create", owner, "Orders", "--scope", "orders:read", "--scope", "orders:write")
     assert done.code == 0
     assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
@@ -92,14 +92,14 @@ def test_all_that_create_takes_arrives(dev: Server, owner: str) -> None:  # rule
 
 @pytest.mark.parametrize("choice", ["--ttl=90d", "--preset=one-month", "--expires=2099-01-31T12:00:00+02:00"])
 def test_each_way_to_say_when_a_key_expires(dev: Server, owner: str, choice: str) -> None:  # rule 3
-    """A length, a preset and an instant each make a key that expires."""
+    """A duration, a preset and a time each make a key that expires."""
     create(dev, owner, choice)
     [key] = listed(dev, owner)
     assert "expire_time" in key
 
 
 def test_a_list_without_json_is_a_table(dev: Server, owner: str) -> None:  # rule 9
-    """The table goes to standard output, with what a person looks for, and no line is folded."""
+    """The table goes to standard output, with the important columns, and no line is wrapped."""
     key_id, key_string = create(dev, owner, "--scope", "orders:read")
     done = dev.run("keys", "list", owner)
     assert (done.code, done.stderr) == (0, "")
@@ -111,7 +111,7 @@ def test_a_list_without_json_is_a_table(dev: Server, owner: str) -> None:  # rul
 
 
 def test_a_list_can_be_narrowed_and_cut(dev: Server, owner: str) -> None:  # rule 10
-    """State, order and limit reach the service; a cut list says so, beside the list."""
+    """State, order and limit reach the service; a note on standard error says that the list is cut."""
     first, _ = create(dev, owner)
     second, _ = create(dev, owner)
     dev.run("keys", "revoke", first)
@@ -123,7 +123,7 @@ def test_a_list_can_be_narrowed_and_cut(dev: Server, owner: str) -> None:  # rul
 
 
 def test_rotate_prints_the_new_key_string_alone(dev: Server, owner: str) -> None:  # rules 1, 30
-    """The new key string is on standard output; the old key works on during the grace period."""
+    """The new key string is on standard output; the old key works during the grace period."""
     key_id, old = create(dev, owner, "--scope", "keys:read")
     done = dev.run("keys", "rotate", key_id, "--grace", "24h")
     assert done.code == 0
@@ -133,7 +133,7 @@ def test_rotate_prints_the_new_key_string_alone(dev: Server, owner: str) -> None
 
 
 def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
-    """A revoked key opens nothing at once; revoking it again is refused in one line."""
+    """A revoked key is refused at once; revoking it again is refused in one line."""
     key_id, key_string = create(dev, owner, "--scope", "keys:read")
     done = dev.run("keys", "revoke", key_id, "--reason", "leaked")
     assert (done.code, done.stderr) == (0, "")
@@ -147,7 +147,7 @@ def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
 
 
 def test_the_last_administrator_key_is_kept(dev: Server) -> None:
-    """Its revocation is refused with the remedy, and carried out when it is asked for by name."""
+    """Its revocation is refused with the remedy, and allowed with the option for it."""
     [own] = listed(dev, "authsvc", "--scope", "full_access", "--state", "active")
     own_id = str(own["key_id"])
     told = refusal(dev.run("keys", "revoke", own_id))
@@ -165,7 +165,7 @@ def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> Non
 
 @pytest.mark.parametrize("name", ["[bold]Orders[/]", "Orders [/b] [red]", r"C:\[x] [y", "ключ 鍵 🔑"])
 def test_a_name_is_shown_as_it_is(dev: Server, owner: str, name: str) -> None:
-    """Brackets in a name are no commands to the terminal, and never cost anybody the key string."""
+    """Brackets in a name are not markup, and do not cause the loss of the key string."""
     done = dev.run("keys", "create", owner, name)
     assert done.code == 0, done.stderr[-300:]
     assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
@@ -174,7 +174,7 @@ def test_a_name_is_shown_as_it_is(dev: Server, owner: str, name: str) -> None:
 
 
 def test_a_name_that_nobody_could_read_is_refused(dev: Server, owner: str) -> None:
-    """What would turn the direction of text around is told as what it is, and not obeyed by the terminal."""
+    """A character that changes the direction of text is named, and does not affect the terminal."""
     told = refusal(dev.run("keys", "create", owner, "Orders \u202eDEKOVER"))
     assert told.startswith("display_name: ")
     assert "U+202E" in told
@@ -182,7 +182,7 @@ def test_a_name_that_nobody_could_read_is_refused(dev: Server, owner: str) -> No
 
 
 def test_a_refusal_is_one_line(dev: Server) -> None:
-    """What the service refuses is told in one line, with its remedy and the code."""
+    """A refusal of the service is one line, with the remedy and the code."""
     told = refusal(dev.run("keys", "create", "ac me", "Orders"))
     assert told == "owner_id: use 1 to 128 characters of A-Z a-z 0-9 . _ : @ - (INVALID_ARGUMENT)"
     told = refusal(dev.run("keys", "revoke", "key_nobody"))
@@ -190,7 +190,7 @@ def test_a_refusal_is_one_line(dev: Server) -> None:
 
 
 def test_a_repeated_request_is_one_line(dev: Server, owner: str) -> None:
-    """A repeated request_id prints no key string, and names the key that there is."""
+    """A repeated request_id prints no key string, and names the existing key."""
     key_id, _ = create(dev, owner, "--request-id", "once")
     told = refusal(dev.run("keys", "create", owner, "Orders", "--request-id", "once"))
     assert key_id in told
@@ -199,7 +199,7 @@ def test_a_repeated_request_is_one_line(dev: Server, owner: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
 def test_no_service_is_one_line(dev: Server, host: str) -> None:
-    """When nobody answers, the address and the setting are named."""
+    """If there is no service, the address and the setting are named."""
     address = f"{host}:{free_port()}"
     told = refusal(
         dev.run("keys", "list", "acme", address=address, key="x", insecure="plaintext-beyond-loopback")
@@ -211,7 +211,7 @@ def test_no_service_is_one_line(dev: Server, host: str) -> None:
 
 
 def test_no_key_is_one_line(directory: Path) -> None:
-    """Without a key the setting and the place to look are named."""
+    """Without a key, the setting and the place to look are named."""
     told = refusal(authsvc("keys", "list", "acme", cwd=directory, data_dir=directory / "data"))
     assert told.startswith("set AUTHSVC_KEY to a key string, or AUTHSVC_DATA_DIR to the data directory")
     assert str(directory / "data" / "admin.key") in told
@@ -219,7 +219,7 @@ def test_no_key_is_one_line(directory: Path) -> None:
 
 @pytest.mark.parametrize("key", ["nonsense", "schlüssel", "two\nlines"])
 def test_a_bad_key_is_one_line(dev: Server, key: str) -> None:
-    """What is no key is refused in one line, and not repeated."""
+    """An invalid key is refused in one line that does not contain it."""
     told = refusal(dev.run("keys", "list", "acme", key=key))
     assert key not in told
 
@@ -232,11 +232,11 @@ def test_a_bad_key_is_one_line(dev: Server, key: str) -> None:
             "--contact 'ada@example.org': write it as 'Name <mail@example.org>'",
         ),
         (("--annotation", "team"), "--annotation 'team': write it as name=value"),
-        (("--ttl", "1d", "--preset", "one-year"), "--ttl, --expires and --preset exclude each other"),
+        (("--ttl", "1d", "--preset", "one-year"), "--ttl, --expires and --preset are mutually exclusive"),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[str, ...], told: str) -> None:
-    """What we find wrong with an argument is told in one line, with how to write it."""
+    """An invalid argument is refused in one line, with the correct form."""
     assert refusal(dev.run("keys", "create", "acme", "Orders", *arguments)).startswith(told)
 
 
@@ -245,13 +245,13 @@ def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[st
     [
         (("list",), "parameter --owner-id requires an argument"),
         (("create", "acme", "Orders", "--bogus"), "Unknown option: --bogus"),
-        (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: unable to convert "soon"'),
+        (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: "soon" is not valid'),
         (("create", "acme", "Orders", "--preset", "x"), 'Invalid value "x" for --preset'),
         (("frob",), 'Unknown command "frob". Available commands: create, list, revoke, rotate.'),
     ],
 )
 def test_a_wrong_usage_is_told(dev: Server, arguments: tuple[str, ...], told: str) -> None:
-    """What cannot be read as a command is told by name, without a traceback; the code is 2."""
+    """An invalid command line is refused by name, without a traceback; the exit code is 2."""
     done = dev.run("keys", *arguments)
     assert (done.code, done.stdout) == (2, "")
     assert told in done.stderr

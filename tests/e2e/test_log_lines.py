@@ -1,4 +1,4 @@
-"""What strangers make us log: no values, and not more than the operator's disk holds."""
+"""Log lines that unknown callers cause: without values, and limited in number."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def _request(*more: tuple[str, str | bytes]) -> Headers:
 
 
 async def _flooded(server: Server) -> None:
-    """Send metadata that is no text, with credentials in it, and what gRPC's core refuses."""
+    """Send metadata that is not text, with credentials in it, and metadata that gRPC's core refuses."""
     port = int(server.address.rpartition(":")[2])
     key_string, padding = server.admin_key.encode(), b"p" * 4000
     for _ in range(_REQUESTS):
@@ -40,7 +40,7 @@ async def _flooded(server: Server) -> None:
             ),
             data=_EMPTY,
         )
-        # UNAUTHENTICATED, and RESOURCE_EXHAUSTED for who has failed too often.
+        # UNAUTHENTICATED, and RESOURCE_EXHAUSTED after too many failures.
         assert answer.headers["grpc-status"] in ("16", "8")
     for more in ("grpc-timeout", "hunter2"), ("x-made-up-bin", "hunter2!"):
         assert (await ask_http2(port, _request(more), data=_EMPTY)).headers["grpc-status"] == "13"
@@ -48,7 +48,7 @@ async def _flooded(server: Server) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 async def test_metadata_that_is_no_text(directory: Path, database_url: str, style: str) -> None:
-    """GRPC complains of each value; its complaint is written without the value, some times, and counted."""
+    """GRPC logs each value; its lines are written without the value, limited in number, and counted."""
     (directory / "data").mkdir()
     listen = f"127.0.0.1:{free_port()}"
     given = {"database_url": database_url, "log_format": style, "metrics_listen": listen}
@@ -60,14 +60,14 @@ async def test_metadata_that_is_no_text(directory: Path, database_url: str, styl
         dropped = server.metric(metric)
         written = server.stderr[before:]
         complaints = written.count("Invalid encoding on %s")
-        # From each place that reads metadata.
+        # From each place that parses metadata.
         assert complaints in (MAX_LINES, 2 * MAX_LINES)
         assert complaints + dropped >= 3 * _REQUESTS
         for hidden in ("hunter2", secret[:12], secret[-20:-8], "pppp"):
             assert hidden not in written
         assert len(written) < 1000 * (complaints + 2)
         server.end()
-        # What was left out is told at the end, if the minute is not over before.
+        # The number of dropped lines is logged at the end, if the minute is not over before.
         told = re.findall(r"(\d+) more lines of grpc._cython.cygrpc", server.stderr)
         assert sum(map(int, told)) == dropped
     if style == "json":

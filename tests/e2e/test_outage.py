@@ -1,4 +1,4 @@
-"""The database goes away and comes back: keys in memory verify, all else is UNAVAILABLE, never "invalid"."""
+"""An outage of the database: keys in memory verify, everything else is UNAVAILABLE, never "invalid"."""
 
 import asyncio
 import os
@@ -19,13 +19,13 @@ from authsvc.process.devpg import DevPostgres
 from tests.conftest import Client
 from tests.e2e.process import Server, eventually, on_linux, processes_in, reserve_port, running
 
-# Waits for a connection and for a statement are 5 s each; no call may take much longer than a few of them.
+# Waits for a connection and for a statement are 5 s each; no call may take much longer than a few of these.
 BOUND = 25
 
 
 @dataclass
 class Scene:
-    """A service whose database the test owns, a key in its memory, and one that is not."""
+    """A service whose database the test controls, a key in its memory, and one that is not."""
 
     server: Server
     postgres: DevPostgres
@@ -59,7 +59,7 @@ async def refusal(call: Awaitable[object]) -> grpc.aio.AioRpcError:
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, float]:
-    """Return the reason, and after how many seconds to retry."""
+    """Return the reason, and the seconds after which to retry."""
     status = rpc_status.from_call(error)
     assert status is not None
     info, retry = ErrorInfo(), RetryInfo()
@@ -70,7 +70,7 @@ def details(error: grpc.aio.AioRpcError) -> tuple[str, float]:
 
 
 async def outage(scene: Scene, number: int = signal.SIGKILL) -> None:
-    """End the postmaster, and wait until no process of it answers any more."""
+    """End the postmaster, and wait until none of its processes answers any more."""
     os.kill(scene.postgres.pid, number)
     await eventually(lambda: not processes_in(scene.directory / "postgres" / "cluster"))
 
@@ -91,7 +91,7 @@ async def recovery(scene: Scene) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "stopped"])
 async def test_the_database_goes_and_comes_back(directory: Path, number: int) -> None:  # rule 20
-    """Keys in memory verify on, all else is UNAVAILABLE with RetryInfo; then it recovers by itself."""
+    """Keys in memory verify, everything else is UNAVAILABLE with RetryInfo; then it recovers by itself."""
     async with scene(directory) as on:
         url = on.postgres.url
         await outage(on, number)
@@ -125,7 +125,7 @@ async def test_the_database_goes_and_comes_back(directory: Path, number: int) ->
 
 
 async def test_a_caller_that_is_not_in_memory_is_not_turned_away(directory: Path) -> None:  # rule 20
-    """A caller whose own key cannot be looked up now hears UNAVAILABLE, not UNAUTHENTICATED."""
+    """A caller whose own key cannot be looked up gets UNAVAILABLE, not UNAUTHENTICATED."""
     async with scene(directory) as on:
         await outage(on)
         async with on.server.client(on.cold[0]) as stranger:
@@ -148,7 +148,7 @@ async def test_last_uses_outlive_an_outage(directory: Path) -> None:  # rule 23
 
 
 async def test_a_stop_during_an_outage_ends(directory: Path) -> None:
-    """Without its database the service still stops in good order, and says what is lost."""
+    """Without its database, the service still stops cleanly, and logs what is lost."""
     async with scene(directory, usage_interval=3600) as on:
         await outage(on)
         assert await on.verifies(on.warm)
@@ -159,7 +159,7 @@ async def test_a_stop_during_an_outage_ends(directory: Path) -> None:
 
 @on_linux
 async def test_the_database_freezes_and_thaws(directory: Path) -> None:  # rule 20
-    """A database that never answers holds up nobody for long, and warm keys not at all."""
+    """A database that never answers delays no call for long, and does not delay keys in memory."""
     async with scene(directory, database_pool_size=2) as on:
         frozen = processes_in(directory / "postgres" / "cluster")
         for process in frozen:
@@ -182,7 +182,7 @@ async def test_the_database_freezes_and_thaws(directory: Path) -> None:  # rule 
                 slowest = max(slowest, time.monotonic() - asked)
                 await asyncio.sleep(0.05)
             assert time.monotonic() - begun < BOUND
-            # Far less than any wait for the database, and lenient to a busy machine.
+            # Far less than any wait for the database, and enough for a busy machine.
             assert slowest < 2
         finally:
             for process in frozen:
@@ -206,7 +206,7 @@ def postmaster(server: Server) -> int:
 
 @on_linux
 async def test_dev_starts_its_database_again(directory: Path) -> None:
-    """A PostgreSQL of its own that dies comes back without a restart of the service, and the log tells."""
+    """An embedded PostgreSQL that dies is restarted without a restart of the service, and this is logged."""
     with running("dev", directory) as server:
         async with server.client() as admin:
             made = await admin.CreateKey(owner_id="acme", display_name="Orders")
@@ -231,7 +231,7 @@ async def test_dev_starts_its_database_again(directory: Path) -> None:
 
 @on_linux
 async def test_dev_ends_when_its_database_cannot_start_again(directory: Path) -> None:
-    """It says why in PostgreSQL's own words, stops its workers, and leaves no process."""
+    """It logs PostgreSQL's error, stops its workers, and leaves no process."""
     with running("dev", directory) as server:
         (server.cluster / "global/pg_control").unlink()
         os.kill(postmaster(server), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`authsvc policies`: look at what an owner may do with API keys, and change it."""
+"""`authsvc policies`: shows and updates what an owner may do with API keys."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ def owner() -> str:
 
 
 def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 7
-    """Show the default, set limits, switch off, switch on; each is in force when the command has ended."""
+    """Show the default, set limits, disable, enable; each is in effect when the command has ended."""
     done = dev.run("policies", "get", owner)
     assert done.code == 0, done.stderr
     assert "the default policy" in done.stdout
@@ -55,9 +55,9 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
 
 
 def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:
-    """Nothing to change, an old etag, the platform, an owner that cannot be."""
+    """Nothing to update, an old etag, the platform, an invalid owner."""
     for arguments, told in (
-        (("update", owner), "say what to change"),
+        (("update", owner), "nothing to update"),
         (("update", owner, "--brand", "eg", "--etag", "old"), "was changed since it was read"),
         (("update", "authsvc", "--no-keys-enabled"), "cannot lock itself out"),
         (("update", owner, "--max-active-keys", "-1"), "max_active_keys"),

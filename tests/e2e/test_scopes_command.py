@@ -1,4 +1,4 @@
-"""`authsvc scopes`: which scopes there are, for people and for their scripts."""
+"""`authsvc scopes`, for people and for scripts."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.e2e.test_keys_command import refusal
 
 
 def test_the_catalogue_of_a_deployment(directory: Path, database_url: str) -> None:  # rule 2
-    """What AUTHSVC_SCOPES says, and our own; who mistypes a scope is told what was meant."""
+    """The scopes of AUTHSVC_SCOPES and of authsvc; a mistyped scope gets a suggestion."""
     key = minted(bootstrap(directory, database_url))
     scopes = "orders:read=Read orders, and their items\norders:write"
     with running("serve", directory, database_url=database_url, scopes=scopes) as server:
@@ -31,7 +31,7 @@ def test_the_catalogue_of_a_deployment(directory: Path, database_url: str) -> No
 
 
 def test_whoever_tries_it_out_may_grant_any(dev: Server) -> None:  # rule 2
-    """`authsvc dev` has no catalogue unless it is given one, and says so."""
+    """`authsvc dev` has no catalogue unless one is set, and says so."""
     done = dev.run("scopes")
     assert done.code == 0
     assert done.stderr == "Any other scope can be granted as well: AUTHSVC_SCOPES is *.\n"
@@ -39,7 +39,7 @@ def test_whoever_tries_it_out_may_grant_any(dev: Server) -> None:  # rule 2
 
 
 def test_whoever_tries_it_out_may_have_a_catalogue(directory: Path) -> None:  # rule 2
-    """What is set stands, also with `authsvc dev`."""
+    """A catalogue that is set applies to `authsvc dev` as well."""
     with running("dev", directory, scopes="orders:read") as server:
         assert refusal(server.run("keys", "create", "acme", "x", "--scope", "what:ever")).startswith(
             "scopes: what:ever is not known here; see ListScopes."
@@ -47,7 +47,7 @@ def test_whoever_tries_it_out_may_have_a_catalogue(directory: Path) -> None:  # 
 
 
 def test_other_settings_may_name_any_scope_then(directory: Path) -> None:  # rule 2
-    """Whoever tries out a default policy need not make a catalogue first."""
+    """A default policy can be tried out without a catalogue."""
     with running("dev", directory, default_allowed_scopes="orders:read") as server:
         assert server.run("keys", "create", "acme", "x", "--scope", "orders:read").code == 0
         assert server.run("keys", "create", "acme", "x", "--scope", "orders:write").code == 1

@@ -1,4 +1,4 @@
-"""Rule 1, seen from outside: a key string is in the answer that made it, and nowhere else, ever.
+"""Rule 1 from outside: a key string is only in the response that created it, and nowhere else.
 
 One story that contains all that can happen to a key, told to a service that logs
 at its loudest, on a PostgreSQL that logs every statement with its parameters. Then
@@ -49,17 +49,17 @@ SOURCES = ("answers", "errors", "stdout", "log", "commands", "metrics", "databas
 BASE62 = (string.digits + string.ascii_letters).encode()
 NOT_BASE62 = bytes(byte for byte in range(256) if byte not in BASE62)
 COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
-# A stretch of a secret, never there by chance. Any 23 characters of a secret contain one that we look for.
+# A part of a secret, never there by chance. Any 23 characters of a secret contain one that we search for.
 STRETCH = 12
 
 
 @dataclass
 class Story:
-    """All that was said and kept, by where, and the key strings that must not be in it."""
+    """All output and stored data, by place, and the key strings that must not be in it."""
 
     told: dict[str, list[bytes]] = field(default_factory=lambda: {source: [] for source in SOURCES})
     key_strings: list[str] = field(default_factory=list)
-    # Where proxies ask over HTTP.
+    # The address of the HTTP check for proxies.
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
     def note(self, source: str, *parts: object) -> None:
@@ -67,7 +67,7 @@ class Story:
             self.told[source].append(part if isinstance(part, bytes) else str(part).encode())
 
     def learn(self, key_string: str) -> str:
-        """Remember a key string that was just made."""
+        """Record a key string that was just created."""
         self.key_strings.append(key_string)
         return key_string
 
@@ -80,20 +80,20 @@ def prefix_of(key_string: str) -> bytes:
 
 
 def forms_of(key_string: str) -> set[bytes]:
-    """Return what a text may hold that gives a secret away."""
+    """Return the parts and encodings by which a secret can be recognized in a text."""
     secret = key_string[-51:-8].encode()
     stretches = {
         secret[start : start + STRETCH] for start in (*range(0, 37 - STRETCH + 1, STRETCH), 43 - STRETCH)
     }
     in_hex = {form for part in stretches for form in (part.hex().encode(), part.hex().upper().encode())}
-    # Wherever in an encoded text it stands, the secret begins at one of three offsets.
+    # In an encoded text, the secret begins at one of three offsets.
     encoded = {base64.b64encode(b"x" * offset + secret)[4:44] for offset in range(3)}
     urlsafe = {form.replace(b"+", b"-").replace(b"/", b"_") for form in encoded}
     return stretches | in_hex | encoded | urlsafe
 
 
 def leaks(text: bytes, key_strings: list[str]) -> list[str]:
-    """Return where key strings show in a text, with what stands before."""
+    """Return where key strings are in a text, with the text before them."""
     plain = COLOURS.sub(b"", text)
     squeezed = plain.translate(None, NOT_BASE62)
     found = []
@@ -109,7 +109,7 @@ def leaks(text: bytes, key_strings: list[str]) -> list[str]:
 
 
 class Teller:
-    """Calls RPCs and notes every answer and error."""
+    """Calls RPCs and records every response and error."""
 
     def __init__(self, story: Story, channel: grpc.aio.Channel) -> None:
         self._story = story
@@ -118,7 +118,7 @@ class Teller:
     async def __call__(
         self, method: str, *credentials: str, named: object = "", **fields: object
     ) -> Message | None:
-        """Call an RPC with these authorization headers, and a name for the call."""
+        """Call an RPC with these authorization headers and a name for the call."""
         messages, stub = next(
             (messages, stub)
             for word, messages, stub in (
@@ -153,7 +153,7 @@ class Teller:
     async def check(
         self, own: str, headers: dict[str, str], target: str, settings: dict[str, str] | None = None
     ) -> None:
-        """Ask as Envoy does, with this authorization of its own."""
+        """Check a request as Envoy does, with this authorization of its own."""
         request = CheckRequest()
         http_request = request.attributes.request.http
         http_request.method, http_request.path = "GET", target
@@ -170,7 +170,7 @@ class Teller:
             self._story.note("errors", error.code(), error.details(), error.debug_error_string())
             return
         if answer.HasField("ok_response"):
-            # What is left of the cookies is the upstream's own.
+            # The remaining cookies belong to the upstream.
             kept = [each for each in answer.ok_response.headers if each.header.key != "cookie"]
             del answer.ok_response.headers[:]
             answer.ok_response.headers.extend(kept)
@@ -179,7 +179,7 @@ class Teller:
 
 @asynccontextmanager
 async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story, Server, str]]:
-    """Run the loudest service there is, and note what it wrote and kept when it has ended."""
+    """Run a service with the most verbose log, and record what it wrote and stored after it has ended."""
     (directory / "data").mkdir()
     story = Story()
     async with DevPostgres(directory / "postgres", settings=LOUD) as postgres:
@@ -198,7 +198,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
             yield story, server, postgres.url
             story.note("metrics", server.metrics())
             server.end()
-        # The first start shows the administrator's key, once.
+        # The first start shows the administrator key, once.
         story.note("stdout", server.stdout.replace(server.admin_key, "", 1))
         story.note("log", server.stderr)
         story.note("database", await dump(postgres.url, directory))
@@ -209,7 +209,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def story(reachable_dir: Path) -> Story:
-    """Everything that there is to read after all has happened."""
+    """All output and stored data after all operations."""
     directory = reachable_dir / "secrets"
     directory.mkdir()
     async with telling(directory, "json") as (told, server, url):
@@ -219,7 +219,7 @@ async def story(reachable_dir: Path) -> Story:
 
 
 async def tell(story: Story, server: Server, url: str) -> None:
-    """Let all happen to keys that can happen."""
+    """Do all possible operations with keys."""
     async with grpc.aio.insecure_channel(server.address) as channel:
         call = Teller(story, channel)
         admin = f"Bearer {server.admin_key}"
@@ -236,9 +236,9 @@ async def tell(story: Story, server: Server, url: str) -> None:
         wrong_secret = mint.mint("eg", "live").text[-51:-8]
         wrong_body = key_string[:-51] + wrong_secret
         wrong = [
-            key_string[:-1] + ("A" if key_string[-1] != "A" else "B"),  # no tag of ours
-            wrong_body + mint._tag(wrong_body),  # a tag of ours, another secret
-            mint.mint("eg", "live").text,  # a tag of ours, no such prefix
+            key_string[:-1] + ("A" if key_string[-1] != "A" else "B"),  # not our tag
+            wrong_body + mint._tag(wrong_body),  # our tag, another secret
+            mint.mint("eg", "live").text,  # our tag, unknown prefix
             key_string[:-1],
             f"{key_string} ",
             f'"{key_string}"',
@@ -315,7 +315,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
 
 
 async def tell_sessions(call: Teller, admin: str) -> None:
-    """Let all happen to a session, and paste its token wherever there is room for it."""
+    """Do all operations with a session, and put its token in all fields that can hold it."""
     made = await call("CreateSession", admin, owner_id="alice", scopes=["sessions:read"])
     assert isinstance(made, session_pb.CreateSessionResponse)
     token, session_id = made.session_token, made.session.session_id
@@ -343,7 +343,7 @@ async def tell_sessions(call: Teller, admin: str) -> None:
 
 
 async def tell_audit(call: Teller, admin: str, key_string: str) -> None:
-    """Try to get a key string into the audit log, by all that goes into it: names, ids, reasons, refusals."""
+    """Try to get a key string into the audit log, through names, ids, reasons and refusals."""
     made = await call("CreateKey", admin, named=key_string, owner_id="acme", display_name="x")
     assert isinstance(made, pb.CreateKeyResponse)
     caller = f"Bearer {made.key_string}"
@@ -361,7 +361,7 @@ async def tell_audit(call: Teller, admin: str, key_string: str) -> None:
 
 
 async def tell_policies(call: Teller, admin: str, key_string: str) -> None:
-    """Switch keys off and on, and try to get a key string into a policy."""
+    """Disable and enable keys, and try to get a key string into a policy."""
     for keys_enabled in False, True:
         policy: dict[str, object] = {"owner_id": "policed", "keys_enabled": keys_enabled}
         await call(
@@ -383,7 +383,7 @@ async def tell_policies(call: Teller, admin: str, key_string: str) -> None:
 
 
 async def tell_gateways(story: Story, call: Teller, admin: str) -> None:
-    """Show a key to proxies wherever it can stand, good and bad, and where it does not belong."""
+    """Send a key to proxies in all supported places, valid and not, and in wrong places."""
     made = await call("CreateKey", admin, owner_id="acme", display_name="x")
     assert isinstance(made, pb.CreateKeyResponse)
     key_string = made.key_string
@@ -411,7 +411,7 @@ async def tell_gateways(story: Story, call: Teller, admin: str) -> None:
 def ask_over_http(
     story: Story, own: str, headers: dict[str, str], target: str, question: str = "/check"
 ) -> None:
-    """Ask as nginx does, and note the answer; what the upstream gets back of its own cookies is its own."""
+    """Check a request as nginx does, and record the response, except for the upstream's own cookies."""
     connection = http.client.HTTPConnection(story.http, timeout=30)
     told = {
         "x-authsvc-key": own.removeprefix("Bearer "),
@@ -426,7 +426,7 @@ def ask_over_http(
 
 
 async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:
-    """Make calls that meet whatever is broken just now."""
+    """Make calls that run into the current fault."""
     await call("VerifyKey", admin, key_string=cold[0])
     await call("BatchVerifyKeys", admin, requests=[{"key_string": text} for text in cold])
     await call("LookupKey", admin, key_string=cold[1])
@@ -437,7 +437,7 @@ async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None
 
 
 async def paste(call: Teller, admin: str, key_id: str, key_string: str) -> None:
-    """Put a key string into every field where none belongs."""
+    """Put a key string into every field that is not for one."""
     new = {"owner_id": "acme", "display_name": "Orders"}
     for text in key_string, f"see {key_string}!":
         for name in ("owner_id", "display_name", "description", "brand", "environment", "request_id"):
@@ -473,7 +473,7 @@ async def paste(call: Teller, admin: str, key_id: str, key_string: str) -> None:
 
 
 def tell_commands(story: Story, server: Server) -> None:
-    """Let people do it on the command line, where create and rotate alone may print key strings."""
+    """Use the command line, where only create and rotate may print key strings."""
     made = server.run("keys", "create", "acme", "Orders", "--scope", "keys:read")
     key_id = re.findall(r"key_\w{26}", made.stderr)[0]
     key_string = story.learn(made.stdout.strip())
@@ -493,7 +493,7 @@ def tell_commands(story: Story, server: Server) -> None:
 
 
 async def dump(url: str, directory: Path) -> bytes:
-    """Return all that the database holds: with pg_dump if it is there, and in any case row by row."""
+    """Return the whole content of the database: with pg_dump if it is available, and always row by row."""
     parts = []
     pg_dump = Binaries.find().directory / "pg_dump"
     if pg_dump.exists() and os.access(pg_dump, os.X_OK):
@@ -513,12 +513,12 @@ async def dump(url: str, directory: Path) -> bytes:
 
 @pytest.mark.parametrize("source", SOURCES)
 async def test_no_key_string_leaves(story: Story, source: str) -> None:  # rule 1
-    """No key string, no stretch of a secret and no encoded form of either is in it."""
+    """It contains no key string, no part of a secret and no encoded form of either."""
     assert leaks(story.text(source), story.key_strings) == []
 
 
 async def test_the_story_has_all_that_matters(story: Story) -> None:
-    """Keys were made, calls were answered and refused with every code, and faults were logged."""
+    """Keys were created, calls were answered and refused with every code, and faults were logged."""
     assert len(set(story.key_strings)) >= 10
     errors = story.text("errors").decode(errors="replace")
     for code in (
@@ -544,14 +544,14 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
 
 @pytest.mark.parametrize("source", ["answers", "commands", "database", "postgresql log", "files"])
 async def test_the_search_would_find_a_key_string(story: Story, source: str) -> None:
-    """What may be there, the public prefix, is found in these places: they are what they claim to be."""
+    """The public prefix, which is allowed, is found in these places, so the right data was searched."""
     text = story.text(source)
     present = {prefix for prefix in map(prefix_of, story.key_strings) if prefix in text}
     assert len(present) >= 2
 
 
 async def test_a_fault_shown_on_a_terminal_keeps_secrets(directory: Path) -> None:  # rule 1
-    """The log for people, with its coloured tracebacks, holds no more than the one for machines."""
+    """The log for people, with its coloured tracebacks, contains no more than the one for machines."""
     async with telling(directory, "text") as (told, server, url):
         await tell(told, server, url)
     assert b"a fault in VerifyKey" in told.text("log")
@@ -560,7 +560,7 @@ async def test_a_fault_shown_on_a_terminal_keeps_secrets(directory: Path) -> Non
 
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "files"])
 async def test_the_search_finds_every_form(story: Story, source: str) -> None:
-    """A key string that is planted there is found in any disguise."""
+    """A key string that is inserted there is found in every form."""
     key_string = story.key_strings[-1]
     secret = key_string[-51:-8]
     encoded = base64.b64encode(f"Bearer {key_string}".encode())

@@ -1,4 +1,4 @@
-"""`authsvc sessions`: look at the devices of a user, and log them out."""
+"""`authsvc sessions`: lists the devices of a user, and logs them out."""
 
 import json
 import uuid
@@ -58,7 +58,7 @@ def test_a_user_is_logged_out_one_device_at_a_time(dev: Server, owner: str) -> N
 
 
 def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:
-    """An unknown session, an owner that cannot be."""
+    """An unknown session, an invalid owner."""
     for arguments in (("revoke", "ses_nobody"), ("list", "no such owner"), ("revoke-all", "a b")):
         done = dev.run("sessions", *arguments)
         assert (done.code, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""What a start prints, keeps and refuses."""
+"""What a start prints, stores and refuses."""
 
 import re
 import socket
@@ -20,14 +20,14 @@ def mode(path: Path) -> int:
 
 
 def refusal(done: Ended) -> str:
-    """Return what a start that did not come about says."""
+    """Return the error of a failed start."""
     assert (done.code, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
     return done.stderr[done.stderr.index("authsvc: ") :].removeprefix("authsvc: ").rstrip("\n")
 
 
 def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
-    """The first start prints it and keeps it; the next one says where it is; a lost one can be replaced."""
+    """The first start prints and stores it; the next one says where it is; a lost key can be replaced."""
     with running("dev", directory) as first:
         assert KEY_STRING.findall(first.stdout) == [first.admin_key]
         assert mode(first.data_dir / "admin.key") == 0o600
@@ -56,14 +56,14 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
 
 
 def test_the_data_are_private(dev: Server) -> None:
-    """Nobody else can list the data directory or read anything in it; the cluster is 0700."""
+    """Other users cannot list the data directory or read anything in it; the cluster is 0700."""
     assert mode(dev.data_dir) & 0o066 == 0
     assert mode(dev.data_dir / "admin.key") == 0o600
     assert mode(dev.data_dir / "postgres") == mode(dev.cluster) == 0o700
 
 
 def test_the_first_lines_say_where_it_is(dev: Server) -> None:
-    """Address, data directory and how to stop are the first thing that is told."""
+    """The address, the data directory and how to stop are printed first."""
     told = dev.stdout.splitlines()[0]
     assert told == f"authsvc serves at {dev.address}; its data is in {dev.data_dir}. Ctrl-C stops it."
 
@@ -92,14 +92,14 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
     ],
 )
 def test_a_bad_setting_stops_the_start(directory: Path, setting: str, value: str, told: str) -> None:
-    """Its name and the remedy are told, and nothing that may be secret."""
+    """The error has its name and the remedy, and no value that may be secret."""
     told_now = refusal(authsvc("serve", cwd=directory, **{setting: value}))
     assert told_now.startswith(told)
     assert "hunter2" not in told_now
 
 
 def test_a_host_that_is_not_found_is_told_once(directory: Path) -> None:
-    """Several workers look for it; those that are stopped by the first one's failure leave no traceback."""
+    """Several workers need it; those that are stopped after the first failure leave no traceback."""
     url = "postgresql://u:hunter2@nobody.invalid/d"
     told = refusal(authsvc("serve", cwd=directory, database_url=url, workers="4"))
     assert told.startswith("AUTHSVC_DATABASE_URL: cannot use the database: ")
@@ -107,19 +107,19 @@ def test_a_host_that_is_not_found_is_told_once(directory: Path) -> None:
 
 
 def test_all_bad_settings_are_told_at_once(directory: Path) -> None:
-    """One start tells all that is wrong, a line each."""
+    """One start reports all errors, one per line."""
     lines = refusal(authsvc("dev", cwd=directory, foo="1", listen="x", brand="9")).splitlines()
     assert [line.split(":")[0] for line in lines] == ["AUTHSVC_FOO", "AUTHSVC_LISTEN", "AUTHSVC_BRAND"]
 
 
 def test_a_bad_start_leaves_nothing(directory: Path) -> None:
-    """Settings are checked before anything is made."""
+    """Settings are checked before anything is created."""
     refusal(authsvc("dev", cwd=directory, listen="x"))
     assert list(directory.iterdir()) == []
 
 
 def test_a_taken_port_is_told(directory: Path, database_url: str) -> None:
-    """The address and the setting are named when somebody else listens there."""
+    """The address and the setting are named if the port is in use."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -130,7 +130,7 @@ def test_a_taken_port_is_told(directory: Path, database_url: str) -> None:
 
 
 def test_a_taken_metrics_port_is_told(directory: Path, database_url: str) -> None:
-    """Likewise for the metrics."""
+    """The same for the port of the metrics."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -141,21 +141,21 @@ def test_a_taken_metrics_port_is_told(directory: Path, database_url: str) -> Non
 
 
 def test_a_second_dev_on_the_same_data_is_refused(dev: Server) -> None:
-    """The directory and the process that has it are named; the first one goes on."""
+    """The directory and the process that uses it are named; the first one keeps running."""
     told = refusal(authsvc("dev", cwd=dev.directory, data_dir=dev.data_dir, listen="127.0.0.1:0"))
     assert re.search(rf"{dev.data_dir}\S* is already in use by process \d+$", told)
     assert dev.run("keys", "list", "authsvc").code == 0
 
 
 def test_serve_without_a_database_says_what_to_set(directory: Path) -> None:
-    """It names the setting, and the command that brings its own database."""
+    """It names the setting, and the command that has its own database."""
     told = refusal(authsvc("serve", cwd=directory))
     assert told == "AUTHSVC_DATABASE_URL: set it, or use `authsvc dev` for a database of its own"
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "dev"])
 def test_an_unreachable_database_is_told(directory: Path, command: str) -> None:
-    """It says that the database is out of reach, without the password."""
+    """It says that the database cannot be reached, without the password."""
     url = f"postgresql://authsvc:hunter2@127.0.0.1:{free_port()}/authsvc"
     told = refusal(authsvc(command, cwd=directory, database_url=url, listen="127.0.0.1:0"))
     assert "database" in told
@@ -174,7 +174,7 @@ def test_a_wrong_password_is_told(directory: Path, postgres: DevPostgres, comman
 async def test_a_database_without_the_schema_is_told(
     directory: Path, postgres: DevPostgres, unique: str
 ) -> None:
-    """`serve` names the missing migrations and the command; after it, `serve` serves."""
+    """`serve` names the missing migrations and the command; after that, `serve` starts."""
     connection = await asyncpg.connect(postgres.url_for("postgres"))
     await connection.execute(f"CREATE DATABASE {unique}")
     await connection.close()
@@ -204,7 +204,7 @@ async def test_a_database_without_the_schema_is_told(
 
 
 def test_dev_serves_from_a_database_of_ones_own(directory: Path, database_url: str) -> None:  # rule 1
-    """With AUTHSVC_DATABASE_URL no PostgreSQL is started, and the key is kept all the same."""
+    """With AUTHSVC_DATABASE_URL, no PostgreSQL is started, and the key is stored as usual."""
     with running("dev", directory, database_url=database_url) as server:
         assert KEY_STRING.findall(server.stdout) == [server.admin_key]
         assert not (server.data_dir / "postgres").exists()
@@ -212,7 +212,7 @@ def test_dev_serves_from_a_database_of_ones_own(directory: Path, database_url: s
 
 
 def test_metrics_are_served_when_asked_for(directory: Path, database_url: str) -> None:
-    """With AUTHSVC_METRICS_LISTEN the calls, the verdicts and the state of the parts can be scraped."""
+    """With AUTHSVC_METRICS_LISTEN, calls, verdicts and internal state can be scraped."""
     (directory / "data").mkdir()
     address = f"127.0.0.1:{free_port()}"
     with running("dev", directory, database_url=database_url, metrics_listen=address) as server:
@@ -227,7 +227,7 @@ def test_metrics_are_served_when_asked_for(directory: Path, database_url: str) -
 
 
 def test_the_settings_are_listed(directory: Path) -> None:
-    """`authsvc settings` names each setting in one line, its default and what it is for."""
+    """`authsvc settings` lists each setting in one line, with its default and description."""
     done = authsvc("settings", cwd=directory, listen="127.0.0.1:7")
     assert (done.code, done.stderr) == (0, "")
     assert re.search(r"^ ?AUTHSVC_LISTEN +127.0.0.1:50051 +where to serve gRPC", done.stdout, re.MULTILINE)

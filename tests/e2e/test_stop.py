@@ -1,4 +1,4 @@
-"""How a stop ends: nothing that was begun is lost, and nothing is left behind."""
+"""Stopping: nothing in progress is lost, and nothing is left behind."""
 
 import asyncio
 import signal
@@ -16,12 +16,12 @@ from tests.conftest import Client
 from tests.e2e.process import creates_held, eventually, free_port, on_linux, processes_in, running, until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-# Longer than any test waits: who is done sooner did not wait for it.
+# Longer than any test waits: a stop that is done sooner did not wait for it.
 GRACE = 300
 
 
 async def stopping(channel: grpc.aio.Channel) -> None:
-    """Wait until the service says that it stops; from then on it takes no more calls."""
+    """Wait until the service logs that it stops; from then on it accepts no calls."""
     watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
     while (await watch.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
         pass
@@ -133,7 +133,7 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
 
 @BOTH
 async def test_last_uses_outlive_a_stop(directory: Path, database_url: str, number: int) -> None:  # rule 23
-    """A use just before the stop is there after the next start, however seldom uses are written."""
+    """A use just before the stop is there after the next start, however rarely uses are written."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url, usage_interval=3600) as first:
         async with first.client() as admin:
@@ -150,7 +150,7 @@ async def test_last_uses_outlive_a_stop(directory: Path, database_url: str, numb
 
 
 async def test_a_health_watcher_does_not_delay_the_end(directory: Path, database_url: str) -> None:
-    """Whoever watches our health is told NOT_SERVING, and the stop does not wait for them to leave."""
+    """Health watchers get NOT_SERVING, and the stop does not wait for them to disconnect."""
     (directory / "data").mkdir()
     seen = []
     with running("dev", directory, database_url=database_url, drain_grace=GRACE) as server:
@@ -167,7 +167,7 @@ async def test_a_health_watcher_does_not_delay_the_end(directory: Path, database
 
 
 async def test_an_idle_client_does_not_delay_the_end(directory: Path, database_url: str) -> None:
-    """An open connection without calls, as every client's channel is, does not hold up the stop."""
+    """An open connection without calls, as every client has, does not delay the stop."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url, drain_grace=GRACE) as server:
         async with server.client() as admin:
@@ -179,7 +179,7 @@ async def test_an_idle_client_does_not_delay_the_end(directory: Path, database_u
 @on_linux
 @BOTH
 def test_dev_stops_its_postgresql(directory: Path, number: int) -> None:
-    """`authsvc dev` ends with 0, says so, prints no traceback, and its PostgreSQL is gone."""
+    """`authsvc dev` exits with 0, logs it, prints no traceback, and its PostgreSQL has ended."""
     with running("dev", directory) as server:
         assert processes_in(server.cluster)
         assert server.end(number) == 0
@@ -189,7 +189,7 @@ def test_dev_stops_its_postgresql(directory: Path, number: int) -> None:
 
 @on_linux
 def test_a_kill_leaves_no_postgresql(directory: Path) -> None:
-    """After SIGKILL no process of PostgreSQL stays, and the next start has every key."""
+    """After SIGKILL, no process of PostgreSQL remains, and the next start has every key."""
     with running("dev", directory) as server:
         made = server.run("keys", "create", "acme", "Orders")
         assert server.end(signal.SIGKILL) == -signal.SIGKILL

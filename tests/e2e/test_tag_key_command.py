@@ -1,4 +1,4 @@
-"""`authsvc tag-key`: rotated under a running service with several workers."""
+"""`authsvc tag-key` with a running service that has several workers."""
 
 import signal
 from pathlib import Path
@@ -13,7 +13,7 @@ def tag_key(directory: Path, database_url: str, *arguments: str) -> Ended:
 
 
 def listed(directory: Path, database_url: str) -> list[list[str]]:
-    """Return id, state, and the numbers of keys and sessions of each tag key."""
+    """Return the number, the state, and the numbers of keys and sessions of each tag key."""
     done = tag_key(directory, database_url, "list")
     assert (done.code, done.stderr) == (0, "")
     heading, *rows = (line.split() for line in done.stdout.splitlines())
@@ -22,7 +22,7 @@ def listed(directory: Path, database_url: str) -> list[list[str]]:
 
 
 async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
-    """Rotate, restart by SIGHUP, retire: every worker does as it is told."""
+    """Rotate, restart with SIGHUP, retire: every worker follows."""
     admin_key = minted(bootstrap(directory, database_url))
     settings = {"database_url": database_url, "scopes": "orders:read"}
     with running("serve", directory, "--workers=2", **settings) as server:
@@ -41,7 +41,7 @@ async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
         new = create(old, "--scope", "full_access")
         server.process.send_signal(signal.SIGHUP)
         await eventually(lambda: "the rolling restart is done" in server.stderr)
-        # Whichever worker answers.
+        # For any worker that answers.
         for _ in range(4):
             for key_string in admin_key, old, new:
                 assert accepts(server, key_string)
@@ -65,7 +65,7 @@ async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
 
 def test_without_workers_nobody_is_waited_for(directory: Path, database_url: str) -> None:
     """Before the first start, and while the service is down."""
-    # Migrating has made the first one.
+    # The migration has created the first one.
     assert [row[1] for row in listed(directory, database_url)] == ["minting"]
     minted(bootstrap(directory, database_url))
     assert tag_key(directory, database_url, "rotate").code == 0

@@ -1,4 +1,4 @@
-"""TLS, certificates and plain text, as an operator sets them and as the command line meets them."""
+"""TLS, certificates and plain text, for the service and for the command line."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def files(directory: Path, authority: Authority) -> dict[str, object]:
-    """Settings that name good files."""
+    """Settings with valid files."""
     authority.issue("CN=server").write(directory / "tls.pem", directory / "tls.key")
     return {"tls_cert": directory / "tls.pem", "tls_key": directory / "tls.key"}
 
@@ -49,7 +49,7 @@ def ca(directory: Path, authority: Authority) -> Path:
 
 @asynccontextmanager
 async def calling(server: Server, authority: Authority) -> AsyncIterator[Client]:
-    """Yield an administrator over a connection of its own."""
+    """Yield an administrator's client with a connection of its own."""
     credentials = grpc.ssl_channel_credentials(authority.cert)
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", RETRYING)]
     async with grpc.aio.secure_channel(server.address, credentials, options) as channel:
@@ -65,7 +65,7 @@ async def shown(server: Server) -> bytes:
 async def test_each_worker_takes_a_rotation(
     directory: Path, database_url: str, authority: Authority, files: dict[str, object]
 ) -> None:
-    """By itself, within seconds, and no call fails; a rolling restart under TLS loses none, either."""
+    """It is reloaded within seconds, and no call fails; neither does one in a rolling restart with TLS."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url, **files | {"workers": 2}) as server:
         stop = False
@@ -98,7 +98,7 @@ async def test_each_worker_takes_a_rotation(
 def test_the_command_line_calls_by_tls(
     directory: Path, database_url: str, authority: Authority, files: dict[str, object], ca: Path
 ) -> None:
-    """With the authority it is set, with https:// it is said; without the authority there is no answer."""
+    """TLS is enabled by the authority or by https://; without the authority, the call fails."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url, **files) as server:
         for address in (server.address, f"https://{server.address}", f"https://localhost:{_port(server)}"):
@@ -114,7 +114,7 @@ def test_the_command_line_calls_by_tls(
 def test_the_command_line_is_a_caller_by_certificate(
     directory: Path, database_url: str, authority: Authority, files: dict[str, object], ca: Path
 ) -> None:
-    """Without a key it is the certificate that says who calls; without that, there is no connection."""
+    """The certificate authenticates a caller without a key; without a certificate, no connection is made."""
     (directory / "data").mkdir()
     (directory / "callers.toml").write_text(CALLERS)
     given = files | {"tls_client_ca": ca, "callers": directory / "callers.toml"}
@@ -143,7 +143,7 @@ def test_the_command_line_is_a_caller_by_certificate(
 @pytest.mark.parametrize("command", ["serve", "dev"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "authsvc.internal"])
 def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: str, host: str) -> None:
-    """It is refused before anything is made, with what to set instead."""
+    """It is refused before anything is created, with the settings to use instead."""
     told = refusal(authsvc(command, cwd=directory, listen=f"{host}:0"))
     assert told == (
         f"AUTHSVC_LISTEN: key strings would travel in plain text beyond loopback, at {host}:0; set "
@@ -154,7 +154,7 @@ def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: st
 
 
 def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None:
-    """Who says so gets it, and a warning with it."""
+    """With the setting for it, it is allowed, with a warning."""
     given = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "insecure": "plaintext-beyond-loopback"}
     with running("serve", directory, database_url=database_url, **given) as server:
         for listen in (given["listen"], given["http_listen"]):
@@ -165,13 +165,13 @@ def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None
 
 
 def test_migrating_needs_no_tls(directory: Path, database_url: str) -> None:
-    """A command that serves nothing does not mind where it would be served."""
+    """A command that does not serve ignores the address to serve at."""
     done = authsvc("migrate", cwd=directory, database_url=database_url, listen="0.0.0.0:50051")
     assert done.code == 0
 
 
 def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None:
-    """Nor does the command line send one so."""
+    """The command line does not send one either."""
     told = refusal(authsvc("keys", "list", "a", cwd=directory, address="192.0.2.1:1", key="secret"))
     assert told == (
         "the key would be sent to 192.0.2.1:1 in plain text; set AUTHSVC_ADDRESS=https://192.0.2.1:1, "
@@ -182,7 +182,7 @@ def test_a_key_does_not_leave_the_machine_in_plain_text(directory: Path) -> None
 @pytest.mark.parametrize("insecure", ["", "plaintext-beyond-loopback"])
 @pytest.mark.parametrize("address", ["192.0.2.1:1", "https://192.0.2.1:1", "https://authsvc.internal:1"])
 def test_the_key_of_dev_is_not_sent_elsewhere(directory: Path, address: str, insecure: str) -> None:
-    """What `authsvc dev` keeps is for this machine; another service gets a key that somebody named."""
+    """The key of `authsvc dev` is for this machine; for another service, a key must be set."""
     (directory / "admin.key").write_text("secret")
     given = {"address": address, "data_dir": directory, "insecure": insecure}
     told = refusal(authsvc("keys", "list", "a", cwd=directory, **given))
@@ -196,7 +196,7 @@ def test_the_key_of_dev_is_not_sent_elsewhere(directory: Path, address: str, ins
 async def test_no_proxy_of_the_environment(
     directory: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`http_proxy` and its like do not get the administrator's key."""
+    """`http_proxy` and similar variables are ignored, so a proxy does not get the administrator's key."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url) as server:
         async with environment_proxy.named(monkeypatch) as proxy:
@@ -212,7 +212,7 @@ async def test_no_proxy_of_the_environment(
 
 
 def test_half_of_a_pair_is_told(directory: Path) -> None:
-    """A certificate without its key is not sent off in plain text, either."""
+    """A certificate without its key does not lead to plain text either."""
     told = refusal(authsvc("status", cwd=directory, address="127.0.0.1:1", call_tls_cert="x"))
     assert told == "set both AUTHSVC_CALL_TLS_CERT and AUTHSVC_CALL_TLS_KEY, or neither"
 
@@ -238,14 +238,14 @@ def test_half_of_a_pair_is_told(directory: Path) -> None:
 def test_what_does_not_fit_together_stops_the_start(
     directory: Path, files: dict[str, object], changes: dict[str, object], told: str
 ) -> None:
-    """The setting and the remedy are told, before anything is made."""
+    """The error has the setting and the remedy, before anything is created."""
     before = sorted(directory.iterdir())
     assert refusal(authsvc("dev", cwd=directory, **files | changes)) == told
     assert sorted(directory.iterdir()) == before
 
 
 def test_callers_without_credentials_are_announced(directory: Path, database_url: str) -> None:
-    """The log says plainly what they may do, once, however many workers there are."""
+    """The log says what they may do, once for any number of workers."""
     given = {"anonymous_scopes": "keys:verify,keys:read", "workers": 2}
     with running("serve", directory, database_url=database_url, **given) as server:
         pass

@@ -1,4 +1,4 @@
-"""A supervisor and its workers: they share the port, relieve each other, and end together, come what may.
+"""A supervisor and its workers: they share the port, replace each other, and always end together.
 
 Who the workers are is known from the database, in which each of them registers with its process id.
 """
@@ -38,9 +38,9 @@ from tests.e2e.process import (
     until,
 )
 
-# What calls are told when a database is starved.
+# The errors of calls when the database is starved.
 STARVED = "out of reach", "did not answer in time", "kept the database busy", "were in use"
-# What clients are to do. It outlasts the second that gRPC waits before it connects again.
+# The retry policy for clients. It lasts longer than the second that gRPC waits before it reconnects.
 RETRYING = json.dumps(
     {
         "methodConfig": [
@@ -58,7 +58,7 @@ RETRYING = json.dumps(
     }
 )
 AUTHSVC = ("-m", "authsvc")
-# A supervisor that is as strict as ever and less patient. On a busy machine, too, who is well is in time.
+# A supervisor with the same rules and shorter waits. Healthy workers are in time even on a busy machine.
 HASTY = (
     "-c",
     "from authsvc.process import supervisor; "
@@ -75,7 +75,7 @@ class Pack:
     database: "asyncpg.Connection[asyncpg.Record]"
 
     async def workers(self) -> dict[UUID, int]:
-        """Return the process ids of the workers by the ids under which they are registered."""
+        """Return the process ids of the workers by their registered ids."""
         rows = await self.database.fetch("SELECT worker_id, pid FROM authsvc.workers")
         return {row["worker_id"]: row["pid"] for row in rows}
 
@@ -86,11 +86,11 @@ class Pack:
         self.server.process.send_signal(number)
 
     def told(self, text: str) -> int:
-        """Return how often the log says so."""
+        """Return how often the log contains a text."""
         return self.server.stderr.count(text)
 
     async def tells(self, text: str, times: int = 1) -> None:
-        """Wait until the log has said so, so often."""
+        """Wait until the log contains a text this often."""
         deadline = time.monotonic() + 30
         while self.told(text) < times:
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{self.server.stderr}"
@@ -104,13 +104,13 @@ class Pack:
             yield Client(channel, self.server.admin_key)
 
     async def serves(self) -> None:
-        """Check that whoever connects now is served."""
+        """Check that new connections are served."""
         for _ in range(8):
             async with self.client() as admin:
                 await admin.ListKeys(owner_id="acme")
 
     async def until(self, holds: Callable[[list[int]], bool]) -> list[int]:
-        """Wait until the registered workers are as they should be, and return them."""
+        """Wait until the registered workers are as expected, and return them."""
         deadline = time.monotonic() + 30
         while not holds(pids := await self.pids()):
             assert time.monotonic() < deadline, (pids, self.server.stderr)
@@ -138,7 +138,7 @@ async def pack(
 
 
 def alive(pids: Collection[int]) -> list[int]:
-    """Return those that run; a zombie does not."""
+    """Return the running processes; zombies do not count."""
     found = []
     for pid in pids:
         try:
@@ -151,7 +151,7 @@ def alive(pids: Collection[int]) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes whose parent it is."""
+    """Return the child processes of a process."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -164,7 +164,7 @@ def children(pid: int) -> list[int]:
 
 
 def free_ports(number: int) -> int:
-    """Return the first of some ports in a row where nobody listens."""
+    """Return the first of several consecutive free ports."""
     while True:
         first, *others = (free_port() for _ in range(number))
         if others == list(range(first + 1, first + number)):
@@ -172,7 +172,7 @@ def free_ports(number: int) -> int:
 
 
 async def test_all_workers_get_connections(directory: Path, database_url: str) -> None:
-    """Connections to the one port spread over all workers, and each has its own metrics."""
+    """Connections to the one port are spread over all workers, and each has its own metrics."""
     metrics = f"127.0.0.1:{free_ports(3)}"
     async with pack(directory, database_url, workers=3, metrics_listen=metrics) as on:
         assert len(await on.pids()) == 3
@@ -191,7 +191,7 @@ async def test_all_workers_get_connections(directory: Path, database_url: str) -
 async def test_the_supervisor_has_one_thread_and_its_children_none_of_its_pipes(
     directory: Path, database_url: str
 ) -> None:
-    """Forking is safe in a process of one thread; a pipe that another child keeps open would never end."""
+    """Forking is safe in a process with one thread; a pipe that another child keeps open would never end."""
     async with pack(directory, database_url, workers=3) as on:
         supervisor = on.server.process.pid
         assert threads(supervisor) == 1
@@ -201,7 +201,7 @@ async def test_the_supervisor_has_one_thread_and_its_children_none_of_its_pipes(
         assert threads(supervisor) == 1
         ours = set(pipes(supervisor))
         shared = [set(pipes(child)) & ours for child in children(supervisor)]
-        # The lifeline, which all have, and each its own reports.
+        # The lifeline, which all workers have, and the pipe for its own reports.
         assert [len(links) for links in shared] == [2] * 4
         assert len(set.intersection(*shared)) == 1
 
@@ -211,7 +211,7 @@ def threads(pid: int) -> int:
 
 
 def pipes(pid: int) -> list[str]:
-    """Return the pipes that a process has open, but for those that it started with."""
+    """Return the open pipes of a process, except for those that it started with."""
     found = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -224,7 +224,7 @@ def pipes(pid: int) -> list[str]:
 
 
 def inherited() -> set[str]:
-    """Return the pipes that this process has, which those it starts may have, too."""
+    """Return the pipes of this process, which its child processes may inherit."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
@@ -235,7 +235,7 @@ def inherited() -> set[str]:
 
 
 async def test_a_killed_worker_is_replaced(directory: Path, database_url: str) -> None:
-    """The others serve on, a new one takes its place, and removes it from the list of the living."""
+    """The others keep serving, and a new one replaces it and removes it from the list of workers."""
     async with pack(directory, database_url, workers=2, lease=600) as on:
         before = await on.workers()
         dead, pid = next(iter(before.items()))
@@ -256,13 +256,13 @@ async def test_a_killed_worker_is_replaced(directory: Path, database_url: str) -
 async def test_workers_that_die_at_their_start_start_ever_less_often(
     directory: Path, database_url: str
 ) -> None:
-    """Each death is told with its reason; the waits double; when the cause is gone, all is well again."""
+    """Each death is logged with its reason; the waits double; without the cause, the service recovers."""
     async with pack(directory, database_url, workers=2) as on:
         pids = await on.pids()
         await on.database.execute("ALTER TABLE authsvc.migrations RENAME TO gone")
         os.kill(pids[0], signal.SIGKILL)
         await on.tells("another one starts in 0.4 s")
-        # Read once, as they go on dying.
+        # Read once, since they keep dying.
         told = on.server.stderr
         assert told.count("the database lacks 0001 keys") == told.count("another one starts in") >= 3
         assert told.count("starts in 0.1 s") == told.count("starts in 0.2 s") == 1
@@ -275,7 +275,7 @@ async def test_workers_that_die_at_their_start_start_ever_less_often(
 
 
 async def test_a_rolling_restart_loses_no_call(directory: Path, database_url: str) -> None:
-    """Who retries what is UNAVAILABLE sees no failure; who does not sees UNAVAILABLE and nothing else."""
+    """Clients that retry UNAVAILABLE see no failure; others see only UNAVAILABLE."""
     patient: Counter[object] = Counter()
     plain: Counter[object] = Counter()
     stop = asyncio.Event()
@@ -286,7 +286,7 @@ async def test_a_rolling_restart_loses_no_call(directory: Path, database_url: st
                 assert (await client.VerifyKey(key_string=key_string)).valid
                 await client.ListKeys(owner_id="acme")
             except grpc.aio.AioRpcError as error:
-                # A database that is starved by its neighbours is no news of a restart.
+                # Errors of a database that is starved by other processes are not caused by the restart.
                 starved = any(words in (error.details() or "") for words in STARVED)
                 outcomes["starved" if starved else (error.code(), error.details())] += 1
                 await asyncio.sleep(0.01)
@@ -322,7 +322,7 @@ async def test_a_rolling_restart_loses_no_call(directory: Path, database_url: st
 
 
 async def test_a_restart_that_fails_leaves_the_old_workers(directory: Path, database_url: str) -> None:
-    """It says why it stopped; all serve as before; the next one, when all is well, goes through."""
+    """It logs why it stopped; all keep serving; the next one succeeds once the fault is gone."""
     async with pack(directory, database_url, workers=2) as on:
         before = await on.pids()
         await on.database.execute("ALTER TABLE authsvc.migrations RENAME TO gone")
@@ -338,16 +338,16 @@ async def test_a_restart_that_fails_leaves_the_old_workers(directory: Path, data
 
 
 async def test_deaths_in_a_rolling_restart(directory: Path, database_url: str) -> None:
-    """Whoever is killed in the middle of one, old or new, all workers serve in the end."""
+    """If any process, old or new, is killed during a restart, all workers serve in the end."""
     async with pack(directory, database_url, workers=3) as on:
         for turn in range(6):
             begun = on.told("a rolling restart of")
             on.signal(signal.SIGHUP)
             await on.tells("a rolling restart of", begun + 1)
             for pid in sorted(children(on.server.process.pid))[turn % 4 : turn % 4 + 2]:
-                # The first child is the database's, whose death ends all.
+                # The first child is that of the database, whose death ends everything.
                 if pid in await on.pids():
-                    # One that was relieved may have ended by now.
+                    # A replaced worker may have ended by now.
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
         on.signal(signal.SIGHUP)
@@ -372,7 +372,7 @@ async def test_a_hundred_requests_to_restart(directory: Path, database_url: str)
 
 @on_linux
 async def test_a_kill_of_the_supervisor_leaves_nobody(directory: Path) -> None:
-    """Its workers and its PostgreSQL notice, and end."""
+    """Its workers and its PostgreSQL notice this and end."""
     with running("dev", directory, workers=3) as server:
         family = children(server.process.pid)
         assert len(family) == 4
@@ -384,7 +384,7 @@ async def test_a_kill_of_the_supervisor_leaves_nobody(directory: Path) -> None:
 
 @on_linux
 async def test_a_dead_database_process_ends_all(directory: Path) -> None:
-    """Without its PostgreSQL `authsvc dev` is of no use, and says so."""
+    """Without its PostgreSQL, `authsvc dev` ends with an error."""
     with running("dev", directory, workers=2) as server:
         family = children(server.process.pid)
         [keeper] = [pid for pid in family if children(pid)]
@@ -397,7 +397,7 @@ async def test_a_dead_database_process_ends_all(directory: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 async def test_all_workers_drain_together(directory: Path, database_url: str, number: int) -> None:
-    """Each of them says so, none is left, and the exit code is 0."""
+    """Each of them logs it, none is left, and the exit code is 0."""
     async with pack(directory, database_url, workers=3) as on:
         family = children(on.server.process.pid)
         assert on.server.end(number) == 0
@@ -421,7 +421,7 @@ async def test_ctrl_c_reaches_the_whole_group(directory: Path, database_url: str
 async def test_a_second_signal_ends_it_at_once(
     directory: Path, database_url: str, number: int, code: int
 ) -> None:
-    """Also while a call is in flight that has all the time in the world."""
+    """Also while a call without a deadline is in flight."""
     locker = await asyncpg.connect(database_url)
     async with pack(directory, database_url, workers=2, drain_grace=300) as on, on.client("{}") as admin:
         family = children(on.server.process.pid)
@@ -442,7 +442,7 @@ async def test_a_second_signal_ends_it_at_once(
 
 
 async def test_a_worker_that_does_not_end_is_killed(directory: Path, database_url: str) -> None:
-    """A frozen one cannot drain; it is waited for as long as a drain may take, and the stop is told."""
+    """A frozen worker cannot drain; the stop waits for as long as a drain may take, and is logged."""
     async with pack(directory, database_url, workers=2, program=HASTY, drain_grace=0) as on:
         frozen, _ = await on.pids()
         os.kill(frozen, signal.SIGSTOP)
@@ -453,7 +453,7 @@ async def test_a_worker_that_does_not_end_is_killed(directory: Path, database_ur
 
 
 async def test_a_worker_that_is_never_ready_stops_the_restart(directory: Path, database_url: str) -> None:
-    """A new worker that hangs at its start is killed, and its predecessor serves on."""
+    """A new worker that hangs at its start is killed, and its predecessor keeps serving."""
     async with pack(directory, database_url, workers=2, program=HASTY) as on:
         before, family = await on.pids(), children(on.server.process.pid)
         locker = await asyncpg.connect(database_url)
@@ -461,7 +461,7 @@ async def test_a_worker_that_is_never_ready_stops_the_restart(directory: Path, d
             await locker.execute("LOCK TABLE authsvc.migrations IN ACCESS EXCLUSIVE MODE")
             on.signal(signal.SIGHUP)
             await waiters(on.database, 1)
-            # By itself it would give up the statement before its time is over.
+            # By default it would cancel the statement before its time is over.
             [hanging] = set(children(on.server.process.pid)) - set(family)
             os.kill(hanging, signal.SIGSTOP)
             await on.tells("the rolling restart has stopped")
@@ -473,7 +473,7 @@ async def test_a_worker_that_is_never_ready_stops_the_restart(directory: Path, d
 
 @on_linux
 async def test_a_stop_while_the_database_is_made(directory: Path) -> None:
-    """It ends without a trace of PostgreSQL, and the next start is as if it had never been."""
+    """It leaves no process of PostgreSQL, and the next start is not affected."""
     process = start("dev", directory, workers=2)
     await eventually(lambda: "initializing" in (directory / "stderr").read_text("utf-8"))
     family = children(process.pid)
@@ -487,7 +487,7 @@ async def test_a_stop_while_the_database_is_made(directory: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_during_the_start(directory: Path, database_url: str, number: int) -> None:
-    """The start is given up, in good order, wherever it was."""
+    """The start is cancelled cleanly at any point."""
     (directory / "data").mkdir()
     locker = await asyncpg.connect(database_url)
     async with locker.transaction():
@@ -503,7 +503,7 @@ async def test_a_stop_during_the_start(directory: Path, database_url: str, numbe
 
 
 async def test_a_restart_during_the_start_follows_it(directory: Path, database_url: str) -> None:
-    """SIGHUP before all workers serve is heeded when they do."""
+    """A SIGHUP before all workers serve takes effect when they do."""
     (directory / "data").mkdir()
     locker = await asyncpg.connect(database_url)
     async with locker.transaction():
@@ -521,8 +521,8 @@ async def test_a_restart_during_the_start_follows_it(directory: Path, database_u
 
 
 async def waiters(database: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
-    """Wait until so many wait for a lock in this database."""
-    # The statistics of activity would stand still in a transaction; the locks do not.
+    """Wait until this number of sessions wait for a lock in this database."""
+    # In a transaction, the activity statistics would not change; the locks do.
     query = (
         "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database "
         "WHERE NOT granted AND datname = current_database()"
@@ -536,7 +536,7 @@ async def waiters(database: "asyncpg.Connection[asyncpg.Record]", number: int) -
 
 
 def start(command: str, directory: Path, **settings: object) -> "subprocess.Popen[bytes]":
-    """Start authsvc, and do not wait until it serves."""
+    """Start authsvc without waiting until it serves."""
     given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", **settings}
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         return subprocess.Popen(
@@ -550,7 +550,7 @@ def start(command: str, directory: Path, **settings: object) -> "subprocess.Pope
 
 
 async def test_a_second_service_at_the_port_is_told(directory: Path, database_url: str) -> None:
-    """That workers share the port does not let strangers share it."""
+    """The workers share the port, but other programs cannot."""
     async with pack(directory, database_url, workers=2) as on:
         done = authsvc("serve", cwd=directory, database_url=database_url, listen=on.server.address, workers=2)
         assert done.code == 1
@@ -559,7 +559,7 @@ async def test_a_second_service_at_the_port_is_told(directory: Path, database_ur
 
 
 async def test_a_start_that_fails_says_so_once(directory: Path, database_url: str) -> None:
-    """Several workers fail for one reason, and it is told once."""
+    """If several workers fail for one reason, it is logged once."""
     url = f"postgresql://authsvc:hunter2@{database_url.partition('@')[2]}"
     done = authsvc("serve", cwd=directory, database_url=url, listen="127.0.0.1:0", workers=3)
     assert (done.code, done.stdout) == (1, "")
@@ -570,7 +570,7 @@ async def test_a_start_that_fails_says_so_once(directory: Path, database_url: st
 @pytest.mark.parametrize("value", ["0", "257", "abc", "-1"])
 @pytest.mark.parametrize("command", ["serve", "dev"])
 def test_a_bad_number_of_workers_is_told(directory: Path, command: str, value: str) -> None:
-    """On the command line and in the environment, by its name, and nothing is started."""
+    """On the command line and in the environment, the error has its name, and nothing is started."""
     done = authsvc(command, f"--workers={value}", cwd=directory)
     assert done.code != 0
     assert "--workers" in done.stdout + done.stderr
@@ -581,7 +581,7 @@ def test_a_bad_number_of_workers_is_told(directory: Path, command: str, value: s
 
 
 async def test_the_command_line_stands_before_the_environment(directory: Path, database_url: str) -> None:
-    """`--workers` wins over AUTHSVC_WORKERS."""
+    """`--workers` takes precedence over AUTHSVC_WORKERS."""
     with running("serve", directory, "--workers=2", database_url=database_url, workers=3) as server:
         assert "with 2 workers" in server.stderr
 
@@ -589,7 +589,7 @@ async def test_the_command_line_stands_before_the_environment(directory: Path, d
 @on_linux
 @pytest.mark.parametrize("ignored", [False, True], ids=["as usual", "under nohup"])
 async def test_a_closed_terminal_ends_it(directory: Path, database_url: str, ignored: bool) -> None:
-    """Nobody would know of a service that outlives its window, unless they asked for it."""
+    """A service that outlives its terminal could be overlooked, so it must be requested."""
     pid, terminal = pty.fork()
     if not pid:
         if ignored:

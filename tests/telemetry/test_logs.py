@@ -1,4 +1,4 @@
-"""What a log line says, whoever wrote it, and how many alike there are."""
+"""The content of log lines from all sources, and the limit on similar lines."""
 
 import asyncio
 import io
@@ -20,7 +20,7 @@ from authsvc.telemetry.line_limit import MAX_LINES, WINDOW_SECONDS, LineLimit
 from authsvc.telemetry.logs import LogHandler
 from authsvc.telemetry.wording import cut
 
-# Not as one word in a line of code, which tracebacks show.
+# Not as one word in a line of code, since tracebacks show these.
 _SECRET = "hunter" + "2"
 _KEY = "authsvc_live_" + "A1b2C3d4E5f6" + "s" * 51
 
@@ -44,7 +44,7 @@ class Log:
         return self.stream.getvalue()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and have those called back who waited."""
+        """Let time pass, and run the callbacks that are due."""
         self.now += seconds
         calls, self.calls = self.calls, []
         for call in calls:
@@ -53,7 +53,7 @@ class Log:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    """All loggers lead there, as in the service, with a clock that the test moves."""
+    """All loggers write there, as in the service, with a clock that the test controls."""
     root, log = logging.getLogger(), Log()
     before = root.handlers[:], root.level
     for module, name in ((warnings, "showwarning"), (sys, "unraisablehook"), (threading, "excepthook")):
@@ -69,7 +69,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
 
 
 def test_a_librarys_line_has_no_values(log: Log) -> None:
-    """Neither those that it was filled with, nor what an exception says; where it was raised is told."""
+    """Neither its arguments nor the message of an exception are logged; the place of the exception is."""
     try:
         (b"\xff" + _SECRET.encode()).decode()
     except UnicodeDecodeError as error:
@@ -97,13 +97,13 @@ def test_a_librarys_line_has_no_values(log: Log) -> None:
     ],
 )
 def test_a_line_that_was_filled_before(log: Log, message: str, told: str) -> None:
-    """Of a message that a library has put together itself, the first words are told."""
+    """Of a message that a library has formatted itself, only the first words are logged."""
     logging.getLogger("some.library").error(message)
     assert [line["event"] for line in log.lines] == [told]
 
 
 async def test_a_task_that_nobody_asked(log: Log) -> None:
-    """Asyncio tells of its end, and not what it was given or what its exception says."""
+    """Asyncio reports its end, without its arguments or the message of its exception."""
 
     class Request:
         def __repr__(self) -> str:
@@ -124,7 +124,7 @@ async def test_a_task_that_nobody_asked(log: Log) -> None:
 
 
 async def test_a_fault_with_rows_in_it(log: Log, database_url: str) -> None:
-    """What asyncpg and PostgreSQL say of a statement's arguments and rows is left out; the code is told."""
+    """What asyncpg and PostgreSQL say about arguments and rows is removed; the code is kept."""
     ours = logging.getLogger("authsvc.store.pool")
     connection = await asyncpg.connect(database_url)
     try:
@@ -151,7 +151,7 @@ async def test_a_fault_with_rows_in_it(log: Log, database_url: str) -> None:
 
 
 def test_exceptions_behind_an_exception(log: Log) -> None:
-    """Each is told with its traceback and without its values; ours and the system's with what they say."""
+    """Each is logged with its traceback and without values; only ours and the system's have their message."""
     try:
         try:
             try:
@@ -177,7 +177,7 @@ def test_exceptions_behind_an_exception(log: Log) -> None:
 
 
 def test_a_line_has_an_end(log: Log) -> None:
-    """However long the text of a tenant, the message of an exception, its chain or its traceback is."""
+    """The text of a tenant, the message of an exception, its chain and its traceback are all limited."""
     ours = logging.getLogger("authsvc.rpc.endpoint")
     ours.warning("a route for %s and %s", "x" * 1_000_000, ["y" * 1_000_000])
     ours.warning("z" * 1_000_000)
@@ -201,7 +201,7 @@ def test_a_line_has_an_end(log: Log) -> None:
 
 
 def test_a_tenants_text_stays_in_its_line(log: Log) -> None:
-    """It begins no other one, and does not colour a terminal."""
+    """Text from others cannot start a new line or colour a terminal."""
     logging.getLogger("authsvc.gateway").error(
         "no route for %r, %s", "a", "b\n2026 authsvc: all is well\x1b[2J\u2028"
     )
@@ -210,21 +210,21 @@ def test_a_tenants_text_stays_in_its_line(log: Log) -> None:
 
 
 def test_key_strings_are_cut(log: Log) -> None:  # rule 1
-    """Wherever they stand in a line of ours."""
+    """Wherever they are in our own lines."""
     logging.getLogger("authsvc.x").error("of %s", _KEY)
     assert log.lines[0]["event"] == "of authsvc_live_A1b2C3d4E5f6…"
 
 
 def test_a_line_that_cannot_be_put_together(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says where it comes from, and not what it was to be filled with."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [log.handler])  # pytest's own would raise
+    """It says where it comes from, without its arguments."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [log.handler])  # pytest's own handler would raise
     logging.getLogger("authsvc.x").error("%d keys", _SECRET)
     assert log.text.startswith("a log line of authsvc.x cannot be written: ")
     assert _SECRET not in log.text
 
 
 def test_what_python_would_write_itself(log: Log) -> None:
-    """Warnings, exceptions in destructors and in threads are lines like others."""
+    """Warnings, and exceptions in destructors and threads, are logged like other lines."""
 
     class Broken:
         def __del__(self) -> None:
@@ -253,7 +253,7 @@ def _flood(number: int, logger: str = "grpc._cython.cygrpc") -> None:
 
 
 def test_a_flood_is_counted(log: Log) -> None:
-    """Of a kind so many lines are written in a minute; then how many more there were."""
+    """A limited number of lines of a kind is written per minute, then the number of dropped ones."""
     _flood(MAX_LINES + 1000)
     assert len(log.lines) == MAX_LINES
     assert log_lines_dropped() == {"grpc._cython.cygrpc": 1000}
@@ -266,7 +266,7 @@ def test_a_flood_is_counted(log: Log) -> None:
 
 
 def test_a_count_comes_with_the_next_line_and_at_the_end(log: Log) -> None:
-    """Also when nobody calls back, and when the process ends before the minute is over."""
+    """Also if no timer fires, and if the process ends before the minute is over."""
     _flood(MAX_LINES + 3)
     log.now += WINDOW_SECONDS
     logging.getLogger("authsvc.x").info("hello")
@@ -277,7 +277,7 @@ def test_a_count_comes_with_the_next_line_and_at_the_end(log: Log) -> None:
 
 
 def test_a_flood_of_one_kind_hides_no_other(log: Log) -> None:
-    """Another logger, level, place or exception is another kind; ours without a warning have no limit."""
+    """Another logger, level, place or exception is another kind; our lines below WARNING are not limited."""
     _flood(MAX_LINES + 10)
     ours = logging.getLogger("authsvc.process.supervisor")
     for number in range(3 * MAX_LINES):
@@ -295,7 +295,7 @@ def test_a_flood_of_one_kind_hides_no_other(log: Log) -> None:
 
 
 def test_the_number_of_kinds_is_bounded(log: Log) -> None:
-    """Kinds without end share one, so that neither memory nor the log grows with them."""
+    """Beyond a limit, new kinds share one, so that neither memory nor the log grows with them."""
     for number in range(3000):
         logging.getLogger("library").handle(
             logging.LogRecord("library", logging.ERROR, "generated.py", number, "m", (), None)
@@ -305,7 +305,7 @@ def test_the_number_of_kinds_is_bounded(log: Log) -> None:
 
 
 def test_drops_that_are_not_due_are_told_later(log: Log) -> None:
-    """Whose minute is not over when somebody is called back is told by the next call."""
+    """A kind whose minute is not over when the timer fires is reported by the next one."""
     _flood(MAX_LINES + 1)
     log.now += WINDOW_SECONDS / 2
     for _ in range(MAX_LINES + 2):
@@ -321,7 +321,7 @@ def test_drops_that_are_not_due_are_told_later(log: Log) -> None:
 
 @pytest.mark.parametrize("longest", [1000, 4000])
 def test_no_key_string_is_cut_so_that_it_is_not_known(longest: int) -> None:
-    """Wherever the end of what is told is in a key string, nothing of its secret is told."""
+    """Wherever a text is truncated in a key string, no part of its secret is logged."""
     for place in range(len(_KEY) + 1):
         told = redact(cut(" " * (longest - place) + _KEY + " " * longest, longest))
         assert "ssss" not in told

@@ -1,4 +1,4 @@
-"""The page of metrics, as hostile clients meet it."""
+"""The metrics page, with hostile clients."""
 
 import asyncio
 import socket
@@ -37,7 +37,7 @@ def _scraped(port: int, accept: str = "*/*") -> tuple[str, str]:
 
 
 def test_both_formats(port: int) -> None:
-    """That of Prometheus, and OpenMetrics for who asks for it."""
+    """The format of Prometheus, and OpenMetrics if it is requested."""
     kind, page = _scraped(port)
     assert kind.startswith("text/plain")
     assert "things_total 3.0" in page
@@ -47,7 +47,7 @@ def test_both_formats(port: int) -> None:
 
 
 def test_connections_take_no_threads_and_are_bounded(port: int) -> None:
-    """However many connect, there is one thread; one connection too many is ended at once."""
+    """Any number of clients is served by one thread; connections beyond the limit are closed at once."""
     threads = threading.active_count()
     others = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)]
     with socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
@@ -62,7 +62,7 @@ def test_connections_take_no_threads_and_are_bounded(port: int) -> None:
 async def test_pages_take_a_tenth_of_the_time(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks again and again waits for nine times as long as the page took to make."""
+    """Repeated requests wait nine times as long as the page took to generate."""
     now, waited = 0.0, []
 
     def read() -> float:
@@ -77,5 +77,5 @@ async def test_pages_take_a_tenth_of_the_time(
     pages = Pages(registry, read)
     for _ in range(3):
         assert (await pages.answer(Call("GET", "/metrics", []))).status == 200
-    # It takes half a second by this clock, of which another half is over when the next one asks.
+    # It takes half a second by this clock, and another half has passed when the next request arrives.
     assert waited == [4.0, 4.0]

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Literal
 
@@ -79,8 +79,6 @@ async def create(
     request_id
         An id that makes the call safe to retry.
     """
-    if sum(choice is not None for choice in (ttl, expires, preset)) > 1:
-        raise ClientError("--ttl, --expires and --preset are mutually exclusive; give at most one of them")
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
         display_name=display_name,
@@ -92,13 +90,7 @@ async def create(
         environment=environment,
         request_id=request_id,
     )
-    if ttl is not None:
-        request.ttl.FromTimedelta(ttl)
-    if expires is not None:
-        request.expire_time.FromDatetime(expires if expires.tzinfo else expires.replace(tzinfo=UTC))
-    if preset is not None:
-        name = f"EXPIRATION_PRESET_{preset.upper().replace('-', '_')}"
-        request.expiration_preset = pb.ExpirationPreset.Value(name)
+    _set_expiration(request, ttl, expires, preset)
     async with _service() as (stub, metadata):
         response = await stub.CreateKey(request, metadata=metadata)
     _tell(response.key_string)
@@ -201,6 +193,20 @@ async def _service() -> AsyncIterator[_Service]:
     async with calling() as (channel, metadata):
         stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
         yield stub, metadata
+
+
+def _set_expiration(
+    request: pb.CreateKeyRequest, ttl: timedelta | None, expires: datetime | None, preset: str | None
+) -> None:
+    if sum(choice is not None for choice in (ttl, expires, preset)) > 1:
+        raise ClientError("--ttl, --expires and --preset are mutually exclusive; give at most one of them")
+    if ttl is not None:
+        request.ttl.FromTimedelta(ttl)
+    if expires is not None:
+        request.expire_time.FromDatetime(expires if expires.tzinfo else expires.replace(tzinfo=UTC))
+    if preset is not None:
+        name = f"EXPIRATION_PRESET_{preset.upper().replace('-', '_')}"
+        request.expiration_preset = pb.ExpirationPreset.Value(name)
 
 
 def _contact(text: str) -> resources_pb2.TechnicalContact:

@@ -1,7 +1,7 @@
 """`authsvc policies`: shows and updates what owners may do with API keys."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
@@ -91,8 +91,7 @@ async def update(
     as_json
         Print one JSON object instead of a table.
     """
-    policy = pb.OwnerPolicy(owner_id=owner_id, etag=etag)
-    given: dict[str, object] = {
+    given = {
         "keys_enabled": keys_enabled,
         "max_active_keys": max_active_keys,
         "allowed_scopes": None if allowed_scopes is None else _words(allowed_scopes),
@@ -103,6 +102,10 @@ async def update(
         "key_managers": _number(pb.KeyManagers, "KEY_MANAGERS", key_managers),
         "brand": brand,
     }
+    await _update(pb.OwnerPolicy(owner_id=owner_id, etag=etag), given, as_json=as_json)
+
+
+async def _update(policy: pb.OwnerPolicy, given: Mapping[str, object], *, as_json: bool) -> None:
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         raise ClientError(

@@ -52,7 +52,7 @@ def scope_missing(missing: tuple[str, ...]) -> Refusal:
     named = " ".join(missing)[:_MAX_METADATA_LENGTH]
     return Refusal(
         grpc.StatusCode.PERMISSION_DENIED,
-        f"this requires the scope {named[:200]}",
+        f"this needs the scope {named[:200]}",
         "SCOPE_MISSING",
         required_scope=named,
     )
