@@ -7,7 +7,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PROTOS := $(wildcard protos/authsvc/v1/*.proto)
 
 .PHONY: help run test check bench proto format lock clean
 
@@ -28,7 +27,7 @@ check: $(VENV)/dev.stamp ## Format, lint, import rules, types, proto lint, gener
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against released.binpb
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(MAKE) --no-print-directory proto OUT="$$fresh" \
-	  && for package in authsvc/v1 authsvc/gateway/v1 buf/validate; do \
+	  && for package in authsvc/v1 authsvc/gateway/v1; do \
 	       diff -r -x __pycache__ -x __init__.py "$$fresh/$$package" "src/$$package" \
 	       || { echo "Generated code is stale: run 'make proto' and commit what it changes." >&2; exit 1; }; done
 
@@ -37,14 +36,7 @@ bench: $(VENV)/dev.stamp ## Measure what the README claims (needs h2load: Debian
 
 OUT := src
 proto: $(VENV)/dev.stamp ## Generate code from protos/
-	@mkdir -p $(OUT)/authsvc/v1
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) \
-	  --include_source_info --descriptor_set_out=$(OUT)/authsvc/v1/descriptors.binpb \
-	  $(PROTOS)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	  --python_out=$(OUT) --mypy_out=quiet:$(OUT) protos/buf/validate/validate.proto protos/authsvc/gateway/v1/*.proto
-	@cd $(OUT)/authsvc/v1 && for f in options resources rules; do rm -f $${f}_pb2_grpc.py $${f}_pb2_grpc.pyi; done
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
 
 format: $(VENV)/dev.stamp ## Format the code and the protos
 	$(BIN)/ruff format .
