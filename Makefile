@@ -8,16 +8,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check bench proto format lock clean
+.PHONY: help run test test-quick check bench proto format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Run the service on its own PostgreSQL at 127.0.0.1:50051
 	@exec $(BIN)/authsvc dev
 
 test: $(VENV)/dev.stamp ## Run every test (ARGS='-k verify' for some)
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-quick: $(VENV)/dev.stamp ## Run a part of the tests that takes less than a minute
+	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -p tests.quick -n auto $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format, lint, import rules, types, proto lint, generated code
 	$(BIN)/ruff format --check .

@@ -53,6 +53,7 @@ def test_it_installs_one_package(checkout: Path, tmp_path: Path) -> None:
     assert {"authsvc/v1/key_service_pb2.py", "authsvc/v1/descriptors.binpb", "authsvc/py.typed"} < set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", ["authsvc.client", "authsvc.rpc.validation"])
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_another_validate_proto(theirs: Path, ours: str, first: str) -> None:
