@@ -7,18 +7,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PROTOS := $(wildcard protos/authsvc/v1/*.proto)
 
-.PHONY: help run test check bench proto format lock clean
+.PHONY: help run test test-quick check bench proto format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Run the service at 127.0.0.1:50051 with an embedded PostgreSQL
 	@exec $(BIN)/authsvc dev
 
 test: $(VENV)/dev.stamp ## Run all tests, or some with ARGS='-k verify'
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-quick: $(VENV)/dev.stamp ## Run the tests that together take less than a minute
+	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -p tests.quick -n auto $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check formatting, lint, import rules, types, protos and generated code
 	$(BIN)/ruff format --check .
@@ -28,7 +30,7 @@ check: $(VENV)/dev.stamp ## Check formatting, lint, import rules, types, protos 
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against released.binpb
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(MAKE) --no-print-directory proto OUT="$$fresh" \
-	  && for package in authsvc/v1 authsvc/gateway/v1 buf/validate; do \
+	  && for package in authsvc/v1 authsvc/gateway/v1; do \
 	       diff -r -x __pycache__ -x __init__.py "$$fresh/$$package" "src/$$package" \
 	       || { echo "Generated code is stale: run 'make proto' and commit the changes." >&2; exit 1; }; done
 
@@ -36,15 +38,8 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks of the README (requires h2load, D
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 OUT := src
-proto: $(VENV)/dev.stamp ## Generate the code from protos/
-	@mkdir -p $(OUT)/authsvc/v1
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) \
-	  --include_source_info --descriptor_set_out=$(OUT)/authsvc/v1/descriptors.binpb \
-	  $(PROTOS)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	  --python_out=$(OUT) --mypy_out=quiet:$(OUT) protos/buf/validate/validate.proto protos/authsvc/gateway/v1/*.proto
-	@cd $(OUT)/authsvc/v1 && for f in options resources rules; do rm -f $${f}_pb2_grpc.py $${f}_pb2_grpc.pyi; done
+proto: $(VENV)/dev.stamp ## Generate code from protos/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
 
 format: $(VENV)/dev.stamp ## Format the code and the protos
 	$(BIN)/ruff format .

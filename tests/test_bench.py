@@ -7,6 +7,7 @@ from authsvc.v1 import key_service_pb2 as pb
 from tests.bench import server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [server.NULL, server.BARE])
 async def test_the_rpcs_that_do_nothing_answer(database_url: str, path: str) -> None:
     """They stand beside the service's own, through our endpoint and past it."""

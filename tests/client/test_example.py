@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.process import Ended, Server, environment, run, running, until
 
 
@@ -105,6 +107,7 @@ def test_the_story_of_its_readme(checkout: Path, directory: Path) -> None:
     assert not any(key in told for key in (own, both, reader))
 
 
+@pytest.mark.slow
 def test_its_readme_names_what_exists(checkout: Path) -> None:
     """Each program in the commands of the README exists and accepts its arguments."""
     text = (checkout / "examples/orders/README.md").read_text("utf-8")

@@ -5,10 +5,14 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from authsvc.client import AuthClient, ClientError
 from tests.conftest import Client
 from tests.e2e.process import eventually
 from tests.e2e.test_workers import free_ports, pack
+
+pytestmark = pytest.mark.slow
 
 
 async def make(admin: Client) -> str:

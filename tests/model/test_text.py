@@ -206,6 +206,7 @@ def test_what_was_cleaned_is_fit_to_be_shown(text: str, form: Form) -> None:
     shown.encode()
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from("\u200e\u05d0\U000e0067\U0001f3f4"), min_size=1, max_size=4))
 def test_long_texts_take_no_longer_for_each_character(piece: str) -> None:
     """One that is far too long is looked at in one go."""

@@ -22,6 +22,8 @@ import pytest
 
 from authsvc.process.devpg import Binaries, DevPostgres, DevPostgresError, kept_running
 
+pytestmark = pytest.mark.slow
+
 FAST = {"fsync": "off"}
 ROOT = os.geteuid() == 0
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")

@@ -173,6 +173,7 @@ async def courses(service: Service, database_url: str) -> AsyncIterator[Courses]
         await connection.close()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

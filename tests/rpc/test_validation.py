@@ -5,8 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message_factory import GetMessageClass
@@ -15,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authsvc.model.errors import InvalidArgument
+from authsvc.rpc import protos
 from authsvc.rpc.validation import validator
 from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, resources_pb2
-from buf.validate import validate_pb2
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
 
@@ -28,21 +27,23 @@ OPTIONAL, REPEATED = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.L
 
 def a_type_to_come() -> type[Any]:
     """Return a message type whose rules divide, on a field, on items, on the sum of two fields."""
-    file = FileDescriptorProto(name="to_come.proto", package="to_come", syntax="proto3")
+    pool = protos.pool(protos.read())
+    described = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileDescriptorProto"))
+    of_field, of_message = map(pool.FindExtensionByName, ("buf.validate.field", "buf.validate.message"))
+    file: Any = described(name="to_come.proto", package="to_come", syntax="proto3")
     file.dependency.append("buf/validate/validate.proto")
     inner = file.message_type.add(name="Inner")
     divided = inner.field.add(name="divided", number=1, type=INT64, label=OPTIONAL)
-    rule = divided.options.Extensions[validate_pb2.field].cel.add(id="inner.divided", message="is too small")
+    rule = divided.options.Extensions[of_field].cel.add(id="inner.divided", message="is too small")
     rule.expression = "60 / (this - 7) > 1"
     outer = file.message_type.add(name="Outer")
     outer.field.add(name="one", number=1, type=MESSAGE, type_name=".to_come.Inner", label=OPTIONAL)
     outer.field.add(name="many", number=2, type=MESSAGE, type_name=".to_come.Inner", label=REPEATED)
     outer.field.add(name="a", number=3, type=INT64, label=OPTIONAL)
     outer.field.add(name="b", number=4, type=INT64, label=OPTIONAL)
-    rule = outer.options.Extensions[validate_pb2.message].cel.add(id="outer.sum", message="is no sum")
+    rule = outer.options.Extensions[of_message].cel.add(id="outer.sum", message="is no sum")
     rule.expression = "this.a + this.b >= 0"
-    pool = descriptor_pool.Default()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName("to_come.Outer"))
 
 

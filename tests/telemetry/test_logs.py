@@ -176,6 +176,7 @@ def test_exceptions_behind_an_exception(log: Log) -> None:
     assert _SECRET not in log.text
 
 
+@pytest.mark.slow
 def test_a_line_has_an_end(log: Log) -> None:
     """The text of a tenant, the message of an exception, its chain and its traceback are all limited."""
     ours = logging.getLogger("authsvc.rpc.endpoint")

@@ -8,18 +8,20 @@ sending it. The number of files is fixed.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._base import BaseReflectionServicer
 
 from authsvc.model.errors import FieldViolation, InvalidArgument
+from authsvc.rpc import protos
 from authsvc.rpc.public import Public, PublicCall, Streams
 
 # The names of the service.
@@ -98,17 +100,14 @@ def _error(code: grpc.StatusCode) -> bytes:
 
 
 def _add_v1(pool: descriptor_pool.DescriptorPool) -> None:
-    """Add the description of v1, which is that of v1alpha with other names, unless it is there already."""
-    try:
-        pool.FindFileByName(_V1_FILE)
-    except KeyError:
-        alpha = FileDescriptorProto()
-        reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
-        renamed = text_format.MessageToString(alpha).replace("v1alpha", "v1")
-        file = text_format.Parse(renamed, FileDescriptorProto())
-        file.name = _V1_FILE
-        file.options.ClearField("deprecated")
-        pool.AddSerializedFile(file.SerializeToString())
+    """Add the description of v1, which is that of v1alpha with other names."""
+    alpha = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
+    renamed = text_format.MessageToString(alpha).replace("v1alpha", "v1")
+    file = text_format.Parse(renamed, FileDescriptorProto())
+    file.name = _V1_FILE
+    file.options.ClearField("deprecated")
+    pool.AddSerializedFile(file.SerializeToString())
 
 
 class CommentedPool:
@@ -118,9 +117,12 @@ class CommentedPool:
     """
 
     def __init__(self) -> None:
-        self._pool = descriptor_pool.Default()
+        described = protos.read()
+        self._pool = protos.pool(described)
+        # Details of errors are sent as Any, and clients ask for their types.
+        for module in (health_pb2, reflection_pb2, error_details_pb2):
+            self._pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
         _add_v1(self._pool)
-        described = FileDescriptorSet.FromString((files("authsvc.v1") / "descriptors.binpb").read_bytes())
         self._commented = {file.name: file for file in described.file}
 
     def __getattr__(self, name: str) -> Any:

@@ -10,9 +10,30 @@ from typing import Any
 import protovalidate
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from authsvc.model.errors import FieldViolation, InvalidArgument
+from authsvc.rpc import protos
 from authsvc.rpc.field_values import has_values, keep_values, unnamed_texts
+from authsvc.v1 import key_service_pb2
+
+
+def _knowing_rules() -> protovalidate.Validator:
+    """Return a validator that knows the rules in rules.proto, which generated code does not import.
+
+    Raises protovalidate.CompilationError if it does not know them: a service without them must not start.
+    """
+    validator = protovalidate.Validator()
+    described = protos.pool(protos.read()).FindMessageTypeByName(
+        key_service_pb2.GetKeyRequest.DESCRIPTOR.full_name
+    )
+    # It learns the rules in the files that the file of a message imports, and keeps them.
+    for request in (GetMessageClass(described)(), key_service_pb2.GetKeyRequest()):
+        validator.collect_violations(request)
+    return validator
+
+
+_VALIDATOR = _knowing_rules()
 
 
 def validator(descriptor: Descriptor) -> Callable[[Message], None]:
@@ -51,7 +72,7 @@ def _rule_violations(request: Message, *, is_refused: bool = False) -> list[Fiel
     If the request is refused anyway, the value that a rule cannot be evaluated for is not searched for.
     """
     try:
-        violations = protovalidate.collect_violations(request)
+        violations = _VALIDATOR.collect_violations(request)
     except protovalidate.EvaluationError:
         return [] if is_refused else [_unevaluable(path) for path in _culprits(request)]
     return [_violation(violation.proto) for violation in violations]
@@ -108,7 +129,7 @@ def _put(message: Message, field: FieldDescriptor, place: Any, item: Any) -> Non
 
 def _is_trouble(message: Message) -> bool:
     try:
-        protovalidate.collect_violations(message)
+        _VALIDATOR.collect_violations(message)
     except protovalidate.EvaluationError:
         return True
     return False

@@ -24,14 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from authsvc.v1 import options_pb2 as authsvc_dot_v1_dot_options__pb2
 from authsvc.v1 import resources_pb2 as authsvc_dot_v1_dot_resources__pb2
-from authsvc.v1 import rules_pb2 as authsvc_dot_v1_dot_rules__pb2
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61uthsvc/v1/key_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1a\x61uthsvc/v1/resources.proto\x1a\x16\x61uthsvc/v1/rules.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n\x10\x43reateKeyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\r\xbaH\x06r\x04\xe8\xc1\x18\x01\x90\xc2\x18\x01\x12!\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0c\xbaH\x05r\x03\x18\xd0\x0f\x90\xc2\x18\x02\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\x42\n\x12technical_contacts\x18\x05 \x03(\x0b\x32\x1c.authsvc.v1.TechnicalContactB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x31\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12<\n\x03ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\x0c\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x02\x08\x01H\x00\x12\x45\n\x11\x65xpiration_preset\x18\x08 \x01(\x0e\x32\x1c.authsvc.v1.ExpirationPresetB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x00\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12)\n\x0b\x65nvironment\x18\n \x01(\tB\x14\xbaH\x11r\x0cR\x04liveR\x04test\xd8\x01\x01\x12_\n\x0b\x61nnotations\x18\x0b \x03(\x0b\x32-.authsvc.v1.CreateKeyRequest.AnnotationsEntryB\x1b\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x90\xc2\x18\x02\x12\x1d\n\nrequest_id\x18\x0c \x01(\tB\t\xbaH\x06r\x04\xf8\xc1\x18\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\nexpiration\"E\n\x11\x43reateKeyResponse\x12\x1c\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.Key\x12\x12\n\nkey_string\x18\x02 \x01(\t\"*\n\rGetKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\xca\x01\n\x0fListKeysRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x15.authsvc.v1.KeyFilter\x12\x19\n\x08order_by\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\x12\x1a\n\x12include_total_size\x18\x06 \x01(\x08\"\xfd\x02\n\tKeyFilter\x12\x37\n\x06states\x18\x01 \x03(\x0e\x32\x14.authsvc.v1.KeyStateB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x05query\x18\x02 \x01(\tB\x10\xbaH\tr\x07\x18\xff\x01\xe0\xc1\x18\x01\x90\xc2\x18\x03\x12 \n\ncreator_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12\x1b\n\x05scope\x18\x04 \x01(\tB\x0c\xbaH\tr\x04\xf0\xc1\x18\x01\xd8\x01\x01\x12\x35\n\x11\x63reate_time_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x65xpire_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cunused_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x10ListKeysResponse\x12\x1d\n\x04keys\x18\x01 \x03(\x0b\x32\x0f.authsvc.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x93\x01\n\x10UpdateKeyRequest\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.KeyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12 \n\x18\x61llow_last_administrator\x18\x03 \x01(\x08\"\x8e\x01\n\x10RotateKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12@\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\xf8\xc1\x18\x01\"E\n\x11RotateKeyResponse\x12\x1c\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.Key\x12\x12\n\nkey_string\x18\x02 \x01(\t\"\xb0\x01\n\x10RevokeKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12 \n\x06reason\x18\x02 \x01(\tB\x10\xbaH\tr\x07\x18\xf4\x03\xd8\xc1\x18\x01\x90\xc2\x18\x01\x12=\n\trevoke_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12 \n\x18\x61llow_last_administrator\x18\x04 \x01(\x08\"\x9a\x02\n\x16\x42\x61tchRevokeKeysRequest\x12#\n\x07key_ids\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\xc8\xc1\x18\x01\x12\x1e\n\x08owner_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xd0\xc1\x18\x01\xd8\x01\x01\x12 \n\x06reason\x18\x03 \x01(\tB\x10\xbaH\tr\x07\x18\xf4\x03\xd8\xc1\x18\x01\x90\xc2\x18\x01\x12 \n\x18\x61llow_last_administrator\x18\x04 \x01(\x08:w\xbaHt\x1ar\n\x13\x62\x61tch_revoke.target\x12\'set exactly one of key_ids and owner_id\x1a\x32(this.key_ids.size() > 0) != (this.owner_id != \'\')\"O\n\x17\x42\x61tchRevokeKeysResponse\x12\x1d\n\x04keys\x18\x01 \x03(\x0b\x32\x0f.authsvc.v1.Key\x12\x15\n\rrevoked_count\x18\x02 \x01(\x05\"-\n\x10\x44\x65leteKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\x13\n\x11\x44\x65leteKeyResponse\"?\n\x16\x42\x61tchDeleteKeysRequest\x12%\n\x07key_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x64\x18\x01\"\x06r\x04\xc8\xc1\x18\x01\"\x19\n\x17\x42\x61tchDeleteKeysResponse\"\\\n\x10VerifyKeyRequest\x12\x12\n\nkey_string\x18\x01 \x01(\t\x12!\n\x0frequired_scopes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\tclient_ip\x18\x03 \x01(\t\"\xa5\x02\n\x11VerifyKeyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.authsvc.v1.VerdictCode\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32..authsvc.v1.VerifyKeyResponse.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x16\x42\x61tchVerifyKeysRequest\x12:\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.authsvc.v1.VerifyKeyRequestB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"K\n\x17\x42\x61tchVerifyKeysResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.authsvc.v1.VerifyKeyResponse\"&\n\x10LookupKeyRequest\x12\x12\n\nkey_string\x18\x01 \x01(\t*\xda\x01\n\x10\x45xpirationPreset\x12!\n\x1d\x45XPIRATION_PRESET_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45XPIRATION_PRESET_UNLIMITED\x10\x01\x12\x1f\n\x1b\x45XPIRATION_PRESET_FIVE_DAYS\x10\x02\x12\x1f\n\x1b\x45XPIRATION_PRESET_ONE_MONTH\x10\x03\x12 \n\x1c\x45XPIRATION_PRESET_SIX_MONTHS\x10\x04\x12\x1e\n\x1a\x45XPIRATION_PRESET_ONE_YEAR\x10\x05\x32\xb8\x08\n\nKeyService\x12X\n\tCreateKey\x12\x1c.authsvc.v1.CreateKeyRequest\x1a\x1d.authsvc.v1.CreateKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12\x43\n\x06GetKey\x12\x19.authsvc.v1.GetKeyRequest\x1a\x0f.authsvc.v1.Key\"\r\xc2\xc1\x18\tkeys:read\x12T\n\x08ListKeys\x12\x1b.authsvc.v1.ListKeysRequest\x1a\x1c.authsvc.v1.ListKeysResponse\"\r\xc2\xc1\x18\tkeys:read\x12J\n\tUpdateKey\x12\x1c.authsvc.v1.UpdateKeyRequest\x1a\x0f.authsvc.v1.Key\"\x0e\xc2\xc1\x18\nkeys:write\x12X\n\tRotateKey\x12\x1c.authsvc.v1.RotateKeyRequest\x1a\x1d.authsvc.v1.RotateKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12J\n\tRevokeKey\x12\x1c.authsvc.v1.RevokeKeyRequest\x1a\x0f.authsvc.v1.Key\"\x0e\xc2\xc1\x18\nkeys:write\x12j\n\x0f\x42\x61tchRevokeKeys\x12\".authsvc.v1.BatchRevokeKeysRequest\x1a#.authsvc.v1.BatchRevokeKeysResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12X\n\tDeleteKey\x12\x1c.authsvc.v1.DeleteKeyRequest\x1a\x1d.authsvc.v1.DeleteKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12j\n\x0f\x42\x61tchDeleteKeys\x12\".authsvc.v1.BatchDeleteKeysRequest\x1a#.authsvc.v1.BatchDeleteKeysResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12Y\n\tVerifyKey\x12\x1c.authsvc.v1.VerifyKeyRequest\x1a\x1d.authsvc.v1.VerifyKeyResponse\"\x0f\xc2\xc1\x18\x0bkeys:verify\x12k\n\x0f\x42\x61tchVerifyKeys\x12\".authsvc.v1.BatchVerifyKeysRequest\x1a#.authsvc.v1.BatchVerifyKeysResponse\"\x0f\xc2\xc1\x18\x0bkeys:verify\x12I\n\tLookupKey\x12\x1c.authsvc.v1.LookupKeyRequest\x1a\x0f.authsvc.v1.Key\"\r\xc2\xc1\x18\tkeys:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61uthsvc/v1/key_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1a\x61uthsvc/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n\x10\x43reateKeyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\r\x90\xc2\x18\x01\xbaH\x06r\x04\xe8\xc1\x18\x01\x12!\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0c\x90\xc2\x18\x02\xbaH\x05r\x03\x18\xd0\x0f\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\x42\n\x12technical_contacts\x18\x05 \x03(\x0b\x32\x1c.authsvc.v1.TechnicalContactB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x31\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12<\n\x03ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\x0c\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x02\x08\x01H\x00\x12\x45\n\x11\x65xpiration_preset\x18\x08 \x01(\x0e\x32\x1c.authsvc.v1.ExpirationPresetB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x00\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12)\n\x0b\x65nvironment\x18\n \x01(\tB\x14\xbaH\x11r\x0cR\x04liveR\x04test\xd8\x01\x01\x12_\n\x0b\x61nnotations\x18\x0b \x03(\x0b\x32-.authsvc.v1.CreateKeyRequest.AnnotationsEntryB\x1b\x90\xc2\x18\x02\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x12\x1d\n\nrequest_id\x18\x0c \x01(\tB\t\xbaH\x06r\x04\xf8\xc1\x18\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\nexpiration\"E\n\x11\x43reateKeyResponse\x12\x1c\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.Key\x12\x12\n\nkey_string\x18\x02 \x01(\t\"*\n\rGetKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\xca\x01\n\x0fListKeysRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x15.authsvc.v1.KeyFilter\x12\x19\n\x08order_by\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\x12\x1a\n\x12include_total_size\x18\x06 \x01(\x08\"\xfd\x02\n\tKeyFilter\x12\x37\n\x06states\x18\x01 \x03(\x0e\x32\x14.authsvc.v1.KeyStateB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x05query\x18\x02 \x01(\tB\x10\x90\xc2\x18\x03\xbaH\tr\x07\x18\xff\x01\xe0\xc1\x18\x01\x12 \n\ncreator_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12\x1b\n\x05scope\x18\x04 \x01(\tB\x0c\xbaH\tr\x04\xf0\xc1\x18\x01\xd8\x01\x01\x12\x35\n\x11\x63reate_time_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x65xpire_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cunused_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x10ListKeysResponse\x12\x1d\n\x04keys\x18\x01 \x03(\x0b\x32\x0f.authsvc.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x93\x01\n\x10UpdateKeyRequest\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.KeyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12 \n\x18\x61llow_last_administrator\x18\x03 \x01(\x08\"\x8e\x01\n\x10RotateKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12@\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\xf8\xc1\x18\x01\"E\n\x11RotateKeyResponse\x12\x1c\n\x03key\x18\x01 \x01(\x0b\x32\x0f.authsvc.v1.Key\x12\x12\n\nkey_string\x18\x02 \x01(\t\"\xb0\x01\n\x10RevokeKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12 \n\x06reason\x18\x02 \x01(\tB\x10\x90\xc2\x18\x01\xbaH\tr\x07\x18\xf4\x03\xd8\xc1\x18\x01\x12=\n\trevoke_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12 \n\x18\x61llow_last_administrator\x18\x04 \x01(\x08\"\x9a\x02\n\x16\x42\x61tchRevokeKeysRequest\x12#\n\x07key_ids\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\xc8\xc1\x18\x01\x12\x1e\n\x08owner_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xd0\xc1\x18\x01\xd8\x01\x01\x12 \n\x06reason\x18\x03 \x01(\tB\x10\x90\xc2\x18\x01\xbaH\tr\x07\x18\xf4\x03\xd8\xc1\x18\x01\x12 \n\x18\x61llow_last_administrator\x18\x04 \x01(\x08:w\xbaHt\x1ar\n\x13\x62\x61tch_revoke.target\x12\'set exactly one of key_ids and owner_id\x1a\x32(this.key_ids.size() > 0) != (this.owner_id != \'\')\"O\n\x17\x42\x61tchRevokeKeysResponse\x12\x1d\n\x04keys\x18\x01 \x03(\x0b\x32\x0f.authsvc.v1.Key\x12\x15\n\rrevoked_count\x18\x02 \x01(\x05\"-\n\x10\x44\x65leteKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\x13\n\x11\x44\x65leteKeyResponse\"?\n\x16\x42\x61tchDeleteKeysRequest\x12%\n\x07key_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x64\x18\x01\"\x06r\x04\xc8\xc1\x18\x01\"\x19\n\x17\x42\x61tchDeleteKeysResponse\"\\\n\x10VerifyKeyRequest\x12\x12\n\nkey_string\x18\x01 \x01(\t\x12!\n\x0frequired_scopes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\tclient_ip\x18\x03 \x01(\t\"\xa5\x02\n\x11VerifyKeyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.authsvc.v1.VerdictCode\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32..authsvc.v1.VerifyKeyResponse.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x16\x42\x61tchVerifyKeysRequest\x12:\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.authsvc.v1.VerifyKeyRequestB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"K\n\x17\x42\x61tchVerifyKeysResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.authsvc.v1.VerifyKeyResponse\"&\n\x10LookupKeyRequest\x12\x12\n\nkey_string\x18\x01 \x01(\t*\xda\x01\n\x10\x45xpirationPreset\x12!\n\x1d\x45XPIRATION_PRESET_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45XPIRATION_PRESET_UNLIMITED\x10\x01\x12\x1f\n\x1b\x45XPIRATION_PRESET_FIVE_DAYS\x10\x02\x12\x1f\n\x1b\x45XPIRATION_PRESET_ONE_MONTH\x10\x03\x12 \n\x1c\x45XPIRATION_PRESET_SIX_MONTHS\x10\x04\x12\x1e\n\x1a\x45XPIRATION_PRESET_ONE_YEAR\x10\x05\x32\xb8\x08\n\nKeyService\x12X\n\tCreateKey\x12\x1c.authsvc.v1.CreateKeyRequest\x1a\x1d.authsvc.v1.CreateKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12\x43\n\x06GetKey\x12\x19.authsvc.v1.GetKeyRequest\x1a\x0f.authsvc.v1.Key\"\r\xc2\xc1\x18\tkeys:read\x12T\n\x08ListKeys\x12\x1b.authsvc.v1.ListKeysRequest\x1a\x1c.authsvc.v1.ListKeysResponse\"\r\xc2\xc1\x18\tkeys:read\x12J\n\tUpdateKey\x12\x1c.authsvc.v1.UpdateKeyRequest\x1a\x0f.authsvc.v1.Key\"\x0e\xc2\xc1\x18\nkeys:write\x12X\n\tRotateKey\x12\x1c.authsvc.v1.RotateKeyRequest\x1a\x1d.authsvc.v1.RotateKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12J\n\tRevokeKey\x12\x1c.authsvc.v1.RevokeKeyRequest\x1a\x0f.authsvc.v1.Key\"\x0e\xc2\xc1\x18\nkeys:write\x12j\n\x0f\x42\x61tchRevokeKeys\x12\".authsvc.v1.BatchRevokeKeysRequest\x1a#.authsvc.v1.BatchRevokeKeysResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12X\n\tDeleteKey\x12\x1c.authsvc.v1.DeleteKeyRequest\x1a\x1d.authsvc.v1.DeleteKeyResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12j\n\x0f\x42\x61tchDeleteKeys\x12\".authsvc.v1.BatchDeleteKeysRequest\x1a#.authsvc.v1.BatchDeleteKeysResponse\"\x0e\xc2\xc1\x18\nkeys:write\x12Y\n\tVerifyKey\x12\x1c.authsvc.v1.VerifyKeyRequest\x1a\x1d.authsvc.v1.VerifyKeyResponse\"\x0f\xc2\xc1\x18\x0bkeys:verify\x12k\n\x0f\x42\x61tchVerifyKeys\x12\".authsvc.v1.BatchVerifyKeysRequest\x1a#.authsvc.v1.BatchVerifyKeysResponse\"\x0f\xc2\xc1\x18\x0bkeys:verify\x12I\n\tLookupKey\x12\x1c.authsvc.v1.LookupKeyRequest\x1a\x0f.authsvc.v1.Key\"\r\xc2\xc1\x18\tkeys:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEKEYREQUEST'].fields_by_name['owner_id']._loaded_options = None
   _globals['_CREATEKEYREQUEST'].fields_by_name['owner_id']._serialized_options = b'\272H\006r\004\320\301\030\001'
   _globals['_CREATEKEYREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_CREATEKEYREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\006r\004\350\301\030\001\220\302\030\001'
+  _globals['_CREATEKEYREQUEST'].fields_by_name['display_name']._serialized_options = b'\220\302\030\001\272H\006r\004\350\301\030\001'
   _globals['_CREATEKEYREQUEST'].fields_by_name['description']._loaded_options = None
-  _globals['_CREATEKEYREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\320\017\220\302\030\002'
+  _globals['_CREATEKEYREQUEST'].fields_by_name['description']._serialized_options = b'\220\302\030\002\272H\005r\003\030\320\017'
   _globals['_CREATEKEYREQUEST'].fields_by_name['scopes']._loaded_options = None
   _globals['_CREATEKEYREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\017\222\001\014\020@\030\001\"\006r\004\360\301\030\001'
   _globals['_CREATEKEYREQUEST'].fields_by_name['technical_contacts']._loaded_options = None
@@ -59,7 +57,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEKEYREQUEST'].fields_by_name['environment']._loaded_options = None
   _globals['_CREATEKEYREQUEST'].fields_by_name['environment']._serialized_options = b'\272H\021r\014R\004liveR\004test\330\001\001'
   _globals['_CREATEKEYREQUEST'].fields_by_name['annotations']._loaded_options = None
-  _globals['_CREATEKEYREQUEST'].fields_by_name['annotations']._serialized_options = b'\272H\024\232\001\021\020 \"\006r\004\210\302\030\001*\005r\003\030\200\002\220\302\030\002'
+  _globals['_CREATEKEYREQUEST'].fields_by_name['annotations']._serialized_options = b'\220\302\030\002\272H\024\232\001\021\020 \"\006r\004\210\302\030\001*\005r\003\030\200\002'
   _globals['_CREATEKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\370\301\030\001'
   _globals['_GETKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
@@ -75,7 +73,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYFILTER'].fields_by_name['states']._loaded_options = None
   _globals['_KEYFILTER'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
   _globals['_KEYFILTER'].fields_by_name['query']._loaded_options = None
-  _globals['_KEYFILTER'].fields_by_name['query']._serialized_options = b'\272H\tr\007\030\377\001\340\301\030\001\220\302\030\003'
+  _globals['_KEYFILTER'].fields_by_name['query']._serialized_options = b'\220\302\030\003\272H\tr\007\030\377\001\340\301\030\001'
   _globals['_KEYFILTER'].fields_by_name['creator_id']._loaded_options = None
   _globals['_KEYFILTER'].fields_by_name['creator_id']._serialized_options = b'\272H\tr\007\030\200\004\330\301\030\001'
   _globals['_KEYFILTER'].fields_by_name['scope']._loaded_options = None
@@ -93,7 +91,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\006r\004\310\301\030\001'
   _globals['_REVOKEKEYREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_REVOKEKEYREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\tr\007\030\364\003\330\301\030\001\220\302\030\001'
+  _globals['_REVOKEKEYREQUEST'].fields_by_name['reason']._serialized_options = b'\220\302\030\001\272H\tr\007\030\364\003\330\301\030\001'
   _globals['_REVOKEKEYREQUEST'].fields_by_name['revoke_in']._loaded_options = None
   _globals['_REVOKEKEYREQUEST'].fields_by_name['revoke_in']._serialized_options = b'\272H\014\252\001\t\"\005\010\200\347\204\0172\000'
   _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['key_ids']._loaded_options = None
@@ -101,7 +99,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['owner_id']._loaded_options = None
   _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['owner_id']._serialized_options = b'\272H\tr\004\320\301\030\001\330\001\001'
   _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\tr\007\030\364\003\330\301\030\001\220\302\030\001'
+  _globals['_BATCHREVOKEKEYSREQUEST'].fields_by_name['reason']._serialized_options = b'\220\302\030\001\272H\tr\007\030\364\003\330\301\030\001'
   _globals['_BATCHREVOKEKEYSREQUEST']._loaded_options = None
   _globals['_BATCHREVOKEKEYSREQUEST']._serialized_options = b'\272Ht\032r\n\023batch_revoke.target\022\'set exactly one of key_ids and owner_id\0322(this.key_ids.size() > 0) != (this.owner_id != \'\')'
   _globals['_DELETEKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
@@ -138,54 +136,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSERVICE'].methods_by_name['BatchVerifyKeys']._serialized_options = b'\302\301\030\013keys:verify'
   _globals['_KEYSERVICE'].methods_by_name['LookupKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['LookupKey']._serialized_options = b'\302\301\030\tkeys:read'
-  _globals['_EXPIRATIONPRESET']._serialized_start=3391
-  _globals['_EXPIRATIONPRESET']._serialized_end=3609
-  _globals['_CREATEKEYREQUEST']._serialized_start=251
-  _globals['_CREATEKEYREQUEST']._serialized_end=924
-  _globals['_CREATEKEYREQUEST_ANNOTATIONSENTRY']._serialized_start=860
-  _globals['_CREATEKEYREQUEST_ANNOTATIONSENTRY']._serialized_end=910
-  _globals['_CREATEKEYRESPONSE']._serialized_start=926
-  _globals['_CREATEKEYRESPONSE']._serialized_end=995
-  _globals['_GETKEYREQUEST']._serialized_start=997
-  _globals['_GETKEYREQUEST']._serialized_end=1039
-  _globals['_LISTKEYSREQUEST']._serialized_start=1042
-  _globals['_LISTKEYSREQUEST']._serialized_end=1244
-  _globals['_KEYFILTER']._serialized_start=1247
-  _globals['_KEYFILTER']._serialized_end=1628
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1630
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1724
-  _globals['_UPDATEKEYREQUEST']._serialized_start=1727
-  _globals['_UPDATEKEYREQUEST']._serialized_end=1874
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1877
-  _globals['_ROTATEKEYREQUEST']._serialized_end=2019
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=2021
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=2090
-  _globals['_REVOKEKEYREQUEST']._serialized_start=2093
-  _globals['_REVOKEKEYREQUEST']._serialized_end=2269
-  _globals['_BATCHREVOKEKEYSREQUEST']._serialized_start=2272
-  _globals['_BATCHREVOKEKEYSREQUEST']._serialized_end=2554
-  _globals['_BATCHREVOKEKEYSRESPONSE']._serialized_start=2556
-  _globals['_BATCHREVOKEKEYSRESPONSE']._serialized_end=2635
-  _globals['_DELETEKEYREQUEST']._serialized_start=2637
-  _globals['_DELETEKEYREQUEST']._serialized_end=2682
-  _globals['_DELETEKEYRESPONSE']._serialized_start=2684
-  _globals['_DELETEKEYRESPONSE']._serialized_end=2703
-  _globals['_BATCHDELETEKEYSREQUEST']._serialized_start=2705
-  _globals['_BATCHDELETEKEYSREQUEST']._serialized_end=2768
-  _globals['_BATCHDELETEKEYSRESPONSE']._serialized_start=2770
-  _globals['_BATCHDELETEKEYSRESPONSE']._serialized_end=2795
-  _globals['_VERIFYKEYREQUEST']._serialized_start=2797
-  _globals['_VERIFYKEYREQUEST']._serialized_end=2889
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=2892
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=3185
-  _globals['_VERIFYKEYRESPONSE_ANNOTATIONSENTRY']._serialized_start=860
-  _globals['_VERIFYKEYRESPONSE_ANNOTATIONSENTRY']._serialized_end=910
-  _globals['_BATCHVERIFYKEYSREQUEST']._serialized_start=3187
-  _globals['_BATCHVERIFYKEYSREQUEST']._serialized_end=3271
-  _globals['_BATCHVERIFYKEYSRESPONSE']._serialized_start=3273
-  _globals['_BATCHVERIFYKEYSRESPONSE']._serialized_end=3348
-  _globals['_LOOKUPKEYREQUEST']._serialized_start=3350
-  _globals['_LOOKUPKEYREQUEST']._serialized_end=3388
-  _globals['_KEYSERVICE']._serialized_start=3612
-  _globals['_KEYSERVICE']._serialized_end=4692
+  _globals['_EXPIRATIONPRESET']._serialized_start=3338
+  _globals['_EXPIRATIONPRESET']._serialized_end=3556
+  _globals['_CREATEKEYREQUEST']._serialized_start=198
+  _globals['_CREATEKEYREQUEST']._serialized_end=871
+  _globals['_CREATEKEYREQUEST_ANNOTATIONSENTRY']._serialized_start=807
+  _globals['_CREATEKEYREQUEST_ANNOTATIONSENTRY']._serialized_end=857
+  _globals['_CREATEKEYRESPONSE']._serialized_start=873
+  _globals['_CREATEKEYRESPONSE']._serialized_end=942
+  _globals['_GETKEYREQUEST']._serialized_start=944
+  _globals['_GETKEYREQUEST']._serialized_end=986
+  _globals['_LISTKEYSREQUEST']._serialized_start=989
+  _globals['_LISTKEYSREQUEST']._serialized_end=1191
+  _globals['_KEYFILTER']._serialized_start=1194
+  _globals['_KEYFILTER']._serialized_end=1575
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1577
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1671
+  _globals['_UPDATEKEYREQUEST']._serialized_start=1674
+  _globals['_UPDATEKEYREQUEST']._serialized_end=1821
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1824
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1966
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1968
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=2037
+  _globals['_REVOKEKEYREQUEST']._serialized_start=2040
+  _globals['_REVOKEKEYREQUEST']._serialized_end=2216
+  _globals['_BATCHREVOKEKEYSREQUEST']._serialized_start=2219
+  _globals['_BATCHREVOKEKEYSREQUEST']._serialized_end=2501
+  _globals['_BATCHREVOKEKEYSRESPONSE']._serialized_start=2503
+  _globals['_BATCHREVOKEKEYSRESPONSE']._serialized_end=2582
+  _globals['_DELETEKEYREQUEST']._serialized_start=2584
+  _globals['_DELETEKEYREQUEST']._serialized_end=2629
+  _globals['_DELETEKEYRESPONSE']._serialized_start=2631
+  _globals['_DELETEKEYRESPONSE']._serialized_end=2650
+  _globals['_BATCHDELETEKEYSREQUEST']._serialized_start=2652
+  _globals['_BATCHDELETEKEYSREQUEST']._serialized_end=2715
+  _globals['_BATCHDELETEKEYSRESPONSE']._serialized_start=2717
+  _globals['_BATCHDELETEKEYSRESPONSE']._serialized_end=2742
+  _globals['_VERIFYKEYREQUEST']._serialized_start=2744
+  _globals['_VERIFYKEYREQUEST']._serialized_end=2836
+  _globals['_VERIFYKEYRESPONSE']._serialized_start=2839
+  _globals['_VERIFYKEYRESPONSE']._serialized_end=3132
+  _globals['_VERIFYKEYRESPONSE_ANNOTATIONSENTRY']._serialized_start=807
+  _globals['_VERIFYKEYRESPONSE_ANNOTATIONSENTRY']._serialized_end=857
+  _globals['_BATCHVERIFYKEYSREQUEST']._serialized_start=3134
+  _globals['_BATCHVERIFYKEYSREQUEST']._serialized_end=3218
+  _globals['_BATCHVERIFYKEYSRESPONSE']._serialized_start=3220
+  _globals['_BATCHVERIFYKEYSRESPONSE']._serialized_end=3295
+  _globals['_LOOKUPKEYREQUEST']._serialized_start=3297
+  _globals['_LOOKUPKEYREQUEST']._serialized_end=3335
+  _globals['_KEYSERVICE']._serialized_start=3559
+  _globals['_KEYSERVICE']._serialized_end=4639
 # @@protoc_insertion_point(module_scope)

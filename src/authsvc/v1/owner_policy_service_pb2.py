@@ -23,14 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from authsvc.v1 import options_pb2 as authsvc_dot_v1_dot_options__pb2
-from authsvc.v1 import rules_pb2 as authsvc_dot_v1_dot_rules__pb2
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authsvc/v1/owner_policy_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x16\x61uthsvc/v1/rules.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x04\n\x0bOwnerPolicy\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x14\n\x0ckeys_enabled\x18\x02 \x01(\x08\x12$\n\x0fmax_active_keys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12*\n\x0e\x61llowed_scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\xc5\x01\n\x10max_key_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x8f\x01\xbaH\x8b\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01{\n\x1downer_policy.max_key_lifetime\x12(use at least 1 second, or 0 for no limit\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12\x1b\n\x13\x65xpiration_required\x18\x06 \x01(\x08\x12\x19\n\x11\x63ontacts_required\x18\x07 \x01(\x08\x12\x31\n\tkey_edits\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyEditsB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x0ckey_managers\x18\x0c \x01(\x0e\x32\x17.authsvc.v1.KeyManagersB\x08\xbaH\x05\x82\x01\x02\x10\x01\"4\n\x15GetOwnerPolicyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\"\x84\x01\n\x18UpdateOwnerPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x17.authsvc.v1.OwnerPolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01*c\n\x08KeyEdits\x12\x19\n\x15KEY_EDITS_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEY_EDITS_NONE\x10\x01\x12\x15\n\x11KEY_EDITS_DETAILS\x10\x02\x12\x11\n\rKEY_EDITS_ALL\x10\x03*a\n\x0bKeyManagers\x12\x1c\n\x18KEY_MANAGERS_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_MANAGERS_ANY\x10\x01\x12\x1e\n\x1aKEY_MANAGERS_SESSIONS_ONLY\x10\x02\x32\xdd\x01\n\x12OwnerPolicyService\x12_\n\x0eGetOwnerPolicy\x12!.authsvc.v1.GetOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x11\xc2\xc1\x18\rpolicies:read\x12\x66\n\x11UpdateOwnerPolicy\x12$.authsvc.v1.UpdateOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x12\xc2\xc1\x18\x0epolicies:writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authsvc/v1/owner_policy_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x04\n\x0bOwnerPolicy\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x14\n\x0ckeys_enabled\x18\x02 \x01(\x08\x12$\n\x0fmax_active_keys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12*\n\x0e\x61llowed_scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\xc5\x01\n\x10max_key_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x8f\x01\xbaH\x8b\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01{\n\x1downer_policy.max_key_lifetime\x12(use at least 1 second, or 0 for no limit\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12\x1b\n\x13\x65xpiration_required\x18\x06 \x01(\x08\x12\x19\n\x11\x63ontacts_required\x18\x07 \x01(\x08\x12\x31\n\tkey_edits\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyEditsB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x0ckey_managers\x18\x0c \x01(\x0e\x32\x17.authsvc.v1.KeyManagersB\x08\xbaH\x05\x82\x01\x02\x10\x01\"4\n\x15GetOwnerPolicyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\"\x84\x01\n\x18UpdateOwnerPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x17.authsvc.v1.OwnerPolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01*c\n\x08KeyEdits\x12\x19\n\x15KEY_EDITS_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEY_EDITS_NONE\x10\x01\x12\x15\n\x11KEY_EDITS_DETAILS\x10\x02\x12\x11\n\rKEY_EDITS_ALL\x10\x03*a\n\x0bKeyManagers\x12\x1c\n\x18KEY_MANAGERS_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_MANAGERS_ANY\x10\x01\x12\x1e\n\x1aKEY_MANAGERS_SESSIONS_ONLY\x10\x02\x32\xdd\x01\n\x12OwnerPolicyService\x12_\n\x0eGetOwnerPolicy\x12!.authsvc.v1.GetOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x11\xc2\xc1\x18\rpolicies:read\x12\x66\n\x11UpdateOwnerPolicy\x12$.authsvc.v1.UpdateOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x12\xc2\xc1\x18\x0epolicies:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,16 +61,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['GetOwnerPolicy']._serialized_options = b'\302\301\030\rpolicies:read'
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['UpdateOwnerPolicy']._loaded_options = None
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['UpdateOwnerPolicy']._serialized_options = b'\302\301\030\016policies:write'
-  _globals['_KEYEDITS']._serialized_start=1034
-  _globals['_KEYEDITS']._serialized_end=1133
-  _globals['_KEYMANAGERS']._serialized_start=1135
-  _globals['_KEYMANAGERS']._serialized_end=1232
-  _globals['_OWNERPOLICY']._serialized_start=232
-  _globals['_OWNERPOLICY']._serialized_end=843
-  _globals['_GETOWNERPOLICYREQUEST']._serialized_start=845
-  _globals['_GETOWNERPOLICYREQUEST']._serialized_end=897
-  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_start=900
-  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_end=1032
-  _globals['_OWNERPOLICYSERVICE']._serialized_start=1235
-  _globals['_OWNERPOLICYSERVICE']._serialized_end=1456
+  _globals['_KEYEDITS']._serialized_start=981
+  _globals['_KEYEDITS']._serialized_end=1080
+  _globals['_KEYMANAGERS']._serialized_start=1082
+  _globals['_KEYMANAGERS']._serialized_end=1179
+  _globals['_OWNERPOLICY']._serialized_start=179
+  _globals['_OWNERPOLICY']._serialized_end=790
+  _globals['_GETOWNERPOLICYREQUEST']._serialized_start=792
+  _globals['_GETOWNERPOLICYREQUEST']._serialized_end=844
+  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_start=847
+  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_end=979
+  _globals['_OWNERPOLICYSERVICE']._serialized_start=1182
+  _globals['_OWNERPOLICYSERVICE']._serialized_end=1403
 # @@protoc_insertion_point(module_scope)

@@ -23,13 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from authsvc.v1 import options_pb2 as authsvc_dot_v1_dot_options__pb2
-from authsvc.v1 import rules_pb2 as authsvc_dot_v1_dot_rules__pb2
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61uthsvc/v1/resources.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x16\x61uthsvc/v1/rules.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x06\n\x03Key\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12&\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x10\xbaH\tr\x04\xe8\xc1\x18\x01\xd8\x01\x01\x90\xc2\x18\x01\x12!\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x0c\xbaH\x05r\x03\x18\xd0\x0f\x90\xc2\x18\x02\x12\x12\n\nkey_prefix\x18\x05 \x01(\t\x12 \n\x06scopes\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04\xf0\xc1\x18\x01\x12\x42\n\x12technical_contacts\x18\x07 \x03(\x0b\x32\x1c.authsvc.v1.TechnicalContactB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyState\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreator_id\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrevoker_id\x18\x0e \x01(\t\x12\x15\n\rrevoke_reason\x18\x0f \x01(\t\x12\x31\n\rlast_use_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_use_ip\x18\x11 \x01(\t\x12\x1b\n\x13rotated_from_key_id\x18\x12 \x01(\t\x12\x19\n\x11rotated_to_key_id\x18\x13 \x01(\t\x12R\n\x0b\x61nnotations\x18\x14 \x03(\x0b\x32 .authsvc.v1.Key.AnnotationsEntryB\x1b\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x90\xc2\x18\x02\x12\x15\n\x04\x65tag\x18\x15 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x0fnever_delivered\x18\x16 \x01(\x08\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x10TechnicalContact\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\x06r\x04\xe8\xc1\x18\x01\x90\xc2\x18\x01\x12\x1b\n\x05\x65mail\x18\x02 \x01(\tB\x0c\xbaH\x05r\x03(\xfe\x01\x90\xc2\x18\x04\"\xb8\x05\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12\"\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x12.authsvc.v1.Device\x12\x12\n\nip_address\x18\x04 \x01(\t\x12&\n\x08location\x18\x05 \x01(\x0b\x32\x14.authsvc.v1.Location\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.authsvc.v1.SessionState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63urrent\x18\x0c \x01(\x08\x12\x39\n\x0b\x61nnotations\x18\r \x03(\x0b\x32$.authsvc.v1.Session.AnnotationsEntry\x12/\n\x0cidle_timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x12latest_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nkey_prefix\x18\x10 \x01(\t\x12\x12\n\ncreator_id\x18\x11 \x01(\t\x12\x12\n\nrevoker_id\x18\x12 \x01(\t\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x01\n\x06\x44\x65vice\x12\x0f\n\x07\x62rowser\x18\x01 \x01(\t\x12\x17\n\x0f\x62rowser_version\x18\x02 \x01(\t\x12\n\n\x02os\x18\x03 \x01(\t\x12\x12\n\nos_version\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_type\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\">\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x14\n\x0c\x63ountry_code\x18\x03 \x01(\t*i\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x15\n\x11KEY_STATE_EXPIRED\x10\x02\x12\x15\n\x11KEY_STATE_REVOKED\x10\x03*}\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x02\x12\x19\n\x15SESSION_STATE_REVOKED\x10\x03*\xd3\x01\n\x0bVerdictCode\x12\x1c\n\x18VERDICT_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12VERDICT_CODE_VALID\x10\x01\x12\x1a\n\x16VERDICT_CODE_NOT_FOUND\x10\x02\x12\x18\n\x14VERDICT_CODE_REVOKED\x10\x03\x12\x18\n\x14VERDICT_CODE_EXPIRED\x10\x04\x12#\n\x1fVERDICT_CODE_INSUFFICIENT_SCOPE\x10\x05\x12\x19\n\x15VERDICT_CODE_DISABLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61uthsvc/v1/resources.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x06\n\x03Key\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12&\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x10\x90\xc2\x18\x01\xbaH\tr\x04\xe8\xc1\x18\x01\xd8\x01\x01\x12!\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x0c\x90\xc2\x18\x02\xbaH\x05r\x03\x18\xd0\x0f\x12\x12\n\nkey_prefix\x18\x05 \x01(\t\x12 \n\x06scopes\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n\x10@\"\x06r\x04\xf0\xc1\x18\x01\x12\x42\n\x12technical_contacts\x18\x07 \x03(\x0b\x32\x1c.authsvc.v1.TechnicalContactB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12#\n\x05state\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyState\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreator_id\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrevoker_id\x18\x0e \x01(\t\x12\x15\n\rrevoke_reason\x18\x0f \x01(\t\x12\x31\n\rlast_use_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_use_ip\x18\x11 \x01(\t\x12\x1b\n\x13rotated_from_key_id\x18\x12 \x01(\t\x12\x19\n\x11rotated_to_key_id\x18\x13 \x01(\t\x12R\n\x0b\x61nnotations\x18\x14 \x03(\x0b\x32 .authsvc.v1.Key.AnnotationsEntryB\x1b\x90\xc2\x18\x02\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x12\x15\n\x04\x65tag\x18\x15 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x0fnever_delivered\x18\x16 \x01(\x08\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x10TechnicalContact\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\x90\xc2\x18\x01\xbaH\x06r\x04\xe8\xc1\x18\x01\x12\x1b\n\x05\x65mail\x18\x02 \x01(\tB\x0c\x90\xc2\x18\x04\xbaH\x05r\x03(\xfe\x01\"\xb8\x05\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12\"\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x12.authsvc.v1.Device\x12\x12\n\nip_address\x18\x04 \x01(\t\x12&\n\x08location\x18\x05 \x01(\x0b\x32\x14.authsvc.v1.Location\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.authsvc.v1.SessionState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63urrent\x18\x0c \x01(\x08\x12\x39\n\x0b\x61nnotations\x18\r \x03(\x0b\x32$.authsvc.v1.Session.AnnotationsEntry\x12/\n\x0cidle_timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x12latest_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nkey_prefix\x18\x10 \x01(\t\x12\x12\n\ncreator_id\x18\x11 \x01(\t\x12\x12\n\nrevoker_id\x18\x12 \x01(\t\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x01\n\x06\x44\x65vice\x12\x0f\n\x07\x62rowser\x18\x01 \x01(\t\x12\x17\n\x0f\x62rowser_version\x18\x02 \x01(\t\x12\n\n\x02os\x18\x03 \x01(\t\x12\x12\n\nos_version\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_type\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\">\n\x08Location\x12\x0c\n\x04\x63ity\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x14\n\x0c\x63ountry_code\x18\x03 \x01(\t*i\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x01\x12\x15\n\x11KEY_STATE_EXPIRED\x10\x02\x12\x15\n\x11KEY_STATE_REVOKED\x10\x03*}\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x02\x12\x19\n\x15SESSION_STATE_REVOKED\x10\x03*\xd3\x01\n\x0bVerdictCode\x12\x1c\n\x18VERDICT_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12VERDICT_CODE_VALID\x10\x01\x12\x1a\n\x16VERDICT_CODE_NOT_FOUND\x10\x02\x12\x18\n\x14VERDICT_CODE_REVOKED\x10\x03\x12\x18\n\x14VERDICT_CODE_EXPIRED\x10\x04\x12#\n\x1fVERDICT_CODE_INSUFFICIENT_SCOPE\x10\x05\x12\x19\n\x15VERDICT_CODE_DISABLED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,41 +39,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEY'].fields_by_name['key_id']._loaded_options = None
   _globals['_KEY'].fields_by_name['key_id']._serialized_options = b'\272H\006r\004\310\301\030\001'
   _globals['_KEY'].fields_by_name['display_name']._loaded_options = None
-  _globals['_KEY'].fields_by_name['display_name']._serialized_options = b'\272H\tr\004\350\301\030\001\330\001\001\220\302\030\001'
+  _globals['_KEY'].fields_by_name['display_name']._serialized_options = b'\220\302\030\001\272H\tr\004\350\301\030\001\330\001\001'
   _globals['_KEY'].fields_by_name['description']._loaded_options = None
-  _globals['_KEY'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\320\017\220\302\030\002'
+  _globals['_KEY'].fields_by_name['description']._serialized_options = b'\220\302\030\002\272H\005r\003\030\320\017'
   _globals['_KEY'].fields_by_name['scopes']._loaded_options = None
   _globals['_KEY'].fields_by_name['scopes']._serialized_options = b'\272H\r\222\001\n\020@\"\006r\004\360\301\030\001'
   _globals['_KEY'].fields_by_name['technical_contacts']._loaded_options = None
   _globals['_KEY'].fields_by_name['technical_contacts']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_KEY'].fields_by_name['annotations']._loaded_options = None
-  _globals['_KEY'].fields_by_name['annotations']._serialized_options = b'\272H\024\232\001\021\020 \"\006r\004\210\302\030\001*\005r\003\030\200\002\220\302\030\002'
+  _globals['_KEY'].fields_by_name['annotations']._serialized_options = b'\220\302\030\002\272H\024\232\001\021\020 \"\006r\004\210\302\030\001*\005r\003\030\200\002'
   _globals['_KEY'].fields_by_name['etag']._loaded_options = None
   _globals['_KEY'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_TECHNICALCONTACT'].fields_by_name['name']._loaded_options = None
-  _globals['_TECHNICALCONTACT'].fields_by_name['name']._serialized_options = b'\272H\006r\004\350\301\030\001\220\302\030\001'
+  _globals['_TECHNICALCONTACT'].fields_by_name['name']._serialized_options = b'\220\302\030\001\272H\006r\004\350\301\030\001'
   _globals['_TECHNICALCONTACT'].fields_by_name['email']._loaded_options = None
-  _globals['_TECHNICALCONTACT'].fields_by_name['email']._serialized_options = b'\272H\005r\003(\376\001\220\302\030\004'
+  _globals['_TECHNICALCONTACT'].fields_by_name['email']._serialized_options = b'\220\302\030\004\272H\005r\003(\376\001'
   _globals['_SESSION_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_SESSION_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_KEYSTATE']._serialized_start=2026
-  _globals['_KEYSTATE']._serialized_end=2131
-  _globals['_SESSIONSTATE']._serialized_start=2133
-  _globals['_SESSIONSTATE']._serialized_end=2258
-  _globals['_VERDICTCODE']._serialized_start=2261
-  _globals['_VERDICTCODE']._serialized_end=2472
-  _globals['_KEY']._serialized_start=187
-  _globals['_KEY']._serialized_end=1042
-  _globals['_KEY_ANNOTATIONSENTRY']._serialized_start=992
-  _globals['_KEY_ANNOTATIONSENTRY']._serialized_end=1042
-  _globals['_TECHNICALCONTACT']._serialized_start=1044
-  _globals['_TECHNICALCONTACT']._serialized_end=1120
-  _globals['_SESSION']._serialized_start=1123
-  _globals['_SESSION']._serialized_end=1819
-  _globals['_SESSION_ANNOTATIONSENTRY']._serialized_start=992
-  _globals['_SESSION_ANNOTATIONSENTRY']._serialized_end=1042
-  _globals['_DEVICE']._serialized_start=1822
-  _globals['_DEVICE']._serialized_end=1960
-  _globals['_LOCATION']._serialized_start=1962
-  _globals['_LOCATION']._serialized_end=2024
+  _globals['_KEYSTATE']._serialized_start=1973
+  _globals['_KEYSTATE']._serialized_end=2078
+  _globals['_SESSIONSTATE']._serialized_start=2080
+  _globals['_SESSIONSTATE']._serialized_end=2205
+  _globals['_VERDICTCODE']._serialized_start=2208
+  _globals['_VERDICTCODE']._serialized_end=2419
+  _globals['_KEY']._serialized_start=134
+  _globals['_KEY']._serialized_end=989
+  _globals['_KEY_ANNOTATIONSENTRY']._serialized_start=939
+  _globals['_KEY_ANNOTATIONSENTRY']._serialized_end=989
+  _globals['_TECHNICALCONTACT']._serialized_start=991
+  _globals['_TECHNICALCONTACT']._serialized_end=1067
+  _globals['_SESSION']._serialized_start=1070
+  _globals['_SESSION']._serialized_end=1766
+  _globals['_SESSION_ANNOTATIONSENTRY']._serialized_start=939
+  _globals['_SESSION_ANNOTATIONSENTRY']._serialized_end=989
+  _globals['_DEVICE']._serialized_start=1769
+  _globals['_DEVICE']._serialized_end=1907
+  _globals['_LOCATION']._serialized_start=1909
+  _globals['_LOCATION']._serialized_end=1971
 # @@protoc_insertion_point(module_scope)
