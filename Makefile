@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(wildcard protos/authsvc/v1/*.proto)
+MARKDOWN := $(wildcard *.md) docs deploy examples
 
 .PHONY: help run test check bench proto format lock clean
 
@@ -20,11 +21,13 @@ run: $(VENV)/run.stamp ## Run the service on its own PostgreSQL at 127.0.0.1:500
 test: $(VENV)/dev.stamp ## Run every test (ARGS='-k verify' for some)
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -n auto $(ARGS)
 
-check: $(VENV)/dev.stamp ## Format, lint, import rules, types, proto lint, generated code
+check: $(VENV)/dev.stamp ## Format, lint, import rules, types, spelling, proto lint, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(BIN)/mdformat --check $(MARKDOWN)
+	$(BIN)/typos
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against released.binpb
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(MAKE) --no-print-directory proto OUT="$$fresh" \
@@ -46,9 +49,10 @@ proto: $(VENV)/dev.stamp ## Generate code from protos/
 	  --python_out=$(OUT) --mypy_out=quiet:$(OUT) protos/buf/validate/validate.proto protos/authsvc/gateway/v1/*.proto
 	@cd $(OUT)/authsvc/v1 && for f in options resources rules; do rm -f $${f}_pb2_grpc.py $${f}_pb2_grpc.pyi; done
 
-format: $(VENV)/dev.stamp ## Format the code and the protos
+format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mdformat $(MARKDOWN)
 	cd protos && ../$(BIN)/buf format --write
 
 lock: ## Pin the dependencies anew (needs uv)
