@@ -107,3 +107,19 @@ def test_decisions_bear_the_numbers_of_their_files(checkout: Path) -> None:
     files = sorted((checkout / "docs/adr").glob("*.md"))
     headings = [int(file.read_text("utf-8").removeprefix("# ").partition(".")[0]) for file in files]
     assert headings == [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+
+
+def test_the_threat_model_names_tests_that_there_are(checkout: Path) -> None:
+    """Each file and each function; a file may be given without its directory."""
+    texts = {file.as_posix(): file.read_text("utf-8") for file in (checkout / "tests").rglob("test_*.py")}
+    missing = []
+    document = (checkout / "docs/threat-model.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)?(?:::)?(test_\w+)?`", document)) - {("", "")}
+    assert len(named) > 100
+    for file, function in named:
+        places = (
+            [text for path, text in texts.items() if path.endswith(f"/{file}")] if file else texts.values()
+        )
+        if not any(f"def {function}(" in text if function else True for text in places):
+            missing.append(f"{file}::{function}")
+    assert missing == []
