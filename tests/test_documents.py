@@ -7,6 +7,7 @@ import pytest
 
 from authsvc.cli import service
 from authsvc.config import Settings
+from tests.conftest import Service
 
 _DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
 # A command that answers a key string, or text with one in it, which goes into a file.
@@ -100,6 +101,16 @@ def test_the_table_of_settings_is_complete(checkout: Path) -> None:
     text = (checkout / "docs/settings.md").read_text("utf-8")
     documented = re.findall(r"^\| `(AUTHSVC_\w+)` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(f"AUTHSVC_{name.upper()}" for name in Settings.model_fields)
+
+
+async def test_the_table_of_metrics_is_complete(service: Service, checkout: Path) -> None:
+    """docs/operations.md has each metric of a worker, and no other."""
+    families = service.app.metrics.registry.collect()
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    chapter = (checkout / "docs/operations.md").read_text("utf-8").partition("\n## Metrics\n")[2]
+    rows = re.findall(r"^\|([^|]*)\|", chapter.partition("\n## ")[0], re.MULTILINE)
+    # One is there with a certificate only.
+    assert set(re.findall(r"`(authsvc_\w+)", "".join(rows))) == names | {"authsvc_certificate_seconds"}
 
 
 def test_decisions_bear_the_numbers_of_their_files(checkout: Path) -> None:
