@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MARKDOWN := $(wildcard *.md) docs deploy examples
 
 .PHONY: help run test test-quick check bench proto format lock clean
 
@@ -22,11 +23,13 @@ test: $(VENV)/dev.stamp ## Run all tests, or some with ARGS='-k verify'
 test-quick: $(VENV)/dev.stamp ## Run the tests that together take less than a minute
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -p tests.quick -n auto $(ARGS)
 
-check: $(VENV)/dev.stamp ## Check formatting, lint, import rules, types, protos and generated code
+check: $(VENV)/dev.stamp ## Check format, lint, import rules, types, spelling, protos, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(BIN)/mdformat --check $(MARKDOWN)
+	$(BIN)/typos
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against released.binpb
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(MAKE) --no-print-directory proto OUT="$$fresh" \
@@ -41,9 +44,10 @@ OUT := src
 proto: $(VENV)/dev.stamp ## Generate code from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
 
-format: $(VENV)/dev.stamp ## Format the code and the protos
+format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mdformat $(MARKDOWN)
 	cd protos && ../$(BIN)/buf format --write
 
 lock: ## Update the locked dependencies (requires uv)

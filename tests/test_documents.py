@@ -1,4 +1,4 @@
-"""What documents have people paste: files that hold keys are theirs alone, and no process shows a key."""
+"""Documents: their commands show no key, their links lead somewhere, and they are complete."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from authsvc.cli import service
+from authsvc.config.settings import Settings
+from tests.conftest import Service
 
 _DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
 # A command that answers a key string, or text with one in it, which goes into a file.
@@ -48,3 +50,87 @@ def test_no_key_in_a_list_of_processes(checkout: Path) -> None:
 def test_it_would_be_found(line: str) -> None:
     """The form that documents had before."""
     assert _ARGUMENT.search(line)
+
+
+_WIDTH = 100
+
+
+def _markdown(checkout: Path) -> list[Path]:
+    return sorted(
+        [
+            *checkout.glob("*.md"),
+            *(file for top in ("docs", "deploy", "examples") for file in (checkout / top).rglob("*.md")),
+        ]
+    )
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)", outside, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_lines_fit(checkout: Path) -> None:
+    """Also commands, which the formatter does not fold; only tables are wider."""
+    wide = [
+        f"{file.relative_to(checkout)}:{number}"
+        for file in _markdown(checkout)
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+        if len(line) > _WIDTH and not line.startswith("|")
+    ]
+    assert wide == []
+
+
+def test_links_lead_somewhere(checkout: Path) -> None:
+    """Each relative link names a file or directory, and a heading in it."""
+    broken = []
+    for file in _markdown(checkout):
+        for target in re.findall(r"\]\(([^()\s]+)\)", file.read_text("utf-8")):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            found = (file.parent / path).resolve() if path else file
+            if not found.exists() or (anchor and anchor not in _anchors(found.read_text("utf-8"))):
+                broken.append(f"{file.relative_to(checkout)}: {target}")
+    assert broken == []
+
+
+def test_the_table_of_settings_is_complete(checkout: Path) -> None:
+    """docs/settings.md has each setting once, and no other."""
+    text = (checkout / "docs/settings.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(AUTHSVC_\w+)` \|", text, re.MULTILINE)
+    assert sorted(documented) == sorted(f"AUTHSVC_{name.upper()}" for name in Settings.model_fields)
+
+
+async def test_the_table_of_metrics_is_complete(service: Service, checkout: Path) -> None:
+    """docs/operations.md has each metric of a worker, and no other."""
+    families = service.app.metrics.registry.collect()
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    chapter = (checkout / "docs/operations.md").read_text("utf-8").partition("\n## Metrics\n")[2]
+    rows = re.findall(r"^\|([^|]*)\|", chapter.partition("\n## ")[0], re.MULTILINE)
+    # One is there with a certificate only.
+    assert set(re.findall(r"`(authsvc_\w+)", "".join(rows))) == names | {"authsvc_certificate_seconds"}
+
+
+def test_decisions_bear_the_numbers_of_their_files(checkout: Path) -> None:
+    """docs/adr/0017-x.md begins with `# 17. `; numbers have no gap."""
+    files = sorted((checkout / "docs/adr").glob("*.md"))
+    headings = [int(file.read_text("utf-8").removeprefix("# ").partition(".")[0]) for file in files]
+    assert headings == [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+
+
+def test_the_threat_model_names_tests_that_there_are(checkout: Path) -> None:
+    """Each file and each function; a file may be given without its directory."""
+    texts = {file.as_posix(): file.read_text("utf-8") for file in (checkout / "tests").rglob("test_*.py")}
+    missing = []
+    document = (checkout / "docs/threat-model.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)?(?:::)?(test_\w+)?`", document)) - {("", "")}
+    assert len(named) > 100
+    for file, function in named:
+        places = (
+            [text for path, text in texts.items() if path.endswith(f"/{file}")] if file else texts.values()
+        )
+        if not any(f"def {function}(" in text if function else True for text in places):
+            missing.append(f"{file}::{function}")
+    assert missing == []
