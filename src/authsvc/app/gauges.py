@@ -1,4 +1,4 @@
-"""What the metrics tell of the parts: read from them when somebody scrapes, so that it costs them nothing."""
+"""The metrics of the parts, read when they are scraped, so that they cost nothing otherwise."""
 
 from authsvc.app.parts import App
 from authsvc.entrance.entrance import Entrance
@@ -10,10 +10,17 @@ from authsvc.telemetry import Metrics, log_lines_dropped
 
 def watch(app: App) -> None:
     """Have the metrics of a worker look at its parts."""
+    _watch_verification(app)
+    _watch_records(app)
+    _watch_files(app)
+    _watch_database(app)
+
+
+def _watch_verification(app: App) -> None:
     watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
     watch_counter(
         "verdicts",
-        "Credentials judged, callers' own included.",
+        "Verdicts on credentials, including those of callers.",
         lambda: {code.value: count for code, count in app.verifier.counts.items()},
         label="code",
     )
@@ -23,63 +30,83 @@ def watch(app: App) -> None:
         lambda: app.access.counts,
         label="reason",
     )
-    watch_gauge("lease_seconds", "For how long this worker may answer from memory.", lambda: app.lease.left)
     watch_gauge(
-        "feed_seq", "Up to where this worker has applied the feed of changes.", lambda: app.follower.seq
+        "lease_seconds", "Seconds for which this worker may answer from memory.", lambda: app.lease.left
     )
-    watch_counter("registrations", "Times that it began anew.", lambda: app.follower.registrations)
+    watch_gauge(
+        "feed_seq", "The last entry of the feed that this worker has applied.", lambda: app.follower.seq
+    )
+    watch_counter(
+        "registrations", "How often this worker has registered.", lambda: app.follower.registrations
+    )
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
-    watch_gauge("argon2_pending", "Secrets being proved or waiting.", lambda: app.hasher.pending)
-    watch_counter("argon2_runs", "Secrets hashed or proved.", lambda: app.hasher.runs)
+    watch_gauge("argon2_pending", "Secrets that are hashed or verified, or wait.", lambda: app.hasher.pending)
+    watch_counter("argon2_runs", "Secrets hashed or verified.", lambda: app.hasher.runs)
     watch_counter(
         "uses_dropped",
-        "Last uses and activities not kept, for lack of room.",
+        "Last uses and activities that were not kept, for lack of room.",
         lambda: app.usage.dropped + app.activity.dropped,
     )
+
+
+def _watch_records(app: App) -> None:
+    watch_counter = app.metrics.watch_counter
     watch_counter(
         "key_strings_lost",
-        "Keys that were made by calls which ended before their answer was sent.",
+        "Keys created by calls that ended before their answer was sent.",
         lambda: app.keys.deliveries.lost,
     )
     watch_counter(
         "key_answers_dropped",
-        "Answers with key strings of which it was not kept whether they were sent, for lack of room.",
+        "Answers with key strings whose delivery was not recorded, for lack of room.",
         lambda: app.keys.deliveries.dropped,
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",
-        "Refused attempts not kept in the audit log, for lack of room.",
+        "Refused attempts that were not recorded in the audit log, for lack of room.",
         lambda: app.refusals.dropped,
     )
     watch_counter(
-        "audit_events_dropped", "Audit events dropped after the retention.", lambda: app.audit_months.dropped
-    )
-    if app.tls is not None:
-        watch_gauge("certificate_seconds", "For how long the certificate is valid.", app.tls.seconds_left)
-    watch_gauge(
-        "stale_files",
-        "Files of ours that have changed and are broken, so that the ones before are used.",
-        lambda: sum(files.is_stale for files in app.reloaded_files),
+        "audit_events_dropped",
+        "Audit events dropped after the retention time.",
+        lambda: app.audit_months.dropped,
     )
     watch_counter(
         "log_lines_dropped",
-        "Log lines not written, since there were too many alike.",
+        "Log lines that were not written, since there were too many of their kind.",
         log_lines_dropped,
         label="logger",
     )
-    watch_counter("database_checkouts", "Connections lent.", lambda: app.database.checkouts)
+
+
+def _watch_files(app: App) -> None:
+    watch_gauge = app.metrics.watch_gauge
+    if app.tls is not None:
+        watch_gauge(
+            "certificate_seconds", "Seconds for which the certificate is valid.", app.tls.seconds_left
+        )
+    watch_gauge(
+        "stale_files",
+        "Files that have changed and are broken, so that their previous content is used.",
+        lambda: sum(files.is_stale for files in app.reloaded_files),
+    )
+
+
+def _watch_database(app: App) -> None:
+    watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
+    watch_counter("database_checkouts", "Connections taken from the pool.", lambda: app.database.checkouts)
     slots = app.database.slots.kinds
     watch_gauge(
         "database_slots",
-        "How many changes, revocations and lists may be at the database at a time.",
+        "How many changes, revocations and lists may use the database at a time.",
         lambda: {kind: each.size for kind, each in slots.items()},
         label="kind",
     )
     watch_gauge(
         "database_slots_in_use",
-        "How many of those slots are in use.",
+        "How many of these slots are in use.",
         lambda: {kind: each.in_use for kind, each in slots.items()},
         label="kind",
     )
@@ -101,7 +128,7 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
     """Have the metrics of a worker look at its entrance and its port."""
     metrics.watch_counter(
         "limited",
-        "Calls refused because of a limit, or answered later.",
+        "Calls refused or delayed because of a limit.",
         lambda: {
             **entrance.limits.refused,
             "in_flight": entrance.gate.refused,
@@ -113,16 +140,16 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
     )
     metrics.watch_counter(
         "connections_closed",
-        "Connections of clients that were closed, by the reason.",
+        "Connections of clients that were closed, by reason.",
         lambda: bounds.connections.closed,
         label="reason",
     )
     metrics.watch_gauge(
         "connection_limit",
-        "Connections of clients that this worker takes.",
+        "Connections of clients that this worker accepts.",
         lambda: bounds.connections.most,
     )
     metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
     metrics.watch_gauge(
-        "unsent_bytes", "Bytes of answers that clients have not taken.", lambda: bounds.answers.unsent
+        "unsent_bytes", "Bytes of answers that clients have not read.", lambda: bounds.answers.unsent
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypedDict
 from uuid import UUID
 
 from authsvc.config.settings import Settings
@@ -67,12 +68,10 @@ def verification_of(
     registration: Registration,
 ) -> Verification:
     """Return the parts; `clock` stands in for the database's time."""
-    mint = KeyMint(*tag_keys.secrets)
-    page_tokens = PageTokens(*tag_keys.secrets)
+    mint, page_tokens = KeyMint(*tag_keys.secrets), PageTokens(*tag_keys.secrets)
     database_clock = DatabaseClock(stopwatch)
     clock = clock or database_clock
-    cache = PrefixCache(settings.cache_capacity)
-    lease = Lease(stopwatch)
+    cache, lease = PrefixCache(settings.cache_capacity), Lease(stopwatch)
 
     def use(tag_keys: AcceptedTagKeys) -> None:
         page_tokens.use(tag_keys)
@@ -80,12 +79,6 @@ def verification_of(
             # The tag of what is in memory is not checked again.
             cache.clear()
 
-    store = VerificationStore(database, default_policy)
-    activities = ActivityStore(database)
-    usage = UsageLog(store)
-    # A device is shown as it was seen last, also when somebody else asks about its session since.
-    activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
-    hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     connection = FeedConnection(
         url,
         lease=settings.lease.total_seconds(),
@@ -105,6 +98,42 @@ def verification_of(
         on_tag_keys=use,
     )
     connection.on_hint(follower.hint)
+    return Verification(
+        cache=cache,
+        lease=lease,
+        follower=follower,
+        feed_connection=connection,
+        mint=mint,
+        page_tokens=page_tokens,
+        database_clock=database_clock,
+        clock=clock,
+        **_verifying(settings, database, default_policy, mint, cache, lease, follower, clock),
+    )
+
+
+class _Verifying(TypedDict):
+    verifier: Verifier
+    hasher: Hasher
+    usage: UsageLog
+    activity: UsageLog
+
+
+def _verifying(
+    settings: Settings,
+    database: Database,
+    default_policy: OwnerPolicy,
+    mint: KeyMint,
+    cache: PrefixCache,
+    lease: Lease,
+    follower: Follower,
+    clock: Clock,
+) -> _Verifying:
+    """Return the verifier, and the parts that only it fills."""
+    store, activities = VerificationStore(database, default_policy), ActivityStore(database)
+    usage = UsageLog(store)
+    # A device is shown as it was seen last, also when somebody else asks about its session since.
+    activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
+    hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     verifier = Verifier(
         mint=mint,
         cache=cache,
@@ -118,17 +147,4 @@ def verification_of(
         clock=clock,
         max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
     )
-    return Verification(
-        verifier=verifier,
-        cache=cache,
-        hasher=hasher,
-        lease=lease,
-        usage=usage,
-        activity=activity,
-        follower=follower,
-        feed_connection=connection,
-        mint=mint,
-        page_tokens=page_tokens,
-        database_clock=database_clock,
-        clock=clock,
-    )
+    return {"verifier": verifier, "hasher": hasher, "usage": usage, "activity": activity}
