@@ -92,7 +92,7 @@ class AuditCheck:
             problem = "does not match authsvc.audit_drops: a drop was forged, altered or removed"
             self._report([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
         elif with_hash and hash_of(last) != last.link.hash:
-            problem = "was altered: its hash is another"
+            problem = "was altered: its hash does not match"
             self._report([Fault(PLATFORM_OWNER, last.link.position, last.event.event_id, problem)])
 
     async def _walk(self, chains: Sequence[Chain], after: Reached, last: str) -> None:
