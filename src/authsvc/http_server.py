@@ -43,7 +43,7 @@ _MOST_UNREAD = 16 * 1024
 # Seconds: for a head to arrive, between requests, for an answer. Proxies keep idle connections for a minute.
 _HEAD, _IDLE, _ANSWER = 10.0, 75.0, 10.0
 # How long an idle connection stays at a stop.
-_MOMENT = 0.5
+LINGER_SECONDS = 0.5
 _CLOSE = (b"connection", b"close")
 _NO_BODY = "have the proxy ask without Content-Length and Transfer-Encoding"
 _END_OF_LINE, _END_OF_HEAD = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
@@ -77,8 +77,11 @@ Answer = Callable[[Call], Awaitable[Reply]]
 class HttpServer:
     """Serves from `start` until `stop` has let the answers under way end."""
 
-    def __init__(self, answer: Answer, *, most_connections: int = _MOST_CONNECTIONS) -> None:
+    def __init__(
+        self, answer: Answer, *, most_connections: int = _MOST_CONNECTIONS, linger: float = LINGER_SECONDS
+    ) -> None:
         self.answer = answer
+        self._linger = linger
         self.most_connections = most_connections
         self.connections: set[_Connection] = set()
         self.closing = False
@@ -119,7 +122,7 @@ class HttpServer:
         if self._server is not None:
             self._server.close()
         begun = time.monotonic()
-        await self._emptied(min(_MOMENT, grace))
+        await self._emptied(min(self._linger, grace))
         for connection in tuple(self.connections):
             connection.close_if_idle()
         await self._emptied(grace - (time.monotonic() - begun))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from authsvc.app.database import served_database
+from authsvc.app.drain import DrainPauses
 from authsvc.app.parts import App, composed, default_policy_of
 from authsvc.app.serving import running, transport
 from authsvc.authority import Authority
@@ -19,7 +20,7 @@ from authsvc.store.feed import now as database_time
 from authsvc.store.policies import PolicyStore
 from authsvc.tag_keys import TagKeys
 
-__all__ = ["App", "administering", "looking_after_tag_keys", "running", "transport"]
+__all__ = ["App", "DrainPauses", "administering", "looking_after_tag_keys", "running", "transport"]
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from authsvc import device
+from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.gauges import watch
 from authsvc.app.parts import App, anonymous_caller, composed
 from authsvc.barrier import certainly_over
@@ -75,13 +76,15 @@ async def running(
     slot: int = 0,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
+    pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is
     awaited between two writes of last uses. The worker is number `slot` of its
     supervisor, which is told each id that it registers under, and knows the
-    `predecessors` to be dead. Raises ConfigError when the database cannot be served from.
+    `predecessors` to be dead. `pauses` are those of its stop. Raises ConfigError when the
+    database cannot be served from.
     """
     tls, certified = transport(settings)
     async with (
@@ -130,7 +133,7 @@ async def running(
                 looking = files.run(partial(asyncio.sleep, _FILES_LOOK))
                 await stack.enter_async_context(_in_background(looking))
         proxies = Proxies(settings.trusted_proxies)
-        entrance = _entrance(app, settings, stopwatch, proxies)
+        entrance = _entrance(app, settings, stopwatch, proxies, pauses)
         server = Server(
             [
                 KeyService(app.keys, app.verifier, app.clock),
@@ -154,6 +157,7 @@ async def running(
             ],
             reflects=settings.reflection,
             stopwatch=stopwatch,
+            answered=pauses.answered,
         )
         _watch_entrance(app.metrics, entrance, server)
         await stack.enter_async_context(_in_background(server.tell_health(app.lease)))
@@ -162,12 +166,14 @@ async def running(
         await stack.enter_async_context(_in_background(server.watch()))
         http_port = 0
         if settings.http_listen:
-            http_port = await _serve_http(app, settings, entrance.authentication, proxies, stack)
+            http_port = await _serve_http(app, settings, entrance.authentication, proxies, pauses, stack)
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace)
 
 
-def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
+def _entrance(
+    app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies, pauses: DrainPauses
+) -> Entrance:
     """Return what every RPC passes."""
     limits = Limits(
         stopwatch,
@@ -176,7 +182,7 @@ def _entrance(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxi
         most_in_flight=settings.in_flight_limit,
     )
     return Entrance(
-        Gate(settings.in_flight_limit),
+        Gate(settings.in_flight_limit, quiet=pauses.quiet),
         Authentication(
             app.verifier,
             limits,
@@ -225,14 +231,19 @@ def _watch_entrance(metrics: Metrics, entrance: Entrance, server: Server) -> Non
 
 
 async def _serve_http(
-    app: App, settings: Settings, authentication: Authentication, proxies: Proxies, stack: AsyncExitStack
+    app: App,
+    settings: Settings,
+    authentication: Authentication,
+    proxies: Proxies,
+    pauses: DrainPauses,
+    stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port."""
 
     async def authenticate(call: Call) -> Caller:
         return await authentication.caller(HttpCaller(call.all(OWN_KEY), call.sender))
 
-    server = HttpServer(HttpCheck(app.access, authenticate, app.lease, proxies).answer)
+    server = HttpServer(HttpCheck(app.access, authenticate, app.lease, proxies).answer, linger=pauses.linger)
     try:
         port = await server.start(settings.http_listen)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Protocol
 from authsvc.errors import Overloaded, Unavailable
 
 # A call on its way through the loop takes far less than this.
-_QUIET = 0.05
+QUIET_SECONDS = 0.05
 # Seconds after which there may be room again.
 _FULL = 0.5
 
@@ -37,8 +37,9 @@ class _Call(Protocol):
 class Gate:
     """Lets RPCs in until it is closed. A call is in flight until its answer is sent."""
 
-    def __init__(self, most: int = 1_000_000) -> None:
+    def __init__(self, most: int = 1_000_000, *, quiet: float = QUIET_SECONDS) -> None:
         self._most = most
+        self._quiet = quiet
         self._slow = 0  # those in flight that are no verifications
         # How many were refused for want of room.
         self.refused = 0
@@ -69,7 +70,7 @@ class Gate:
     async def close(self) -> None:
         """Refuse what comes from now on, and what has arrived and not begun."""
         self._closed = True
-        await asyncio.sleep(_QUIET)
+        await asyncio.sleep(self._quiet)
         if not self._in_flight:
             self._empty.set()
 

@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 # How long a connection that has reached its age may go on with what it has begun, besides the longest RPC.
 _AGED_GRACE = 60.0
 # An answer is handed to the system in far less than this.
-_ANSWERED = 0.1
+ANSWERED_SECONDS = 0.1
 # Seconds between two looks for connections that are to be closed, and the least.
 _LOOK, _PAUSE = 0.5, 0.01
 
@@ -85,14 +85,17 @@ class Server:
         raw: Sequence[Raw] = (),
         reflects: bool = True,
         stopwatch: Stopwatch = boottime,
+        answered: float = ANSWERED_SECONDS,
     ) -> None:
         """Take what to serve; a client connects anew after `connection_age` seconds (0: never).
 
         So connections spread over workers that start later than their clients. No RPC takes
         longer than `longest` seconds by itself, so ageing cuts none off. Without `tls`, in plain text.
         `raw` are RPCs of other people's protocols. If it `reflects`, whoever connects may ask which RPCs
-        there are. How long messages take to arrive is told by the `stopwatch`.
+        there are. How long messages take to arrive is told by the `stopwatch`. A stop waits `answered`
+        seconds for what gRPC has written to reach the system.
         """
+        self._answered = answered
         self._tls = tls
         self._connections, self._answers = entrance.connections, entrance.answers
         options = [
@@ -184,13 +187,13 @@ class Server:
         await self._gate.close()
         # By their ports alone: an address may be written in several ways.
         busy = {peer.rpartition(":")[2] for peer in self._gate.peers()}
-        await asyncio.sleep(_ANSWERED)
+        await asyncio.sleep(self._answered)
         sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
-        await asyncio.sleep(_ANSWERED)
+        await asyncio.sleep(self._answered)
         sockets.hang_up(self._port, lambda _: True)
-        await self._server.stop(max(_ANSWERED, deadline - time.monotonic()))
+        await self._server.stop(max(ANSWERED_SECONDS, deadline - time.monotonic()))
 
 
 def _ageing(seconds: float, longest: float) -> list[tuple[str, int]]:
