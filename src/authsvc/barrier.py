@@ -155,6 +155,8 @@ class Barrier:
                     # Who was behind may still be when nobody can be listed; who came later cannot be.
                     listed = await self._list(entry, committed)
                     behind = behind if listed is None else listed
+                    if behind != {} and self._stopwatch() >= deadline:
+                        raise TimeoutError
         except TimeoutError as error:
             raise _unconfirmed(behind, said) from error
 

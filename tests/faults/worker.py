@@ -123,12 +123,12 @@ class _Hooks:
 
         deadline = endpoint._deadline
 
-        def true_deadline(context: Any) -> float:
+        def true_deadline(context: Any, stopwatch: Callable[[], float]) -> float:
             # gRPC notes deadlines by the C library's wall clock, which is not wrong here, and subtracts ours.
             global _true_clock
             _true_clock = True
             try:
-                return deadline(context)
+                return deadline(context, stopwatch)
             finally:
                 _true_clock = False
 

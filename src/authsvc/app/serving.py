@@ -197,6 +197,7 @@ def _entrance(
         Arrivals(_MOST_ARRIVING, max(2 * _MOST_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+        stopwatch,
     )
 
 

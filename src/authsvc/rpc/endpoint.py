@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from authsvc.clock import boottime
+from authsvc.clock import Stopwatch
 from authsvc.errors import AuthsvcError, PermissionDenied
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
@@ -112,6 +112,7 @@ def _endpoint(
     authentication, refusals, metrics = entrance.authentication, entrance.refusals, entrance.metrics
     strangers, connections = entrance.strangers, entrance.connections
     arrivals, answers = entrance.arrivals, entrance.answers
+    stopwatch = entrance.stopwatch
     changes = any(scope.endswith(":write") for scope in scopes)
     manages = not all(scope.endswith(":verify") for scope in scopes)
     observe = metrics.rpc_seconds.labels(name).observe
@@ -134,7 +135,9 @@ def _endpoint(
             if changes:
                 # Looked at again when the change is made.
                 caller = caller._replace(
-                    deadline=_deadline(context), request_id=_request_id(context), required_scopes=scopes
+                    deadline=_deadline(context, stopwatch),
+                    request_id=_request_id(context),
+                    required_scopes=scopes,
                 )
             if lacking := caller.lacks(scopes):
                 raise PermissionDenied(
@@ -216,10 +219,10 @@ def _request_id(context: Context) -> str:
     return ""
 
 
-def _deadline(context: Context) -> float:
+def _deadline(context: Context, stopwatch: Stopwatch) -> float:
     """Return until when the caller waits, by the stopwatch: a little less, so that our answer arrives."""
     left = context.time_remaining()
-    return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_TAKES)
+    return math.inf if left is None else stopwatch() + max(0.5 * left, left - _ANSWER_TAKES)
 
 
 def _serialize(message: Message) -> bytes:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from authsvc.clock import Stopwatch
 from authsvc.refusals import Refusals
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
@@ -30,3 +31,5 @@ class Entrance:
     arrivals: Arrivals
     answers: Answers
     connections: Connections
+    # Tells until when a caller waits.
+    stopwatch: Stopwatch
