@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.config.settings import Settings
-from authsvc.process.devpg import DevPostgres
+from authsvc.process.devpg import Binaries, DevPostgres
+from authsvc.store import feed
 from authsvc.store.migrate import migrate
 from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, session_service_pb2
 from authsvc.v1 import key_service_pb2 as pb
@@ -51,6 +52,12 @@ _TIMES_ARE_OURS = """
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
+# The template's files as they are, with what its last connection has cached in them.
+_COPY = "STRATEGY FILE_COPY" if Binaries.find().major >= 15 else ""
+_SHM, _ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
+NO_PAUSES = app.DrainPauses(quiet=0, answered=0, linger=0)
+
+
 class Clock:
     """A clock that stands still until it is told to move."""
 
@@ -62,6 +69,19 @@ class Clock:
 
     def advance(self, **delta: float) -> None:
         self.now += timedelta(**delta)
+
+
+class MovedStopwatch:
+    """The stopwatch of the machine, which a test can put forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return boottime() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += seconds
 
 
 class Ticker:
@@ -162,16 +182,28 @@ async def postgres(reachable_dir: Path) -> AsyncIterator[DevPostgres]:
 @pytest.fixture(scope="session")
 def reachable_dir() -> Iterator[Path]:
     """A directory that root's PostgreSQL can reach; pytest's own is below a private one."""
-    directory = Path(tempfile.mkdtemp(prefix="authsvc-tests-")).resolve()
+    directory = Path(tempfile.mkdtemp(prefix="authsvc-tests-", dir=_memory())).resolve()
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
 
 
+def _memory() -> Path | None:
+    """Return where files are kept in memory; None where there is no such place, or not enough room.
+
+    A database is some 300 files, which tests make and remove more than a thousand times.
+    """
+    with suppress(OSError):
+        found = os.statvfs(_SHM)
+        if found.f_bavail * found.f_frsize >= _ROOM and not found.f_flag & os.ST_NOEXEC:
+            return _SHM
+    return None
+
+
 @asynccontextmanager
 async def new_database(postgres: DevPostgres, name: str) -> AsyncIterator[str]:
     """Yield the URL of a new, migrated database."""
-    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    await _sql(postgres.url_for("postgres"), f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} {_COPY}")
     yield postgres.url_for(name)
     await _sql(postgres.url_for("postgres"), f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -206,11 +238,17 @@ async def plain_role(postgres: DevPostgres, unique: str) -> str:
 
 @asynccontextmanager
 async def serving(
-    database_url: str, clock: Clock | None, *, stopwatch: Stopwatch = boottime, **settings: object
+    database_url: str,
+    clock: Clock | None,
+    *,
+    stopwatch: Stopwatch = boottime,
+    pauses: app.DrainPauses = NO_PAUSES,
+    **settings: object,
 ) -> AsyncIterator[Service]:
     """Run the whole service on a database, with an administrator's key and a client.
 
     Without a `clock`, its time is the database's. Of several on one database, the first knows the key.
+    A stop waits for calls in flight; tests of what arrives just then give it its `pauses`, too.
     """
     ticker = Ticker()
     values = {
@@ -221,7 +259,9 @@ async def serving(
         **settings,
     }
     configuration = Settings(**values)  # type: ignore[arg-type]
-    async with app.running(configuration, clock=clock, stopwatch=stopwatch, tick=ticker) as running:
+    async with app.running(
+        configuration, clock=clock, stopwatch=stopwatch, tick=ticker, pauses=pauses
+    ) as running:
         minted = await running.keys.ensure_administrator()
         address = f"127.0.0.1:{running.port}"
         async with grpc.aio.insecure_channel(address) as channel:
@@ -240,10 +280,40 @@ async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 BRIEFLY = 4
 
 
+class Patience:
+    """Callers that wait for one worker which never confirms; their deadlines pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.stopwatch = MovedStopwatch()
+        self.looked = asyncio.Event()
+
+    async def ends(self, call: Awaitable[Any]) -> Any:
+        """Return what is answered to a call, given `BRIEFLY`, whose deadline passes while it waits."""
+        self.looked.clear()
+        waiting = asyncio.ensure_future(call)
+        looked = asyncio.ensure_future(self.looked.wait())
+        await asyncio.wait({waiting, looked}, return_when=asyncio.FIRST_COMPLETED)
+        looked.cancel()
+        assert not waiting.done(), "it did not wait"
+        self.stopwatch.advance(BRIEFLY)
+        return await waiting
+
+
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers have time to arrive before a deadline, also on a busy machine."""
-    monkeypatch.setattr("authsvc.rpc.endpoint._ANSWER_TAKES", BRIEFLY / 2)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
+    """For services with its stopwatch. Answers have time to arrive, also on a busy machine."""
+    patience = Patience()
+    find_behind = feed.find_behind
+
+    async def observed(*asked: Any) -> Any:
+        behind = await find_behind(*asked)
+        if behind and len(behind) == 1:  # all that are well have confirmed
+            patience.looked.set()
+        return behind
+
+    monkeypatch.setattr(feed, "find_behind", observed)
+    monkeypatch.setattr("authsvc.rpc.context._ANSWER_SECONDS", BRIEFLY / 2)
+    return patience
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A running service for all tests of this package, and the programs that call it."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ def _new_directory(below: Path) -> Path:
 
 
 @pytest.fixture
-def directory(reachable_dir: Path) -> Path:
-    """A directory for this test in which PostgreSQL works even for root."""
-    return _new_directory(reachable_dir)
+def directory(reachable_dir: Path) -> Iterator[Path]:
+    """A directory of this test's own, where root's PostgreSQL can work, too."""
+    directory = _new_directory(reachable_dir)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

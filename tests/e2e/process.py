@@ -13,22 +13,22 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 
 from tests.conftest import Client
+from tests.e2e import forks
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, relies on PR_SET_PDEATHSIG")
 
 # Ports for `free_port`: below the ephemeral ports of the kernel, so that no connection takes a port between
 # our check and its use. Test processes that run in parallel have ranges of their own.
 _PORTS = itertools.cycle(range(10_000 + os.getpid() % 44 * 500, 10_500 + os.getpid() % 44 * 500))
-
-# Variables that would change the output of programs.
-_PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,10 @@ class Ended:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """Return our environment with these settings and no others."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith("AUTHSVC_") and name not in _PRESENTATION
+    """Return our environment with these settings and no other ones."""
+    return forks.inherited_environment() | {
+        f"AUTHSVC_{name.upper()}": str(value) for name, value in settings.items()
     }
-    return kept | {f"AUTHSVC_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def run(
@@ -62,7 +59,8 @@ def run(
 
 def authsvc(*arguments: str, cwd: Path, **settings: object) -> Ended:
     """Run an authsvc command to its end."""
-    return run(sys.executable, "-m", "authsvc", *arguments, cwd=cwd, env=environment(**settings))
+    done = forks.run("authsvc", *arguments, cwd=cwd, env=environment(**settings))
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -117,7 +115,7 @@ def processes_in(directory: Path) -> list[int]:
 class Server:
     """A running `authsvc dev` or `authsvc serve`."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | forks.Process"
     directory: Path
     settings: dict[str, object] = field(repr=False)
     address: str = ""
@@ -177,7 +175,8 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 
     By default it has one worker, which is faster.
     """
-    with running_as(("-m", "authsvc"), command, directory, *arguments, **settings) as server:
+    start = partial(forks.start, "authsvc", command, *arguments, cwd=directory)
+    with _running(start, command, directory, settings) as server:
         yield server
 
 
@@ -185,17 +184,26 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 def running_as(
     program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
 ) -> Iterator[Server]:
-    """Run Python with these arguments in the same way."""
+    """Run likewise what these arguments of Python run, by Python itself."""
+    argv = [sys.executable, *program, command, *arguments]
+
+    def start(**given: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=directory, **given)
+
+    with _running(start, command, directory, settings) as server:
+        yield server
+
+
+@contextmanager
+def _running(
+    start: Callable[..., "subprocess.Popen[bytes] | forks.Process"],
+    command: str,
+    directory: Path,
+    settings: dict[str, object],
+) -> Iterator[Server]:
     given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", "workers": 1, **settings}
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, *program, command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=directory,
-            env=environment(**given),
-        )
+        process = start(stdout=stdout, stderr=stderr, env=environment(**given))
     server = Server(process, directory, given)
 
     def ready() -> bool:

@@ -23,7 +23,7 @@ from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.verify.clock import boottime
-from tests.conftest import Client
+from tests.conftest import NO_PAUSES, Client
 from tests.faults.replicated import Address, Server, until
 from tests.verify.parts import ask
 
@@ -116,7 +116,9 @@ async def fleet(
                 "usage_interval": 60.0,
                 **settings,
             }
-            running = await stack.enter_async_context(app.running(Settings(**values)))  # type: ignore[arg-type]
+            running = await stack.enter_async_context(
+                app.running(Settings(**values), pauses=NO_PAUSES)  # type: ignore[arg-type]
+            )
             minted = await running.keys.ensure_administrator()
             admin_key = minted.text if minted else workers[0].admin_key
             target = f"127.0.0.1:{running.port}"

@@ -123,12 +123,12 @@ class _Hooks:
 
         deadline = context._deadline
 
-        def true_deadline(call: Any) -> float:
+        def true_deadline(call: Any, stopwatch: Callable[[], float]) -> float:
             # gRPC notes deadlines by the C library's wall clock, which is not wrong here, and subtracts ours.
             global _true_clock
             _true_clock = True
             try:
-                return deadline(call)
+                return deadline(call, stopwatch)
             finally:
                 _true_clock = False
 

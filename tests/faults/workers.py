@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from authsvc import app
 from authsvc.config.settings import Settings
 from tests.conftest import Client
+from tests.e2e import forks
 from tests.e2e.process import environment, eventually
 
 _CHECKOUT = Path(__file__).parent.parent.parent
@@ -42,11 +43,11 @@ class Worker:
         self._home = directory / f"worker-{number}"
         self._directory = self._home
         self._settings = {"database_url": database_url, **settings}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | forks.Process | None = None
         self._channel: grpc.aio.Channel | None = None
 
     @property
-    def process(self) -> "subprocess.Popen[bytes]":
+    def process(self) -> "subprocess.Popen[bytes] | forks.Process":
         assert self._process is not None, f"{self.name} was not started"
         return self._process
 
@@ -90,14 +91,20 @@ class Worker:
         given["FAULTS_PREDECESSORS"] = " ".join(predecessors)
         given["FAULTS_WALL_CLOCK"] = str(self.wall_clock)
         with (self._directory / "stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [*self.command, sys.executable, "-m", "tests.faults.worker", str(self._directory)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd=_CHECKOUT,
-                env=given,
-            )
+            # A clock that is wrong has to be so before anything is imported.
+            if self.command or self.wall_clock:
+                self._process = subprocess.Popen(
+                    [*self.command, sys.executable, "-m", "tests.faults.worker", str(self._directory)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    cwd=_CHECKOUT,
+                    env=given,
+                )
+            else:
+                self._process = forks.start(
+                    "tests.faults.worker", str(self._directory), cwd=_CHECKOUT, env=given, stderr=stderr
+                )
 
     async def ready(self) -> None:
         """Wait until it serves."""

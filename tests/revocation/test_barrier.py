@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.errors import DeadlineExceeded, Unavailable
 from authsvc.model.policy import OwnerPolicy
 from authsvc.revocation.authority import Authority
@@ -19,8 +19,8 @@ from authsvc.store import feed as feed_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
-from authsvc.verify.clock import DatabaseClock, boottime
-from tests.conftest import BRIEFLY, Service, serving
+from authsvc.verify.clock import DatabaseClock, Stopwatch, boottime
+from tests.conftest import BRIEFLY, MovedStopwatch, Patience, Service, serving
 from tests.rpc.refusal import refused
 
 LEASE = 30.0
@@ -32,9 +32,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-def barrier_of(database: Database) -> Barrier:
+def barrier_of(database: Database, stopwatch: Stopwatch = boottime) -> Barrier:
     """Return a barrier as the command line has one: for callers that no credential stands for."""
-    return Barrier(database, Authority(database, PolicyStore(OwnerPolicy()), DatabaseClock()))
+    authority = Authority(database, PolicyStore(OwnerPolicy()), DatabaseClock())
+    return Barrier(database, authority, stopwatch=stopwatch)
 
 
 @asynccontextmanager
@@ -150,15 +151,16 @@ async def test_a_worker_that_left_is_not_waited_for(database_url: str, database:
         assert (await revoking).state == resources_pb2.KEY_STATE_REVOKED
 
 
-@pytest.mark.usefixtures("unhurried")
-async def test_a_deadline_before_all_have_confirmed(database_url: str, database: Database) -> None:  # rule 17
+async def test_a_deadline_before_all_have_confirmed(
+    database_url: str, database: Database, patience: Patience
+) -> None:  # rule 17
     """The caller is told in time that it is durable and who is missing; a retry waits for the rest."""
-    async with serving(database_url, None) as service:
+    async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         gone = await register(database, lease=3600)
         for said in ("durably revoked", "nothing is left to do"):  # The retry waits, too.
             with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
-                await service.admin.RevokeKey(key_id=made.key.key_id, timeout=BRIEFLY)
+                await patience.ends(service.admin.RevokeKey(key_id=made.key.key_id, timeout=BRIEFLY))
             assert f"{said}, 1 worker unconfirmed" in refusal.message
             assert refusal.info.metadata["workers"] == gone
         assert await code(service, made.key_string) == "REVOKED"
@@ -170,30 +172,40 @@ async def test_a_deadline_before_all_have_confirmed(database_url: str, database:
 
 async def test_the_database_gone_while_a_change_waits(database_url: str, database: Database) -> None:
     """Whoever was behind when the workers could last be listed is waited for; who came later need not be."""
-    waiting = barrier_of(database)
-    await register(database, lease=2.0)
-    started = boottime()
+    stopwatch = MovedStopwatch()
+    waiting = barrier_of(database, stopwatch)
+    await register(database, lease=3600)
+    started = stopwatch()
     calls = 0
+    looked = asyncio.Event()
     find_behind = feed_store.find_behind
 
     async def once(*asked: Any) -> object:
         nonlocal calls
         calls += 1
         if calls > 1:
+            looked.set()
             raise Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
         return await find_behind(*asked)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("authsvc.revocation.barrier.feed_store.find_behind", once)
-        async with waiting.change(BOOTSTRAP) as change:
-            change.key_prefixes.add("eg_live_000000000000")
-    assert boottime() - started >= certainly_over(2.0)
+        publishing = asyncio.ensure_future(_publish(waiting))
+        await asyncio.wait_for(looked.wait(), 10)
+        stopwatch.advance(3600)
+        looked.clear()
+        await asyncio.wait_for(looked.wait(), 10)
+        assert not publishing.done()
+        stopwatch.advance(certainly_over(3600) - 3600)
+        await publishing
+    assert stopwatch() - started >= certainly_over(3600)
     assert calls > 1
 
 
 async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
     """Without knowing who is there, no time is long enough."""
-    waiting = barrier_of(database)
+    stopwatch = MovedStopwatch()
+    waiting = barrier_of(database, stopwatch)
     asked = asyncio.Event()
 
     async def gone(*_: object) -> object:
@@ -202,11 +214,15 @@ async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("authsvc.revocation.barrier.feed_store.find_behind", gone)
-        caller = BOOTSTRAP._replace(deadline=boottime() + 2.0)
+        caller = BOOTSTRAP._replace(deadline=stopwatch() + 3600)
+        publishing = asyncio.ensure_future(_publish(waiting, caller))
+        for seconds in (1800, 1800):
+            asked.clear()
+            await asyncio.wait_for(asked.wait(), 10)
+            assert not publishing.done()
+            stopwatch.advance(seconds)
         with pytest.raises(DeadlineExceeded, match="an unknown number of workers unconfirmed"):
-            async with waiting.change(caller) as change:
-                change.key_prefixes.add("eg_live_000000000000")
-    assert asked.is_set()
+            await publishing
 
 
 async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> None:
@@ -222,21 +238,20 @@ async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> No
         assert service.app.follower.seq == before
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("ask", ["update", "delete", "revoke"])
 async def test_who_is_told_that_it_was_done_may_rely_on_it(
-    database_url: str, database: Database, ask: str
+    database_url: str, database: Database, patience: Patience, ask: str
 ) -> None:  # R7, rule 17
     """Already revoked, or not there: that is said after the wait that an earlier call did not end."""
-    async with serving(database_url, None) as service:
+    async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         key_id = made.key.key_id
         await register(database, lease=3600)
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED"):
-            await service.admin.RevokeKey(key_id=key_id, timeout=BRIEFLY)
+            await patience.ends(service.admin.RevokeKey(key_id=key_id, timeout=BRIEFLY))
         if ask == "delete":
             with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
-                await service.admin.DeleteKey(key_id=key_id, timeout=BRIEFLY)
+                await patience.ends(service.admin.DeleteKey(key_id=key_id, timeout=BRIEFLY))
             assert "durably deleted" in refusal.message
 
         def again(timeout: float) -> Awaitable[object]:
@@ -250,7 +265,7 @@ async def test_who_is_told_that_it_was_done_may_rely_on_it(
             }[ask]()
 
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
-            await again(BRIEFLY)
+            await patience.ends(again(BRIEFLY))
         if ask != "revoke":
             assert "durably" not in refusal.message
         async with database.connection() as connection:
@@ -267,15 +282,17 @@ async def test_who_is_told_that_it_was_done_may_rely_on_it(
                 await again(30)
 
 
-@pytest.mark.usefixtures("unhurried")
-async def test_a_repeated_rotation_may_be_relied_on(database_url: str, database: Database) -> None:  # R7
+async def test_a_repeated_rotation_may_be_relied_on(
+    database_url: str, database: Database, patience: Patience
+) -> None:  # R7
     """Who is told that a request was carried out before has waited for what an earlier call did not."""
-    async with serving(database_url, None) as service:
+    async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database, lease=3600)
         for said in ("durably rotated", "nothing is left to do"):
             with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
-                await service.admin.RotateKey(key_id=made.key.key_id, request_id="r-1", timeout=BRIEFLY)
+                rotating = service.admin.RotateKey(key_id=made.key.key_id, request_id="r-1", timeout=BRIEFLY)
+                await patience.ends(rotating)
             assert said in refusal.message
 
 
@@ -301,8 +318,8 @@ async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pyte
     assert refusal.value.reason == "COMMIT_UNCERTAIN"
 
 
-async def _publish(waiting: Barrier) -> None:
-    async with waiting.change(BOOTSTRAP) as change:
+async def _publish(waiting: Barrier, caller: Caller = BOOTSTRAP) -> None:
+    async with waiting.change(caller) as change:
         change.key_prefixes.add("eg_live_000000000000")
 
 

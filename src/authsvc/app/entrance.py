@@ -1,6 +1,7 @@
 """The entrance of a worker, and the bounds of its gRPC port."""
 
 from authsvc.app.defaults import anonymous_caller
+from authsvc.app.drain import DrainPauses
 from authsvc.app.parts import App
 from authsvc.config.settings import Settings
 from authsvc.entrance.authentication import Authentication
@@ -20,7 +21,9 @@ from authsvc.verify.clock import Stopwatch
 _MAX_ARRIVING = 32
 
 
-def entrance_of(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies) -> Entrance:
+def entrance_of(
+    app: App, settings: Settings, stopwatch: Stopwatch, proxies: Proxies, pauses: DrainPauses
+) -> Entrance:
     """Return what every call passes, over gRPC and over HTTP."""
     limits = Limits(
         stopwatch,
@@ -29,7 +32,7 @@ def entrance_of(app: App, settings: Settings, stopwatch: Stopwatch, proxies: Pro
         max_in_flight=settings.in_flight_limit,
     )
     return Entrance(
-        Gate(settings.in_flight_limit),
+        Gate(settings.in_flight_limit, quiet=pauses.quiet),
         Authentication(
             app.verifier,
             limits,
@@ -50,4 +53,5 @@ def bounds_of(settings: Settings, stopwatch: Stopwatch) -> Bounds:
         Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
         Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+        stopwatch,
     )

@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.gauges import watch, watch_entrance
 from authsvc.app.parts import App, composed
@@ -66,13 +67,14 @@ async def running(
     slot: int = 0,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
+    pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
     writes of last uses. The worker is number `slot` of its supervisor, which is told each id that it
-    registers under, and knows the `predecessors` to be dead. Raises ConfigError when the database cannot be
-    served from.
+    registers under, and knows the `predecessors` to be dead. `pauses` are those of its stop. Raises
+    ConfigError when the database cannot be served from.
     """
     tls, certified = transport(settings)
     registration = Registration(predecessors=predecessors, on_register=on_register)
@@ -94,11 +96,14 @@ async def running(
         await _join(app, settings, stack)
         await _work(app, settings, tick, stack)
         proxies = Proxies(settings.trusted_proxies)
-        entrance, bounds = entrance_of(app, settings, stopwatch, proxies), bounds_of(settings, stopwatch)
-        port = await _serve(app, settings, entrance, bounds, proxies, stopwatch, stack)
+        entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
+        bounds = bounds_of(settings, stopwatch)
+        port = await _serve(app, settings, entrance, bounds, proxies, pauses, stack)
         http_port = 0
         if settings.http_listen is not None:
-            http_port = await _serve_http(app, settings, settings.http_listen, entrance, proxies, stack)
+            http_port = await _serve_http(
+                app, settings, settings.http_listen, entrance, proxies, pauses, stack
+            )
         yield replace(app, port=port, http_port=http_port)
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
@@ -157,7 +162,7 @@ async def _serve(
     entrance: Entrance,
     bounds: Bounds,
     proxies: Proxies,
-    stopwatch: Stopwatch,
+    pauses: DrainPauses,
     stack: AsyncExitStack,
 ) -> int:
     """Serve gRPC until the stack ends, and return its port. Raises AddressInUseError."""
@@ -184,7 +189,8 @@ async def _serve(
             )
         ],
         reflects=settings.reflection,
-        stopwatch=stopwatch,
+        stopwatch=bounds.stopwatch,
+        answered=pauses.answered,
     )
     watch_entrance(app.metrics, entrance, bounds, server)
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
@@ -200,10 +206,11 @@ async def _serve_http(
     listen: ListenAddress,
     entrance: Entrance,
     proxies: Proxies,
+    pauses: DrainPauses,
     stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
-    server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer)
+    server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.linger)
     try:
         port = await server.start(listen)
     except OSError as error:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from authsvc.model.errors import Overloaded, Unavailable
 
 # Seconds that a call takes on its way through the event loop, and far more.
-_QUIET_SECONDS = 0.05
+QUIET_SECONDS = 0.05
 # Seconds after which there may be room again.
 _RETRY_AFTER_SECONDS = 0.5
 
@@ -32,7 +32,7 @@ def full(whose: str = "") -> Overloaded:
 class Gate:
     """Lets calls in until it is closed. A call is in flight until its answer is sent."""
 
-    def __init__(self, max_in_flight: int = 1_000_000, *, quiet: float = _QUIET_SECONDS) -> None:
+    def __init__(self, max_in_flight: int = 1_000_000, *, quiet: float = QUIET_SECONDS) -> None:
         """Take how many calls may be in flight; `quiet`: seconds between closing and the last look."""
         self._max_in_flight = max_in_flight
         self._quiet = quiet

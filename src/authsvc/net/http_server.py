@@ -29,15 +29,22 @@ _MAX_CONNECTIONS = 4096
 # Connections that wait to be accepted.
 _BACKLOG = 1024
 # How long idle connections stay open at a stop.
-_IDLE_GRACE_SECONDS = 0.5
+IDLE_GRACE_SECONDS = 0.5
 
 
 class HttpServer:
     """Serves from `start` until `stop`, which lets requests in progress end."""
 
-    def __init__(self, answer: Answer, *, max_connections: int = _MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        max_connections: int = _MAX_CONNECTIONS,
+        idle_grace: float = IDLE_GRACE_SECONDS,
+    ) -> None:
         self.answer = answer
         self.max_connections = max_connections
+        self._idle_grace = idle_grace
         self.connections: set[Connection] = set()
         self.closing = False
         # What has arrived and was not answered, of all connections.
@@ -76,7 +83,7 @@ class HttpServer:
         if self._server is not None:
             self._server.close()
         begun = time.monotonic()
-        await self._wait_until_empty(min(_IDLE_GRACE_SECONDS, grace))
+        await self._wait_until_empty(min(self._idle_grace, grace))
         for connection in tuple(self.connections):
             connection.close_if_idle()
         await self._wait_until_empty(grace - (time.monotonic() - begun))

@@ -163,6 +163,8 @@ class Barrier:
                     # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = await self._list(entry, committed)
                     behind = behind if listed is None else listed
+                    if behind != {} and self._stopwatch() >= deadline:
+                        raise TimeoutError
         except TimeoutError as error:
             raise _unconfirmed(behind, outcome) from error
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.connections import Connections
+from authsvc.verify.clock import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,5 @@ class Bounds:
     arrivals: Arrivals
     answers: Answers
     connections: Connections
+    # By which these and the deadlines of callers are measured.
+    stopwatch: Stopwatch

@@ -8,7 +8,7 @@ import grpc
 from authsvc.entrance.bearer import bearer_credential
 from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.rpc.peer import address_of
-from authsvc.verify.clock import boottime
+from authsvc.verify.clock import Stopwatch
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -16,7 +16,7 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 _ANSWER_SECONDS = 0.2
 
 
-def incoming_call(context: Context, *, with_deadline: bool) -> IncomingCall:
+def incoming_call(context: Context, stopwatch: Stopwatch, *, with_deadline: bool) -> IncomingCall:
     """Return the plain values of a call. The certificate is looked at only if no credential was sent."""
     credentials: list[str | None] = []
     forwarded_for: list[str] = []
@@ -34,7 +34,7 @@ def incoming_call(context: Context, *, with_deadline: bool) -> IncomingCall:
         forwarded_for,
         "" if credentials else certificate_name(context.auth_context()),
         request_id,
-        _deadline(context) if with_deadline else math.inf,
+        _deadline(context, stopwatch) if with_deadline else math.inf,
     )
 
 
@@ -51,7 +51,7 @@ def certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str:
     return b"".join(auth_context.get("x509_subject", ())).decode("utf-8", "replace")
 
 
-def _deadline(context: Context) -> float:
+def _deadline(context: Context, stopwatch: Stopwatch) -> float:
     """Return until when the caller waits, by the stopwatch: a little less, so that our answer arrives."""
     left = context.time_remaining()
-    return math.inf if left is None else boottime() + max(0.5 * left, left - _ANSWER_SECONDS)
+    return math.inf if left is None else stopwatch() + max(0.5 * left, left - _ANSWER_SECONDS)

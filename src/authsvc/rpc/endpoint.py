@@ -106,6 +106,7 @@ def _endpoint(
     delivery: Delivery | None = None,
 ) -> Callable[[object, Context], Awaitable[bytes | None]]:
     arrivals, answers, connections = bounds.arrivals, bounds.answers, bounds.connections
+    stopwatch = bounds.stopwatch
 
     async def handle(_: object, context: Context) -> bytes | None:
         started = time.perf_counter()
@@ -115,7 +116,9 @@ def _endpoint(
         call = Call(entrance, bounds, operation, context)
         admission = call.admission
         try:
-            caller = await admission.authenticate(incoming_call(context, with_deadline=operation.changes))
+            caller = await admission.authenticate(
+                incoming_call(context, stopwatch, with_deadline=operation.changes)
+            )
             connections.known(call.peer)
             account = account_of(caller) or call.peer
             admission.authorize(caller)

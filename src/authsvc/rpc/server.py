@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 # Seconds that the calls of a connection that has reached its age get, in addition to the longest RPC.
 _AGED_GRACE_SECONDS = 60.0
 # Seconds in which an answer is handed to the system, and far more.
-_ANSWERED_SECONDS = 0.1
+ANSWERED_SECONDS = 0.1
 # Seconds between two looks for connections to close, and at least between two.
 _LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
 
@@ -89,14 +89,17 @@ class Server:
         raw: Sequence[Raw] = (),
         reflects: bool = True,
         stopwatch: Stopwatch = boottime,
+        answered: float = ANSWERED_SECONDS,
     ) -> None:
         """Take what to serve.
 
         Connections are closed after `connection_age` seconds (0: never), so that clients also use workers
         that start later. No RPC takes longer than `longest` seconds by itself, so ageing cuts none off.
         Without `tls`, in plain text. `raw` are RPCs of other protocols. If it `reflects`, anybody may list
-        the RPCs. The `stopwatch` measures how long messages take to arrive.
+        the RPCs. The `stopwatch` measures how long messages take to arrive. A stop waits `answered` seconds
+        for answers that gRPC has written to reach the system.
         """
+        self._answered = answered
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
         options = [
@@ -188,13 +191,13 @@ class Server:
         await self._gate.close()
         # Compared by port only, since an address can be written in several ways.
         busy = {peer.rpartition(":")[2] for peer in self._connections.busy()}
-        await asyncio.sleep(_ANSWERED_SECONDS)
+        await asyncio.sleep(self._answered)
         sockets.hang_up(self._port, lambda end: str(end[1]) not in busy)
         await self._gate.emptied(deadline - time.monotonic())
         self._health.release()
-        await asyncio.sleep(_ANSWERED_SECONDS)
+        await asyncio.sleep(self._answered)
         sockets.hang_up(self._port, lambda _: True)
-        await self._server.stop(max(_ANSWERED_SECONDS, deadline - time.monotonic()))
+        await self._server.stop(max(ANSWERED_SECONDS, deadline - time.monotonic()))
 
 
 def _ageing(seconds: float, longest: float) -> list[tuple[str, int]]:

@@ -1,0 +1,22 @@
+"""How long a worker that stops waits for what it cannot observe."""
+
+from dataclasses import dataclass
+
+from authsvc.entrance.gate import QUIET_SECONDS
+from authsvc.net.http_server import IDLE_GRACE_SECONDS
+from authsvc.rpc.server import ANSWERED_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPauses:
+    """The fixed pauses of a stop, in seconds, besides the wait for calls in flight.
+
+    A worker without clients at its stop, as in most tests, can have them at 0.
+    """
+
+    quiet: float = QUIET_SECONDS  # for calls that have arrived and not begun
+    answered: float = ANSWERED_SECONDS  # for answers that gRPC holds
+    linger: float = IDLE_GRACE_SECONDS  # for idle connections of the check over HTTP
+
+
+DRAIN_PAUSES = DrainPauses()
