@@ -483,7 +483,7 @@ async def test_an_own_key_that_is_none(key: str, tmp_path: Path) -> None:
     file.write_text(key, "utf-8")
     for source in (file, tmp_path / "missing", lambda: key):
         async with AuthClient("127.0.0.1:1", key=source, tls=None) as client:
-            with pytest.raises(Refused, match="our own key cannot be had") as caught:
+            with pytest.raises(Refused, match="cannot get the client's own key") as caught:
                 await client.verify_key("x")
         assert caught.value.reason == "OWN_KEY_MISSING"
         assert not key.strip() or key not in str(caught.value)

@@ -44,7 +44,7 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
     policy = json.loads(done.stdout)
     assert (policy["keys_enabled"], policy["max_active_keys"], policy["brand"]) == (False, 1, "eg")
     done = dev.run("policies", "get", owner)
-    assert "NO: none works" in done.stdout
+    assert "NO: keys do not work" in done.stdout
     done = dev.run(
         "policies", "update", owner, "--keys-enabled", "--etag", policy["etag"], "--allowed-scopes", ""
     )

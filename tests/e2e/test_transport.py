@@ -249,7 +249,7 @@ def test_callers_without_credentials_are_announced(directory: Path, database_url
     given = {"anonymous_scopes": "keys:verify,keys:read", "workers": 2}
     with running("serve", directory, database_url=database_url, **given) as server:
         pass
-    assert re.findall(r"who reaches \S+ and shows no credential.*?keys:\w+, keys:\w+", server.stderr) == [
+    assert re.findall(r"callers of \S+ without a credential.*?keys:\w+, keys:\w+", server.stderr) == [
         "callers of 127.0.0.1:0 without a credential act on every owner, with keys:read, keys:verify"
     ]
 

@@ -236,7 +236,7 @@ async def test_either_ids_or_an_owner(service: Service) -> None:
     for fields in ({}, {"owner_id": "acme", "key_ids": ["key_1"]}):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.BatchRevokeKeys(**fields)
-        assert "either key_ids or owner_id" in refusal.message
+        assert "exactly one of key_ids and owner_id" in refusal.message
 
 
 async def test_expiry_needs_no_job(service: Service, clock: Clock) -> None:  # rule 13
