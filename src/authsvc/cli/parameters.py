@@ -13,9 +13,13 @@ from authsvc.config.duration import parse_duration
 def _duration(type_: Any, tokens: Sequence[Token]) -> Any:
     text = tokens[0].value
     try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ValueError(f'"{text}" is not valid; {error}') from None
+        length = parse_duration(text)
+    except ValueError:
+        length = None
+    # A bare number is seconds in a setting. Here it is more likely meant to be days.
+    if length is None or (length and text[-1].isdigit()):
+        raise ValueError(f'"{text}" is not valid; use a number with a unit, for instance 90d, 12h or 30m')
+    return length
 
 
 def _time(type_: Any, tokens: Sequence[Token]) -> Any:

@@ -18,7 +18,12 @@ def _parse_if_set(value: object) -> object:
 
 def _check_service(value: str) -> str:
     if value:
-        ListenAddress.parse(value.removeprefix("https://"))
+        try:
+            ListenAddress.parse(value.removeprefix("https://"))
+        except ValueError:
+            raise ValueError(
+                "use host:port, for instance 127.0.0.1:50051, or https://host:port for TLS"
+            ) from None
     return value
 
 

@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +43,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    listen: Listen = Field(ListenAddress("127.0.0.1", 50051), description="where to serve gRPC, host:port")
+    listen: Listen = Field(
+        ListenAddress("127.0.0.1", 50051), description="address to serve gRPC on, host:port"
+    )
     tls_cert: Path | None = Field(
         None,
         description="PEM file of the certificate to serve with, followed by its chain; empty: plain text",
@@ -83,7 +86,8 @@ class Settings(BaseSettings):
         2000,
         ge=2,
         le=1_000_000,
-        description="maximum of calls in flight, per worker; half of it for calls other than verifications",
+        description="maximum number of calls in flight, per worker; "
+        "calls other than verifications can use half of it",
     )
     stranger_limit: RateLimit = Field(
         Rate(20, 100),
@@ -91,13 +95,16 @@ class Settings(BaseSettings):
         "rate per second/burst; the others wait a second; 0: no limit",
     )
     connection_limit: int = Field(
-        1000, ge=8, le=100_000, description="maximum of client connections, per worker"
+        1000, ge=8, le=100_000, description="maximum number of client connections, per worker"
     )
     reflection: bool = Field(
-        True, description="whether gRPC reflection is served, which grpcurl uses; to anybody who connects"
+        True, description="whether gRPC reflection, which grpcurl uses, is served to all clients"
     )
     workers: int = Field(
-        default_factory=usable_cores, ge=1, le=256, description="processes that serve; default: one per core"
+        default_factory=usable_cores,
+        ge=1,
+        le=256,
+        description="number of worker processes; default: one per core",
     )
     connection_age: Annotated[Duration, between(_MS, _DAY, or_zero="for never")] = Field(
         timedelta(minutes=5),
@@ -105,27 +112,28 @@ class Settings(BaseSettings):
     )
     metrics_listen: OptionalListen = Field(
         None,
-        description="where to serve Prometheus metrics, host:port; worker 1 uses the next port; empty: off",
+        description="address to serve Prometheus metrics on, host:port; "
+        "each further worker uses the next port; empty: off",
     )
     data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
-    database_url: DatabaseUrl | None = Field(None, description="postgresql://…, the role that serves")
+    database_url: DatabaseUrl | None = Field(None, description="postgresql://…, with the role that serves")
     migration_database_url: DatabaseUrl | None = Field(
-        None, description="postgresql://…, the role that owns the schema; default: the one that serves"
+        None, description="postgresql://…, with the role that owns the schema; default: AUTHSVC_DATABASE_URL"
     )
     database_pool_size: int = Field(
-        14, ge=1, le=1000, description="maximum of connections to PostgreSQL, per worker"
+        14, ge=1, le=1000, description="maximum number of connections to PostgreSQL, per worker"
     )
     lease: Annotated[Duration, between(_SECOND, _HOUR)] = Field(
         timedelta(seconds=30),
-        description="how long workers answer from memory without the database, "
-        "and a revocation waits for a worker that is out of reach",
+        description="how long workers answer from memory without the database; "
+        "a revocation waits this long for an unreachable worker",
     )
     feed: Literal["listen", "poll"] = Field(
         "listen",
-        description="how workers learn of changes; poll: for transaction poolers",
+        description="how workers learn of changes; poll: for poolers in transaction mode",
     )
     feed_poll_interval: Annotated[Duration, between(_MS, _MINUTE)] = Field(
-        timedelta(milliseconds=100), description="how often the feed is read where no hints arrive"
+        timedelta(milliseconds=100), description="how often the feed is read if no notifications arrive"
     )
     brand: Brand = Field("authsvc", description="first part of new key strings")
     default_keys_enabled: bool = Field(
@@ -135,25 +143,32 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=100_000,
-        description="maximum of active keys of such an owner; 0: no limit",
+        description="maximum number of active keys of an owner without a policy of its own; 0: no limit",
     )
     default_allowed_scopes: ScopeNames = Field(
-        (), description="comma-separated scopes that keys of such an owner may have; empty: any"
+        (),
+        description="comma-separated scopes that keys of an owner without a policy of its own may have; "
+        "empty: any",
     )
     default_max_key_lifetime: Annotated[Duration, between(_SECOND, _CENTURY, or_zero="for no limit")] = Field(
-        timedelta(0), description="maximum lifetime of keys of such an owner; 0: no limit"
+        timedelta(0),
+        description="maximum lifetime of keys of an owner without a policy of its own; 0: no limit",
     )
     default_expiration_required: bool = Field(
-        False, description="whether keys of such an owner must have an expiry"
+        False, description="whether keys of an owner without a policy of its own must have an expiry"
     )
     default_contacts_required: bool = Field(
-        False, description="whether keys of such an owner must have a technical contact"
+        False,
+        description="whether keys of an owner without a policy of its own must have a technical contact",
     )
     default_key_edits: KeyEdits = Field(
-        KeyEdits.ALL, description="what may be changed of keys of such an owner: none, details or all"
+        KeyEdits.ALL,
+        description="which fields of keys of an owner without a policy of its own may be changed: "
+        "none, details or all",
     )
     default_key_managers: KeyManagers = Field(
-        KeyManagers.ANY, description="who may manage keys of such an owner: any or sessions_only"
+        KeyManagers.ANY,
+        description="who may manage keys of an owner without a policy of its own: any or sessions_only",
     )
     cache_capacity: int = Field(
         200_000, ge=1000, description="keys kept in memory, about 1 KiB each, per worker"
@@ -174,13 +189,13 @@ class Settings(BaseSettings):
         timedelta(seconds=5), description="how often the last activity of sessions is written"
     )
     session_idle_timeout: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=7), description="how long a session lives without activity, if its client does not say"
+        timedelta(days=7), description="how long a session lasts without activity, unless its client sets it"
     )
     session_idle_timeout_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=30), description="the longest idle timeout that a client can ask for"
     )
     session_lifetime: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=30), description="how long a session lives at most, if its client does not say"
+        timedelta(days=30), description="maximum lifetime of a session, unless its client sets it"
     )
     session_lifetime_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
         timedelta(days=365), description="the longest lifetime that a client can ask for"
@@ -189,14 +204,15 @@ class Settings(BaseSettings):
         timedelta(days=30), description="how long ended sessions are kept for display"
     )
     audit_retention: Annotated[
-        Duration, between(timedelta(days=90), _CENTURY, or_zero="to keep them for good")
-    ] = Field(timedelta(days=400), description="how long audit events are kept, in whole months; 0: for good")
+        Duration, between(timedelta(days=90), _CENTURY, or_zero="to keep them forever")
+    ] = Field(timedelta(days=400), description="how long audit events are kept, in whole months; 0: forever")
     geoip_db: Paths = Field(
         (), description="comma-separated MMDB files of the locations of addresses; empty: no locations"
     )
     http_listen: OptionalListen = Field(
         None,
-        description="where to serve GET /check for proxies that ask over HTTP, host:port; empty: nowhere",
+        description="address to serve GET /check on, host:port, for proxies that check requests over HTTP; "
+        "empty: off",
     )
     gateway_credentials: CredentialSourceNames = Field(
         ("bearer", "basic", "x-api-key"),
@@ -207,27 +223,32 @@ class Settings(BaseSettings):
         False, description="whether proxies forward the credential to the upstream"
     )
     routes: Path | None = Field(
-        None, description="TOML file of the scopes that proxied routes need; empty: the proxies say which"
+        None,
+        description="TOML file of the scopes that proxied routes require; empty: the proxies specify them",
     )
     drain_grace: Annotated[Duration, between(timedelta(0), _HOUR)] = Field(
         timedelta(seconds=10), description="how long calls in flight may take at a stop"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what to log")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum level of log lines"
+    )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="auto: text on a terminal, else json"
+        "auto", description="auto: text on a terminal, otherwise JSON"
     )
     # For the command line as a client.
     address: ServiceAddress = Field(
         "",
         description="the service that `authsvc keys` and similar commands call; default: the one of `listen`",
     )
-    key: SecretStr | None = Field(None, description="the key string that they call with")
+    key: SecretStr | None = Field(None, description="key string that these commands authenticate with")
 
     call_tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that they trust; they use TLS then"
+        None, description="PEM file of the authority that these commands trust; it enables TLS"
     )
-    call_tls_cert: Path | None = Field(None, description="PEM file of the certificate that they show")
-    call_tls_key: Path | None = Field(None, description="PEM file of its private key")
+    call_tls_cert: Path | None = Field(
+        None, description="PEM file of the client certificate of these commands"
+    )
+    call_tls_key: Path | None = Field(None, description="PEM file of the private key of that certificate")
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod
@@ -238,6 +259,13 @@ class Settings(BaseSettings):
         return value
 
 
+def _remedy(name: str, known: set[str]) -> str:
+    close = get_close_matches(
+        name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known]
+    )
+    return f"did you mean {PREFIX}{close[0]}?" if close else "`authsvc settings` lists all of them"
+
+
 def load_settings(**given: Any) -> Settings:
     """Return the settings of the environment, with those given in their place.
 
@@ -246,7 +274,7 @@ def load_settings(**given: Any) -> Settings:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [
-        f"{name}: not a setting of authsvc; known are {', '.join(sorted(known))}"
+        f"{name}: not a setting of authsvc; {_remedy(name, known)}"
         for name in sorted(os.environ)
         if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
