@@ -54,7 +54,7 @@ def test_a_setting_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, name: s
     [
         ("AUTHSVC_LISTENS", "did you mean AUTHSVC_LISTEN?"),
         ("authsvc_listen_", "did you mean AUTHSVC_LISTEN?"),
-        ("AUTHSVC_DATABSE_URL", "did you mean AUTHSVC_DATABASE_URL?"),
+        ("AUTHSVC_DATABASE_UR", "did you mean AUTHSVC_DATABASE_URL?"),
         ("AUTHSVC_", "`authsvc settings` lists all of them"),
         ("authsvc_pepper_for_secrets", "`authsvc settings` lists all of them"),
     ],
