@@ -89,7 +89,7 @@ async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCa
     async with asyncio.timeout(10):
         write(path, "2")
         ticker.tick()
-        while "a fault in looking at files; it will be retried" not in caplog.messages:  # noqa: ASYNC110 - it is in the log only
+        while "unexpected error in looking at files; it will be retried" not in caplog.messages:  # noqa: ASYNC110 - it is in the log only
             await asyncio.sleep(0)
         write(path, "3")
         ticker.tick()

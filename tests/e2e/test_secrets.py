@@ -532,7 +532,7 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
         "UNAVAILABLE",
     ):
         assert f"StatusCode.{code}" in errors, code
-    assert b"a fault in VerifyKey" in story.text("log")
+    assert b"unexpected error in VerifyKey" in story.text("log")
     assert b"UndefinedColumnError" in COLOURS.sub(b"", story.text("log"))
     assert b"INSERT INTO authsvc.keys" in story.text("postgresql log")
     for action in (b"KEY_CREATED", b"KEY_ROTATED", b"OWNER_KEYS_REVOKED", b"SESSION_REVOKED", b"REFUSED"):
@@ -554,7 +554,7 @@ async def test_a_fault_shown_on_a_terminal_keeps_secrets(directory: Path) -> Non
     """The log for people, with its coloured tracebacks, contains no more than the one for machines."""
     async with telling(directory, "text") as (told, server, url):
         await tell(told, server, url)
-    assert b"a fault in VerifyKey" in told.text("log")
+    assert b"unexpected error in VerifyKey" in told.text("log")
     assert leaks(told.text("log"), told.key_strings) == []
 
 

@@ -60,7 +60,7 @@ async def test_the_life_of_tag_keys(directory: Path, database_url: str) -> None:
         assert "Traceback" not in server.stderr
     assert refusal(tag_key(directory, database_url, "retire", "1")) == "tag key 1 is retired"
     told = refusal(tag_key(directory, database_url, "retire", "2"))
-    assert told == "tag key 2 is the one that mints; rotate first, then retire it"
+    assert told == "tag key 2 is in use for new strings; rotate first, then retire it"
 
 
 def test_without_workers_nobody_is_waited_for(directory: Path, database_url: str) -> None:

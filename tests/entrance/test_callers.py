@@ -80,7 +80,7 @@ def test_nobody_is_allowed() -> None:
     [
         (
             {"owner_id": "Authsvc"},
-            "owner_id: 'Authsvc' looks like authsvc, the platform, and is not; use another name",
+            "owner_id: 'Authsvc' resembles the reserved owner authsvc; use another name",
         ),
         ({"scope": "keys:verify"}, "'scope' is not known; known are spiffe_id, subject, owner_id, scopes"),
         ({"spiffe_id": None}, "give exactly one of spiffe_id, subject"),
@@ -118,7 +118,7 @@ def test_nobody_is_allowed() -> None:
             "openssl x509 -nameopt RFC2253 prints it",
         ),
         *(
-            ({"spiffe_id": None, "subject": bad}, f"subject: holds {told}, in the certificate, too")
+            ({"spiffe_id": None, "subject": bad}, f"subject: holds {told}. Correct the certificate as well")
             for bad, told in (
                 (
                     "CN=\u202esredro,O=Example",

@@ -277,7 +277,7 @@ class Fleet:
 
     def faults(self) -> list[str]:
         """Return the log lines that tell of a fault of the product."""
-        signs = ("Traceback", "a fault in", "never awaited", "never retrieved")
+        signs = ("Traceback", "a fault in", "unexpected error in", "never awaited", "never retrieved")
         return [
             f"{worker.name}: {line[:2000]}"
             for worker in self.workers

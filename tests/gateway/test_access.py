@@ -76,9 +76,9 @@ class _Cold:
 
 
 def _decided(asked: GatewayRequest, *, table: bool) -> Allowed | Denied:
-    carriers = CredentialSources(("bearer", "basic", "x-api-key", "cookie:sid"))
+    sources = CredentialSources(("bearer", "basic", "x-api-key", "cookie:sid"))
     verifier = cast("Any", _Memory())
-    access = Access(verifier, carriers, routes=(lambda: _ROUTES) if table else None)
+    access = Access(verifier, sources, routes=(lambda: _ROUTES) if table else None)
     return asyncio.run(access.decide(BOOTSTRAP, asked))
 
 

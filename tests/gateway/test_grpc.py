@@ -34,7 +34,7 @@ _METHOD = "/grpc.health.v1.Health/Check"
 _HTTP2 = "typed_extension_protocol_options:"
 _UNKNOWN = "authsvc_live_" + "0" * 63
 _MISSING = "Send your key, for instance as authorization: Bearer <key string>."
-_INVALID = "The credential is not known; check that it was copied whole."
+_INVALID = "The credential is not known; check that it was copied completely."
 _SCOPE = "This request requires the scope orders:write; use a credential that has it."
 
 

@@ -186,10 +186,10 @@ def test_the_python_client_reads_alike(lines: list[tuple[str, str]]) -> None:
 
 def test_only_what_is_configured_is_looked_at() -> None:
     """A bearer token of the upstream's own is none of our business where bearer is not listed."""
-    carriers = CredentialSources(("x-api-key",))
+    sources = CredentialSources(("x-api-key",))
     headers = {"authorization": "Bearer theirs", "x-api-key": GOOD, "cookie": f"sid={OTHER}"}
-    assert list(carriers.find(headers).texts) == [GOOD]
-    assert carriers.scheme == "ApiKey"
+    assert list(sources.find(headers).texts) == [GOOD]
+    assert sources.scheme == "ApiKey"
     assert list(CredentialSources(("basic",)).find({"authorization": f"Bearer {GOOD}"}).texts) == []
     assert CredentialSources(("cookie:sid", "basic", "bearer")).scheme == "Basic"
 

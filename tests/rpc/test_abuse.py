@@ -493,10 +493,16 @@ async def test_streams_of_reflection_and_health_are_bounded(service: Service) ->
 
 
 def test_streams_of_all_are_bounded() -> None:
-    streams = Streams("health", most=3, of_one=2)
-    with streams.one("a"), streams.one("a"), streams.one("b"), pytest.raises(Overloaded), streams.one("c"):
+    streams = Streams("health", max_open=3, max_per_connection=2)
+    with (
+        streams.counted("a"),
+        streams.counted("a"),
+        streams.counted("b"),
+        pytest.raises(Overloaded),
+        streams.counted("c"),
+    ):
         pass
-    with streams.one("c"):
+    with streams.counted("c"):
         assert streams.refused == 1
 
 

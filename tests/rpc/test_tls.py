@@ -166,24 +166,24 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
     "certificate of another pair": (
         lambda files: replace(files.cert, Authority().issue("CN=other").cert),
         "AUTHSVC_TLS_KEY: {0.key} is not the key of the certificate in {0.cert}; "
-        "write both files of one pair",
+        "use a certificate and a key that belong together",
     ),
     "half a certificate": (
         lambda files: replace(files.cert, files.cert.read_bytes()[:300]),
-        "AUTHSVC_TLS_CERT: {0.cert} holds no certificate, or a damaged one; write it as PEM, with its chain",
+        "AUTHSVC_TLS_CERT: {0.cert} contains no valid certificate; use PEM, with its chain",
     ),
     "empty certificate": (
         lambda files: replace(files.cert, b""),
-        "AUTHSVC_TLS_CERT: {0.cert} holds no certificate, or a damaged one; write it as PEM, with its chain",
+        "AUTHSVC_TLS_CERT: {0.cert} contains no valid certificate; use PEM, with its chain",
     ),
     "not even text": (
         lambda files: replace(files.cert, b"\xff\x00"),
-        "AUTHSVC_TLS_CERT: {0.cert} holds no certificate, or a damaged one; write it as PEM, with its chain",
+        "AUTHSVC_TLS_CERT: {0.cert} contains no valid certificate; use PEM, with its chain",
     ),
     "half a key": (
         lambda files: replace(files.key, files.key.read_bytes()[:100]),
-        "AUTHSVC_TLS_KEY: {0.key} holds no private key that can be read; "
-        "it has to be PEM, without a password",
+        "AUTHSVC_TLS_KEY: {0.key} contains no readable private key; "
+        "use PEM, without a password",
     ),
     "no key": (
         lambda files: files.key.unlink(),
@@ -205,8 +205,8 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
     ),
     "rubbish for authorities": (
         lambda files: replace(files.client_ca, b"rubbish"),
-        "AUTHSVC_TLS_CLIENT_CA: {0.client_ca} holds no certificate, or a damaged one; "
-        "write it as PEM, with its chain",
+        "AUTHSVC_TLS_CLIENT_CA: {0.client_ca} contains no valid certificate; "
+        "use PEM, with its chain",
     ),
 }
 

@@ -26,10 +26,10 @@ async def run_forever(step: Step, tick: Step, what: str, *, level: int = logging
             await step()
         except RetryableError as error:
             if not failing:
-                _log.log(level, "%s is not possible now and will be retried: %s", what, error.message)
+                _log.log(level, "%s failed and will be retried: %s", what, error.message)
             failing = True
         except Exception:  # noqa: BLE001 - a fault must not end the work for good
-            _log.exception("a fault in %s; it will be retried", what)
+            _log.exception("unexpected error in %s; it will be retried", what)
         else:
             failing = False
 

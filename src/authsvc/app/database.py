@@ -1,4 +1,4 @@
-"""The database that is served from: reachable, and with the schema of this version."""
+"""Opens the database, and checks its schema."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What the operator's settings say of callers and owners that nothing else is known of."""
+"""Defaults from the settings: the anonymous caller, and the policy of owners without one."""
 
 from authsvc.config.settings import Settings
 from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller

@@ -1,4 +1,4 @@
-"""How long a worker that stops waits for what it cannot observe."""
+"""Fixed pauses while a worker stops."""
 
 from dataclasses import dataclass
 

@@ -147,7 +147,7 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
     metrics.watch_gauge(
         "connection_limit",
         "Connections of clients that this worker accepts.",
-        lambda: bounds.connections.most,
+        lambda: bounds.connections.max_connections,
     )
     metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
     metrics.watch_gauge(

@@ -87,10 +87,10 @@ async def running(
         if settings.metrics_listen is not None:
             stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
-            (app.usage.flush, "last uses of the last seconds"),
-            (app.activity.flush, "activities of the last seconds"),
-            (app.refusals.flush, "refused attempts of the last minute"),
-            (app.keys.deliveries.flush, "notes of which answers were sent"),
+            (app.usage.flush, "most recent last-use times"),
+            (app.activity.flush, "most recent activities"),
+            (app.refusals.flush, "most recent refused attempts"),
+            (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
         await _join(app, settings, stack)
@@ -116,12 +116,11 @@ async def _join(app: App, settings: Settings, stack: AsyncExitStack) -> None:
         await app.follower.start()
         has_hints = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
     except RetryableError as error:
-        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot take part in the feed: {error}") from error
+        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot register this worker: {error}") from error
     if not has_hints:
         raise ConfigError(
-            "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. If it leads to a "
-            "pooler that lends connections for one transaction, or to a database without them, set "
-            "AUTHSVC_FEED=poll"
+            "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. Behind a pooler "
+            "in transaction mode, or if the database does not support them, set AUTHSVC_FEED=poll"
         )
 
 
@@ -145,7 +144,7 @@ async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExi
         run_forever(
             deliveries.flush,
             partial(deliveries.due, each(_DELIVERIES_PAUSE_SECONDS)),
-            "writing which answers were sent",
+            "writing the delivery status of new keys",
         ),
         run_forever(app.locations.look, each(_LOCATIONS_SECONDS), "looking for newer locations"),
         *(

@@ -1,4 +1,4 @@
-"""What the port is served with: TLS, and the callers that certificates stand for."""
+"""TLS, and the callers that certificates identify."""
 
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
@@ -8,9 +8,9 @@ from authsvc.rpc.tls import Tls
 
 
 def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | None]:
-    """Return what serves TLS, and whom certificates stand for.
+    """Return TLS, and the callers that certificates identify; None for each that is not configured.
 
-    Raises ConfigError for files that cannot be used, and for plain text that nobody asked for.
+    Raises ConfigError for files that cannot be used, and for plain text that is not explicitly allowed.
     """
     check_transport(settings)
     tls = certified = None

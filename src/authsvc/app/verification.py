@@ -52,7 +52,7 @@ class Registration:
     on_register: Callable[[UUID], object] = lambda _: None
 
 
-#: One that succeeds nobody.
+#: A worker without predecessors.
 FIRST = Registration()
 
 
@@ -145,6 +145,6 @@ def _verifying(
         lease=lease,
         feed=follower,
         clock=clock,
-        max_fills_of_one=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
+        max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
     )
     return {"verifier": verifier, "hasher": hasher, "usage": usage, "activity": activity}

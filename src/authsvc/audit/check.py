@@ -165,7 +165,7 @@ class AuditCheck:
         """Report the anchors of owners without a chain, up to the owner `before`, or all if that is ""."""
         while self._anchor is not None and (not before or self._anchor.owner_id < before):
             if not only or self._anchor.owner_id == only:
-                problem = "the chain was removed with its head: the anchor has it"
+                problem = "the chain is missing, but the anchor lists it"
                 self._report([Fault(self._anchor.owner_id, self._anchor.link.position, "", problem)])
             self._anchor = next(self._anchors, None)
 

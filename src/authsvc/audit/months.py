@@ -29,7 +29,7 @@ MONTHS_AHEAD = 3
 
 
 class AuditMonths:
-    """Creates and drops the partitions of the audit log. A `retention` of zero keeps all events for good."""
+    """Creates and drops the partitions of the audit log. A `retention` of zero keeps all events forever."""
 
     def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -57,14 +57,14 @@ class AuditMonths:
         return True
 
     def _effective_retention(self, kept: timedelta | None) -> timedelta:
-        """Return the longer one of the configured retention and that of the schema; zero is for good."""
+        """Return the longer one of the configured retention and that of the schema; zero is forever."""
         if kept is None or not self._retention or (kept and self._retention >= kept):
             return self._retention
         _log.warning(
             "audit events are kept %s, as set in the schema, which is longer than the %d days of "
             "AUTHSVC_AUDIT_RETENTION; to shorten it, run `authsvc migrate` with that setting as the owner "
             "of the schema",
-            f"for {kept.days} days" if kept else "for good",
+            f"for {kept.days} days" if kept else "forever",
             self._retention.days,
         )
         return kept

@@ -14,7 +14,10 @@ _BAD = {
         "CREDENTIAL_EXPIRED",
         "has expired; create or rotate to a new key, or sign in again",
     ),
-    VerdictCode.DISABLED: ("CREDENTIAL_DISABLED", "is disabled, as are all keys of its owner"),
+    VerdictCode.DISABLED: (
+        "CREDENTIAL_DISABLED",
+        "is a key, and the policy of its owner has switched keys off; switch them on, or sign in",
+    ),
 }
 
 

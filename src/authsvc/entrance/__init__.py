@@ -8,8 +8,8 @@ An `Admission` then passes, in this order:
 3. the limits of the caller's owner, for all but verifications;
 4. the scopes that the operation requires.
 
-Bound: a call holds its place in the gate and its share of its owner's calls until its answer is sent. Calls
-that fail before the caller is known are delayed beyond a rate, by address.
+Bound: a call holds its place in the gate and its share of its owner's calls until its answer is sent
+(gRPC) or written (HTTP). Calls that fail before the caller is known are delayed beyond a rate, by address.
 
 Failure: each refusal is counted in the metrics. That of a known caller is also recorded in the audit log of
 the caller's owner.

@@ -30,7 +30,7 @@ class CredentialSpent(Unauthenticated):
 
 
 class Certified(Protocol):
-    """The callers that certificates stand for, by name; reloaded when their file changes."""
+    """The callers that certificates identify, by name; reloaded when their file changes."""
 
     @property
     def value(self) -> Mapping[str, Caller]:
@@ -87,8 +87,8 @@ class Authentication:
             if (known := self._certified.value.get(certificate_name)) is not None:
                 return known
             raise Unauthenticated(
-                f"the certificate of {certificate_name or 'no name'} belongs to no caller here; have it "
-                "added to the file of AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
+                f"the certificate of {certificate_name or 'no name'} is not listed; add it to the file in "
+                "AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
                 reason="CERTIFICATE_UNKNOWN",
                 certificate=certificate_name,
             )

@@ -51,7 +51,7 @@ def _check_spiffe_id(spiffe_id: str) -> str:
 def _check_subject(subject: str) -> str:
     # It is shown to people, as the creator of what the caller creates.
     if problem := fault(subject):
-        raise ValueError(f"{problem}, in the certificate, too")
+        raise ValueError(f"{problem}. Correct the certificate as well")
     if _SUBJECT.fullmatch(subject) is None:
         raise ValueError(f"use {_SUBJECT_REMEDY}")
     return subject
@@ -59,7 +59,7 @@ def _check_subject(subject: str) -> str:
 
 def _check_owner(owner_id: str) -> str:
     if is_lookalike(owner_id):
-        raise ValueError(f"{owner_id!r} looks like authsvc, the platform, and is not; use another name")
+        raise ValueError(f"{owner_id!r} resembles the reserved owner authsvc; use another name")
     return owner_id
 
 

@@ -15,7 +15,7 @@ from authsvc.telemetry import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The parts that every call passes, and those that refusals are told to."""
+    """The parts that every call passes, and the hook that records refusals."""
 
     gate: Gate
     authentication: Authentication

@@ -20,9 +20,9 @@ _RETRY_AFTER_SECONDS = 0.5
 
 
 def full(whose: str = "") -> Overloaded:
-    """Return the refusal for want of room."""
+    """Return the error for a full gate."""
     return Overloaded(
-        f"too many {whose}calls are in flight here; retry. AUTHSVC_IN_FLIGHT_LIMIT sets how many",
+        f"too many {whose}calls are in flight; retry. AUTHSVC_IN_FLIGHT_LIMIT sets the limit",
         reason="IN_FLIGHT_LIMIT",
         retry_after=_RETRY_AFTER_SECONDS,
         setting="AUTHSVC_IN_FLIGHT_LIMIT",

@@ -1,4 +1,4 @@
-"""A call as a transport knows it before anybody has looked at it."""
+"""A call as plain values, before it is authenticated."""
 
 from collections.abc import Sequence
 from math import inf

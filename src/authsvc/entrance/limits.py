@@ -1,4 +1,4 @@
-"""What one owner, or one address, may take of a worker. Each worker counts for itself.
+"""Limits for each owner and each address. Each worker counts for itself.
 
 Verifications of known callers are limited by the number of calls in flight only.
 """
@@ -27,7 +27,7 @@ class Limits:
         self._callers = Limiter(callers, now)
         self._failures = Limiter(failures, now)
         # Changes may wait long for other workers. Those of one owner leave room for three more like it.
-        self._max_of_one = max(1, max_in_flight // 8)
+        self._max_per_owner = max(1, max_in_flight // 8)
         self._in_flight: dict[str, int] = {}
         #: How many calls were refused, by the limit.
         self.refused = {"caller": 0, "failure": 0}
@@ -43,7 +43,7 @@ class Limits:
         if not name:
             return ""
         in_flight = self._in_flight.get(name, 0)
-        if in_flight >= self._max_of_one:
+        if in_flight >= self._max_per_owner:
             self.refused["caller"] += 1
             raise full("of one owner's ")
         if wait := self._callers.take(name):

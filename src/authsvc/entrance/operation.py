@@ -1,4 +1,4 @@
-"""What a call asks for: an RPC, or the check over HTTP."""
+"""An operation: an RPC, or the check over HTTP."""
 
 from authsvc.telemetry import Metrics
 

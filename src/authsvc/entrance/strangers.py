@@ -17,7 +17,7 @@ _MAX_WAITING = 2000
 
 
 class Strangers:
-    """Delays those who call more often than a client of ours would."""
+    """Delays unauthenticated callers that call too often."""
 
     def __init__(self, rate: Rate, now: Callable[[], float]) -> None:
         """Take the rate of calls of an address that are answered at once, and a stopwatch."""

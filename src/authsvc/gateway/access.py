@@ -68,14 +68,14 @@ class Access:
     def __init__(
         self,
         verifier: Verifier,
-        carriers: CredentialSources,
+        sources: CredentialSources,
         *,
         routes: Callable[[], Routes] | None = None,
         keep_credential: bool = False,
     ) -> None:
         """Take the sources of credentials, the current routes, and whether upstreams see credentials."""
         self._verifier = verifier
-        self._carriers = carriers
+        self._sources = sources
         self._routes = routes
         self._keep_credential = keep_credential
         #: The number of answers, by the reason of the refusal; or ALLOWED, or PUBLIC.
@@ -84,7 +84,7 @@ class Access:
     @property
     def judges_cookies(self) -> bool:
         """Whether a cookie may hold a credential, so that cookies are rewritten."""
-        return self._carriers.has_cookie
+        return self._sources.has_cookie
 
     async def decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
         """Answer the proxy `caller`. A retryable error becomes a refusal, so the proxy need not guess."""
@@ -117,7 +117,7 @@ class Access:
                 return self._public(asked)
             if access.scopes:
                 required = (*required, *access.scopes)
-        presented = self._carriers.find(headers)
+        presented = self._sources.find(headers)
         if not presented.texts:
             return self._missing()
         if presented.ambiguous:
@@ -183,17 +183,17 @@ class Access:
                 "A scope is missing",
                 f"This request requires the scope {' and '.join(lacking)}; use a credential that has it.",
                 "insufficient_scope",
-                self._carriers.scheme,
+                self._sources.scheme,
                 lacking,
             )
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
         title = "The credential is not valid"
-        return Denied(401, reason, title, detail, "invalid_token", self._carriers.scheme)
+        return Denied(401, reason, title, detail, "invalid_token", self._sources.scheme)
 
     def _public(self, asked: GatewayRequest) -> Allowed:
         """Let a request pass unchecked; remove our credentials, and keep those that may be the upstream's."""
-        presented = self._carriers.find(asked.headers)
+        presented = self._sources.find(asked.headers)
         if self._keep_credential or all(redact(text) == text for text in presented.texts):
             presented = NOTHING
         return self._cleaned(Allowed(None, [], [*identity.NAMES]), asked, presented)
@@ -206,7 +206,7 @@ class Access:
         removed += self._deceptive(asked)
         keep = judged if self._keep_credential else ""
         for name in presented.headers if len(presented.texts) > 1 or not keep else ():
-            if name == "cookie" and (rest := self._carriers.without_cookie(headers[name], keep)):
+            if name == "cookie" and (rest := self._sources.without_cookie(headers[name], keep)):
                 allowed.set_headers.append((name, rest))
             else:
                 removed.append(name)
@@ -228,7 +228,7 @@ class Access:
             "CREDENTIAL_MISSING",
             "A credential is required",
             "Send your key, for instance as authorization: Bearer <key string>.",
-            scheme=self._carriers.scheme,
+            scheme=self._sources.scheme,
         )
 
     def _ambiguous(self) -> Denied:
@@ -236,9 +236,9 @@ class Access:
             401,
             "CREDENTIAL_AMBIGUOUS",
             "The credential is ambiguous",
-            "The request has several credentials; send one, once.",
+            "The request has more than one credential; send exactly one.",
             "invalid_request",
-            self._carriers.scheme,
+            self._sources.scheme,
         )
 
 

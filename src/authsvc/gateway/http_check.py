@@ -92,14 +92,16 @@ class HttpCheck:
         admission = Admission(self._entrance, operation)
         try:
             keys = [key.strip() for key in call.all(OWN_KEY)]
-            caller = await admission.authenticate(IncomingCall(call.sender, keys))
+            caller = await admission.authenticate(
+                IncomingCall(call.sender, keys, request_id=next(iter(call.all("x-request-id")), ""))
+            )
             admission.authorize(caller)
             return await self._decide(caller, call, query)
         except AuthsvcError as error:
             await admission.refuse(error)
             if isinstance(error, RetryableError):
                 return _denied(Denied.of(error))
-            return self._fault(f"{error.reason}: {error.message} (the header here is {OWN_KEY})")
+            return self._fault(f"{error.reason}: {error.message} (send the proxy's key in {OWN_KEY})")
         except Exception:
             operation.count_error("INTERNAL")
             raise

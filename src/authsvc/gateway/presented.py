@@ -29,17 +29,17 @@ _MAX_COOKIES = 4
 class Presented(NamedTuple):
     """The credentials of a request, distinct and not empty, and the names of the headers that hold them.
 
-    At most `most` of them may be verified; with more, the credential is ambiguous.
+    At most `max_texts` of them may be verified; with more, the credential is ambiguous.
     """
 
     texts: Sequence[str]
     headers: Sequence[str]
-    most: int = 1
+    max_texts: int = 1
 
     @property
     def ambiguous(self) -> bool:
         """Whether there are more credentials than may be verified."""
-        return len(self.texts) > self.most
+        return len(self.texts) > self.max_texts
 
 
 NOTHING = Presented((), ())
@@ -73,18 +73,18 @@ class CredentialSources:
         """Return the credentials of a request."""
         texts: list[str] = []
         names: list[str] = []
-        most = 1
+        max_texts = 1
         if self._schemes and (value := headers.get("authorization")):
             found = self._authorized(value)
             if found is None:
-                found, most = [value], 0
+                found, max_texts = [value], 0
             if found:
                 texts += found
                 names.append("authorization")
         if self._api_key and (value := headers.get(API_KEY)):
             text = _single(value)
             if text is None:
-                text, most = value, 0
+                text, max_texts = value, 0
             if text:
                 texts.append(text)
                 names.append(API_KEY)
@@ -92,12 +92,12 @@ class CredentialSources:
             found, are_plain = self._in_cookies(value)
             if found:
                 if not texts and are_plain:
-                    most = _MAX_COOKIES
+                    max_texts = _MAX_COOKIES
                 texts += found
                 names.append("cookie")
         if len(texts) > 1:
             texts = list(dict.fromkeys(texts))
-        return Presented(texts, names, most) if names else NOTHING
+        return Presented(texts, names, max_texts) if names else NOTHING
 
     def without_cookie(self, value: str, keep: str = "") -> str:
         """Return the value of a cookie header without credentials other than `keep`."""

@@ -103,9 +103,9 @@ async def refuse_more(
     Until the commit, no other transaction adds one. Keys in the grace period of a rotation are counted
     separately: with `rotated`, it is those that are counted. The key `excluding` is not counted.
     """
-    if most := policy.max_active_keys:
+    if limit := policy.max_active_keys:
         others = await count_active(
-            connection, policy.owner_id, now=now, rotated=rotated, excluding=excluding, most=most
+            connection, policy.owner_id, now=now, rotated=rotated, excluding=excluding, limit=limit
         )
         policy.refuse_more(others, rotated=rotated)
 

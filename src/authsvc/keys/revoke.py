@@ -24,7 +24,7 @@ MAX_RETURNED_KEYS = 1000
 
 
 class KeyRevocation(Protocol):
-    """Revokes keys for good."""
+    """Revokes keys permanently."""
 
     _barrier: Barrier
     _changes: Changes

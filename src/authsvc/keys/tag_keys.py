@@ -129,7 +129,7 @@ def _refuse_to_retire(tag_key_id: int, known: Mapping[int, TagKey]) -> None:
             raise AlreadyDone(f"tag key {tag_key_id} is retired", reason="TAG_KEY_RETIRED")
         case TagKey(state=TagKeyState.MINTING):
             raise FailedPrecondition(
-                f"tag key {tag_key_id} is the one that mints; rotate first, then retire it",
+                f"tag key {tag_key_id} is in use for new strings; rotate first, then retire it",
                 reason="TAG_KEY_MINTS",
             )
         case TagKey(state=TagKeyState.ACCEPTED, rest_time=None):

@@ -17,7 +17,7 @@
 An OperatorError is not one of them: it answers no request, but ends a command or a process.
 
 A bad credential that is being verified is a verdict, not an error (rule 20).
-`rpc/status.py` holds the one table that maps these to gRPC.
+`entrance/code.py` holds the one table that maps these to gRPC.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from authsvc.model.verdict import VerdictCode
 
 # The messages follow "the credential ...". All but NOT_FOUND are told only with the right secret (rule 21).
 REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied whole"),
+    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied completely"),
     VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
     VerdictCode.EXPIRED: (
         "CREDENTIAL_EXPIRED",

@@ -23,7 +23,7 @@ _MAX_UNREAD_BYTES = 16 * 1024
 # For a head to arrive, between requests, for an answer. Proxies keep idle connections for a minute.
 _HEAD_SECONDS, _IDLE_SECONDS, _ANSWER_SECONDS = 10.0, 75.0, 10.0
 _CLOSE = (b"connection", b"close")
-_NO_BODY = "have the proxy ask without Content-Length and Transfer-Encoding"
+_NO_BODY = "configure the proxy not to send Content-Length and Transfer-Encoding"
 _END_OF_LINE, _END_OF_HEAD = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 

@@ -31,7 +31,7 @@ def connections(wanted: int, database: int) -> int:
     room = max(_limit() // 4, _limit() - database - _RESERVED_FILES)
     if room < wanted:
         _log.warning(
-            "there is room for %d connections of clients, and AUTHSVC_CONNECTION_LIMIT is %d: raise the "
+            "only %d client connections fit, but AUTHSVC_CONNECTION_LIMIT is %d: raise the "
             "limit of open files (ulimit -n, LimitNOFILE=), which is %d",
             room,
             wanted,

@@ -1,4 +1,6 @@
-"""Revocation: when RevokeKey answers, no worker of any replica accepts the key. So with every other change.
+"""Revocation: when RevokeKey answers, no worker of any replica accepts the key.
+
+The same holds for every other change.
 
 These rules make it so, each with the function that carries it. docs/revocation.md has them in full, with the
 proof.

@@ -59,7 +59,7 @@ class Authorized:
         """Reload the file of a caller with a certificate, once; raise like `refuse_if_gone`."""
         if not self._is_confirmed:
             self._is_confirmed = True
-            await self._authority.read_file(self.caller)
+            await self._authority.read_caller_file(self.caller)
             self.refuse_if_gone()
 
     def look_last(self, check: Callable[[], None]) -> None:
@@ -147,7 +147,7 @@ class Authority:
         caller.refuse_without_scopes()
         return caller
 
-    async def read_file(self, caller: Caller) -> None:
+    async def read_caller_file(self, caller: Caller) -> None:
         """Reload the file of callers, if this caller has its authority from there."""
         by_certificate = caller.kind is None and caller.credential_id not in (
             ANONYMOUS,

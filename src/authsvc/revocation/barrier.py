@@ -194,7 +194,7 @@ class Barrier:
         try:
             await feed_store.notify(self._database, entry)
         except Exception as error:  # noqa: BLE001 - the change is durable, and workers see it when they poll
-            _log.warning("no hint was sent, so workers see the change later: %s", error)
+            _log.warning("could not notify the workers; they will see the change later: %s", error)
 
 
 def _unconfirmed(behind: dict[UUID, float] | None, outcome: str) -> DeadlineExceeded:

@@ -118,7 +118,9 @@ class Follower:
             except RetryableError as error:
                 if not failing:
                     _log.warning(
-                        "the feed is out of reach; the lease holds for %.1f s: %s", self._lease.left, error
+                        "the feed is unreachable; the lease is valid for another %.1f s: %s",
+                        self._lease.left,
+                        error,
                     )
                 failing = True
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -128,7 +130,7 @@ class Follower:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 if failing:
-                    _log.info("the feed is in reach again, and the lease is renewed")
+                    _log.info("the feed is reachable again; the lease was renewed")
                 failing = False
 
     async def stop(self) -> None:

@@ -56,8 +56,8 @@ class Answers:
         if unsent is not None and unsent + size > MAX_BYTES:
             self.refused += 1
             raise Overloaded(
-                f"{unsent} bytes of answers to you are unread, of at most {MAX_BYTES}; read them, or ask "
-                "for less at a time",
+                f"{unsent} bytes of answers to you are unread (limit {MAX_BYTES}); read them, or request "
+                "less at a time",
                 reason="ANSWERS_UNREAD",
                 retry_after=1,
             )

@@ -30,10 +30,10 @@ class _Context(Protocol):
 class Arrivals:
     """Reads the messages of calls."""
 
-    def __init__(self, most: int, max_waiting: int, now: Stopwatch) -> None:
+    def __init__(self, max_arriving: int, max_waiting: int, now: Stopwatch) -> None:
         """Take how many messages of an account are read at a time, and how many of its calls may wait."""
         self._now = now
-        self._most, self._max_waiting = most, max_waiting
+        self._max_arriving, self._max_waiting = max_arriving, max_waiting
         self._arriving: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         # Calls whose message is being received; the one that waits longest comes first.
@@ -68,7 +68,7 @@ class Arrivals:
         self._since[task] = self._now()
         try:
             arriving = self._arriving.get(account, 0)
-            if arriving < self._most:
+            if arriving < self._max_arriving:
                 self._arriving[account] = arriving + 1
             else:
                 await self._room(account)

@@ -1,4 +1,4 @@
-"""What the port keeps for clients, bounded."""
+"""Limits on what the gRPC port buffers for clients."""
 
 from dataclasses import dataclass
 

@@ -20,7 +20,7 @@ def check_certificates(setting: str, path: Path, content: bytes) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, ValueError):
         raise ConfigError(
-            f"{setting}: {path} holds no certificate, or a damaged one; write it as PEM, with its chain"
+            f"{setting}: {path} contains no valid certificate; use PEM, with its chain"
         ) from None
 
 
@@ -36,12 +36,13 @@ def check_pair(cert: Path, key: Path, content: bytes) -> float:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(
-                f"{_KEY}: {key} is not the key of the certificate in {cert}; write both files of one pair"
+                f"{_KEY}: {key} is not the key of the certificate in {cert}; use a certificate and a key "
+                "that belong together"
             ) from None
         if error.reason in _TOO_WEAK:
             raise ConfigError(f"{_CERT}: {cert} is too weak ({error.reason}); issue a stronger one") from None
         raise ConfigError(
-            f"{_KEY}: {key} holds no private key that can be read; it has to be PEM, without a password"
+            f"{_KEY}: {key} contains no readable private key; use PEM, without a password"
         ) from None
     except OSError as error:
         raise ConfigError(f"{_KEY}: {key} or {cert} cannot be read: {error.strerror or error}") from None

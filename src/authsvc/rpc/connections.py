@@ -46,9 +46,9 @@ class _Call(Protocol):
 class Connections:
     """Knows the connections by their peers, in the form of gRPC."""
 
-    def __init__(self, most: int, now: Callable[[], float]) -> None:
+    def __init__(self, max_connections: int, now: Callable[[], float]) -> None:
         """Take how many connections there may be, and a stopwatch."""
-        self.most = most
+        self.max_connections = max_connections
         self._now = now
         self._known: OrderedDict[str, None] = OrderedDict()
         self._broken: OrderedDict[str, int] = OrderedDict()
@@ -79,7 +79,7 @@ class Connections:
         if peer not in self._known:
             self._known[peer] = None
             self._broken.pop(peer, None)
-            if len(self._known) > 2 * self.most:
+            if len(self._known) > 2 * self.max_connections:
                 self._known.popitem(last=False)
 
     def broken(self, peer: str) -> None:
@@ -93,11 +93,11 @@ class Connections:
             self._broken[peer] = -_ENOUGH  # it is closed once
             self._offended[where] = now
             self._offended.move_to_end(where)
-            if len(self._offended) > self.most:
+            if len(self._offended) > self.max_connections:
                 self._offended.popitem(last=False)
             self._condemned.add(peer)
             self.on_condemned()
-        if len(self._broken) > self.most:
+        if len(self._broken) > self.max_connections:
             self._broken.popitem(last=False)
 
     def take_condemned(self) -> set[str]:
@@ -108,7 +108,7 @@ class Connections:
     @property
     def crowded(self) -> float:
         """The number of connections above which unknown ones are closed."""
-        return self.most * _FULL
+        return self.max_connections * _FULL
 
     def superfluous(self, open_ends: Sequence[End]) -> set[End]:
         """Return the other ends of the open connections that are to be closed to make room.
@@ -130,4 +130,4 @@ class Connections:
         now = self._now()
         if now - self._told > _LOG_SECONDS:
             self._told = now
-            _log.warning("connections of clients were closed; counts by reason: %s", self.closed)
+            _log.warning("client connections closed, by reason: %s", self.closed)

@@ -1,4 +1,4 @@
-"""gRPC's context of a call, and what it says of one."""
+"""Reads the plain values of a call from gRPC's context."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -186,7 +186,7 @@ def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: De
         if path == "*" or path in editable:
             continue
         if below and field in editable:
-            problems.append(f"{path} is part of a field; name {field} and send all of it")
+            problems.append(f"{path} is a subfield; use the path {field} and send the whole field")
         elif field in descriptor.fields_by_name:
             problems.append(f"{path} cannot be changed; only {', '.join(editable)} can")
         else:

@@ -140,7 +140,7 @@ def _endpoint(
             await call.refuse(status_of(error))
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
             operation.count_error(grpc.StatusCode.INTERNAL.name)
-            _log.exception("a fault in %s", operation.name)
+            _log.exception("unexpected error in %s", operation.name)
             call.answers(account)
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
         else:

@@ -125,7 +125,7 @@ def _secret(path: str, text: str) -> Iterator[FieldViolation]:
     """
     forms = (text, folded(text)) if is_stream_safe(text) else (text,)
     if any(redact(form) != form for form in forms):
-        problem = "holds a key string in a field that is not for one; leave it out"
+        problem = "contains a key string, which this field does not allow; remove it"
         yield FieldViolation(path, "request.no_key_string", problem)
 
 
@@ -162,7 +162,7 @@ def _instant(moment: Any) -> tuple[str, str]:
     if not _FIRST_SECOND <= moment.seconds <= _LAST_SECOND:
         problem = "is not between the years 1 and 9999"
     elif not 0 <= moment.nanos <= _MAX_NANOS:
-        problem = "has nanos below zero, or of a second or more; use 0 to 999999999, which count forward"
+        problem = "has nanos out of range; use 0 to 999999999"
     return "timestamp.valid", problem
 
 

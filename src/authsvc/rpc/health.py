@@ -30,7 +30,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__()
         self._services = ("", *services)
-        self.watchers = Streams("health", most=_MAX_WATCHERS, of_one=_WATCHERS_OF_ONE)
+        self.watchers = Streams("health", max_open=_MAX_WATCHERS, max_per_connection=_WATCHERS_OF_ONE)
         self._reason = ""
         self._released = asyncio.Event()
         self._changed = asyncio.Event()
@@ -46,7 +46,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
                 await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING, lease.reason)
                 _log.error("credentials cannot be verified: %s", lease.reason)
                 await lease.taken()
-                _log.info("the lease is held again; verification continues")
+                _log.info("the lease was renewed; verification has resumed")
             await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
             await lease.over()
 

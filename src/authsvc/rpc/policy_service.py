@@ -74,7 +74,7 @@ def _changed_fields(request: pb.UpdateOwnerPolicyRequest) -> dict[str, object]:
     managers = {number: managers for managers, number in _MANAGERS.items()}.get(policy.key_managers)
     for name, value in (("key_edits", edits), ("key_managers", managers)):
         if name in names and value is None:
-            problem = f"say which; {name} has no empty value"
+            problem = f"is required; {name} cannot be empty"
             violations.append(FieldViolation(f"policy.{name}", "enum.not_in", problem))
     if violations:
         raise InvalidArgument(*violations)

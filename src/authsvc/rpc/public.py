@@ -30,20 +30,21 @@ _ARRIVING, _WAITING = 8, 200
 class Streams:
     """Limits the open streams of each connection, and of all."""
 
-    def __init__(self, what: str, *, most: int, of_one: int) -> None:
-        self._what, self.most, self._of_one = what, most, of_one
+    def __init__(self, what: str, *, max_open: int, max_per_connection: int) -> None:
+        self._what = what
+        self.max_open, self._max_per_connection = max_open, max_per_connection
         self._open: dict[str, int] = {}
         #: How many streams were refused.
         self.refused = 0
 
     @contextmanager
-    def one(self, peer: str) -> Iterator[None]:
+    def counted(self, peer: str) -> Iterator[None]:
         """Count a stream of this peer while the block runs; raise Overloaded (STREAM_LIMIT)."""
-        if self._open.get(peer, 0) >= self._of_one or sum(self._open.values()) >= self.most:
+        if self._open.get(peer, 0) >= self._max_per_connection or sum(self._open.values()) >= self.max_open:
             self.refused += 1
             raise Overloaded(
-                f"too many streams of {self._what} are open; a connection may have {self._of_one}, "
-                f"and all together {self.most}",
+                f"too many open {self._what} streams; the limit is {self._max_per_connection} per connection "
+                f"and {self.max_open} in total",
                 reason="STREAM_LIMIT",
                 retry_after=1,
             )
@@ -123,14 +124,14 @@ class Public:
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
         """Return the handler of a streaming RPC, with a bounded number of open streams."""
-        arrivals = Arrivals(_ARRIVING, streams.most, self._now)
+        arrivals = Arrivals(_ARRIVING, streams.max_open, self._now)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
 
         async def handle(_: object, context: Context) -> None:
             call = PublicCall(context, self._strangers, arrivals, self._answers)
             try:
-                with streams.one(call.peer):
+                with streams.counted(call.peer):
                     await serve(call)
             except AuthsvcError as error:
                 await self._strangers.wait(address_of(call.peer))
@@ -154,9 +155,7 @@ class NoSuchRpc(grpc.GenericRpcHandler):
 
     async def _refuse(self, _: object, context: Context) -> bytes:
         await self._strangers.wait(address_of(context.peer()))
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, "there is no such RPC here; list them by reflection"
-        )
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown RPC; use reflection to list the RPCs")
         raise AssertionError("abort always raises")
 
 

@@ -36,7 +36,7 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__((*services, *SERVICES), pool=CommentedPool())
-        self.streams = Streams("reflection", most=_MAX_STREAMS, of_one=_STREAMS_OF_ONE)
+        self.streams = Streams("reflection", max_open=_MAX_STREAMS, max_per_connection=_STREAMS_OF_ONE)
         self._of_file: dict[str, bytes] = {}
 
     def handlers(self, public: Public) -> list[grpc.GenericRpcHandler]:

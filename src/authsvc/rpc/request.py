@@ -49,7 +49,7 @@ def _parse(
     # Before any error that could repeat it.
     if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
         problem = (
-            "holds a key string in a field that is not for one; leave it out, and revoke the key if others "
+            "contains a key string, which this field does not allow; remove it, and revoke the key if others "
             "saw it"
         )
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
@@ -81,7 +81,7 @@ def _refuse_too_many(message: Message, path: str = "") -> None:
     for field, value in message.ListFields():
         here = f"{path}{field.name}"
         if field.is_repeated and len(value) > _MAX_ITEMS:
-            problem = f"has {len(value)} items; no list takes more than {_MAX_ITEMS}"
+            problem = f"has {len(value)} items; the maximum is {_MAX_ITEMS}"
             raise InvalidArgument(FieldViolation(here, "repeated.max_items", problem))
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue

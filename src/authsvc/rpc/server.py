@@ -70,7 +70,7 @@ class AddressInUseError(OperatorError):
         )
         if tls:
             # gRPC does not say which of the two it is. OpenSSL, which looked at the key, takes more kinds.
-            told += "; or else gRPC does not take the key of AUTHSVC_TLS_KEY: use RSA, P-256 or P-384"
+            told += "; or gRPC does not support the key in AUTHSVC_TLS_KEY: use RSA, P-256 or P-384"
         super().__init__(told)
 
 
@@ -105,7 +105,7 @@ class Server:
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
-            ("grpc.max_allowed_incoming_connections", self._connections.most),
+            ("grpc.max_allowed_incoming_connections", self._connections.max_connections),
         ]
         self._server = grpc.aio.server(options=options)
         names = [service.descriptor.full_name for service in services]
@@ -162,7 +162,7 @@ class Server:
                     arrivals.expire()
                 await self._close_unwanted()
             except Exception:  # noqa: BLE001 - the watch must go on
-                _log.exception("a fault in watching connections")
+                _log.exception("unexpected error while watching connections")
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _close_unwanted(self) -> None:

@@ -17,13 +17,13 @@ from authsvc.store import sessions as session_store
 
 
 class SessionRevocation(Protocol):
-    """Revokes sessions for good."""
+    """Revokes sessions permanently."""
 
     _barrier: Barrier
     _clock: Callable[[], datetime]
 
     async def revoke(self, caller: Caller, session_id: str) -> Session:
-        """Revoke a session for good; return it as revoked (rule 25).
+        """Revoke a session permanently; return it as revoked (rule 25).
 
         Raises:
             NotFound: SESSION_NOT_FOUND, if it is unknown or of another owner.

@@ -59,7 +59,7 @@ async def lock_count(connection: Connection, owner_id: str) -> None:
 
 
 async def count_active(
-    connection: Connection, owner_id: str, *, now: datetime, rotated: bool, excluding: str, most: int
+    connection: Connection, owner_id: str, *, now: datetime, rotated: bool, excluding: str, limit: int
 ) -> int:
     """Return the number of an owner's active keys besides `excluding`, at most `most`.
 
@@ -67,7 +67,7 @@ async def count_active(
     this transaction ends, no other transaction that counts can add one.
     """
     await lock_count(connection, owner_id)
-    count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, excluding, most)
+    count: int = await connection.fetchval(_SQL["count_active"], owner_id, now, rotated, excluding, limit)
     return count
 
 

@@ -57,7 +57,7 @@ class UsageLog:
         self._limit = limit
         self._fills_in = fills_in
         self._pending: dict[str, _Last] = {}
-        self._limit_of_one = max(1, limit // 2)
+        self._limit_per_owner = max(1, limit // 2)
         self._of_owner: Counter[str] = Counter()
         self._text = 0
         self.dropped = 0
@@ -75,7 +75,7 @@ class UsageLog:
         user_agent = noted(user_agent)
         known = self._pending.get(credential_id)
         if known is None:
-            if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_of_one:
+            if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_per_owner:
                 self.dropped += 1
                 return
             if owner_id:

@@ -40,16 +40,16 @@ class Verifier:
         lease: Lease,
         feed: AppliedFeed,
         clock: Callable[[], datetime],
-        max_fills_of_one: int = 500,
+        max_loads_per_owner: int = 500,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
 
-        `max_fills_of_one` limits the look-ups that are under way for callers of one owner.
+        `max_loads_per_owner` limits the look-ups that are under way for callers of one owner.
         """
         self._mint = mint
         self._cache = cache
         self._loader = Loader(
-            cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_fills_of_one
+            cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_loads_per_owner
         )
         self._activity_check = ActivityCheck(store=activities, clock=clock)
         self._judge = Judge(lease=lease, clock=clock, usage=usage, activity=activity)
