@@ -182,8 +182,7 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
     ),
     "half a key": (
         lambda files: replace(files.key, files.key.read_bytes()[:100]),
-        "AUTHSVC_TLS_KEY: {0.key} contains no readable private key; "
-        "use PEM, without a password",
+        "AUTHSVC_TLS_KEY: {0.key} contains no readable private key; use PEM, without a password",
     ),
     "no key": (
         lambda files: files.key.unlink(),
@@ -205,8 +204,7 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
     ),
     "rubbish for authorities": (
         lambda files: replace(files.client_ca, b"rubbish"),
-        "AUTHSVC_TLS_CLIENT_CA: {0.client_ca} contains no valid certificate; "
-        "use PEM, with its chain",
+        "AUTHSVC_TLS_CLIENT_CA: {0.client_ca} contains no valid certificate; use PEM, with its chain",
     ),
 }
 
