@@ -52,7 +52,7 @@ async def single(template: Path, reachable_dir: Path, unique: str) -> AsyncItera
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commits are given up, and statements too, after two seconds."""
     monkeypatch.setattr(pool, "_MAX_COMMIT_SECONDS", 2.0)
-    monkeypatch.setattr(pool, "_WAIT", 2.0)
+    monkeypatch.setattr(pool, "_MAX_WAIT_SECONDS", 2.0)
 
 
 @pytest.fixture
@@ -160,7 +160,9 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
 
     The first is a revocation that nobody was told of: its wait for the standby was cancelled.
     """
-    monkeypatch.setattr(following, "_RENEWALS", 2)  # All up to the promotion is between two renewals.
+    monkeypatch.setattr(
+        following, "_RENEWALS_PER_LEASE", 2
+    )  # All up to the promotion is between two renewals.
     history = History()
     async with fleet(pair.primary, 2, lease=4.0) as (late, early):
         lost, key = await early.issue(), await early.issue()

@@ -401,7 +401,7 @@ async def test_paging_goes_on_over_a_rotation(database_url: str, tag_keys: TagKe
         one.admin_key = minted.text
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await one.admin.ListKeys(owner_id="acme", page_size=1, page_token=page.next_page_token)
-        assert "begin with the first page" in refusal.fields["page_token"]
+        assert "start with the first page" in refusal.fields["page_token"]
         await one.admin.ListKeys(owner_id="acme", page_size=1, page_token=second.next_page_token)
 
 
