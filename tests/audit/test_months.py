@@ -130,7 +130,7 @@ async def test_a_step_that_cannot_be_done_is_tried_again(
 
 @pytest.mark.parametrize(
     ("kept", "told"),
-    [("3650 days", "are kept for 3650 days"), ("0", "are kept for good")],
+    [("3650 days", "are kept for 3650 days"), ("0", "are kept forever")],
 )
 async def test_the_schema_may_keep_them_for_longer(
     database: Database, job: AuditMonths, clock: Clock, caplog: pytest.LogCaptureFixture, kept: str, told: str

@@ -194,7 +194,7 @@ async def test_a_database_without_the_schema_is_told(
     for setting, told in (
         ({}, ""),
         ({"audit_retention": "90d"}, "audit events are kept for 90 days\n"),
-        ({"audit_retention": "0d"}, "audit events are kept for good\n"),
+        ({"audit_retention": "0d"}, "audit events are kept forever\n"),
         ({}, ""),
     ):
         done = authsvc("migrate", cwd=directory, database_url=url, **setting)

@@ -28,7 +28,7 @@ async def run_forever(step: Step, tick: Step, what: str, *, level: int = logging
             if not failing:
                 _log.log(level, "%s failed and will be retried: %s", what, error.message)
             failing = True
-        except Exception:  # noqa: BLE001 - a fault must not end the work for good
+        except Exception:  # noqa: BLE001 - a fault must not end the work
             _log.exception("unexpected error in %s; it will be retried", what)
         else:
             failing = False

@@ -14,7 +14,7 @@ from authsvc.revocation.follower import Follower
 from authsvc.store.activity import ActivityStore
 from authsvc.store.feed import FeedConnection
 from authsvc.store.pool import Database
-from authsvc.store.verification import MAX_WANTED, VerificationStore
+from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
@@ -145,6 +145,6 @@ def _verifying(
         lease=lease,
         feed=follower,
         clock=clock,
-        max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WANTED) // 2),
+        max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
     )
     return {"verifier": verifier, "hasher": hasher, "usage": usage, "activity": activity}

@@ -142,6 +142,10 @@ def settings() -> None:
 def _shown(default: object) -> str:
     if isinstance(default, timedelta):
         return format_duration(default)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
     return str(default.value if isinstance(default, Enum) else default)
 
 

@@ -1,4 +1,4 @@
-"""Tag keys: rotating them without an outage, and retiring them for good.
+"""Tag keys: rotating them without an outage, and retiring them permanently.
 
 Every key string carries a tag, which is computed under a tag key. A worker refuses a key string whose tag is
 not valid under any tag key that it knows: such a string was never minted here. So the rule is:
@@ -95,7 +95,7 @@ class TagKeys:
             return await tag_key_store.add(change.connection)
 
     async def retire(self, tag_key_id: int, *, force: bool = False) -> tag_key_store.Alive:
-        """Make all workers stop accepting a tag key, for good; return how many credentials that ends.
+        """Make all workers stop accepting a tag key permanently; return how many credentials that ends.
 
         Raises:
             NotFound: TAG_KEY_NOT_FOUND.
@@ -111,7 +111,7 @@ class TagKeys:
             if any(alive) and not force:
                 raise FailedPrecondition(
                     f"up to {alive.keys} keys and {alive.sessions} sessions that are alive were minted under "
-                    f"tag key {tag_key_id}; their strings would become NOT_FOUND, for good. Rotate those "
+                    f"tag key {tag_key_id}; their strings would permanently become NOT_FOUND. Rotate those "
                     "keys and wait for those sessions to end, or repeat with --force",
                     reason="TAG_KEY_NEEDED",
                 )

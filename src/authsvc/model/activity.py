@@ -4,9 +4,10 @@ A session ends `idle_timeout` after its last activity, at the same instant on ev
 worker writes the activity that it sees a few seconds later. These rules make it so:
 
 - A worker that knows of an activity within the timeout may answer, because other activity can only move the
-end later. - Any other worker asks the database before it says that the session has ended. - The database
-knows enough by then. An activity within `GUARD` of the recorded end is recorded before it is
-  answered, and all others are written within that time, unless the database is out of reach or the worker is
+  end later.
+- Any other worker asks the database before it says that the session has ended.
+- The database knows enough by then. An activity within `GUARD` of the recorded end is recorded before it is
+  answered, and all others are written within that time, unless the database is unreachable or the worker is
   killed.
 - The answer of the database is final. It records that the session is over, and accepts no activity for it any
   more. So workers agree even if one of them writes too late.
@@ -55,5 +56,5 @@ class Activity:
         self.last = max(recorded, self.last)
 
     def end(self) -> None:
-        """Take over from the database that the session is over, for good."""
+        """Take over from the database that the session is over, permanently."""
         self._is_over = True

@@ -141,8 +141,7 @@ class Key:
         """Raise AlreadyDone when the revocation has taken effect."""
         if self.revoke_time is not None and self.state(now) is KeyState.REVOKED:
             raise AlreadyDone(
-                f"key {self.key_id} was already revoked at {self.revoke_time.isoformat()}, for good; "
-                "create a new key",
+                f"key {self.key_id} was already revoked at {self.revoke_time.isoformat()}; create a new key",
                 reason="KEY_ALREADY_REVOKED",
                 key_id=self.key_id,
             )

@@ -66,7 +66,7 @@ class Session:
         """Raise AlreadyDone when the session was revoked."""
         if self.revoke_time is not None:
             raise AlreadyDone(
-                f"session {self.session_id} was already revoked at {self.revoke_time.isoformat()}, for good",
+                f"session {self.session_id} was already revoked at {self.revoke_time.isoformat()}",
                 reason="SESSION_ALREADY_REVOKED",
                 session_id=self.session_id,
             )

@@ -62,14 +62,14 @@ class Authorized:
             await self._authority.read_caller_file(self.caller)
             self.refuse_if_gone()
 
-    def look_last(self, check: Callable[[], None]) -> None:
+    def check_last(self, check: Callable[[], None]) -> None:
         """Call `check` right before the commit; it raises when the change must not be made any more."""
         self._last_checks.append(check)
 
     def refuse_if_gone(self) -> None:
         """Raise unless the caller has authority for its call at this instant. The last step before a commit.
 
-        Raises Unauthenticated or PermissionDenied, and what the checks of `look_last` raise.
+        Raises Unauthenticated or PermissionDenied, and what the checks of `check_last` raise.
         """
         self.caller = self._authority.judge(self.caller, self._credential)
         for check in self._last_checks:

@@ -28,8 +28,9 @@ class Replicas:
     async def status(self, caller: Caller) -> ReplicaStatus:
         """Return all workers, with the last change that each has applied.
 
-        Raises PermissionDenied for a caller that is not the platform's, and RetryableError when the database
-        is out of reach.
+        Raises:
+            PermissionDenied: PLATFORM_ONLY, for a caller of another owner than the platform.
+            Unavailable: DATABASE_UNAVAILABLE, if the database cannot be reached.
         """
         caller.refuse_tenant("look at replicas")
         workers, head_seq, read_time = await feed_store.find_workers(self._database)

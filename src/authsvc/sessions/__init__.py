@@ -5,7 +5,7 @@ name, in a base class of `Sessions` that declares the parts it needs. The rules 
 are those of `keys`, and so are the errors that every use case can raise.
 
 `opening` inserts sessions, many in one transaction. `purge` deletes those that ended long ago. `device` and
-`location` work out what a session is shown with.
+`locations` determine the device and the location with which a session is shown.
 """
 
 from authsvc.sessions.sessions import Sessions

@@ -48,7 +48,7 @@ class LocationFile:
                 raise
             except Exception:  # noqa: BLE001 - what a reader raises for arbitrary bytes is not specified
                 raise ConfigError(
-                    f"{SETTING}: {path} is not an MMDB file, or not a whole one; "
+                    f"{SETTING}: {path} is not a complete MMDB file; "
                     "download it again, and unpack it if it is packed"
                 ) from None
         try:

@@ -22,7 +22,8 @@ class ActivityStore:
     async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
         """Return the last activity that any worker has recorded; None for a session that is over or gone.
 
-        A session that is over at `now` is over for good: activity that was not recorded yet is refused later.
+        A session that is over at `now` is permanently over: activity that was not recorded yet is refused
+        later.
         """
         async with self._database.connection() as connection:
             with raise_on_warning(connection):

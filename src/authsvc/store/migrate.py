@@ -196,7 +196,7 @@ async def _set_retention(
             await connection.execute(_SET_RETENTION, retention.length)
     except asyncpg.PostgresError as error:
         raise MigrationError(f"cannot set the retention of audit events: {error}") from error
-    tell(f"audit events are kept {f'for {retention.length.days} days' if retention.length else 'for good'}")
+    tell(f"audit events are kept {f'for {retention.length.days} days' if retention.length else 'forever'}")
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ _SQL = load_queries("verification.sql")
 _MAX_SHARED_LENGTH = 4_000_000
 _OVERHEAD_LENGTH = 64
 #: How many look-ups may wait.
-MAX_WANTED = 1000
+MAX_WAITING_LOOK_UPS = 1000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
@@ -36,7 +36,7 @@ class VerificationStore:
         self._database = database
         self._default_policy = default_policy
         self._finding = SharedStatement(
-            self._find, max_waiting=MAX_WANTED, full="too many keys are being looked up"
+            self._find, max_waiting=MAX_WAITING_LOOK_UPS, full="too many keys are being looked up"
         )
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shared_length = 0
