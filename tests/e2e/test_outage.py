@@ -153,7 +153,7 @@ async def test_a_stop_during_an_outage_ends(directory: Path) -> None:
         await outage(on)
         assert await on.verifies(on.warm)
         assert on.server.end() == 0
-        assert "the last uses of the last seconds are lost" in on.server.stderr
+        assert "the most recent last-use times are lost" in on.server.stderr
         assert "Traceback" not in on.server.stderr
 
 
