@@ -132,7 +132,7 @@ def test_the_command_line_is_a_caller_by_certificate(
         done = listed(authority.issue("CN=x", uris=("spiffe://example.org/admin",)))
         assert (done.code, json.loads(done.stdout)["creator_id"]) == (0, "bootstrap")
         told = refusal(listed(authority.issue("CN=x")))
-        assert told.startswith("the certificate of CN=x belongs to no caller here; ")
+        assert told.startswith("the certificate of CN=x is not listed; ")
         assert told.endswith("(UNAUTHENTICATED)")
         told = refusal(listed(Authority("Stranger").issue("CN=x")))
         assert "AUTHSVC_CALL_TLS_CERT" in told
