@@ -317,7 +317,9 @@ async def test_an_anchor_finds_what_the_database_cannot_know(database: Database)
         "bob 6: the anchor has another hash",
     ]
     assert (await check(database, "bob", *ends))[0] == ["bob 6: the anchor has another hash"]
-    assert (await check(database, "acme", *ends))[0] == ["acme 6: the chain is missing, but the anchor lists it"]
+    assert (await check(database, "acme", *ends))[0] == [
+        "acme 6: the chain is missing, but the anchor lists it"
+    ]
 
 
 async def _drop(database: Database) -> None:

@@ -230,6 +230,8 @@ def test_the_settings_are_listed(directory: Path) -> None:
     """`authsvc settings` lists each setting in one line, with its default and description."""
     done = authsvc("settings", cwd=directory, listen="127.0.0.1:7")
     assert (done.code, done.stderr) == (0, "")
-    assert re.search(r"^ ?AUTHSVC_LISTEN +127.0.0.1:50051 +address to serve gRPC on", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^ ?AUTHSVC_LISTEN +127.0.0.1:50051 +address to serve gRPC on", done.stdout, re.MULTILINE
+    )
     for line in done.stdout.splitlines()[1:]:
         assert line.strip().startswith("AUTHSVC_")

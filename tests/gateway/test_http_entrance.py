@@ -159,3 +159,30 @@ async def test_a_proxy_that_is_refused_is_in_the_audit_log(
             (weak_id, "HttpCheck", "SCOPE_MISSING"),
             (revoked_id, "HttpCheck", "CREDENTIAL_REVOKED"),
         }
+
+
+async def test_refusals_for_our_own_state_are_not_delayed(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy with a good key is told at once that the gate is full: it is not a stranger for that."""
+    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 0.0)
+    async with served(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
+        own, _ = await key(service, *ASKS, owner_id="authsvc")
+        assert (await check(service, own)).status == 401
+        service.app.lease.end("a test says so")
+        for _ in range(3):
+            assert reason(await check(service, own)) == "LEASE_OVER"
+        assert metric(service, "stranger") == 0
+
+
+async def test_a_wrong_key_does_not_delay_health(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy and what probes its machine may share an address."""
+    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 0.0)
+    async with served(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
+        for _ in range(3):
+            await check(service, "rubbish")
+        assert metric(service, "stranger") == 2
+        assert (await check(service, "rubbish", target="/readyz")).status == 200
+        assert metric(service, "stranger") == 2

@@ -42,6 +42,7 @@ def entrance_of(
         ),
         limits,
         Strangers(settings.stranger_limit, stopwatch),
+        Strangers(settings.stranger_limit, stopwatch),
         app.refusals.note,
         app.metrics,
     )

@@ -134,7 +134,7 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
             "in_flight": entrance.gate.refused,
             "unread": bounds.answers.refused,
             **server.refused,
-            "stranger": entrance.strangers.delayed,
+            "stranger": entrance.strangers.delayed + entrance.probes.delayed,
         },
         label="limit",
     )

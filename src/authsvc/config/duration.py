@@ -21,7 +21,7 @@ _UNITS = {
 _SHOWN_UNITS = ("d", "h", "m", "s", "ms")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[ywdhms])")
 _DURATION = re.compile(rf"(-?)((?:{_PART.pattern})+)")
-_SECONDS = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_SECONDS = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _REMEDY = (
     "use a number and its unit, for instance 500ms, 30s, 5m, 12h or 30d; a number without a unit is seconds"
 )

@@ -4,9 +4,10 @@ from authsvc.entrance.authentication import CredentialSpent
 from authsvc.entrance.code import code_name, code_of
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.limits import RATE_LIMITED
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
-from authsvc.model.errors import AuthsvcError, PermissionDenied
+from authsvc.model.errors import AuthsvcError, PermissionDenied, Unauthenticated
 
 
 class Admission:
@@ -16,12 +17,12 @@ class Admission:
     every case, when the answer is sent.
     """
 
-    __slots__ = ("_call", "_counted", "_entered", "_entrance", "_operation", "caller")
+    __slots__ = ("_address", "_counted", "_entered", "_entrance", "_operation", "_request_id", "caller")
 
     def __init__(self, entrance: Entrance, operation: Operation) -> None:
         self._entrance = entrance
         self._operation = operation
-        self._call: IncomingCall | None = None
+        self._address = self._request_id = ""
         self._entered = False
         self._counted = ""
         #: Who calls; None while that is not known.
@@ -33,7 +34,8 @@ class Admission:
         Raises Unavailable (STOPPING) or Overloaded (IN_FLIGHT_LIMIT) at the gate; Unauthenticated, or
         Overloaded (RATE_LIMITED) when too many authentications from the address have failed.
         """
-        self._call = call
+        # Not the call itself, which has the credential.
+        self._address, self._request_id = call.address, call.loggable_request_id
         operation = self._operation
         self._entrance.gate.enter(slow=not operation.is_verification)
         self._entered = True
@@ -42,7 +44,7 @@ class Admission:
             # Looked at again when the change is made.
             caller = caller._replace(
                 deadline=call.deadline,
-                request_id=call.loggable_request_id,
+                request_id=self._request_id,
                 required_scopes=operation.scopes,
             )
         self.caller = caller
@@ -64,17 +66,21 @@ class Admission:
             )
 
     async def refuse(self, error: AuthsvcError) -> None:
-        """Count a refusal and record that of a known caller; delay that of an unknown one, beyond a rate."""
-        operation, call = self._operation, self._call
+        """Count a refusal; record that of a known caller; delay a failed authentication, beyond a rate.
+
+        Refusals for the state of the service (full, stopping, without a lease) are answered at once: they may
+        meet callers that are not known yet, and tell them when to retry.
+        """
+        operation = self._operation
         operation.count_error(code_name(code_of(error)))
         if isinstance(error, CredentialSpent):
             self.caller = error.caller
-        if self.caller is None:
-            self.leave()
-            await self._entrance.strangers.wait("" if call is None else call.address)
-        else:
-            request_id = "" if call is None else call.loggable_request_id
-            self._entrance.note_refusal(self.caller._replace(request_id=request_id), operation.name, error)
+        if self.caller is not None:
+            caller = self.caller._replace(request_id=self._request_id)
+            self._entrance.note_refusal(caller, operation.name, error)
+        elif isinstance(error, Unauthenticated) or error.reason == RATE_LIMITED:
+            self.leave()  # who waits takes no place
+            await self._entrance.strangers.wait(self._address)
 
     @property
     def is_inside(self) -> bool:

@@ -20,7 +20,11 @@ class Entrance:
     gate: Gate
     authentication: Authentication
     limits: Limits
+    # Delays failed authentications, and over gRPC also health and reflection.
     strangers: Strangers
+    # Delays health and everything else but the check over HTTP. Apart from the others: a proxy with a wrong
+    # key must not delay the health probes of its machine.
+    probes: Strangers
     # Records that a known caller was refused an operation.
     note_refusal: Callable[[Caller, str, AuthsvcError], object]
     metrics: Metrics

@@ -26,6 +26,10 @@ class IncomingCall(NamedTuple):
     # Until when the caller waits, in seconds of the stopwatch.
     deadline: float = inf
 
+    def __repr__(self) -> str:
+        """Return a text without the credentials, so that no log line or traceback has them."""
+        return f"IncomingCall(address={self.address!r}, {len(self.credentials)} credentials)"
+
     @property
     def loggable_request_id(self) -> str:
         """The request id if it may be kept: short, printable, and without a key string; otherwise ""."""

@@ -11,6 +11,9 @@ from authsvc.model.caller import ANONYMOUS, PLATFORM_OWNER, Caller
 from authsvc.model.errors import Overloaded
 from authsvc.model.rate import UNLIMITED, Limiter, Rate
 
+#: The reason of refusals beyond a rate.
+RATE_LIMITED = "RATE_LIMITED"
+
 
 class Limits:
     """Refuses callers that ask for too much, and tells when to retry."""
@@ -83,7 +86,7 @@ def account_of(caller: Caller) -> str:
 def _limited(what: str, setting: str, wait: float) -> Overloaded:
     return Overloaded(
         f"too many {what}; retry in {wait:.3g} s. The operator sets the limit with {setting}",
-        reason="RATE_LIMITED",
+        reason=RATE_LIMITED,
         retry_after=wait,
         setting=setting,
     )

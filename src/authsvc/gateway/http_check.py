@@ -76,7 +76,7 @@ class HttpCheck:
         if path == "/check" and call.method in ("GET", "HEAD"):
             return await self._check(call, query)
         # Everything else is served to unknown callers, as health is over gRPC.
-        await self._entrance.strangers.wait(call.sender)
+        await self._entrance.probes.wait(call.sender)
         if path not in ("/check", "/healthz", "/readyz"):
             return Reply(404)
         if call.method not in ("GET", "HEAD"):
@@ -114,6 +114,7 @@ class HttpCheck:
         method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)
         if scopes is None:
+            self._operation.count_error("INVALID_ARGUMENT")
             if query == target.partition("?")[2]:  # the client's, which must not be logged
                 return self._fault(
                     "its request has the query of its client; in a Caddyfile write uri /check? with a "
@@ -123,6 +124,7 @@ class HttpCheck:
                 f"its request has the query {cut(query, _SHOWN)!r}; write /check?scope=orders:read"
             )
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
+            self._operation.count_error("INVALID_ARGUMENT")
             return self._fault(
                 "it does not describe the request; have it set the headers X-Forwarded-Method and "
                 "X-Forwarded-Uri, once each"

@@ -121,8 +121,8 @@ def _endpoint(
             )
             connections.known(call.peer)
             account = account_of(caller) or call.peer
-            admission.authorize(caller)
             answers.check(account)
+            admission.authorize(caller)
             request = parse(await arrivals.message(context, account))
             message = await serve(caller, request)
             if delivery is not None:

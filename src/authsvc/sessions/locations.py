@@ -44,7 +44,10 @@ class Locations:
         """Reload the files that have changed; keep the previous ones of those that are broken."""
         for file in tuple(self._files):
             previous = file.value
-            await file.look()
+            try:
+                await file.look()
+            except Exception:  # noqa: BLE001 - the other files are looked at all the same
+                _log.exception("unexpected error in looking at a file of locations")
             if file.value is not previous:
                 previous.close()
             if not self._files:
