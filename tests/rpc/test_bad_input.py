@@ -83,7 +83,7 @@ async def test_lists_that_are_far_too_long(service: Service) -> None:
         await service.admin.CreateKey(
             owner_id="acme", display_name="x", technical_contacts=[contact] * 20_000
         )
-    assert refusal.fields == {"technical_contacts": "has 20000 items; no list takes more than 100"}
+    assert refusal.fields == {"technical_contacts": "has 20000 items; the maximum is 100"}
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await service.admin.BatchVerifyKeys(requests=many)
     assert list(refusal.fields) == ["requests"]

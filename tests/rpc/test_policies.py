@@ -147,9 +147,9 @@ async def test_only_what_the_mask_names_changes(service: Service) -> None:
     [
         ([], "is empty; name the fields to change"),
         (["colour"], "colour is not a field of OwnerPolicy"),
-        (["*", "brand"], "stands alone"),
-        (["brand", "brand"], "named twice"),
-        (["max_key_lifetime.seconds"], "name max_key_lifetime and send all of it"),
+        (["*", "brand"], "must be the only path"),
+        (["brand", "brand"], "is listed twice"),
+        (["max_key_lifetime.seconds"], "use the path max_key_lifetime and send the whole field"),
         (["owner_id"], "owner_id cannot be changed"),
         (["update_time"], "update_time cannot be changed"),
         (["brand", "etag"], "etag cannot be changed"),

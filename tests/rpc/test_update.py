@@ -104,9 +104,9 @@ async def test_output_only_fields_are_refused(service: Service, path: str) -> No
     [
         ([], "is empty; name the fields to change"),
         (["colour"], "colour is not a field of Key"),
-        (["*", "display_name"], "stands alone"),
-        (["display_name", "display_name"], "named twice"),
-        (["annotations.team"], "name annotations and send all of it"),
+        (["*", "display_name"], "must be the only path"),
+        (["display_name", "display_name"], "is listed twice"),
+        (["annotations.team"], "use the path annotations and send the whole field"),
         ([""], "is not a field of Key"),
     ],
 )
