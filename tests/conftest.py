@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -162,6 +163,15 @@ async def eventually(read: Callable[[], Awaitable[Any]], holds: Callable[[Any], 
     async with asyncio.timeout(10):
         while not holds(await read()):
             pass
+
+
+def pytest_configure() -> None:
+    """Have programs under test get SIGHUP, also when the tests are run by nohup, which has it ignored.
+
+    An ignored signal is inherited by programs, and one with a handler is not.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture
