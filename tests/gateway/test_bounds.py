@@ -78,7 +78,7 @@ async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:
     asking = ExtAuthz(NOBODY, PROXIES)
     with pytest.raises(InvalidArgument, match="max_request_headers_kb"):
         await asking.check(BOOTSTRAP, b"\n" * (MAX_BYTES + 1))
-    with pytest.raises(InvalidArgument, match="no envoy"):
+    with pytest.raises(InvalidArgument, match="not a valid envoy"):
         await asking.check(BOOTSTRAP, b"\n" * MAX_BYTES)
 
 

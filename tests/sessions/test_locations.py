@@ -150,9 +150,9 @@ WHOLE = encode({"1.2.3.0/24": OSLO})
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not an MMDB file"),
-        (b"PK\x03\x04 something packed" * 99, "not an MMDB file"),
-        (WHOLE[: len(WHOLE) // 2], "not a whole one"),
+        (b"", "not a complete MMDB file"),
+        (b"PK\x03\x04 something packed" * 99, "not a complete MMDB file"),
+        (WHOLE[: len(WHOLE) // 2], "not a complete MMDB file"),
         # The end is there and the beginning is not.
         (WHOLE[len(WHOLE) // 2 :], "download it again"),
         (
@@ -241,7 +241,7 @@ async def test_a_broken_file_is_told_once_and_the_old_one_stays(
         await tick()
         assert locations.find("1.2.3.4") == IN_OSLO
         broken, gone = errors()
-        assert broken.startswith(f"AUTHSVC_GEOIP_DB: {path} is not an MMDB file")
+        assert broken.startswith(f"AUTHSVC_GEOIP_DB: {path} is not a complete MMDB file")
         assert gone.startswith(f"AUTHSVC_GEOIP_DB: there is no file {path}")
         assert all(
             told.endswith("; until this is corrected, the previous version is used")
