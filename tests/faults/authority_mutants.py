@@ -135,7 +135,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         a_key_expires_under_way,
     ),
     "no last look at the file": (
-        _patched(Authority, "read_file", _not_read),
+        _patched(Authority, "read_caller_file", _not_read),
         a_certificate_is_taken_off_under_way,
     ),
 }
