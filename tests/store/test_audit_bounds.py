@@ -153,7 +153,7 @@ async def test_the_owner_sets_the_retention(
         found = await audit_store.retention(connection)
         assert found == (None if kept is None else timedelta(days=kept))
     if kept is not None:
-        assert told[-1] == f"audit events are kept {f'for {kept} days' if kept else 'for good'}"
+        assert told[-1] == f"audit events are kept {f'for {kept} days' if kept else 'forever'}"
 
 
 @pytest.mark.parametrize("kept", [0, 400])
