@@ -3,7 +3,7 @@
 from authsvc.entrance.authentication import CredentialSpent
 from authsvc.entrance.code import code_name, code_of
 from authsvc.entrance.entrance import Entrance
-from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.limits import RATE_LIMITED
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
@@ -13,8 +13,8 @@ from authsvc.model.errors import AuthsvcError, PermissionDenied, Unauthenticated
 class Admission:
     """A call from its arrival on: its place in the gate, and its share of its owner's calls.
 
-    Call `authenticate`, then `authorize`; `refuse` for an error of either or of what follows; and `leave` in
-    every case, when the answer is sent.
+    Call `enter`, and `authenticate` if that returns no caller; then `authorize`; `refuse` for an error of
+    these or of what follows; and `leave` in every case, when the answer is sent.
     """
 
     __slots__ = ("_address", "_counted", "_entered", "_entrance", "_operation", "_request_id", "caller")
@@ -28,23 +28,34 @@ class Admission:
         #: Who calls; None while that is not known.
         self.caller: Caller | None = None
 
-    async def authenticate(self, call: IncomingCall) -> Caller:
-        """Pass the gate, and return who calls.
+    def enter(self, call: IncomingCall) -> Caller | None:
+        """Pass the gate, and return who calls if memory knows; None when `authenticate` has to look further.
 
-        Raises Unavailable (STOPPING) or Overloaded (IN_FLIGHT_LIMIT) at the gate; Unauthenticated, or
-        Overloaded (RATE_LIMITED) when too many authentications from the address have failed.
+        Raises Unavailable (STOPPING) or Overloaded (IN_FLIGHT_LIMIT) at the gate, and what `authenticate`
+        raises.
         """
         # Not the call itself, which has the credential.
-        self._address, self._request_id = call.address, call.loggable_request_id
-        operation = self._operation
-        self._entrance.gate.enter(slow=not operation.is_verification)
+        self._address, self._request_id = call.address, call.request_id
+        self._entrance.gate.enter(slow=not self._operation.is_verification)
         self._entered = True
-        caller = await self._entrance.authentication.caller(call)
+        caller = self._entrance.authentication.recall(call)
+        return None if caller is None else self._known(caller, call)
+
+    async def authenticate(self, call: IncomingCall) -> Caller:
+        """Return who calls.
+
+        Raises Unauthenticated; Overloaded (RATE_LIMITED) when too many authentications from the address have
+        failed; Unavailable when a credential cannot be verified now.
+        """
+        return self._known(await self._entrance.authentication.caller(call), call)
+
+    def _known(self, caller: Caller, call: IncomingCall) -> Caller:
+        operation = self._operation
         if operation.changes:
             # Looked at again when the change is made.
             caller = caller._replace(
                 deadline=call.deadline,
-                request_id=self._request_id,
+                request_id=loggable(call.request_id),
                 required_scopes=operation.scopes,
             )
         self.caller = caller
@@ -76,7 +87,7 @@ class Admission:
         if isinstance(error, CredentialSpent):
             self.caller = error.caller
         if self.caller is not None:
-            caller = self.caller._replace(request_id=self._request_id)
+            caller = self.caller._replace(request_id=loggable(self._request_id))
             self._entrance.note_refusal(caller, operation.name, error)
         elif isinstance(error, Unauthenticated) or error.reason == RATE_LIMITED:
             self.leave()  # who waits takes no place

@@ -55,6 +55,18 @@ class Authentication:
         self._certified = certified
         self._anonymous = anonymous
 
+    def recall(self, call: IncomingCall) -> Caller | None:
+        """Return the caller of a credential in memory; None when `caller` has to look further.
+
+        Raises what `caller` raises.
+        """
+        credentials = call.credentials
+        if len(credentials) != 1 or not (text := credentials[0]):
+            return None
+        address = self._proxies.client(call.address, call.forwarded_for)
+        verdict = self._verifier.recall(Question(None, None, (), address), text)
+        return None if verdict is None else self._judged(verdict, address)
+
     async def caller(self, call: IncomingCall) -> Caller:
         """Return who calls.
 
@@ -72,11 +84,18 @@ class Authentication:
             )
         try:
             text = _only(shown)
-            question = Question(None, None, (), address)
-            verdict = self._verifier.recall(question, text)
-            if verdict is None:
-                self._limits.check_failures(address)
-                verdict = await self._verifier.verify(question, text)
+        except Unauthenticated:
+            self._limits.count_failure(address)
+            raise
+        question = Question(None, None, (), address)
+        verdict = self._verifier.recall(question, text)
+        if verdict is None:
+            self._limits.check_failures(address)
+            verdict = await self._verifier.verify(question, text)
+        return self._judged(verdict, address)
+
+    def _judged(self, verdict: Verdict, address: str) -> Caller:
+        try:
             return _known(verdict, address)
         except Unauthenticated:
             self._limits.count_failure(address)

@@ -7,9 +7,7 @@ _EMPTY = ("", "bearer")
 
 def bearer_credential(header: str) -> str | None:
     """Return the credential of a header: "" for an empty header, None for one with another scheme."""
-    if header.strip().lower() in _EMPTY:
-        return ""
-    header = header.lstrip()
-    if header[: len(_SCHEME)].lower() != _SCHEME:
-        return None
-    return header[len(_SCHEME) :].strip()
+    header = header.strip()
+    if header[: len(_SCHEME)].lower() == _SCHEME:
+        return header[len(_SCHEME) :].lstrip()
+    return "" if header.lower() in _EMPTY else None

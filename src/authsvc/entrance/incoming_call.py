@@ -30,9 +30,12 @@ class IncomingCall(NamedTuple):
         """Return a text without the credentials, so that no log line or traceback has them."""
         return f"IncomingCall(address={self.address!r}, {len(self.credentials)} credentials)"
 
-    @property
-    def loggable_request_id(self) -> str:
-        """The request id if it may be kept: short, printable, and without a key string; otherwise ""."""
-        named = self.request_id
-        fits = len(named) <= _MAX_REQUEST_ID_LENGTH and named.isprintable() and redact(named) == named
-        return named if fits else ""
+
+def loggable(request_id: str) -> str:
+    """Return a request id if it may be kept: short, printable, and without a key string; otherwise ""."""
+    fits = (
+        len(request_id) <= _MAX_REQUEST_ID_LENGTH
+        and request_id.isprintable()
+        and redact(request_id) == request_id
+    )
+    return request_id if fits else ""

@@ -92,9 +92,8 @@ class HttpCheck:
         admission = Admission(self._entrance, operation)
         try:
             keys = [key.strip() for key in call.all(OWN_KEY)]
-            caller = await admission.authenticate(
-                IncomingCall(call.sender, keys, request_id=next(iter(call.all("x-request-id")), ""))
-            )
+            incoming = IncomingCall(call.sender, keys, request_id=next(iter(call.all("x-request-id")), ""))
+            caller = admission.enter(incoming) or await admission.authenticate(incoming)
             admission.authorize(caller)
             return await self._decide(caller, call, query)
         except AuthsvcError as error:

@@ -16,8 +16,8 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 _ANSWER_SECONDS = 0.2
 
 
-def incoming_call(context: Context, stopwatch: Stopwatch, *, with_deadline: bool) -> IncomingCall:
-    """Return the plain values of a call. The certificate is looked at only if no credential was sent."""
+def incoming_call(context: Context, peer: str, stopwatch: Stopwatch, *, with_deadline: bool) -> IncomingCall:
+    """Return the plain values of a call. The certificate is read only if no credential was sent."""
     credentials: list[str | None] = []
     forwarded_for: list[str] = []
     request_id = ""
@@ -29,7 +29,7 @@ def incoming_call(context: Context, stopwatch: Stopwatch, *, with_deadline: bool
         elif name == "x-request-id" and not request_id:
             request_id = str(value)
     return IncomingCall(
-        address_of(context.peer()),
+        address_of(peer),
         credentials,
         forwarded_for,
         "" if credentials else certificate_name(context.auth_context()),

@@ -116,9 +116,8 @@ def _endpoint(
         call = Call(entrance, bounds, operation, context)
         admission = call.admission
         try:
-            caller = await admission.authenticate(
-                incoming_call(context, stopwatch, with_deadline=operation.changes)
-            )
+            incoming = incoming_call(context, call.peer, stopwatch, with_deadline=operation.changes)
+            caller = admission.enter(incoming) or await admission.authenticate(incoming)
             connections.known(call.peer)
             account = account_of(caller) or call.peer
             answers.check(account)
