@@ -56,7 +56,7 @@ _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
 # The template's files as they are, with what its last connection has cached in them.
 _COPY = "STRATEGY FILE_COPY" if Binaries.find().major >= 15 else ""
 _SHM, _ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
-NO_PAUSES = app.DrainPauses(quiet=0, answered=0, linger=0)
+NO_PAUSES = app.DrainPauses(quiet=0, answered=0, idle_grace=0)
 
 
 class Clock:

@@ -16,7 +16,7 @@ class DrainPauses:
 
     quiet: float = QUIET_SECONDS  # for calls that have arrived and not begun
     answered: float = ANSWERED_SECONDS  # for answers that gRPC holds
-    linger: float = IDLE_GRACE_SECONDS  # for idle connections of the check over HTTP
+    idle_grace: float = IDLE_GRACE_SECONDS  # for idle connections of the check over HTTP
 
 
 DRAIN_PAUSES = DrainPauses()

@@ -41,10 +41,10 @@ def entrance_of(
             anonymous=anonymous_caller(settings),
         ),
         limits,
-        Strangers(settings.stranger_limit, stopwatch),
-        Strangers(settings.stranger_limit, stopwatch),
-        app.refusals.note,
-        app.metrics,
+        strangers=Strangers(settings.stranger_limit, stopwatch),
+        probes=Strangers(settings.stranger_limit, stopwatch),
+        note_refusal=app.refusals.note,
+        metrics=app.metrics,
     )
 
 

@@ -195,7 +195,8 @@ async def _serve(
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
-    await stack.enter_async_context(in_background(server.watch()))
+    watching = run_forever(server.look, server.due, "watching connections")
+    await stack.enter_async_context(in_background(watching))
     return port
 
 
@@ -209,7 +210,9 @@ async def _serve_http(
     stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
-    server = HttpServer(HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.linger)
+    server = HttpServer(
+        HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.idle_grace
+    )
     try:
         port = await server.start(listen)
     except OSError as error:

@@ -42,12 +42,12 @@ class Admission:
         return None if caller is None else self._known(caller, call)
 
     async def authenticate(self, call: IncomingCall) -> Caller:
-        """Return who calls.
+        """Return who calls with a credential that is not in memory.
 
         Raises Unauthenticated; Overloaded (RATE_LIMITED) when too many authentications from the address have
         failed; Unavailable when a credential cannot be verified now.
         """
-        return self._known(await self._entrance.authentication.caller(call), call)
+        return self._known(await self._entrance.authentication.verify(call), call)
 
     def _known(self, caller: Caller, call: IncomingCall) -> Caller:
         operation = self._operation

@@ -8,7 +8,7 @@ An empty `authorization` header is refused unless another one holds a credential
 not set, and must not become the caller of its certificate, or anonymous, by that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from authsvc.entrance.incoming_call import IncomingCall
@@ -56,43 +56,46 @@ class Authentication:
         self._anonymous = anonymous
 
     def recall(self, call: IncomingCall) -> Caller | None:
-        """Return the caller of a credential in memory; None when `caller` has to look further.
+        """Return who calls; None for one credential that is not in memory, which `verify` has to look up.
 
-        Raises what `caller` raises.
-        """
-        credentials = call.credentials
-        if len(credentials) != 1 or not (text := credentials[0]):
-            return None
-        address = self._proxies.client(call.address, call.forwarded_for)
-        verdict = self._verifier.recall(Question(None, None, (), address), text)
-        return None if verdict is None else self._judged(verdict, address)
-
-    async def caller(self, call: IncomingCall) -> Caller:
-        """Return who calls.
-
-        Raises Unauthenticated; CredentialSpent when it is known whose the credential was; Overloaded
-        (RATE_LIMITED) when too many authentications from the address have failed.
+        Raises Unauthenticated; CredentialSpent when it is known whose the credential was; Unavailable without
+        a lease.
         """
         address = self._proxies.client(call.address, call.forwarded_for)
         if not call.credentials:
             return self._without_bearer(call.certificate_name)._replace(client_ip=address)
+        text = call.credentials[0] if len(call.credentials) == 1 else ""
+        verdict = self._verifier.recall(Question(None, None, (), address), text or self._only(call, address))
+        return None if verdict is None else self._judged(verdict, address)
+
+    async def verify(self, call: IncomingCall) -> Caller:
+        """Return who calls with a credential that is not in memory.
+
+        Raises what `recall` raises, and Overloaded (RATE_LIMITED) when too many authentications from the
+        address have failed.
+        """
+        address = self._proxies.client(call.address, call.forwarded_for)
+        text = self._only(call, address)
+        self._limits.check_failures(address)
+        return self._judged(await self._verifier.verify(Question(None, None, (), address), text), address)
+
+    def _only(self, call: IncomingCall, address: str) -> str:
+        """Return the only credential of a call. Empty headers do not count, unless all are empty."""
         shown = [credential for credential in call.credentials if credential != ""]
         if not shown:  # nothing was guessed, so it does not count as a failure
             raise Unauthenticated(
                 "the authorization header is empty; send your key: authorization: Bearer <key string>",
                 reason="CREDENTIAL_MISSING",
             )
-        try:
-            text = _only(shown)
-        except Unauthenticated:
-            self._limits.count_failure(address)
-            raise
-        question = Question(None, None, (), address)
-        verdict = self._verifier.recall(question, text)
-        if verdict is None:
-            self._limits.check_failures(address)
-            verdict = await self._verifier.verify(question, text)
-        return self._judged(verdict, address)
+        if len(shown) == 1 and shown[0] is not None:
+            return shown[0]
+        self._limits.count_failure(address)
+        if len(shown) > 1:
+            raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
+        raise Unauthenticated(
+            "the authorization header has another scheme; use: Bearer <key string>",
+            reason="CREDENTIAL_SCHEME",
+        )
 
     def _judged(self, verdict: Verdict, address: str) -> Caller:
         try:
@@ -116,18 +119,6 @@ class Authentication:
         raise Unauthenticated(
             "send your key: authorization: Bearer <key string>", reason="CREDENTIAL_MISSING"
         )
-
-
-def _only(shown: Sequence[str | None]) -> str:
-    """Return the credential of the headers that are not empty."""
-    if len(shown) > 1:
-        raise Unauthenticated("send one authorization header, not several", reason="CREDENTIAL_AMBIGUOUS")
-    if shown[0] is None:
-        raise Unauthenticated(
-            "the authorization header has another scheme; use: Bearer <key string>",
-            reason="CREDENTIAL_SCHEME",
-        )
-    return shown[0]
 
 
 def _known(verdict: Verdict, address: str) -> Caller:

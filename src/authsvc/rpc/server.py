@@ -1,7 +1,6 @@
 """The gRPC server: our services, health and reflection on one port."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -50,8 +49,6 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
-_log = logging.getLogger(__name__)
-
 # Seconds that the calls of a connection that has reached its age get, in addition to the longest RPC.
 _AGED_GRACE_SECONDS = 60.0
 # Seconds in which an answer is handed to the system, and far more.
@@ -102,6 +99,8 @@ class Server:
         self._answered = answered
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
+        self._condemned = asyncio.Event()
+        self._connections.on_condemned = self._condemned.set
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
@@ -148,22 +147,19 @@ class Server:
         """Report our health by the lease, for ever."""
         await self._health.follow(lease)
 
-    async def watch(self) -> None:
-        """End calls whose messages are late, and close unwanted connections, for ever."""
-        condemned = asyncio.Event()
-        self._connections.on_condemned = condemned.set
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await condemned.wait()
-            condemned.clear()
-            try:
-                for arrivals in self._arrivals:
-                    arrivals.expire()
-                await self._close_unwanted()
-            except Exception:  # noqa: BLE001 - the watch must go on
-                _log.exception("unexpected error while watching connections")
-            await asyncio.sleep(_PAUSE_SECONDS)
+    async def due(self) -> None:
+        """Wait until `look` is due: for a while, or until a connection is to be closed for its calls."""
+        await asyncio.sleep(_PAUSE_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._condemned.wait()
+        self._condemned.clear()
+
+    async def look(self) -> None:
+        """End calls whose messages are late, and close unwanted connections."""
+        for arrivals in self._arrivals:
+            arrivals.expire()
+        await self._close_unwanted()
 
     async def _close_unwanted(self) -> None:
         unwanted: dict[str, set[End]] = {
