@@ -135,7 +135,7 @@ async def test_a_call_without_a_message_is_answered(service: Service) -> None:
 
 async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call waits for its message for so long, and a stream of reflection for its next one."""
-    monkeypatch.setattr("authsvc.rpc.arrivals.IN_TIME", 0.0)
+    monkeypatch.setattr("authsvc.rpc.arrivals.MAX_ARRIVAL_SECONDS", 0.0)
     async with connected(service) as connection:
         begun = connection.call(headers(VERIFY, service.admin_key), http2.message(b"x" * 50)[:20], end=False)
         silent = connection.call(headers(LIST, service.admin_key), end=False)
@@ -337,7 +337,7 @@ def test_when_an_answer_is_late() -> None:
 
 async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and with it goes all that was kept for them."""
-    monkeypatch.setattr("authsvc.rpc.answers.IN_TIME", 0.0)
+    monkeypatch.setattr("authsvc.rpc.answers.MAX_UNREAD_SECONDS", 0.0)
     async with connected(service, window=0) as connection:
         connection.call(headers(LIST, service.admin_key), list_request())
         await connection.closed.wait()
@@ -440,7 +440,7 @@ def test_pings_as_far_apart_as_documented_are_never_early() -> None:
 
 async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many calls of an address, whatever they call; who is known does not."""
-    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 0.0)
+    monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 0.0)
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         async with connected(service) as connection:
             for path in (VERIFY, "/no.Service/Call", "/grpc.health.v1.Health/Check"):
@@ -452,7 +452,7 @@ async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pyte
 
 async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When so many wait the next one does not, since waiting takes memory; until one has gone."""
-    monkeypatch.setattr("authsvc.entrance.strangers.SECONDS", 3600.0)
+    monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 3600.0)
     monkeypatch.setattr("authsvc.entrance.strangers._MAX_WAITING", 2)
     strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
     async with asyncio.timeout(30):

@@ -217,7 +217,7 @@ async def test_no_more_are_counted_than_takes_little_time(
     service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rule 26
     """All end, however many there are; the count is exact up to a bound, and then a lower bound."""
-    monkeypatch.setattr("authsvc.store.sessions._MAX_COUNTED", 3)
+    monkeypatch.setattr("authsvc.store.sessions._MAX_COUNTED_ROWS", 3)
     for count in (3, 5):
         await sign_in(service, idle_timeout=Duration(seconds=60))
         clock.advance(seconds=60)

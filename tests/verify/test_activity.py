@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.model.activity import GUARD, MAX_INTERVAL
+from authsvc.model.activity import GUARD, MAX_INTERVAL_SECONDS
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import Unavailable
 from authsvc.model.key_string import KeyString
@@ -21,7 +21,7 @@ from tests.verify.parts import ACME, GLOBEX, Parts, Pause, ask, at_once, make_pa
 
 IDLE = timedelta(minutes=30)
 TICK = timedelta(microseconds=1)
-INTERVAL = timedelta(seconds=MAX_INTERVAL)
+INTERVAL = timedelta(seconds=MAX_INTERVAL_SECONDS)
 SESSION = ask(ACME, kind=CredentialKind.SESSION)
 UNAVAILABLE = Unavailable("the database is gone", reason="GONE", retry_after=1)
 
@@ -347,7 +347,7 @@ _STEPS = st.builds(
 
 
 class Course:
-    """Two workers on one database, each of which flushes at least every `MAX_INTERVAL`."""
+    """Two workers on one database, each of which flushes at least every `MAX_INTERVAL_SECONDS`."""
 
     def __init__(self, workers: list[Parts], idle_timeout: timedelta, phases: list[timedelta]) -> None:
         self.workers = workers

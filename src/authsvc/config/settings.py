@@ -19,7 +19,7 @@ from authsvc.config.duration import Duration, between
 from authsvc.config.networks import TrustedNetworks
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
-from authsvc.model.activity import MAX_INTERVAL, SHORTEST_TIMEOUT
+from authsvc.model.activity import MAX_INTERVAL_SECONDS, SHORTEST_TIMEOUT
 from authsvc.model.errors import OperatorError
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
@@ -29,7 +29,7 @@ PREFIX = "AUTHSVC_"
 # The bounds of settings that are times.
 _MS, _SECOND, _MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY, _CENTURY = timedelta(hours=1), timedelta(days=1), timedelta(days=36500)
-_MAX_ACTIVITY_INTERVAL = timedelta(seconds=MAX_INTERVAL)
+_MAX_ACTIVITY_INTERVAL = timedelta(seconds=MAX_INTERVAL_SECONDS)
 
 
 class ConfigError(OperatorError):

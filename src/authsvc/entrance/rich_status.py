@@ -8,8 +8,8 @@ from google.rpc.status_pb2 import Status
 
 DOMAIN = "authsvc"
 # Trailers hold about 8 KiB.
-_MAX_MESSAGE = 400
-_MAX_METADATA = 3200
+_MAX_MESSAGE_LENGTH = 400
+_MAX_METADATA_LENGTH = 3200
 
 
 def rich_status(
@@ -25,13 +25,13 @@ def rich_status(
 
     `code` is a number of `google.rpc.Code`. Texts that are too long for trailers are cut.
     """
-    told = {name: value[:_MAX_METADATA] for name, value in metadata.items()}
+    told = {name: value[:_MAX_METADATA_LENGTH] for name, value in metadata.items()}
     every: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN, metadata=told), *details]
     if retry_after is not None:
         retry = RetryInfo()
         retry.retry_delay.FromMilliseconds(round(retry_after * 1000))
         every.append(retry)
-    status = Status(code=code, message=message[:_MAX_MESSAGE])
+    status = Status(code=code, message=message[:_MAX_MESSAGE_LENGTH])
     for detail in every:
         status.details.add().Pack(detail)
     return status

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from authsvc.model.address import site
 from authsvc.model.rate import Limiter, Rate
 
-SECONDS = 1.0
+DELAY_SECONDS = 1.0
 _MAX_WAITING = 2000
 
 
@@ -33,6 +33,6 @@ class Strangers:
         self.delayed += 1
         self._waiting += 1
         try:
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(DELAY_SECONDS)
         finally:
             self._waiting -= 1

@@ -38,7 +38,7 @@ _REQUIRED = "authsvc.required_scopes"
 
 _OVERWRITE = 2
 # Characters of an invalid setting that the log shows.
-_SHOWN = 200
+_MAX_SHOWN_LENGTH = 200
 # A status with the code OK of google.rpc.Code.
 _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
 # The tag of the field `ok_response` of CheckResponse.
@@ -94,9 +94,9 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     if scopes is None or unknown:
         _log.error(
             "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{cut(unknown[0], _SHOWN)} is not known"
+            f"{cut(unknown[0], _MAX_SHOWN_LENGTH)} is not known"
             if unknown
-            else f"{cut(extensions[_REQUIRED], _SHOWN)!r} are not valid scopes",
+            else f"{cut(extensions[_REQUIRED], _MAX_SHOWN_LENGTH)!r} are not valid scopes",
             _REQUIRED,
         )
         return None

@@ -48,7 +48,7 @@ COOKIE = "x-auth-cookie"
 
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
 # Characters of an invalid query that the log shows.
-_SHOWN = 200
+_MAX_SHOWN_LENGTH = 200
 # `scope=` and `&` for each scope, with each character escaped to three.
 _MAX_QUERY_LENGTH = 3 * MAX_SCOPES_LENGTH + 7 * MAX_SCOPES
 
@@ -120,7 +120,7 @@ class HttpCheck:
                     "question mark"
                 )
             return self._fault(
-                f"its request has the query {cut(query, _SHOWN)!r}; write /check?scope=orders:read"
+                f"its request has the query {cut(query, _MAX_SHOWN_LENGTH)!r}; write /check?scope=orders:read"
             )
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
             self._operation.count_error("INVALID_ARGUMENT")

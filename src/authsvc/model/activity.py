@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 # Three times the longest interval between two writes (AUTHSVC_ACTIVITY_INTERVAL), and less than any timeout.
 GUARD = timedelta(seconds=45)
-MAX_INTERVAL = GUARD.total_seconds() / 3
+MAX_INTERVAL_SECONDS = GUARD.total_seconds() / 3
 SHORTEST_TIMEOUT = timedelta(minutes=1)
 
 

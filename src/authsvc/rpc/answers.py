@@ -4,7 +4,7 @@ gRPC keeps an answer until the client reads it. An account is an owner, an addre
 credential, or a connection for callers of the platform, who act for all owners.
 
 Bound: an account has at most `MAX_BYTES` of answers that are not sent, or one answer. A connection that
-does not take an answer in `IN_TIME` seconds is closed, which frees everything that is kept for it.
+does not take an answer in `MAX_UNREAD_SECONDS` seconds is closed, which frees everything that is kept for it.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from authsvc.model.errors import Overloaded
 from authsvc.verify.clock import Stopwatch
 
 # Seconds that a client has to take an answer.
-IN_TIME = 10.0
+MAX_UNREAD_SECONDS = 10.0
 # Bytes of answers of one account, and bytes that a call takes besides its answer.
 MAX_BYTES = 16 * 1024 * 1024
 CALL_BYTES = 32 * 1024
@@ -64,7 +64,7 @@ class Answers:
 
     def stalled(self) -> set[str]:
         """Return the peers, in the form of gRPC, that have not taken an answer in time."""
-        late = self._now() - IN_TIME
+        late = self._now() - MAX_UNREAD_SECONDS
         peers = set()
         for peer, _, _, since in self._unsent.values():
             if since > late:

@@ -4,7 +4,8 @@ Until a message is read, gRPC takes no more of it than one flow-control window. 
 and keeps all of it. So a message is read only when its sender is known and has room for it.
 
 Bound: a fixed number of messages of each account is read at a time, and a fixed number of calls waits for
-their turn. A message has `IN_TIME` seconds to arrive, give or take one look. The server limits its size.
+their turn. A message has `MAX_ARRIVAL_SECONDS` seconds to arrive, give or take one look. The server limits
+its size.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from authsvc.model.errors import FieldViolation, InvalidArgument, Unavailable
 from authsvc.verify.clock import Stopwatch
 
 # Seconds that a message has to arrive.
-IN_TIME = 10.0
+MAX_ARRIVAL_SECONDS = 10.0
 # Seconds until gRPC has told us that a client has cancelled a call.
 _GIVEN_UP_SECONDS = 0.05
 
@@ -52,7 +53,7 @@ class Arrivals:
             message = await self.next(context, account)
         except TimeoutError:
             raise Unavailable(
-                f"the message of this call did not arrive within {IN_TIME:g} s; send it again",
+                f"the message of this call did not arrive within {MAX_ARRIVAL_SECONDS:g} s; send it again",
                 reason="MESSAGE_LATE",
                 retry_after=1,
             ) from None
@@ -87,7 +88,7 @@ class Arrivals:
 
     def expire(self) -> None:
         """End the calls whose messages are late."""
-        begun = self._now() - IN_TIME
+        begun = self._now() - MAX_ARRIVAL_SECONDS
         for task, since in self._since.items():
             if since > begun:
                 break

@@ -11,7 +11,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.rpc.convert import converted, instant, timestamp
 from authsvc.v1 import audit_service_pb2 as pb
 
-_DEFAULT_PAGE = 50
+_DEFAULT_PAGE_SIZE = 50
 _ACTIONS = {action.value: pb.AuditAction.Value(f"AUDIT_ACTION_{action.value}") for action in Action}
 _NAMES = {number: name for name, number in _ACTIONS.items()}
 _TYPES = {kind.value: pb.ActorType.Value(f"ACTOR_TYPE_{kind.name}") for kind in CredentialKind}
@@ -32,7 +32,7 @@ class AuditService:
         page, next_page_token = await self._audit.list(
             caller,
             _query(request),
-            page_size=request.page_size or _DEFAULT_PAGE,
+            page_size=request.page_size or _DEFAULT_PAGE_SIZE,
             page_token=request.page_token,
         )
         events = await converted(page, _message)

@@ -27,10 +27,10 @@ _LOG_SECONDS = 60.0
 # Calls of unknown callers on one connection that end before they are answered. A real client has far fewer.
 MAX_BROKEN = 100
 # The same for the next connections of that address, for so many seconds.
-MAX_BROKEN_AGAIN, _REMEMBERED = 10, 60.0
-_ENOUGH = 2**31
+MAX_BROKEN_AGAIN, _OFFENCE_SECONDS = 10, 60.0
+_NEVER_AGAIN = 2**31
 # The share of the limit at which unknown connections are closed.
-_FULL = 0.75
+_CROWDED_SHARE = 0.75
 
 
 class _Call(Protocol):
@@ -88,9 +88,9 @@ class Connections:
             return
         count = self._broken[peer] = self._broken.get(peer, 0) + 1
         where, now = site(address_of(peer)), self._now()
-        again = now - self._offended.get(where, -math.inf) < _REMEMBERED
+        again = now - self._offended.get(where, -math.inf) < _OFFENCE_SECONDS
         if count > (MAX_BROKEN_AGAIN if again else MAX_BROKEN):
-            self._broken[peer] = -_ENOUGH  # it is closed once
+            self._broken[peer] = -_NEVER_AGAIN  # it is closed once
             self._offended[where] = now
             self._offended.move_to_end(where)
             if len(self._offended) > self.max_connections:
@@ -108,7 +108,7 @@ class Connections:
     @property
     def crowded(self) -> float:
         """The number of connections above which unknown ones are closed."""
-        return self.max_connections * _FULL
+        return self.max_connections * _CROWDED_SHARE
 
     def superfluous(self, open_ends: Sequence[End]) -> set[End]:
         """Return the other ends of the open connections that are to be closed to make room.

@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 Converted = TypeVar("Converted")
 
 # Items that are converted before others get the event loop; each takes some 50 microseconds.
-_SLICE = 25
+_SLICE_ITEMS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
 CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
@@ -67,7 +67,7 @@ async def converted(items: Iterable[Item], convert: Callable[[Item], Converted])
     messages = []
     for number, item in enumerate(items, 1):
         messages.append(convert(item))
-        if number % _SLICE == 0:
+        if number % _SLICE_ITEMS == 0:
             await asyncio.sleep(0)
     return messages
 

@@ -25,7 +25,7 @@ from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.verify.verifier import Question, Verifier
 
-_DEFAULT_PAGE = 50
+_DEFAULT_PAGE_SIZE = 50
 
 
 class KeyService:
@@ -63,7 +63,7 @@ class KeyService:
         page, next_page_token, total = await self._keys.list(
             caller,
             key_query(request),
-            page_size=request.page_size or _DEFAULT_PAGE,
+            page_size=request.page_size or _DEFAULT_PAGE_SIZE,
             page_token=request.page_token,
             with_total=request.include_total_size,
         )

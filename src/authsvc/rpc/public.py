@@ -22,9 +22,9 @@ from authsvc.verify.clock import Stopwatch
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
-_MAX_LENGTH = 4096
+_MAX_MESSAGE_BYTES = 4096
 # Messages of one address that are read at a time, and calls that wait for their turn.
-_ARRIVING, _WAITING = 8, 200
+_MAX_ARRIVING_CALLS, _MAX_WAITING_CALLS = 8, 200
 
 
 class Streams:
@@ -106,7 +106,7 @@ class Public:
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
         """Return the handler of a unary RPC."""
-        arrivals = Arrivals(_ARRIVING, _WAITING, self._now)
+        arrivals = Arrivals(_MAX_ARRIVING_CALLS, _MAX_WAITING_CALLS, self._now)
         self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> bytes:
@@ -124,7 +124,7 @@ class Public:
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
         """Return the handler of a streaming RPC, with a bounded number of open streams."""
-        arrivals = Arrivals(_ARRIVING, streams.max_open, self._now)
+        arrivals = Arrivals(_MAX_ARRIVING_CALLS, streams.max_open, self._now)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
 
@@ -160,7 +160,7 @@ class NoSuchRpc(grpc.GenericRpcHandler):
 
 
 def _small(data: bytes) -> bytes:
-    if len(data) > _MAX_LENGTH:
-        problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_LENGTH}"
+    if len(data) > _MAX_MESSAGE_BYTES:
+        problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_MESSAGE_BYTES}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     return data

@@ -22,7 +22,7 @@ _ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
 # The longest list that any field takes, and the bytes below which a message cannot hold a list worth
 # counting.
 _MAX_ITEMS = 100
-_MANY = 1024
+_MIN_COUNTED_BYTES = 1024
 
 
 def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
@@ -53,7 +53,7 @@ def _parse(
             "saw it"
         )
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
-    if len(data) > _MANY:
+    if len(data) > _MIN_COUNTED_BYTES:
         _refuse_too_many(request)
     check(request)
     return request

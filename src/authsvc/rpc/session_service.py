@@ -22,7 +22,7 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.verify.verifier import Question, Verifier
 
-_DEFAULT_PAGE = 50
+_DEFAULT_PAGE_SIZE = 50
 _STATES = {state: resources_pb2.SessionState.Value(f"SESSION_STATE_{state.value}") for state in SessionState}
 
 
@@ -83,7 +83,7 @@ class SessionService:
         page, next_page_token = await self._sessions.list(
             caller,
             SessionQuery(request.owner_id, request.include_ended),
-            page_size=request.page_size or _DEFAULT_PAGE,
+            page_size=request.page_size or _DEFAULT_PAGE_SIZE,
             page_token=request.page_token,
         )
         current = request.current_session_id or caller.credential_id

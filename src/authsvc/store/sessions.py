@@ -18,7 +18,7 @@ from authsvc.store.queries import load_queries
 
 _SQL = load_queries("sessions.sql")
 # How many sessions are counted when all sessions of an owner are ended. To count a million takes a second.
-_MAX_COUNTED = 10_000
+_MAX_COUNTED_ROWS = 10_000
 _MICROSECOND = timedelta(microseconds=1)
 
 # A session, the hash of its secret, and its audit event.
@@ -81,10 +81,12 @@ async def end_all(
         return None
     if excluding:
         await connection.execute(_SQL["keep_session"], excluding, epoch)
-    counted = await connection.fetchrow(_SQL["count_ended"], owner_id, epoch, at, excluding, _MAX_COUNTED + 1)
+    counted = await connection.fetchrow(
+        _SQL["count_ended"], owner_id, epoch, at, excluding, _MAX_COUNTED_ROWS + 1
+    )
     if counted is None:
         raise AssertionError("an aggregate returns one row")
-    return EndedSessions(min(counted["active"], _MAX_COUNTED), counted["looked_at"] > _MAX_COUNTED)
+    return EndedSessions(min(counted["active"], _MAX_COUNTED_ROWS), counted["looked_at"] > _MAX_COUNTED_ROWS)
 
 
 def from_row(row: asyncpg.Record) -> Session:
