@@ -1,4 +1,4 @@
-"""What tests of the transport share: services with certificates."""
+"""Fixtures for tests of the transport: services with certificates."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +17,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def files(tmp_path: Path, authority: Authority) -> Files:
-    """A pair of files, and the authority of clients."""
+    """A certificate and key for the server, and the certificate authority of the clients."""
     files = Files(tmp_path)
     files.write(authority.issue("CN=server"))
     replace(files.client_ca, authority.cert)
@@ -28,7 +28,7 @@ def files(tmp_path: Path, authority: Authority) -> Files:
 async def secure(
     database_url: str, clock: Clock, authority: Authority, files: Files
 ) -> AsyncIterator[Secure]:
-    """A service with a certificate, which asks for none."""
+    """A service that uses TLS and does not request client certificates."""
     async with serving(database_url, clock, tls_cert=files.cert, tls_key=files.key) as service:
         yield Secure(service, authority, files)
 
@@ -37,7 +37,7 @@ async def secure(
 async def mutual(
     database_url: str, clock: Clock, authority: Authority, files: Files
 ) -> AsyncIterator[Secure]:
-    """A service that asks its clients for certificates, too."""
+    """A service that also requires client certificates."""
     async with serving(
         database_url, clock, tls_cert=files.cert, tls_key=files.key, tls_client_ca=files.client_ca
     ) as service:

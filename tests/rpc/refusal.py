@@ -1,4 +1,4 @@
-"""How a refused RPC looks to a client."""
+"""How a client sees a refused RPC."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 @dataclass
 class Refusal:
-    """What the error told; filled when the block has ended."""
+    """The contents of the error; filled in when the block ends."""
 
     message: str = ""
     info: ErrorInfo = field(default_factory=ErrorInfo)

@@ -1,4 +1,4 @@
-"""A service that speaks TLS, and who can call it."""
+"""A service that uses TLS, and its clients."""
 
 import asyncio
 import ssl
@@ -38,7 +38,7 @@ class Files:
 
 @dataclass
 class Secure:
-    """A service that speaks TLS, and who can call it."""
+    """A service that uses TLS, and its clients."""
 
     service: Service
     authority: Authority
@@ -53,7 +53,7 @@ class Secure:
     async def channel(
         self, pair: Pair | None = None, *, roots: bytes = b""
     ) -> AsyncIterator[grpc.aio.Channel]:
-        """Yield a channel with connections of its own."""
+        """Yield a channel that shares no connections with others."""
         shown = (pair.key, pair.cert) if pair else (None, None)
         credentials = grpc.ssl_channel_credentials(roots or self.authority.cert, *shown)
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -61,7 +61,7 @@ class Secure:
             yield channel
 
     async def verify(self, channel: grpc.aio.Channel) -> None:
-        """Make one call that has to succeed."""
+        """Make one call, which must succeed."""
         key = self.service.admin_key
         assert (await Client(channel, key).VerifyKey(key_string=key)).valid
 
@@ -71,7 +71,7 @@ class Secure:
             await self.verify(channel)
 
     async def shown(self) -> bytes:
-        """Return the certificate that a new connection is shown, as PEM."""
+        """Return the server certificate of a new connection, as PEM."""
         host, _, port = self.service.address.rpartition(":")
         pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)), timeout=10)
         return pem.encode()

@@ -1,4 +1,4 @@
-"""What a stranger or a tenant can make the gRPC port keep or do is bounded."""
+"""Bounds on the work and memory that an unauthenticated client or a tenant can cause on the gRPC port."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 OLD_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 WATCH = "/grpc.health.v1.Health/Watch"
 MIB = 1024 * 1024
-# Statuses of gRPC, as they are sent.
+# gRPC status codes on the wire.
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE, UNAUTHENTICATED = (
     "0",
     "3",
@@ -78,7 +78,7 @@ def closed(service: Service, reason: str) -> float:
 
 
 async def test_a_strangers_message_is_not_read(service: Service) -> None:
-    """Who shows no credential is refused by their headers, however much they would send after them."""
+    """A call without a credential is refused by its headers, however large its message would be."""
     async with connected(service) as connection:
         body = struct.pack(">BI", 0, MIB) + bytes(MIB - 1)
         for path in (VERIFY, LIST, "/no.Service/Call"):
@@ -90,13 +90,13 @@ async def test_a_strangers_message_is_not_read(service: Service) -> None:
 async def test_a_message_that_nobody_asks_for_is_a_window(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a call that waits for others of its account, so much may be sent and no more."""
+    """While a call waits for others of its account, its client can send one flow-control window."""
     monkeypatch.setattr("authsvc.app.entrance._MAX_ARRIVING", 1)
     async with serving(database_url, clock) as service, connected(service) as connection:
         acme = (await make(service, scopes=["keys:verify"])).key_string
 
         async def served() -> None:
-            """Return when the server has looked at all that was sent before."""
+            """Return when the server has processed everything sent so far."""
             check = connection.call(headers("/grpc.health.v1.Health/Check"), http2.message(b""))
             assert await connection.status(check) == OK
 
@@ -109,7 +109,7 @@ async def test_a_message_that_nobody_asks_for_is_a_window(
         for _ in range(3):
             await served()
         assert connection.sent[waits] == 16 * 1024
-        # When the first is done, the message of the other is asked for, and comes as a whole.
+        # When the first call ends, the server reads the message of the other one, completely.
         await connection.send(first, http2.message(b""))
         connection.write(http2.frame(http2.DATA, http2.END_STREAM, first))
         async with asyncio.timeout(30):
@@ -118,7 +118,7 @@ async def test_a_message_that_nobody_asks_for_is_a_window(
 
 
 async def test_health_reads_little(service: Service) -> None:
-    """Nobody needs a credential for it, so its messages are small."""
+    """Health and reflection need no credential, so their messages must be small."""
     async with connected(service) as connection:
         for path in ("/grpc.health.v1.Health/Check", WATCH, REFLECTION, OLD_REFLECTION):
             stream = connection.call(headers(path), http2.message(bytes(5000)))
@@ -126,7 +126,7 @@ async def test_health_reads_little(service: Service) -> None:
 
 
 async def test_a_call_without_a_message_is_answered(service: Service) -> None:
-    """It ends by itself, whoever calls and whatever."""
+    """It ends with an error by itself, for every caller and every RPC."""
     async with connected(service) as connection:
         for path in (VERIFY, LIST, "/grpc.health.v1.Health/Check"):
             stream = connection.call(headers(path, service.admin_key), end=True)
@@ -134,7 +134,7 @@ async def test_a_call_without_a_message_is_answered(service: Service) -> None:
 
 
 async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call waits for its message for so long, and a stream of reflection for its next one."""
+    """A call waits a limited time for its message, and a reflection stream for its next one."""
     monkeypatch.setattr("authsvc.rpc.arrivals.MAX_ARRIVAL_SECONDS", 0.0)
     async with connected(service) as connection:
         begun = connection.call(headers(VERIFY, service.admin_key), http2.message(b"x" * 50)[:20], end=False)
@@ -146,7 +146,7 @@ async def test_a_message_that_does_not_come(service: Service, monkeypatch: pytes
 
 
 async def test_how_late_a_message_is() -> None:
-    """Ten seconds from when the call began to wait for it, by the stopwatch; then it may be sent anew."""
+    """After ten seconds of waiting by the stopwatch, the call fails with an error that can be retried."""
     now = 100.0
     arrivals = Arrivals(1, 1, lambda: now)
     first, second = Slow(), Slow()
@@ -169,7 +169,7 @@ async def test_how_late_a_message_is() -> None:
 
 
 class Slow:
-    """A call whose message comes when the test says so."""
+    """A call whose message arrives when the test releases it."""
 
     def __init__(self) -> None:
         self.reading = asyncio.Event()
@@ -182,7 +182,7 @@ class Slow:
 
 
 async def test_messages_on_their_way_are_bounded() -> None:
-    """So many of one account are asked for, so many calls wait; another account has its own."""
+    """Messages being received and waiting calls are limited per account; accounts are independent."""
     arrivals = Arrivals(2, 1, boottime)
     calls = [Slow() for _ in range(4)]
     tasks = [asyncio.create_task(arrivals.message(call, "acme")) for call in calls[:3]]
@@ -196,7 +196,7 @@ async def test_messages_on_their_way_are_bounded() -> None:
     assert await arrivals.message(other, "globex") == b"message"
     calls[0].arrived.set()
     await calls[2].reading.wait()
-    # One that is given up while it waits leaves its place to the next.
+    # A call that is cancelled while it waits frees its place.
     waits = asyncio.create_task(arrivals.message(calls[3], "acme"))
     await asyncio.sleep(0)
     waits.cancel()
@@ -211,7 +211,7 @@ async def test_messages_on_their_way_are_bounded() -> None:
 async def test_who_waits_for_messages_is_counted(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The metric tells of calls that were refused because others wait for their messages."""
+    """The metric counts calls that were refused because too many wait for their messages."""
     monkeypatch.setattr("authsvc.app.entrance._MAX_ARRIVING", 1)
     async with serving(database_url, clock, in_flight_limit=8) as service:
         acme = (await make(service, scopes=["keys:verify"])).key_string
@@ -225,7 +225,7 @@ async def test_who_waits_for_messages_is_counted(
 
 
 async def test_a_call_is_in_flight_until_its_answer_is_sent(database_url: str, clock: Clock) -> None:
-    """Who reads nothing fills the room as others do, and no more; it is there again when they go."""
+    """A client that reads nothing uses capacity like any other; it is freed when the connection closes."""
     async with serving(database_url, clock, in_flight_limit=4) as service:
         await service.admin.ListKeys(owner_id="acme")
         async with connected(service, window=0) as connection:
@@ -242,7 +242,7 @@ async def test_a_call_is_in_flight_until_its_answer_is_sent(database_url: str, c
 
 
 async def admitted(service: Service) -> bool:
-    """Say whether there is room for a call."""
+    """Return whether there is capacity for a call."""
     try:
         await service.admin.ListKeys(owner_id="acme")
     except grpc.aio.AioRpcError as error:
@@ -253,7 +253,7 @@ async def admitted(service: Service) -> bool:
 
 
 async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one owner, over all its connections; another owner's have room, and so has what was read."""
+    """Per owner, over all its connections. Other owners are not affected; a read answer frees its bytes."""
     monkeypatch.setattr("authsvc.rpc.answers.MAX_BYTES", 100_000)
     acme, globex = [
         (await make(service, owner, scopes=["keys:read", "keys:verify"])).key_string
@@ -263,7 +263,7 @@ async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch
     async with connected(service, window=0) as connection:
         for _ in range(10):
             connection.call(headers(VERIFY, acme), request)
-        # Three take 32 KiB each, and the next makes it more than there is room for.
+        # Three answers take 32 KiB each; the next one exceeds the limit.
         while len(connection.statuses) < 6:
             await connection.changed()
         assert set(connection.statuses.values()) == {RESOURCE_EXHAUSTED}
@@ -274,7 +274,7 @@ async def test_bytes_of_unread_answers_are_bounded(service: Service, monkeypatch
 
 
 async def test_every_answer_counts_for_who_calls(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors too; for the platform's callers that is their connection, and for nobody nothing."""
+    """Errors count too. The account of platform callers is the connection; unknown callers have none."""
     accounts: list[str] = []
     begin = Answers.begin
 
@@ -305,7 +305,7 @@ async def test_every_answer_counts_for_who_calls(service: Service, monkeypatch: 
 
 
 def test_an_account_has_room_for_one_answer() -> None:
-    """However large it is; what is sent makes room."""
+    """However large it is. A sent answer frees its room."""
     answers = Answers(boottime)
     answers.check("acme", 2**40)
     answers.begin("call", "peer", "acme", 2**40)
@@ -319,7 +319,7 @@ def test_an_account_has_room_for_one_answer() -> None:
 
 
 def test_when_an_answer_is_late() -> None:
-    """After ten seconds, by the stopwatch, in which it was not sent."""
+    """When it is unsent for ten seconds by the stopwatch."""
     now = 100.0
     answers = Answers(lambda: now)
     answers.begin("one", "peer 1", "acme", 1)
@@ -336,7 +336,7 @@ def test_when_an_answer_is_late() -> None:
 
 
 async def test_who_takes_no_answer_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while, and with it goes all that was kept for them."""
+    """After a timeout. Everything that was kept for the client is freed."""
     monkeypatch.setattr("authsvc.rpc.answers.MAX_UNREAD_SECONDS", 0.0)
     async with connected(service, window=0) as connection:
         connection.call(headers(LIST, service.admin_key), list_request())
@@ -354,7 +354,7 @@ async def test_streams_of_a_connection_are_bounded(service: Service) -> None:
 
 
 async def test_headers_are_bounded(service: Service) -> None:
-    """Larger ones are refused before anything of ours looks at them."""
+    """Larger headers are refused before our code sees them."""
     async with connected(service) as connection:
         many = {f"x-{number}": "v" for number in range(500)}
         stream = connection.call(headers(VERIFY, service.admin_key, **many), http2.message(b""))
@@ -362,12 +362,12 @@ async def test_headers_are_bounded(service: Service) -> None:
 
 
 async def test_strangers_leave_room_for_others(database_url: str, clock: Clock) -> None:
-    """There are so many connections and no more; those of nobody are closed when few are left."""
+    """The number of connections is limited; when few are left, those without a known caller are closed."""
     async with serving(database_url, clock, connection_limit=12) as service:
         await service.admin.VerifyKey(key_string="x")
         held = [asyncio.create_task(http2.Connection.open(service.address)) for _ in range(40)]
         async with asyncio.timeout(30):
-            # Each of them is refused, or taken and closed for others, but for what there is room for.
+            # Each is refused, or accepted and later closed to make room, except as many as there is room for.
             strangers = await asyncio.gather(*held)
             closing = [asyncio.create_task(one.closed.wait()) for one in strangers]
             for _, ended in zip(range(31), asyncio.as_completed(closing), strict=False):
@@ -383,7 +383,7 @@ async def test_strangers_leave_room_for_others(database_url: str, clock: Clock) 
 
 
 def test_which_connections_make_room() -> None:
-    """Those of nobody, not one that has just come, and no more than it takes."""
+    """Those without a known caller, except a new one, and only as many as necessary."""
     connections = Connections(8, boottime)
     ends = [("192.0.2.1", port) for port in range(8)]
     connections.known("ipv4:192.0.2.1:0")
@@ -393,7 +393,7 @@ def test_which_connections_make_room() -> None:
 
 
 async def test_who_resets_calls_again_and_again(database_url: str, clock: Clock) -> None:
-    """They are hung up on, sooner when they come again; who is known is not."""
+    """The connection is closed, and sooner for a repeated offender; one of a known caller is not closed."""
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         for _ in range(2):
             async with connected(service) as connection:
@@ -416,7 +416,7 @@ def test_how_many_resets_are_too_many() -> None:
 
     assert broken("ipv4:192.0.2.1:1", MAX_BROKEN) == set()
     assert broken("ipv4:192.0.2.1:1", 1) == {"ipv4:192.0.2.1:1"}
-    # An address that did so has less room for a while, and another one has not.
+    # An address that did so has a lower limit for a while; other addresses are not affected.
     assert broken("ipv4:192.0.2.2:1", MAX_BROKEN) == set()
     assert broken("ipv4:192.0.2.1:2", 11) == {"ipv4:192.0.2.1:2"}
     now = 61.0
@@ -433,13 +433,13 @@ async def test_pings_in_quick_succession_end_a_connection(service: Service) -> N
 
 
 def test_pings_as_far_apart_as_documented_are_never_early() -> None:
-    """A client that pings every ten seconds has as much to spare as a network may take from it."""
+    """A client that pings every ten seconds has a margin for delays in the network."""
     assert dict(server._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
     assert ("grpc.keepalive_time_ms", 20_000) in channels._OPTIONS
 
 
 async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond so many calls of an address, whatever they call; who is known does not."""
+    """Above a rate of calls per address, for any RPC; known callers do not wait."""
     monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 0.0)
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         async with connected(service) as connection:
@@ -451,7 +451,7 @@ async def test_strangers_wait(database_url: str, clock: Clock, monkeypatch: pyte
 
 
 async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When so many wait the next one does not, since waiting takes memory; until one has gone."""
+    """Waiting takes memory: when too many calls wait, the next one does not, until one of them has ended."""
     monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 3600.0)
     monkeypatch.setattr("authsvc.entrance.strangers._MAX_WAITING", 2)
     strangers = Strangers(Rate(0.001, 1), lambda: 0.0)
@@ -472,13 +472,13 @@ async def test_strangers_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_streams_of_reflection_and_health_are_bounded(service: Service) -> None:
-    """Of one connection; another one has its own, and one that ends makes room."""
+    """Per connection; a stream that ends frees its place."""
     asked = http2.message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
     watched = http2.message(health_pb2.HealthCheckRequest().SerializeToString())
     reflection_paths = [REFLECTION, OLD_REFLECTION]
     for paths, request, most in ((reflection_paths, asked, 4), ([WATCH], watched, 16)):
         async with connected(service) as connection, connected(service) as other:
-            # Those of both reflections count together.
+            # Streams of both reflection versions count together.
             alternately = itertools.islice(itertools.cycle(paths), most)
             streams = [connection.call(headers(path), request, end=False) for path in alternately]
             for stream in streams:
@@ -535,7 +535,7 @@ QUESTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: "-".join(question))
 def test_reflection_tells_what_grpcs_own_does(question: dict[str, Any]) -> None:
-    """Also the second time, when it is remembered."""
+    """Also the second time, when the answer is cached."""
     ours, theirs = Reflection(["authsvc.v1.KeyService"]), Theirs()
     asked = reflection_pb2.ServerReflectionRequest(**question)
     for _ in "ab":
@@ -570,7 +570,7 @@ class Theirs(BaseReflectionServicer):  # type: ignore[misc]
 def test_descriptors_are_kept_aside(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Clients do not take those of the database, the feed and the metrics; the operator is told."""
+    """Descriptors for the database, the feed and the metrics are reserved; the log tells the operator."""
     limits = [1024, 4096]
     monkeypatch.setattr("resource.getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr("resource.setrlimit", lambda _, new: limits.__setitem__(0, new[0]))

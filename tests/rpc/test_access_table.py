@@ -1,6 +1,6 @@
-"""Every RPC by every kind of caller: the access table as it is served.
+"""Every RPC with every kind of caller: tests the access table of the running service.
 
-An RPC that has no row here fails a test, so nobody adds one without saying who may call it.
+An RPC without a row here fails a test, so every new RPC needs a decision about who may call it.
 """
 
 import importlib
@@ -34,7 +34,7 @@ NO_VERDICT = "verdict NOT_FOUND"
 
 @dataclass
 class Target:
-    """What an RPC is about: a key, one that is revoked, and a session, all of one owner."""
+    """What an RPC is about: a key, a revoked key and a session, all of one owner."""
 
     key_id: str
     key_string: str
@@ -44,7 +44,7 @@ class Target:
 
 
 class Row(NamedTuple):
-    """What to ask, what a caller of another owner hears, and one of the same owner."""
+    """The request, the outcome for a caller of another owner, and the outcome for one of the same owner."""
 
     request: Callable[[Target], dict[str, Any]]
     other: str
@@ -92,7 +92,7 @@ ROWS = {
 
 
 def served() -> dict[str, MethodDescriptor]:
-    """Return every RPC of every service of ours."""
+    """Return every RPC of all our services."""
     methods: dict[str, MethodDescriptor] = {}
     for module in pkgutil.iter_modules(v1.__path__):
         if module.name.endswith("_service_pb2"):
@@ -111,19 +111,19 @@ def scope_of(method: str) -> str:
 
 
 def test_none_is_missing() -> None:
-    """Every RPC that is served has a row, and every row is an RPC."""
+    """Every served RPC has a row, and every row is a served RPC."""
     assert set(METHODS) == set(ROWS)
 
 
 @dataclass
 class Caller:
-    """How somebody calls: over which channel, with which headers."""
+    """A way to call: a channel and headers."""
 
     channel: grpc.aio.Channel
     headers: list[tuple[str, str | bytes]] = field(default_factory=list)
 
     async def ask(self, method: str, fields: dict[str, Any]) -> str:
-        """Return OK, what the verdict is if there is one, or the code and the reason of the refusal."""
+        """Return OK, the verdict if the answer has one, or the code and the reason of the refusal."""
         described = METHODS[method]
         request = GetMessageClass(described.input_type)(**fields)
         rpc: Any = self.channel.unary_unary(
@@ -150,7 +150,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 
 async def target(service: Service) -> Target:
-    """Make what an RPC can be about."""
+    """Create what an RPC can be about."""
     admin = service.admin
     key = await admin.CreateKey(owner_id=OWNER, display_name="x")
     revoked = await admin.CreateKey(owner_id=OWNER, display_name="x")
@@ -169,7 +169,7 @@ async def target(service: Service) -> Target:
 async def certified(
     database_url: str, clock: Clock, authority: Authority, files: Files, *scopes: str
 ) -> AsyncIterator[Caller]:
-    """Yield a caller that shows a certificate, which stands for the owner, to a service that takes it."""
+    """Yield a caller whose certificate is listed for the owner, and a service that accepts it."""
     callers = files.directory / "callers.toml"
     callers.write_text(f"""
         [[caller]]
@@ -196,7 +196,7 @@ async def certified(
 async def test_who_may_call(
     service: Service, database_url: str, clock: Clock, authority: Authority, files: Files, method: str
 ) -> None:
-    """Who has no credential, a revoked one, the wrong scopes or another owner is refused, and nobody else."""
+    """Only callers without a valid credential, with the wrong scopes or of another owner are refused."""
     row, scope = ROWS[method], scope_of(method)
 
     def bearing(text: str) -> Caller:

@@ -26,7 +26,7 @@ FLAT = {"2001:67c::/32": {"city": "Zürich", "state1": "Zurich", "country_code":
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Path, Path]:
-    """Two location files: one of IPv4 in MaxMind's form, one of IPv6 in the flat one."""
+    """Two location files: IPv4 in MaxMind's format, IPv6 in the flat format."""
     four, six = tmp_path / "four.mmdb", tmp_path / "six.mmdb"
     four.write_bytes(encode(NESTED, ip_version=4))
     six.write_bytes(encode(FLAT))
@@ -34,7 +34,7 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def shown(session: Any) -> tuple[str, ...]:
-    """Return what the account page shows of a session."""
+    """Return what the account page shows for a session."""
     device, place = session.device, session.location
     return (
         f"{device.browser} {device.browser_version}",
@@ -48,7 +48,7 @@ def shown(session: Any) -> tuple[str, ...]:
 async def test_the_story_of_the_account_page(
     database_url: str, clock: Clock, places: tuple[Path, Path]
 ) -> None:  # rules 24, 25, 26
-    """Three logins, a list, one logged out, all verified, all logged out."""
+    """Three logins, a list, one logout, all verified, all logged out."""
     async with serving(database_url, clock, geoip_db=places) as service:
         laptop = await sign_in(service, user_agent=FIREFOX, ip_address="81.2.69.142")
         clock.advance(hours=1)
@@ -73,7 +73,7 @@ async def test_the_story_of_the_account_page(
 async def test_a_newer_file_is_taken_without_a_restart(
     database_url: str, clock: Clock, places: tuple[Path, Path]
 ) -> None:
-    """What is shown follows the file that is there."""
+    """The location of a session follows the file."""
     four, _ = places
     looks = 0
 
@@ -99,7 +99,7 @@ async def test_a_newer_file_is_taken_without_a_restart(
 async def test_a_bad_file_stops_the_start(
     database_url: str, service: Service, tmp_path: Path, content: bytes | None
 ) -> None:
-    """Missing, empty or rubbish: the error names the setting and the file."""
+    """A missing, empty or invalid file: the error names the setting and the file."""
     file = tmp_path / "bad.mmdb"
     if content is not None:
         file.write_bytes(content)

@@ -1,4 +1,4 @@
-"""AuditService: rule 28, by way of a client."""
+"""AuditService: rule 28, through a client."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ async def sign_in(service: Service, owner_id: str = "acme") -> str:
     return session_id
 
 
-# What a changing RPC leaves: (action, target, details) of each event, oldest first.
+# The events that a changing RPC writes: (action, target, details) of each, oldest first.
 Left = list[tuple[str, str, dict[str, str]]]
 
 
@@ -136,13 +136,13 @@ PLATFORM_ONLY = {"UpdateOwnerPolicy"}
 
 
 def test_every_changing_rpc_is_in_the_table() -> None:  # rule 28
-    """An RPC that is added needs a row there, and with it an event."""
+    """A new RPC needs a row there, and so an event."""
     assert set(CHANGES) == {method for method in METHODS if scope_of(method).endswith(":write")}
 
 
 @pytest.mark.parametrize("method", CHANGES)
 async def test_each_change_leaves_its_event(service: Service, clock: Clock, method: str) -> None:  # rule 28
-    """Who, what, which, when, from where, under which name; one for each target that changed."""
+    """Actor, action, target, time, address and request id; one event for each changed target."""
     scopes = ["keys:write", "keys:read", "sessions:write", "policies:write"]
     actors_owner = "authsvc" if method in PLATFORM_ONLY else "acme"
     actor = await make(service, scopes=scopes, owner_id=actors_owner)
@@ -166,7 +166,7 @@ async def test_each_change_leaves_its_event(service: Service, clock: Clock, meth
 
 
 async def test_hostile_request_ids_are_not_kept(service: Service) -> None:
-    """What is too long, cannot be printed or holds a credential leaves no trace; the change is made."""
+    """Ids that are too long, unprintable or contain a credential are not stored; the change is made."""
     actor = await make(service, scopes=["keys:write"])
     token = (await service.admin.CreateSession(owner_id="acme")).session_token
     longest = "x" * 128
@@ -199,7 +199,7 @@ async def test_hostile_request_ids_are_not_kept(service: Service) -> None:
 
 
 async def test_a_whole_owner_is_one_event(service: Service) -> None:  # rule 28
-    """However many keys there were; none when there was nothing to revoke."""
+    """One event for any number of keys; none when there was nothing to revoke."""
     for _ in range(5):
         await make(service)
     await service.admin.BatchRevokeKeys(owner_id="acme", reason="gone")
@@ -212,7 +212,7 @@ async def test_a_whole_owner_is_one_event(service: Service) -> None:  # rule 28
 
 
 async def test_what_changes_nothing_leaves_nothing(service: Service) -> None:  # rule 28
-    """Refusals, repetitions, and all reading."""
+    """Refused calls, repeated calls and reads."""
     made = await make(service, request_id="once")
     gone, session_id = await revoked(service), await sign_in(service)
     await service.admin.RevokeSession(session_id=session_id)
@@ -243,7 +243,7 @@ async def test_what_changes_nothing_leaves_nothing(service: Service) -> None:  #
 
 
 async def test_a_session_that_acts(service: Service) -> None:  # rule 28
-    """It is recorded as what it is."""
+    """The actor is recorded as a session."""
     made = await service.admin.CreateSession(owner_id="acme", scopes=["sessions:write"])
     await service.as_caller(made.session_token).RevokeSession(session_id=made.session.session_id)
     newest = (await events(service))[0]
@@ -251,7 +251,7 @@ async def test_a_session_that_acts(service: Service) -> None:  # rule 28
 
 
 async def test_the_first_key_is_recorded(service: Service) -> None:
-    """Minted by nobody's credential."""
+    """It is created without the credential of a caller."""
     [first] = await events(service, "authsvc")
     assert (first.actor_id, first.actor_type) == ("bootstrap", pb.ACTOR_TYPE_UNSPECIFIED)
     assert first.action == pb.AUDIT_ACTION_KEY_CREATED
@@ -261,7 +261,7 @@ async def test_the_first_key_is_recorded(service: Service) -> None:
 
 
 async def test_filters(service: Service, clock: Clock) -> None:
-    """Each alone, several together, and what no event passes; always newest first."""
+    """Each filter alone, several together, and a filter that matches nothing; always newest first."""
     actor = await make(service, scopes=["keys:write"])
     caller = service.as_caller(actor.key_string)
     keys = []
@@ -306,7 +306,7 @@ async def test_filters(service: Service, clock: Clock) -> None:
     ],
 )
 async def test_pages_are_stable_while_events_come(service: Service, wanted: dict[str, Any]) -> None:
-    """Each event that was there at the first page is on one page, once; what comes meanwhile is on none."""
+    """Events that existed at the first page are each on exactly one page; later events are on none."""
     actor = await make(service, scopes=["keys:write"])
     caller = service.as_caller(actor.key_string)
     target = (await make(service)).key.key_id
@@ -332,7 +332,7 @@ async def test_pages_are_stable_while_events_come(service: Service, wanted: dict
 
 
 async def test_a_page_token_is_of_one_query(service: Service) -> None:
-    """Another owner's or another filter's is refused."""
+    """A token of another owner or another filter is refused."""
     for owner in ("acme", "bob"):
         for _ in range(3):
             await make(service, owner_id=owner)
@@ -344,7 +344,7 @@ async def test_a_page_token_is_of_one_query(service: Service) -> None:
 
 
 async def test_an_owner_sees_its_own_events_only(service: Service) -> None:
-    """And only with the scope."""
+    """And only with the required scope."""
     await make(service, owner_id="bob")
     reader = service.as_caller((await make(service, scopes=["audit_logs:read"])).key_string)
     assert {e.owner_id for e in (await reader.ListAuditEvents(owner_id="acme")).events} == {"acme"}
@@ -371,7 +371,7 @@ async def test_an_owner_sees_its_own_events_only(service: Service) -> None:
     ],
 )
 async def test_bad_input(service: Service, fields: dict[str, Any]) -> None:
-    """Names the field."""
+    """The error names the field."""
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await service.admin.ListAuditEvents(**fields)
     assert refusal.fields
@@ -381,7 +381,7 @@ async def test_bad_input(service: Service, fields: dict[str, Any]) -> None:
 
 
 async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
-    """In the log of the caller's owner, so that nobody fills another's: what, why, which owner, how often."""
+    """In the log of the caller's owner, so nobody can fill another's: action, reason, owner and count."""
     theirs = await make(service, owner_id="bob")
     actor = await make(service, scopes=["keys:write", "keys:read"])
     caller = service.as_caller(actor.key_string)
@@ -418,7 +418,7 @@ async def test_refused_attempts_are_the_callers_own(service: Service) -> None:
 
 
 async def test_a_credential_that_is_good_no_more(service: Service, clock: Clock) -> None:
-    """Whoever goes on using what was revoked or has expired shows in the log of its owner."""
+    """The use of a revoked or expired credential is recorded in the log of its owner."""
     revoked = await make(service, scopes=["keys:read"])
     expired = await make(service, scopes=["keys:read"], ttl={"seconds": 60})
     await service.admin.RevokeKey(key_id=revoked.key.key_id)
@@ -436,7 +436,7 @@ async def test_a_credential_that_is_good_no_more(service: Service, clock: Clock)
 
 
 async def test_who_is_not_known_leaves_no_event(service: Service, database_url: str) -> None:
-    """A bad credential belongs to no owner: it is counted in the metrics, and fills no disk."""
+    """An invalid credential belongs to no owner: it is counted in the metrics and not stored."""
     stranger = service.as_caller("authsvc_live_" + "x" * 63)
     for _ in range(5):
         with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID"):
@@ -447,7 +447,7 @@ async def test_who_is_not_known_leaves_no_event(service: Service, database_url: 
 
 
 async def whole(service: Service) -> int:
-    """Verify all chains; return how many events they have."""
+    """Verify all chains; return the number of their events."""
     check = AuditCheck(service.app.database, on_fault=lambda fault: pytest.fail(str(fault)))
     await check.run()
     return check.events

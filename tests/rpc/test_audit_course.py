@@ -1,7 +1,7 @@
-"""Rule 28 over courses of events: exactly one audit event for each change, whatever is done in which order.
+"""Rule 28 over random sequences of calls: exactly one audit event for each change, in any order of calls.
 
-What changed is read from the tables before and after each call, not from what the service says
-of itself; so an event too few, too many, or of the wrong owner fails.
+Changes are read from the tables before and after each call, not from the answers of the service. So a
+missing event, an extra one, or one of the wrong owner fails the test.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from authsvc.v1 import audit_service_pb2 as pb
 from tests.conftest import Clock, Service
 
 OWNERS = ("acme", "alice", "bob")
-# Whether a row changed in a way that a caller asked for: last use and activity are none.
+# Whether a row changed by request; the last use and the last activity do not count.
 _STATE = {
     "key": "SELECT key_id AS id, owner_id, version::text AS state FROM authsvc.keys",
     "session": "SELECT session_id AS id, owner_id, revoke_time::text AS state FROM authsvc.sessions",
@@ -40,7 +40,7 @@ _REFUSALS = {"FAILED_PRECONDITION", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "I
 
 @dataclass
 class Courses:
-    """What all courses on a service have in common."""
+    """What all sequences on a service share."""
 
     service: Service
     connection: Any
@@ -49,7 +49,7 @@ class Courses:
     events: int = 0
 
     async def state(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Return the owner and the state of all that there is."""
+        """Return the owner and the state of every row."""
         return {
             (kind, row["id"]): (row["owner_id"], row["state"])
             for kind, query in _STATE.items()
@@ -57,7 +57,7 @@ class Courses:
         }
 
     async def recorded(self) -> Counter[tuple[str, str, str]]:
-        """Return how many events there are of each action, owner and target; of changes, not of refusals."""
+        """Return the number of events by action, owner and target, without refusals."""
         rows = await self.connection.fetch(
             "SELECT action, owner_id, target_id FROM authsvc.audit_events WHERE action <> 'REFUSED'"
         )
@@ -65,7 +65,7 @@ class Courses:
 
 
 class Course:
-    """Calls at random, about owners of its own, and compares what changed with what was recorded."""
+    """Random calls about owners of its own; compares the changes with the recorded events."""
 
     def __init__(self, courses: Courses, choose: random.Random) -> None:
         courses.number += 1
@@ -76,7 +76,7 @@ class Course:
         self.sessions: list[str] = []
 
     async def run(self, steps: int, clock: Clock) -> None:
-        """Make so many calls, and see that each left as many events as it made changes."""
+        """Make this many calls, and check after each that its events match its changes."""
         before, recorded = await self.courses.state(), await self.courses.recorded()
         for _ in range(steps):
             clock.advance(seconds=self.choose.choice([0, 1, 600]))
@@ -103,12 +103,12 @@ class Course:
         known: set[tuple[str, str]],
         at_once: bool,
     ) -> None:
-        """Hold the events that a call has left against the rows that it has changed."""
+        """Compare the events of a call with the rows that it changed."""
         self.courses.done[method] += bool(changed)
         self.courses.events += left.total()
         told = (method, fields, changed, left)
         if method == "RotateKey" and changed:
-            # Two rows: the key that was replaced, which the event is about, and its successor.
+            # Two rows change: the replaced key, which the event is about, and its successor.
             assert len(changed) == 2, told
             [((action, owner_id, target_id), count)] = left.items()
             assert (action, count, ("key", target_id) in known) == ("KEY_ROTATED", 1, True), told
@@ -123,7 +123,7 @@ class Course:
             }, told
 
     def call(self) -> tuple[str, dict[str, Any], bool]:
-        """Return an RPC, its fields, and whether it is about all of an owner at once."""
+        """Return an RPC, its fields, and whether it changes everything of an owner at once."""
         pick, owner = self.choose, self.choose.choice(self.owners)
         key = pick.choice(self.keys or ["key_none"])
         several = pick.sample(self.keys, min(len(self.keys), pick.randint(1, 4))) or ["key_none"]
@@ -155,18 +155,18 @@ class Course:
         for known, kind, name in ((self.keys, "key", "key_id"), (self.sessions, "session", "session_id")):
             if answer is not None and kind in answer.DESCRIPTOR.fields_by_name:
                 known.append(getattr(getattr(answer, kind), name))
-                del known[:-40]  # Those that are touched often have more of a life.
+                del known[:-40]  # few, so that each one changes more often
 
 
 @pytest_asyncio.fixture
 async def courses(service: Service, database_url: str) -> AsyncIterator[Courses]:
-    """At their end each method has changed something, and the chains of all are whole."""
+    """In the end each method has changed something, and all chains are intact."""
     connection = await asyncpg.connect(database_url)
     try:
         yield (courses := Courses(service, connection))
         assert len(courses.done) >= 11
         assert {name for name, done in courses.done.items() if not done} == {"GetKey", "ListAuditEvents"}
-        # And that of the administrator's key; those of refusals are written once a minute.
+        # Plus the event of the administrator's key. Events of refusals are written once a minute.
         refused = "SELECT count(*) FROM authsvc.audit_events WHERE action = 'REFUSED'"
         assert await whole(service) == courses.events + 1 + await connection.fetchval(refused)
     finally:
@@ -187,25 +187,25 @@ async def courses(service: Service, database_url: str) -> AsyncIterator[Courses]
 async def test_one_event_for_each_change(
     courses: Courses, clock: Clock, choose: random.Random
 ) -> None:  # rule 28
-    """Thousands of calls: what changed and what was recorded agree at each, and the chains are whole."""
+    """Thousands of calls: changes and events agree after each call, and the chains are intact."""
     await Course(courses, choose).run(40, clock)
 
 
 async def whole(service: Service) -> int:
-    """Verify all chains; return how many events they have."""
+    """Verify all chains; return the number of their events."""
     check = AuditCheck(service.app.database, on_fault=lambda fault: pytest.fail(str(fault)))
     await check.run()
     return check.events
 
 
 async def test_changes_at_once_over_several_owners(service: Service, clock: Clock) -> None:  # rule 28
-    """Batches over owners in any order, whole owners, sign-ins: no deadlock, and each is recorded."""
+    """Batches over owners in any order, whole owners, sign-ins: no deadlock, and each change is recorded."""
     keys = [
         (await service.admin.CreateKey(owner_id=owner, display_name="x")).key.key_id
         for _ in range(12)
         for owner in OWNERS
     ]
-    choose = random.Random(1)  # noqa: S311 - any course will do
+    choose = random.Random(1)  # noqa: S311 - any sequence will do
 
     async def change(number: int) -> None:
         owner = choose.choice(OWNERS)
@@ -233,7 +233,7 @@ async def test_changes_at_once_over_several_owners(service: Service, clock: Cloc
 
 
 async def test_who_is_revoked_meanwhile_leaves_no_event(service: Service) -> None:  # rule 28
-    """A session whose opener is gone is not opened and not recorded; those of the same moment are."""
+    """A session whose creator is gone is not created or recorded; concurrent ones are."""
     gone = Caller("key_gone", "acme", (FULL_ACCESS,), CredentialKind.KEY)
     new = NewSession(owner_id="acme")
     create = service.app.sessions.create

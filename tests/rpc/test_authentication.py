@@ -1,4 +1,4 @@
-"""Who calls: by a key, by a certificate, without either, and from where."""
+"""Authentication of callers: by a key, by a certificate, without either; and the caller's address."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -34,12 +34,12 @@ scopes = ["keys:read", "keys:write"]
 
 @dataclass
 class Door(Secure):
-    """A service that knows callers by certificate."""
+    """A service that authenticates callers by certificate."""
 
     callers: Path
 
     async def look(self) -> None:
-        """Take what is in the file now."""
+        """Reload the file of callers."""
         assert self.service.app.certified is not None
         await self.service.app.certified.look()
 
@@ -47,7 +47,7 @@ class Door(Secure):
     async def client(
         self, subject: str = "CN=somebody", *uris: str, key_string: str | None = None
     ) -> AsyncIterator[Client]:
-        """Yield a client with a certificate of this subject and these URIs, and perhaps a key."""
+        """Yield a client with a certificate of this subject and these URIs, and optionally a key."""
         async with self.channel(self.authority.issue(subject, uris=uris)) as channel:
             yield Client(channel, key_string)
 
@@ -72,7 +72,7 @@ async def door(
 
 
 async def test_a_spiffe_id_is_a_caller(door: Door) -> None:
-    """It acts for its owner with its scopes, and its id is the creator of what it creates."""
+    """It acts for its owner with its scopes, and is the creator of what it creates."""
     async with door.client("CN=any", ORDERS) as orders:
         made = await orders.CreateKey(owner_id="globex", display_name="x", scopes=["a"])
         assert made.key.creator_id == ORDERS
@@ -89,7 +89,7 @@ async def test_a_spiffe_id_is_a_caller(door: Door) -> None:
 
 
 async def test_a_subject_is_a_caller(door: Door) -> None:
-    """As a whole; it acts within its owner."""
+    """The whole subject must match; the caller acts within its owner."""
     async with door.client("CN=login,O=Example") as login:
         made = await login.CreateKey(owner_id="acme", display_name="x")
         assert made.key.creator_id == "CN=login,O=Example"
@@ -103,13 +103,13 @@ async def test_a_subject_is_a_caller(door: Door) -> None:
         ("CN=somebody", [], "CN=somebody"),
         ("CN=somebody", ["spiffe://example.org/other"], "spiffe://example.org/other"),
         ("CN=somebody", ["spiffe://example.org/orders/more"], "spiffe://example.org/orders/more"),
-        # Only a part of what is listed, or more than it.
+        # Only a part of a listed subject, or more than it.
         ("CN=login", [], "CN=login"),
         ("CN=login,O=Example,C=DE", [], "CN=login,O=Example,C=DE"),
         ("O=Example,CN=login", [], "O=Example,CN=login"),
-        # A name within a name.
+        # A name that contains another one.
         ("CN=login\\,O\\=Example", [], "CN=login\\,O=Example"),
-        # Who has a SPIFFE id is known by nothing else, and two are none.
+        # With a SPIFFE id, the subject does not count; two SPIFFE ids are invalid.
         ("CN=login,O=Example", ["spiffe://example.org/other"], "spiffe://example.org/other"),
         ("CN=login,O=Example", [ORDERS, "spiffe://example.org/other"], ""),
         ("CN=login,O=Example", ["https://example.org/", ORDERS], ""),
@@ -118,7 +118,7 @@ async def test_a_subject_is_a_caller(door: Door) -> None:
 async def test_a_certificate_that_is_not_listed(
     door: Door, subject: str, uris: Sequence[str], name: str
 ) -> None:
-    """It opens the connection and nothing more; the name to be listed is told."""
+    """It opens a connection but authenticates nobody; the error contains the name to list."""
     async with door.client(subject, *uris) as client:
         with refused(UNAUTHENTICATED, "CERTIFICATE_UNKNOWN") as refusal:
             await client.VerifyKey(key_string="x")
@@ -126,7 +126,7 @@ async def test_a_certificate_that_is_not_listed(
 
 
 async def test_a_key_stands_before_the_certificate(door: Door) -> None:
-    """With both, the key is the caller; a wrong or empty one is refused whatever the certificate is worth."""
+    """With both, the caller is the key. A wrong or empty key is refused even with a listed certificate."""
     async with door.client("CN=any", ORDERS) as orders:
         weak = await orders.CreateKey(owner_id="acme", display_name="x", scopes=["a"])
     async with door.client("CN=any", ORDERS, key_string=weak.key_string) as both:
@@ -145,7 +145,7 @@ async def test_a_key_stands_before_the_certificate(door: Door) -> None:
 
 
 async def test_who_leaves_the_list_is_nobody_at_once(door: Door) -> None:
-    """Also over a connection that is open; and who comes onto it is somebody."""
+    """Also over an open connection. A certificate that is added is accepted immediately."""
     async with door.client("CN=any", ORDERS) as orders, door.client("CN=new") as new:
         await orders.ListKeys(owner_id="acme")
         with refused(UNAUTHENTICATED, "CERTIFICATE_UNKNOWN"):
@@ -159,7 +159,7 @@ async def test_who_leaves_the_list_is_nobody_at_once(door: Door) -> None:
 
 
 async def test_certificates_without_a_list_are_only_the_door(mutual: Secure) -> None:
-    """Without AUTHSVC_CALLERS a key is needed as ever."""
+    """Without AUTHSVC_CALLERS a key is still required."""
     async with mutual.channel(mutual.authority.issue("CN=login,O=Example")) as channel:
         with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
             await Client(channel, None).VerifyKey(key_string="x")
@@ -172,7 +172,7 @@ async def open_to_all(database_url: str, clock: Clock, *scopes: str) -> AsyncIte
 
 
 async def test_without_a_credential(database_url: str, clock: Clock) -> None:
-    """Where the operator names scopes, whoever shows nothing acts on every owner, with those alone."""
+    """With scopes for anonymous callers, a call without a credential has those scopes on every owner."""
     async with open_to_all(database_url, clock, "keys:verify", "keys:write", "sessions:write") as service:
         nobody = Client(service.channel, None)
         made = await make(service)
@@ -199,7 +199,7 @@ async def test_without_a_credential(database_url: str, clock: Clock) -> None:
 async def test_a_wrong_credential_is_not_none(
     database_url: str, clock: Clock, header: str, reason: str
 ) -> None:
-    """Who shows something is judged by it, and does not become anonymous."""
+    """An invalid credential is refused; its caller does not become anonymous."""
     async with open_to_all(database_url, clock, "full_access") as service:
         with refused(UNAUTHENTICATED, reason):
             await Client(service.channel, None, authorization=header).VerifyKey(key_string="x")
@@ -208,7 +208,7 @@ async def test_a_wrong_credential_is_not_none(
 async def test_a_certificate_that_is_not_listed_is_not_none(
     database_url: str, clock: Clock, authority: Authority, files: Files, tmp_path: Path
 ) -> None:
-    """Where certificates stand for callers, one that was taken off the list gets no anonymous scopes."""
+    """With a file of callers, a certificate that is no longer in it gets no anonymous scopes."""
     (tmp_path / "callers.toml").write_text("")
     async with (
         serving(
@@ -227,14 +227,14 @@ async def test_a_certificate_that_is_not_listed_is_not_none(
 
 
 async def used_from(service: Service, client: Any, made: Any) -> str:
-    """Return the address that a call of a client with its own key is kept with."""
+    """Return the address that is stored as the last use of a client's own key."""
     await client.VerifyKey(key_string="x")
     await service.flush()
     return str((await service.admin.GetKey(key_id=made.key.key_id)).last_use_ip)
 
 
 async def test_the_address_behind_a_trusted_proxy(database_url: str, clock: Clock) -> None:  # rule 23
-    """It is the client's, which the proxy appends; what the client sends itself does not count."""
+    """It is the address that the proxy appends; what the client sends itself is ignored."""
     async with serving(database_url, clock, trusted_proxies=(ip_network("127.0.0.0/8"),)) as service:
         made = await make(service, scopes=["keys:verify"])
         client = Client(service.channel, made.key_string, x_forwarded_for="1.1.1.1, 198.51.100.7")
@@ -245,7 +245,7 @@ async def test_the_address_behind_a_trusted_proxy(database_url: str, clock: Cloc
 
 
 async def test_the_address_behind_nobody(service: Service) -> None:  # rule 23
-    """Without trusted proxies the header is nothing but a claim."""
+    """Without trusted proxies the header is ignored."""
     made = await make(service, scopes=["keys:verify"])
     client = Client(service.channel, made.key_string, x_forwarded_for="198.51.100.7")
     assert await used_from(service, client, made) == "127.0.0.1"

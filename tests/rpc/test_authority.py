@@ -1,7 +1,7 @@
-"""Changes that were asked for before their caller lost its authority, and would be committed after it (R9).
+"""Changes whose caller loses its authority after the call and before the commit (R9).
 
-Each call is made while nothing can be committed. Either the change that takes the authority away has
-its locks already and the call waits for them, or the call has its locks and the time comes meanwhile.
+Each call is made while nothing can be committed. Either the change that removes the authority already
+holds its locks and the call waits for them, or the call holds its locks and the time passes.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ SCOPES = ["keys:write", "sessions:write", "policies:write"]
 
 
 class Loss(NamedTuple):
-    """A way to lose authority: what takes it away, or the clock; and what the caller is told."""
+    """A way to lose authority, by a change or by the clock, and the error that the caller gets."""
 
     code: grpc.StatusCode
     reason: str
@@ -100,7 +100,7 @@ async def owner_of(service: Service, credential_id: str) -> str:
 
 @asynccontextmanager
 async def nothing_commits(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Have every change wait for the end of its audit chain, with its other locks taken."""
+    """Make every change wait for the head of its audit chain, with its other locks held."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
@@ -111,7 +111,7 @@ async def nothing_commits(database_url: str) -> AsyncIterator[asyncpg.Connection
 
 
 async def waiting(connection: asyncpg.Connection, count: int) -> None:
-    """Return when at least so many transactions wait for a lock."""
+    """Return when at least this many transactions wait for a lock."""
     await eventually(
         lambda: connection.fetchval("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"),
         lambda waiters: waiters >= count,
@@ -119,7 +119,7 @@ async def waiting(connection: asyncpg.Connection, count: int) -> None:
 
 
 async def target_of(admin: Client, owner_id: str) -> Target:
-    """Return what the RPCs of the access table are about, for an owner."""
+    """Return what the RPCs of the access table are about, for this owner."""
     key = await admin.CreateKey(owner_id=owner_id, display_name="x")
     gone = await admin.CreateKey(owner_id=owner_id, display_name="x")
     await admin.RevokeKey(key_id=gone.key.key_id)
@@ -130,7 +130,7 @@ async def target_of(admin: Client, owner_id: str) -> Target:
 
 
 async def traces(database_url: str, credential_id: str) -> dict[str, int]:
-    """Return how many rows say that a caller made or changed them."""
+    """Return the number of rows that a caller created or changed, by table."""
     connection = await asyncpg.connect(database_url)
     try:
         queries = {
@@ -148,7 +148,7 @@ NOTHING = {"keys": 0, "sessions": 0, "ends": 0, "events": 0}
 
 
 def asked(method: str, target: Target, owner_id: str) -> dict[str, Any]:
-    """Return the request of the access table, about this owner."""
+    """Return the request in the access table, for this owner."""
     request = ROWS[method].request(target)
     if "owner_id" in request:
         request["owner_id"] = owner_id
@@ -161,13 +161,13 @@ def asked(method: str, target: Target, owner_id: str) -> dict[str, Any]:
 async def test_who_loses_authority_while_a_call_waits(
     service: Service, database_url: str, clock: Clock, method: str
 ) -> None:
-    """Every RPC that changes something, by every way to lose authority: refused, and nothing is written."""
+    """Every RPC that changes something, every way to lose authority: refused, and nothing is written."""
     for number, (how, loss) in enumerate(LOSSES.items()):
         target = await target_of(service.admin, f"acme{number}")
-        # Policies are changed by the platform only.
+        # Only the platform changes policies.
         owner_id = "authsvc" if method == "UpdateOwnerPolicy" else f"acme{number}"
         if owner_id == "authsvc" and "owner" in how:
-            continue  # It has no policy, and this test calls by a key of its own.
+            continue  # It has no policy, and this test calls with its own key.
         if loss.of_session:
             opened = await service.admin.CreateSession(owner_id=owner_id, scopes=SCOPES, **loss.fields)
             credential_id, text = opened.session.session_id, opened.session_token
@@ -198,7 +198,7 @@ async def test_who_loses_authority_while_a_call_waits(
 async def test_a_certificate_while_a_call_waits(
     door: Door, database_url: str, method: str, reduced: bool
 ) -> None:
-    """The file of callers counts as it is before the commit, not as it was at the authentication."""
+    """The file of callers counts as it is before the commit, not as it was at authentication."""
     name = "CN=deploy,O=Example"
     listed = '[[caller]]\nsubject = "{}"\nowner_id = "acme"\nscopes = ["{}"]\n'
     replace(door.callers, listed.format(name, 'keys:write", "sessions:write').encode())

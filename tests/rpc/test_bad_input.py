@@ -1,4 +1,4 @@
-"""What no sane client sends."""
+"""Input that well-behaved clients do not send."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.rpc.refusal import refused
 
 SERVICE = pb.DESCRIPTOR.services_by_name["KeyService"]
 METHODS = [method.name for method in SERVICE.methods]
-# What a request may be answered with; anything else is a fault of ours.
+# Statuses that an invalid request may get; any other is a server error.
 FINE = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -30,14 +30,14 @@ async def send(service: Service, method: str, data: bytes) -> object:
 
 
 async def test_bytes_that_are_no_message(service: Service) -> None:
-    """They are the client's fault, not the server's."""
+    """They are an error of the client, not of the server."""
     for data in (b"\xff", b"\x0a\x05abc", b"\x0a\x02\xff\xfe"):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
             await send(service, "VerifyKey", data)
 
 
 async def test_a_message_that_is_too_large(service: Service) -> None:
-    """It is refused before it is read, and the service goes on."""
+    """It is refused before it is read, and the service continues."""
     try:
         await service.admin.VerifyKey(key_string="x" * (MAX_BYTES + 1))
     except grpc.aio.AioRpcError as error:
@@ -48,7 +48,7 @@ async def test_a_message_that_is_too_large(service: Service) -> None:
 
 
 async def test_the_largest_message_that_is_good(service: Service) -> None:
-    """A batch with as many and as long scopes as there can be fits."""
+    """A batch with the greatest number of scopes of the greatest length fits."""
     asked = {"key_string": "x" * 512, "required_scopes": ["x" * 64] * 64, "client_ip": ":".join(["ffff"] * 8)}
     assert len((await service.admin.BatchVerifyKeys(requests=[asked] * 100)).responses) == 100
 
@@ -60,7 +60,7 @@ async def test_the_largest_message_that_is_good(service: Service) -> None:
 )
 @given(method=st.sampled_from(METHODS), data=st.binary(max_size=300))
 async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
-    """No bytes make a handler fail with a fault of ours."""
+    """No bytes make a handler fail with a server error."""
     try:
         await send(service, method, data)
     except grpc.aio.AioRpcError as error:
@@ -68,7 +68,7 @@ async def test_random_bytes(service: Service, method: str, data: bytes) -> None:
 
 
 async def test_a_management_call_that_is_too_large(service: Service) -> None:
-    """What no field has room for is refused at once, also where it hides in fields that nobody knows."""
+    """A message larger than its fields allow is refused immediately, even if it is in unknown fields."""
     unknown = b"\xfa\x3f" + b"\x80\x80\x20" + b"a" * 2**19
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await send(service, "CreateKey", unknown)
@@ -76,7 +76,7 @@ async def test_a_management_call_that_is_too_large(service: Service) -> None:
 
 
 async def test_lists_that_are_far_too_long(service: Service) -> None:
-    """They are refused by their length, before anybody looks at each item."""
+    """They are refused by their length, before their items are checked."""
     contact = resources_pb2.TechnicalContact()
     many = [pb.VerifyKeyRequest(client_ip="x")] * 100_000
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
@@ -94,7 +94,7 @@ async def test_lists_that_are_far_too_long(service: Service) -> None:
 
 
 async def test_errors_fit_into_trailers(service: Service) -> None:
-    """However long what was wrong is, the client gets the error and not a broken stream."""
+    """However long the error is, the client gets it and not a broken stream."""
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
         await service.admin.UpdateKey(
             key=resources_pb2.Key(key_id="key_1"), update_mask={"paths": ["x" * 3000] * 30}
@@ -106,7 +106,7 @@ async def test_errors_fit_into_trailers(service: Service) -> None:
 
 
 async def test_an_address_is_an_address_and_no_more(service: Service) -> None:  # rule 1
-    """The zone of an IPv6 address could hold anything, a key string too; it is left out."""
+    """The zone of an IPv6 address could contain anything, even a key string; it is removed."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="x")
     for zone in ("eth0", made.key_string):
         verdict = await service.admin.VerifyKey(key_string=made.key_string, client_ip=f"fe80::1%{zone}")
@@ -159,7 +159,7 @@ def _fill(draw: st.DrawFn, message: object, depth: int) -> None:
 )
 @given(asked=requests())
 async def test_random_fields(service: Service, asked: tuple[str, pb.CreateKeyRequest]) -> None:
-    """No values make a handler fail with a fault of ours."""
+    """No values make a handler fail with a server error."""
     method, message = asked
     try:
         await send(service, method, message.SerializeToString())

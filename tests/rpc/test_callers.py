@@ -1,4 +1,4 @@
-"""Who may call: the access table of the protos, owners, and what a caller may grant."""
+"""Authorization of callers: the access table in the protos, owners, and what a caller may grant."""
 
 from datetime import timedelta
 from typing import Any
@@ -32,7 +32,7 @@ async def call(service: Service, method: str, *authorization: str) -> Any:
 
 
 def test_every_rpc_names_its_scope() -> None:
-    """The access table is as the documentation has it."""
+    """The access table is as documented."""
     assert {method: scope_of(method) for method in METHODS} == {
         "CreateKey": "keys:write",
         "GetKey": "keys:read",
@@ -51,14 +51,14 @@ def test_every_rpc_names_its_scope() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_no_credential(service: Service, method: str) -> None:
-    """Every RPC needs one, and says so before it looks at the request."""
+    """Every RPC needs a credential, and checks it before the request."""
     with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
         await call(service, method)
 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_without_the_scope(service: Service, method: str) -> None:
-    """All other scopes together do not help; the error names the missing one."""
+    """All other scopes together are not enough; the error names the missing one."""
     others = sorted({scope_of(other) for other in METHODS} - {scope_of(method)})
     caller = await make(service, scopes=others)
     with refused(DENIED, "SCOPE_MISSING") as refusal:
@@ -68,7 +68,7 @@ async def test_without_the_scope(service: Service, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_with_just_the_scope(service: Service, method: str) -> None:
-    """The scope alone opens the RPC; what is refused then is the empty request."""
+    """The scope alone is enough; the remaining error is about the empty request."""
     caller = await make(service, scopes=[scope_of(method)])
     try:
         await call(service, method, f"Bearer {caller.key_string}")
@@ -93,7 +93,7 @@ async def test_with_just_the_scope(service: Service, method: str) -> None:
     ],
 )
 async def test_bad_credentials(service: Service, headers: list[str], reason: str) -> None:
-    """Each says what is wrong with it, and none says what it was."""
+    """Each error says what is wrong, and none contains the credential."""
     with refused(UNAUTHENTICATED, reason) as refusal:
         await call(service, "VerifyKey", *headers)
     assert "dXNlcjpwYXNz" not in refusal.message
@@ -101,7 +101,7 @@ async def test_bad_credentials(service: Service, headers: list[str], reason: str
 
 @pytest.mark.parametrize("empty", ["", "Bearer ", "Bearer"])
 async def test_an_empty_header_beside_a_good_one(service: Service, empty: str) -> None:
-    """It holds no credential, so there is no doubt about which one is meant."""
+    """It contains no credential, so the other header is not ambiguous."""
     good = f"Bearer {service.admin_key}"
     await call(service, "VerifyKey", empty, good)
     await call(service, "VerifyKey", good, empty)
@@ -113,7 +113,7 @@ async def test_the_scheme_has_no_case(service: Service) -> None:
 
 
 async def test_a_dead_credential(service: Service, clock: Clock) -> None:
-    """A caller's key that was revoked or has expired is refused at once, and its owner learns why."""
+    """A revoked or expired key of a caller is refused immediately, with the reason."""
     revoked = await make(service, scopes=["keys:verify"])
     expiring = await make(service, scopes=["keys:verify"], ttl={"seconds": 60})
     for each in (revoked, expiring):
@@ -127,7 +127,7 @@ async def test_a_dead_credential(service: Service, clock: Clock) -> None:
 
 
 async def test_callers_are_authenticated_from_memory(service: Service) -> None:
-    """A warm caller costs no round trip and no argon2."""
+    """A cached caller needs no database query and no argon2."""
     made = await make(service)
     await service.admin.VerifyKey(key_string=made.key_string)
     before = service.app.database.checkouts, service.app.hasher.runs
@@ -136,7 +136,7 @@ async def test_callers_are_authenticated_from_memory(service: Service) -> None:
 
 
 async def test_another_owners_keys_do_not_exist(service: Service) -> None:
-    """By id, by string and in batches a foreign key is NOT_FOUND; its list and its creation are refused."""
+    """Another owner's key is NOT_FOUND by id, by string and in batches; listing and creating are refused."""
     mine = await make(service, "acme", scopes=["keys:read", "keys:write", "keys:verify"])
     theirs = await make(service, "globex")
     caller = service.as_caller(mine.key_string)
@@ -176,7 +176,7 @@ async def test_another_owners_keys_do_not_exist(service: Service) -> None:
 
 
 async def test_nobody_grants_what_they_do_not_have(service: Service) -> None:  # rule 6
-    """Not by creating, not by updating, and not by rotating a stronger key to learn its new string."""
+    """By creating, by updating, or by rotating a key with more scopes to get its new string."""
     weak = await make(service, scopes=["keys:write", "a"])
     strong = await make(service, scopes=["full_access"])
     other = await make(service, scopes=["a", "b"])
@@ -202,7 +202,7 @@ async def test_nobody_grants_what_they_do_not_have(service: Service) -> None:  #
 
 
 async def test_nobody_prolongs_what_they_do_not_have(service: Service, clock: Clock) -> None:  # rule 6
-    """An expired key is not revived, nor a living one's end put off, by somebody who may do less than it."""
+    """A caller that lacks scopes of a key cannot revive it after its expiry or postpone its end."""
     weak = await make(service, scopes=["keys:write", "a"])
     dead, living = [await make(service, scopes=["full_access"], ttl={"seconds": n}) for n in (60, 600)]
     scheduled = await make(service, scopes=["full_access"])
@@ -227,7 +227,7 @@ async def test_nobody_prolongs_what_they_do_not_have(service: Service, clock: Cl
     for attempt in attempts:
         with refused(DENIED, "SCOPE_NOT_GRANTABLE"):
             await attempt()
-    # What ends sooner is nobody's gain, and what is left of a key may be the caller's to grant.
+    # Ending a key earlier is allowed, and so is extending one if the caller may grant its remaining scopes.
     await expire(living, 300)
     await caller.RevokeKey(key_id=scheduled.key.key_id, revoke_in={"seconds": 300})
     await caller.RevokeKey(key_id=living.key.key_id, revoke_in={"seconds": 600})

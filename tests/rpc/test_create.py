@@ -18,7 +18,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_the_key_string_is_told_once(service: Service) -> None:  # rule 1
-    """Only CreateKey and RotateKey have a field for the whole string, and nothing else holds it."""
+    """Only CreateKey and RotateKey have a field for the full string, and no other field contains it."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
     secret = made.key_string.removeprefix(made.key.key_prefix)
     seen = [
@@ -34,7 +34,7 @@ async def test_the_key_string_is_told_once(service: Service) -> None:  # rule 1
 
 
 async def test_the_key_string_has_its_form(service: Service) -> None:
-    """Brand, environment, look-up part, secret and tag, all of a double click."""
+    """Brand, environment, lookup part, secret and tag; a double click selects the whole string."""
     made = await service.admin.CreateKey(
         owner_id="acme", display_name="Orders", brand="eg", environment="test"
     )
@@ -44,7 +44,7 @@ async def test_the_key_string_has_its_form(service: Service) -> None:
 
 
 async def test_a_key_shows_what_it_was_made_with(service: Service, clock: Clock) -> None:
-    """All that the client gave comes back, with the stamps and the creator (rule 5)."""
+    """The answer has all fields of the request, with the timestamps and the creator (rule 5)."""
     request = pb.CreateKeyRequest(
         owner_id="user:7@acme",
         display_name="Orders ✓",
@@ -74,7 +74,7 @@ async def test_a_key_shows_what_it_was_made_with(service: Service, clock: Clock)
 
 @pytest.mark.parametrize("name", ["", " ", "\t", "x" * 256, "a\nb", "a\0b"])
 async def test_a_name_is_required(service: Service, name: str) -> None:  # rule 2
-    """No name, only spaces, more than 255 characters or control characters are refused, with the field."""
+    """An empty name, only spaces, over 255 characters or control characters are refused, with the field."""
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name=name)
     assert refusal.fields == {"display_name": "use 1 to 255 characters in one line, not only spaces"}
@@ -87,7 +87,7 @@ async def test_a_name_of_255_characters(service: Service) -> None:  # rule 2
 
 
 async def test_scopes_come_from_the_allowed_ones(database_url: str, clock: Clock) -> None:  # rule 2
-    """An operator who names the scopes gets no others; authsvc's own always exist."""
+    """If the operator lists scopes, others are refused; authsvc's own always exist."""
     async with serving(database_url, clock, scopes="orders:read") as service:
         await service.admin.CreateKey(
             owner_id="acme", display_name="x", scopes=["orders:read", "keys:verify"]
@@ -110,7 +110,7 @@ async def test_scopes_come_from_the_allowed_ones(database_url: str, clock: Clock
 async def test_presets_count_by_the_calendar(
     service: Service, clock: Clock, preset: pb.ExpirationPreset.ValueType, expected: datetime | None
 ) -> None:  # rule 3
-    """A month ends on the same day, or on the month's last."""
+    """A month ends on the same day of the month, or on its last day."""
     clock.now = datetime(2027, 1, 31, 10, tzinfo=UTC)
     made = (await service.admin.CreateKey(owner_id="acme", display_name="x", expiration_preset=preset)).key
     expiry = made.expire_time.ToDatetime(tzinfo=UTC) if made.HasField("expire_time") else None
@@ -118,7 +118,7 @@ async def test_presets_count_by_the_calendar(
 
 
 async def test_a_date_and_a_ttl(service: Service, clock: Clock) -> None:  # rule 3
-    """A key may expire at a date, or so long from now."""
+    """A key may expire at a date, or after a duration."""
     date, ttl = Timestamp(), Duration()
     date.FromDatetime(clock.now + timedelta(days=3))
     ttl.FromTimedelta(timedelta(hours=5))
@@ -130,7 +130,7 @@ async def test_a_date_and_a_ttl(service: Service, clock: Clock) -> None:  # rule
 
 @pytest.mark.parametrize("seconds", [0, -1, -86400 * 365 * 3000, 86400 * 36526, 253402300800, -(2**62)])
 async def test_dates_that_make_no_sense(service: Service, clock: Clock, seconds: int) -> None:  # rule 3
-    """Past dates, the present instant, dates beyond 100 years and beyond all calendars name the field."""
+    """Past dates, now, dates more than 100 years ahead or beyond the calendar: the error names the field."""
     moment = Timestamp(seconds=int(clock.now.timestamp()) + seconds)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name="x", expire_time=moment)
@@ -139,7 +139,7 @@ async def test_dates_that_make_no_sense(service: Service, clock: Clock, seconds:
 
 @pytest.mark.parametrize("seconds", [0, -5, 3155760001])
 async def test_a_ttl_that_makes_no_sense(service: Service, seconds: int) -> None:
-    """A ttl is one second to 100 years."""
+    """A ttl is from one second to 100 years."""
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name="x", ttl=Duration(seconds=seconds))
     assert list(refusal.fields) == ["ttl"]
@@ -165,7 +165,7 @@ async def test_a_contact_needs_name_and_mail(service: Service) -> None:  # rule 
 
 
 async def test_all_bad_fields_are_named_at_once(service: Service) -> None:
-    """Nobody has to mend one field to learn of the next."""
+    """A client can fix all fields after one error."""
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.CreateKey(
             owner_id="no spaces",
@@ -190,14 +190,14 @@ async def test_all_bad_fields_are_named_at_once(service: Service) -> None:
 
 
 async def test_an_owner_may_have_several_keys(service: Service) -> None:  # rule 5
-    """Two keys of one owner both work, also with the same name."""
+    """Two keys of one owner both work, even with the same name."""
     made = [await service.admin.CreateKey(owner_id="acme", display_name="same") for _ in range(2)]
     assert all([(await service.admin.VerifyKey(key_string=m.key_string)).valid for m in made])
     assert len((await service.admin.ListKeys(owner_id="acme")).keys) == 2
 
 
 async def test_a_request_id_makes_a_retry_safe(service: Service) -> None:
-    """The second call mints nothing and names the key that the first one made."""
+    """The second call creates nothing and names the key of the first call."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
     with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_REPEATED") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
@@ -206,7 +206,7 @@ async def test_a_request_id_makes_a_retry_safe(service: Service) -> None:
 
 
 async def test_a_request_id_in_a_race(service: Service) -> None:
-    """Of many calls at once with one request_id, one mints; the others name its key."""
+    """Of many concurrent calls with one request_id, one creates a key; the others name it."""
     calls = [service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1") for _ in range(20)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     made = [a for a in answers if not isinstance(a, BaseException)]
@@ -218,7 +218,7 @@ async def test_a_request_id_in_a_race(service: Service) -> None:
 
 
 async def test_a_request_id_stays_taken_when_its_key_is_deleted(service: Service, clock: Clock) -> None:
-    """For 30 days, to CreateKey and RotateKey; then it is free again."""
+    """For 30 days, for CreateKey and RotateKey; then it can be used again."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="x", request_id="r-1")
     await service.admin.RevokeKey(key_id=made.key.key_id)
     await service.admin.DeleteKey(key_id=made.key.key_id)
@@ -238,7 +238,7 @@ async def test_a_request_id_stays_taken_when_its_key_is_deleted(service: Service
 
 
 async def test_a_request_id_belongs_to_its_owner(service: Service) -> None:
-    """Another owner's request_id is no business of ours."""
+    """The same request_id of another owner is independent."""
     for owner_id in ("acme", "globex"):
         assert (
             await service.admin.CreateKey(owner_id=owner_id, display_name="x", request_id="r-1")
@@ -246,7 +246,7 @@ async def test_a_request_id_belongs_to_its_owner(service: Service) -> None:
 
 
 async def test_a_key_string_pasted_into_a_field_is_refused(service: Service) -> None:  # rule 1
-    """A key string that strays into a name would be kept; it is refused, and not repeated in the error."""
+    """In a name it would be stored; it is refused, and the error does not repeat it."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="x")
     for fields in (
         {"display_name": made.key_string},

@@ -1,4 +1,4 @@
-"""New keys whose strings nobody got: shown as such, and replaced when their creator asks again."""
+"""New keys whose strings were not delivered: shown as such, and replaced when their creator retries."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ ACTIVE, REVOKED = resources_pb2.KEY_STATE_ACTIVE, resources_pb2.KEY_STATE_REVOKE
 
 
 class Commits:
-    """Commits of the service, each of which waits while the test holds them."""
+    """Commits of the service; they wait while the test holds them."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -71,7 +71,7 @@ async def verdict(service: Service, key_string: str) -> str:
 
 
 async def lose(service: Service, request: Any = None, method: str = "CreateKey") -> None:
-    """Call, and go away when the key is there and before its answer can be sent."""
+    """Call, and disconnect after the key is committed and before its answer can be sent."""
     before = len(await keys(service))
     path = f"/authsvc.v1.KeyService/{method}"
     message = http2.message((request or pb.CreateKeyRequest(**CREATE)).SerializeToString())
@@ -84,7 +84,7 @@ async def lose(service: Service, request: Any = None, method: str = "CreateKey")
 
 
 async def test_an_answer_that_was_not_sent(service: Service) -> None:
-    """The key is shown as never delivered, and replaced by a call with its request_id."""
+    """The key is shown as never delivered, and a call with the same request_id replaces it."""
     await lose(service)
     [lost] = await keys(service)
     assert lost.state == ACTIVE
@@ -97,7 +97,7 @@ async def test_an_answer_that_was_not_sent(service: Service) -> None:
     events = (await service.admin.ListAuditEvents(owner_id="acme")).events
     told = [(event.action, event.target_id) for event in events]
     assert told[::-1] == [(1, old.key_id), (1, new.key_id), (4, old.key_id)]
-    # It was delivered, so it is that key from then on.
+    # It was delivered, so the request_id now names this key.
     with refused(EXISTS, "REQUEST_REPEATED") as refusal:
         await service.admin.CreateKey(**CREATE)
     assert refusal.info.metadata["key_id"] == new.key_id
@@ -108,7 +108,7 @@ async def test_an_answer_that_was_not_sent(service: Service) -> None:
 
 
 async def test_a_successor_is_not_replaced(service: Service) -> None:
-    """The rotated key points to it, and goes on being replaced by it."""
+    """The rotated key still points to its successor."""
     old = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
     await lose(service, pb.RotateKeyRequest(key_id=old.key.key_id, request_id="r-1"), "RotateKey")
     with refused(EXISTS, "REQUEST_REPEATED") as refusal:
@@ -119,7 +119,7 @@ async def test_a_successor_is_not_replaced(service: Service) -> None:
 
 
 async def test_a_call_is_over_before_its_key_counts_as_lost(service: Service) -> None:
-    """Whoever waits longer for other workers could be answered with a key that a second call has replaced."""
+    """A call that waited longer for other workers could return a key that a second call has replaced."""
     replacements = replacement.Replacements(None, service.app.clock, lambda: 100.0)  # type: ignore[arg-type]
     caller = replacements.with_latest_deadline(BOOTSTRAP._replace(deadline=math.inf))
     assert caller.deadline - 100 < ANSWERED_WITHIN.total_seconds() - 10
@@ -127,7 +127,7 @@ async def test_a_call_is_over_before_its_key_counts_as_lost(service: Service) ->
 
 
 async def test_a_replacement_is_lost_as_well(service: Service) -> None:
-    """The next call replaces that one; of all of them one works."""
+    """The next call replaces it; only the last key works."""
     await lose(service)
     await lose(service)
     made = await service.admin.CreateKey(**CREATE)
@@ -137,7 +137,7 @@ async def test_a_replacement_is_lost_as_well(service: Service) -> None:
 
 
 async def test_without_a_request_id(service: Service) -> None:
-    """It is shown as well; what was delivered is not."""
+    """The key is shown as never delivered; a delivered one is not."""
     await service.admin.CreateKey(owner_id="acme", display_name="delivered")
     await lose(service, pb.CreateKeyRequest(owner_id="acme", display_name="lost"))
     assert {key.display_name: key.never_delivered for key in await keys(service)} == {
@@ -163,11 +163,11 @@ async def test_a_rotation_that_was_not_told(service: Service) -> None:
 async def test_a_call_that_ends_while_it_is_committed(
     service: Service, commits: Commits, database: "asyncpg.Connection[asyncpg.Record]", how: str
 ) -> None:
-    """A repeated call that comes before the commit waits for it, and replaces the key."""
+    """A retry that arrives before the commit waits for it, and replaces the key."""
     commits.hold()
     timeout = 30 if how == "is cancelled" else 0.5
     call: Any = service.admin.CreateKey(pb.CreateKeyRequest(**CREATE), timeout=timeout)
-    # gRPC sends a call when the loop comes to it.
+    # gRPC sends the call in the next iteration of the event loop.
     code = asyncio.ensure_future(call.code())
     await commits.reached.wait()
     if how == "is cancelled":
@@ -184,7 +184,7 @@ async def test_a_call_that_ends_while_it_is_committed(
 
 
 async def test_who_may_replace_and_until_when(service: Service, clock: Clock) -> None:
-    """Its creator, for ten minutes, unless somebody has revoked it."""
+    """Only its creator, for ten minutes, unless the key was revoked."""
     await lose(service)
     [lost] = await keys(service)
     other = await service.admin.CreateKey(owner_id="acme", display_name="o", scopes=["keys:write"])
@@ -201,7 +201,7 @@ async def test_who_may_replace_and_until_when(service: Service, clock: Clock) ->
 
 
 async def test_at_the_limit_of_active_keys(service: Service) -> None:
-    """The key that is replaced makes room for the new one."""
+    """The replaced key makes room for the new one."""
     await service.admin.UpdateOwnerPolicy(
         policy={"owner_id": "acme", "max_active_keys": 1}, update_mask={"paths": ["max_active_keys"]}
     )
@@ -216,7 +216,7 @@ async def test_a_worker_that_was_killed(
     monkeypatch: pytest.MonkeyPatch,
     database: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    """What became of its answer is not known: after a minute, an unused key may be replaced."""
+    """Whether its answer was sent is unknown: after a minute, an unused key may be replaced."""
     monkeypatch.setattr(replacement, "_MAX_WAIT_SECONDS", 0.0)
     async with serving(database_url, clock) as one, serving(database_url, clock) as two:
         first = await one.admin.CreateKey(**CREATE)
@@ -236,7 +236,7 @@ async def test_a_worker_that_was_killed(
         clock.advance(seconds=61)
         assert (await keys(one))[0].never_delivered
         made = await one.admin.CreateKey(**CREATE)
-        # The other worker has it in memory.
+        # The other worker has it in its cache.
         verdicts = [(await admin.VerifyKey(key_string=m.key_string)).code for m in (first, made)]
         assert verdicts == [resources_pb2.VERDICT_CODE_REVOKED, resources_pb2.VERDICT_CODE_VALID]
 
@@ -244,7 +244,7 @@ async def test_a_worker_that_was_killed(
 async def test_a_key_that_was_used_was_delivered(
     service: Service, clock: Clock, database: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """Whatever is noted of its answer."""
+    """Regardless of the recorded state of its answer."""
     made = await service.admin.CreateKey(**CREATE)
     await database.execute("UPDATE authsvc.key_uses SET answer = 'lost' WHERE key_id = $1", made.key.key_id)
     assert (await keys(service))[0].never_delivered
@@ -256,7 +256,7 @@ async def test_a_key_that_was_used_was_delivered(
 
 
 async def test_an_administrator_key_that_reached_nobody_is_none(service: Service) -> None:
-    """Neither is it the last one, nor one that is left."""
+    """It is not counted as the last one, or as a remaining one."""
     lost = pb.CreateKeyRequest(owner_id="authsvc", display_name="lost", scopes=["full_access"])
     before = len(await keys(service, "authsvc"))
     connection = await http2.Connection.open(service.address, window=0)
@@ -276,7 +276,7 @@ async def test_what_is_noted_is_written_at_the_end(
     database: "asyncpg.Connection[asyncpg.Record]",
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker that stops leaves no answer open, and counts what was lost."""
+    """A worker that stops writes the state of all answers, and counts lost ones."""
     async with serving(database_url, clock) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="x")
         monkeypatch.setattr(service.app.keys.deliveries, "_noted", asyncio.Event())

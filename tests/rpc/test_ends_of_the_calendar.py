@@ -1,4 +1,4 @@
-"""The first and the last instant that a Timestamp has, in every filter and field that takes one."""
+"""The first and the last instant of a Timestamp, in every filter and field that takes one."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ ENDS = {
     "9999-12-31T23:59:59.999999999Z": LAST,
 }
 assert [moment.ToJsonString() for moment in ENDS.values()] == list(ENDS)
-# Which of three keys pass: "idle" never expires and was never used, "expiring" expires and was never used,
+# Which of three keys match: "idle" never expires and was never used, "expiring" expires and was never used,
 # "used" never expires and was used.
 NONE, ALL = (set[str](), {"idle", "expiring", "used"})
 RETRYABLE = {
@@ -36,7 +36,7 @@ RETRYABLE = {
 
 @pytest.mark.parametrize("order_by", ["create_time", "expire_time desc", "last_use_time", "display_name asc"])
 async def test_filters_of_keys(service: Service, clock: Clock, order_by: str) -> None:
-    """They are instants like others; never is none of them, however a list is sorted."""
+    """They are ordinary instants; they do not match "never", in any sort order."""
     expiry = Timestamp()
     expiry.FromDatetime(clock.now + timedelta(days=1))
     await service.admin.CreateKey(owner_id="acme", display_name="idle")
@@ -74,7 +74,7 @@ async def test_filters_of_audit_events(service: Service) -> None:
 
 @pytest.mark.parametrize("told", ENDS)
 async def test_expiry(service: Service, told: str) -> None:  # rule 3
-    """It lies in the past, or too far ahead; no key gets such an expiry, and none becomes one without."""
+    """It is in the past or too far ahead; no key gets such an expiry, and none loses its expiry by it."""
     made = await make(service)
     problem = "in the past" if told.startswith("0001") else "more than 100 years ahead"
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
@@ -87,7 +87,7 @@ async def test_expiry(service: Service, told: str) -> None:  # rule 3
 
 
 async def test_the_words_of_the_driver(database_url: str) -> None:
-    """It sends two instants as infinities; a bound is never one of them, and is else what it was."""
+    """The driver sends two instants as infinities. A bound is never one of them, and otherwise unchanged."""
     connection = await asyncpg.connect(database_url)
     try:
         for end in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):

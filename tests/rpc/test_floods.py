@@ -1,4 +1,4 @@
-"""A tenant that floods the database holds up its own calls, and nobody else's."""
+"""A tenant that floods the database delays only its own calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,14 +25,14 @@ _BLOCKED = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
 
 @pytest.fixture
 async def unlimited(database_url: str, clock: Clock) -> AsyncIterator[Service]:
-    """A service that lets an owner call as often as it likes: each worker of many has a limit of its own."""
+    """A service without a rate limit per owner, since with many workers each has its own limit."""
     async with serving(database_url, clock, caller_limit=UNLIMITED) as service:
         yield service
 
 
 @pytest.fixture
 async def paused(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A transaction that goes on only when the test says so; its locks are held until then."""
+    """A transaction that holds its locks until the test ends it."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("BEGIN")
     yield connection
@@ -41,7 +41,7 @@ async def paused(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg
 
 @asynccontextmanager
 async def flooding(calls: Sequence[Callable[[], Awaitable[object]]]) -> AsyncIterator[None]:
-    """Make all these calls, each again when it was refused, while the block runs."""
+    """Make all these calls while the block runs; repeat each one that is refused."""
     over = asyncio.Event()
 
     async def insist(call: Callable[[], Awaitable[object]]) -> None:
@@ -61,12 +61,12 @@ async def flooding(calls: Sequence[Callable[[], Awaitable[object]]]) -> AsyncIte
 
 
 async def all_block(paused: "asyncpg.Connection[asyncpg.Record]", least: int) -> None:
-    """Return when so many statements of the service wait for a lock."""
+    """Return when this many statements of the service wait for a lock."""
     await eventually(lambda: paused.fetchval(_BLOCKED), lambda count: count >= least)
 
 
 async def tenant(service: Service, owner_id: str) -> tuple[Client, str]:
-    """Return a caller of a tenant, and the id of a key that it has."""
+    """Return a client of a tenant, and the id of a key of that tenant."""
     made = await make(service, owner_id, scopes=_SCOPES)
     return service.as_caller(made.key_string), (await make(service, owner_id)).key.key_id
 
@@ -74,7 +74,7 @@ async def tenant(service: Service, owner_id: str) -> tuple[Client, str]:
 async def test_a_slow_batch_of_a_tenant_stops_nobody_else(
     unlimited: Service, paused: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """Its calls wait for one another; meanwhile the platform revokes, and another tenant changes its own."""
+    """Its calls wait for one another. Meanwhile the platform revokes, and another tenant changes its keys."""
     service = unlimited
     acme, slow = await tenant(service, "acme")
     globex, other = await tenant(service, "globex")
@@ -97,7 +97,7 @@ async def test_a_slow_batch_of_a_tenant_stops_nobody_else(
 async def test_slow_batches_of_many_tenants_do_not_stop_the_platform(
     unlimited: Service, paused: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """Together they fill what tenants can fill; the platform ends what it has to end."""
+    """Together they use all capacity for tenants; the platform can still revoke."""
     service = unlimited
     tenants = [await tenant(service, owner_id) for owner_id in ("acme", "globex", "initech", "umbrella")]
     leaked, also = await make(service, "hooli"), await make(service, "hooli")
@@ -127,7 +127,7 @@ async def test_slow_batches_of_many_tenants_do_not_stop_the_platform(
 async def test_lists_of_a_tenant_stop_nobody_else(
     unlimited: Service, paused: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lists that take long leave room for changes, cold keys, and the lists of others."""
+    """Slow lists leave capacity for changes, cold keys, and the lists of other owners."""
     service = unlimited
     acme, _ = await tenant(service, "acme")
     leaked, cold = await make(service, "globex"), await make(service, "globex")
@@ -155,7 +155,7 @@ async def test_lists_of_a_tenant_stop_nobody_else(
 async def test_a_lock_that_is_held_is_told_as_such(
     service: Service, paused: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client learns that nothing was done, when to retry, and that the database is well."""
+    """The error says that nothing was done and when to retry, and does not blame the database."""
     monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 20)
     made = await make(service)
     await paused.execute("SELECT FROM authsvc.keys WHERE key_id = $1 FOR UPDATE", made.key.key_id)
@@ -170,14 +170,14 @@ async def test_a_lock_that_is_held_is_told_as_such(
 
 
 async def test_many_revocations_at_once_are_all_done(service: Service) -> None:
-    """They queue for the same locks, of one owner's events and of the feed, and none is refused."""
+    """They wait for the same locks, of one owner's audit chain and of the feed, and none is refused."""
     made = [await make(service) for _ in range(64)]
     revoked = await asyncio.gather(*(service.admin.RevokeKey(key_id=each.key.key_id) for each in made))
     assert {key.state for key in revoked} == {REVOKED}
 
 
 async def test_slots_are_shown(service: Service) -> None:
-    """How many there are, in use, waited for and refused, by what they are for."""
+    """How many exist, are in use, are waited for and were refused, by kind."""
     sample = service.app.metrics.registry.get_sample_value
     sizes = {"change": 8, "list": 2, "revocation": 1, "platform_revocation": 1}
     async with service.app.database.transaction("acme"):

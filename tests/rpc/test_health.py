@@ -1,4 +1,4 @@
-"""Health, told to watchers who are slow, many or hostile."""
+"""Health for watchers that are slow, many or hostile."""
 
 import asyncio
 import struct
@@ -19,7 +19,7 @@ STATES = health_pb2.HealthCheckResponse
 
 
 class Stand:
-    """A server that serves nothing but its health."""
+    """A server with only the health service."""
 
     def __init__(self, health: Health, port: int, channel: grpc.aio.Channel) -> None:
         self.health = health
@@ -46,7 +46,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 async def watch_without_reading(port: int) -> asyncio.StreamWriter:
-    """Watch as a client that lets nothing be sent to it; return when the server works on it."""
+    """Watch with a flow-control window of zero; return when the server handles the call."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     headers = {
         ":method": "POST",
@@ -67,7 +67,7 @@ async def watch_without_reading(port: int) -> asyncio.StreamWriter:
         + frame(1, 4, 1, block)
         + frame(0, 1, 1, bytes(5))
     )
-    # Answers begin with headers, which no window holds up.
+    # Headers come first and are not subject to flow control.
     while True:
         head = await reader.readexactly(9)
         await reader.readexactly(int.from_bytes(head[:3]))
@@ -76,7 +76,7 @@ async def watch_without_reading(port: int) -> asyncio.StreamWriter:
 
 
 async def test_a_watcher_who_does_not_read_holds_up_nobody(stand: Stand) -> None:
-    """Nobody else's news, and no stop."""
+    """Neither updates of other watchers nor a shutdown."""
     watch = stand.stub.Watch(health_pb2.HealthCheckRequest())
     assert (await watch.read()).status == STATES.SERVING
     stalled = await watch_without_reading(stand.port)
@@ -89,7 +89,7 @@ async def test_a_watcher_who_does_not_read_holds_up_nobody(stand: Stand) -> None
 
 
 async def test_each_change_is_told(stand: Stand) -> None:
-    """Of a service that is there; one that is not is unknown, for as long as that is so."""
+    """For a service that exists; one that does not is SERVICE_UNKNOWN until the stream ends."""
     known = stand.stub.Watch(health_pb2.HealthCheckRequest(service="a.Service"))
     unknown = stand.stub.Watch(health_pb2.HealthCheckRequest(service="no.Service"))
     assert [(await watch.read()).status for watch in (known, unknown)] == [
@@ -103,7 +103,7 @@ async def test_each_change_is_told(stand: Stand) -> None:
 
 
 async def test_a_long_name_is_not_kept(stand: Stand) -> None:
-    """Nobody needs a credential to watch, so what is kept of one who does is bounded."""
+    """Watching needs no credential, so the memory per watcher is bounded."""
     watch = stand.stub.Watch(health_pb2.HealthCheckRequest(service="x" * 1_000_000))
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await watch.read()

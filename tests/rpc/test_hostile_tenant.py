@@ -1,7 +1,7 @@
-"""A tenant with every scope of its own tries to reach another, by every field of every RPC.
+"""A tenant with all scopes on its own data tries to reach another, by every field of every RPC.
 
-For each field, what belongs to the other tenant and what belongs to nobody must have the same
-outcome, to the letter, and nothing in any answer may tell of the other tenant.
+For each field, a value of the other tenant and a value that does not exist must have exactly the same
+outcome, and no answer may reveal anything of the other tenant.
 """
 
 import secrets
@@ -20,7 +20,7 @@ from tests.conftest import Service
 from tests.rpc.test_access_table import METHODS, OWNER, ROWS, target
 
 OTHER, NOBODY = "globex", "nobody"
-# Texts that are the caller's own words: they name nothing that somebody could have.
+# Texts that the caller chooses freely: they do not name anything that exists.
 _WORDS = {
     "annotations",
     "brand",
@@ -48,7 +48,7 @@ _WORDS = {
 
 
 class Tenant:
-    """What the other tenant has, or what nobody has: a value for each field that could name it."""
+    """The values of the other tenant, or values of nobody: one for each field that could name something."""
 
     def __init__(self, owner_id: str, **values: str) -> None:
         self.values = {
@@ -62,7 +62,7 @@ class Tenant:
         }
 
     def of(self, field: str) -> str:
-        """Return what stands in a field of this name."""
+        """Return the value for a field of this name."""
         for ending in ("key_id", "session_id"):
             if field.removesuffix("s").endswith(ending):
                 return self.values[ending]
@@ -74,7 +74,7 @@ class Tenant:
 def fields(
     descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()
 ) -> Iterator[tuple[FieldDescriptor, ...]]:
-    """Yield the way to each text in a message."""
+    """Yield the path of each text field in a message."""
     for field in descriptor.fields:
         if field.message_type is not None:
             well_known = field.message_type.full_name.startswith("google.protobuf.")
@@ -85,7 +85,7 @@ def fields(
 
 
 def put(message: Any, path: tuple[FieldDescriptor, ...], value: str) -> None:
-    """Put a text where the path leads, beside what is there already."""
+    """Set the text at this path, in addition to existing values."""
     for field in path[:-1]:
         inner = getattr(message, field.name)
         message = (inner[0] if inner else inner.add()) if field.is_repeated else inner
@@ -97,7 +97,7 @@ def put(message: Any, path: tuple[FieldDescriptor, ...], value: str) -> None:
 
 
 def ways_of(method: str) -> list[tuple[FieldDescriptor, ...]]:
-    """Return the ways to the fields of a request that could name something of another tenant."""
+    """Return the paths of fields in a request that could name something of another tenant."""
     return [
         path
         for path in fields(METHODS[method].input_type)
@@ -106,7 +106,7 @@ def ways_of(method: str) -> list[tuple[FieldDescriptor, ...]]:
 
 
 async def other_tenant(service: Service) -> Tenant:
-    """Have another tenant with a key and a session, each with something in every field."""
+    """Create another tenant with a key and a session, each with a value in every field."""
     admin = service.admin
     minted = [
         await admin.CreateKey(
@@ -133,8 +133,8 @@ async def other_tenant(service: Service) -> Tenant:
 
 
 def nobody(service: Service, other: Tenant) -> Tenant:
-    """Make up a tenant that looks like the other one."""
-    # A tag that is right and a prefix that was never given: only the database can tell.
+    """Make up a tenant that does not exist, with values of the same form."""
+    # The tag is valid and the prefix does not exist: only a database query can tell.
     mint = service.app.verifier._mint
     made_up = secrets.token_hex(13)
     return Tenant(
@@ -149,7 +149,7 @@ def nobody(service: Service, other: Tenant) -> Tenant:
 
 
 async def state_of(service: Service) -> list[Message]:
-    """Return all that there is to see of the other tenant."""
+    """Return everything that can be read of the other tenant."""
     admin = service.admin
     return [
         await admin.ListKeys(owner_id=OTHER, include_total_size=True),
@@ -162,7 +162,7 @@ async def state_of(service: Service) -> list[Message]:
 async def outcome(
     channel: grpc.aio.Channel, key_string: str, method: str, request: Message, *sent: str
 ) -> str:
-    """Return all that the caller sees, with what it sent itself cut out."""
+    """Return everything that the caller sees, with the values that it sent removed."""
     described = METHODS[method]
     rpc: Any = channel.unary_unary(
         f"/{described.containing_service.full_name}/{method}",
@@ -180,7 +180,7 @@ async def outcome(
 
 @pytest.mark.parametrize("method", [method for method in sorted(ROWS) if ways_of(method)])
 async def test_nothing_of_another_tenant_is_reached(service: Service, method: str) -> None:  # rule 19
-    """What is another's and what is nobody's look the same, and the other tenant is as it was."""
+    """Values of another tenant and values that do not exist look the same; the other tenant is unchanged."""
     caller = await service.admin.CreateKey(owner_id=OWNER, display_name="hostile", scopes=["full_access"])
     other = await other_tenant(service)
     before = await state_of(service)
@@ -199,5 +199,5 @@ async def test_nothing_of_another_tenant_is_reached(service: Service, method: st
 
 
 def is_telling(method: str, seen: str) -> bool:
-    """Say whether an answer is a refusal or a verdict, rather than something new of the caller's own."""
+    """Return whether an answer is a refusal or a verdict, rather than a new object of the caller."""
     return "Verify" in method or seen.startswith("code: ")

@@ -20,7 +20,7 @@ async def http(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 
 
 async def test_an_empty_key_is_nobodys(http: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """Who sends one does not become anonymous; beside a good one it is not looked at."""
+    """An empty key does not make the caller anonymous; beside a valid one it is ignored."""
     own = ("x-authsvc-key", (await make(http, "authsvc", scopes=SCOPES)).key_string)
     asked = [
         ("x-forwarded-method", "GET"),

@@ -1,4 +1,4 @@
-"""The last administrator key: nothing ends it that does not say so."""
+"""The last administrator key: only a request that explicitly allows it can end it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ async def _another(service: Service, **fields: Any) -> str:
 
 @pytest.mark.parametrize("ends", ENDS.values(), ids=ENDS)
 async def test_the_last_one_is_ended_when_asked_for(service: Service, ends: Ends) -> None:
-    """It is refused at first, with the remedy, and lives on; with the field it is done."""
+    """Without the field it is refused, with the remedy, and the key stays active; with it, it is done."""
     await service.admin.CreateKey(owner_id="authsvc", display_name="narrow", scopes=["keys:write"])
     await service.admin.CreateKey(owner_id="acme", display_name="a tenant's", scopes=["full_access"])
     key_id = await _own_id(service)
@@ -71,13 +71,13 @@ async def test_the_last_one_is_ended_when_asked_for(service: Service, ends: Ends
 
 @pytest.mark.parametrize("name", [name for name in ENDS if "of the owner" not in name])
 async def test_one_of_two_is_ended_without_more_ado(service: Service, name: str) -> None:
-    """With another one that works, nothing has to be said."""
+    """While another one works, the field is not needed."""
     await _another(service)
     await ENDS[name](service, await _own_id(service), False)
 
 
 async def test_who_does_not_count_as_left(service: Service, clock: Clock) -> None:
-    """One that is revoked, scheduled to be, or expired; all of them have had their say."""
+    """A key that is revoked, scheduled for revocation, or expired."""
     revoked, scheduled = await _another(service), await _another(service)
     await _another(service, ttl=Duration(seconds=60))
     await service.admin.RevokeKey(key_id=revoked)
@@ -87,7 +87,7 @@ async def test_who_does_not_count_as_left(service: Service, clock: Clock) -> Non
     with refused(PRECONDITION, REASON) as refusal:
         await service.admin.RevokeKey(key_id=key_id)
     assert refusal.info.metadata["key_id"] == key_id
-    # Those that end no administrator key are carried out.
+    # Changes that end no administrator key are allowed.
     await service.admin.RevokeKey(key_id=scheduled, reason="now")
     await service.admin.DeleteKey(key_id=revoked)
 
@@ -95,7 +95,7 @@ async def test_who_does_not_count_as_left(service: Service, clock: Clock) -> Non
 async def test_one_whose_answer_is_not_known_to_have_been_sent(
     service: Service, database_url: str, clock: Clock
 ) -> None:
-    """It does not count as left, since nobody may have it; and it is not ended, since somebody may."""
+    """It does not count as remaining, since it may be lost; it is not revoked, since somebody may have it."""
     unknown = await _another(service)
     backend = await service.admin.CreateKey(owner_id="authsvc", display_name="backend", scopes=["keys:write"])
     connection = await asyncpg.connect(database_url)
@@ -114,7 +114,7 @@ async def test_one_whose_answer_is_not_known_to_have_been_sent(
 
 
 async def test_a_later_expiry_ends_nothing(service: Service) -> None:
-    """Only one that comes sooner has to be said."""
+    """Only an earlier expiry needs the field."""
     own = await _own_id(service)
     for allow, days in ((True, 1), (False, 2)):
         await service.admin.UpdateKey(
@@ -125,7 +125,7 @@ async def test_a_later_expiry_ends_nothing(service: Service) -> None:
 
 
 async def test_a_batch_of_all_of_them(service: Service) -> None:
-    """Each of them has another beside it, and yet none would be left."""
+    """Each key has another beside it, but none would remain."""
     ids = [await _own_id(service), await _another(service)]
     with refused(PRECONDITION, REASON) as refusal:
         await service.admin.BatchRevokeKeys(key_ids=ids)
@@ -133,7 +133,7 @@ async def test_a_batch_of_all_of_them(service: Service) -> None:
 
 
 async def test_a_rotation_replaces_it(service: Service) -> None:
-    """The old one may be revoked before its grace period ends."""
+    """The old key may be revoked before its grace period ends."""
     key_id = await _own_id(service)
     new = await service.admin.RotateKey(key_id=key_id, grace_period=Duration(seconds=3600))
     admin = service.as_caller(new.key_string)
@@ -143,7 +143,7 @@ async def test_a_rotation_replaces_it(service: Service) -> None:
 
 
 async def test_the_last_two_at_once(service: Service) -> None:
-    """One is revoked; the other is then the last one."""
+    """One is revoked; the other one is then the last."""
     for _ in range(5):
         made = [await _another(service) for _ in range(2)]
         backend = await service.admin.CreateKey(

@@ -1,4 +1,4 @@
-"""Nobody takes so much that others get nothing; by a stopwatch that the test moves."""
+"""No caller can take the capacity of others; measured by a stopwatch that the test controls."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 
 class Stopwatch:
-    """The machine's, held; it goes on only when the test says so."""
+    """A stopwatch that advances only when the test says so."""
 
     def __init__(self) -> None:
         self.now = boottime()
@@ -39,7 +39,7 @@ def stopwatch() -> Stopwatch:
 async def limited(
     database_url: str, clock: Clock, stopwatch: Stopwatch, **limits: Any
 ) -> AsyncIterator[Service]:
-    """Serve with limits, behind a proxy that says where calls come from."""
+    """Serve with limits, behind a proxy that reports the address of each client."""
     trusted = (ip_network("127.0.0.1"),)
     async with serving(
         database_url, clock, stopwatch=stopwatch, trusted_proxies=trusted, **limits
@@ -60,7 +60,7 @@ def metric(service: Service, limit: str) -> float:
 async def test_an_owner_that_asks_too_much_waits(
     database_url: str, clock: Clock, stopwatch: Stopwatch
 ) -> None:
-    """However many keys it has and wherever it is; it is told for how long, and by which setting."""
+    """With any number of keys and addresses; the error has the time to wait and the setting."""
     async with limited(database_url, clock, stopwatch, caller_limit=Rate(2, 4)) as service:
         one = caller(service, (await make(service, scopes=["keys:read"])).key_string)
         two = caller(service, (await make(service, scopes=["keys:read"])).key_string, "203.0.113.1")
@@ -82,7 +82,7 @@ async def test_an_owner_that_asks_too_much_waits(
 
 
 async def test_verifications_are_not_limited(database_url: str, clock: Clock, stopwatch: Stopwatch) -> None:
-    """Neither do they count; nor do the platform's own callers."""
+    """They do not count towards the limit either; the same holds for the platform's own callers."""
     limits = {"caller_limit": Rate(1, 1), "failure_limit": Rate(1, 1)}
     async with limited(database_url, clock, stopwatch, **limits) as service:
         made = await make(service, scopes=["keys:read", "keys:verify"])
@@ -97,7 +97,7 @@ async def test_verifications_are_not_limited(database_url: str, clock: Clock, st
 async def test_a_call_that_is_refused_anyway_counts(
     database_url: str, clock: Clock, stopwatch: Stopwatch
 ) -> None:
-    """Who lacks the scope, or sends rubbish, asks for work all the same."""
+    """A missing scope or an invalid request also costs work."""
     async with limited(database_url, clock, stopwatch, caller_limit=Rate(1, 2)) as service:
         client = caller(service, (await make(service, scopes=["keys:read"])).key_string)
         with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"):
@@ -111,7 +111,7 @@ async def test_a_call_that_is_refused_anyway_counts(
 async def test_anonymous_callers_share_by_address(
     database_url: str, clock: Clock, stopwatch: Stopwatch
 ) -> None:
-    """One who floods is one, and not all of them."""
+    """A flood from one address does not affect the others."""
     limits: dict[str, Any] = {"caller_limit": Rate(1, 1), "anonymous_scopes": ("keys:read",)}
     async with limited(database_url, clock, stopwatch, **limits) as service:
         await caller(service, None).ListKeys(owner_id="acme")
@@ -124,7 +124,7 @@ async def test_anonymous_callers_share_by_address(
 
 
 async def test_who_guesses_waits(database_url: str, clock: Clock, stopwatch: Stopwatch) -> None:
-    """So many failures of an address; then it is refused, and another address is not."""
+    """After a number of failures, an address is refused; other addresses are not."""
     async with limited(database_url, clock, stopwatch, failure_limit=Rate(2, 3)) as service:
         guesser = caller(service, "rubbish")
         for _ in range(3):
@@ -147,7 +147,7 @@ async def test_who_guesses_waits(database_url: str, clock: Clock, stopwatch: Sto
 async def test_a_guess_beyond_the_limit_costs_nothing(
     database_url: str, clock: Clock, stopwatch: Stopwatch
 ) -> None:
-    """Neither the database nor argon2 hears of what would need them, until there is room again."""
+    """It needs neither the database nor argon2, until the limit allows calls again."""
     async with limited(database_url, clock, stopwatch, failure_limit=Rate(1, 1)) as service:
         made = await make(service, scopes=["keys:verify"])
         with refused(UNAUTHENTICATED, "CREDENTIAL_INVALID"):
@@ -161,7 +161,7 @@ async def test_a_guess_beyond_the_limit_costs_nothing(
 
 
 async def test_who_is_known_is_not_locked_out(database_url: str, clock: Clock, stopwatch: Stopwatch) -> None:
-    """Somebody who guesses from the same address does not stand in the way of a key in memory."""
+    """Guesses from the same address do not affect a cached key."""
     async with limited(database_url, clock, stopwatch, failure_limit=Rate(1, 1)) as service:
         made = await make(service, scopes=["keys:verify"])
         await caller(service, made.key_string).VerifyKey(key_string="x")
@@ -172,7 +172,7 @@ async def test_who_is_known_is_not_locked_out(database_url: str, clock: Clock, s
 
 
 async def test_what_shows_nothing_is_no_guess(database_url: str, clock: Clock, stopwatch: Stopwatch) -> None:
-    """A call without a credential costs nothing and says the same each time."""
+    """A call without a credential costs nothing and always gets the same error."""
     async with limited(database_url, clock, stopwatch, failure_limit=Rate(1, 1)) as service:
         for _ in range(3):
             with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
@@ -183,7 +183,7 @@ async def test_what_shows_nothing_is_no_guess(database_url: str, clock: Clock, s
 
 @asynccontextmanager
 async def waiting(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    """Have ListKeys wait until the block ends; yield what starts one and returns when it waits."""
+    """Make ListKeys wait until the block ends; yield a function that starts one and returns when it waits."""
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def wait(*_: object, **__: object) -> Any:
@@ -207,7 +207,7 @@ async def waiting(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 async def test_calls_in_flight_are_bounded(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits takes half the room; verifications go on meanwhile, and the room is there again after."""
+    """Waiting calls take at most half the capacity; verifications continue, and it is freed afterwards."""
     async with serving(database_url, clock, in_flight_limit=4) as service:
         async with waiting(service, monkeypatch) as start:
             for _ in range(2):
@@ -223,7 +223,7 @@ async def test_calls_in_flight_are_bounded(
 async def test_one_owners_calls_in_flight_are_bounded(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An eighth of the room is one owner's; another has its own, and so has the first again after."""
+    """One owner may use an eighth of the capacity; others have their own, and it is freed afterwards."""
     async with serving(database_url, clock, in_flight_limit=16, caller_limit=Rate(1000, 1000)) as service:
         made = [await make(service, owner, scopes=["keys:read"]) for owner in ("acme", "globex")]
         acme, globex = (service.as_caller(each.key_string) for each in made)
@@ -238,13 +238,13 @@ async def test_one_owners_calls_in_flight_are_bounded(
 
 
 def test_the_gate_has_so_much_room(clock: Clock) -> None:
-    """All of it is for verifications, half for others, and what leaves makes room for its kind."""
+    """Verifications may use all of it, other calls half; a call that ends frees capacity for its kind."""
     gate = Gate(4)
 
     def enters(*, slow: bool) -> bool:
         try:
             gate.enter(slow=slow)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not in
+        except Exception:  # noqa: BLE001 - any exception is a refusal
             return False
         return True
 

@@ -51,7 +51,7 @@ async def pages(service: Service, size: int, **fields: Any) -> list[list[str]]:
 
 
 async def test_a_list_shows_what_people_look_for(service: Service, clock: Clock) -> None:  # rule 9
-    """Name, prefix, scopes, last use, state, created, expires; never the secret."""
+    """Name, prefix, scopes, last use, state, creation and expiry times; never the secret."""
     made = await make(service, scopes=["a"], ttl=Duration(seconds=3600))
     await service.admin.VerifyKey(key_string=made.key_string)
     await service.flush()
@@ -63,7 +63,7 @@ async def test_a_list_shows_what_people_look_for(service: Service, clock: Clock)
 
 
 async def test_dead_keys_stay_listed(service: Service, clock: Clock) -> None:  # rule 11
-    """Revoked and expired ones too, until they are deleted."""
+    """Also revoked and expired ones, until they are deleted."""
     await named(service, "active")
     await named(service, "expired", ttl=Duration(seconds=1))
     (revoked,) = await named(service, "revoked")
@@ -75,7 +75,7 @@ async def test_dead_keys_stay_listed(service: Service, clock: Clock) -> None:  #
 
 
 async def test_by_state(service: Service, clock: Clock) -> None:  # rule 10, 12
-    """As the state is now, in any combination; a scheduled revocation is ACTIVE still."""
+    """By the current state, in any combination; a key with a scheduled revocation is still ACTIVE."""
     await named(service, "active")
     await named(service, "expired", ttl=Duration(seconds=1))
     for name, seconds in (("scheduled", 3600), ("revoked", 0)):
@@ -95,7 +95,7 @@ async def test_by_state(service: Service, clock: Clock) -> None:  # rule 10, 12
 
 
 async def test_by_name_or_prefix(service: Service) -> None:  # rule 10
-    """Part of the name in any case, or the beginning of the prefix; wildcards are plain characters."""
+    """Part of the name in any case, or the beginning of the prefix; wildcards have no special meaning."""
     made = await named(service, "Billing Straße", "50% off_peak", "back\\slash", "ab")
     assert await names(service, query="STRASSE") == ["Billing Straße"]
     assert await names(service, query="ling") == ["Billing Straße"]
@@ -116,7 +116,7 @@ async def test_by_name_or_prefix(service: Service) -> None:  # rule 10
 
 
 async def test_by_creator_and_scope(service: Service) -> None:  # rule 10
-    """Who created it, and what it may do, exactly."""
+    """By its creator and by an exact scope."""
     creator = await make(service, scopes=["keys:write", "a", "b"])
     caller = service.as_caller(creator.key_string)
     await caller.CreateKey(owner_id="acme", display_name="theirs", scopes=["a"])
@@ -131,7 +131,7 @@ async def test_by_creator_and_scope(service: Service) -> None:  # rule 10
     "name", ["CN=orders service, O=Example", "spiffe://example.org/" + "/".join(["orders"] * 70)]
 )
 async def test_keys_that_a_certificate_made(service: Service, name: str) -> None:
-    """Such a creator is asked for by the name in the file of callers, which may be long and have spaces."""
+    """The creator is the name in the file of callers, which may be long and contain spaces."""
     await make(service)
     (theirs,) = await named(service, "theirs")
     async with service.app.database.connection() as connection:
@@ -160,7 +160,7 @@ async def test_by_times(service: Service, clock: Clock) -> None:  # rule 10, 30
 
 
 async def test_sorted_both_ways(service: Service, clock: Clock) -> None:  # rule 10
-    """By each order; keys that never expire come after all, keys never used before all."""
+    """In each order; keys that never expire come last, keys never used come first."""
     made = {}
     for name, ttl in (("b", 300), ("C", None), ("a", 100), ("É", 200)):
         fields = {} if ttl is None else {"ttl": Duration(seconds=ttl)}
@@ -185,7 +185,7 @@ async def test_sorted_both_ways(service: Service, clock: Clock) -> None:  # rule
 
 @pytest.mark.parametrize("order_by", [f"{o}{d}" for o in ORDERS for d in ("", " desc")])
 async def test_pages_join_to_the_whole(service: Service, order_by: str) -> None:  # rule 10
-    """In each order, also among equal values, pages of any size have each key once."""
+    """In each order, also with equal values, pages of any size contain each key once."""
     await named(service, *"abcabc")
     await named(service, *"abc", ttl=Duration(seconds=60))
     whole = (await pages(service, 1000, order_by=order_by))[0]
@@ -219,7 +219,7 @@ async def test_pages_stay_right_while_keys_come_and_go(service: Service, clock: 
 
 
 async def test_a_page_token_is_of_one_query(service: Service) -> None:
-    """Another owner's, another order's, another filter's, an altered one and rubbish are refused."""
+    """A token of another owner, order or filter, an altered one and an invalid one are refused."""
     await named(service, "a", "b", "c")
     token = (await service.admin.ListKeys(owner_id="acme", page_size=1)).next_page_token
     again = await service.admin.ListKeys(owner_id="acme", page_size=2, page_token=token)
@@ -240,7 +240,7 @@ async def test_a_page_token_is_of_one_query(service: Service) -> None:
 
 
 async def test_bounds(service: Service) -> None:
-    """50 a page by default; more than 1000, negative sizes, unknown orders and states are refused."""
+    """50 per page by default; more than 1000, negative sizes, unknown orders and states are refused."""
     await asyncio.gather(*(named(service, "x") for _ in range(51)))
     answer = await service.admin.ListKeys(owner_id="acme", include_total_size=True)
     assert (len(answer.keys), answer.total_size) == (50, 51)
@@ -264,7 +264,7 @@ async def test_bounds(service: Service) -> None:
 
 @pytest.mark.parametrize("scope", ["", "a"], ids=["all", "filtered"])
 async def test_a_page_of_large_keys_is_shorter(service: Service, scope: str) -> None:
-    """It has at most half a million characters, whatever size is asked for; together all keys are there."""
+    """A page has at most half a million characters, for any page_size; together the pages have all keys."""
     large = {f"name{number:02}{'x' * 50}": "\u20ac" * 256 for number in range(32)}
     await named(service, *(f"{number:03}" for number in range(70)), scopes=["a"], annotations=large)
     fields = {"order_by": "display_name", "filter": pb.KeyFilter(scope=scope)}

@@ -1,4 +1,4 @@
-"""A login service cannot be made to hand out the platform, whose credentials act on every owner."""
+"""A login service cannot be tricked into granting platform access, which covers every owner."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +15,7 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 REASON = "PLATFORM_NEEDS_FULL_ACCESS"
 
-# All that a back-end of the platform needs, and nothing that makes it an administrator.
+# The scopes that a back end of the platform needs, without those of an administrator.
 _SCOPES = ["keys:read", "keys:write", "sessions:read", "sessions:write", "policies:write"]
 
 
@@ -25,7 +25,7 @@ async def _backend(service: Service, *scopes: str) -> Client:
 
 
 async def test_a_user_who_is_called_as_the_platform(service: Service) -> None:
-    """Gets no session and no key, whichever scopes were asked for; an administrator makes both."""
+    """A back end cannot create a session or a key for it, with any scopes; an administrator can."""
     backend = await _backend(service)
     for scopes in ([], ["sessions:read"]):
         with refused(DENIED, REASON) as refusal:
@@ -41,7 +41,7 @@ async def test_a_user_who_is_called_as_the_platform(service: Service) -> None:
 
 
 async def test_nobody_else_extends_a_credential_of_the_platform(service: Service) -> None:
-    """Rotating tells its string; more scopes, a later expiry or end let it do more. To take away is fine."""
+    """Rotating returns a new string; more scopes or a later end extend it. Reducing is allowed."""
     backend = await _backend(service)
     admin = service.admin
 
@@ -75,7 +75,7 @@ async def test_nobody_else_extends_a_credential_of_the_platform(service: Service
 
 @pytest.mark.parametrize("owner_id", ["AUTHSVC", "Authsvc", "auth-svc", "authsvc."])
 async def test_an_owner_that_looks_like_the_platform(service: Service, owner_id: str) -> None:
-    """Gets no key, no session and no policy, from nobody; what is there can be looked at and ended."""
+    """It gets no key, session or policy from any caller; existing ones can be read and revoked."""
     admin = service.admin
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await admin.CreateKey(owner_id=owner_id, display_name="x")

@@ -36,7 +36,7 @@ EVERYTHING: dict[str, Any] = {
 async def set_policy(
     service: Service, owner_id: str = "acme", *, client: Client | None = None, etag: str = "", **fields: Any
 ) -> Any:
-    """Give an owner a policy with these fields; all others stay."""
+    """Give an owner a policy with these fields; other fields do not change."""
     policy = pb.OwnerPolicy(owner_id=owner_id, etag=etag, **fields)
     return await (client or service.admin).UpdateOwnerPolicy(
         policy=policy, update_mask=FieldMask(paths=list(fields))
@@ -45,7 +45,7 @@ async def set_policy(
 
 @pytest_asyncio.fixture
 async def strict(database_url: str, clock: Clock) -> AsyncIterator[Service]:
-    """A service whose default policy has every limit, and keys switched off."""
+    """A service whose default policy has every limit, and disables keys."""
     settings: dict[str, Any] = {
         f"default_{name}": value for name, value in EVERYTHING.items() if name != "brand"
     }
@@ -61,14 +61,14 @@ async def strict(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 
 
 def test_the_scopes_that_it_needs() -> None:
-    """Reading and writing policies are scopes of their own."""
+    """Reading and writing policies are separate scopes."""
     service = pb.DESCRIPTOR.services_by_name["OwnerPolicyService"]
     scopes = {m.name: m.GetOptions().Extensions[options_pb2.required_scope] for m in service.methods}
     assert scopes == {"GetOwnerPolicy": "policies:read", "UpdateOwnerPolicy": "policies:write"}
 
 
 async def test_an_owner_without_a_policy_has_the_default(service: Service) -> None:
-    """Without settings nothing is limited."""
+    """Without settings there are no limits."""
     policy = await service.admin.GetOwnerPolicy(owner_id="acme")
     assert policy.etag
     assert policy == pb.OwnerPolicy(
@@ -81,7 +81,7 @@ async def test_an_owner_without_a_policy_has_the_default(service: Service) -> No
 
 
 async def test_the_operators_default(strict: Service) -> None:
-    """What the settings say is what owners have, but for the platform."""
+    """The policy in the settings applies to every owner except the platform."""
     policy = await strict.admin.GetOwnerPolicy(owner_id="acme")
     expected = pb.OwnerPolicy(
         owner_id="acme", etag=policy.etag, **EVERYTHING | {"brand": "", "keys_enabled": False}
@@ -98,7 +98,7 @@ async def test_the_operators_default(strict: Service) -> None:
 
 
 async def test_the_default_switches_keys_off(database_url: str, clock: Clock) -> None:  # rule 7
-    """Keys of owners without a policy of their own are DISABLED then, those of the platform are not."""
+    """Keys of owners without their own policy are DISABLED then; those of the platform are not."""
     async with serving(database_url, clock) as service:
         made = await make(service)
         session = await service.admin.CreateSession(owner_id="acme")
@@ -113,7 +113,7 @@ async def test_the_default_switches_keys_off(database_url: str, clock: Clock) ->
 
 
 async def test_every_field_is_kept(service: Service, clock: Clock) -> None:
-    """What is set is what is read, by the platform and by the owner itself."""
+    """The platform and the owner read what was set."""
     reader = await make(service, scopes=["policies:read"])
     clock.advance(hours=1)
     changed = await set_policy(service, **EVERYTHING)
@@ -128,7 +128,7 @@ async def test_every_field_is_kept(service: Service, clock: Clock) -> None:
 
 
 async def test_only_what_the_mask_names_changes(service: Service) -> None:
-    """Other fields of the message are not looked at; a star means all that can be changed."""
+    """Other fields of the message are ignored; a star means all fields that can be changed."""
     await set_policy(service, **EVERYTHING)
     policy = pb.OwnerPolicy(owner_id="acme", max_active_keys=7, brand="other")
     changed = await service.admin.UpdateOwnerPolicy(
@@ -156,7 +156,7 @@ async def test_only_what_the_mask_names_changes(service: Service) -> None:
     ],
 )
 async def test_masks_that_make_no_sense(service: Service, paths: list[str], told: str) -> None:  # rule 8
-    """They say what to do instead, and nothing changes."""
+    """The error says what to do instead, and nothing changes."""
     before = await service.admin.GetOwnerPolicy(owner_id="acme")
     policy = pb.OwnerPolicy(owner_id="acme", brand="eg")
     with refused(INVALID, "INVALID_FIELD") as refusal:
@@ -184,7 +184,7 @@ async def test_masks_that_make_no_sense(service: Service, paths: list[str], told
     ],
 )
 async def test_values_that_make_no_sense(service: Service, field: str, value: object) -> None:
-    """Each is refused at its path; half a second of life would be no limit at all."""
+    """Each is refused with its path; half a second as a maximum lifetime would mean no limit."""
     fields: dict[str, Any] = {field: value}
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await set_policy(service, **fields)
@@ -193,7 +193,7 @@ async def test_values_that_make_no_sense(service: Service, field: str, value: ob
 
 
 async def test_scopes_have_to_be_known(database_url: str, clock: Clock) -> None:  # rule 2
-    """A scope that nobody can have is a mistake."""
+    """A scope that does not exist is an error."""
     async with serving(database_url, clock, scopes="orders:read") as service:
         with refused(INVALID, "INVALID_FIELD") as refusal:
             await set_policy(service, allowed_scopes=["orders:red"])
@@ -202,7 +202,7 @@ async def test_scopes_have_to_be_known(database_url: str, clock: Clock) -> None:
 
 
 async def test_an_owner_does_not_lift_its_own_limits(service: Service) -> None:
-    """Only the platform changes policies; an owner reads its own, and no other's."""
+    """Only the platform changes policies; an owner can read its own, and no other."""
     mine = await make(service, scopes=["full_access"])
     caller = service.as_caller(mine.key_string)
     for owner_id in ("acme", "globex", "authsvc"):
@@ -215,7 +215,7 @@ async def test_an_owner_does_not_lift_its_own_limits(service: Service) -> None:
 
 
 async def test_the_platform_has_no_policy(service: Service) -> None:
-    """It cannot lock itself out."""
+    """So it cannot lock itself out."""
     attempts: list[dict[str, Any]] = [{"keys_enabled": False}, {"max_active_keys": 1}, {"keys_enabled": True}]
     for fields in attempts:
         with refused(PRECONDITION, "PLATFORM_HAS_NO_POLICY"):
@@ -224,7 +224,7 @@ async def test_the_platform_has_no_policy(service: Service) -> None:
 
 
 async def test_an_etag(service: Service) -> None:
-    """Who saw an older policy is refused; the default one has an etag, too."""
+    """An update with an old etag is refused; the default policy has an etag, too."""
     default = await service.admin.GetOwnerPolicy(owner_id="acme")
     first = await set_policy(service, etag=default.etag, max_active_keys=1)
     for etag in (default.etag, "rubbish"):
@@ -236,7 +236,7 @@ async def test_an_etag(service: Service) -> None:
 
 
 async def test_an_update_that_changes_nothing(service: Service, clock: Clock) -> None:
-    """It leaves etag, time and audit log as they are; but the first one makes the policy an own one."""
+    """It does not change etag, time and audit log; but the first update creates the owner's own policy."""
     default = await service.admin.GetOwnerPolicy(owner_id="acme")
     own = await set_policy(service, max_active_keys=default.max_active_keys)
     assert own.etag != default.etag
@@ -249,7 +249,7 @@ async def test_an_update_that_changes_nothing(service: Service, clock: Clock) ->
 
 
 async def test_of_many_with_one_etag_one_wins(service: Service) -> None:
-    """Updates of one policy follow one another, the first one for an owner included."""
+    """Concurrent updates of one policy are serialized, also the first one for an owner."""
     for first in (1, 11):
         etag = (await service.admin.GetOwnerPolicy(owner_id="acme")).etag
         calls = [set_policy(service, etag=etag, max_active_keys=n) for n in range(first, first + 10)]
@@ -261,7 +261,7 @@ async def test_of_many_with_one_etag_one_wins(service: Service) -> None:
 
 
 async def test_updates_without_an_etag_all_count(service: Service) -> None:
-    """Different fields that are changed at the same time do not undo each other."""
+    """Concurrent changes of different fields do not undo each other."""
     await asyncio.gather(*(set_policy(service, **{name: value}) for name, value in EVERYTHING.items()))
     policy = await service.admin.GetOwnerPolicy(owner_id="acme")
     expected = pb.OwnerPolicy(owner_id="acme", etag=policy.etag, update_time=policy.update_time, **EVERYTHING)

@@ -1,4 +1,4 @@
-"""What an owner's policy refuses, and what becomes of keys that exist when it is tightened."""
+"""What an owner's policy refuses, and what happens to existing keys when it is tightened."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -27,22 +27,22 @@ DAY = Duration(seconds=86400)
 
 
 async def test_keys_are_switched_off_and_on(service: Service) -> None:  # rules 7, 20, 21
-    """The right secret is told DISABLED, a wrong one nothing; switched on again, the key works as before."""
+    """The right secret gets DISABLED, a wrong one NOT_FOUND; enabled again, the key works as before."""
     made = await make(service, scopes=["orders:read"])
     wrong = await forge(service, made.key.key_prefix)
     assert await code_of(service, made.key_string) == "VALID"
     await set_policy(service, keys_enabled=False)
-    assert await code_of(service, wrong) == "NOT_FOUND"  # Cold, so argon2 says so;
+    assert await code_of(service, wrong) == "NOT_FOUND"  # cold: by argon2
     answer = await service.admin.VerifyKey(key_string=made.key_string, required_scopes=["other"])
     assert not answer.valid
     assert (answer.code, answer.key_id) == (resources_pb2.VERDICT_CODE_DISABLED, made.key.key_id)
-    assert await code_of(service, wrong) == "NOT_FOUND"  # and from memory.
+    assert await code_of(service, wrong) == "NOT_FOUND"  # warm: from memory
     await set_policy(service, keys_enabled=True)
     assert await code_of(service, made.key_string) == "VALID"
 
 
 async def test_only_that_owners_keys(service: Service) -> None:  # rule 7
-    """Another owner's keys, and the owner's own sessions, go on."""
+    """Another owner's keys, and the owner's own sessions, continue to work."""
     other = await make(service, "globex")
     token = (await service.admin.CreateSession(owner_id="acme")).session_token
     assert await code_of(service, other.key_string) == "VALID"
@@ -51,11 +51,11 @@ async def test_only_that_owners_keys(service: Service) -> None:  # rule 7
     checkouts = service.app.database.checkouts
     assert await code_of(service, other.key_string) == "VALID"
     assert (await service.admin.VerifySession(session_token=token)).valid
-    assert service.app.database.checkouts == checkouts  # They stay in memory.
+    assert service.app.database.checkouts == checkouts  # they stay in memory
 
 
 async def test_what_is_refused_while_keys_are_off(service: Service, clock: Clock) -> None:  # rule 7
-    """Creating, rotating and bringing back; whoever asks. Looking, editing, revoking and deleting go on."""
+    """Creating, rotating and reviving, for every caller. Reading, editing, revoking and deleting work."""
     made, expired = await make(service), await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=60)
     await set_policy(service, keys_enabled=False)
@@ -69,7 +69,7 @@ async def test_what_is_refused_while_keys_are_off(service: Service, clock: Clock
     runs = service.app.hasher.runs
     with refused(PRECONDITION, "API_KEYS_NOT_ENABLED"):
         await make(service)
-    assert service.app.hasher.runs == runs  # An owner without keys costs no argon2.
+    assert service.app.hasher.runs == runs  # an owner without keys costs no argon2
     changed = await update(service, made.key.key_id, "display_name", display_name="y")
     assert changed.state == resources_pb2.KEY_STATE_ACTIVE
     assert (await service.admin.LookupKey(key_string=made.key_string)).display_name == "y"
@@ -80,7 +80,7 @@ async def test_what_is_refused_while_keys_are_off(service: Service, clock: Clock
 
 
 async def test_what_ended_meanwhile_stays_ended(service: Service, clock: Clock) -> None:  # rules 13, 16
-    """Switching on again revives neither a revoked nor an expired key."""
+    """Enabling keys again does not revive revoked or expired keys."""
     revoked, expired = await make(service), await make(service, ttl=Duration(seconds=60))
     await set_policy(service, keys_enabled=False)
     assert await code_of(service, expired.key_string) == "DISABLED"
@@ -92,7 +92,7 @@ async def test_what_ended_meanwhile_stays_ended(service: Service, clock: Clock) 
 
 
 async def test_a_disabled_key_as_caller(service: Service) -> None:  # rule 7
-    """It is not authenticated, with a reason; a session of the same owner is."""
+    """It is refused, with a reason; a session of the same owner is accepted."""
     made = await make(service, scopes=["full_access"])
     session = await service.admin.CreateSession(owner_id="acme", scopes=["keys:read"])
     caller = service.as_caller(made.key_string)
@@ -107,7 +107,7 @@ async def test_a_disabled_key_as_caller(service: Service) -> None:  # rule 7
 
 
 async def test_as_many_as_the_policy_lets(service: Service, clock: Clock) -> None:  # rule 5
-    """A key counts until it expires or its revocation takes effect; other owners do not count."""
+    """A key counts until it expires or its revocation takes effect; keys of other owners do not count."""
     await set_policy(service, max_active_keys=2)
     first = await make(service, ttl=Duration(seconds=60))
     second = await make(service)
@@ -131,7 +131,7 @@ async def test_as_many_as_the_policy_lets(service: Service, clock: Clock) -> Non
 
 
 async def test_a_lost_answer_at_the_limit(service: Service) -> None:  # rule 5
-    """Who repeats the call that made the last key is told so, not that there is no room."""
+    """A retry of the call that created the last key is told so, not that the limit is reached."""
     await set_policy(service, max_active_keys=1)
     made = await make(service, request_id="r-1")
     with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_REPEATED") as refusal:
@@ -142,7 +142,7 @@ async def test_a_lost_answer_at_the_limit(service: Service) -> None:  # rule 5
 
 
 async def test_rotation_at_the_limit(service: Service, clock: Clock) -> None:  # rules 5, 30
-    """A rotation replaces, so it needs no room; what is in its grace period is bounded by itself."""
+    """A rotation replaces a key, so it needs no room; keys in their grace period have their own limit."""
     await set_policy(service, max_active_keys=1)
     first = await make(service)
     second = await rotate(service, first.key.key_id, 3600)
@@ -153,7 +153,7 @@ async def test_rotation_at_the_limit(service: Service, clock: Clock) -> None:  #
         await rotate(service, second.key.key_id, 3600)
     assert "grace period" in refusal.message
     third = await rotate(service, second.key.key_id)
-    with refused(PRECONDITION, "MAX_ACTIVE_KEYS"):  # Not by taking turns, either.
+    with refused(PRECONDITION, "MAX_ACTIVE_KEYS"):  # nor by rotating in turns
         await rotate(service, third.key.key_id, 3600)
     clock.advance(seconds=3600)
     fourth = await rotate(service, third.key.key_id, 3600)
@@ -162,7 +162,7 @@ async def test_rotation_at_the_limit(service: Service, clock: Clock) -> None:  #
 
 
 async def test_an_expired_key_that_comes_back_counts(service: Service, clock: Clock) -> None:  # rule 5
-    """It needs room like a new one; an active key that lives longer needs none."""
+    """It needs room like a new key; extending an active key does not."""
     await set_policy(service, max_active_keys=1)
     expired = await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=60)
@@ -176,7 +176,7 @@ async def test_an_expired_key_that_comes_back_counts(service: Service, clock: Cl
 
 
 async def test_a_rotated_key_that_comes_back_counts(service: Service, clock: Clock) -> None:  # rule 5
-    """One that expired in its grace period needs room among those in theirs."""
+    """A key that expired in its grace period needs room among the keys in theirs."""
     await set_policy(service, max_active_keys=1)
     first = await make(service, ttl=Duration(seconds=60))
     second = await rotate(service, first.key.key_id, 7200)
@@ -189,7 +189,7 @@ async def test_a_rotated_key_that_comes_back_counts(service: Service, clock: Clo
 
 
 async def test_a_lower_limit_ends_no_key(service: Service) -> None:  # rule 5
-    """Those beyond it go on, and may be rotated; another one has to wait until there is room."""
+    """Keys above the limit still work and may be rotated; a new one is refused until there is room."""
     made = [await make(service) for _ in range(3)]
     await set_policy(service, max_active_keys=1)
     assert {await code_of(service, key.key_string) for key in made} == {"VALID"}
@@ -206,7 +206,7 @@ async def test_a_lower_limit_ends_no_key(service: Service) -> None:  # rule 5
 
 
 async def test_scopes(service: Service) -> None:  # rule 2
-    """Others than the allowed ones are refused and named, when a key is made and when it is changed."""
+    """Scopes that are not allowed are refused and named, when a key is created and when it is changed."""
     old = await make(service, scopes=["a", "x", "y"])
     await set_policy(service, allowed_scopes=["a", "b"])
     with refused(PRECONDITION, "SCOPE_NOT_ALLOWED") as refusal:
@@ -217,7 +217,7 @@ async def test_scopes(service: Service) -> None:  # rule 2
     with refused(PRECONDITION, "SCOPE_NOT_ALLOWED") as refusal:
         await update(service, key_id, "scopes", scopes=["a", "c"])
     assert refusal.info.metadata["scopes"] == "c"
-    # A key from before keeps what it has, loses it when it wants to, and is rotated when it has.
+    # An existing key keeps its scopes, may lose them, and can be rotated only after that.
     assert (await service.admin.VerifyKey(key_string=old.key_string, required_scopes=["x"])).valid
     with refused(PRECONDITION, "SCOPE_NOT_ALLOWED") as refusal:
         await rotate(service, old.key.key_id)
@@ -228,7 +228,7 @@ async def test_scopes(service: Service) -> None:  # rule 2
 
 
 async def test_lifetimes(service: Service, clock: Clock) -> None:  # rule 3
-    """A key lives no longer than the policy lets it, counted from its creation, however it is said."""
+    """A key's lifetime is limited by the policy, from its creation, however the expiry is given."""
     old = await make(service, expire_time=stamp(clock, days=30))
     never = await make(service)
     await set_policy(service, max_key_lifetime=DAY)
@@ -250,7 +250,7 @@ async def test_lifetimes(service: Service, clock: Clock) -> None:  # rule 3
     with refused(PRECONDITION, "EXPIRATION_REQUIRED"):
         await update(service, made.key.key_id, "expire_time")
     await update(service, made.key.key_id, "expire_time", expire_time=stamp(clock, hours=12))
-    # A key from before keeps its expiry, also when other fields are edited; its successor gets what is left.
+    # An existing key keeps its expiry when other fields are edited; its successor's is within the limit.
     for key in (old, never):
         changed = await update(service, key.key.key_id, "display_name", display_name="y")
         assert changed.expire_time == key.key.expire_time
@@ -259,7 +259,7 @@ async def test_lifetimes(service: Service, clock: Clock) -> None:  # rule 3
 
 
 async def test_an_expiry_is_required(service: Service, clock: Clock) -> None:  # rule 3
-    """No new key without one; a key from before stays, and gets one before it is rotated."""
+    """New keys need one; an existing key stays without, and needs one before it is rotated."""
     old = await make(service)
     await set_policy(service, expiration_required=True)
     never: list[dict[str, Any]] = [{}, {"expiration_preset": 1}]
@@ -277,7 +277,7 @@ async def test_an_expiry_is_required(service: Service, clock: Clock) -> None:  #
 
 
 async def test_contacts_are_required(service: Service) -> None:  # rule 4
-    """No new key without one, and the last one is not taken away; a key from before may be edited."""
+    """New keys need one, and the last one cannot be removed; an existing key without one may be edited."""
     old = await make(service)
     await set_policy(service, contacts_required=True)
     with refused(PRECONDITION, "CONTACTS_REQUIRED"):
@@ -293,7 +293,7 @@ async def test_contacts_are_required(service: Service) -> None:  # rule 4
 
 
 async def test_brands(service: Service) -> None:
-    """New key strings have the policy's, rotated ones too; another one is refused; old ones stay good."""
+    """New and rotated key strings have the policy's brand; others are refused; old strings stay valid."""
     old = await make(service, brand="old")
     await set_policy(service, brand="eg")
     assert (await make(service)).key_string.startswith("eg_live_")
@@ -321,7 +321,7 @@ async def test_brands(service: Service) -> None:
     ],
 )
 async def test_what_may_be_edited(service: Service, edits: int, allowed: set[str]) -> None:  # rule 8
-    """What may not is named, and nothing changes; keys from before are bound, too."""
+    """Fields that may not be edited are named, and nothing changes; this applies to existing keys, too."""
     made = await make(service)
     await set_policy(service, key_edits=edits)
     every = {"display_name", "description", "technical_contacts", "scopes", "expire_time", "annotations"}
@@ -343,7 +343,7 @@ async def test_what_may_be_edited(service: Service, edits: int, allowed: set[str
 
 
 async def test_only_sessions_manage(service: Service) -> None:  # rule 6
-    """Of the owner's callers, keys are refused by everything that changes a key; the platform is not."""
+    """Calls with keys of the owner that change a key are refused; calls of the platform are not."""
     strong = await make(service, scopes=["full_access"])
     target = await make(service)
     session = await service.admin.CreateSession(owner_id="acme", scopes=["keys:write", "keys:read"])
@@ -367,7 +367,7 @@ async def test_only_sessions_manage(service: Service) -> None:  # rule 6
 
 @pytest.mark.parametrize("scope", ["keys:write", "full_access"])
 async def test_no_key_makes_a_session_that_manages(service: Service, scope: str) -> None:  # rule 6
-    """With SESSIONS_ONLY a key opens sessions for all but that; who is signed in, and the platform, do."""
+    """With SESSIONS_ONLY a key cannot open a session that manages keys; a session and the platform can."""
     strong = service.as_caller((await make(service, scopes=["full_access"])).key_string)
     session = await service.admin.CreateSession(owner_id="acme", scopes=["full_access"])
     await strong.CreateSession(owner_id="acme", scopes=[scope])
@@ -380,7 +380,7 @@ async def test_no_key_makes_a_session_that_manages(service: Service, scope: str)
 
 
 async def forge(service: Service, key_prefix: str) -> str:
-    """Return a key string with this prefix, a wrong secret and the right tag."""
+    """Return a key string with this prefix, a wrong secret and a valid tag."""
     async with service.app.database.connection() as connection:
         mint = KeyMint(await connection.fetchval("SELECT tag_key FROM authsvc.tag_keys"))
     body = key_prefix + "0" * 43
@@ -388,7 +388,7 @@ async def forge(service: Service, key_prefix: str) -> str:
 
 
 def attempts(caller: Client, key_id: str) -> list[Any]:
-    """All that changes a key, in an order that can be gone through."""
+    """Return all calls that change a key, in an order in which they can be made."""
     return [
         lambda: caller.RotateKey(key_id=key_id),
         lambda: caller.CreateKey(owner_id="acme", display_name="x"),
@@ -405,7 +405,7 @@ def attempts(caller: Client, key_id: str) -> list[Any]:
 
 
 def stamp(clock: Clock, **delta: float) -> Any:
-    """Return an instant from now as a message."""
+    """Return the current time plus a delta, as a message."""
     key = resources_pb2.Key()
     key.expire_time.FromDatetime(clock.now + timedelta(**delta))
     return key.expire_time

@@ -19,7 +19,7 @@ async def status_of(service: Service, key_string: str = "") -> pb.ReplicaStatus:
 
 
 async def test_every_worker_is_shown(database_url: str) -> None:
-    """With its lease and how far it is; all have applied all when nothing is under way."""
+    """With its lease and its position; when nothing is in progress, all workers have applied all changes."""
     async with serving(database_url, None) as one, serving(database_url, None, lease=7.5) as other:
         made = await one.admin.CreateKey(owner_id="acme", display_name="Orders")
         await one.admin.RevokeKey(key_id=made.key.key_id)
@@ -33,7 +33,7 @@ async def test_every_worker_is_shown(database_url: str) -> None:
 
 
 async def test_who_holds_up_a_revocation(database_url: str) -> None:
-    """A worker that does not apply what changed is shown with since when, and that its lease is over."""
+    """A worker that does not apply changes is shown with when it fell behind, and that its lease is over."""
     async with serving(database_url, None) as service, Database.open(database_url) as database:
         async with database.connection() as connection:
             await connection.execute(
@@ -49,7 +49,7 @@ async def test_who_holds_up_a_revocation(database_url: str) -> None:
 
 
 async def test_only_the_platform_sees_it(service: Service) -> None:
-    """No scope lets an owner's key look at the machinery; a platform key needs the scope."""
+    """No scope gives an owner's key access; a platform key needs the scope."""
     acme = await service.admin.CreateKey(owner_id="acme", display_name="A", scopes=["full_access"])
     with refused(grpc.StatusCode.PERMISSION_DENIED, "PLATFORM_ONLY"):
         await status_of(service, acme.key_string)

@@ -29,7 +29,7 @@ async def code_of(service: Service, key_string: str) -> str:
 
 
 async def test_a_revoked_key_is_refused_from_the_answer_on(service: Service, clock: Clock) -> None:
-    """Warm in memory or not, the next verification says REVOKED; who, when and why are kept."""
+    """Warm or cold, the next verification returns REVOKED; revoker, time and reason are kept."""
     made = await make(service)
     assert await code_of(service, made.key_string) == "VALID"
     revoked = await service.admin.RevokeKey(key_id=made.key.key_id, reason="leaked")
@@ -41,7 +41,7 @@ async def test_a_revoked_key_is_refused_from_the_answer_on(service: Service, clo
 
 
 async def test_revoke_is_final(service: Service) -> None:  # rule 16
-    """Neither another revocation, an update, a rotation nor time makes the key valid again."""
+    """No other revocation, update or rotation makes the key valid again, and time does not either."""
     made = await make(service)
     await service.admin.RevokeKey(key_id=made.key.key_id)
     key = resources_pb2.Key(key_id=made.key.key_id, display_name="y")
@@ -55,7 +55,7 @@ async def test_revoke_is_final(service: Service) -> None:  # rule 16
 
 
 async def test_revoking_twice_keeps_the_first_stamp(service: Service, clock: Clock) -> None:  # rule 17
-    """The second call fails with a clear reason, and time and reason stay those of the first."""
+    """The second call fails with a clear reason; the time and the reason of the first one stay."""
     made = await make(service)
     first = await service.admin.RevokeKey(key_id=made.key.key_id, reason="first")
     clock.advance(hours=1)
@@ -66,7 +66,7 @@ async def test_revoking_twice_keeps_the_first_stamp(service: Service, clock: Clo
 
 
 async def test_a_scheduled_revocation(service: Service, clock: Clock) -> None:  # rule 14
-    """Until its time the key verifies, shows ACTIVE and its revoke_time, and cannot be deleted."""
+    """Until then the key is valid and ACTIVE, shows its revoke_time, and cannot be deleted."""
     made = await make(service)
     key = await service.admin.RevokeKey(key_id=made.key.key_id, revoke_in=Duration(seconds=3600))
     assert key.state == resources_pb2.KEY_STATE_ACTIVE
@@ -83,7 +83,7 @@ async def test_a_scheduled_revocation(service: Service, clock: Clock) -> None:  
 
 
 async def test_a_scheduled_revocation_can_be_moved(service: Service, clock: Clock) -> None:  # rule 17
-    """Later or to now, as long as it has not taken effect, also when the key is warm in memory."""
+    """To later or to now, as long as it has not taken effect, also for a warm key."""
     made = await make(service)
     await service.admin.RevokeKey(key_id=made.key.key_id, revoke_in=Duration(seconds=60))
     assert await code_of(service, made.key_string) == "VALID"
@@ -95,7 +95,7 @@ async def test_a_scheduled_revocation_can_be_moved(service: Service, clock: Cloc
 
 
 async def test_an_expired_key_can_be_revoked(service: Service, clock: Clock) -> None:  # rule 12
-    """It shows REVOKED then, not EXPIRED."""
+    """It then shows REVOKED, not EXPIRED."""
     made = await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=60)
     expired = await service.admin.GetKey(key_id=made.key.key_id)
@@ -105,7 +105,7 @@ async def test_an_expired_key_can_be_revoked(service: Service, clock: Clock) -> 
 
 
 async def test_an_error_about_one_key_names_it_alike(service: Service) -> None:
-    """`key_id` in every RPC; those that take several list all of them as `key_ids`, too."""
+    """As `key_id` in every RPC; those that take several also list all of them as `key_ids`."""
     alive, admin = (await make(service)).key.key_id, service.admin
     calls: list[tuple[str, str, Callable[[], Awaitable[Any]]]] = [
         ("key_x", "KEY_NOT_FOUND", lambda: admin.GetKey(key_id="key_x")),
@@ -132,7 +132,7 @@ async def test_an_error_about_one_key_names_it_alike(service: Service) -> None:
 
 
 async def test_delete_only_after_revoke(service: Service) -> None:  # rule 18
-    """An active key cannot be deleted; a revoked one can, and is gone from everywhere."""
+    """An active key cannot be deleted; a revoked one can, and no RPC finds it afterwards."""
     made = await make(service)
     with refused(PRECONDITION, "KEY_NOT_REVOKED") as refusal:
         await service.admin.DeleteKey(key_id=made.key.key_id)
@@ -147,7 +147,7 @@ async def test_delete_only_after_revoke(service: Service) -> None:  # rule 18
 
 
 async def test_an_expired_key_cannot_be_deleted(service: Service, clock: Clock) -> None:  # rule 18
-    """Expiry can be moved, so only a revocation makes room for a deletion."""
+    """Its expiry can still be moved, so only a revoked key can be deleted."""
     made = await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=61)
     with refused(PRECONDITION, "KEY_NOT_REVOKED"):
@@ -155,7 +155,7 @@ async def test_an_expired_key_cannot_be_deleted(service: Service, clock: Clock) 
 
 
 async def test_a_batch_is_deleted_whole_or_not_at_all(service: Service) -> None:  # rule 18
-    """Keys that are not revoked refuse the batch, and each is named."""
+    """If any key is not revoked, the batch is refused, and each such key is named."""
     keys = [(await make(service)).key.key_id for _ in range(4)]
     await service.admin.BatchRevokeKeys(key_ids=keys[:2])
     with refused(PRECONDITION, "KEY_NOT_REVOKED") as refusal:
@@ -178,14 +178,14 @@ async def test_a_full_batch_names_every_id(service: Service) -> None:  # rule 18
 
 
 async def test_ids_that_are_too_long_for_an_error(service: Service) -> None:
-    """A hundred unknown ids of the greatest length are NOT_FOUND still, not an error too large to send."""
+    """A hundred unknown ids of the greatest length are still NOT_FOUND, not an error too large to send."""
     with refused(NOT_FOUND, "KEY_NOT_FOUND") as refusal:
         await service.admin.BatchDeleteKeys(key_ids=[f"{n:064}" for n in range(100)])
     assert "and 95 more" in refusal.message
 
 
 async def test_a_batch_of_revocations(service: Service, clock: Clock) -> None:
-    """All named keys are revoked at once; those revoked before keep their stamp and are not counted."""
+    """All named keys are revoked at once; keys revoked before keep their timestamp and are not counted."""
     made = [await make(service) for _ in range(3)]
     early = await service.admin.RevokeKey(key_id=made[1].key.key_id, reason="early")
     clock.advance(hours=1)
@@ -207,7 +207,7 @@ async def test_an_unknown_id_refuses_a_batch_of_revocations(service: Service) ->
 
 
 async def test_all_keys_of_an_owner(service: Service) -> None:
-    """Every key of the owner is dead, other owners' keys live, and the answer counts."""
+    """Every key of the owner is revoked, other owners' keys are not, and the answer has the count."""
     mine = [await make(service) for _ in range(3)]
     other = await make(service, "globex")
     for each in (*mine, other):
@@ -221,7 +221,7 @@ async def test_all_keys_of_an_owner(service: Service) -> None:
 
 
 async def test_an_owners_keys_and_keys_being_made(service: Service) -> None:
-    """A key made while all of an owner are revoked is either dead or was answered after the revocation."""
+    """A key created while all keys of an owner are revoked is either revoked, or was returned afterwards."""
     first = await make(service)
     rotations = [make(service) for _ in range(20)]
     answers = await asyncio.gather(*rotations, service.admin.BatchRevokeKeys(owner_id="acme"))
@@ -232,7 +232,7 @@ async def test_an_owners_keys_and_keys_being_made(service: Service) -> None:
 
 
 async def test_either_ids_or_an_owner(service: Service) -> None:
-    """Neither and both are refused."""
+    """Neither or both are refused."""
     for fields in ({}, {"owner_id": "acme", "key_ids": ["key_1"]}):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.BatchRevokeKeys(**fields)
@@ -240,7 +240,7 @@ async def test_either_ids_or_an_owner(service: Service) -> None:
 
 
 async def test_expiry_needs_no_job(service: Service, clock: Clock) -> None:  # rule 13
-    """From the very instant on, also when the key is warm in memory."""
+    """It is refused from that exact instant, also when it is warm."""
     moment = Timestamp()
     moment.FromDatetime(clock.now + timedelta(days=1))
     made = await make(service, expire_time=moment)
@@ -252,7 +252,7 @@ async def test_expiry_needs_no_job(service: Service, clock: Clock) -> None:  # r
 
 
 async def test_two_revocations_at_once(service: Service) -> None:
-    """One wins, the other hears that it was too late."""
+    """One succeeds; the others fail, because the key is already revoked."""
     made = await make(service)
     answers = await asyncio.gather(
         *(service.admin.RevokeKey(key_id=made.key.key_id, reason=str(n)) for n in range(10)),

@@ -17,7 +17,7 @@ async def rotate(service: Service, key_id: str, grace: int = 0, **fields: Any) -
 
 
 async def test_rotation_without_an_outage(service: Service, clock: Clock) -> None:  # rule 30
-    """The new key works at once, the old one until the grace period ends."""
+    """The new key works immediately, the old one until the grace period ends."""
     old = await make(service)
     assert await code_of(service, old.key_string) == "VALID"
     new = await rotate(service, old.key.key_id, 3600)
@@ -29,7 +29,7 @@ async def test_rotation_without_an_outage(service: Service, clock: Clock) -> Non
 
 
 async def test_rotation_without_grace(service: Service) -> None:  # rule 30
-    """The old key is refused from the answer on."""
+    """The old key is refused once the call has returned."""
     old = await make(service)
     assert await code_of(service, old.key_string) == "VALID"
     await rotate(service, old.key.key_id)
@@ -55,7 +55,7 @@ async def test_an_earlier_scheduled_revocation_stays(service: Service, clock: Cl
 
 
 async def test_what_the_new_key_inherits(service: Service, clock: Clock) -> None:
-    """Name, description, scopes, contacts, annotations, brand, environment and length of life."""
+    """Name, description, scopes, contacts, annotations, brand, environment and lifetime."""
     old = await make(
         service,
         description="d",
@@ -80,7 +80,7 @@ async def test_what_the_new_key_inherits(service: Service, clock: Clock) -> None
 
 
 async def test_a_key_is_rotated_once(service: Service) -> None:
-    """A second rotation names the successor; a revoked and an expired key are not rotated."""
+    """The error of a second rotation names the successor; revoked and expired keys cannot be rotated."""
     old = await make(service)
     new = await rotate(service, old.key.key_id, 60)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_ALREADY_ROTATED") as refusal:
@@ -92,7 +92,7 @@ async def test_a_key_is_rotated_once(service: Service) -> None:
 
 
 async def test_an_expired_key_is_not_rotated(service: Service, clock: Clock) -> None:
-    """Rotation must not bring an expired key back to life."""
+    """Rotation must not revive an expired key."""
     old = await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=60)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_EXPIRED"):
@@ -110,7 +110,7 @@ async def test_a_request_id_makes_a_retry_safe(service: Service) -> None:
 
 
 async def test_a_grace_period_that_makes_no_sense(service: Service) -> None:
-    """Negative and more than a year."""
+    """Negative, or more than a year."""
     old = await make(service)
     for seconds in (-1, 31536001):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
@@ -119,7 +119,7 @@ async def test_a_grace_period_that_makes_no_sense(service: Service) -> None:
 
 
 async def test_that_there_is_no_key_is_told_when_every_worker_knows(service: Service) -> None:
-    """Who is told NOT_FOUND by a change may rely on it: it waits for an entry of its own (R7)."""
+    """A change that returns NOT_FOUND is reliable: it waits for a feed entry of its own (R7)."""
     before = service.app.follower.seq
     with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
         await rotate(service, "key_unknown")

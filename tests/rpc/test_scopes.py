@@ -1,4 +1,4 @@
-"""ListScopes: which scopes there are."""
+"""ListScopes: the existing scopes."""
 
 import grpc
 import pytest
@@ -21,7 +21,7 @@ async def scopes(service: Service, key_string: str = "") -> pb.ListScopesRespons
 
 
 async def test_the_operators_scopes_and_our_own(database_url: str, clock: Clock) -> None:  # rule 2
-    """Each with its description, the operator's first; there are no others."""
+    """Each with its description, the operator's first, and no others."""
     async with serving(database_url, clock, scopes="orders:read=Read orders,orders:write") as service:
         answer = await scopes(service)
     own = list(OWN_SCOPES.items())
@@ -34,7 +34,7 @@ async def test_the_operators_scopes_and_our_own(database_url: str, clock: Clock)
 
 
 async def test_any_scope(database_url: str, clock: Clock) -> None:  # rule 2
-    """Where the operator allows any, it is said, and our own are named."""
+    """Where the operator allows any scope, the answer says so, and lists ours."""
     async with serving(database_url, clock, scopes="*") as service:
         answer = await scopes(service)
         await service.admin.CreateKey(owner_id="acme", display_name="x", scopes=["what:ever"])
@@ -43,7 +43,7 @@ async def test_any_scope(database_url: str, clock: Clock) -> None:  # rule 2
 
 
 async def test_it_takes_keys_read(service: Service) -> None:
-    """Who may look at keys may see what they can be granted, whoever their owner is."""
+    """A caller of any owner that may read keys may list the scopes."""
     acme = await service.admin.CreateKey(owner_id="acme", display_name="A", scopes=["keys:read"])
     assert (await scopes(service, acme.key_string)).scopes
     other = await service.admin.CreateKey(owner_id="acme", display_name="B", scopes=["keys:write"])
@@ -55,7 +55,7 @@ async def test_it_takes_keys_read(service: Service) -> None:
 async def test_without_a_catalogue_there_are_our_own_only(
     database_url: str, clock: Clock, rpc: str
 ) -> None:  # rule 2
-    """Unknown scopes are refused wherever scopes are granted, and the remedy is told."""
+    """Unknown scopes are refused wherever scopes are granted, with the remedy."""
     async with serving(database_url, clock, scopes="") as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="x", scopes=["keys:read"])
         given: dict[str, object] = {"owner_id": "acme", "scopes": ["orders:read"]}
@@ -78,7 +78,7 @@ async def test_without_a_catalogue_there_are_our_own_only(
 async def test_a_scope_that_was_taken_off_the_catalogue(
     database_url: str, clock: Clock
 ) -> None:  # rules 2, 30
-    """Keys that have it keep it: they verify and rotate, and may be edited; it is granted to no others."""
+    """Existing keys keep it: they verify, rotate and can be edited; it cannot be granted to other keys."""
     async with serving(database_url, clock, scopes="orders:read") as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="x", scopes=["orders:read"])
         admin_key = service.admin_key

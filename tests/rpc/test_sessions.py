@@ -1,4 +1,4 @@
-"""SessionService: rules 24 to 27, by way of a client."""
+"""SessionService: rules 24 to 27, through a client."""
 
 import asyncio
 from typing import Any
@@ -27,12 +27,12 @@ SAFARI = (
 
 
 async def sign_in(service: Service, owner_id: str = "alice", **fields: Any) -> Any:
-    """Open a session."""
+    """Create a session."""
     return await service.admin.CreateSession(owner_id=owner_id, **fields)
 
 
 async def code_of(service: Service, token: str, **fields: Any) -> str:
-    """Return what a token is worth, without the enum's prefix."""
+    """Return the verdict on a token, without the enum's prefix."""
     verdict = await service.admin.VerifySession(session_token=token, **fields)
     code = resources_pb2.VerdictCode.Name(verdict.code).removeprefix("VERDICT_CODE_")
     assert verdict.valid == (code == "VALID")
@@ -40,7 +40,7 @@ async def code_of(service: Service, token: str, **fields: Any) -> str:
 
 
 async def test_a_session_is_opened_and_verified(service: Service) -> None:  # rules 1, 20
-    """The token is told once; a verification says whose it is and until when."""
+    """The token is returned once; a verification returns the owner and the expiry."""
     made = await sign_in(service, scopes=["b:c", "a"], user_agent=FIREFOX, ip_address="192.0.2.1")
     assert made.session_token.startswith(made.session.key_prefix)
     assert "_session_" in made.session.key_prefix
@@ -55,7 +55,7 @@ async def test_a_session_is_opened_and_verified(service: Service) -> None:  # ru
 
 
 async def test_the_two_kinds_do_not_pass_for_one_another(service: Service) -> None:  # rules 20, 27
-    """A session token shown to VerifyKey, and a key string shown to VerifySession, cold and warm."""
+    """A session token in VerifyKey, and a key string in VerifySession, cold and warm."""
     session = await sign_in(service)
     key = await service.admin.CreateKey(owner_id="alice", display_name="k")
     for _ in ("cold", "warm"):
@@ -95,7 +95,7 @@ async def test_unused_for_too_long_it_ends_at_the_instant(
 
 
 async def test_no_activity_outlives_the_lifetime(service: Service, clock: Clock) -> None:  # rules 13, 27
-    """The absolute limit ends it at its instant, however active it is."""
+    """The absolute limit ends it at its instant, regardless of activity."""
     lengths: dict[str, Any] = {"idle_timeout": Duration(seconds=600), "lifetime": Duration(seconds=900)}
     made = await sign_in(service, **lengths)
     clock.advance(seconds=500)
@@ -110,7 +110,7 @@ async def test_no_activity_outlives_the_lifetime(service: Service, clock: Clock)
 
 
 async def test_the_list_shows_who_is_signed_in_now(service: Service, clock: Clock) -> None:  # rule 24
-    """Browser, system, last activity; the newest activity first; the one that asks is marked."""
+    """Browser, system, last activity; latest activity first; the current session is marked."""
     laptop = await sign_in(service, user_agent=FIREFOX, ip_address="192.0.2.1")
     clock.advance(minutes=1)
     phone = await sign_in(service, user_agent=SAFARI, ip_address="2001:db8::1")
@@ -140,7 +140,7 @@ async def test_the_list_shows_who_is_signed_in_now(service: Service, clock: Cloc
 
 
 async def test_a_session_that_calls_is_the_current_one(service: Service) -> None:  # rule 24
-    """A caller with a session token needs not say which it is."""
+    """A caller with a session token need not name its session."""
     own = await sign_in(service, scopes=["sessions:read"])
     other = await sign_in(service)
     listed = await service.as_caller(own.session_token).ListSessions(owner_id="alice")
@@ -151,7 +151,7 @@ async def test_a_session_that_calls_is_the_current_one(service: Service) -> None
 
 
 async def test_pages_hold_each_session_once(service: Service, clock: Clock) -> None:
-    """Also those of the same instant; a token of another query is refused."""
+    """Also sessions of the same instant; a token of another query is refused."""
     made = []
     for number in range(7):
         made.append((await sign_in(service)).session.session_id)
@@ -171,7 +171,7 @@ async def test_pages_hold_each_session_once(service: Service, clock: Clock) -> N
 
 
 async def test_one_device_is_logged_out(service: Service) -> None:  # rules 15, 16, 25, 27
-    """That session ends at once, for good, and no other does."""
+    """That session ends immediately and permanently; no other one does."""
     one, other = await sign_in(service), await sign_in(service)
     for made in (one, other):
         assert await code_of(service, made.session_token) == "VALID"
@@ -187,7 +187,7 @@ async def test_one_device_is_logged_out(service: Service) -> None:  # rules 15, 
 
 
 async def test_all_devices_are_logged_out(service: Service, clock: Clock) -> None:  # rule 26
-    """Every session ends, the current one included; API keys and others' sessions are untouched."""
+    """Every session ends, also the current one; API keys and other owners' sessions do not."""
     made = [await sign_in(service) for _ in range(3)]
     bob = await sign_in(service, "bob")
     key = await service.admin.CreateKey(owner_id="alice", display_name="k")
@@ -216,7 +216,7 @@ async def test_all_devices_are_logged_out(service: Service, clock: Clock) -> Non
 async def test_no_more_are_counted_than_takes_little_time(
     service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rule 26
-    """All end, however many there are; the count is exact up to a bound, and then a lower bound."""
+    """All end, for any number; the count is exact up to a bound, and a lower bound above it."""
     monkeypatch.setattr("authsvc.store.sessions._MAX_COUNTED_ROWS", 3)
     for count in (3, 5):
         await sign_in(service, idle_timeout=Duration(seconds=60))
@@ -234,7 +234,7 @@ async def test_no_more_are_counted_than_takes_little_time(
 
 
 async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
-    """The exception goes on, and is ended by the next that does not name it."""
+    """The exception stays active; the next call that does not name it ends it."""
     kept, *others = [await sign_in(service) for _ in range(3)]
     kept_id = kept.session.session_id
     answer = await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=kept_id)
@@ -244,7 +244,7 @@ async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
         for session in others:
             assert await code_of(service, session.session_token) == "REVOKED"
         await service.admin.RevokeAllSessions(owner_id="alice", except_session_id=kept_id)
-    # One that has ended is not brought back by being named.
+    # Naming an ended session does not revive it.
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
         await service.admin.RevokeAllSessions(
             owner_id="alice", except_session_id=others[0].session.session_id
@@ -256,7 +256,7 @@ async def test_all_but_the_current_one(service: Service) -> None:  # rule 26
 
 
 async def test_an_exception_that_does_not_go_on_is_refused(service: Service, clock: Clock) -> None:  # rule 19
-    """Nothing ends when the session is unknown, another owner's, logged out or expired; all look the same."""
+    """Nothing ends if it is unknown, of another owner, revoked or expired; the errors are the same."""
     mine, bob, out = await sign_in(service), await sign_in(service, "bob"), await sign_in(service)
     idle = await sign_in(service, idle_timeout=Duration(seconds=60))
     await service.admin.RevokeSession(session_id=out.session.session_id)
@@ -272,7 +272,7 @@ async def test_an_exception_that_does_not_go_on_is_refused(service: Service, clo
 
 
 async def test_an_exception_that_is_logged_out_meanwhile(service: Service) -> None:
-    """Whichever comes first: both end it, or the exception is refused and the others live."""
+    """In either order: both end, or the call is refused and the other sessions stay active."""
     for _ in range(10):
         kept, other = await sign_in(service), await sign_in(service)
         session_id = kept.session.session_id
@@ -291,7 +291,7 @@ async def test_an_exception_that_is_logged_out_meanwhile(service: Service) -> No
 
 
 async def test_another_owner_sees_nothing(service: Service) -> None:  # rules 19, 27
-    """Token, id and owner of somebody else, to a caller with all scopes."""
+    """Token, id and owner of another, used by a caller with all scopes."""
     made = await sign_in(service)
     key = await service.admin.CreateKey(owner_id="globex", display_name="g", scopes=["full_access"])
     globex = service.as_caller(key.key_string)
@@ -308,7 +308,7 @@ async def test_another_owner_sees_nothing(service: Service) -> None:  # rules 19
 
 
 async def test_nobody_grants_what_they_lack(service: Service) -> None:  # rule 6
-    """A login service opens sessions with its own scopes at most."""
+    """A login service can grant a session only scopes that it has itself."""
     login = await service.admin.CreateKey(owner_id="alice", display_name="l", scopes=["sessions:write", "a"])
     caller = service.as_caller(login.key_string)
     assert (await caller.CreateSession(owner_id="alice", scopes=["a"])).session_token
@@ -330,7 +330,7 @@ async def test_nobody_grants_what_they_lack(service: Service) -> None:  # rule 6
     ],
 )
 async def test_bad_wishes_are_named(service: Service, fields: dict[str, Any], path: str) -> None:
-    """The error names the field, and nothing is opened."""
+    """The error names the field, and no session is created."""
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await service.admin.CreateSession(**{"owner_id": "alice", **fields})
     assert path in refusal.fields
@@ -353,7 +353,7 @@ async def test_bad_wishes_are_named(service: Service, fields: dict[str, Any], pa
 async def test_what_is_only_shown_fails_nothing(
     service: Service, clock: Clock, agent: str, shown: str, address: str, kept: str
 ) -> None:
-    """A sign-in and a verification take the same, and clean it alike; what is no address is left out."""
+    """A sign-in and a verification accept and clean the same input; an invalid address is dropped."""
     made = await sign_in(service, user_agent=agent, ip_address=address)
     assert (made.session.device.user_agent, made.session.ip_address) == (shown, kept)
     later = await sign_in(service)
@@ -365,7 +365,7 @@ async def test_what_is_only_shown_fails_nothing(
 
 
 async def test_client_hints_tell_the_version_of_the_system(service: Service, clock: Clock) -> None:
-    """From the sign-in and from later requests, until another browser calls."""
+    """From the sign-in and later requests, until a request of another browser."""
     chrome = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36"
     windows = {"platform": '"Windows"', "platform_version": '"15.0.0"'}
     made = await sign_in(service, user_agent=chrome, client_hints=windows)
@@ -378,23 +378,23 @@ async def test_client_hints_tell_the_version_of_the_system(service: Service, clo
         found = await service.admin.GetSession(session_id=made.session.session_id)
         return f"{found.device.browser} on {found.device.os} {found.device.os_version}"
 
-    # A request that brings only those which are always sent, or none.
+    # A request with only the hints that are always sent, or with none.
     assert await version(user_agent=chrome, client_hints={"platform": '"Windows"'}) == "Chrome on Windows 11"
     assert await version() == "Chrome on Windows 11"
     assert await version(client_hints=windows | {"platform_version": '"10.0.0"'}) == "Chrome on Windows 10"
     assert await version(user_agent=FIREFOX) == "Firefox on Linux "
-    # Before any of it is written.
+    # Before any of it is written to the database.
     clock.advance(seconds=1)
     assert await code_of(service, made.session_token, user_agent=chrome, client_hints=windows) == "VALID"
     assert await version(user_agent=chrome) == "Chrome on Windows 11"
-    # A token in them is cut, as in the user agent.
+    # A credential in them is removed, as in the user agent.
     await version(user_agent=chrome, client_hints={"model": made.session_token})
     found = await service.admin.GetSession(session_id=made.session.session_id)
     assert made.session_token[-51:] not in str(found)
 
 
 async def test_client_hints_are_cut_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they arrive; what comes out of it is stored and shown as it is."""
+    """When they arrive; the result is stored and shown unchanged."""
     cut: list[ClientHints] = []
     kept = ClientHints.kept
 
@@ -410,7 +410,7 @@ async def test_client_hints_are_cut_once(service: Service, monkeypatch: pytest.M
 
 
 async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rule 27
-    """No field of CreateSession takes a token, and two sign-ins have nothing in common."""
+    """No field of CreateSession takes a token, and the tokens of two sign-ins have nothing in common."""
     one, other = await sign_in(service), await sign_in(service)
     assert one.session_token[-51:] != other.session_token[-51:]
     assert one.session.key_prefix != other.session.key_prefix
@@ -434,7 +434,7 @@ async def test_a_token_is_not_fixed_beforehand(service: Service) -> None:  # rul
 async def test_a_credential_in_what_is_only_shown_is_cut(
     service: Service, clock: Clock, database_url: str, told: dict[str, Any]
 ) -> None:  # rule 1
-    """A sign-in and a verification succeed, and keep the same: the prefix, and never the secret."""
+    """A sign-in and a verification succeed and keep the same: the prefix, and never the secret."""
     secret = (await sign_in(service, "bob")).session_token
 
     def filled(told: Any) -> Any:
@@ -459,7 +459,7 @@ async def test_a_credential_in_what_is_only_shown_is_cut(
 
 
 async def test_a_credential_beside_what_is_only_shown_is_refused(service: Service) -> None:  # rule 1
-    """What is cut in one field excuses no other, nor one that this release does not know."""
+    """Cutting it in one field does not allow it in another, or in an unknown field."""
     token = (await sign_in(service, "bob")).session_token
     shown: dict[str, Any] = {"owner_id": "alice", "user_agent": token, "client_hints": {"model": token}}
     unknown = session_pb.CreateSessionRequest(**shown)
@@ -475,7 +475,7 @@ async def test_a_credential_beside_what_is_only_shown_is_refused(service: Servic
 
 
 async def test_a_hostile_user_agent_does_no_harm(service: Service, clock: Clock) -> None:  # rule 1
-    """What is verified with is kept without tokens, control characters and more than 512 characters."""
+    """The user agent is stored without tokens and control characters, and with at most 512 characters."""
     made = await sign_in(service)
     kept = {
         made.session_token: f"{made.session.key_prefix}…",
@@ -496,7 +496,7 @@ async def test_a_hostile_user_agent_does_no_harm(service: Service, clock: Clock)
 async def test_who_tells_nothing_of_the_device_changes_nothing(
     service: Service, clock: Clock
 ) -> None:  # rule 24
-    """A verification with address and browser, then one without, before any of them is written."""
+    """A verification with an address and a browser, then one without, before either is written."""
     made = await sign_in(service, scopes=["sessions:read"])
     clock.advance(seconds=1)
     told = {"client_ip": "198.51.100.9", "user_agent": FIREFOX}
@@ -510,7 +510,7 @@ async def test_who_tells_nothing_of_the_device_changes_nothing(
 
 
 async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:  # rule 26
-    """Who was authenticated before all ended, and is carried out after, opens no session and mints no key."""
+    """A caller authenticated before all sessions ended cannot open a session or create a key after that."""
     thief = await sign_in(service, scopes=["sessions:write", "keys:write"])
     caller = Caller(
         thief.session.session_id, "alice", ("sessions:write", "keys:write"), CredentialKind.SESSION
@@ -524,7 +524,7 @@ async def test_a_session_that_ends_leaves_none_behind(service: Service) -> None:
 
 
 async def test_logging_out_everywhere_leaves_keys_in_memory(service: Service) -> None:  # rule 26
-    """Of the owner's credentials the sessions are forgotten, the keys are not."""
+    """The owner's sessions are removed from memory, its keys are not."""
     key = await service.admin.CreateKey(owner_id="alice", display_name="k")
     made = await sign_in(service)
     assert (await service.admin.VerifyKey(key_string=key.key_string)).valid
@@ -537,7 +537,7 @@ async def test_logging_out_everywhere_leaves_keys_in_memory(service: Service) ->
 
 
 async def test_a_deleted_key_leaves_no_session_behind(service: Service) -> None:  # rule 16
-    """Who is gone by the time that the session would be opened opens none."""
+    """A caller that is deleted before its session would be created creates none."""
     key = await service.admin.CreateKey(owner_id="alice", display_name="k", scopes=["sessions:write"])
     await service.admin.RevokeKey(key_id=key.key.key_id)
     await service.admin.DeleteKey(key_id=key.key.key_id)

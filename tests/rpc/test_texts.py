@@ -1,4 +1,4 @@
-"""Texts that people read, by every RPC that takes one."""
+"""Human-readable texts, in every RPC that takes one."""
 
 import json
 import unicodedata
@@ -88,7 +88,7 @@ FIELDS: dict[str, Send] = {
 @pytest.mark.parametrize("text", ["a\u202eb", "a\u2028b", "a\u200bb"], ids=ascii)
 @pytest.mark.parametrize("field", FIELDS)
 async def test_what_hides_or_turns_is_refused(service: Service, field: str, text: str) -> None:  # rule 2
-    """In every text, with the path of its field; nothing is done."""
+    """In every text field, with the path of the field; nothing is changed."""
     made = await make(service)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await FIELDS[field](service.admin, made.key.key_id, text)
@@ -99,7 +99,7 @@ async def test_what_hides_or_turns_is_refused(service: Service, field: str, text
 
 @pytest.mark.parametrize("field", FIELDS)
 async def test_texts_are_kept_alike(service: Service, field: str) -> None:
-    """In normalization form C, without blanks at their ends, with what scripts and emoji need."""
+    """In normalization form C, without blanks at the ends, with the joiners that scripts and emoji need."""
     made = await make(service)
     shown = await FIELDS[field](service.admin, made.key.key_id, "\u3000Zoe\u0308 👨\u200d👩\u200d👧\u2800 ")
     assert shown == "Zoë 👨\u200d👩\u200d👧"
@@ -109,7 +109,7 @@ async def test_texts_are_kept_alike(service: Service, field: str) -> None:
     "blank", ["\u3000", "\u00a0", "\u3164", "\u2800", "\uffa0 \u115f", "\u2003"], ids=ascii
 )
 async def test_a_name_is_more_than_blanks(service: Service, blank: str) -> None:  # rule 2
-    """By the blanks of Unicode, and by letters that look like one."""
+    """Blanks are those of Unicode, and letters that look like one."""
     made = await make(service)
     for field in "display_name", "technical_contacts[1].name":
         with refused(INVALID, "INVALID_FIELD") as refusal:
@@ -121,7 +121,7 @@ async def test_a_name_is_more_than_blanks(service: Service, blank: str) -> None:
 
 
 async def test_descriptions_and_annotations_have_lines(service: Service) -> None:
-    """A name and a reason have one."""
+    """A name and a reason have only one line."""
     made = await make(service)
     lines = "one\n\ttwo\r\nthree"
     for field in "description", "annotations['team']", "annotations['team'] ":
@@ -132,12 +132,12 @@ async def test_descriptions_and_annotations_have_lines(service: Service) -> None
 
 
 async def test_the_length_is_that_of_what_is_kept(service: Service) -> None:
-    """Blanks at the ends and the way of writing an accent do not count."""
+    """Blanks at the ends and the encoding of an accent do not count."""
     assert await name(service.admin, "", " " + "e\u0301" * 255 + " ") == "é" * 255
 
 
 async def test_no_key_string_comes_of_it(service: Service) -> None:  # rule 1
-    """Neither by the form that texts are kept in, nor by the cutting of blanks."""
+    """Neither by normalization nor by trimming."""
     made = await make(service)
     body = made.key.key_prefix.removesuffix(made.key.key_prefix[-12:]) + "K" * 63
     for field in FIELDS:
@@ -148,7 +148,7 @@ async def test_no_key_string_comes_of_it(service: Service) -> None:  # rule 1
 
 @pytest.mark.parametrize("first", [0xFF21, 0xFF41], ids=["capital", "small"])
 async def test_no_key_string_is_searched_for(service: Service, first: int) -> None:  # rule 1
-    """Names are kept in a second form, in which full-width letters are usual ones, in lower case."""
+    """The folded form of names turns full-width letters into ordinary ones, in lower case."""
     made = await make(service)
     body = made.key.key_prefix.removesuffix(made.key.key_prefix[-12:])
     for wide in (body + chr(first) * 63, "".join(chr(ord(a) + 0xFEE0) for a in body + "K" * 63)):
@@ -161,7 +161,7 @@ async def test_no_key_string_is_searched_for(service: Service, first: int) -> No
 async def test_marks_that_take_long_to_sort(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # rule 2
-    """A text is refused before it is normalized as a whole, however long it is, and so is a search."""
+    """A text or a search of any length is refused before it is normalized as a whole."""
     longest = 0  # of those with marks
 
     def counted(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
@@ -186,7 +186,7 @@ async def test_marks_that_take_long_to_sort(
 
 
 async def test_a_search_finds_what_is_written_otherwise(service: Service) -> None:
-    """The filter is read as names are, and takes what no name can have."""
+    """The filter is normalized like names, and may contain what a name cannot."""
     made = await service.admin.CreateKey(owner_id="acme", display_name="Zoe\u0308's key")
     for query in ("zoë", "ZOE\u0308", " zoë's ", "\u3000key"):
         found = await service.admin.ListKeys(owner_id="acme", filter={"query": query})
@@ -197,7 +197,7 @@ async def test_a_search_finds_what_is_written_otherwise(service: Service) -> Non
 
 
 async def test_what_stands_there_from_before(service: Service, database_url: str) -> None:
-    """It is shown, found and rotated, and in nobody's way when something else is changed."""
+    """It can be read, found and rotated, and does not prevent changes of other fields."""
     made = await make(service, scopes=["a"])
     key_id, old = made.key.key_id, "a\u202eb\u2028"
     contacts = json.dumps([{"name": "\u3164", "email": "ops@example.org"}])
@@ -230,7 +230,7 @@ async def test_what_stands_there_from_before(service: Service, database_url: str
 
 @pytest.mark.parametrize("address", ["zoë@exämple.org", "用户@例子.公司", "o'neil+keys@mail.example.org"])
 async def test_international_mail_addresses(service: Service, address: str) -> None:  # rule 4
-    """They are kept as they are, in normalization form C."""
+    """They are kept unchanged, in normalization form C."""
     contact = resources_pb2.TechnicalContact(name="Zoë", email=f" {address}")
     made = await service.admin.CreateKey(owner_id="acme", display_name="x", technical_contacts=[contact])
     assert made.key.technical_contacts[0].email == address
@@ -238,7 +238,7 @@ async def test_international_mail_addresses(service: Service, address: str) -> N
 
 @pytest.mark.parametrize("address", ["", "zoë", "a@b\u200bc.d", "a@b..c", "é" * 125 + "@b.org"], ids=ascii)
 async def test_what_is_no_mail_address(service: Service, address: str) -> None:  # rule 4
-    """It is refused with the field."""
+    """The error names the field."""
     contact = resources_pb2.TechnicalContact(name="Zoë", email=address)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name="x", technical_contacts=[contact])
@@ -246,7 +246,7 @@ async def test_what_is_no_mail_address(service: Service, address: str) -> None: 
 
 
 def test_no_text_is_forgotten() -> None:
-    """Every field that a client writes is a text, or has rules that leave no room for one, or is cleaned."""
+    """Every field that a client writes is a text, has rules that exclude free text, or is cleaned."""
     cleaned = {
         "CreateSessionRequest.ip_address",
         "CreateSessionRequest.user_agent",
@@ -255,7 +255,7 @@ def test_no_text_is_forgotten() -> None:
         "VerifyKeyRequest.client_ip",
         *(f"ClientHints.{field.name}" for field in session_service_pb2.ClientHints.DESCRIPTOR.fields),
     }
-    # Compared with what is there, and never kept.
+    # Only compared with stored values, and never stored.
     compared = {
         "AuditEventFilter.actor_id",
         "AuditEventFilter.target_id",
@@ -283,7 +283,7 @@ def test_no_text_is_forgotten() -> None:
         "Key.rotated_from_key_id",
         "Key.rotated_to_key_id",
     }
-    # These name what they take, character by character.
+    # Their rules allow only certain characters.
     forms = ("identifier_rule", "owner_rule", "scope_rule", "request_id_rule", "brand_rule", "in:")
     files = (key_service_pb2, session_service_pb2, owner_policy_service_pb2, audit_service_pb2)
     pool = protos.pool(protos.read())

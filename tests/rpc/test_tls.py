@@ -1,4 +1,4 @@
-"""TLS on the port, with real certificates: rotation, authorities that go, files that are broken."""
+"""TLS on the port with real certificates: rotation, removed authorities, broken files."""
 
 import asyncio
 import logging
@@ -19,15 +19,15 @@ from authsvc.rpc.tls import Tls
 from tests.certificates import Authority, Pair, replace
 from tests.rpc.secure import Files, Secure
 
-# What a client of HTTP/2 says first: the preface, and settings without any.
+# The first bytes of an HTTP/2 client: the preface, and empty settings.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
 @asynccontextmanager
 async def load(secure: Secure, roots: bytes, pair: Pair | None = None) -> AsyncIterator[Callable[[], int]]:
-    """Call all the time, over connections that stay and over new ones; fail when one call does.
+    """Call continuously, over lasting and over new connections; fail when one call fails.
 
-    Yields how many were answered over new connections.
+    Yields the number of answers over new connections.
     """
     fresh = 0
     stop = False
@@ -54,14 +54,14 @@ async def load(secure: Secure, roots: bytes, pair: Pair | None = None) -> AsyncI
 
 
 def stale(secure: Secure) -> float:
-    """Return how many of the files are broken, as the metrics tell it."""
+    """Return the number of broken files, from the metrics."""
     value = secure.service.app.metrics.registry.get_sample_value("authsvc_stale_files")
     assert value is not None
     return value
 
 
 async def more(count: Callable[[], int], by: int) -> None:
-    """Wait until so many more were counted."""
+    """Wait until the count has grown by this number."""
     start = count()
     async with asyncio.timeout(60):
         while count() < start + by:  # noqa: ASYNC110 - a load is counted, not announced
@@ -69,7 +69,7 @@ async def more(count: Callable[[], int], by: int) -> None:
 
 
 async def test_a_rotation_fails_no_call(secure: Secure) -> None:
-    """Certificates of two authorities in turns, under load: each is shown at once, and no call fails."""
+    """Alternating certificates of two authorities, under load: each is used at once, and no call fails."""
     other = Authority("Other CA")
     roots = secure.authority.cert + other.cert
     async with load(secure, roots) as fresh:
@@ -82,7 +82,7 @@ async def test_a_rotation_fails_no_call(secure: Secure) -> None:
 
 
 async def test_rotating_the_authority_of_clients_fails_no_call(mutual: Secure) -> None:
-    """First both are trusted, then clients have new certificates, then the old one goes."""
+    """First both are trusted, then clients get new certificates, then the old one is removed."""
     other = Authority("Other CA")
     old, new = mutual.authority.issue("CN=a"), other.issue("CN=a")
     async with load(mutual, mutual.authority.cert, old) as by_old:
@@ -98,7 +98,7 @@ async def test_rotating_the_authority_of_clients_fails_no_call(mutual: Secure) -
 
 
 async def test_an_authority_that_is_gone_opens_no_connection(mutual: Secure) -> None:
-    """From the change on its certificates are refused; a connection that is open goes on until it ages."""
+    """Its certificates are refused from the change on; an open connection stays until its maximum age."""
     other = Authority("Other CA")
     gone, kept = other.issue("CN=gone"), mutual.authority.issue("CN=kept")
     replace(mutual.files.client_ca, mutual.authority.cert + other.cert)
@@ -116,7 +116,7 @@ async def test_an_authority_that_is_gone_opens_no_connection(mutual: Secure) -> 
 
 @pytest.mark.parametrize("shows", ["none", "a stranger's"])
 async def test_clients_have_to_show_a_certificate(mutual: Secure, shows: str) -> None:
-    """None, and one of an authority that is not ours, get no connection, whatever key they have."""
+    """Without a certificate, or with one of an unknown authority, no connection opens, whatever the key."""
     pair = Authority("Stranger").issue("CN=admin") if shows != "none" else None
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await mutual.verify_anew(pair)
@@ -124,7 +124,7 @@ async def test_clients_have_to_show_a_certificate(mutual: Secure, shows: str) ->
 
 
 async def test_a_ticket_of_before_opens_nothing(mutual: Secure, tmp_path: Path) -> None:
-    """Who resumes a session shows no certificate; after a change of authorities nobody resumes one."""
+    """A resumed session shows no certificate, so no session can be resumed after a change of authorities."""
     other = Authority("Other CA")
     pair = other.issue("CN=gone")
     pair.write(tmp_path / "client.pem", tmp_path / "client.key")
@@ -135,7 +135,7 @@ async def test_a_ticket_of_before_opens_nothing(mutual: Secure, tmp_path: Path) 
     context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
 
     def connect(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
-        """Return whether the session was resumed, and the one for the next time."""
+        """Return whether the session was resumed, and the session for the next connection."""
         host, _, port = mutual.service.address.rpartition(":")
         with (
             socket.create_connection((host, int(port)), timeout=10) as plain,
@@ -156,7 +156,7 @@ async def test_a_ticket_of_before_opens_nothing(mutual: Secure, tmp_path: Path) 
 
 
 async def test_plain_text_is_not_answered(secure: Secure) -> None:
-    """Who does not speak TLS gets no answer, and certainly no verdict."""
+    """A client that does not use TLS gets no answer."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await secure.service.admin.VerifyKey(key_string="x")
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -213,7 +213,7 @@ BROKEN: dict[str, tuple[Callable[[Files], None], str]] = {
 async def test_a_broken_rotation_keeps_what_was(
     mutual: Secure, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old files serve on, the log says once what is wrong, and what is mended is taken."""
+    """The old files stay in use, the log says once what is wrong, and fixed files are loaded."""
     breaks, told = BROKEN[name]
     breaks(mutual.files)
     with caplog.at_level(logging.ERROR):
@@ -234,7 +234,7 @@ async def test_a_broken_rotation_keeps_what_was(
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_stop_the_start(files: Files, name: str) -> None:
-    """The setting, the file and the remedy are told."""
+    """The error has the setting, the file and the remedy."""
     breaks, told = BROKEN[name]
     breaks(files)
     with pytest.raises(ConfigError) as refused:
@@ -243,7 +243,7 @@ def test_broken_files_stop_the_start(files: Files, name: str) -> None:
 
 
 async def test_the_metrics_tell_when_it_expires(secure: Secure) -> None:
-    """Of the certificate that is served now."""
+    """For the certificate in use."""
     read = secure.service.app.metrics.registry.get_sample_value
     days = timedelta(days=1).total_seconds()
     assert 29.9 * days < (read("authsvc_certificate_seconds") or 0) <= 30 * days
@@ -253,7 +253,7 @@ async def test_the_metrics_tell_when_it_expires(secure: Secure) -> None:
 
 
 async def test_a_rotation_by_symbolic_links(secure: Secure, tmp_path: Path) -> None:
-    """As Kubernetes does it: both files lie behind one link, which changes at once."""
+    """As in Kubernetes: both files are behind one symbolic link, which changes atomically."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first, second = secure.authority.issue("CN=one"), secure.authority.issue("CN=two")
@@ -273,7 +273,7 @@ async def test_a_rotation_by_symbolic_links(secure: Secure, tmp_path: Path) -> N
 
 
 async def test_a_key_with_a_password_is_refused(files: Files) -> None:
-    """Nobody is there to be asked for it."""
+    """There is nobody to enter the password."""
     key = serialization.load_pem_private_key(files.key.read_bytes(), None)
     replace(
         files.key,
@@ -288,7 +288,7 @@ async def test_a_key_with_a_password_is_refused(files: Files) -> None:
 
 
 async def test_one_pair_may_lie_in_one_file(files: Files, authority: Authority) -> None:
-    """Certificate, chain and key in one file is what some tools write; the setting names it twice."""
+    """Some tools write certificate, chain and key into one file; both settings then name it."""
     pair = authority.issue("CN=server")
     replace(files.cert, pair.key + pair.cert + authority.cert)
     server = grpc.aio.server()

@@ -30,7 +30,7 @@ async def make(service: Service, **fields: Any) -> Any:
 
 
 async def test_what_may_be_edited(service: Service, clock: Clock) -> None:  # rule 8
-    """Name, description, contacts, scopes, expiry and annotations change; nothing else does."""
+    """Name, description, contacts, scopes, expiry and annotations can change; nothing else does."""
     made = await make(service)
     clock.advance(hours=1)
     expiry = Timestamp()
@@ -57,14 +57,14 @@ async def test_what_may_be_edited(service: Service, clock: Clock) -> None:  # ru
 
 
 async def test_only_what_the_mask_names_changes(service: Service) -> None:
-    """Other fields of the message are not looked at."""
+    """Other fields of the message are ignored."""
     made = await make(service, description="old")
     changed = await update(service, made.key.key_id, "display_name", display_name="new", description="x")
     assert (changed.display_name, changed.description) == ("new", "old")
 
 
 async def test_a_star_means_all_that_can_be_changed(service: Service) -> None:
-    """What the message does not set is cleared then."""
+    """Fields that the message does not set are then cleared."""
     made = await make(service, description="old", ttl=Duration(seconds=60))
     changed = await update(service, made.key.key_id, "*", display_name="new")
     assert (changed.display_name, changed.description, list(changed.scopes)) == ("new", "", [])
@@ -91,7 +91,7 @@ async def test_a_star_means_all_that_can_be_changed(service: Service) -> None:
     ],
 )
 async def test_output_only_fields_are_refused(service: Service, path: str) -> None:  # rule 8
-    """They are named in the error, and nothing changes, not even the fields beside them."""
+    """The error names them, and nothing changes, not even other fields in the mask."""
     made = await make(service)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await update(service, made.key.key_id, "display_name", path, display_name="new")
@@ -111,7 +111,7 @@ async def test_output_only_fields_are_refused(service: Service, path: str) -> No
     ],
 )
 async def test_masks_that_make_no_sense(service: Service, paths: list[str], told: str) -> None:
-    """Empty, unknown, contradictory and too fine masks say what to do instead."""
+    """Empty, unknown, contradictory and too detailed masks: the error says what to do instead."""
     made = await make(service)
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await update(service, made.key.key_id, *paths, display_name="new")
@@ -119,7 +119,7 @@ async def test_masks_that_make_no_sense(service: Service, paths: list[str], told
 
 
 async def test_a_name_cannot_be_taken_away(service: Service) -> None:  # rule 2
-    """An update cannot leave a key without a name."""
+    """An update cannot remove the name of a key."""
     made = await make(service)
     for name in ("", "  "):
         with refused(INVALID, "INVALID_FIELD") as refusal:
@@ -128,7 +128,7 @@ async def test_a_name_cannot_be_taken_away(service: Service) -> None:  # rule 2
 
 
 async def test_an_expiry_in_the_past_is_refused(service: Service, clock: Clock) -> None:  # rule 3
-    """As at creation."""
+    """As in CreateKey."""
     made = await make(service)
     past = Timestamp()
     past.FromDatetime(clock.now)
@@ -138,7 +138,7 @@ async def test_an_expiry_in_the_past_is_refused(service: Service, clock: Clock) 
 
 
 async def test_verification_learns_at_once(service: Service, clock: Clock) -> None:
-    """Scopes, expiry and annotations that changed hold from the answer on, for a key warm in memory."""
+    """Changed scopes, expiry and annotations apply once the call has returned, also for a warm key."""
     made = await make(service)
     ask = {"key_string": made.key_string, "required_scopes": ["orders:write"]}
     assert (await service.admin.VerifyKey(**ask)).valid
@@ -157,7 +157,7 @@ async def test_verification_learns_at_once(service: Service, clock: Clock) -> No
 
 
 async def test_an_expired_key_can_live_on(service: Service, clock: Clock) -> None:
-    """Expiry, unlike revocation, can be moved after the fact."""
+    """Unlike a revocation, an expiry can be moved after it has passed."""
     made = await make(service, ttl=Duration(seconds=60))
     clock.advance(seconds=61)
     assert not (await service.admin.VerifyKey(key_string=made.key_string)).valid
@@ -169,7 +169,7 @@ async def test_an_expired_key_can_live_on(service: Service, clock: Clock) -> Non
 
 
 async def test_an_old_etag_is_refused(service: Service) -> None:
-    """Who read an older version hears ABORTED, and the newer one stays."""
+    """An update with an older etag gets ABORTED, and the newer version stays."""
     made = await make(service)
     await update(service, made.key.key_id, "display_name", display_name="first", etag=made.key.etag)
     with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
@@ -178,7 +178,7 @@ async def test_an_old_etag_is_refused(service: Service) -> None:
 
 
 async def test_an_update_that_changes_nothing(service: Service, clock: Clock) -> None:
-    """It leaves the key, its etag and the audit log as they are, and is judged like any other."""
+    """It does not change the key, its etag or the audit log, and is checked like any other."""
     expiry = Timestamp()
     expiry.FromDatetime(clock.now + timedelta(days=1))
     fields: dict[str, Any] = {
@@ -209,7 +209,7 @@ async def test_an_update_that_changes_nothing(service: Service, clock: Clock) ->
 async def test_an_update_that_changes_nothing_waits_for_workers(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An earlier call with the same values may not have been waited for (R7)."""
+    """An earlier call with the same values may not have waited for all workers (R7)."""
     made = await make(service)
     published = []
     publish = feed.publish
@@ -225,7 +225,7 @@ async def test_an_update_that_changes_nothing_waits_for_workers(
 
 
 async def test_etags_in_a_race(service: Service) -> None:
-    """Of many updates of one version, one wins."""
+    """Of many updates with the same etag, one succeeds."""
     made = await make(service)
     answers = await asyncio.gather(
         *(
@@ -238,7 +238,7 @@ async def test_etags_in_a_race(service: Service) -> None:
 
 
 async def test_an_update_needs_a_key(service: Service) -> None:
-    """No key, no id, an unknown id."""
+    """No key, an empty id, an unknown id."""
     mask = FieldMask(paths=["display_name"])
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.UpdateKey(update_mask=mask)

@@ -1,4 +1,4 @@
-"""Rules that cannot be evaluated, lengths of time and instants that are none."""
+"""Rules that cannot be evaluated, invalid durations and invalid timestamps."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ OPTIONAL, REPEATED = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.L
 
 
 def a_type_to_come() -> type[Any]:
-    """Return a message type whose rules divide, on a field, on items, on the sum of two fields."""
+    """Return a message type whose rules divide: on a field, on items, on the sum of two fields."""
     pool = protos.pool(protos.read())
     described = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileDescriptorProto"))
     of_field, of_message = map(pool.FindExtensionByName, ("buf.validate.field", "buf.validate.message"))
@@ -61,7 +61,7 @@ LARGEST = 2**63 - 1
     ],
 )
 def test_a_rule_that_cannot_be_evaluated(fields: dict[str, Any], paths: list[str]) -> None:
-    """It is the fault of a value, and the field that has it is named: for every rule there will be."""
+    """The value is the error, and its field is named; this holds for every future rule."""
     check = validator(OUTER.DESCRIPTOR)
     check(OUTER(one={"divided": 8}, a=1))
     with pytest.raises(InvalidArgument) as refusal:
@@ -121,7 +121,7 @@ async def lifetime(service: Service, length: Duration) -> None:
 async def test_lengths_of_time_that_are_none(
     service: Service, send: Any, field: str, length: Duration
 ) -> None:
-    """They are refused with the field, by every RPC that takes one."""
+    """Every RPC that takes a duration refuses them, with the field."""
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await send(service, length)
     assert list(refusal.fields) == [field]
@@ -139,7 +139,7 @@ async def test_lengths_of_time_that_are_none(
     ids=["before year 1", "after year 9999", "beyond all", "negative nanos", "nanos of a second"],
 )
 async def test_instants_that_are_none(service: Service, moment: Timestamp) -> None:
-    """They are refused with the field, by every RPC that takes one."""
+    """Every RPC that takes a timestamp refuses them, with the field."""
     for name in ("create_time_after", "create_time_before", "expire_time_before", "unused_since"):
         with refused(INVALID, "INVALID_FIELD") as refusal:
             await service.admin.ListKeys(owner_id="acme", filter={name: moment})
@@ -167,7 +167,7 @@ DURATIONS = st.builds(
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(length=DURATIONS)
 def test_all_lengths_of_time(length: Duration) -> None:
-    """Whatever passes is one, as protobuf defines it; whatever does not names its field."""
+    """What is accepted is a valid duration, as protobuf defines it; for others, the error names the field."""
     limits = owner_policy_service_pb2.OwnerPolicy(owner_id="acme", max_key_lifetime=length)
     mask = FieldMask(paths=["*"])
     requests: dict[str, Any] = {
@@ -193,7 +193,7 @@ def fields_refused(request: Any) -> set[str]:
 
 
 async def test_the_furthest_expiry(service: Service, clock: Clock) -> None:  # rule 3
-    """A hundred years of 365.25 days, as the comment of the field says; a microsecond more is refused."""
+    """A hundred years of 365.25 days, as the field's comment says; a microsecond more is refused."""
     furthest = clock.now + timedelta(days=36525)
     moment = Timestamp()
     moment.FromDatetime(furthest)

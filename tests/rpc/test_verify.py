@@ -35,7 +35,7 @@ async def test_a_good_key_tells_what_it_is(service: Service) -> None:  # rule 20
 
 
 async def test_strangers_are_an_answer(service: Service) -> None:  # rule 20
-    """Rubbish of every kind is NOT_FOUND in an OK answer, without the database and without argon2."""
+    """Any invalid string gets NOT_FOUND in an OK answer, without the database and without argon2."""
     made = await make(service)
     assert await code_of(service, made.key_string) == "VALID"
     good = made.key_string
@@ -70,7 +70,7 @@ async def test_strangers_are_an_answer(service: Service) -> None:  # rule 20
 
 @pytest.mark.parametrize("around", ["{}\n", " {}", "\t{}\r\n", "\u00a0{}\u3000"])
 async def test_blanks_around_a_string_do_not_count(service: Service, around: str) -> None:
-    """As people paste it: by every RPC that takes a string, from memory and not."""
+    """As in pasted strings: in every RPC that takes a string, warm and cold."""
     made = await make(service)
     pasted = around.format(made.key_string)
     service.app.cache.clear()
@@ -94,7 +94,7 @@ async def test_any_text_is_an_answer(service: Service, text: str) -> None:
 
 
 async def test_state_is_told_to_who_has_the_secret(service: Service, clock: Clock) -> None:  # rule 21
-    """A wrong secret is NOT_FOUND whatever the key's state; the right one hears REVOKED or EXPIRED."""
+    """A wrong secret gets NOT_FOUND for any state of the key; the right one gets REVOKED or EXPIRED."""
     revoked, expiring = await make(service), await make(service, ttl=Duration(seconds=1))
     await service.admin.RevokeKey(key_id=revoked.key.key_id)
     clock.advance(seconds=1)
@@ -106,7 +106,7 @@ async def test_state_is_told_to_who_has_the_secret(service: Service, clock: Cloc
 
 
 async def test_no_scope_implies_another(service: Service) -> None:  # rule 22
-    """Write does not grant read; full_access grants all; each required scope counts."""
+    """Write does not grant read; full_access grants all; every required scope counts."""
     writer = await make(service, scopes=["x:write"])
     master = await make(service, scopes=["full_access"])
 
@@ -122,7 +122,7 @@ async def test_no_scope_implies_another(service: Service) -> None:  # rule 22
 
 
 async def test_last_use(service: Service, clock: Clock) -> None:  # rule 23
-    """The last successful verification with the client's address; never is unset; failures do not count."""
+    """The last successful verification, with the client's address; unset before it; failures do not count."""
     made = await make(service, scopes=["a"])
 
     async def last_use() -> tuple[bool, str, str]:
@@ -143,7 +143,7 @@ async def test_last_use(service: Service, clock: Clock) -> None:  # rule 23
 
 
 async def test_last_use_never_moves_backwards(service: Service, clock: Clock) -> None:
-    """A clock that was set back, or a slower process, does not make a key look less used."""
+    """A clock that was set back, or a slower process, cannot move it back."""
     made = await make(service)
     await service.admin.VerifyKey(key_string=made.key_string, client_ip="192.0.2.2")
     await service.flush()
@@ -154,7 +154,7 @@ async def test_last_use_never_moves_backwards(service: Service, clock: Clock) ->
 
 
 async def test_last_use_is_written_behind(service: Service) -> None:
-    """No verification waits for the database; the tick writes."""
+    """Verifications do not wait for the database; a periodic task writes."""
     made = await make(service)
     await service.admin.VerifyKey(key_string=made.key_string)
     before = service.app.database.checkouts
@@ -168,7 +168,7 @@ async def test_last_use_is_written_behind(service: Service) -> None:
 
 
 async def test_a_callers_own_key_is_used_too(service: Service) -> None:  # rule 23
-    """The key in the authorization header was verified, so its use counts, with the peer's address."""
+    """The key in the authorization header was verified, so its use is stored, with the peer's address."""
     caller = await make(service, scopes=["keys:read"])
     await service.as_caller(caller.key_string).ListKeys(owner_id="acme")
     await service.flush()
@@ -176,7 +176,7 @@ async def test_a_callers_own_key_is_used_too(service: Service) -> None:  # rule 
 
 
 async def test_a_batch_answers_in_order(service: Service) -> None:
-    """Warm, cold, bad and repeated ones, each with its own scopes."""
+    """Warm, cold, invalid and repeated ones, each with its own scopes."""
     warm, cold = await make(service, scopes=["a"]), await make(service)
     assert await code_of(service, warm.key_string) == "VALID"
     requests = [
@@ -193,7 +193,7 @@ async def test_a_batch_answers_in_order(service: Service) -> None:
 
 
 async def test_a_batch_has_its_bounds(service: Service) -> None:
-    """None and more than 100 are refused, and a bad one is named."""
+    """Empty batches and more than 100 are refused; an invalid item is named."""
     for count in (0, 101):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.BatchVerifyKeys(requests=[pb.VerifyKeyRequest()] * count)
@@ -211,7 +211,7 @@ async def test_a_batch_has_its_bounds(service: Service) -> None:
 async def test_an_address_never_fails_a_verification(
     service: Service, database_url: str, client_ip: str, kept: str
 ) -> None:
-    """It is for showing: kept and shown in one spelling, and left out when it is none."""
+    """It is only shown: stored in one canonical form, and dropped when it is invalid."""
     made = await make(service)
     opened = await service.admin.CreateSession(owner_id="alice")
     assert (await service.admin.VerifyKey(key_string=made.key_string, client_ip=client_ip)).valid
@@ -233,7 +233,7 @@ async def test_an_address_never_fails_a_verification(
 
 
 async def test_which_key_is_a_leaked_string(service: Service) -> None:
-    """Active, expired or revoked, the key is found by its string, and only by the right one."""
+    """An active, expired or revoked key is found by its string, and only by the correct one."""
     made = await make(service)
     assert (await service.admin.LookupKey(key_string=made.key_string)).key_id == made.key.key_id
     await service.admin.RevokeKey(key_id=made.key.key_id)
@@ -248,7 +248,7 @@ async def test_which_key_is_a_leaked_string(service: Service) -> None:
 async def test_a_fill_under_way_is_not_admitted(
     service: Service, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """A fill that read the old row before a change does not bring it back after the change has answered."""
+    """A fill that read the old row before a change does not restore it after the change has returned."""
     made = await make(service, scopes=["a"])
     key_id = made.key.key_id
     if change == "delete":
@@ -286,7 +286,7 @@ async def test_a_fill_under_way_is_not_admitted(
 async def test_a_change_whose_answer_was_lost_is_known_all_the_same(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A revocation commits while its connection is lost: the caller gets an error, and the feed the news."""
+    """A revocation commits, but its connection is lost: the caller gets an error, the feed has the change."""
     made = await make(service)
     assert await code_of(service, made.key_string) == "VALID"
     commit = pool._commit
