@@ -1,4 +1,4 @@
-"""What sends requests to a proxy: exactly the bytes that the test says, over HTTP/1.1 or HTTP/2."""
+"""Sends requests to a proxy byte for byte as a test gives them, over HTTP/1.1 or HTTP/2."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Headers = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client saw; status 0: the connection ended without an answer."""
+    """The answer; status 0 means that the connection was closed without one."""
 
     status: int
     headers: dict[str, str]
@@ -31,9 +31,9 @@ async def get_http1(
     *,
     address: str = "127.0.0.1",
 ) -> Answer:
-    """Send a request over HTTP/1.1, names and values as they are; what frames a body is in the headers.
+    """Send a request over HTTP/1.1, names and values unchanged; `headers` must contain the body's framing.
 
-    `address` is where it comes from. A byte that is no UTF-8 is written in the target as by `os.fsdecode`.
+    `address` is the client's address. Bytes in the target that are not UTF-8 are written as by `os.fsdecode`.
     """
     lines = [
         f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape"),
@@ -68,14 +68,14 @@ async def get_http1(
 
 
 def request_head(target: str, headers: Headers = (), method: str = "GET") -> bytes:
-    """Return a request without a body, names and values as they are, on a connection that may go on."""
+    """Return a request without a body, with names and values unchanged, that keeps the connection open."""
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: app.test"]
     lines += [name.encode("latin-1") + b": " + _bytes(value) for name, value in headers]
     return b"\r\n".join([*lines, b"", b""])
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """Return the answer that begins here; 101 has no body."""
+    """Read the next answer; 101 has no body."""
     try:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
         pairs = (line.partition(":") for line in lines)
@@ -89,9 +89,9 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
 async def get_then(
     port: int, target: str, headers: Headers, following: bytes, method: str = "GET"
 ) -> tuple[Answer, bytes]:
-    """Send a request, and on the same connection what follows when it was answered.
+    """Send a request, and when it was answered, send `following` on the same connection.
 
-    Return the answer, and all that comes after it; nothing if the connection ended.
+    Return the answer and everything after it, which is empty if the connection was closed.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer, rest = Answer(0, {}), b""
@@ -101,7 +101,7 @@ async def get_then(
             answer = await read_answer(reader)
             writer.write(following)
             if answer.headers.get("connection") != "close":
-                # Whoever got it has answered before it hears that there is no more.
+                # A receiver of `following` answers before it sees the end of the stream.
                 rest = await reader.read(1)
             writer.write_eof()
             rest += await reader.read()
@@ -120,16 +120,16 @@ async def get_http2(port: int, target: str, headers: Headers = (), method: str =
 
 
 async def ask_http2(port: int, headers: Headers, *, end: bool = True, data: bytes = b"") -> Answer:
-    """Send likewise exactly these headers, pseudo ones included, and data; `end` says that no more follow."""
+    """Send exactly these headers, with pseudo-headers, and data over HTTP/2; `end` ends the stream."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    # What the test sends is not to be mended or refused on this side.
+    # Invalid requests must not be corrected or refused on the client's side.
     config = h2.config.H2Configuration(
         validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding=None
     )
     connection = h2.connection.H2Connection(config)
     connection.initiate_connection()
     lines = [(name.encode("latin-1"), _bytes(value)) for name, value in headers]
-    # What is large takes this library seconds, and the service under test shares our loop.
+    # Large headers take this library seconds, and the service under test runs in the same event loop.
     await asyncio.to_thread(connection.send_headers, 1, lines, end_stream=end and not data)
     if data:
         connection.send_data(1, data, end_stream=end)

@@ -1,4 +1,4 @@
-"""A service, a proxy that asks it, and something to protect."""
+"""Fixtures for tests of gateways: a service, a proxy that asks it, and an upstream."""
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from tests.gateway.proxies import Proxy
 from tests.gateway.upstream import Seen, Upstream
 
 ASKS = ["keys:verify", "sessions:verify"]
-#: What a client may have in its own query: nothing that a proxy or authsvc goes by.
+#: Queries that a client may send: neither proxies nor authsvc may act on them.
 QUERIES = [
     "?",
     "?a=1",
@@ -30,7 +30,7 @@ QUERIES = [
 
 @dataclass
 class Behind:
-    """What is behind a proxy, and the client before it."""
+    """The upstream of a proxy, and a client in front of it."""
 
     service: Service
     upstream: Upstream
@@ -40,7 +40,7 @@ class Behind:
     async def send(
         self, target: str = "/", headers: Headers = (), method: str = "GET"
     ) -> tuple[Answer, Seen | None]:
-        """Send a request; return what the client saw, and the upstream if it got there."""
+        """Send a request; return the answer, and the request that reached the upstream, if any."""
         before = len(self.upstream.seen)
         answer = await self.get(self.proxy.port, target, headers, method)
         seen = self.upstream.seen[before:]
@@ -48,20 +48,20 @@ class Behind:
 
 
 def new_directory(below: Path) -> Path:
-    """Return a directory of a proxy's own."""
+    """Return a directory for one proxy."""
     directory = Path(tempfile.mkdtemp(dir=below))
-    # nginx of root works as somebody else.
+    # If started by root, nginx changes to another user.
     directory.chmod(0o755)
     return directory
 
 
 def bearer(text: str) -> list[tuple[str, str | bytes]]:
-    """Return the header that most clients send."""
+    """Return the header that most clients use."""
     return [("authorization", f"Bearer {text}")]
 
 
 async def key(service: Service, *scopes: str, owner_id: str = "acme") -> tuple[str, str]:
-    """Mint a key; return its string and its id."""
+    """Create a key; return its string and its id."""
     made = await service.admin.CreateKey(owner_id=owner_id, display_name="x", scopes=scopes)
     return made.key_string, made.key.key_id
 
@@ -78,9 +78,9 @@ async def proxied(
     path: str = "/",
     change: Callable[[str], str] = str,
 ) -> AsyncIterator[tuple[Upstream, Proxy]]:
-    """Run a proxy before an upstream, until it asks about a path that needs a credential.
+    """Run a proxy in front of an upstream; wait until it refuses a path that needs a credential.
 
-    `own` is its key; `ports` are where authsvc is, by those in its file.
+    `own` is its key; `ports` maps the ports of authsvc in the proxy's file to the actual ones.
     """
     try:
         proxies.program(checkout, name)
@@ -93,7 +93,7 @@ async def proxied(
             checkout, name, directory, given, own, http2=http2, change=change
         ) as proxy:
             get = get_http2 if http2 else get_http1
-            # Envoy first has to find out that authsvc is well.
+            # Envoy must first find authsvc healthy.
             await eventually(lambda: get(proxy.port, path), lambda answer: answer.status == 401)
             yield app, proxy
 
@@ -109,7 +109,7 @@ async def protected(
     path: str = "/",
     change: Callable[[str], str] = str,
 ) -> AsyncIterator[Behind]:
-    """Run a proxy that asks the service before it lets anything through."""
+    """Run a proxy that asks the service about each request."""
     own, _ = await key(service, *ASKS, owner_id="authsvc")
     ports = {"50051": service.app.port, "50080": service.app.http_port}
     asking = proxied(name, checkout, directory, own, ports, http2=http2, path=path, change=change)

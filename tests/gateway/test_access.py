@@ -1,4 +1,4 @@
-"""The decision by itself: whatever comes, nobody without a good credential gets to what is not public."""
+"""The decision alone: for any request, only a valid credential gives access to what is not public."""
 
 import asyncio
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class _Memory:
 
 
 class _Cold:
-    """A verifier that has nothing in memory at first and finds one credential, which may be revoked then."""
+    """A verifier with an empty cache that finds one credential, which may be revoked afterwards."""
 
     def __init__(self, revoked: Credential | None) -> None:
         self._known: dict[str, Credential] = {}
@@ -104,7 +104,7 @@ _METHODS = st.sampled_from(["GET", "get", "POST", "OPTIONS", "", "HEAD"])
     ("revoked", "status"), [(None, 200), (replace(_CREDENTIAL, revoke_time=Clock()()), 401)]
 )
 async def test_cookies_are_judged_at_one_instant(revoked: Credential | None, status: int) -> None:
-    """What was good before another was looked up is judged again; what is not known is asked for once."""
+    """A valid credential is checked again after another was looked up; each unknown one is looked up once."""
     verifier = _Cold(revoked)
     access = Access(cast("Any", verifier), CredentialSources(("cookie:sid",)))
     asked = GatewayRequest("GET", "/", {"cookie": f"sid={GOOD}; sid={OTHER}"})
@@ -118,7 +118,7 @@ async def test_cookies_are_judged_at_one_instant(revoked: Credential | None, sta
 def test_nobody_without_a_good_credential(
     method: str, target: str, headers: Mapping[str, str], table: bool
 ) -> None:
-    """Whatever the request looks like: it is refused, or it is the public path and has no identity."""
+    """Any request is refused, or it is for the public path and has no identity."""
     answer = _decided(GatewayRequest(method, target, headers), table=table)
     if isinstance(answer, Allowed):
         assert table
@@ -136,7 +136,7 @@ def test_nobody_without_a_good_credential(
 def test_a_good_credential_opens_its_routes_only(
     method: str, target: str, headers: Mapping[str, str], table: bool, carrier: str
 ) -> None:
-    """With the table, nothing but what it says; and each header of ours is set or removed."""
+    """With the table, only what it allows; and each of our headers is set or removed."""
     shown = {"authorization": f"Bearer {GOOD}", "x-api-key": GOOD, "cookie": f"sid={GOOD}"}[carrier]
     answer = _decided(GatewayRequest(method, target, {**headers, carrier: shown}), table=table)
     if isinstance(answer, Denied):

@@ -1,4 +1,4 @@
-"""Where a user is, behind each of the proxies and behind another proxy before it."""
+"""The address of a user, behind each proxy and behind another proxy in front of it."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.gateway.conftest import bearer, key, new_directory, protected
 from tests.gateway.proxies import balancer
 
 _USER = "127.0.0.9"
-# What users say of themselves.
+# What users claim about their address.
 _MADE_UP: list[Headers] = [
     [],
     [("x-forwarded-for", "203.0.113.9")],
@@ -36,7 +36,7 @@ _CHAINS = [
 async def test_where_a_user_is(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:  # rules 23, 24
-    """Who connects to the proxy, or to one before it that is trusted; whatever they say of themselves."""
+    """The address that connects to the proxy, or to a trusted one before it; users' claims are ignored."""
     trusted = (ip_network("127.0.0.1/32"),)
     async with (
         serving(database_url, clock, http_listen="127.0.0.1:0", trusted_proxies=trusted) as service,
@@ -62,15 +62,15 @@ async def test_where_a_user_is(
         for said in _MADE_UP:
             assert await seen(behind.proxy.port, said, _USER) == (_USER, _USER), said
             assert await seen(before.port, said, _USER) == (_USER, _USER), said
-        # What a trusted balancer may say when users come from elsewhere.
+        # What a trusted load balancer may report for users that come from elsewhere.
         for chain, kept in _CHAINS:
             said = [("x-forwarded-for", chain)]
             assert await seen(behind.proxy.port, said, "127.0.0.1") == (kept, kept), chain
-        # The last one that the upstream hears of is who has connected to its proxy.
+        # The last address that the upstream gets is the one that connected to its proxy.
         assert [
             found.all("x-forwarded-for")[-1].split(",")[-1].strip() for found in behind.upstream.seen
         ] == [address for address in connected for _ in range(2)]
-        # A user on the machine of the trusted proxies: nobody knows better.
+        # A user on the host of the trusted proxies has that host's address.
         assert await seen(before.port, [], "127.0.0.1") == ("127.0.0.1", "127.0.0.1")
 
 
@@ -78,7 +78,7 @@ async def test_where_a_user_is(
 async def test_a_proxy_that_is_not_trusted(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:  # rules 23, 24
-    """As long as nobody is trusted, a user is at the address that connects."""
+    """Without trusted proxies, the address of a user is the one that connects."""
     async with (
         serving(database_url, clock, http_listen="127.0.0.1:0") as service,
         protected(service, proxy, checkout, new_directory(reachable_dir)) as behind,

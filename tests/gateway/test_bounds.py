@@ -1,4 +1,4 @@
-"""What a question of a proxy may have, and what is kept of it: texts that a client or a tenant chooses."""
+"""Bounds on the check requests of a proxy, and on what is cached of texts that a client or tenant chooses."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -38,7 +38,7 @@ MEGABYTE = 1_000_000
     ],
 )
 def test_long_texts_are_not_kept(memo: Callable[[str], object]) -> None:
-    """60 texts of a megabyte, each of them another one, leave nothing behind."""
+    """60 different texts of a megabyte are not cached."""
     memo("-1 a a")  # loads what is loaded once
     tracemalloc.start()
     try:
@@ -51,7 +51,7 @@ def test_long_texts_are_not_kept(memo: Callable[[str], object]) -> None:
 
 
 def test_long_lists_of_scopes_are_not_kept() -> None:
-    """A part of an answer that is remembered is short; a longer one is made anew."""
+    """Only short parts of an answer are cached; longer ones are created each time."""
     before = ext_authz._header.cache_info().currsize, ext_authz._metadata.cache_info().currsize
     for number in range(10):
         scopes = " ".join(f"orders.{number}.{scope}" for scope in range(64))
@@ -61,7 +61,7 @@ def test_long_lists_of_scopes_are_not_kept() -> None:
 
 
 def test_scopes_of_many_credentials_are_shared_within_a_bound() -> None:
-    """Tuples that many keys have are one object; what is kept for that does not grow with the keys."""
+    """Keys with equal scopes share one tuple; the memory for that does not grow with the number of keys."""
     store = VerificationStore(NOBODY)
     kept = 0
     for number in range(3000):
@@ -74,7 +74,7 @@ def test_scopes_of_many_credentials_are_shared_within_a_bound() -> None:
 
 
 async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:
-    """A megabyte of short headers would keep the event loop; the error says what to change."""
+    """A megabyte of short headers would block the event loop; the error says what to change."""
     asking = ExtAuthz(NOBODY, PROXIES)
     with pytest.raises(InvalidArgument, match="max_request_headers_kb"):
         await asking.check(BOOTSTRAP, b"\n" * (MAX_BYTES + 1))
@@ -83,7 +83,7 @@ async def test_a_question_of_envoys_is_not_read_when_it_is_too_large() -> None:
 
 
 async def test_very_many_headers_are_refused() -> None:
-    """Before any of them is looked at, whatever the route."""
+    """Before any header is read, for every route."""
     headers = {f"x{number}": "" for number in range(MAX_HEADERS + 1)}
     answer = await Access(NOBODY, CredentialSources(["bearer"])).decide(
         BOOTSTRAP, GatewayRequest("GET", "/", headers)
@@ -94,7 +94,7 @@ async def test_very_many_headers_are_refused() -> None:
 
 @pytest.mark.parametrize("separator", [" ", ",", ", "])
 def test_a_route_needs_so_many_scopes_at_most(separator: str) -> None:
-    """As many as VerifyKey takes, each as long as a scope can be."""
+    """As many as VerifyKey takes, each of the greatest length of a scope."""
     longest = [f"{number:064}" for number in range(MAX_SCOPES)]
     assert access.required_scopes(separator.join(longest)) == tuple(longest)
     assert access.required_scopes(separator.join([*longest, "a"])) is None
@@ -109,7 +109,7 @@ def test_a_long_path_has_no_route() -> None:
 
 
 def test_a_client_may_write_any_number_of_proxies() -> None:
-    """64 of them are looked at; whoever is behind more is known by the last of those."""
+    """64 addresses are read; with more, the client is the last of those."""
     hops = ["192.0.2.1", *(f"10.0.{number // 256}.{number % 256}" for number in range(14_000))]
     assert PROXIES.client("10.0.0.1", [",".join(hops)]) == hops[-64]
     assert PROXIES.client("10.0.0.1", [",".join([hops[0], *hops[-63:]])]) == "192.0.2.1"

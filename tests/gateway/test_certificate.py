@@ -1,4 +1,4 @@
-"""Envoy asks over TLS, by a certificate of its own instead of a key."""
+"""Envoy authenticates to authsvc with a client certificate instead of a key."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ scopes = ["keys:verify", "sessions:verify"]
 
 
 def _by_certificate(text: str) -> str:
-    """Do what the file says about TLS: put its lines in force, and take the key out."""
+    """Do what the file says about TLS: enable its lines, and remove the key."""
     injector = re.search(
         r"        # Envoy sends its own key(.*\n)+?(?=        - name: \S+upstream_codec)", text
     )
@@ -33,7 +33,7 @@ def _by_certificate(text: str) -> str:
 async def test_envoy_shows_a_certificate(
     database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """Who the certificate stands for may ask, and Envoy believes only the authority that it was given."""
+    """The caller that is listed for the certificate may ask; Envoy trusts only the configured authority."""
     directory, authority = new_directory(reachable_dir), Authority()
     authority.issue("CN=server").write(directory / "tls.pem", directory / "tls.key")
     (directory / "authsvc-ca.pem").write_bytes(authority.cert)

@@ -1,4 +1,4 @@
-"""Envoy's question, asked of the service itself."""
+"""Envoy's check request, sent to the service directly."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ _PATH = "/envoy.service.auth.v3.Authorization/Check"
 
 
 class Envoy:
-    """Asks as Envoy does, with a key of its own."""
+    """Sends check requests as Envoy does, with its own key."""
 
     def __init__(self, service: Service, own: str) -> None:
         self._call: Any = service.channel.unary_unary(
@@ -59,7 +59,7 @@ class Envoy:
 
 
 def _outcome(answer: CheckResponse) -> int:
-    """Return the status that the client gets; 200 for what is let through."""
+    """Return the status that the client gets; 200 if the request is allowed."""
     if answer.HasField("ok_response"):
         assert answer.status.code == 0
         return 200
@@ -90,7 +90,7 @@ async def envoy(service: Service) -> Envoy:
 
 
 async def test_a_good_key_and_who_it_is(service: Service, envoy: Envoy) -> None:
-    """Headers for the upstream, metadata for other filters; the credential is taken out."""
+    """Headers for the upstream and metadata for other filters; the credential is removed."""
     text, key_id = await key(service, "b:c", "a")
     for _ in ("cold", "warm"):
         answer = await envoy.ask({**_bearer(text), "cookie": "a=b"}, "a b:c")
@@ -111,7 +111,7 @@ async def test_a_good_key_and_who_it_is(service: Service, envoy: Envoy) -> None:
 
 
 async def test_a_key_without_scopes(service: Service, envoy: Envoy) -> None:
-    """It has none, and says so."""
+    """The answer says that it has none."""
     text, _ = await key(service)
     answer = await envoy.ask(_bearer(text))
     assert _set(answer)["x-auth-scopes"] == ""
@@ -120,9 +120,9 @@ async def test_a_key_without_scopes(service: Service, envoy: Envoy) -> None:
 
 
 async def test_nothing_is_remembered_of_an_answer(service: Service, envoy: Envoy) -> None:
-    """The same key to other routes, other keys to the same, other proxies: each is decided anew.
+    """The same key for other routes, other keys for the same route, other proxies: decided each time.
 
-    CVE-2021-32701 was a cache that knew a token and forgot the scopes.
+    CVE-2021-32701 was a cache that was keyed by the token without the scopes.
     """
     one, one_id = await key(service, "a")
     two, two_id = await key(service, "b", owner_id="other")
@@ -134,15 +134,15 @@ async def test_nothing_is_remembered_of_an_answer(service: Service, envoy: Envoy
         assert _outcome(await envoy.ask(_bearer(two), "a")) == 403
         assert _set(await envoy.ask(_bearer(two), "b"))["x-auth-key-id"] == two_id
         assert _set(await envoy.ask(_bearer(one)))["x-auth-key-id"] == one_id
-        # A proxy of one owner knows nobody else's keys (rule 19).
+        # A proxy of one owner cannot check other owners' keys (rule 19).
         assert _outcome(await confined.ask(_bearer(one), "a")) == 200
         assert _outcome(await confined.ask(_bearer(two), "b")) == 401
 
 
 async def test_who_may_ask(service: Service) -> None:
-    """Nobody without a good credential of their own, nor with one that may not verify both kinds.
+    """Only callers with a valid credential that may verify both keys and sessions.
 
-    Here as everywhere a credential of an owner asks about what is its own, one of the platform about all.
+    As everywhere, a credential of an owner covers what the owner has, and one of the platform everything.
     """
     text, _ = await key(service, "a")
     revoked, key_id = await key(service, *ASKS, owner_id="authsvc")
@@ -179,7 +179,7 @@ async def test_who_may_ask(service: Service) -> None:
 async def test_settings_that_say_nothing_let_nobody_through(
     service: Service, envoy: Envoy, extensions: dict[str, str]
 ) -> None:
-    """A slip in Envoy's configuration is 500 and a line in the log, not a route for everybody."""
+    """A mistake in Envoy's configuration is 500 and a log entry; it does not open the route."""
     text, _ = await key(service, "full_access")
     assert _outcome(await envoy.ask(_bearer(text), extensions=extensions)) == 500
 
@@ -188,7 +188,7 @@ async def test_settings_that_say_nothing_let_nobody_through(
 async def test_a_credential_in_settings_is_not_logged_in_part(
     service: Service, envoy: Envoy, caplog: pytest.LogCaptureFixture, shown: int
 ) -> None:
-    """Where what is logged is cut: a part would not be known as one, and so not be redacted."""
+    """Where the log truncates: a part of a credential would not be recognized, and so not be redacted."""
     text, _ = await key(service)
     before = f"{'z' * (199 - shown)}-"
     assert _outcome(await envoy.ask({}, f"{before}{text}")) == 500
@@ -199,13 +199,13 @@ async def test_a_credential_in_settings_is_not_logged_in_part(
 
 
 async def test_settings_of_others_are_theirs(service: Service, envoy: Envoy) -> None:
-    """Envoy's routes may carry what other checkers read."""
+    """Envoy's routes may contain settings for other checkers."""
     text, _ = await key(service, "a")
     assert _outcome(await envoy.ask(_bearer(text), "a", extensions={"virtual_host": "x"})) == 200
 
 
 async def test_underscores_are_taken_for_hyphens_by_some(service: Service, envoy: Envoy) -> None:
-    """What an upstream could take for our headers is taken out, should the proxy let it in."""
+    """A header that an upstream could take for one of ours is removed if the proxy accepts it."""
     text, _ = await key(service)
     made_up = {name.replace("-", "_"): "evil" for name in NAMES} | {"x_auth-owner_id": "evil", "a_b": "c"}
     answer = await envoy.ask({**_bearer(text), **made_up})
@@ -214,7 +214,7 @@ async def test_underscores_are_taken_for_hyphens_by_some(service: Service, envoy
 
 
 async def test_the_upstream_serves_what_the_proxy_has_judged(service: Service, envoy: Envoy) -> None:
-    """Where the proxy requires scopes, it chose them by method and path: no header makes others of these."""
+    """If the proxy requires scopes, it chose them by method and path, which no header may override."""
     text, _ = await key(service, "a")
     rewriting = {"x-http-method-override": "DELETE", "x_http_method": "DELETE", "x-original-url": "/b"}
     for scopes, removed in (("a", set(rewriting)), (None, set())):
@@ -223,7 +223,7 @@ async def test_the_upstream_serves_what_the_proxy_has_judged(service: Service, e
 
 
 async def test_an_owner_whose_keys_are_switched_off(service: Service, envoy: Envoy) -> None:  # rule 7
-    """401 from the moment that the policy has changed."""
+    """401 as soon as the policy has changed."""
     text, _ = await key(service)
     assert _outcome(await envoy.ask(_bearer(text))) == 200
     policy = OwnerPolicy(owner_id="acme", keys_enabled=False)
@@ -234,7 +234,7 @@ async def test_an_owner_whose_keys_are_switched_off(service: Service, envoy: Env
 
 
 async def test_rubbish_is_no_pass(envoy: Envoy) -> None:
-    """What is no question is an error, which Envoy takes for a refusal; an empty one is 401."""
+    """An invalid check request is an error, which Envoy treats as a refusal; an empty one is 401."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await envoy.send(b"\xff\xff\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -244,7 +244,7 @@ async def test_rubbish_is_no_pass(envoy: Envoy) -> None:
 async def test_a_fault_of_ours_is_no_pass(
     service: Service, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception anywhere in the decision is an error of the RPC, never an answer."""
+    """An exception anywhere in the decision is an RPC error, never an answer."""
     text, _ = await key(service)
 
     def fail(*_: object) -> None:
@@ -260,7 +260,7 @@ async def test_a_fault_of_ours_is_no_pass(
 async def test_what_cannot_be_known_is_503(
     service: Service, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the time after which to ask again; "invalid" would be a lie, and a pass a hole."""
+    """With the time to retry after. "Invalid" would be wrong, and allowing would be unsafe."""
     text, _ = await key(service)
     decide = service.app.access.decide
 
@@ -277,7 +277,7 @@ async def test_what_cannot_be_known_is_503(
 
 
 async def test_a_cold_key_is_awaited(service: Service, envoy: Envoy) -> None:
-    """What is not in memory is looked up; many who ask at once share it."""
+    """A key that is not cached is looked up; concurrent requests share the lookup."""
     text, _ = await key(service, "a")
     await envoy.ask({})  # its own key is no longer cold
     runs = service.app.hasher.runs
@@ -293,14 +293,14 @@ async def test_a_cold_key_is_awaited(service: Service, envoy: Envoy) -> None:
 async def test_the_last_use_has_an_address_or_none(
     service: Service, envoy: Envoy, address: str, kept: str
 ) -> None:  # rule 23
-    """An address in one form; what is none is not kept, and spoils nobody's batch."""
+    """An address is stored in canonical form; an invalid one is not, and the other writes still succeed."""
     text, key_id = await key(service)
     await envoy.ask(_bearer(text), address=address)
     await service.flush()
     assert (await service.admin.GetKey(key_id=key_id)).last_use_ip == kept
 
 
-# Who has connected, what x-forwarded-for says then, and who it is.
+# The address that connected, its x-forwarded-for, and the client's address.
 BEHIND = [
     ("10.0.0.7", "203.0.113.9, 198.51.100.2, 10.0.0.7", "198.51.100.2"),
     ("10.0.0.7", "2001:db8::1", "2001:db8::1"),
@@ -313,7 +313,7 @@ BEHIND = [
 async def test_a_client_behind_more_proxies(
     database_url: str, clock: Clock, address: str, forwarded: str, kept: str
 ) -> None:  # rules 23, 24
-    """The word of a proxy that is trusted is taken, so that a device has its user's address."""
+    """The header of a trusted proxy counts, so that a device has its user's address."""
     async with serving(database_url, clock, trusted_proxies=(ip_network("10.0.0.0/8"),)) as service:
         envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
         opened = await service.admin.CreateSession(owner_id="alice", ip_address="192.0.2.77")
@@ -326,7 +326,7 @@ async def test_a_client_behind_more_proxies(
 
 
 async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:
-    """Where a cookie is configured: it passes on the others without it, and a use keeps the session alive."""
+    """With a configured cookie: the other cookies are forwarded, and a use keeps the session alive."""
     async with serving(database_url, clock, gateway_credentials="cookie:sid,bearer") as service:
         envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
         opened = await service.admin.CreateSession(owner_id="alice", scopes=["a"])
@@ -347,7 +347,7 @@ async def test_a_session_from_a_cookie(database_url: str, clock: Clock) -> None:
 
 
 async def test_two_cookies_of_one_name(database_url: str, clock: Clock) -> None:
-    """The one that is alive counts; two that are both alive are refused, whatever they may do."""
+    """The valid one counts; two valid ones are refused, whatever their scopes."""
     async with serving(database_url, clock, gateway_credentials="cookie:sid") as service:
         envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
 
@@ -381,7 +381,7 @@ async def test_two_cookies_of_one_name(database_url: str, clock: Clock) -> None:
 
 
 async def test_the_cookie_that_was_judged_is_kept_alone(database_url: str, clock: Clock) -> None:
-    """An upstream that wants to see the credential does not have to choose one."""
+    """An upstream that needs the credential does not have to choose between several."""
     async with serving(
         database_url, clock, gateway_credentials="cookie:sid", gateway_keep_credential=True
     ) as service:
@@ -393,7 +393,7 @@ async def test_the_cookie_that_was_judged_is_kept_alone(database_url: str, clock
 
 
 async def test_a_grpc_library_is_no_device(database_url: str, clock: Clock) -> None:
-    """A call over gRPC leaves the user's device as it was, and brings the address in one spelling."""
+    """A gRPC call does not change the device of a session, and its address is stored in canonical form."""
     async with serving(database_url, clock) as service:
         envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
         opened = await service.admin.CreateSession(owner_id="alice", user_agent="Orders/2.1")
@@ -409,7 +409,7 @@ async def test_a_grpc_library_is_no_device(database_url: str, clock: Clock) -> N
 
 
 async def test_the_credential_may_be_kept(database_url: str, clock: Clock) -> None:
-    """For an upstream that wants to see it."""
+    """For an upstream that needs it."""
     async with serving(database_url, clock, gateway_keep_credential=True) as service:
         envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
         text, _ = await key(service)
@@ -432,7 +432,7 @@ public = true
 
 
 async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) -> None:
-    """By path and method; what the proxy requires comes on top; what it does not name is refused."""
+    """By path and method; scopes required by the proxy are added; what the table does not name is refused."""
     file = tmp_path / "routes.toml"
     await asyncio.to_thread(file.write_text, _TABLE)
     async with serving(database_url, clock, routes=file) as service:
@@ -449,15 +449,15 @@ async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) 
         assert _outcome(await ask(_bearer(reader), path="/other")) == 403
         assert _outcome(await ask(_bearer(reader), "orders:write", path="/orders/1")) == 403
         assert _outcome(await ask({}, "orders:read", path="/health")) == 401
-        # An upstream that heeds these would see another request than the one that was judged.
+        # An upstream that follows these would serve another request than the one that was checked.
         answer = await ask({**_bearer(reader), "x-http-method-override": "DELETE"}, path="/orders/1")
         assert "x-http-method-override" in answer.ok_response.headers_to_remove
-        # Public: nobody's identity, no credential of ours; a password of theirs is not our business.
+        # Public: no identity and none of our credentials; a password of the upstream is forwarded.
         answer = await ask(_bearer(reader), path="/login")
         assert _set(answer) == {}
         assert set(answer.ok_response.headers_to_remove) == {*NAMES, "authorization"}
         assert not answer.HasField("dynamic_metadata")
-        # Nor one that came twice.
+        # Nor one that was sent twice.
         answer = await ask({"x-api-key": f"{reader},{reader}"}, path="/login")
         assert set(answer.ok_response.headers_to_remove) == {*NAMES, "x-api-key"}
         answer = await ask({"authorization": f"Bearer x, Bearer {reader}"}, path="/login")
@@ -467,7 +467,7 @@ async def test_the_route_table(database_url: str, clock: Clock, tmp_path: Path) 
 
 
 async def test_a_path_with_two_readings_has_no_route(service: Service, envoy: Envoy) -> None:
-    """Without a table as well, whatever the credential and the scopes that the proxy asks for."""
+    """Also without a table, for any credential and any scopes that the proxy requires."""
     text, _ = await key(service, "a")
     for scopes in (None, "a"):
         for path in ("/orders;x=1", "/x/..;/orders", "/x/%2e%2e/orders", "/x%2f..%2forders?y"):
@@ -476,7 +476,7 @@ async def test_a_path_with_two_readings_has_no_route(service: Service, envoy: En
 
 
 async def test_the_table_of_now_is_used(database_url: str, clock: Clock, tmp_path: Path) -> None:
-    """From the moment that it was read anew."""
+    """As soon as it is reloaded."""
     file = tmp_path / "routes.toml"
     await asyncio.to_thread(file.write_text, _TABLE)
     async with serving(database_url, clock, routes=file) as service:
@@ -490,13 +490,13 @@ async def test_the_table_of_now_is_used(database_url: str, clock: Clock, tmp_pat
 
 
 def test_our_messages_stand_beside_envoys() -> None:
-    """Programs that load Envoy's own protos can load ours: no name of theirs is taken."""
+    """Programs that load Envoy's own protos can load ours: no names conflict."""
     with pytest.raises(KeyError):
         descriptor_pool.Default().FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
 
 
 async def test_answers_are_counted(service: Service, envoy: Envoy) -> None:
-    """By what they were, for the metrics."""
+    """By outcome, in the metrics."""
     text, _ = await key(service)
     await envoy.ask(_bearer(text))
     await envoy.ask({})

@@ -1,4 +1,4 @@
-"""Cookies through the real proxies: the credential is taken out of them, and nothing else."""
+"""Cookies through the real proxies: only the credential is removed."""
 
 import json
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ _COMBINATIONS = [(proxy, version) for proxy in ("envoy", "nginx", "caddy") for v
 
 
 def _with_cookies(text: str) -> str:
-    """Return a file of deploy/ as its comments say for a cookie."""
+    """Return a file of deploy/ changed for a cookie as its comments say."""
     text = text.replace("# proxy_set_header Cookie ", "proxy_set_header Cookie ")
     return text.replace("X-Auth-Credential-Type\n", "X-Auth-Credential-Type X-Auth-Cookie>Cookie\n")
 
@@ -59,7 +59,7 @@ async def _token(behind: Behind) -> str:
     ],
 )
 async def test_other_cookies_arrive_as_they_were_sent(behind: Behind, others: bytes) -> None:
-    """Commas, JSON and UTF-8 are theirs, wherever our cookie stands."""
+    """Commas, JSON and UTF-8 are kept, wherever our cookie is."""
     own = b"sid=" + (await _token(behind)).encode()
     for cookie in (own + b"; " + others, others + b"; " + own):
         answer, seen = await behind.send("/orders/1", [("cookie", cookie)])
@@ -69,7 +69,7 @@ async def test_other_cookies_arrive_as_they_were_sent(behind: Behind, others: by
 
 
 async def test_cookies_that_are_no_utf_8(behind: Behind) -> None:
-    """Envoy does not show us such bytes, and what it shows is what we can give back; others show all."""
+    """Envoy replaces such bytes before we see them, and the upstream gets the result; others keep them."""
     headers: Headers = [("cookie", b"n=J\xfcrgen; sid=" + (await _token(behind)).encode())]
     answer, seen = await behind.send("/orders/1", headers)
     assert answer.status == 200
@@ -78,7 +78,7 @@ async def test_cookies_that_are_no_utf_8(behind: Behind) -> None:
 
 
 async def test_only_ours(behind: Behind) -> None:
-    """Then there is no cookie, or an empty one."""
+    """Then the cookie header is missing or empty."""
     answer, seen = await behind.send("/orders/1", [("cookie", f"sid={await _token(behind)}")])
     assert answer.status == 200
     assert seen is not None
@@ -87,7 +87,7 @@ async def test_only_ours(behind: Behind) -> None:
 
 @pytest.mark.parametrize("old_one", ["", "rubbish", "authsvc_session_" + "0" * 63])
 async def test_an_old_cookie_beside_a_new_one(behind: Behind, old_one: str) -> None:
-    """It does not lock the browser out, and neither reaches the upstream."""
+    """The browser is not locked out, and neither cookie reaches the upstream."""
     own = f"sid={await _token(behind)}"
     for cookie in (f"sid={old_one}; a=1; {own}", f"{own}; a=1; sid={old_one}"):
         answer, seen = await behind.send("/orders/1", [("cookie", cookie)])
@@ -102,7 +102,7 @@ async def test_an_old_cookie_beside_a_new_one(behind: Behind, old_one: str) -> N
 
 
 async def test_cookies_in_several_headers(behind: Behind) -> None:
-    """HTTP/2 allows that (RFC 9113, 8.2.3). HTTP/1.1 does not, and then Envoy joins them by commas."""
+    """HTTP/2 allows that (RFC 9113, 8.2.3). HTTP/1.1 does not, and then Envoy joins them with commas."""
     headers: Headers = [("cookie", "a=1,2"), ("cookie", f"sid={await _token(behind)}"), ("cookie", "b=3")]
     answer, seen = await behind.send("/orders/1", headers)
     assert answer.status == 200

@@ -1,4 +1,4 @@
-"""A refusal as clients of gRPC get it."""
+"""How clients of gRPC get a refusal."""
 
 from base64 import b64decode
 from urllib.parse import unquote
@@ -35,7 +35,7 @@ from authsvc.model.scope import MAX_LENGTH
     ],
 )
 def test_what_is_grpc(content_type: str, media_type: str) -> None:
-    """By the media type, whatever its parameters."""
+    """By the media type, with any parameters."""
     assert grpc_media_type(content_type) == media_type
 
 
@@ -47,20 +47,20 @@ def _read(denied: Denied) -> tuple[dict[str, str], Status]:
 
 
 def test_a_fault_is_internal() -> None:
-    """As from any service of gRPC, and with no more than the body in JSON tells."""
+    """As from any gRPC service, and without details beyond those of the JSON body."""
     headers, status = _read(FAULT)
     assert (headers["grpc-status"], status.code) == ("13", 13)
     assert unquote(headers["grpc-message"]) == status.message == FAULT.detail
 
 
 def test_a_message_is_encoded() -> None:
-    """Percent signs and what is not ASCII; all else can be read as it is."""
+    """Percent signs and non-ASCII characters; other characters stay readable."""
     headers, _ = _read(Denied(403, "X", "t", 'a "b" 100% <é>\n'))
     assert headers["grpc-message"] == 'a "b" 100%25 <%C3%A9>%0A'
 
 
 def test_many_scopes_fit_into_headers() -> None:
-    """Clients of gRPC take 8 KiB of headers."""
+    """A gRPC client accepts 8 KiB of headers."""
     scopes = [f"{number:02}:{'x' * (MAX_LENGTH - 3)}" for number in range(MAX_SCOPES)]
     headers, status = _read(Denied(403, "SCOPE_MISSING", "t", f"This needs {scopes}", missing_scopes=scopes))
     assert sum(len(name) + len(value) + 32 for name, value in headers.items()) < 8192

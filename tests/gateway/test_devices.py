@@ -1,4 +1,4 @@
-"""What is known of a user's device behind each of the proxies: its user agent and client hints."""
+"""A user's device behind each of the proxies: its user agent and client hints."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML,
 async def test_the_device_of_a_session(
     proxy: str, http2: bool, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """A user agent in UTF-8 is read as such, client hints are believed, one of gRPC does not count."""
+    """A UTF-8 user agent is decoded, client hints are trusted, a gRPC user agent is ignored."""
     async with (
         serving(database_url, clock, http_listen="127.0.0.1:0") as service,
         protected(service, proxy, checkout, new_directory(reachable_dir), http2=http2) as behind,

@@ -1,4 +1,4 @@
-"""When the checker is down, slow or confused: nothing gets through, and all goes on afterwards."""
+"""A checker that is down, slow or broken: no request gets through, and service resumes afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ async def behind(
 
 
 async def test_a_checker_that_does_not_answer(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client gets 503 when the proxy's patience is over; the upstream sees nothing."""
+    """The client gets 503 after the proxy's timeout; the upstream gets nothing."""
     text, _ = await key(behind.service)
     go_on = asyncio.Event()
     access = behind.service.app.access
@@ -46,7 +46,7 @@ async def test_a_checker_that_does_not_answer(behind: Behind, monkeypatch: pytes
 
 
 async def test_a_checker_that_fails(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the checker is an error for the client, never a pass."""
+    """A fault of the checker is an error for the client, never an allowed request."""
     text, _ = await key(behind.service)
 
     def fail(*_: object) -> None:
@@ -61,7 +61,7 @@ async def test_a_checker_that_fails(behind: Behind, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_checker_that_cannot_know(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a lease it is 503, with when to come again; a good key is not called bad."""
+    """Without a lease it is 503, with the time to retry after; a valid key is not called invalid."""
     text, _ = await key(behind.service)
     access, lease = behind.service.app.access, behind.service.app.lease
     decide = access.decide
@@ -75,12 +75,12 @@ async def test_a_checker_that_cannot_know(behind: Behind, monkeypatch: pytest.Mo
         answer, seen = await behind.send("/", bearer(text))
         assert (answer.status, seen) == (503, None)
         assert answer.headers["retry-after"] == "1"
-    # The lease is taken again; Envoy has to notice.
+    # The worker gets a new lease, and Envoy must notice.
     await eventually(lambda: behind.send("/", bearer(text)), lambda sent: sent[0].status == 200)
 
 
 async def test_a_proxy_whose_key_is_revoked(behind: Behind) -> None:
-    """It lets nobody through, and no client is told that its credential is bad."""
+    """It refuses every request, and no client is told that its credential is invalid."""
     text, _ = await key(behind.service, owner_id="other")
     await behind.service.admin.BatchRevokeKeys(owner_id="authsvc", allow_last_administrator=True)
     answer, seen = await behind.send("/", bearer(text))
@@ -92,7 +92,7 @@ async def test_a_proxy_whose_key_is_revoked(behind: Behind) -> None:
 async def test_a_checker_that_is_down(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """503 and nothing through, whether it has stopped in good order or never was."""
+    """503 and no access, whether it was stopped cleanly or never ran."""
     async with serving(database_url, clock, http_listen="127.0.0.1:0", drain_grace=1) as service:
         text, _ = await key(service)
         running = protected(service, proxy, checkout, new_directory(reachable_dir))
@@ -102,7 +102,7 @@ async def test_a_checker_that_is_down(
             answer, seen = await behind.send("/", bearer(text))
             assert (answer.status, seen) == (503, None)
             assert answer.headers["retry-after"] == "1"
-        # What is not checked goes on.
+        # What is not checked still works.
         assert (await behind.send("/healthz"))[0].status == 200
     finally:
         await running.__aexit__(None, None, None)
@@ -111,7 +111,7 @@ async def test_a_checker_that_is_down(
 async def test_the_table_behind_envoy(
     database_url: str, clock: Clock, checkout: Path, reachable_dir: Path, tmp_path: Path
 ) -> None:
-    """A preflight and a health check pass by the table; what it does not name does not."""
+    """The table allows a preflight and a health check; what it does not name is refused."""
     file = tmp_path / "routes.toml"
     routes = (
         '[[route]]\npath = "/**"\nmethods = ["OPTIONS"]\npublic = true\n',

@@ -1,4 +1,4 @@
-"""A password in front of everything, as on a staging machine, beside a credential of ours."""
+"""Basic authentication in front of everything, as for a staging system, beside a credential of ours."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.gateway.conftest import key, new_directory, protected
 async def test_basic_is_not_looked_at_where_it_is_left_out(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """The key beside it is judged alone, and taken out; Basic is Envoy's upstream's, if it wants it."""
+    """Only the key beside it is checked and removed; Envoy forwards Basic to the upstream."""
     wall = ("authorization", f"Basic {b64encode(b'staging:password').decode()}")
     places = "bearer,x-api-key"
     async with (

@@ -1,4 +1,4 @@
-"""What clients of gRPC and gRPC-Web get through the real Envoy: a status like one of authsvc's own."""
+"""What gRPC and gRPC-Web clients get through the real Envoy: a status like one of authsvc itself."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from tests.gateway.upstream import serving_grpc
 from tests.rpc.refusal import refused
 
 _METHOD = "/grpc.health.v1.Health/Check"
-# As an operator switches gRPC on for the application.
+# How an operator enables gRPC for the application.
 _HTTP2 = "typed_extension_protocol_options:"
 _UNKNOWN = "authsvc_live_" + "0" * 63
 _MISSING = "Send your key, for instance as authorization: Bearer <key string>."
@@ -40,7 +40,7 @@ _SCOPE = "This request requires the scope orders:write; use a credential that ha
 
 @dataclass
 class World:
-    """Envoy before an application that serves gRPC, one key that may call it, and one that may not."""
+    """Envoy in front of an application that serves gRPC, a key that may call it, and one that may not."""
 
     behind: Behind
     address: str
@@ -79,7 +79,7 @@ async def world(database_url: str, clock: Clock, checkout: Path, reachable_dir: 
 
 
 def _end_the_lease(service: Service, patch: pytest.MonkeyPatch) -> None:
-    """Have what is asked from now on be unknown."""
+    """Make every check from now on unable to decide."""
     access, lease = service.app.access, service.app.lease
     decide = access.decide
 
@@ -91,7 +91,7 @@ def _end_the_lease(service: Service, patch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_client_of_grpc(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets the code, a sentence and ErrorInfo; and RetryInfo where it is to come again."""
+    """It gets the code, a sentence and ErrorInfo, and RetryInfo if it should retry."""
     async with grpc.aio.insecure_channel(world.address) as channel:
         stub: Any = HealthStub(channel)
 
@@ -117,7 +117,7 @@ async def test_a_client_of_grpc(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_an_envoy_that_may_not_ask(world: World) -> None:
-    """A client of gRPC is told UNAVAILABLE, and not that its credential is bad."""
+    """A gRPC client gets UNAVAILABLE, and is not told that its credential is invalid."""
     await world.behind.service.admin.BatchRevokeKeys(owner_id="authsvc", allow_last_administrator=True)
     async with grpc.aio.insecure_channel(world.address) as channel:
         stub: Any = HealthStub(channel)
@@ -127,13 +127,13 @@ async def test_an_envoy_that_may_not_ask(world: World) -> None:
 
 
 async def test_a_call_does_not_rename_the_device(world: World) -> None:
-    """The agent of a gRPC library is the same on every device; the address is the caller's."""
+    """The user agent of a gRPC library is the same on every device; the address is the caller's."""
     service = world.behind.service
     opened = await service.admin.CreateSession(
         owner_id="alice", scopes=["orders:write"], user_agent="Orders/2.1", ip_address="192.0.2.77"
     )
     service.clock.advance(seconds=1)
-    # gRPC itself calls its client `grpc-python-asyncio/…`, alone or behind what the application says.
+    # gRPC adds the user agent `grpc-python-asyncio/…`, alone or after the one of the application.
     for options in ([], [("grpc.primary_user_agent", "Other/1.0")]):
         async with grpc.aio.insecure_channel(world.address, options=options) as channel:
             stub: Any = HealthStub(channel)
@@ -147,7 +147,7 @@ async def test_a_call_does_not_rename_the_device(world: World) -> None:
 
 @pytest.fixture
 def protoset(tmp_path: Path) -> Path:
-    """What describes the method to clients that have no code of it."""
+    """Describes the method for clients without generated code."""
     described = FileDescriptorSet()
     needed = (any_pb2, health_pb2, duration_pb2, error_details_pb2)
     for file in needed:
@@ -158,7 +158,7 @@ def protoset(tmp_path: Path) -> Path:
 
 
 async def _run(*command: object) -> str:
-    """Return what a program writes."""
+    """Return the output of a program."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -167,7 +167,7 @@ async def _run(*command: object) -> str:
 
 
 async def test_grpcurl(world: World, grpcurl: Path, protoset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shows the same."""
+    """It shows the same status."""
 
     async def call(text: str = "") -> str:
         shown = ("-H", f"authorization: Bearer {text}") if text else ()
@@ -202,7 +202,7 @@ async def test_a_client_of_go(
     reachable_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`buf curl` shows the same over gRPC, and over gRPC-Web that Envoy translates; else it has the code."""
+    """`buf curl` shows it over gRPC, and over gRPC-Web if Envoy translates; otherwise only the code."""
     async with (
         serving(database_url, clock) as service,
         _before_grpc(service, checkout, new_directory(reachable_dir), *filters) as world,
@@ -213,7 +213,7 @@ async def test_a_client_of_go(
             options = ("--protocol", protocol, "--schema", protoset, "--reflect=false", *shown)
             return json.loads(await _run(buf, "curl", *options, f"http://{world.address}{_METHOD}"))
 
-        # Without its filter, Envoy takes the content type away: this client then goes by the status alone.
+        # Without its filter, Envoy removes the content type: this client then uses only the status.
         is_whole = protocol == "grpc" or filters
         if is_whole:
             assert await call(world.good) == {"status": "SERVING"}
@@ -235,13 +235,13 @@ async def test_a_client_of_go(
 
 
 def _reasons(error: Any) -> list[str]:
-    """Return the reasons in the details of an error, as `buf curl` writes it."""
+    """Return the reasons in the details of an error, as written by `buf curl`."""
     details = [d for d in error["details"] if d["type"] == "google.rpc.ErrorInfo"]
     return [ErrorInfo.FromString(b64decode(d["value"] + "==")).reason for d in details]
 
 
 def _read(headers: dict[str, str]) -> tuple[int, str, str, bool]:
-    """Return the code, the message, the reason and whether there is a time to come again."""
+    """Return the code, the message, the reason and whether there is a time to retry after."""
     details = headers["grpc-status-details-bin"]
     status = Status.FromString(b64decode(details + "=" * (-len(details) % 4)))
     message = unquote(headers["grpc-message"])
@@ -260,7 +260,7 @@ async def test_a_client_of_grpc_web(
     reachable_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The status is in the headers, whether the application understands gRPC-Web or Envoy translates."""
+    """The status is in the headers, whether the application supports gRPC-Web or Envoy translates."""
     filters = ["- name: envoy.filters.http.grpc_web"] if translates else []
     async with (
         serving(database_url, clock) as service,
@@ -278,7 +278,7 @@ async def test_a_client_of_grpc_web(
             return answer.status, *_read(answer.headers)
 
         def status(code: int) -> int:
-            # Without a content type, clients go by this.
+            # Without a content type, clients use this.
             return 200 if translates else code
 
         for kind in ("application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"):
@@ -293,7 +293,7 @@ async def test_a_client_of_grpc_web(
 
 @pytest.mark.parametrize("content_type", ["application/grpcx", "application/json", "text/application/grpc"])
 async def test_all_others_get_a_problem(world: World, content_type: str) -> None:
-    """What is no gRPC gets the status of HTTP."""
+    """Requests that are not gRPC get an HTTP status."""
     sent = [("content-type", content_type), ("content-length", "2")]
     answer = await get_http1(world.behind.proxy.port, _METHOD, sent, "POST", b"{}")
     assert (answer.status, answer.headers["content-type"]) == (401, "application/problem+json")

@@ -1,4 +1,4 @@
-"""Clients of gRPC behind the proxies that ask over HTTP: they make the code from the status."""
+"""gRPC clients behind proxies that ask over HTTP: they derive the code from the HTTP status."""
 
 from functools import reduce
 from pathlib import Path
@@ -22,7 +22,7 @@ _NGINX = ["upstream app_grpc {", "listen 127.0.0.1:8081 http2;", "location /orde
 
 
 def _nginx(text: str, listen: int, port: int) -> str:
-    """Put the lines for gRPC in force."""
+    """Enable the lines for gRPC."""
     text = reduce(uncommented, _NGINX, text)
     for old, new in (("8081", str(listen)), ("8001", str(port)), ("orders.v1.OrderService", _SERVICE)):
         assert text.count(old) == 1
@@ -31,7 +31,7 @@ def _nginx(text: str, listen: int, port: int) -> str:
 
 
 def _caddy(text: str, listen: int, port: int) -> str:
-    """Have what is protected be one that serves gRPC, on a second port, and need a scope."""
+    """Make the protected upstream one that serves gRPC, on a second port, and require a scope."""
     begin, app, rest = text.partition("(app) {\n\treverse_proxy ")
     assert app
     _, _, rest = rest.partition(" ")
@@ -46,7 +46,7 @@ def _caddy(text: str, listen: int, port: int) -> str:
 async def test_a_client_of_grpc(
     proxy: str, serves: Any, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """It gets the code, and the service is told who calls, and nothing that the client made up."""
+    """It gets the code; the application gets the caller's identity, and no identity headers of the client."""
     listen = free_port()
     async with (
         serving_grpc() as (port, seen),
@@ -85,7 +85,7 @@ async def test_a_client_of_grpc(
         assert good not in str(seen)
         assert await call() is grpc.StatusCode.UNAUTHENTICATED
         assert await call(("x-api-key", other)) is grpc.StatusCode.PERMISSION_DENIED
-        # Nothing can be known of any credential when the proxy's own is bad.
+        # No credential can be checked when the proxy's own is invalid.
         await service.admin.BatchRevokeKeys(owner_id="authsvc", allow_last_administrator=True)
         failed = grpc.StatusCode.UNAVAILABLE if proxy == "nginx" else grpc.StatusCode.UNKNOWN
         assert await call(("x-api-key", good)) is failed

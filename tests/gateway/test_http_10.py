@@ -1,4 +1,4 @@
-"""Clients of HTTP/1.0, such as an nginx that was told nothing else, before each proxy."""
+"""HTTP/1.0 clients, such as an nginx with default settings, in front of each proxy."""
 
 import asyncio
 from functools import partial
@@ -16,7 +16,7 @@ from tests.gateway.proxies import balancer, uncommented
 async def test_a_client_of_http_10(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """It is checked and served, also without a Host; Envoy has to be told so."""
+    """It is checked and served, also without a Host header; Envoy must be configured for that."""
     change = partial(uncommented, first="http_protocol_options:") if proxy == "envoy" else str
     async with (
         serving(database_url, clock, http_listen="127.0.0.1:0") as service,

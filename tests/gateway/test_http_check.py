@@ -1,4 +1,4 @@
-"""The check over HTTP, asked of the service itself; and its server, as hostile clients meet it."""
+"""The check over HTTP, called directly; and its server with hostile clients."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def ask(http: Service) -> Ask:
 
 
 async def test_a_good_key_and_who_it_is(http: Service, ask: Ask) -> None:
-    """All headers come, also empty ones, so that a proxy that copies them overwrites what was made up."""
+    """All headers are present, also empty ones, so a proxy that copies them replaces those of the client."""
     text, key_id = await key(http, "orders:read")
     for _ in ("cold", "warm"):
         answer = await ask([*bearer(text), ("X-Auth-Session-Id", "evil")], "/check?scope=orders:read")
@@ -74,7 +74,7 @@ async def test_a_good_key_and_who_it_is(http: Service, ask: Ask) -> None:
     ],
 )
 async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, status: int) -> None:
-    """All of them are needed; a slip in the proxy's configuration lets nobody through."""
+    """All of them are required; a mistake in the proxy's configuration allows nothing."""
     text, _ = await key(http, "a", "b")
     assert (await ask(bearer(text), f"/check{query}")).status == status
 
@@ -86,7 +86,7 @@ async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, statu
 async def test_a_query_that_the_proxy_did_not_mean(
     http: Service, ask: Ask, caplog: pytest.LogCaptureFixture, query: str, remedy: str
 ) -> None:
-    """The log names the remedy; what a client has in its query is not logged."""
+    """The log has the remedy; a client's query is not logged."""
     assert (await ask([], f"/check?{query}")).status == 500
     assert remedy in caplog.text
     assert "x=y" not in caplog.text
@@ -96,7 +96,7 @@ async def test_a_query_that_the_proxy_did_not_mean(
 async def test_a_credential_in_a_query_is_not_logged_in_part(
     http: Service, ask: Ask, caplog: pytest.LogCaptureFixture, shown: int
 ) -> None:
-    """Where what is logged is cut: a part would not be known as one, and so not be redacted."""
+    """Where the log truncates: a part of a credential would not be recognized, and so not be redacted."""
     text, _ = await key(http)
     before = f"{'z' * (199 - shown)}-"
     assert (await ask([], f"/check?{before}{text}")).status == 500
@@ -107,7 +107,7 @@ async def test_a_credential_in_a_query_is_not_logged_in_part(
 async def test_a_client_behind_more_proxies(
     database_url: str, clock: Clock, address: str, forwarded: str, kept: str
 ) -> None:  # rule 23
-    """The last one there has connected to the proxy that asks; if it is trusted, its word is taken."""
+    """The last address connected to the proxy that asks; if it is trusted, its header counts."""
     trusted = (ip_network("10.0.0.0/8"),)
     async with serving(database_url, clock, http_listen="127.0.0.1:0", trusted_proxies=trusted) as service:
         own, _ = await key(service, *ASKS, owner_id="authsvc")
@@ -120,7 +120,7 @@ async def test_a_client_behind_more_proxies(
 
 
 async def test_the_device_of_a_session(http: Service, ask: Ask, clock: Clock) -> None:
-    """User agents are UTF-8, or else Latin-1; those of gRPC libraries do not count; client hints do."""
+    """User agents are UTF-8 or else Latin-1; those of gRPC libraries are ignored; client hints count."""
     opened = await http.admin.CreateSession(owner_id="alice")
 
     async def device(*headers: tuple[str, str]) -> resources_pb2.Device:
@@ -140,7 +140,7 @@ async def test_the_device_of_a_session(http: Service, ask: Ask, clock: Clock) ->
 
 
 async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> None:
-    """The problem is in the body, and in a header for proxies that pass on no body."""
+    """The problem is in the body, and in a header for proxies that do not forward a body."""
     text, _ = await key(http)
     answer = await ask(bearer(text), "/check?scope=a")
     assert answer.status == 403
@@ -161,7 +161,7 @@ async def test_a_refusal_for_people_and_programs(http: Service, ask: Ask) -> Non
 async def test_a_proxy_that_is_set_up_wrongly(
     http: Service, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It gets 500: the client's credential is not the reason. The log says what is."""
+    """It gets 500, since the client's credential is not the cause. The log has the cause."""
     text, _ = await key(http, "full_access", owner_id="authsvc")
     weak, _ = await key(http, "keys:verify", owner_id="authsvc")
     good = [*_ABOUT, *bearer(text)]
@@ -183,7 +183,7 @@ async def test_a_proxy_that_is_set_up_wrongly(
 
 
 async def test_what_cannot_be_known_is_503(http: Service, ask: Ask) -> None:
-    """Also when the proxy's own key cannot be judged; and the worker is not ready then."""
+    """Also when the proxy's own key cannot be checked; the worker is then not ready."""
     port = http.app.http_port
     assert (await get_http1(port, "/readyz")).status == 200
     http.app.lease.end("this is a test")
@@ -195,7 +195,7 @@ async def test_what_cannot_be_known_is_503(http: Service, ask: Ask) -> None:
 
 
 async def test_the_cookies_without_the_credential(database_url: str, clock: Clock) -> None:
-    """For the upstream; those of a client without a credential in them are as they were."""
+    """For the upstream; cookies without a credential are unchanged."""
     async with serving(
         database_url, clock, http_listen="127.0.0.1:0", gateway_credentials="cookie:sid,bearer"
     ) as http:
@@ -211,7 +211,7 @@ async def test_the_cookies_without_the_credential(database_url: str, clock: Cloc
 async def test_what_the_proxy_would_not_take_out(
     database_url: str, clock: Clock, tmp_path: Path, header: str
 ) -> None:
-    """A proxy that asks over HTTP sends such a header on, so the request is refused, on public routes too."""
+    """A proxy that asks over HTTP forwards such a header, so the request is refused, also if it is public."""
     file = tmp_path / "routes.toml"
     await asyncio.to_thread(file.write_text, '[[route]]\npath = "/**"\npublic = true\n')
     async with serving(database_url, clock, http_listen="127.0.0.1:0", routes=file) as http:
@@ -223,7 +223,7 @@ async def test_what_the_proxy_would_not_take_out(
 
 
 async def test_anybody_may_ask_where_that_is_said(database_url: str, clock: Clock) -> None:
-    """With AUTHSVC_ANONYMOUS_SCOPES, over HTTP and over gRPC; a key that is wrong is refused all the same."""
+    """With AUTHSVC_ANONYMOUS_SCOPES, over HTTP and over gRPC; an invalid key is still refused."""
     async with serving(
         database_url, clock, http_listen="127.0.0.1:0", anonymous_scopes=",".join(ASKS)
     ) as http:
@@ -238,7 +238,7 @@ async def test_anybody_may_ask_where_that_is_said(database_url: str, clock: Cloc
 
 
 async def test_other_paths_and_methods(http: Service) -> None:
-    """There is nothing else here."""
+    """They are not served."""
     port = http.app.http_port
     assert (await get_http1(port, "/")).status == 404
     assert (await get_http1(port, "/check/")).status == 404
@@ -266,7 +266,7 @@ async def server() -> AsyncIterator[tuple[HttpServer, int]]:
 
 
 async def _exchange(port: int, data: bytes) -> bytes:
-    """Send bytes, then nothing more, and return all that comes back until the server hangs up."""
+    """Send bytes and then an end of stream, and return everything received until the server disconnects."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
@@ -279,12 +279,12 @@ async def _exchange(port: int, data: bytes) -> bytes:
 
 
 class _Client(asyncio.Transport):
-    """The other end of a connection, which reads nothing until it is told to, and says what came."""
+    """The client's end of a connection; it reads only when told to, and records what it received."""
 
     def __init__(self) -> None:
         super().__init__()
         self.answers, self.written = 0, b""
-        self.reads = True  # what the server does
+        self.reads = True  # by the server
         self.ended = ""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -317,7 +317,7 @@ def _connect(server: HttpServer) -> tuple[Connection, _Client]:
 
 
 async def _settled(connection: Connection) -> None:
-    """Return when the connection answers nothing more."""
+    """Return when the connection has no more answers to send."""
     while connection._answering is not None:
         await asyncio.wait([connection._answering])
 
@@ -332,7 +332,7 @@ _LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     [
         (b"GET /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\nabc", b"413"),
         (b"POST /a HTTP/1.1\r\n" + _HOST + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", b"413"),
-        # The proxy sends on how long its client's body is, and not the body.
+        # The proxy forwards the length of the client's body, without the body.
         (b"POST /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\n", b"413"),
         (b"HEAD /a HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\n\r\n", b"413"),
         (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
@@ -354,7 +354,7 @@ _LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     ],
 )
 async def test_what_is_no_proper_question(server: tuple[HttpServer, int], data: bytes, status: bytes) -> None:
-    """It is refused, and the connection ends, so that nothing behind it is taken for a question."""
+    """It is refused and the connection closed, so that the bytes after it are not read as a request."""
     waits = status == b"431" or data.endswith(b"content-length: 3\r\n\r\n")
     answer = await _exchange(server[1], data + (b"" if waits else _LAST))
     assert answer[9:12] == status
@@ -363,7 +363,7 @@ async def test_what_is_no_proper_question(server: tuple[HttpServer, int], data: 
 
 
 async def test_questions_one_after_the_other(server: tuple[HttpServer, int]) -> None:
-    """On one connection, also when the next one comes before the answer."""
+    """On one connection, even if the next one arrives before the answer."""
     first = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
     answer = await _exchange(server[1], b"".join(first % number for number in range(50)) + _LAST)
     targets = [line for line in answer.split(b"\r\n") if line.startswith(b"x-target")]
@@ -371,14 +371,14 @@ async def test_questions_one_after_the_other(server: tuple[HttpServer, int]) -> 
 
 
 async def test_a_fault_is_500(server: tuple[HttpServer, int]) -> None:
-    """And the server serves on."""
+    """And the server continues."""
     assert (await get_http1(server[1], "/fault")).status == 500
     assert (await get_http1(server[1], "/unsendable")).status == 0
     assert (await get_http1(server[1], "/")).status == 200
 
 
 async def test_a_stop_lets_answers_end() -> None:
-    """Idle connections end soon, one that is being answered with its answer; new ones are not taken."""
+    """Idle connections are closed soon, others after their answer; new ones are refused."""
     go_on, asked = asyncio.Event(), asyncio.Event()
 
     async def answer(call: Call) -> Reply:
@@ -406,7 +406,7 @@ async def test_a_stop_lets_answers_end() -> None:
 
 
 async def test_a_stop_does_not_wait_for_ever() -> None:
-    """What takes longer than the grace is cut off."""
+    """Requests that take longer than the grace period are aborted."""
     asked = asyncio.Event()
 
     async def answer(_: Call) -> Reply:
@@ -425,7 +425,7 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
 async def test_who_says_nothing_is_not_waited_for(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that does not end, and a connection that is not used, are ended when their time is over."""
+    """An incomplete head and an unused connection are closed after a timeout."""
     monkeypatch.setattr("authsvc.net.http_connection._HEAD_SECONDS", 0.0)
     assert await _exchange(server[1], b"GET / HTTP/1.1\r\nhost:") == b""
     assert await _exchange(server[1], b"") == b""
@@ -434,7 +434,7 @@ async def test_who_says_nothing_is_not_waited_for(
 async def test_a_whole_head_is_answered(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where an empty body in chunks does not end, it is 408 when the time is over."""
+    """An empty chunked body that does not end is 408 after the timeout."""
     monkeypatch.setattr("authsvc.net.http_connection._HEAD_SECONDS", 0.0)
     connection, client = _connect(server[0])
     connection.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -448,14 +448,14 @@ async def test_a_whole_head_is_answered(
 async def test_a_body_is_told_to_the_operator(
     server: tuple[HttpServer, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The answer and the log say what the proxy is to leave out."""
+    """The answer and the log say what the proxy must not send."""
     answer = await _exchange(server[1], b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
     assert b"not to send Content-Length" in answer.partition(b"\r\n\r\n")[2]
     assert "not to send Content-Length" in caplog.text
 
 
 async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServer, int]) -> None:
-    """One too many is ended at once; those that are there are answered."""
+    """A connection above the limit is closed immediately; existing ones are answered."""
     server[0].max_connections = 1
     reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
     writer.write(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -467,7 +467,7 @@ async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServ
 
 
 async def test_who_does_not_read_is_not_answered_on_and_on(server: tuple[HttpServer, int]) -> None:
-    """The next request waits until the answers were read, and so does reading what comes behind it."""
+    """The next request waits until the answers are read, and the server reads no further meanwhile."""
     connection, client = _connect(server[0])
     connection.data_received(_QUESTION * 100)
     connection.pause_writing()
@@ -483,7 +483,7 @@ async def test_who_does_not_read_is_not_answered_on_and_on(server: tuple[HttpSer
 async def test_who_does_not_read_is_not_waited_for(
     server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection whose answers stay unread is ended when its time is over, with what was to be sent."""
+    """A connection with unread answers is aborted after a timeout, and the rest is dropped."""
     for question in (_QUESTION, _LAST):
         connection, client = _connect(server[0])
         connection.data_received(question)
@@ -500,7 +500,7 @@ async def test_who_does_not_read_is_not_waited_for(
 async def test_what_is_sent_ahead_is_bounded(
     server: tuple[HttpServer, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More than a head behind a request is not kept; that one is answered, and the connection ends."""
+    """Only a head's size is buffered behind a request; beyond it, the connection closes after the answer."""
     connection, client = _connect(server[0])
     connection.data_received(_QUESTION * (65536 // len(_QUESTION)))
     assert client.ended == ""
@@ -517,7 +517,7 @@ async def test_what_is_sent_ahead_is_bounded(
 
 
 async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) -> None:
-    """Beyond the bound of all together, who holds more than an even part is refused, and nobody else."""
+    """Above the total bound, only connections that hold more than an equal share are refused."""
     half = b"GET / HTTP/1.1\r\nx: "
     large = half + b"y" * (60_000 - len(half))
     floods = [_connect(server[0]) for _ in range(MAX_HELD_BYTES // 60_000 + 10)]
@@ -545,12 +545,12 @@ async def test_what_all_send_ahead_is_bounded(server: tuple[HttpServer, int]) ->
     ids=["whole", "begun", "trailers"],
 )
 async def test_very_many_lines_are_refused(server: tuple[HttpServer, int], data: bytes) -> None:
-    """Each takes time to read, so they are counted before they are read."""
+    """Each takes time to parse, so they are counted first."""
     assert (await _exchange(server[1], data))[9:12] == b"431"
 
 
 async def test_a_head_may_come_in_pieces(server: tuple[HttpServer, int]) -> None:
-    """Wherever it is cut, also within what ends it."""
+    """Wherever it is split, also within the line ends after it."""
     connection, client = _connect(server[0])
     for place in range(1, len(_QUESTION)):
         connection.data_received(_QUESTION[:place])

@@ -1,4 +1,4 @@
-"""The check over HTTP lets proxies in by the same entrance as gRPC: gate, limits, refusals, metrics."""
+"""The check over HTTP uses the same entrance as gRPC: gate, limits, refusals, metrics."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def served(database_url: str, clock: Clock, **settings: Any) -> AsyncItera
 async def check(
     service: Service, own: str, *headers: tuple[str, str | bytes], target: str = "/check"
 ) -> Answer:
-    """Ask as a proxy whose own key is `own`."""
+    """Ask as a proxy with the key `own`."""
     return await get_http1(service.app.http_port, target, [("X-Authsvc-Key", own), *_ABOUT, *headers])
 
 
@@ -51,7 +51,7 @@ def errors(service: Service, code: str) -> float:
 
 
 async def test_a_proxy_that_guesses_waits(database_url: str, clock: Clock, stopwatch: Stopwatch) -> None:
-    """Guesses count by address together with those over gRPC; a key in memory is accepted all the same."""
+    """Guesses count by address, together with those over gRPC; a cached key is still accepted."""
     async with served(database_url, clock, stopwatch=stopwatch, failure_limit=Rate(2, 3)) as service:
         own, _ = await key(service, *ASKS, owner_id="authsvc")
         cold, _ = await key(service, *ASKS, owner_id="authsvc")
@@ -82,7 +82,7 @@ async def test_a_proxy_that_guesses_waits(database_url: str, clock: Clock, stopw
 async def test_floods_are_delayed(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    """By address, beyond a rate, whatever is asked for; a proxy that is known is not delayed."""
+    """By address, above a rate, for every path; a known proxy is not delayed."""
     monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 0.0)
     async with served(database_url, clock, stranger_limit=Rate(0.001, 2)) as service:
         own, _ = await key(service, *ASKS, owner_id="authsvc")
@@ -97,7 +97,7 @@ async def test_floods_are_delayed(
 async def test_calls_in_flight_are_bounded(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over HTTP and gRPC together; who is refused is told when to retry."""
+    """Over HTTP and gRPC together; the refusal has the time to retry after."""
     async with served(database_url, clock, in_flight_limit=4) as service:
         own, _ = await key(service, *ASKS, owner_id="authsvc")
         text, _ = await key(service)
@@ -151,7 +151,7 @@ async def test_its_latency_and_its_errors_are_measured(database_url: str, clock:
 async def test_a_proxy_that_is_refused_is_in_the_audit_log(
     database_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:  # rule 28
-    """One whose key lacks a scope, and one whose key was revoked."""
+    """A proxy whose key lacks a scope, and one whose key was revoked."""
     async with served(database_url, clock) as service:
         weak, weak_id = await key(service, "keys:verify", owner_id="authsvc")
         revoked, revoked_id = await key(service, *ASKS, owner_id="authsvc")
@@ -171,7 +171,7 @@ async def test_a_proxy_that_is_refused_is_in_the_audit_log(
 async def test_refusals_for_our_own_state_are_not_delayed(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy with a good key is told at once that the gate is full: it is not a stranger for that."""
+    """A proxy with a valid key is refused without delay when we cannot serve it: it is not unknown."""
     monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 0.0)
     async with served(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         own, _ = await key(service, *ASKS, owner_id="authsvc")
@@ -185,7 +185,7 @@ async def test_refusals_for_our_own_state_are_not_delayed(
 async def test_a_wrong_key_does_not_delay_health(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy and what probes its machine may share an address."""
+    """A proxy and the health probe of its host may share an address."""
     monkeypatch.setattr("authsvc.entrance.strangers.DELAY_SECONDS", 0.0)
     async with served(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
         for _ in range(3):

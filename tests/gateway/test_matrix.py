@@ -1,4 +1,4 @@
-"""What the real proxies let through, and as whom: each case with each proxy, over HTTP/1.1 and HTTP/2."""
+"""What the real proxies allow, and with which identity: every case, proxy and version of HTTP."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ def _basic(text: str, encoding: str = "utf-8") -> Headers:
 
 
 def _told(seen: Seen | None) -> dict[str, list[str]]:
-    """Return what the upstream would believe about who asks, however it reads header names."""
+    """Return what the upstream would believe about the caller, however it reads header names."""
     assert seen is not None
     return {name: values for name in NAMES if (values := seen.all(name))}
 
@@ -106,7 +106,7 @@ _ADMITTED: dict[str, _Headers] = {
 
 @pytest.mark.parametrize("case", _ADMITTED)
 async def test_a_good_key_is_let_through(world: World, case: str) -> None:  # rule 20
-    """The upstream is told whose it is, nothing that the client made up, and not the credential."""
+    """The upstream gets the owner, and neither headers made up by the client nor the credential."""
     answer, seen = await world.behind.send("/orders/1?x=y", _ADMITTED[case](world))
     assert (answer.status, json.loads(answer.body)) == (200, {"target": "/orders/1?x=y"})
     assert _told(seen) == {
@@ -118,7 +118,7 @@ async def test_a_good_key_is_let_through(world: World, case: str) -> None:  # ru
     assert world.good not in str(seen)
 
 
-# Some proxies refuse these, and none may believe them.
+# Some proxies refuse these, and no proxy may trust them.
 _TRICKS: dict[str, _Headers] = {
     "identity in capitals": lambda w: [(name.upper(), "evil") for name in NAMES],
     "identity with underscores": lambda w: [(name.replace("-", "_"), "evil") for name in NAMES],
@@ -143,7 +143,7 @@ _TRICKS: dict[str, _Headers] = {
 
 @pytest.mark.parametrize("case", _TRICKS)
 async def test_what_a_client_smuggles_is_not_believed(world: World, case: str) -> None:
-    """A request with tricks in its headers is refused, or passes as its credential says and no more."""
+    """A request with tricks in its headers is refused, or has the identity of its credential and no more."""
     answer, seen = await world.behind.send("/orders/1", [*bearer(world.good), *_TRICKS[case](world)])
     if seen is None:
         assert answer.status in (0, 400, 401, 403)
@@ -162,7 +162,7 @@ async def test_what_a_client_smuggles_is_not_believed(world: World, case: str) -
 @pytest.mark.parametrize("target", ["/orders/1", "/other", "/healthz"])
 @pytest.mark.parametrize("name", sorted(REWRITING))
 async def test_no_header_makes_another_request_of_it(world: World, name: str, target: str) -> None:
-    """Reading does not turn into writing behind the proxy, nor one path into another."""
+    """Behind the proxy, a read does not become a write, and a path does not become another."""
     for sent in (name, name.replace("-", "_")):
         answer, seen = await world.behind.send(target, [*bearer(world.good), (sent, "DELETE")])
         assert (answer.status, seen is not None and seen.all(name)) == (200, [])
@@ -205,7 +205,7 @@ _REFUSED: dict[str, tuple[_Headers, int, str]] = {
 
 @pytest.mark.parametrize("case", _REFUSED)
 async def test_what_is_not_good_is_refused(world: World, case: str) -> None:  # rule 20
-    """The client is told why (RFC 6750, RFC 9457), and the upstream sees nothing of it."""
+    """The client gets the reason (RFC 6750, RFC 9457), and the upstream gets nothing."""
     headers, status, reason = _REFUSED[case]
     answer, seen = await world.behind.send("/orders/1", headers(world))
     assert (answer.status, seen) == (status, None)
@@ -214,7 +214,7 @@ async def test_what_is_not_good_is_refused(world: World, case: str) -> None:  # 
     assert answer.headers["www-authenticate"].startswith('Bearer realm="authsvc"')
 
 
-# Refused by the proxy itself, or by us; each in its own words.
+# Refused by the proxy itself or by us; the answers differ.
 _HURTFUL: dict[str, _Headers] = {
     "authorization twice": lambda w: [*bearer(w.good), *bearer(w.good)],
     "authorization twice, a bad one first": lambda w: [*bearer("x"), *bearer(w.good)],
@@ -232,7 +232,7 @@ _HURTFUL: dict[str, _Headers] = {
 
 @pytest.mark.parametrize("case", _HURTFUL)
 async def test_what_is_no_proper_request_is_refused(world: World, case: str) -> None:
-    """Nothing of it reaches the upstream, and nobody answers 200."""
+    """Nothing of it reaches the upstream, and no answer is 200."""
     answer, seen = await world.behind.send("/orders/1", _HURTFUL[case](world))
     assert seen is None
     # 0: the connection was closed. nginx 494 shows as 400.
@@ -240,7 +240,7 @@ async def test_what_is_no_proper_request_is_refused(world: World, case: str) -> 
 
 
 async def test_a_session_is_let_through(world: World) -> None:
-    """The upstream is told of the session, and of no key."""
+    """The upstream gets the session, and no key."""
     spoofed: Headers = [("x-auth-key-id", "key_evil")]
     answer, seen = await world.behind.send("/orders/1", [*bearer(world.session), *spoofed])
     assert answer.status == 200
@@ -254,10 +254,10 @@ async def test_a_session_is_let_through(world: World) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "post", "OPTIONS"])
 async def test_a_scope_that_is_missing_is_named(world: World, method: str) -> None:  # rules 20, 22
-    """403, with the scope that the route needs; reading does not imply writing."""
+    """403, with the scope that the route requires; reading does not imply writing."""
     answer, seen = await world.behind.send("/orders/1", bearer(world.good), method)
     if answer.status == 400:
-        return  # nginx knows no method in small letters
+        return  # nginx refuses methods in lower case
     assert (answer.status, seen) == (403, None)
     assert json.loads(answer.body)["missing_scopes"] == ["orders:write"]
     assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
@@ -265,7 +265,7 @@ async def test_a_scope_that_is_missing_is_named(world: World, method: str) -> No
 
 
 async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
-    """Whether it passes is up to the route, each time anew (CVE-2021-32701)."""
+    """Each route decides for itself (CVE-2021-32701)."""
     for _ in range(2):
         assert (await world.behind.send("/other", bearer(world.good), "POST"))[0].status == 200
         assert (await world.behind.send("/orders/1", bearer(world.good), "POST"))[0].status == 403
@@ -274,7 +274,7 @@ async def test_the_same_key_where_no_scope_is_needed(world: World) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
-    """On each kind of route it reaches the upstream, and neither adds nor takes away a scope."""
+    """On each kind of route it reaches the upstream, and neither adds nor removes a scope."""
     for path, headers in (
         ("/other", bearer(world.good)),
         ("/orders", bearer(world.good)),
@@ -289,7 +289,7 @@ async def test_a_query_is_the_clients_own(world: World, query: str) -> None:
 
 
 async def test_what_is_public_needs_nothing(world: World) -> None:
-    """The upstream is told of nobody, whatever the client says of itself."""
+    """The upstream gets no identity, whatever headers the client sends."""
     for headers in ([], bearer(world.revoked), _SPOOFED, [(n.replace("-", "_"), "evil") for n in NAMES]):
         answer, seen = await world.behind.send("/healthz", headers)
         assert answer.status == 200
@@ -318,14 +318,14 @@ async def test_what_is_public_needs_nothing(world: World) -> None:
     ],
 )
 async def test_no_other_path_is_public(world: World, target: str) -> None:
-    """However the path is written, without a credential nothing but the public path is reached."""
+    """However the path is written, only the public path can be reached without a credential."""
     _, seen = await world.behind.send(target)
-    # One that was brought to the form of the public path is that path.
+    # A path that was normalized to the public path is that path.
     assert seen is None or seen.target == "/healthz"
 
 
 async def test_a_last_use_has_the_clients_address(world: World) -> None:  # rule 23
-    """And not what the client says of its address."""
+    """It is not what the client claims as its address."""
     await world.behind.send("/orders/1", [*bearer(world.good), ("x-forwarded-for", "203.0.113.9")])
     await world.behind.service.flush()
     shown = await world.behind.service.admin.GetKey(key_id=world.good_id)
@@ -333,7 +333,7 @@ async def test_a_last_use_has_the_clients_address(world: World) -> None:  # rule
 
 
 async def test_a_body_reaches_the_upstream(world: World) -> None:
-    """It goes past the checker, whole; over HTTP/1.1 in either framing, and with an expectation."""
+    """It bypasses the checker, complete; over HTTP/1.1 in either framing, and with Expect."""
     if world.behind.get is not get_http1:
         return
     for headers, body in (
@@ -348,7 +348,7 @@ async def test_a_body_reaches_the_upstream(world: World) -> None:
 
 
 async def test_an_upgrade_is_checked(world: World) -> None:
-    """A request that asks for another protocol is asked about like any other, and the next one, too."""
+    """A request for another protocol is checked like any other, and so is the next one."""
     if world.behind.get is not get_http1:
         return
     upgrade: Headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]
@@ -361,7 +361,7 @@ async def test_an_upgrade_is_checked(world: World) -> None:
 
 @pytest.mark.parametrize("length", [5_000, 25_000])
 async def test_much_that_is_proper(world: World, length: int) -> None:
-    """Long cookies and headers within what proxies take do not stand in the way."""
+    """Long cookies and headers within the limits of proxies are accepted."""
     headers: Headers = [*bearer(world.good), ("cookie", "a=" + "b" * length), ("x-long", "c" * length)]
     answer, seen = await world.behind.send("/orders/1", headers)
     assert answer.status == 200
@@ -370,7 +370,7 @@ async def test_much_that_is_proper(world: World, length: int) -> None:
 
 
 async def test_headers_near_the_bound(world: World) -> None:
-    """56 KB pass; what is too large is the client's fault, and not told as an outage."""
+    """56 KB are accepted; a larger request is an error of the client, and not reported as an outage."""
     for length in (56_000, 60_000, 62_000, 65_000, 65_400, 71_500):
         half = "c" * (length // 2)
         headers: Headers = [*bearer(world.good), ("x-long", half), ("x-longer", half)]
@@ -381,7 +381,7 @@ async def test_headers_near_the_bound(world: World) -> None:
 
 @pytest.mark.parametrize("length", [100, 1_500, 7_000, 20_000])
 async def test_requests_ahead(world: World, length: int) -> None:
-    """Requests that are sent before the answers have come are answered in turn, however long their heads."""
+    """Pipelined requests are answered in order, with heads of any length."""
     if world.behind.get is not get_http1:
         return
     head = request_head("/other", [*bearer(world.good), ("x-long", "c" * length)])

@@ -1,4 +1,4 @@
-"""The one form of a path, or none."""
+"""The canonical form of a path, or none."""
 
 import posixpath
 from unicodedata import normalize
@@ -25,7 +25,7 @@ from authsvc.gateway.path import canonical, is_disguised
         ("/%C3%A9", "/é"),
         ("/a:b@c,d=e&f+g$h!i'(j)*~", "/a:b@c,d=e&f+g$h!i'(j)*~"),
         ("/a%40b", "/a@b"),
-        # Names in any script, and as new as they may be.
+        # Names in any script, also very new ones.
         ("/%E8%AB%8B%E6%B1%82%E3%80%80%E6%9B%B8.pdf", "/請求\u3000書.pdf"),
         ("/%D9%85%DB%8C%E2%80%8C%D8%AE", "/\u0645\u06cc\u200c\u062e"),
         ("/%F0%9F%91%A8%E2%80%8D%F0%9F%91%A9%E2%80%8D%F0%9F%91%A7", "/👨\u200d👩\u200d👧"),
@@ -35,13 +35,13 @@ from authsvc.gateway.path import canonical, is_disguised
         ("/a%C2%A0b", "/a\u00a0b"),
         ("/a%E2%80%AE", "/a\u202e"),
         ("/e%CC%81", "/e\u0301"),
-        # Some proxies show these as they are, and others encoded.
+        # Some proxies pass these unchanged, and others encoded.
         ('/[1]{2}|^"`<>', '/[1]{2}|^"`<>'),
         ("/%5B1%5D%7B2%7D%7C%5E%22%60%3C%3E", '/[1]{2}|^"`<>'),
     ],
 )
 def test_what_everybody_reads_alike(target: str, path: str) -> None:
-    """Escapes of ordinary characters are decoded; the query and a slash at the end do not count."""
+    """Escapes of ordinary characters are decoded; the query and a trailing slash are ignored."""
     assert canonical(target) == path
 
 
@@ -94,7 +94,7 @@ def test_what_everybody_reads_alike(target: str, path: str) -> None:
         "/a%C2%85",
         "/a%1fb",
         "/a[1]%2f",
-        # To who leaves out what is invisible, or normalizes, these have dots or empty segments.
+        # If invisible characters are removed or the text is normalized, these have dots or empty segments.
         "/a/.%E2%80%8C./b",
         "/a/%E2%80%8D../b",
         "/a/%E2%80%8B/b",
@@ -107,7 +107,7 @@ def test_what_everybody_reads_alike(target: str, path: str) -> None:
     ],
 )
 def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
-    """Delimiters in disguise, dots, empty segments, parameters, escapes twice, controls, what is no text."""
+    """Disguised delimiters, dots, empty segments, parameters, double escapes, controls, invalid UTF-8."""
     assert canonical(target) is None
 
 
@@ -131,7 +131,7 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
         ("/%f0%80%80%ae", True),
         ("/%F0%8F%bf%bf", True),
         ("/\xc0\xae", True),
-        ("/\xc0n", True),  # to who takes the last six bits
+        ("/\xc0n", True),  # if only the last six bits are used
         ("/\xc1%9c", True),
         ("/\xe0\x80\xae", True),
         ("/%e0\x80%ae", True),
@@ -159,27 +159,27 @@ def test_what_can_be_read_in_several_ways_is_refused(target: str) -> None:
     ],
 )
 def test_what_a_proxy_and_an_upstream_may_read_differently(target: str, is_so: bool) -> None:
-    """Without a table the proxy has found the route: only what some upstream takes for another is refused."""
+    """Without a table the proxy chose the route; only what an upstream may take for another is refused."""
     assert is_disguised(target) is is_so
 
 
 @given(st.text(st.characters(min_codepoint=0x80, exclude_categories=["Cs"])))
 def test_text_is_not_overlong(name: str) -> None:
-    """Whatever is UTF-8 may be a name, raw and encoded."""
+    """Any UTF-8 may be a name, raw and encoded."""
     for target in (quote(name), name.encode().decode("latin-1")):
         assert not is_disguised(f"/{target}")
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\\%;?#"), max_size=20))
 def test_a_name_is_a_name(name: str) -> None:
-    """Of whatever characters, unless to somebody it is none, or dots, or several names."""
+    """With any characters, unless a reader may see no name, dots, or several names."""
     assume(not {"/", "\\"} & set(normalize("NFKC", name)))
     assert canonical(f"/files/x{quote(name)}") == f"/files/x{name}"
 
 
 @given(st.text(alphabet="/.%2eEfF5cC;\\aA?#", max_size=24))
 def test_no_reading_leads_elsewhere(tail: str) -> None:
-    """Decoding once more, resolving dots, merging slashes: whatever an upstream does, it stays that path."""
+    """Decoding again, resolving dots, merging slashes: whatever an upstream does, the path stays the same."""
     path = canonical("/" + tail)
     if path is not None:
         assert unquote(path) == path

@@ -1,4 +1,4 @@
-"""Paths through the real proxies: with and without a table they answer alike, and none has two readings."""
+"""Paths through the real proxies: the same answers with and without a table, and no ambiguous path."""
 
 import re
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ any = true
 async def tabled(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[tuple[Behind, str]]:
-    """A proxy before a service with a table, and a good key."""
+    """A proxy in front of an upstream, a service with a table, and a valid key."""
     proxy, version = request.param
     directory = new_directory(reachable_dir)
     (directory / "routes.toml").write_text(_TABLE)
@@ -48,7 +48,7 @@ async def tabled(
         "%E8%AB%8B%E6%B1%82%E3%80%80%E6%9B%B8.pdf",  # U+3000
         "%D9%85%DB%8C%E2%80%8C%D8%AE",  # ZWNJ
         "%F0%9F%91%A8%E2%80%8D%F0%9F%91%A9%E2%80%8D%F0%9F%91%A7",  # a family
-        "%F0%9F%AB%AF",  # newer than this Python
+        "%F0%9F%AB%AF",  # newer than this Python's Unicode
         "a[1]",
         "a{b}",
         "a|b",
@@ -60,7 +60,7 @@ async def tabled(
     ],
 )
 async def test_names_that_are_names(tabled: tuple[Behind, str], name: str) -> None:
-    """The upstream gets them, as they were or encoded."""
+    """The upstream gets them, unchanged or encoded."""
     behind, good = tabled
     answer, seen = await behind.send(f"/files/{name}", bearer(good))
     assert answer.status == 200
@@ -89,13 +89,13 @@ async def test_names_that_are_names(tabled: tuple[Behind, str], name: str) -> No
     ],
 )
 async def test_names_that_are_none(tabled: tuple[Behind, str], path: str) -> None:
-    """What has two readings, control characters, and what no entry names."""
+    """Ambiguous paths, control characters, and paths that no entry names."""
     behind, good = tabled
     answer, seen = await behind.send(path, bearer(good))
     assert (answer.status in (400, 403), seen) == (True, None)
 
 
-# To some upstream each of these is /orders or below, or may be.
+# An upstream may read each of these as /orders or a path below it.
 _DISGUISED = [
     "/orders;x=1",
     "/orders;",
@@ -120,7 +120,7 @@ _DISGUISED = [
     "/orders%0a",
     "/orders%7F",
 ]
-# Some proxies bring these to their one form, and judge and send on that one.
+# Some proxies normalize these, and check and forward the result.
 _STEPS = [
     "/x/..;/orders",
     "/x;/../orders",
@@ -140,7 +140,7 @@ _MERGED = ["//orders", "/orders//1", "//orders//1"]
 
 @dataclass
 class Plain:
-    """A proxy before a service without a table, and keys that may read, and write, too."""
+    """A proxy that asks a service without a table, and keys that may read, or read and write."""
 
     behind: Behind
     reader: str
@@ -185,7 +185,7 @@ async def _plain(
 async def plain(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[Plain]:
-    """As the files stand."""
+    """With the files unchanged."""
     async for found in _plain(request, postgres, reachable_dir, checkout, "plain", True):
         yield found
 
@@ -194,14 +194,14 @@ async def plain(
 async def unruled(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[Plain]:
-    """A file of somebody's own, without the rule about paths."""
+    """With a file of an operator that lacks the rule about paths."""
     async for found in _plain(request, postgres, reachable_dir, checkout, "unruled", False):
         yield found
 
 
 @pytest.mark.parametrize("target", _DISGUISED, ids=ascii)
 async def test_the_files_refuse_what_has_two_readings(plain: Plain, target: str) -> None:
-    """All three with 400, whoever asks, and with a query that changes nothing."""
+    """All three answer 400, for any credential, and with a query, which makes no difference."""
     for text in (plain.reader, plain.writer):
         for sent in (target, f"{target}?x=1"):
             answer, seen = await plain.behind.send(sent, bearer(text), "POST")
@@ -210,7 +210,7 @@ async def test_the_files_refuse_what_has_two_readings(plain: Plain, target: str)
 
 @pytest.mark.parametrize("target", [*_STEPS, *_MERGED])
 async def test_steps_do_not_lead_around_a_scope(plain: Plain, target: str) -> None:
-    """They are refused, or judged and sent on as where they lead to."""
+    """They are refused, or checked and forwarded as the path that they resolve to."""
     answer, seen = await plain.behind.send(target, bearer(plain.reader), "POST")
     if target == "/x/.." and plain.behind.proxy.name == "envoy":
         assert seen is not None
@@ -229,7 +229,7 @@ async def test_steps_do_not_lead_around_a_scope(plain: Plain, target: str) -> No
 
 @pytest.mark.parametrize("target", [*_DISGUISED, *_STEPS, *_MERGED], ids=ascii)
 async def test_authsvc_refuses_them_by_itself(unruled: Plain, target: str) -> None:
-    """A file without the rule lets nobody around a scope either, on routes that are checked."""
+    """On checked routes, a scope cannot be bypassed even with a file that lacks the rule."""
     answer, seen = await unruled.behind.send(target, bearer(unruled.reader), "POST")
     if seen is not None:
         assert (unruled.behind.proxy.name, target, seen.target) == ("envoy", "/x/..", "/")
@@ -252,7 +252,7 @@ async def test_authsvc_refuses_them_by_itself(unruled: Plain, target: str) -> No
     ],
 )
 async def test_the_files_let_names_be_names(plain: Plain, target: str) -> None:
-    """What is in a query, or a delimiter to nobody who decodes once, is the upstream's own business."""
+    """Queries, and delimiters only after a second decoding, are forwarded to the upstream."""
     answer, seen = await plain.behind.send(target, bearer(plain.reader))
     assert answer.status == 200
     assert seen is not None
@@ -273,7 +273,7 @@ _OPENED = {
 async def test_a_tree_that_is_not_checked_has_no_way_out(
     postgres: DevPostgres, reachable_dir: Path, checkout: Path, proxy: str
 ) -> None:
-    """An operator may open one; authsvc is not asked there, so the file has to refuse by itself."""
+    """An operator may add one. authsvc is not asked there, so the file itself must refuse."""
 
     def opened(text: str) -> str:
         before, after = _OPENED[proxy]
@@ -303,5 +303,5 @@ async def test_a_tree_that_is_not_checked_has_no_way_out(
             "%2e%2e/orders",
         ):
             answer, seen = await behind.send(f"/healthz/{way_out}")
-            # Envoy resolves some, and asks.
+            # Envoy resolves some, and asks authsvc.
             assert (answer.status in (400, 401), seen) == (True, None), way_out

@@ -1,4 +1,4 @@
-"""Preflights of browsers, by the table in the documentation and the proxies' files together."""
+"""CORS preflights of browsers, with the table in the documentation and the proxies' files."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def _with_the_table(
 async def test_preflights_are_public_by_the_table(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path, tmp_path: Path
 ) -> None:
-    """Also where the file requires a scope. What is no preflight needs it as ever."""
+    """Also where the file requires a scope. Other requests still need it."""
     async with _with_the_table(proxy, database_url, clock, checkout, reachable_dir, tmp_path) as behind:
         good, _ = await key(behind.service, "orders:read")
         for target in ("/orders", "/orders/1", "/orders/1/lines", "/other", "/"):
@@ -64,7 +64,7 @@ async def test_preflights_are_public_by_the_table(
 async def test_a_query_is_the_clients_own(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path, tmp_path: Path
 ) -> None:
-    """Of preflights, of routes that are public by the table and of those that are not."""
+    """For preflights, for routes that are public by the table, and for others."""
     async with _with_the_table(proxy, database_url, clock, checkout, reachable_dir, tmp_path) as behind:
         good, _ = await key(behind.service, "orders:read")
         for query in QUERIES:
@@ -94,7 +94,7 @@ async def test_a_query_is_the_clients_own(
 async def test_preflights_without_a_table(
     proxy: str, database_url: str, clock: Clock, checkout: Path, reachable_dir: Path
 ) -> None:
-    """As long as nobody makes them public, they need a credential like anything else."""
+    """Unless they are made public, they need a credential like any other request."""
     async with (
         serving(database_url, clock, http_listen="127.0.0.1:0") as service,
         protected(service, proxy, checkout, new_directory(reachable_dir)) as behind,

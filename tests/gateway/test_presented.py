@@ -1,4 +1,4 @@
-"""Where a credential stands in a request, and which it is."""
+"""Finding the credential in a request."""
 
 from base64 import b64encode
 from contextlib import suppress
@@ -41,7 +41,7 @@ def _basic(text: str) -> str:
         ({"cookie": f"a=1,sid={GOOD}"}, ["cookie"]),
         ({"cookie": f"a=1 sid={GOOD}"}, ["cookie"]),
         ({"cookie": f"a=1\tsid = {GOOD} b; sid={GOOD}"}, ["cookie"]),
-        # What is empty counts as not sent.
+        # An empty value counts as not sent.
         ({"authorization": f"Bearer {GOOD}", "x-api-key": ""}, ["authorization"]),
         ({"authorization": f"Bearer {GOOD}", "cookie": 'sid=; a=b; sid=""; sid'}, ["authorization"]),
         ({"authorization": "Bearer", "x-api-key": GOOD}, ["x-api-key"]),
@@ -57,7 +57,7 @@ def _basic(text: str) -> str:
     ],
 )
 def test_one_credential_is_found(headers: dict[str, str], names: list[str]) -> None:
-    """In each place, and in several when it is the same; the headers that hold it are known."""
+    """In each place, or in several if they are equal; the headers that contain it are returned."""
     found = ALL.find(headers)
     assert not found.ambiguous
     assert (list(found.texts), list(found.headers)) == ([GOOD], names)
@@ -97,12 +97,12 @@ _SEVERAL = [
     ],
 )
 def test_several_are_several(headers: dict[str, str]) -> None:
-    """Whatever the upstream would make of it, we do not choose."""
+    """We do not choose one, whatever the upstream would do."""
     assert ALL.find(headers).ambiguous
 
 
 def test_cookies_of_one_name_are_judged() -> None:
-    """A few of them, when everybody reads the same ones: a browser may have an old one beside a new one."""
+    """A few, if all parsers agree on them: a browser may have an old cookie beside a new one."""
     found = ALL.find({"cookie": f"sid={GOOD}; a=1,2; sid={OTHER}; sid="})
     assert (found.texts, found.ambiguous) == ([GOOD, OTHER], False)
     assert not ALL.find({"cookie": "; ".join(f"sid={number}" for number in range(4))}).ambiguous
@@ -130,14 +130,14 @@ def test_cookies_of_one_name_are_judged() -> None:
     ],
 )
 def test_nothing_is_nothing(headers: dict[str, str]) -> None:
-    """Headers that are not ours are not looked into; a cookie has its exact name; empty is nothing."""
+    """Other headers are ignored; the cookie's name must match exactly; an empty value is no credential."""
     assert ALL.find(headers) is NOTHING
 
 
 @pytest.mark.parametrize("user", ["J\xfcrgen".encode("latin-1"), "Jürgen".encode(), b"\xff\xfe", b""])
 @pytest.mark.parametrize("end", [b"", b"\n", b" \r\n"])
 def test_basic_from_any_client(user: bytes, end: bytes) -> None:
-    """The user may be in Latin-1 or UTF-8, and a key that was read from a file may end in a newline."""
+    """The user may be in Latin-1 or UTF-8, and a key that was read from a file may end with a newline."""
     good = GOOD.encode()
     for shown in (user + b":" + good + end, good + end + b":" + user, user + b": " + good + end):
         found = ALL.find({"authorization": f"Basic {b64encode(shown).decode()}"})
@@ -167,7 +167,7 @@ _LINES = st.lists(
 @example([("authorization", f"Digest a, Bearer {GOOD}")])
 @example([("authorization", f"Bearer\t{GOOD}"), ("x-api-key", OTHER)])
 def test_the_python_client_reads_alike(lines: list[tuple[str, str]]) -> None:
-    """The two places that it knows are read by the same rules; only to it, another scheme is an error."""
+    """It reads its two places by the same rules; only the client treats another scheme as an error."""
     joined: dict[str, str] = {}
     for name, value in lines:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
@@ -185,7 +185,7 @@ def test_the_python_client_reads_alike(lines: list[tuple[str, str]]) -> None:
 
 
 def test_only_what_is_configured_is_looked_at() -> None:
-    """A bearer token of the upstream's own is none of our business where bearer is not listed."""
+    """An upstream's own bearer token is ignored where bearer is not listed."""
     sources = CredentialSources(("x-api-key",))
     headers = {"authorization": "Bearer theirs", "x-api-key": GOOD, "cookie": f"sid={OTHER}"}
     assert list(sources.find(headers).texts) == [GOOD]
@@ -219,7 +219,7 @@ def test_only_what_is_configured_is_looked_at() -> None:
     ],
 )
 def test_the_cookie_is_taken_out_alone(value: str, rest: str) -> None:
-    """Each other cookie stays as it is, byte for byte: a comma does not end one."""
+    """Every other cookie is unchanged, byte for byte: a comma does not end a cookie."""
     assert ALL.without_cookie(value) == rest
 
 
@@ -227,7 +227,7 @@ def test_the_cookie_is_taken_out_alone(value: str, rest: str) -> None:
     st.lists(st.text(st.characters(exclude_characters=";"), min_size=1, max_size=30), max_size=5), st.data()
 )
 def test_the_other_cookies_are_not_touched(others: list[str], data: st.DataObject) -> None:
-    """Whatever is in them, and wherever ours stands between them."""
+    """Whatever they contain, and wherever ours is among them."""
     others = [text for other in others if "sid" not in other and (text := other.strip())]
     place = data.draw(st.integers(0, len(others)))
     value = "; ".join([*others[:place], f"sid={GOOD}", *others[place:]])
@@ -236,7 +236,7 @@ def test_the_other_cookies_are_not_touched(others: list[str], data: st.DataObjec
 
 @given(st.lists(st.sampled_from(["sid", "=", ";", ",", " ", '"', "a", GOOD, f"sid={GOOD}"]), max_size=12))
 def test_no_credential_is_left(parts: list[str]) -> None:
-    """What would be found in the cookies is no more found in those that the upstream gets."""
+    """A credential in the cookies is not found in those that the upstream gets."""
     rest = ALL.without_cookie("".join(parts))
     assert GOOD not in ALL.find({"cookie": rest}).texts
 
@@ -244,18 +244,18 @@ def test_no_credential_is_left(parts: list[str]) -> None:
 @given(st.lists(st.sampled_from(["sid", "=", ";", ",", " ", "a=1", OTHER, f"sid={OTHER}"]), max_size=12))
 @example(["a=1", " ", f"sid={OTHER}", ";"])
 def test_nothing_is_judged_beside_what_python_reads(parts: list[str]) -> None:
-    """Where another cookie than the judged one would be ours to `http.cookies`, the upstream gets none."""
+    """If `http.cookies` would read another of our cookies than the one checked, the upstream gets none."""
     cookie = "".join([*parts, f"; sid={GOOD}"])
     if not ALL.find({"cookie": cookie}).ambiguous:
         seen: SimpleCookie = SimpleCookie()
-        with suppress(CookieError):  # then it reads none
+        with suppress(CookieError):  # then it reads no cookies
             seen.load(ALL.without_cookie(cookie))
         assert "sid" not in seen or seen["sid"].value != OTHER
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
 def test_no_header_breaks_it(authorization: str, api_key: str, cookie: str) -> None:
-    """Whatever stands there, something is found or nothing; nothing is raised."""
+    """For any values, a credential is found or not; no exception is raised."""
     ALL.find({"authorization": authorization, "x-api-key": api_key, "cookie": f"sid={cookie}"})
     ALL.find({"authorization": f"Basic {authorization}"})
     assert "sid=" not in ALL.without_cookie(f"sid={GOOD}; a=b")

@@ -1,4 +1,4 @@
-"""The README's five minutes with Envoy, pasted."""
+"""Runs the README's five minutes with Envoy as written."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.gateway.conftest import new_directory
 
 
 def test_a_newcomer_pastes(checkout: Path, reachable_dir: Path) -> None:
-    """Envoy refuses and admits as the comments beside the lines say. Only ports and places are other ones."""
+    """Envoy refuses and allows as the comments beside the lines say. Only ports and paths differ."""
     if shutil.which("curl") is None:
         pytest.skip("no curl: apt-get install curl")
     try:
@@ -40,11 +40,11 @@ def test_a_newcomer_pastes(checkout: Path, reachable_dir: Path) -> None:
         }
         config = (checkout / "deploy/envoy/envoy.yaml").read_text("utf-8")
         script = "\n".join(lines)
-        # On a busy machine it may take longer until Envoy has found out that authsvc is well.
+        # On a busy machine it may take longer until Envoy finds authsvc healthy.
         asks = "curl -so refusal -w '%{http_code}' http://127.0.0.1:8080/"
         assert "sleep 3" in script
         script = script.replace("sleep 3", f'until [ "$({asks})" = 401 ]; do sleep 0.1; done')
-        # All at once: one port's number may stand in another's.
+        # All at once, since the number of one port may be part of another.
         known = re.compile("|".join(map(re.escape, places)))
         script, config = (known.sub(lambda found: places[found[0]], text) for text in (script, config))
         (directory / "envoy.yaml").write_text(config)

@@ -1,4 +1,4 @@
-"""A rolling restart of the service while requests pass through real proxies."""
+"""A rolling restart of the service while real proxies forward requests."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tests.gateway.conftest import ASKS, bearer, new_directory, proxied
 
 @pytest.mark.parametrize("proxy", ["envoy", "nginx", "caddy"])
 async def test_a_rolling_restart_is_not_noticed(proxy: str, checkout: Path, reachable_dir: Path) -> None:
-    """Each worker is replaced, and every request gets through: its question is asked again elsewhere."""
+    """Each worker is replaced, and every request gets through: its check is retried on another worker."""
     http_port = free_port()
     with running(
         "dev", new_directory(reachable_dir), workers=2, http_listen=f"127.0.0.1:{http_port}"

@@ -1,4 +1,4 @@
-"""A key is revoked while requests pass at full rate, through real proxies to two workers."""
+"""A key is revoked while real proxies check requests at full rate with two workers."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ _CLIENTS, _KEYS = 8, 5
 
 
 class Client:
-    """Sends one request after the other, and knows which were sent after the revocation."""
+    """Sends one request after another, and knows which ones were sent after the revocation."""
 
     def __init__(self, port: int, text: str, revoked: asyncio.Event) -> None:
         self._port, self._text, self._revoked = port, text, revoked
@@ -21,7 +21,7 @@ class Client:
         self.warm = asyncio.Event()
 
     async def run(self) -> None:
-        """Send until ten requests were answered that were sent after the revocation."""
+        """Send until ten requests that were sent after the revocation have been answered."""
         while len(self.after) < 10:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             try:
@@ -32,7 +32,7 @@ class Client:
                 writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Send one; return whether the connection takes another."""
+        """Send one request; return whether the connection stays open."""
         late = self._revoked.is_set()
         target = "/late" if late else "/early"
         writer.write(
@@ -50,7 +50,7 @@ class Client:
 async def test_nothing_passes_after_the_answer(
     proxy: str, checkout: Path, reachable_dir: Path
 ) -> None:  # rule 15
-    """Not one request that is sent after RevokeKey has answered gets through."""
+    """No request that is sent after RevokeKey has returned gets through."""
     http_port = free_port()
     with running(
         "dev", new_directory(reachable_dir), workers=2, http_listen=f"127.0.0.1:{http_port}"

@@ -1,4 +1,4 @@
-"""The route table: what it says, what it refuses to say, and how it is read anew."""
+"""The route table: its decisions, the tables that are refused, and reloading."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -68,7 +68,7 @@ def _read(text: str) -> Routes:
     ],
 )
 def test_the_first_route_that_matches(method: str, target: str, access: Access) -> None:
-    """By method and path; a GET covers a HEAD, `*` one segment, `**` any number."""
+    """By method and path; a GET route includes HEAD, `*` is one segment, `**` any number of segments."""
     assert _read(_TABLE).find(method, target) == access
 
 
@@ -94,12 +94,12 @@ def test_the_first_route_that_matches(method: str, target: str, access: Access) 
     ],
 )
 def test_what_no_route_names_is_refused(method: str, target: str) -> None:
-    """Nothing is public, or open to any key, because nobody thought of it."""
+    """A route that was forgotten is neither public nor open to any key."""
     assert _read(_TABLE).find(method, target) is None
 
 
 def test_a_table_in_any_script() -> None:
-    """Its paths are compared as they are written, with all that is invisible in them."""
+    """Its paths are compared as written, including invisible characters."""
     persian, wide = "/\u0645\u06cc\u200c\u062e", "/\uff21\uff22"
     routes = _read(f'[[route]]\npath = "{persian}/*"\nany = true\n[[route]]\npath = "{wide}"\nany = true\n')
     assert routes.find("GET", f"{quote(persian)}/[1]") == _ANY
@@ -109,11 +109,11 @@ def test_a_table_in_any_script() -> None:
 
 
 def test_capital_letters_do_not_lead_around_a_route() -> None:
-    """A path that is another route's when its case does not count is refused; elsewhere case is free."""
+    """A path that matches another route if case is ignored is refused; otherwise case is free."""
     routes = _read('[[route]]\npath = "/admin/**"\nscopes = ["admin"]\n[[route]]\npath = "/**"\nany = true\n')
     for target in ("/Admin", "/ADMIN/x", "/%41dmin", "/adm%C4%B1n"):
         assert routes.find("GET", target) is None, target
-    # Nor do invisible or full-width letters, which file systems leave out, or frameworks normalize.
+    # The same with invisible or full-width letters, which file systems ignore or frameworks normalize.
     for target in (
         "/ad%E2%80%8Cmin",
         "/admin%E2%80%8D/x",
@@ -178,7 +178,7 @@ def test_capital_letters_do_not_lead_around_a_route() -> None:
     ],
 )
 def test_a_table_that_is_wrong_is_refused(text: str, problem: str) -> None:
-    """The message names the entry and says what to do."""
+    """The message names the entry and the remedy."""
     with pytest.raises(ConfigError) as caught:
         _read(text)
     assert str(caught.value).startswith("AUTHSVC_ROUTES: routes.toml")
@@ -186,7 +186,7 @@ def test_a_table_that_is_wrong_is_refused(text: str, problem: str) -> None:
 
 
 def test_all_that_is_wrong_with_a_table_is_told_at_once() -> None:
-    """One line each, by the number of the route."""
+    """One line per route, by its number."""
     with pytest.raises(ConfigError) as caught:
         _read(
             "other = 1\n"
@@ -210,13 +210,13 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once() -> None:
 
 
 def test_bytes_that_are_no_text() -> None:
-    """A file that is not UTF-8 is said to be so."""
+    """The message says that the file is not UTF-8."""
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_routes(_PATH, b"\xff", _ANY_SCOPE)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_table() -> None:
-    """Editors of Windows write one."""
+    """Windows editors write one."""
     routes = read_routes(_PATH, b"\xef\xbb\xbf" + _TABLE.encode(), _ANY_SCOPE)
     assert routes.find("GET", "/health") == _PUBLIC
 
@@ -232,7 +232,7 @@ def test_a_byte_order_mark_is_no_part_of_the_table() -> None:
     ],
 )
 def test_a_scope_that_nobody_can_have(scope: str, problem: str) -> None:
-    """It would lock everybody out of the route, so it is told at once."""
+    """It would make the route unreachable, so it is reported immediately."""
     catalogue = Catalogue([Scope("orders:read")])
     text = f"[[route]]\npath = '/a'\nscopes = ['keys:read', 'orders:read', '{scope}']"
     with pytest.raises(ConfigError) as caught:
@@ -241,7 +241,7 @@ def test_a_scope_that_nobody_can_have(scope: str, problem: str) -> None:
 
 
 async def test_a_broken_file_keeps_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is wrong is logged; the table that was read stays in force until the file is right again."""
+    """The error is logged; the previous table stays in force until the file is valid."""
     file = tmp_path / "routes.toml"
     file.write_text(_TABLE)
     watched = reloaded_routes(file, _ANY_SCOPE)

@@ -1,4 +1,4 @@
-"""What is wrong with the settings of gateways is said at the start, by name."""
+"""Errors in the settings of gateways are reported at the start, by name."""
 
 import socket
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.gateway.conftest import new_directory
     ],
 )
 def test_where_credentials_cannot_stand(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:
-    """A place that does not exist is refused, and so is one that is named twice."""
+    """A place that does not exist and a repeated one are refused."""
     monkeypatch.setenv("AUTHSVC_GATEWAY_CREDENTIALS", value)
     with pytest.raises(ConfigError, match="AUTHSVC_GATEWAY_CREDENTIALS") as caught:
         load_settings()
@@ -30,7 +30,7 @@ def test_where_credentials_cannot_stand(monkeypatch: pytest.MonkeyPatch, value: 
 
 
 def test_a_table_that_is_wrong(reachable_dir: Path) -> None:
-    """The service does not start, and says which route it is."""
+    """The service does not start, and names the route."""
     directory = new_directory(reachable_dir)
     (directory / "routes.toml").write_text('[[route]]\npath = "/health"\n')
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="routes.toml", workers=1)
@@ -44,7 +44,7 @@ def test_a_table_that_is_wrong(reachable_dir: Path) -> None:
 
 
 def test_a_port_that_is_taken(reachable_dir: Path) -> None:
-    """The port of HTTP is ours alone, like the one of gRPC."""
+    """The HTTP port cannot be shared with other programs, like the gRPC port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         ended = authsvc(
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken(reachable_dir: Path) -> None:
 
 
 def test_plain_text_beyond_loopback(reachable_dir: Path) -> None:
-    """Key strings do not leave the machine unencrypted unless somebody says so."""
+    """Key strings are sent unencrypted to other hosts only if a setting allows it."""
     ended = authsvc(
         "dev", cwd=new_directory(reachable_dir), listen="127.0.0.1:0", http_listen="0.0.0.0:0", workers=1
     )

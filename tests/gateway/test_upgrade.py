@@ -1,7 +1,7 @@
-"""No protocol but WebSocket begins on a connection through a proxy, whatever the upstream agrees to.
+"""On a connection through a proxy only an upgrade to WebSocket is possible, whatever the upstream accepts.
 
-An upgraded connection is a tunnel: what is sent in it reaches the upstream unchecked, with identity headers
-of the client's making.
+An upgraded connection is a tunnel: what is sent through it reaches the upstream unchecked, with identity
+headers that the client may have made up.
 """
 
 import json
@@ -29,7 +29,7 @@ _SMUGGLED = b"POST /orders HTTP/1.1\r\nhost: app.test\r\nx-auth-owner-id: evil\r
 
 @dataclass
 class World:
-    """A proxy before an upstream that agrees to any protocol, a good key, and one without scopes."""
+    """A proxy in front of an upstream that accepts any protocol, a valid key, and one without scopes."""
 
     behind: Behind
     good: str
@@ -40,7 +40,7 @@ class World:
         return self.behind.proxy.port
 
     def upstream(self, *, agrees: bool = True) -> Upstream:
-        """Return the upstream, which has seen nothing yet."""
+        """Return the upstream, with no requests recorded."""
         upstream = self.behind.upstream
         upstream.agrees, upstream.tunnelled = agrees, b""
         upstream.seen.clear()
@@ -66,7 +66,7 @@ async def _before_an_upstream(
 async def world(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[World]:
-    """One that speaks HTTP/1.1."""
+    """With HTTP/1.1."""
     async with _before_an_upstream(request.param, postgres, reachable_dir, checkout, http2=False) as made:
         yield made
 
@@ -75,7 +75,7 @@ async def world(
 async def world2(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[World]:
-    """One that speaks HTTP/2."""
+    """With HTTP/2."""
     async with _before_an_upstream(request.param, postgres, reachable_dir, checkout, http2=True) as made:
         yield made
 
@@ -107,7 +107,7 @@ _OTHERS: dict[str, Headers] = _H2C | {
 @pytest.mark.parametrize("target", ["/healthz", "/other", "/orders"])
 @pytest.mark.parametrize("case", _OTHERS)
 async def test_no_other_protocol_begins(world: World, case: str, target: str) -> None:
-    """The request is refused, or served as HTTP/1.1; what follows is checked like any other."""
+    """The request is refused, or served over HTTP/1.1; what follows is checked like any other request."""
     upstream = world.upstream()
     answer, _ = await get_then(world.port, target, [*bearer(world.good), *_OTHERS[case]], _SMUGGLED)
     assert answer.status != 0
@@ -116,7 +116,7 @@ async def test_no_other_protocol_begins(world: World, case: str, target: str) ->
         assert seen.all("http2-settings") == []
         assert seen.all("upgrade") in ([], ["websocket"])
     if answer.status == 101:
-        # nginx before 1.23 knows the first of two headers only: what it then asks for is a WebSocket.
+        # nginx before 1.23 reads only the first of two headers: what it forwards is a WebSocket upgrade.
         assert (world.behind.proxy.name, case) == ("nginx", "twice, WebSocket first")
     else:
         assert upstream.tunnelled == b""
@@ -124,7 +124,7 @@ async def test_no_other_protocol_begins(world: World, case: str, target: str) ->
 
 @pytest.mark.parametrize("case", _H2C)
 async def test_who_offers_http2_is_served(world: World, case: str) -> None:
-    """Java's HttpClient and `curl --http2` offer h2c with each request, and are answered in HTTP/1.1."""
+    """Java's HttpClient and `curl --http2` offer h2c with each request, and are answered over HTTP/1.1."""
     upstream = world.upstream()
     answer, _ = await get_then(world.port, "/orders/1", [*bearer(world.good), *_H2C[case]], _SMUGGLED)
     assert (answer.status, json.loads(answer.body)) == (200, {"target": "/orders/1"})
@@ -134,7 +134,7 @@ async def test_who_offers_http2_is_served(world: World, case: str) -> None:
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "WEBSOCKET"])
 @pytest.mark.parametrize("target", ["/orders/1", "/other"])
 async def test_a_websocket_works(world: World, target: str, upgrade: str) -> None:
-    """A handshake with a good key is agreed to, and frames go both ways."""
+    """A handshake with a valid key is accepted, and frames are sent both ways."""
     upstream = world.upstream()
     async with websocket.opened(world.port, target, bearer(world.good), upgrade) as socket:
         for text in ("hello", "x" * 300, "y" * 70_000, "bye"):
@@ -146,7 +146,7 @@ async def test_a_websocket_works(world: World, target: str, upgrade: str) -> Non
 
 @pytest.mark.parametrize("query", QUERIES)
 async def test_the_query_of_a_handshake_is_the_clients_own(world: World, query: str) -> None:
-    """It reaches the upstream, and neither adds nor takes away a scope."""
+    """It reaches the upstream, and neither adds nor removes a scope."""
     for path in ("/orders", "/orders/1", "/other"):
         upstream = world.upstream()
         async with websocket.opened(world.port, path + query, bearer(world.good), "websocket") as socket:
@@ -161,7 +161,7 @@ async def test_the_query_of_a_handshake_is_the_clients_own(world: World, query: 
 
 @pytest.mark.parametrize(("credential", "status"), [("", 401), ("rubbish", 401)])
 async def test_a_websocket_needs_a_credential(world: World, credential: str, status: int) -> None:
-    """Without a good key, the upstream hears nothing of it."""
+    """Without a valid key, the upstream gets nothing."""
     upstream = world.upstream()
     shown = bearer(credential) if credential else []
     answer, _ = await get_then(world.port, "/orders/1", [*websocket.HANDSHAKE, *shown], _SMUGGLED)
@@ -169,7 +169,7 @@ async def test_a_websocket_needs_a_credential(world: World, credential: str, sta
 
 
 async def test_a_websocket_that_is_declined_is_no_tunnel(world: World) -> None:
-    """When the upstream answers anything but 101, what follows is a request like any other."""
+    """If the upstream's answer is not 101, the next bytes are a request like any other."""
     upstream = world.upstream(agrees=False)
     shown: Headers = [*websocket.HANDSHAKE, *bearer(world.good)]
     answer, _ = await get_then(world.port, "/orders/1", shown, _SMUGGLED)
@@ -182,7 +182,7 @@ _CONNECT = ["app.test:80", "127.0.0.1:22", "/healthz", "/other", "/orders", "htt
 
 @pytest.mark.parametrize("target", _CONNECT)
 async def test_connect_is_refused(world: World, target: str) -> None:
-    """No tunnel is opened so, and the upstream does not hear of it."""
+    """It opens no tunnel, and the upstream gets nothing."""
     for headers in ([], bearer(world.good), [*bearer(world.good), *websocket.HANDSHAKE]):
         upstream = world.upstream()
         answer, _ = await get_then(world.port, target, headers, _SMUGGLED, "CONNECT")
@@ -193,7 +193,7 @@ async def test_connect_is_refused(world: World, target: str) -> None:
 @pytest.mark.parametrize("protocol", ["", "websocket", "h2c", "connect-udp"])
 @pytest.mark.parametrize("path", ["/healthz", "/orders"])
 async def test_connect_is_refused_over_http2(world2: World, path: str, protocol: str) -> None:
-    """Nor by a stream of HTTP/2: a plain one, or one that names a protocol (RFC 8441)."""
+    """Nor on a stream of HTTP/2: a plain CONNECT, or one with a protocol (RFC 8441)."""
     extended: Headers = [(":protocol", protocol), (":scheme", "http"), (":path", path)] if protocol else []
     headers: Headers = [
         (":method", "CONNECT"),
@@ -210,7 +210,7 @@ async def test_connect_is_refused_over_http2(world2: World, path: str, protocol:
 
 @pytest.mark.parametrize("case", _OTHERS)
 async def test_an_upgrade_has_no_place_in_http2(world2: World, case: str) -> None:
-    """It is refused, or left out."""
+    """It is refused, or the header is removed."""
     upstream = world2.upstream()
     pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/healthz")]
     answer = await ask_http2(world2.port, [*pseudo, *_OTHERS[case]])

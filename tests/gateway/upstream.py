@@ -1,4 +1,4 @@
-"""What the proxies protect: servers that tell what reached them."""
+"""The protected upstreams: servers that report the requests that reached them."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.gateway import websocket
 
 @dataclass
 class Seen:
-    """A request as the upstream got it; header names in lower case, values in their order."""
+    """A request as received by the upstream; header names in lower case, values in order."""
 
     method: str
     target: str
@@ -24,22 +24,22 @@ class Seen:
     body: bytes = b""
 
     def all(self, name: str) -> list[str]:
-        """Return the values of a header, or of what CGI takes for the same."""
+        """Return the values of a header, or of headers that CGI takes for it."""
         return [value for known, value in self.headers if known.lower().replace("_", "-") == name]
 
 
 @dataclass
 class Upstream:
-    """The running server, and what it has got so far."""
+    """The running server, and what it has received."""
 
     port: int = 0
     seen: list[Seen] = field(default_factory=list)
-    #: Whether it switches to any protocol that it is asked for, and what it got after that.
+    #: Whether it switches to any requested protocol, and what it received after that.
     agrees: bool = False
     tunnelled: bytes = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 200 to whatever comes on a connection, with the target as JSON."""
+        """Answer every request on a connection with 200 and the target as JSON."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").split("\r\n")[:-2]
@@ -64,7 +64,7 @@ class Upstream:
     async def _switch(
         self, seen: Seen, protocols: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Agree, and send back what comes: frames of a WebSocket, or bytes of anything else."""
+        """Accept the upgrade, and echo what arrives: frames of a WebSocket, or bytes of another protocol."""
         if not protocols:
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         else:
@@ -84,7 +84,7 @@ class Upstream:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Upstream]:
-    """Run the server while the block runs."""
+    """Run the server during the block."""
     upstream = Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=1 << 20)
     upstream.port = server.sockets[0].getsockname()[1]
@@ -97,7 +97,7 @@ async def serving() -> AsyncIterator[Upstream]:
 
 
 class _Calls(grpc.aio.ServerInterceptor):
-    """Notes the metadata of each call."""
+    """Records the metadata of each call."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
@@ -109,7 +109,7 @@ class _Calls(grpc.aio.ServerInterceptor):
 
 @asynccontextmanager
 async def serving_grpc() -> AsyncIterator[tuple[int, list[dict[str, str]]]]:
-    """Serve gRPC's own health service; yield the port, and the metadata of the calls that came."""
+    """Serve gRPC's own health service; yield the port, and the metadata of the calls received."""
     calls = _Calls()
     server = grpc.aio.server(interceptors=[calls])
     add_HealthServicer_to_server(health.HealthServicer(), server)

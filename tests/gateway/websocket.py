@@ -1,4 +1,4 @@
-"""Both ends of a WebSocket (RFC 6455), as far as a text that comes back needs it."""
+"""Both ends of a WebSocket (RFC 6455), as far as an echoed text needs it."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = b64encode(b"sixteen octets..").decode()
 _TEXT, _FINAL, _MASKED = 1, 0x80, 0x80
 
-#: What a browser sends besides.
+#: Other headers of a browser.
 HANDSHAKE: Headers = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
@@ -24,12 +24,12 @@ HANDSHAKE: Headers = [
 
 
 def accept_of(key: str) -> str:
-    """Return what a server answers to a `Sec-WebSocket-Key`."""
+    """Return a server's answer to a `Sec-WebSocket-Key`."""
     return b64encode(sha1(key.encode() + _MAGIC).digest()).decode()  # noqa: S324 - the RFC's
 
 
 def frame(payload: bytes, *, masked: bool) -> bytes:
-    """Return a text in one frame; what a client sends is masked."""
+    """Return a text in one frame; a client's frames are masked."""
     length, mask = len(payload), os.urandom(4) if masked else b""
     flag = _MASKED if masked else 0
     if length < 126:
@@ -61,20 +61,20 @@ def _applied(mask: bytes, payload: bytes) -> bytes:
 
 @dataclass
 class WebSocket:
-    """The client's end of one that is open."""
+    """The client's end of an open WebSocket."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def echoed(self, text: str) -> str:
-        """Send a text, and return the one that comes back."""
+        """Send a text, and return the text that is echoed."""
         self.writer.write(frame(text.encode(), masked=True))
         return (await read_frame(self.reader)).decode()
 
 
 @asynccontextmanager
 async def opened(port: int, target: str, headers: Headers, upgrade: str) -> AsyncIterator[WebSocket]:
-    """Open a WebSocket with this spelling of `Upgrade`; the handshake has to be agreed to."""
+    """Open a WebSocket with this spelling of `Upgrade`; the handshake must succeed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         asked = [(name, upgrade if name == "upgrade" else value) for name, value in HANDSHAKE]
