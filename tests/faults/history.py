@@ -151,7 +151,7 @@ class _Life:
         )
 
     def strange_endings(self) -> list[Violation]:
-        """Return the changes that were told that the key is dead before any caller can have revoked it."""
+        """Return the changes answered with "already revoked" before any caller can have revoked the key."""
         strange = []
         for change in self._kills:
             if change.ending is Ending.ALREADY and all(

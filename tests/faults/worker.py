@@ -39,7 +39,7 @@ _true_clock = False
 
 
 def _shift_wall_clock(seconds: float) -> None:
-    """Make every clock that can be set wrong in this process. Before anything else is imported."""
+    """Make every settable clock of this process wrong. Before anything else is imported."""
     true_time, true_gettime, true_datetime = time.time, time.clock_gettime, datetime.datetime
 
     class AnyDatetime(type):

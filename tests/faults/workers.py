@@ -169,7 +169,7 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     def order(self, name: str, *, on: bool = True) -> None:
-        """Give one of the standing orders that `tests.faults.worker` lists, or withdraw it."""
+        """Give one of the orders that `tests.faults.worker` lists, or withdraw it."""
         if on:
             (self._directory / name).touch()
         else:

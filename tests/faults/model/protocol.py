@@ -71,7 +71,7 @@ class Renewal(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A fill under way. `start` is A0; `record` is "" until its statement was run at (seq, nonce)."""
+    """A fill in progress. `start` is A0; `record` is "" until its statement was run at (seq, nonce)."""
 
     start: int
     record: str
