@@ -1,8 +1,8 @@
-"""How addresses come, and how they are kept: the service and its client read them by the same rules."""
+"""Forms of addresses, and how they are stored: the service and its client read them by the same rules."""
 
 from authsvc.model.address import MAX_ADDRESS_LENGTH
 
-#: A text, and the address in it; "" for what is none.
+#: A text, and the address in it, or "" if it has none.
 ADDRESSES = [
     ("203.0.113.7", "203.0.113.7"),
     ("::ffff:203.0.113.7", "203.0.113.7"),

@@ -21,13 +21,13 @@ class Pair:
     key: bytes
 
     def write(self, cert: Path, key: Path) -> None:
-        """Write both, each as a file that takes the other's place at once."""
+        """Write both, each as a file that atomically replaces the previous one."""
         for path, content in ((cert, self.cert), (key, self.key)):
             replace(path, content)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another, as those who rotate do."""
+    """Replace a file atomically, as rotation does."""
     fresh = path.with_name(path.name + ".fresh")
     fresh.write_bytes(content)
     fresh.replace(path)
@@ -65,9 +65,9 @@ class Authority:
         begins: timedelta = -_DAYS,
         curve: ec.EllipticCurve | None = None,
     ) -> Pair:
-        """Issue a certificate for a subject as RFC 4514 writes it, and for alternative names.
+        """Issue a certificate for a subject as in RFC 4514, and for alternative names.
 
-        It is valid for sixty days that begin so much from now.
+        It is valid for sixty days, beginning at this offset from now.
         """
         key = ec.generate_private_key(curve or ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName(

@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, a database a test, a clock that obeys, a running service."""
+"""What all tests share: a real PostgreSQL, a database per test, a controlled clock, a running service."""
 
 import asyncio
 import os
@@ -33,34 +33,34 @@ from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from authsvc.verify.clock import Stopwatch, boottime
 
-# Examples that a busy machine holds up are as good as others.
+# Examples that are delayed by a busy machine are valid, too.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
 
-# Or gRPC would call services of ours by a proxy that the environment names.
+# Otherwise gRPC would call our services through a proxy from the environment.
 os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC reads small letters
 
 _TEMPLATE = "template_authsvc"
-# The schema gives an event another time if its own is far from the database's clock, which no test can move.
+# The schema replaces an event's time that is far from the database's clock, which no test can move.
 # test_audit_bounds.py has a database that does.
 _TIMES_ARE_OURS = """
     CREATE OR REPLACE FUNCTION authsvc.audit_time(given timestamptz) RETURNS timestamptz
         LANGUAGE sql AS $$ SELECT given $$
 """
-# Tests lose nothing that a crash of the machine would take.
+# Tests need no data after a crash of the machine.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
-# The template's files as they are, with what its last connection has cached in them.
+# The template's files without changes, including what its last connection has cached in them.
 _COPY = "STRATEGY FILE_COPY" if Binaries.find().major >= 15 else ""
 _SHM, _ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 NO_PAUSES = app.DrainPauses(quiet=0, answered=0, idle_grace=0)
 
 
 class Clock:
-    """A clock that stands still until it is told to move."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self, now: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)) -> None:
         self.now = now
@@ -73,7 +73,7 @@ class Clock:
 
 
 class MovedStopwatch:
-    """The stopwatch of the machine, which a test can put forward."""
+    """The stopwatch of the machine, which a test can move forward."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -86,7 +86,7 @@ class MovedStopwatch:
 
 
 class Ticker:
-    """A tick that comes when the test says so."""
+    """A tick that the test triggers."""
 
     def __init__(self) -> None:
         self._ticks = asyncio.Semaphore(0)
@@ -118,7 +118,7 @@ class Service:
         return self.as_caller(self.admin_key)
 
     async def flush(self) -> None:
-        """Have the last uses, activities and refused attempts written."""
+        """Write the pending last uses, activities and refused attempts."""
         await self.app.usage.flush()
         await self.app.activity.flush()
         await self.app.refusals.flush()
@@ -137,10 +137,10 @@ _METHODS: dict[str, tuple[Any, Any]] = {
 
 
 class Client:
-    """The services above as one caller, for instance `await client.GetKey(key_id=...)`."""
+    """The services above for one caller, for instance `await client.GetKey(key_id=...)`."""
 
     def __init__(self, channel: grpc.aio.Channel, key_string: str | None, **headers: str) -> None:
-        """Take who calls, None for nobody, and other headers, with _ for -."""
+        """Take the caller's credential, None for none, and other headers, with _ for -."""
         self._channel = channel
         self._metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
         if key_string is not None:
@@ -159,14 +159,14 @@ class Client:
 
 
 async def eventually(read: Callable[[], Awaitable[Any]], holds: Callable[[Any], bool]) -> None:
-    """Read until what is read holds; fail after ten seconds."""
+    """Poll until the condition holds; fail after ten seconds."""
     async with asyncio.timeout(10):
         while not holds(await read()):
             pass
 
 
 def pytest_configure() -> None:
-    """Have programs under test get SIGHUP, also when the tests are run by nohup, which has it ignored.
+    """Let programs under test get SIGHUP, also when the tests are run by nohup, which ignores it.
 
     An ignored signal is inherited by programs, and one with a handler is not.
     """
@@ -199,9 +199,9 @@ def reachable_dir() -> Iterator[Path]:
 
 
 def _memory() -> Path | None:
-    """Return where files are kept in memory; None where there is no such place, or not enough room.
+    """Return where files are kept in memory, or None if there is no such place or not enough room.
 
-    A database is some 300 files, which tests make and remove more than a thousand times.
+    A database has about 300 files, which tests create and remove more than a thousand times.
     """
     with suppress(OSError):
         found = os.statvfs(_SHM)
@@ -220,13 +220,13 @@ async def new_database(postgres: DevPostgres, name: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> str:
-    """A name that no other test has."""
+    """A name that no other test uses."""
     return f"t{abs(hash(request.node.nodeid)):x}"
 
 
 @pytest_asyncio.fixture
 async def database_url(postgres: DevPostgres, unique: str) -> AsyncIterator[str]:
-    """The URL of a migrated database of this test's own."""
+    """The URL of a migrated database for this test only."""
     async with new_database(postgres, unique) as url:
         yield url
 
@@ -241,7 +241,7 @@ async def empty_database_url(postgres: DevPostgres, unique: str) -> AsyncIterato
 
 @pytest_asyncio.fixture
 async def plain_role(postgres: DevPostgres, unique: str) -> str:
-    """A role that may log in and nothing else; its name and its password."""
+    """A role that may only log in: its name and its password."""
     await _sql(postgres.url_for("postgres"), f"CREATE ROLE {unique} LOGIN PASSWORD '{unique}'")
     return unique
 
@@ -257,8 +257,8 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """Run the whole service on a database, with an administrator's key and a client.
 
-    Without a `clock`, its time is the database's. Of several on one database, the first knows the key.
-    A stop waits for calls in flight; tests of what arrives just then give it its `pauses`, too.
+    Without a `clock`, its time is the database's. Of several on one database, only the first has the key.
+    A stop waits for calls in flight; tests of calls that arrive just then also pass its `pauses`.
     """
     ticker = Ticker()
     values = {
@@ -286,19 +286,19 @@ async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
         yield running
 
 
-# Seconds that a client gives a call which waits in vain; half of them are for the answer to arrive.
+# Seconds that a client allows for a call that waits in vain; half of them are for the answer to arrive.
 BRIEFLY = 4
 
 
 class Patience:
-    """Callers that wait for one worker which never confirms; their deadlines pass when the test says so."""
+    """Callers that wait for a worker that never confirms; their deadlines pass when the test says so."""
 
     def __init__(self) -> None:
         self.stopwatch = MovedStopwatch()
         self.looked = asyncio.Event()
 
     async def ends(self, call: Awaitable[Any]) -> Any:
-        """Return what is answered to a call, given `BRIEFLY`, whose deadline passes while it waits."""
+        """Return the answer to a call, given `BRIEFLY`, whose deadline passes while it waits."""
         self.looked.clear()
         waiting = asyncio.ensure_future(call)
         looked = asyncio.ensure_future(self.looked.wait())
@@ -311,13 +311,13 @@ class Patience:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
-    """For services with its stopwatch. Answers have time to arrive, also on a busy machine."""
+    """For services with its stopwatch. Answers have time to arrive, even on a busy machine."""
     patience = Patience()
     find_behind = feed.find_behind
 
     async def observed(*asked: Any) -> Any:
         behind = await find_behind(*asked)
-        if behind and len(behind) == 1:  # all that are well have confirmed
+        if behind and len(behind) == 1:  # all healthy ones have confirmed
             patience.looked.set()
         return behind
 
@@ -334,7 +334,7 @@ def checkout() -> Path:
 
 @pytest.fixture(scope="session")
 def grpcurl(checkout: Path) -> Path:
-    """Where grpcurl is; without it a test that needs it is skipped."""
+    """The path of grpcurl; without it, a test that needs it is skipped."""
     found = shutil.which("grpcurl", path=f"{checkout / '.tools'}{os.pathsep}{os.environ['PATH']}")
     if found is None:
         pytest.skip(
@@ -345,7 +345,7 @@ def grpcurl(checkout: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def buf() -> Path:
-    """Where buf is: beside the Python that has our development packages."""
+    """The path of buf: beside the Python that has our development packages."""
     found = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert found is not None
     return Path(found)

@@ -1,4 +1,4 @@
-"""A proxy that the environment names, as `http_proxy` does, and that notes who comes."""
+"""A proxy that is set in the environment, like `http_proxy`, and that records its clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 
 import pytest
 
-#: What gRPC for Python reads, and what curl, pip and others do.
+#: The variables that gRPC for Python reads, and those that curl, pip and others read.
 _NAMES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy")
-#: Where it reads of exceptions.
+#: The variables for exceptions.
 _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
 
 @dataclass
 class EnvironmentProxy:
-    """The proxy, and the first that each connection said."""
+    """The proxy, and the first bytes of each connection."""
 
     port: int = 0
     heard: list[bytes] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hear, and hang up."""
+        """Read, and close the connection."""
         self.heard.append(await reader.read(65536))
         writer.close()
 
 
 @asynccontextmanager
 async def named(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EnvironmentProxy]:
-    """Run one, and name it in the environment of this process and of those that it starts."""
+    """Run one, and set it in the environment of this process and of those that it starts."""
     proxy = EnvironmentProxy()
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -1,6 +1,6 @@
-"""A client that speaks HTTP/2 by hand-made frames, as no library lets one: for tests and benchmarks of abuse.
+"""An HTTP/2 client with hand-made frames, which no library allows: for tests and benchmarks of abuse.
 
-It acknowledges what it has to, counts what it may send, and reads statuses; nothing else is done for the
+It acknowledges what it has to, tracks its send windows, and reads statuses. Everything else is up to the
 caller.
 """
 
@@ -27,7 +27,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def block(headers: Iterable[Header]) -> bytes:
-    """Return a header block that leaves nothing in the peer's table (RFC 7541, 6.2.2)."""
+    """Return a header block that adds nothing to the peer's table (RFC 7541, 6.2.2)."""
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
 
 
@@ -51,7 +51,7 @@ def message(data: bytes) -> bytes:
 
 
 class Connection:
-    """One connection. `statuses` has the gRPC status of each stream that has ended, "" when it was reset."""
+    """One connection. `statuses` has the gRPC status of each stream that has ended, "" if it was reset."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -64,7 +64,7 @@ class Connection:
         self._settled = asyncio.Event()
         self.max_streams = 2**31
         self.statuses: dict[int, str] = {}
-        # Bytes of data, of each stream.
+        # Bytes of data for each stream.
         self.received: defaultdict[int, int] = defaultdict(int)
         self.sent: defaultdict[int, int] = defaultdict(int)
         self.closed = asyncio.Event()
@@ -93,11 +93,11 @@ class Connection:
         return self.begun - len(self.statuses)
 
     def write(self, data: bytes) -> None:
-        """Send whatever it is."""
+        """Send any bytes."""
         self._writer.write(data)
 
     async def drain(self) -> None:
-        """Wait until the system has taken most of what was written."""
+        """Wait until the kernel has taken most of the written bytes."""
         await self._writer.drain()
 
     def call(
@@ -116,7 +116,7 @@ class Connection:
         return stream
 
     async def send(self, stream: int, data: bytes) -> bool:
-        """Send data as fast as the windows let it; say whether all of it was sent before the stream ended."""
+        """Send data as fast as the windows allow; return whether all was sent before the stream ended."""
         while data:
             room = min(len(data), _LARGEST, self._windows[stream], self._window)
             if stream in self.statuses or self.closed.is_set():
@@ -146,7 +146,7 @@ class Connection:
         await self._changed.wait()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._reading.cancel()
         self._writer.close()
 
@@ -209,7 +209,7 @@ def _text(text: str) -> bytes:
 
 
 def hpack_integer(value: int, bits: int = 7) -> bytes:
-    """Return an integer as HPACK has it (RFC 7541, 5.1), the bits before it 0."""
+    """Return an integer in the form of HPACK (RFC 7541, 5.1), with the bits before it 0."""
     most = (1 << bits) - 1
     if value < most:
         return bytes([value])

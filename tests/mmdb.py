@@ -15,9 +15,9 @@ def encode(
     record_size: int = 24,
     database_type: str = "Test-City",
 ) -> bytes:
-    """Return the file that has these records, by network; IPv4 lies under ::/96 in a file of IPv6.
+    """Return a file with these records, by network; IPv4 is under ::/96 in an IPv6 file.
 
-    Networks must not lie within each other.
+    Networks must not overlap.
     """
     root = Node([None, None])
     data = b""
@@ -48,15 +48,15 @@ def encode(
 
 
 class Node(list["Node | int | None"]):
-    """Two sides; each leads to a node, to where a record is in the data, or nowhere."""
+    """Two sides; each leads to a node, to the position of a record in the data, or nowhere."""
 
 
 class Uint16(int):
-    """An integer that the file has as uint16; others are uint32."""
+    """An integer that is stored as uint16; others are uint32."""
 
 
 class Uint64(int):
-    """An integer that the file has as uint64."""
+    """An integer that is stored as uint64."""
 
 
 def _bits(network: str, ip_version: int) -> str:
@@ -82,7 +82,7 @@ def _insert(root: Node, bits: str, offset: int) -> None:
 
 def _flatten(root: Node) -> list[Node]:
     nodes = [root]
-    # Grows while it is walked.
+    # Grows during the iteration.
     for node in nodes:
         nodes.extend(side for side in node if isinstance(side, Node))
     return nodes
@@ -116,7 +116,7 @@ def _value(value: object) -> bytes:
 
 
 def _control(kind: int, size: int) -> bytes:
-    """Return the control byte, and the bytes of a kind above 7 and a size above 28."""
+    """Return the control byte, and the bytes for a kind above 7 and a size above 28."""
     assert size < 29 + 256, "longer than any test needs"
     first, more = (size, b"") if size < 29 else (29, bytes([size - 29]))
     return bytes([kind << 5 | first]) + more if kind < 8 else bytes([first, kind - 7]) + more

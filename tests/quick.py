@@ -1,10 +1,10 @@
-"""The tests of `make test-quick`, for while you work: most of what is wrong shows in less than a minute.
+"""The tests of `make test-quick`, for use during development: they find most errors in less than a minute.
 
-They are chosen by rule, so that nobody keeps a list:
+They are selected by rules, so that no list has to be maintained:
 
 - none of e2e and faults, whose tests start the service as a program, or break it;
 - none that start other programs, which their fixtures show, and none that are marked as slow;
-- of each file with tests that need a database, the first one;
+- the first one of each file with tests that need a database;
 - all others.
 
 `make test` runs everything.
@@ -19,13 +19,13 @@ _TESTS = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave packages out before they are imported."""
+    """Exclude packages before they are imported."""
     return True if collection_path.parent == _TESTS and collection_path.name in _LEFT_OUT else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what the rules leave out of those that `-k` and `-m` have selected."""
+    """Deselect those that the rules exclude among the tests that `-k` and `-m` have selected."""
     quick: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     has_one: set[Path] = set()

@@ -1,4 +1,4 @@
-"""That the process under load of the benchmarks still runs, since nothing else notices when it does not."""
+"""The benchmarks' process under load still runs, which no other test checks."""
 
 import grpc
 import pytest
@@ -10,7 +10,7 @@ from tests.bench import server
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [server.NULL, server.BARE])
 async def test_the_rpcs_that_do_nothing_answer(database_url: str, path: str) -> None:
-    """They stand beside the service's own, through our endpoint and past it."""
+    """They are registered beside the service's own, through our endpoint and bypassing it."""
     async with (
         server.running(database_url, server.ANONYMOUS) as process,
         grpc.aio.insecure_channel(process.address) as channel,

@@ -18,7 +18,7 @@ OWNER, SERVER = "o'wner", "ser ver"
 
 @pytest.fixture
 async def fresh_server(reachable_dir: Path, unique: str) -> AsyncIterator[DevPostgres]:
-    """A server that logs every statement, without the database that the embedded one comes with."""
+    """A server that logs every statement, without the embedded server's database."""
     settings = {"fsync": "off", "log_statement": "all", "log_min_duration_statement": "0"}
     async with DevPostgres(reachable_dir / unique, settings=settings) as server:
         connection = await asyncpg.connect(server.url_for("postgres"))
@@ -28,7 +28,7 @@ async def fresh_server(reachable_dir: Path, unique: str) -> AsyncIterator[DevPos
 
 
 async def make_roles(server: DevPostgres, checkout: Path, *options: str, typed: str = "") -> tuple[int, str]:
-    """Run roles.sql with what is typed at its prompts; return the exit code and what psql said."""
+    """Run roles.sql with input for its prompts; return the exit code and the output of psql."""
     psql = await asyncio.create_subprocess_exec(
         str(Binaries.find().directory / "psql"),
         *("-X", *options, "-d", server.url_for("postgres")),
@@ -71,7 +71,7 @@ async def test_the_roles_serve_and_cannot_change(
         done, said = await make_roles(fresh_server, checkout, typed=typed)
     assert done == 0, said
     log = (reachable_dir / unique / "log").read_text("utf-8")
-    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in log  # It logs what it is told.
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in log  # It logs what it receives.
     for password in (OWNER, OWNER.replace("'", "''"), SERVER):
         assert password not in said + log
     passwords = tmp_path / "pgpass"
@@ -113,7 +113,7 @@ async def test_the_roles_serve_and_cannot_change(
 async def test_roles_with_no_password_are_not_made(
     fresh_server: DevPostgres, checkout: Path, options: tuple[str, ...], typed: str, told: str
 ) -> None:
-    """A file that is not there and a mistyped password end it with an error; it can be run again."""
+    """A missing file and a mistyped password end it with an error; it can be run again."""
     done, said = await make_roles(fresh_server, checkout, *options, typed=typed)
     assert (done, told in said) == (3, True), said
     again = "".join(f"{password}\n" * 2 for password in (OWNER, SERVER))
@@ -123,7 +123,7 @@ async def test_roles_with_no_password_are_not_made(
 
 
 def test_the_image_copies_what_exists(checkout: Path) -> None:
-    """Each path that the Containerfile copies is in the checkout, and its settings are settings."""
+    """Each path that the Containerfile copies exists in the checkout, and its settings are valid."""
     text = (checkout / "deploy/Containerfile").read_text("utf-8")
     copied = [
         path for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE) for path in line.split()

@@ -1,4 +1,4 @@
-"""Documents: their commands show no key, their links lead somewhere, and they are complete."""
+"""Documents: their commands show no key, their links are valid, and they are complete."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,9 @@ from authsvc.config.settings import Settings
 from tests.conftest import Service
 
 _DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
-# A command that answers a key string, or text with one in it, which goes into a file.
+# A command that prints a key string, or text that contains one, which goes into a file.
 _INTO_A_FILE = re.compile(r"(?:authsvc\S* (?:keys (?:create|rotate)|bootstrap)|\.key\))[^`\n]*?> *[\w./-]+")
-# A program, not a builtin of the shell, with a secret that the shell puts among its arguments.
+# A program, not a shell builtin, with a secret that the shell expands in its arguments.
 _ARGUMENT = re.compile(
     r"(?:curl|grpcurl|psql|authsvc)\b[^\n|;]*(?:-H|-d|--header|--data\S*|-u|--user|-v)[ =]*"
     r"\"(?:\\.|[^\"\\\n])*\$[({]?[\w(]*(?:key|KEY|token|TOKEN|password|PASSWORD|cat )"
@@ -20,7 +20,7 @@ _ARGUMENT = re.compile(
 
 
 def _lines(checkout: Path) -> list[str]:
-    """Return all lines of all documents, with those that a backslash continues as one."""
+    """Return all lines of all documents, with lines that a backslash continues joined."""
     files = {file for pattern in _DOCUMENTS for file in checkout.glob(pattern) if file.is_file()}
     assert len(files) > 20
     texts = [file.read_text("utf-8").replace("\\\n", " ") for file in sorted(files) if file.suffix != ".pyc"]
@@ -28,14 +28,14 @@ def _lines(checkout: Path) -> list[str]:
 
 
 def test_files_that_hold_keys(checkout: Path) -> None:
-    """Are made so that nobody else reads them, not even for a moment."""
+    """They are created so that no other user can read them, not even briefly."""
     found = [line for line in _lines(checkout) if _INTO_A_FILE.search(line)]
     assert len(found) >= 10
     assert [line for line in found if "umask 077" not in line] == []
 
 
 def test_no_key_in_a_list_of_processes(checkout: Path) -> None:
-    """A secret reaches a program by its environment, its standard input or a file."""
+    """A secret is passed to a program by its environment, its standard input or a file."""
     assert [line for line in _lines(checkout) if _ARGUMENT.search(line)] == []
 
 
@@ -48,7 +48,7 @@ def test_no_key_in_a_list_of_processes(checkout: Path) -> None:
     ],
 )
 def test_it_would_be_found(line: str) -> None:
-    """The form that documents had before."""
+    """The previous form in documents."""
     assert _ARGUMENT.search(line)
 
 
@@ -65,14 +65,14 @@ def _markdown(checkout: Path) -> list[Path]:
 
 
 def _anchors(text: str) -> set[str]:
-    """Return the anchors of the headings, as GitHub makes them."""
+    """Return the anchors of the headings, in GitHub's form."""
     outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)", outside, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_lines_fit(checkout: Path) -> None:
-    """Also commands, which the formatter does not fold; only tables are wider."""
+    """Commands as well, which the formatter does not fold; only tables are wider."""
     wide = [
         f"{file.relative_to(checkout)}:{number}"
         for file in _markdown(checkout)
@@ -83,7 +83,7 @@ def test_lines_fit(checkout: Path) -> None:
 
 
 def test_links_lead_somewhere(checkout: Path) -> None:
-    """Each relative link names a file or directory, and a heading in it."""
+    """Each relative link leads to a file or directory, and to a heading in it."""
     broken = []
     for file in _markdown(checkout):
         for target in re.findall(r"\]\(([^()\s]+)\)", file.read_text("utf-8")):
@@ -109,7 +109,7 @@ async def test_the_table_of_metrics_is_complete(service: Service, checkout: Path
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     chapter = (checkout / "docs/operations.md").read_text("utf-8").partition("\n## Metrics\n")[2]
     rows = re.findall(r"^\|([^|]*)\|", chapter.partition("\n## ")[0], re.MULTILINE)
-    # One is there with a certificate only.
+    # One exists only with a certificate.
     assert set(re.findall(r"`(authsvc_\w+)", "".join(rows))) == names | {"authsvc_certificate_seconds"}
 
 

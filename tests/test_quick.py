@@ -1,4 +1,4 @@
-"""The rules by which `make test-quick` leaves tests out."""
+"""The rules by which `make test-quick` excludes tests."""
 
 from pathlib import Path
 from types import SimpleNamespace

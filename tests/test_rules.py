@@ -58,7 +58,7 @@ def test_rules_that_are_cited_exist(checkout: Path) -> None:
 
 
 def test_rules_have_a_test_that_cites_them(checkout: Path) -> None:
-    """Only a rule that is not built has none. When it is built, its test comes and the remark goes."""
+    """Only a rule that is not implemented has none. When it is, its test is added and the remark removed."""
     defined = _defined((checkout / _RULES).read_text("utf-8"))
     built = {number for number, rule in defined.items() if _NOT_BUILT not in rule}
     assert set(_citations(checkout, "tests/**/test_*.py")) == built

@@ -1,4 +1,4 @@
-"""The size of things: few entries at the root of the package, short files, short functions."""
+"""Size limits: few entries at the root of the package, short files, short functions."""
 
 import ast
 from pathlib import Path
@@ -12,25 +12,25 @@ _MAX_FUNCTION_LINES = 60
 
 
 def _files() -> list[Path]:
-    """Return all files of ours; generated code is not written by anybody."""
+    """Return all files of ours, without generated code."""
     return [path for path in _SOURCE.rglob("*.py") if "v1" not in path.relative_to(_SOURCE).parts]
 
 
 def test_the_package_has_few_entries() -> None:
-    """Beside its own `__init__.py`."""
+    """Besides its own `__init__.py`."""
     entries = {path.name for path in _SOURCE.iterdir()} - {"__init__.py", "__pycache__"}
     assert len(entries) <= _MAX_ENTRIES, sorted(entries)
 
 
 def test_files_are_short() -> None:
-    """A longer file is usually about two nouns."""
+    """A longer file usually has two subjects."""
     lengths = {str(path.relative_to(_SOURCE)): len(path.read_text("utf-8").splitlines()) for path in _files()}
     assert lengths
     assert {path: length for path, length in lengths.items() if length > _MAX_FILE_LINES} == {}
 
 
 def test_functions_are_short() -> None:
-    """From the `def` to the last line, with the docstring."""
+    """From the `def` to the last line, including the docstring."""
     lengths = {}
     for path in _files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

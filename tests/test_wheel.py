@@ -1,4 +1,4 @@
-"""The wheel: what it installs, and that a process may have another buf/validate/validate.proto beside it."""
+"""The wheel: what it installs, and that a process may also have another buf/validate/validate.proto."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 VALIDATE = "buf/validate/validate.proto"
-# What a service does whose own messages have rules, too.
+# What a service with rules in its own messages does.
 PROGRAM = """
 import importlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -33,7 +33,7 @@ except InvalidArgument as error:
 
 @pytest.fixture(scope="module", params=["the same", "another"])
 def theirs(request: pytest.FixtureRequest, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a generated `buf.validate` of somebody else's, of the same version or another one."""
+    """A directory with a foreign generated `buf.validate`, of the same version or another one."""
     protos, out = tmp_path_factory.mktemp("protos"), tmp_path_factory.mktemp("out")
     text = (checkout / "protos" / VALIDATE).read_text("utf-8")
     if request.param == "another":
@@ -57,7 +57,7 @@ def test_it_installs_one_package(checkout: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ours", ["authsvc.client", "authsvc.rpc.validation"])
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_another_validate_proto(theirs: Path, ours: str, first: str) -> None:
-    """A process has one file of a name. Ours is not among its files, so theirs may be of any version."""
+    """A process has one file of each name. Ours is not among its files, so theirs may have any version."""
     modules = [ours, "buf.validate.validate_pb2"]
     ordered = modules if first == "ours" else modules[::-1]
     command = [sys.executable, "-c", PROGRAM, str(theirs), *ordered]

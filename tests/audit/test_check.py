@@ -209,7 +209,7 @@ async def test_an_anchor_finds_what_was_erased_as_old(database: Database, positi
     fault = f"alice {position}: events up to {position} were dropped"
     assert (await check(database, "", *ends))[0] == [fault]
     assert (await check(database, "alice", *ends))[0] == [fault]
-    # One that knows no months, of a version before, cannot tell.
+    # One of an earlier version, which has no months, cannot tell.
     old = [Anchor(end.owner_id, end.link) for end in ends]
     assert (await check(database, "", *old))[0] == []
 

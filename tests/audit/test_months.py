@@ -80,7 +80,7 @@ async def test_what_takes_long_holds_up_nobody(database: Database, job: AuditMon
     await record(database, event(at=clock.now))
     clock.now = datetime(2026, 11, 4, tzinfo=UTC)
     async with database.transaction() as noting:
-        # Whoever notes what was dropped waits for this.
+        # A transaction that records what was dropped waits for this.
         await noting.execute("LOCK TABLE authsvc.audit_drops IN SHARE MODE")
         stepping = asyncio.create_task(job.step())
         waits = (
@@ -96,7 +96,7 @@ async def test_what_takes_long_holds_up_nobody(database: Database, job: AuditMon
 
 
 async def test_zero_keeps_all(database: Database, clock: Clock) -> None:
-    """A retention of zero keeps events for good."""
+    """A retention of zero keeps events forever."""
     await record(database, event(at=datetime(2020, 1, 1, tzinfo=UTC)))
     assert await AuditMonths(database, retention=timedelta(0), clock=clock).step()
     assert len(await chain(database)) == 1
@@ -146,7 +146,7 @@ async def test_the_schema_may_keep_them_for_longer(
     assert len(await chain(database)) == 1
     assert told in caplog.text
     assert "run `authsvc migrate`" in caplog.text
-    # A longer one of the service's own is its to keep.
+    # A longer retention of the service itself is applied by the service.
     caplog.clear()
     clock.advance(days=1)
     assert await AuditMonths(database, retention=timedelta(0), clock=clock).step()

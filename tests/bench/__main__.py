@@ -26,7 +26,7 @@ _LOADED = ("verify", "sessions", "access", "gateway")
 
 
 def main() -> None:
-    """Measure what the arguments ask for. An aim that is missed is no failure of the run."""
+    """Measure what the arguments select. A missed target does not make the run fail."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=_PARTS, help="this part; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes, about a minute")

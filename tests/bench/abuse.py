@@ -1,7 +1,7 @@
-"""What somebody hostile costs the others: memory, and the time of VerifyKey on another connection.
+"""The cost of a hostile client for others: memory, and the latency of VerifyKey on another connection.
 
-The service is `authsvc serve` with one worker on a core of its own and its default settings; the attack and
-VerifyKey share another core. Each attack meets a service that was just started. The attacks are in `attacks`.
+The service is `authsvc serve` with one worker on its own core and the default settings; the attack and
+VerifyKey share another core. Each attack runs against a newly started service. The attacks are in `attacks`.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _PART = "abuse"
 _AIM = AtMost(3)
 _CORES = sorted(os.sched_getaffinity(0))
 _MIB = 1024 * 1024
-# Pages of such keys have some 20 MB.
+# A page of such keys has about 20 MB.
 _LARGE_KEYS = """
 WITH made AS (
 INSERT INTO authsvc.keys (key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name,
@@ -65,7 +65,7 @@ class _Target:
 
 @dataclass
 class _Latencies:
-    """How long VerifyKey took, in ms, and how often it failed."""
+    """The latencies of VerifyKey in ms, and the number of failures."""
 
     milliseconds: list[float]
     failed: int
@@ -122,7 +122,7 @@ async def _measure(target: _Target, name: str, seconds: float) -> Row:
 
 
 async def _verify_for(address: str, target: _Target, seconds: float) -> _Latencies:
-    """Verify one key after the other on a connection that is opened for it."""
+    """Verify one key repeatedly, on a connection that is opened for it."""
     latencies = _Latencies([], 0)
     metadata = (("authorization", f"Bearer {target.caller}"),)
     request = pb.VerifyKeyRequest(key_string=target.caller)
@@ -142,7 +142,7 @@ async def _verify_for(address: str, target: _Target, seconds: float) -> _Latenci
 
 @asynccontextmanager
 async def _attack(name: str, address: str, key: str) -> AsyncIterator[str]:
-    """Attack while the block runs; yield what the attacker says of it."""
+    """Attack while the block runs; yield what the attacker reports."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.attacks", name, address, key),
         stdin=subprocess.PIPE,
@@ -214,7 +214,7 @@ def _child_of(process: int) -> int:
 
 
 def _resident(process: int) -> float:
-    """Return how much of a process is in memory, in MiB."""
+    """Return the resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
 

@@ -1,11 +1,11 @@
-"""What the time of an answer tells, and what it costs to know the caller and to record what it did.
+"""What response times reveal, and the cost of authenticating the caller and recording its actions.
 
-Time: one client asks for ids and key strings of nobody, of another owner, and for revoked ones, one by
-one and in any order, so that a noisy moment hits all kinds. Each is asked for once cold; key
-strings then once more, from memory.
+Time: one client requests ids and key strings that do not exist, belong to another owner, or are revoked.
+It requests them one at a time in random order, so that noise affects all kinds. Each is requested once
+cold; key strings are then requested once more, from memory.
 
-Cost: VerifyKey by a caller with a key of its own against one by a caller without a credential, at the
-same process; CreateKey against the statements that it sends, which are taken down from one and sent again
+Cost: VerifyKey by a caller with its own key against one by a caller without a credential, in the
+same process; CreateKey against the SQL statements that it sends, which are recorded once and replayed
 with other ids.
 """
 
@@ -40,19 +40,19 @@ from tests.bench.rounds import in_turns, ratio
 from tests.bench.table import AtLeast, AtMost, Row
 
 _PART = "access"
-# By how much two samples from one distribution are apart in one case of a hundred (Kolmogorov, Smirnov).
+# The distance that two samples of one distribution exceed in one case of a hundred (Kolmogorov, Smirnov).
 _CRITICAL = 1.63
 _MINE, _THEIRS = "acme", "globex"
 _SCOPES = ("orders:read", "orders:write", "reports:read")
 _AT_ONCE, _CONNECTIONS = 32, 10
-# What stands for the owner, the id and the prefix of a key in statements that are sent again.
+# Placeholders for the owner, the id and the prefix of a key in statements that are replayed.
 _OWNER, _ID, _PREFIX = "<owner>", "<key_id>", "<key_prefix>"
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 Times = Mapping[str, Sequence[float]]
 
 
 async def measure(bench: Bench) -> list[Row]:
-    """Return the rows about what the time of an answer tells, and what callers and events cost."""
+    """Return the rows about what response times reveal, and about the cost of callers and events."""
     return [*await _timing(bench), await _callers(bench), *await _creation(bench)]
 
 
@@ -98,7 +98,7 @@ async def _timing(bench: Bench) -> list[Row]:
         warm = await _times(judge, strings)
     return [
         *_rows("GetKey", reading, AtMost(1)),
-        # Who shows another's string has the whole of it. That it is proved shows in the time, once a worker.
+        # The caller has the whole string. The time reveals that it is proved, once per worker.
         *_rows("VerifyKey, cold", cold, None),
         *_rows("VerifyKey, warm", warm, AtMost(1)),
     ]
@@ -122,7 +122,7 @@ async def _callers(bench: Bench) -> Row:
         }
         before = await process.counts()
         rates = await in_turns({name: partial(it.rate, requests) for name, it in loads.items()}, rounds)
-        # Two verdicts with a caller's key to judge, one without.
+        # With a caller's key there are two verdicts, without a credential one.
         hold_counts(before, await process.counts(), "authsvc_verdicts_total VALID", rounds * requests * 3)
     one, other = (f"{median(rates[side]):,.0f}/s {side}" for side in loads)
     what = "warm VerifyKey with a caller's key to check against one without"
@@ -139,7 +139,7 @@ async def _creation(bench: Bench) -> list[Row]:
     assert len(unrecorded) == len(statements) - 1
 
     async def create() -> float:
-        # Of many owners, since changes of one take turns.
+        # From many owners, since changes of one owner are serialized.
         remaining = iter(range(count))
 
         async def some() -> None:
@@ -199,7 +199,7 @@ async def _creation(bench: Bench) -> list[Row]:
 
 
 async def _taken_down(bench: Bench, caller: Caller, new: NewKey) -> list[Statement]:
-    """Return what CreateKey says to PostgreSQL, with the owner, id and prefix of its key as marks."""
+    """Return the statements of CreateKey for PostgreSQL, with placeholders for owner, id and prefix."""
     said: list[Statement] = []
 
     def listening(name: str) -> Any:
@@ -257,7 +257,7 @@ async def _service_mint(database_url: str) -> KeyMint:
 
 
 async def _times(ask: Callable[[str], Awaitable[None]], asked: Mapping[str, Sequence[str]]) -> Times:
-    """Ask for one of each kind in turns, in any order; return the microseconds of each."""
+    """Request one of each kind in turns, in random order; return the microseconds of each."""
     taken: dict[str, list[float]] = {kind: [] for kind in asked}
     order = random.Random(0)  # noqa: S311 - only what comes first differs
     for together in zip(*asked.values(), strict=True):
@@ -295,7 +295,7 @@ def _rows(what: str, times: Times, aim: AtMost | None) -> list[Row]:
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the largest distance between two empirical distribution functions, 0 to 1."""
+    """Return the largest distance between two empirical distribution functions, from 0 to 1."""
     sides = sorted(one), sorted(other)
     return max(
         abs(bisect_right(sides[0], at) / len(one) - bisect_right(sides[1], at) / len(other))

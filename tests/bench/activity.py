@@ -1,8 +1,8 @@
-"""What the last activity of sessions costs the database: one write a session and interval.
+"""The cost of recording session activity in the database: one write per session and interval.
 
-Each of very many sessions is verified once, twice and five times an interval, evenly, in this
-process, while the service writes what it gathers at its interval. Writes are the rows that PostgreSQL says
-it updated, statements the calls of the store.
+Each of many sessions is verified once, twice and five times per interval, evenly, in this
+process, while the service flushes its buffer at each interval. Writes are the rows that PostgreSQL
+reports as updated, statements the calls of the store.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _QUESTION = Question(CredentialKind.SESSION, BOOTSTRAP, (), "192.0.2.7", session
 
 @dataclass(slots=True)
 class _Statements:
-    """The calls of the store: how many there were, how long they took, how many are under way."""
+    """The calls of the store: their number, their duration, and how many are in progress."""
 
     count: int = 0
     seconds: float = 0.0
@@ -54,8 +54,8 @@ class _Written:
 
 
 async def measure(url: str, *, quick: bool) -> list[Row]:
-    """Return the rows about the writing of activity."""
-    # The longest interval that can be set: one process has to verify all five times in it.
+    """Return the rows about writing activity."""
+    # The longest interval that can be set: one process has to verify all sessions five times in it.
     count, interval = (20_000, 3.0) if quick else (200_000, 15.0)
     say(f"sessions: inserting {count:,}, and verifying them for the first time")
     settings = load_settings(
@@ -111,7 +111,7 @@ async def _verify(
     times: int,
     interval: float,
 ) -> _Written:
-    """Verify each session so many times an interval, from just after a write on; then write the rest."""
+    """Verify each session this many times per interval, starting just after a write; then write the rest."""
     await _flush(service, statements)
     before = statements.count
     service.verifier.recall(_QUESTION, tokens[0])
@@ -148,7 +148,7 @@ async def _flush(service: app.App, statements: _Statements) -> None:
 
 
 async def _updated(service: app.App, connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[int, int]:
-    """Return how many sessions were updated, when all connections of the service have told their counts."""
+    """Return the number of updated sessions, once all connections of the service have reported statistics."""
     async with AsyncExitStack() as stack:
         for _ in range(load_settings().database_pool_size):
             lent = await stack.enter_async_context(service.database.connection())

@@ -1,8 +1,8 @@
-"""What somebody hostile does to the port: `python -m tests.bench.attacks NAME ADDRESS KEY`.
+"""Attacks of a hostile client on the port: `python -m tests.bench.attacks NAME ADDRESS KEY`.
 
-Each attack says "ready" when all that it wants the service to hold is sent, or when its flood runs, and goes
-on until its standard input ends. KEY is a tenant's, with the scopes keys:read and keys:verify; most attacks
-do not use it. Who is refused comes again: a connection that was lost is opened anew.
+Each attack prints "ready" when everything that the service is to hold is sent, or when its flood runs. It
+continues until its standard input ends. KEY belongs to a tenant and has the scopes keys:read and keys:verify;
+most attacks do not use it. A refused attacker tries again: a lost connection is opened again.
 """
 
 import asyncio
@@ -39,19 +39,19 @@ Attack = Callable[[str, str], Awaitable[None]]
 
 
 def ready(told: str = "") -> None:
-    """Tell whoever measures that it has begun."""
+    """Report that the attack has begun."""
     print("ready", told, flush=True)
 
 
 async def _connections(address: str, window: int = 65_535) -> list[Connection]:
-    """Open as many connections as it takes to have so many streams, at most ten."""
+    """Open as many connections as are needed for this many streams, at most ten."""
     first = await Connection.open(address, window=window)
     count = min(_CONNECTIONS, -(-_STREAMS // min(first.max_streams, _STREAMS)))
     return [first, *[await Connection.open(address, window=window) for _ in range(count - 1)]]
 
 
 async def _hold(connections: list[Connection], begin: Callable[[Connection], Awaitable[None]]) -> None:
-    """Begin streams on all connections, as many as they take, and hold what is left of them."""
+    """Begin streams on all connections, as many as they accept, and hold those that remain."""
     each = _STREAMS // len(connections)
     with suppress(TimeoutError):
         async with asyncio.timeout(20):
@@ -74,7 +74,7 @@ def _partial(authorized: bool) -> Attack:
 
 
 async def silent(address: str, key: str) -> None:
-    """Streams that have a caller and never a message."""
+    """Streams with a caller and without any message."""
     headers = block(call_headers(VERIFY, f"Bearer {key}"))
 
     async def begin(one: Connection) -> None:
@@ -94,7 +94,7 @@ async def half_closed(address: str, key: str) -> None:
 
 
 async def unread_lists(address: str, key: str) -> None:
-    """Forty pages of large keys, on one connection that lets nothing be sent to it."""
+    """Forty pages of large keys, on one connection whose receive window is closed."""
     headers = block(call_headers(LIST, f"Bearer {key}"))
     request = message(pb.ListKeysRequest(owner_id="acme", page_size=1000).SerializeToString())
     one = await Connection.open(address, window=0)
@@ -106,7 +106,7 @@ async def unread_lists(address: str, key: str) -> None:
 
 
 async def unread_verdicts(address: str, key: str) -> None:
-    """Very many small answers that nobody reads."""
+    """A very large number of small responses that are never read."""
     headers = block(call_headers(VERIFY, f"Bearer {key}"))
     request = message(pb.VerifyKeyRequest(key_string=key).SerializeToString())
 
@@ -122,7 +122,7 @@ def _reflection_request() -> bytes:
 
 
 async def unread_reflection(address: str, key: str) -> None:
-    """Streams of reflection without a credential, asked and not read."""
+    """Streams of reflection without a credential, whose responses are not read."""
     headers, asked = block(call_headers(REFLECTION)), _reflection_request()
 
     async def begin(one: Connection) -> None:
@@ -132,7 +132,7 @@ async def unread_reflection(address: str, key: str) -> None:
 
 
 async def _flood(address: str, turn: Callable[[Connection], Awaitable[None]]) -> None:
-    """Do something again and again on one connection, and on another one when that is lost."""
+    """Repeat something on one connection, and on a new one when that is lost."""
     told = False
     while True:
         with suppress(OSError):
@@ -147,7 +147,7 @@ async def _flood(address: str, turn: Callable[[Connection], Awaitable[None]]) ->
 
 
 def _calls(headers: bytes, data: bytes | None) -> Attack:
-    """Keep as many calls in flight as a connection takes, at most 100."""
+    """Keep as many calls in flight as a connection accepts, at most 100."""
 
     async def attack(address: str, key: str) -> None:
         async def turn(one: Connection) -> None:
@@ -162,7 +162,7 @@ def _calls(headers: bytes, data: bytes | None) -> Attack:
 
 
 async def reflection(address: str, key: str) -> None:
-    """Ask for files, sixteen at a time."""
+    """Request files, sixteen at a time."""
     headers, asked = block(call_headers(REFLECTION)), _reflection_request()
 
     async def turn(one: Connection) -> None:
@@ -174,7 +174,7 @@ async def reflection(address: str, key: str) -> None:
 
 
 async def resets(address: str, key: str) -> None:
-    """Begin calls and reset each at once (CVE-2023-44487)."""
+    """Begin calls and reset each immediately (CVE-2023-44487)."""
     headers = block(call_headers(VERIFY))
 
     async def turn(one: Connection) -> None:
@@ -188,7 +188,7 @@ async def resets(address: str, key: str) -> None:
 
 
 async def continuation(address: str, key: str) -> None:
-    """Send a header block without end (CVE-2024-27983 and its like)."""
+    """Send a header block without an end (CVE-2024-27983 and similar ones)."""
     piece = block([("x-filler", "y" * 100)]) * 100
 
     async def turn(one: Connection) -> None:
@@ -203,7 +203,7 @@ async def continuation(address: str, key: str) -> None:
 
 
 async def control_frames(address: str, key: str) -> None:
-    """Settings and pings, each of which has to be acknowledged."""
+    """Settings and pings, each of which must be acknowledged."""
     frames = (frame(SETTINGS, 0, 0) + frame(PING, 0, 0, bytes(8))) * 100
 
     async def turn(one: Connection) -> None:
@@ -215,7 +215,7 @@ async def control_frames(address: str, key: str) -> None:
 
 
 async def idle_connections(address: str, key: str) -> None:
-    """Connections that speak HTTP/2 and ask nothing."""
+    """Connections that speak HTTP/2 and send no request."""
     held = []
     for _ in range(1500):
         with suppress(OSError):

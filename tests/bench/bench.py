@@ -1,4 +1,4 @@
-"""What all measurements share: a database, and the service twice, in this process and in one of its own."""
+"""What all measurements share: a database, and two instances of the service, one of them in this process."""
 
 import sys
 import tempfile
@@ -17,7 +17,7 @@ from authsvc.store.migrate import migrate
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.bench import server
 
-# Nothing here outlives the run, and nothing but the load may work beside it.
+# Nothing here has to survive the run, and only the load may use the CPU.
 _POSTGRES = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -31,7 +31,7 @@ _POSTGRES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """The running parts. `app` is the service in this process, `server` the one in its own."""
+    """The running parts. `app` is the service in this process, `server` the one in a separate process."""
 
     quick: bool
     app: app.App
@@ -45,7 +45,7 @@ class Bench:
         return (("authorization", f"Bearer {key_string}"),)
 
     async def postgres_fact(self) -> str:
-        """Return which PostgreSQL this is, and how it is set."""
+        """Return the version and the settings of PostgreSQL."""
         connection = await asyncpg.connect(self.database_url)
         try:
             version = await connection.fetchval("SHOW server_version")
@@ -55,13 +55,13 @@ class Bench:
 
 
 def say(text: str) -> None:
-    """Tell whoever waits what is being done."""
+    """Report progress to the user."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 @asynccontextmanager
 async def running(*, quick: bool) -> AsyncIterator[Bench]:
-    """Run all that is measured."""
+    """Run everything that is measured."""
     say("starting PostgreSQL and the service")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         async with DevPostgres(Path(directory) / "postgres", settings=_POSTGRES) as postgres:

@@ -1,7 +1,7 @@
-"""Cold fills: each key is read from PostgreSQL and proved by argon2id, against argon2id alone.
+"""Cold fills: each key is read from PostgreSQL and proved with argon2id, against argon2id alone.
 
-Both sides have the same secrets, hashes, number of threads and cores; PostgreSQL runs on
-the same machine, so the cores that it takes are missing for argon2.
+Both sides have the same secrets, hashes, threads and cores. PostgreSQL runs on
+the same machine, so argon2 lacks the cores that it uses.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ async def measure(bench: Bench) -> list[Row]:
 
 
 async def _at_once(things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do the work for all things, so many at once that there is always another one waiting."""
+    """Do the work for all items, with enough concurrency that another one is always waiting."""
     remaining = iter(things)
 
     async def worker(share: Iterator[T]) -> None:
@@ -124,7 +124,7 @@ async def _rate(count: int, work: Awaitable[None]) -> float:
 
 
 def _argon2_rate(pool: ThreadPoolExecutor, proofs: Sequence[tuple[str, str]]) -> float:
-    """Prove secrets at the cost that their hashes state, as fast as the threads can."""
+    """Prove secrets at the cost that their hashes state, as fast as the threads allow."""
     hasher = PasswordHasher()
     started = time.perf_counter()
     assert all(pool.map(lambda proof: hasher.verify(*proof), proofs))
@@ -132,7 +132,7 @@ def _argon2_rate(pool: ThreadPoolExecutor, proofs: Sequence[tuple[str, str]]) ->
 
 
 async def _hashes(bench: Bench) -> dict[str, str]:
-    """Return the hash of each key of the measurement by prefix."""
+    """Return the hash of each measured key by prefix."""
     connection = await asyncpg.connect(bench.database_url)
     try:
         await connection.execute("VACUUM ANALYZE")

@@ -1,7 +1,7 @@
-"""Envoy's check: against VerifyKey on the same server, and what it costs a request that goes through Envoy.
+"""Envoy's check: against VerifyKey on the same server, and its cost for a request that goes through Envoy.
 
 Envoy runs from deploy/envoy with one thread; the side without a check is its route that has none. All of it
-is on one machine: the load, Envoy, the service, and what is protected.
+runs on one machine: the load, Envoy, the service and the upstream.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from tests.gateway.client import get_http1
 
 _PART = "gateway"
 _CHECK = "/envoy.service.auth.v3.Authorization/Check"
-# Connections, and requests in flight on each: for the rate, and for the time that one takes.
+# Connections, and requests in flight on each: for the rate, and for the latency.
 _BUSY, _CALM = (8, 4), (2, 1)
-# What a browser sends, more or less.
+# Roughly what a browser sends.
 _HEADERS = {
     ":authority": "api.example.com",
     ":method": "GET",
@@ -106,7 +106,7 @@ async def _measure_envoy(bench: Bench, own: str, key: str) -> list[Row]:
 
 @asynccontextmanager
 async def _envoy(bench: Bench, own: str) -> AsyncIterator[str]:
-    """Run Envoy before the service and an upstream; yield where it listens."""
+    """Run Envoy before the service and an upstream; yield its address."""
     checkout = Path(__file__).parent.parent.parent
     async with AsyncExitStack() as stack:
         upstream = await asyncio.create_subprocess_exec(
@@ -125,7 +125,7 @@ async def _envoy(bench: Bench, own: str) -> AsyncIterator[str]:
 
 
 async def _send(url: str, key: str, requests: int, load: tuple[int, int]) -> tuple[float, list[float]]:
-    """Send requests; return how many were answered 200 a second, and the microseconds that each took."""
+    """Send requests; return the rate of 200 responses per second, and the microseconds that each took."""
     connections, streams = map(str, load)
     with tempfile.NamedTemporaryFile("r") as log:
         command = ("h2load", "-n", str(requests), "-c", connections, "-m", streams, "-t", "1")
@@ -158,7 +158,7 @@ async def _mint(bench: Bench, owner_id: str, scopes: tuple[str, ...]) -> str:
 
 
 async def _look(bench: Bench, own: str, asked: CheckRequest) -> None:
-    """See that the question is answered with a pass."""
+    """Check that the request is allowed."""
     async with grpc.aio.insecure_channel(bench.server.address) as channel:
         call = channel.unary_unary(
             _CHECK,

@@ -1,10 +1,10 @@
-"""What strangers and tenants can make a worker keep, and how long others wait meanwhile.
+"""What anonymous clients and tenants can make a worker keep, and the latency of others meanwhile.
 
     python -m tests.bench.gateway_abuse
 
-The service, the attacker and those who ask VerifyKey meanwhile, over connections of their own, are three
-processes. Shown are the resident memory before, at its peak, and some seconds after all has ended; the most
-threads; the p99 of the others, quiet and during the attack; and what was logged.
+The service, the attacker and the clients that call VerifyKey meanwhile, over their own connections, are three
+processes. The results are the resident memory before, at its peak, and some seconds after the end; the most
+threads; the p99 of the other clients, at rest and during the attack; and the logged lines.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _SECONDS, _AFTER = 10.0, 4.0
 
 
 class Target:
-    """The service under attack, as the attackers and the others know it."""
+    """The service under attack, as seen by the attackers and the other clients."""
 
     def __init__(self, worker: str, ports: list[int], log: Path, key: str) -> None:
         self.worker, self.log, self.key = worker, log, key
@@ -42,7 +42,7 @@ class Target:
         self.peak, self.threads = 0.0, 0
 
     def memory(self) -> float:
-        """Return the resident memory in MiB, and remember the most."""
+        """Return the resident memory in MiB, and record the maximum."""
         told = Path(f"/proc/{self.worker}/status").read_text()
 
         def value(name: str) -> int:
@@ -102,7 +102,7 @@ async def _running(database_url: str, directory: Path) -> AsyncIterator[Target]:
 
 
 async def _others(target: Target, until: asyncio.Event) -> list[float]:
-    """Ask VerifyKey 50 times a second, and return how long each took, in ms."""
+    """Call VerifyKey 50 times a second, and return the duration of each call in ms."""
     took = []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{target.grpc}") as channel:
         stub, metadata = KeyServiceStub(channel), (("authorization", f"Bearer {target.key}"),)
@@ -117,11 +117,11 @@ async def _others(target: Target, until: asyncio.Event) -> list[float]:
     return took
 
 
-# The attacks; each goes on until it is cancelled.
+# The attacks; each continues until it is cancelled.
 
 
 async def _large_checks(target: Target) -> None:
-    """60 Checks, each with another text of nearly a megabyte, by a caller who may ask."""
+    """60 Checks, each with a different text of nearly a megabyte, by a caller with permission."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{target.grpc}") as channel:
         call: Ask = channel.unary_unary(_CHECK, request_serializer=CheckRequest.SerializeToString)
         for number in range(60):
@@ -133,7 +133,7 @@ async def _large_checks(target: Target) -> None:
 
 
 async def _pipelined(target: Target) -> None:
-    """500 connections that send questions without end and read no answer."""
+    """500 connections that send requests continuously and read no response."""
     questions = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" * 10_000
 
     async def send() -> None:
@@ -149,7 +149,7 @@ async def _pipelined(target: Target) -> None:
 
 
 async def _scrapes(target: Target) -> None:
-    """800 connections to the metrics, kept, that say nothing."""
+    """800 connections to the metrics that stay open and send nothing."""
     loop = asyncio.get_running_loop()
     kept: list[socket.socket] = []
     while True:
@@ -163,7 +163,7 @@ async def _scrapes(target: Target) -> None:
 
 
 async def _logged(target: Target) -> None:
-    """Checks whose settings are wrong by a hundred kilobytes of text, which the log is to say."""
+    """Checks with invalid settings: a hundred kilobytes of text, which the log is meant to report."""
     asked = CheckRequest()
     asked.attributes.context_extensions["authsvc.required_scopes"] = "A" * 100_000
     metadata = (("authorization", f"Bearer {target.key}"),)

@@ -1,6 +1,6 @@
 """Load on one RPC by h2load, a client that is cheaper than the server.
 
-h2load takes a gRPC error for a success: whoever uses it looks at a reply first, and at
+h2load counts a gRPC error as a success, so its users check a response first, and
 the server's own counts afterwards.
 """
 
@@ -19,16 +19,16 @@ _LOAD = (8, 16)
 
 
 class H2LoadError(Exception):
-    """The measurement is worth nothing; the message says why."""
+    """The measurement is invalid; the message has the reason."""
 
 
 def is_there() -> bool:
-    """Say whether h2load can be run."""
+    """Return whether h2load can be run."""
     return shutil.which("h2load") is not None
 
 
 def described() -> str:
-    """Return the command line in full, with names for what differs from run to run."""
+    """Return the full command line, with names for what differs from run to run."""
     version = subprocess.run(
         ("h2load", "--version"), capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -37,19 +37,19 @@ def described() -> str:
 
 
 class Load:
-    """The same request over and over to one RPC, so many in flight on each of some connections."""
+    """The same request to one RPC repeatedly, with several requests in flight on each connection."""
 
     def __init__(
         self, address: str, path: str, message: bytes, key_string: str, load: tuple[int, int] = _LOAD
     ) -> None:
-        """Take what to send; without a key string, by a caller without a credential."""
+        """Set what to send; without a key string, the caller has no credential."""
         self._url = f"http://{address}{path}"
         self._body = b"\0" + struct.pack(">I", len(message)) + message
         self._key_string = key_string
         self._load = load
 
     async def rate(self, requests: int) -> float:
-        """Send so many requests and return how many were answered a second."""
+        """Send this many requests and return the number of responses per second."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(self._body)
             file.flush()
@@ -65,7 +65,7 @@ class Load:
 
 
 def hold_counts(before: dict[str, float], after: dict[str, float], name: str, expected: int) -> None:
-    """Hold the server's own count against what the load was meant to do: no error passes for an answer."""
+    """Compare the server's own count with the intended load, so that no error counts as a response."""
     counted = after[name] - before.get(name, 0)
     errors = [
         metric

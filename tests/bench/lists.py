@@ -1,8 +1,8 @@
-"""ListKeys for an owner with very many keys against one with few: a page should cost the same.
+"""ListKeys for an owner with a very large number of keys against one with few: a page should cost the same.
 
-Each case asks both owners for a page of the same size, through the use case and over
-gRPC. A filter that is common fills a page of 50 in both; one that is rare matches 20 keys
-in both, however many there are around them. Two owners whose keys are nearly all in one
+Each case requests a page of the same size for both owners, through the use case and over
+gRPC. A common filter fills a page of 50 for both; a rare one matches 20 keys
+of both, however many other keys they have. Two owners whose keys are nearly all in one
 state have a fifth of that size.
 """
 
@@ -40,24 +40,24 @@ _ACTIVE, _EXPIRED, _REVOKED = (
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """An owner with `size` keys, made over 700 days until `now`."""
+    """An owner with `size` keys, created over the 700 days before `now`."""
 
     owner_id: str
     size: int
     now: datetime
 
     def made(self, number: int) -> Timestamp:
-        """Return when the key of this number was made."""
+        """Return the creation time of the key with this number."""
         return _stamp(self.now + timedelta(days=_DAYS * (number / self.size - 1)))
 
     def ago(self, days: float) -> Timestamp:
-        """Return an instant so many days ago."""
+        """Return the time this many days ago."""
         return _stamp(self.now - timedelta(days=days))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A page to ask for. `deep`: the hundredth one, or the last full one of the owner with few keys."""
+    """A page to request. `deep`: the hundredth one, or the last full one of the owner with few keys."""
 
     name: str
     filter: Callable[[Owner], pb.KeyFilter] = lambda _: pb.KeyFilter()
@@ -144,7 +144,7 @@ _CASES = (
 
 
 async def measure(bench: Bench) -> list[Row]:
-    """Return a row for each case, and the worst of them first."""
+    """Return a row for each case, the worst first."""
     rounds, size, beside = (3, 20_000, 50) if bench.quick else (9, 200_000, 500)
     now = datetime.now(UTC).replace(microsecond=0)
     await _fill(bench, size, beside, now)
@@ -171,7 +171,7 @@ def _row(case: Case, way: str, big: list[float], small: list[float]) -> Row:
 
 
 async def _request(bench: Bench, case: Case, owner: Owner) -> pb.ListKeysRequest:
-    """Return the request for the page, which has to be as long as a page of the other owner's."""
+    """Return the request for the page, which must be as long as the page of the other owner."""
     request = pb.ListKeysRequest(
         owner_id=owner.owner_id, filter=case.filter(owner), order_by=case.order_by, page_size=_PAGE
     )

@@ -1,7 +1,7 @@
-"""The memory that a cached key or session takes, and that the cache stops at its capacity.
+"""The memory of a cached key or session, and proof that the cache stops growing at its capacity.
 
-Runs in a process of its own, where nothing else grows. The verifier, the cache and the
-store are the real ones; only the rows are made up, and argon2 is taken as done, since
+Runs in its own process, where nothing else grows. The verifier, the cache and the
+store are real. Only the rows are made up, and argon2 is skipped, since
 neither leaves anything in memory.
 """
 
@@ -42,7 +42,7 @@ _ANNOTATIONS = json.dumps({"team": "payments", "cost-center": "eu-4711"})
 
 
 async def measure(*, quick: bool) -> list[Row]:
-    """Return the rows about memory; none where the system does not tell what is resident."""
+    """Return the rows about memory; none where the system does not report resident memory."""
     if sys.platform != "linux":
         say("memory: left out, since only Linux has /proc/self/statm")
         return []
@@ -84,13 +84,13 @@ async def _in_a_process(capacity: int, annotations: str, environment: str = "liv
 
 
 class _MadeUpRows:
-    """A connection whose every row exists, in strings of its own as asyncpg makes them."""
+    """A connection on which every row exists, with separate strings for each as asyncpg creates them."""
 
     def __init__(self, annotations: str, environment: str) -> None:
         self._annotations = annotations.encode()
         self._is_session = environment == SESSION
         self._numbers = count()
-        self.secret = ""  # of the session that is asked for next; a key's is not looked at
+        self.secret = ""  # of the next requested session; that of a key is not checked
 
     async def fetch(self, _: str, key_prefixes: list[str]) -> list[dict[str, object]]:
         return [self._row(key_prefix) for key_prefix in key_prefixes]
@@ -132,7 +132,7 @@ class _MadeUpDatabase:
 
 
 class _Trusting(Hasher):
-    """Takes every proof as good."""
+    """Accepts every proof."""
 
     async def verify(self, secret: str, secret_hash: str) -> bool:
         return True
@@ -142,7 +142,7 @@ class _Trusting(Hasher):
 
 
 class _Quiet:
-    """A feed without news."""
+    """A feed without entries."""
 
     seq = 0
 

@@ -1,8 +1,8 @@
-"""What a revocation takes with many workers, and what the leases cost.
+"""The latency of a revocation with many workers, and the cost of the leases.
 
-All is real: `authsvc serve` with its workers, and a PostgreSQL that waits for its disk at each
-commit, as a deployment's does. A revocation is timed at the client, from the call to the answer; in
-turns with it a bare commit, one row changed and committed by a statement of its own.
+Everything is real: `authsvc serve` with its workers, and a PostgreSQL that waits for its disk at each
+commit, like that of a deployment. A revocation is timed at the client, from the call to the response, in
+turns with a bare commit: one row changed and committed by a separate statement.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from tests.bench.table import AtMost, Row
 
 _PART = "revocation"
 _WORKERS = (2, 8, 16)
-# An aim in milliseconds beyond the multiple of the bare commit.
+# A target in milliseconds in addition to the multiple of the bare commit.
 _SPARE_MS = 5.0
 _TIMES = 3
 
@@ -42,7 +42,7 @@ async def measure(*, quick: bool) -> list[Row]:
     count = 60 if quick else 300
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        # Connections for 16 workers. What a commit waits for is left as PostgreSQL has it.
+        # Connections for 16 workers. The commit settings are PostgreSQL's defaults.
         settings = {"max_connections": "300"}
         async with DevPostgres(Path(directory) / "postgres", settings=settings) as postgres:
             await migrate(postgres.url)
@@ -79,7 +79,7 @@ async def _serving(url: str, workers: int) -> AsyncIterator[str]:
                 raise RuntimeError("authsvc has ended instead of serving")
             if told := re.search(r"serving at (\S+:\d+)", line):
                 break
-        # Nobody reads the rest; it is little.
+        # The rest is not read; it is short.
         yield told[1]
     finally:
         process.terminate()
@@ -135,7 +135,7 @@ def _percentile(values: list[float]) -> float:
 
 
 async def _idle(url: str, workers: int, seconds: float) -> Row:
-    """Count the transactions of workers that nobody asks; each is one statement here."""
+    """Count the transactions of workers without calls; each is one statement here."""
     say(f"revocation: {seconds:g} s of {workers} idle workers")
     connection = await asyncpg.connect(url)
     count = partial(
@@ -143,7 +143,7 @@ async def _idle(url: str, workers: int, seconds: float) -> Row:
         "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()",
     )
     try:
-        # A server process that falls idle tells its counts ten seconds later.
+        # A server process that becomes idle reports its statistics ten seconds later.
         await asyncio.sleep(12)
         before, started = await count(), time.perf_counter()
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Measuring several sides in turns, so that a noisy moment hits all of them."""
+"""Measures several sides in turns, so that noise affects all of them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import median
@@ -7,7 +7,7 @@ Side = Callable[[], Awaitable[float]]
 
 
 async def in_turns(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
-    """Run A B C, A B C, … and return what each side measured, round by round."""
+    """Run A B C, A B C, … and return the measurements of each side, by round."""
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():

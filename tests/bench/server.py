@@ -4,10 +4,10 @@ Both take VerifyKey's request and return one constant VerifyKeyResponse, in the 
 process, on the same port, with the same options:
 
 - `authsvc.bench.v1.Null/VerifyKey` goes through our endpoint: authenticate, parse, validate.
-- `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any work of ours.
+- `authsvc.bench.v1.Bare/VerifyKey` is a handler of grpc.aio without any of our code.
 
-Last uses of keys are not written and other workers not looked at while it runs, since that would be
-counted as checkouts of the database. The activity of sessions is written as ever.
+Last uses of keys are not written and other workers are not checked meanwhile, since both would be
+counted as checkouts of the database. The activity of sessions is written as usual.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ _CONSTANT = pb.VerifyKeyResponse(
 
 
 class Process:
-    """The running process, as the measuring one sees it."""
+    """The running process, as the measuring process sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
         self._process = process
@@ -81,7 +81,7 @@ class Process:
 async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
     """Run the process while the block runs.
 
-    LEASELESS makes it verify without a look at the lease; ANONYMOUS lets everybody verify.
+    LEASELESS makes it verify without checking the lease; ANONYMOUS lets every caller verify.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
         "AUTHSVC_DATABASE_URL": database_url,
@@ -89,7 +89,7 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
         "AUTHSVC_USAGE_INTERVAL": "3600",
         "AUTHSVC_LEASE": "3600",
         "AUTHSVC_SCOPES": "*",
-        # One owner makes all the load.
+        # All load is for one owner.
         "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_LEVEL": "error",
     }
@@ -118,7 +118,7 @@ async def _line(process: asyncio.subprocess.Process) -> bytes:
 
 
 def _null_descriptor() -> ServiceDescriptor:
-    """Describe a service of one RPC that is VerifyKey but for the service's name."""
+    """Describe a service with one RPC that differs from VerifyKey only in the service's name."""
     described = pb.DESCRIPTOR.services_by_name["KeyService"].methods_by_name["VerifyKey"]
     file = FileDescriptorProto(
         name="authsvc/bench/v1/null.proto", package="authsvc.bench.v1", syntax="proto3"
@@ -131,7 +131,7 @@ def _null_descriptor() -> ServiceDescriptor:
 
 
 class _Null:
-    """A service that is nothing but the endpoint around it."""
+    """A service that does nothing behind the endpoint."""
 
     descriptor: ClassVar[ServiceDescriptor] = _null_descriptor()
 
@@ -140,7 +140,7 @@ class _Null:
 
 
 class _BareToo(NoSuchRpc):
-    """The last handler that gRPC asks, which knows one RPC more."""
+    """The last handler that gRPC calls, which knows one more RPC."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler that does nothing for its RPC."""
@@ -158,7 +158,7 @@ _BARE: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.unary_unary_rpc_method_handl
 
 
 class _Server(Server):
-    """The server of the service, with the two RPCs on it."""
+    """The server of the service, with the two RPCs."""
 
     def __init__(
         self, services: Sequence[Service], entrance: Entrance, bounds: Bounds, **options: Any

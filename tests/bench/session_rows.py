@@ -1,4 +1,4 @@
-"""Sessions in great numbers, as rows: what creation by RPC would take too long for."""
+"""A large number of sessions, inserted as rows, because creation by RPC would take too long."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -53,14 +53,14 @@ class Made(NamedTuple):
 
 
 async def mint(connection: "asyncpg.Connection[asyncpg.Record]") -> KeyMint:
-    """Return the mint of the service that has this database."""
+    """Return the mint of the service that uses this database."""
     return KeyMint(await connection.fetchval("SELECT tag_key FROM authsvc.tag_keys"))
 
 
 async def insert(
     connection: "asyncpg.Connection[asyncpg.Record]", mint: KeyMint, owner_ids: Sequence[str]
 ) -> list[Made]:
-    """Insert a session for each owner, with a token that is good."""
+    """Insert a session for each owner, with a valid token."""
     now = datetime.now(UTC)
     made, rows = [], []
     for owner_id in owner_ids:
@@ -75,5 +75,5 @@ async def insert(
 
 
 async def generate(connection: "asyncpg.Connection[asyncpg.Record]", owner_id: str, count: int) -> None:
-    """Insert sessions whose tokens nobody knows."""
+    """Insert sessions with unknown tokens."""
     await connection.execute(_GENERATE, owner_id, count, _CREATOR, USER_AGENT)

@@ -1,7 +1,7 @@
-"""Sessions: verification from memory, sign-ins, logging out, and what activity writes.
+"""Sessions: verification from memory, sign-ins, sign-outs, and the cost of writing activity.
 
-The PostgreSQL waits for its disk at each commit, as a deployment's does. The load on verification
-and on sign-ins is h2load's, the server one worker.
+PostgreSQL waits for its disk at each commit, like that of a deployment. h2load generates the load on
+verification and on sign-ins; the server has one worker.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _PART = "sessions"
 _SCOPES = ("orders:read", "orders:write", "reports:read")
-# Connections and RPCs in flight on each, of those who sign in.
+# Connections, and RPCs in flight on each, for sign-ins.
 _SIGN_INS = (4, 8)
 _OF_MANY = 10_000
 _AT_ONCE = 64
@@ -67,7 +67,7 @@ class _Parts:
 async def measure(*, quick: bool) -> list[Row]:
     """Return the rows about sessions."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        # What a commit waits for is left as PostgreSQL has it.
+        # The commit settings are PostgreSQL's defaults.
         async with DevPostgres(Path(directory) / "postgres", settings={"max_wal_size": "4GB"}) as postgres:
             await migrate(postgres.url)
             given = load_settings(listen="127.0.0.1:0", database_url=SecretStr(postgres.url), scopes="*")
@@ -110,7 +110,7 @@ def _new_session() -> session_service_pb2.CreateSessionRequest:
 
 
 async def _verification(parts: _Parts) -> Row:
-    """Verify one key and one session, both in memory; each request as a program sends it."""
+    """Verify one key and one session, both in memory, with requests as a program sends them."""
     rounds, requests = (3, 3_000) if parts.quick else (7, 8_000)
     created = await parts.stub.CreateSession(_new_session(), metadata=parts.metadata)
     key = key_service_pb2.VerifyKeyRequest(
@@ -142,10 +142,10 @@ async def _verification(parts: _Parts) -> Row:
 
 
 async def _sign_ins(parts: _Parts, worker: app.App) -> list[Row]:
-    """Create sessions, and insert rows like theirs that were made before the clock runs.
+    """Create sessions, and insert rows like theirs that are prepared before the clock starts.
 
-    By RPC, and by what serves the RPC without gRPC before it, since a null RPC of one worker is
-    slower than half the INSERTs already.
+    By RPC, and by the code behind the RPC without gRPC, since a null RPC of one worker is
+    already slower than half of the INSERTs.
     """
     rounds, count = (3, 2_000) if parts.quick else (7, 5_000)
     in_flight = _SIGN_INS[0] * _SIGN_INS[1]
@@ -262,7 +262,7 @@ async def _sign_ins(parts: _Parts, worker: app.App) -> list[Row]:
 
 
 async def _logging_out(parts: _Parts) -> Row:
-    """End all sessions of owners who have very many, in turns with one session of others."""
+    """End all sessions of owners with a large number of sessions, in turns with one session of others."""
     rounds, warm = (5, 500) if parts.quick else (15, 3_000)
     say(f"sessions: {rounds} owners with {_OF_MANY:,} sessions, {warm:,} of them in memory")
     connection = await asyncpg.connect(parts.url)

@@ -1,4 +1,4 @@
-"""The one table at the end, and what has to be known about the machine to read it."""
+"""The one table at the end, and the facts about the machine that are needed to interpret it."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """An aim that more is better for."""
+    """A target for which more is better."""
 
     bound: float
 
@@ -32,13 +32,13 @@ class AtLeast:
         return f"≥ {self.bound:g}"
 
     def is_met(self, value: float) -> bool:
-        """Say whether `value` is good enough."""
+        """Return whether `value` meets the target."""
         return value >= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """An aim that less is better for."""
+    """A target for which less is better."""
 
     bound: float
 
@@ -46,13 +46,13 @@ class AtMost:
         return f"≤ {self.bound:g}"
 
     def is_met(self, value: float) -> bool:
-        """Say whether `value` is good enough."""
+        """Return whether `value` meets the target."""
         return value <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: `one` against `other` gives `ratio`; without an aim it is for orientation."""
+    """One figure: `one` divided by `other` is `ratio`. Without a target it is for orientation."""
 
     part: str
     what: str
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """Met, not met, or nothing where there is no aim."""
+        """Met, not met, or empty if there is no target."""
         if self.aim is None:
             return ""
         return "met" if self.aim.is_met(self.ratio) else "NOT MET"

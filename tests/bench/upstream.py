@@ -1,4 +1,4 @@
-"""What Envoy protects while it is measured: a server of HTTP/1.1 that answers every request with 200."""
+"""The upstream behind Envoy in measurements: an HTTP/1.1 server that answers every request with 200."""
 
 import asyncio
 from typing import cast
@@ -13,7 +13,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        # A head has one end, and there are no bodies.
+        # Each head has one end, and there are no bodies.
         self._transport.write(_ANSWER * data.count(b"\r\n\r\n"))
 
 

@@ -1,7 +1,7 @@
-"""VerifyKey from memory: against an RPC that does nothing, for good keys and bad ones, and in batches.
+"""VerifyKey from memory: against an RPC that does nothing, for valid and invalid keys, and in batches.
 
-The caller has a key of its own and asks as a program does: a key string, one required
-scope, the client's address. All are in the service's memory before the clock runs.
+The caller has its own key and sends a typical request: a key string, one required
+scope, the client's address. All are in the service's memory before the clock starts.
 """
 
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def measure(bench: Bench) -> list[Row]:
     caller = await _mint(bench, "gateway", ("keys:verify",))
     keys = [await _mint(bench, f"client {number}", _SCOPES) for number in range(_BATCH)]
     good = keys[0]
-    # Another secret for a prefix that is warm, and a prefix that nobody has, so that the tag is not its own.
+    # Another secret for a warm prefix, and a prefix that does not exist, so that the tag is not its own.
     wrong = good[:-TAIL_LENGTH] + _other(good[-TAIL_LENGTH]) + good[1 - TAIL_LENGTH :]
     forged = good[: -TAIL_LENGTH - 1] + _other(good[-TAIL_LENGTH - 1]) + good[-TAIL_LENGTH:]
     requests_of = {
@@ -55,7 +55,7 @@ async def measure(bench: Bench) -> list[Row]:
     before = await bench.server.counts()
     rates = await in_turns({name: partial(it.rate, requests) for name, it in loads.items()}, rounds)
     after = await bench.server.counts()
-    # The caller's own credential is judged by each but the bare RPC.
+    # Each of them except the bare RPC verifies the caller's own credential.
     hold_counts(before, after, "authsvc_verdicts_total VALID", rounds * requests * 5)
     hold_counts(before, after, "authsvc_verdicts_total NOT_FOUND", rounds * requests * 2)
     hold_counts(before, after, "authsvc_rpc_seconds_count VerifyKey", rounds * requests * 4)
@@ -81,7 +81,7 @@ async def measure(bench: Bench) -> list[Row]:
 
 
 async def _measure_lease(bench: Bench, checked: Load, request: pb.VerifyKeyRequest, caller: str) -> Row:
-    """Ask a second process that is the same but for the lease, in turns with the first."""
+    """Call a second process that differs only in the lease, in turns with the first."""
     rounds, requests = (3, 3_000) if bench.quick else (7, 8_000)
     say(f"verify: {rounds} rounds of {requests} RPCs with and without a look at the lease")
     async with server.running(bench.database_url, server.LEASELESS) as other:
@@ -134,7 +134,7 @@ def _other(character: str) -> str:
 async def _look(
     bench: Bench, caller: str, requests: dict[str, pb.VerifyKeyRequest], batch: pb.BatchVerifyKeysRequest
 ) -> None:
-    """Make all keys warm, and see that each side answers what it should."""
+    """Make all keys warm, and check the response of each side."""
     metadata = bench.as_caller(caller)
     answer = await bench.stub.BatchVerifyKeys(batch, metadata=metadata)  # type: ignore[misc]
     assert all(response.valid for response in answer.responses)

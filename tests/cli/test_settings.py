@@ -1,4 +1,4 @@
-"""Settings from the environment: what is taken, what is refused, what is never shown."""
+"""Settings from the environment: what is accepted, what is refused, what is never shown."""
 
 import os
 import re
@@ -24,7 +24,7 @@ DURATION = (
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the settings of whoever runs the tests out of them."""
+    """Remove the user's own settings from the tests."""
     for name in list(os.environ):
         if name.upper().startswith("AUTHSVC_"):
             monkeypatch.delenv(name)
@@ -37,14 +37,14 @@ def refusal(**given: str) -> str:
 
 
 def test_defaults_are_enough() -> None:
-    """Nothing has to be set to try it out; the service is for this machine only."""
+    """No setting is required to try the service out; it listens on this machine only."""
     assert str(load_settings().listen) == "127.0.0.1:50051"
     assert load_settings().data_dir == Path(".data")
 
 
 @pytest.mark.parametrize("name", ["AUTHSVC_LISTEN", "authsvc_listen", "Authsvc_Listen"])
 def test_a_setting_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Capitals are usual and small letters do."""
+    """Capitals are usual, and lower case works."""
     monkeypatch.setenv(name, "127.0.0.1:1")
     assert str(load_settings().listen) == "127.0.0.1:1"
 
@@ -68,7 +68,7 @@ def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_given_values_stand_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the program gives wins."""
+    """Arguments of the program take precedence."""
     monkeypatch.setenv("AUTHSVC_BRAND", "eg")
     assert load_settings(brand="acme").brand == "acme"
     assert load_settings().brand == "eg"
@@ -80,7 +80,7 @@ def test_given_values_stand_before_the_environment(monkeypatch: pytest.MonkeyPat
     ["localhost", ":1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "[:::]:1", "[::1:1", "a b:1", "h:1\n"],
 )
 def test_an_address_is_host_and_port(field: str, value: str) -> None:
-    """What is none is refused with an example."""
+    """An invalid one is refused with an example."""
     assert refusal(**{field: value}) == (
         f"AUTHSVC_{field.upper()}: use host:port, for instance 127.0.0.1:50051 or [::1]:50051"
     )
@@ -111,7 +111,7 @@ def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
     ],
 )
 def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -> None:  # rule 2
-    """By commas or one a line; spaces around them and a comma too many do no harm; a star is any."""
+    """Separated by commas or one per line; spaces and an extra comma are ignored; a star allows any scope."""
     expected = None if scopes is None else tuple(Scope(*pair) for pair in scopes.items())
     assert load_settings(scopes=value).scopes == expected
 
@@ -137,13 +137,13 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
     ],
 )
 def test_a_bad_list_of_scopes(value: str, told: str) -> None:  # rule 2
-    """What is wrong with it, and what to write instead."""
+    """The error says what is wrong, and what to write instead."""
     assert refusal(scopes=value).startswith(f"AUTHSVC_SCOPES: {told}")
 
 
 @pytest.mark.parametrize("scope", ["Orders", "orders:", ":read", "a b", "a" * 65, "a*"])
 def test_a_bad_scope_is_named(monkeypatch: pytest.MonkeyPatch, scope: str) -> None:  # rule 2
-    """The scope and the form of one are told."""
+    """The scope and the right form are named."""
     monkeypatch.setenv("AUTHSVC_SCOPES", f"orders:read,{scope}")
     assert refusal() == f"AUTHSVC_SCOPES: {scope!r} is not a valid scope; use a form like orders:read"
 
@@ -151,7 +151,7 @@ def test_a_bad_scope_is_named(monkeypatch: pytest.MonkeyPatch, scope: str) -> No
 @pytest.mark.parametrize("field", ["database_url", "migration_database_url"])
 @pytest.mark.parametrize("value", ["", SECRET, f"mysql://u:{SECRET}@h/d", f" postgresql://u:{SECRET}@h/d"])
 def test_a_bad_database_url_is_not_shown(field: str, value: str) -> None:
-    """The form is told, and not what was given, since a password is in it."""
+    """The form is named, but not the value, since it contains a password."""
     told = refusal(**{field: value})
     assert told == (
         f"AUTHSVC_{field.upper()}: use postgresql://user:password@host:port/database; "
@@ -174,20 +174,20 @@ def test_a_bad_database_url_is_not_shown(field: str, value: str) -> None:
     ],
 )
 def test_a_value_out_of_bounds_is_refused(field: str, value: str) -> None:
-    """The setting is named; one line says what it may be."""
+    """The setting is named; one line shows the valid values."""
     [line] = refusal(**{field: value}).splitlines()
     assert line.startswith(f"AUTHSVC_{field.upper()}: ")
 
 
 def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody mends one setting only to hear of the next."""
+    """All invalid settings are reported at once."""
     monkeypatch.setenv("AUTHSVC_FOO", "1")
     told = refusal(listen="x", brand="E").splitlines()
     assert [line.partition(":")[0] for line in told] == ["AUTHSVC_FOO", "AUTHSVC_LISTEN", "AUTHSVC_BRAND"]
 
 
 def test_secrets_do_not_show() -> None:
-    """Settings can be printed: passwords and key strings are covered."""
+    """Settings can be printed: passwords and key strings are masked."""
     loaded = load_settings(database_url=f"postgresql://u:{SECRET}@h/d", key=SECRET)
     assert SECRET not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.model_dump_json()}"
 
@@ -205,7 +205,7 @@ def test_every_setting_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -
 def test_the_list_of_settings_shows_no_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It tells defaults, not what is set here."""
+    """It shows defaults, not the current settings."""
     monkeypatch.setenv("AUTHSVC_KEY", SECRET)
     settings()
     assert SECRET not in capsys.readouterr().out
@@ -259,7 +259,7 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.session_lifetime == timedelta(hours=12)
 
 
-# Every setting that is a length of time, with one that its bounds allow.
+# Every setting that is a duration, with a value within its bounds.
 _LENGTHS = {
     "connection_age": "90s",
     "lease": "90s",
@@ -278,7 +278,7 @@ _LENGTHS = {
 
 
 def test_every_length_of_time_takes_the_same_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a unit, and without one as seconds, also where the program gives a number."""
+    """With a unit, and without one as seconds, also if the program passes a number."""
     times = {name for name, field in Settings.model_fields.items() if field.annotation is timedelta}
     assert times == set(_LENGTHS)
     for name, text in _LENGTHS.items():
@@ -290,12 +290,12 @@ def test_every_length_of_time_takes_the_same_forms(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_setting_is_a_number_of_seconds() -> None:
-    """One that is added later is a length of time, too."""
+    """A setting that is added later is a duration, too."""
     assert not [name for name, field in Settings.model_fields.items() if field.annotation is float]
 
 
 def test_defaults_that_are_times_are_shown_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the list shows can be set."""
+    """Values from the list can be set."""
     settings()
     listed = capsys.readouterr().out
     for name, shown in (("LEASE", "30s"), ("CONNECTION_AGE", "5m"), ("FEED_POLL_INTERVAL", "100ms")):
@@ -303,7 +303,7 @@ def test_defaults_that_are_times_are_shown_as_they_are_written(capsys: pytest.Ca
 
 
 def test_the_default_policy_has_no_limits() -> None:
-    """Without settings, owners may do with keys what their callers may."""
+    """Without settings, a policy adds no restrictions to those of the callers."""
     assert default_policy_of(load_settings()) == OwnerPolicy()
 
 
@@ -334,7 +334,7 @@ def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Addresses and networks of both kinds, by commas; none to begin with."""
+    """Addresses and networks of both families, separated by commas; none by default."""
     assert load_settings().trusted_proxies == ()
     monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", "10.1.0.0/16, 192.0.2.1,fd00::/8,")
     assert load_settings().trusted_proxies == tuple(
@@ -343,14 +343,14 @@ def test_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_proxies_of_ipv4_may_be_written_in_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are those that addresses of peers are compared with."""
+    """They are in the form that addresses of peers are compared with."""
     monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", "::ffff:10.0.0.1,::ffff:10.0.0.0/104")
     assert load_settings().trusted_proxies == (ip_network("10.0.0.1/32"), ip_network("10.0.0.0/8"))
 
 
 @pytest.mark.parametrize("value", ["10.1.0.1/16", "proxy", "10.1.0.0/33"])
 def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """With what to write."""
+    """The error says what to write."""
     monkeypatch.setenv("AUTHSVC_TRUSTED_PROXIES", f"192.0.2.1,{value}")
     told = refusal()
     assert value in told
@@ -361,7 +361,7 @@ def test_what_is_no_network_is_told(monkeypatch: pytest.MonkeyPatch, value: str)
     "value", ["0.0.0.0/0", "10.0.0.0/8,::/0", "::ffff:0:0/96", "fd00::/8,::fffe:0:0/95", "::/3"]
 )
 def test_nobody_trusts_everybody(value: str) -> None:
-    """Or else the header would be whatever its sender likes."""
+    """Otherwise any sender could set the header."""
     assert refusal(trusted_proxies=value) == (
         "AUTHSVC_TRUSTED_PROXIES: with all addresses, any client could claim any address; name your proxies"
     )
@@ -384,7 +384,7 @@ def test_nobody_trusts_everybody(value: str) -> None:
 def test_a_default_policy_that_makes_no_sense(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:  # rule 2
-    """The setting is named; a scope that nobody can have is a mistake."""
+    """The setting is named; a scope that does not exist is a mistake."""
     monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read")
     monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
     [line] = refusal().splitlines()
@@ -392,7 +392,7 @@ def test_a_default_policy_that_makes_no_sense(
 
 
 def test_callers_without_a_credential_have_scopes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is mistyped opens nothing, so it is a mistake."""
+    """A mistyped one has no effect, so it is a mistake."""
     monkeypatch.setenv("AUTHSVC_ANONYMOUS_SCOPES", "keys:verify, session:verify")
     assert (
         refusal()
@@ -406,7 +406,7 @@ def test_callers_without_a_credential_have_scopes_that_there_are(monkeypatch: py
     ("value", "rate"), [("50/200", Rate(50, 200)), ("0.5/1", Rate(0.5, 1)), ("0", Rate(0, 0))]
 )
 def test_a_limit_is_a_rate_and_a_burst(monkeypatch: pytest.MonkeyPatch, value: str, rate: Rate) -> None:
-    """So many a second, so many at once; 0 is none."""
+    """The rate per second and the burst; 0 is no limit."""
     for name in ("CALLER_LIMIT", "FAILURE_LIMIT"):
         monkeypatch.setenv(f"AUTHSVC_{name}", value)
     settings = load_settings()
@@ -415,7 +415,7 @@ def test_a_limit_is_a_rate_and_a_burst(monkeypatch: pytest.MonkeyPatch, value: s
 
 @pytest.mark.parametrize("value", ["50", "50/0", "0/50", "-1/5", "5/1.5", "a/b", "1/2/3", "0.0/1"])
 def test_what_is_no_limit_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """With what to write."""
+    """The error says what to write."""
     monkeypatch.setenv("AUTHSVC_CALLER_LIMIT", value)
     told = (
         "AUTHSVC_CALLER_LIMIT: use rate/burst, for instance 50/200 for 50 per second and 200 at once; "
@@ -425,7 +425,7 @@ def test_what_is_no_limit_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -
 
 
 def test_an_address_may_say_that_it_is_by_tls() -> None:
-    """For the command line only."""
+    """Only for the command line."""
     assert load_settings(address="https://h:1").address == "https://h:1"
     for value in ("http://h:1", "localhost", "https://h", "::1:1"):
         assert refusal(address=value) == (

@@ -127,7 +127,7 @@ def test_a_key_that_looks_like_a_path(path: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8-sig", "utf-16"])
 async def test_a_key_file_may_have_a_byte_order_mark(service: Service, tmp_path: Path, encoding: str) -> None:
-    """As editors and shells on Windows write it."""
+    """The format of editors and shells on Windows."""
     made = await service.admin.CreateKey(owner_id="authsvc", display_name="k", scopes=["keys:verify"])
     file = tmp_path / "key"
     file.write_text(f"{made.key_string}\n", encoding)

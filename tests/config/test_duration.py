@@ -1,4 +1,4 @@
-"""Lengths of time: how they are read, and how they are shown."""
+"""Durations: how they are parsed, and how they are displayed."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ from authsvc.config.duration import format_duration, parse_duration
     ],
 )
 def test_a_length_is_read(text: str, length: timedelta) -> None:
-    """Numbers with units, added up; a number without a unit is seconds."""
+    """Numbers with units, which are added; a number without a unit is in seconds."""
     assert parse_duration(text) == length
 
 
@@ -56,5 +56,5 @@ def test_a_length_is_shown_as_it_is_written(text: str) -> None:
 
 
 def test_a_length_below_a_millisecond_is_shown_in_seconds() -> None:
-    """The form is read again, too."""
+    """The displayed form can be parsed again."""
     assert format_duration(timedelta(microseconds=1500)) == "0.0015s"

@@ -35,14 +35,14 @@ def write(path: Path, text: str) -> None:
 
 
 def write_unseen(path: Path, text: str) -> None:
-    """Write and leave the stamp as it was."""
+    """Write the content without changing the time stamp."""
     stamp = path.stat().st_mtime_ns
     path.write_text(text)
     os.utime(path, ns=(stamp, stamp))
 
 
 async def test_a_change_without_a_trace_is_seen(path: Path) -> None:
-    """The same size, the same stamp, the same inode, and something else in it."""
+    """The same size, the same time stamp, the same inode, and different content."""
     watched = ReloadedFiles({SETTING: path}, parse)
     write_unseen(path, "2")
     await watched.look()
@@ -50,7 +50,7 @@ async def test_a_change_without_a_trace_is_seen(path: Path) -> None:
 
 
 async def test_what_has_not_changed_is_not_parsed(path: Path) -> None:
-    """A look that finds nothing new costs a read."""
+    """A check without changes costs one read."""
     parsed: list[int] = []
 
     def count(contents: Contents) -> int:
@@ -64,7 +64,7 @@ async def test_what_has_not_changed_is_not_parsed(path: Path) -> None:
 
 
 async def test_what_is_back_as_it_was_is_not_stale(path: Path) -> None:
-    """Whoever takes a broken file back has mended it."""
+    """Restoring the previous file fixes a broken one."""
     watched = ReloadedFiles({SETTING: path}, parse)
     write(path, "x")
     await watched.look()
@@ -75,7 +75,7 @@ async def test_what_is_back_as_it_was_is_not_stale(path: Path) -> None:
 
 
 async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the next look is as good as ever."""
+    """It is logged, and the next check works as usual."""
 
     def fail_at_two(contents: Contents) -> int:
         value = parse(contents)
@@ -99,7 +99,7 @@ async def test_a_fault_does_not_end_the_looking(path: Path, caplog: pytest.LogCa
 
 
 async def test_a_large_file_is_read_when_its_fingerprint_changes(path: Path) -> None:
-    """A look compares fingerprints; the file itself is for `parse` to open, once for each version."""
+    """A check compares fingerprints; the file itself is only opened by `parse`, once for each version."""
     opened: list[str] = []
 
     def open_file(contents: Contents) -> str:
@@ -108,7 +108,7 @@ async def test_a_large_file_is_read_when_its_fingerprint_changes(path: Path) -> 
         return opened[-1]
 
     with path.open("r+b") as file:
-        file.truncate(9 * 1024 * 1024)  # More than may be read.
+        file.truncate(9 * 1024 * 1024)  # More than the limit.
     watched = ReloadedFiles({SETTING: path}, open_file, read=fingerprint)
     await watched.look()
     fresh = path.with_suffix(".new")
@@ -121,7 +121,7 @@ async def test_a_large_file_is_read_when_its_fingerprint_changes(path: Path) -> 
 
 
 async def test_a_value_that_cannot_be_kept_is_reloaded(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also when the very version that it came from is back."""
+    """Also if the same version is restored."""
     watched = ReloadedFiles({SETTING: path}, lambda contents: [parse(contents)], can_keep=lambda _: False)
     before = watched.value
     write(path, "x")
@@ -146,13 +146,13 @@ async def test_a_value_that_cannot_be_kept_is_reloaded(path: Path, caplog: pytes
     ],
 )
 def test_a_large_file_that_is_not_one(path: Path, name: str, problem: str) -> None:
-    """Setting and file are named."""
+    """The setting and the file are named."""
     with pytest.raises(ConfigError, match=f"^{SETTING}: .*{problem}"):
         fingerprint(SETTING, path.parent / name)
 
 
 def test_a_file_without_end_is_not_read(path: Path) -> None:
-    """Somebody has named the wrong one."""
+    """The wrong file was set."""
     with path.open("wb") as file:
         file.truncate(9 * 1024 * 1024)
     with pytest.raises(ConfigError, match=r"has more than 8388608 bytes; is it the right file\?$"):
@@ -161,7 +161,7 @@ def test_a_file_without_end_is_not_read(path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_a_file_that_may_not_be_read(path: Path) -> None:
-    """Who is to be let in is told."""
+    """The message names the account that needs permission."""
     path.chmod(0)
     with pytest.raises(ConfigError, match="let the user that authsvc runs as read it"):
         ReloadedFiles({SETTING: path}, parse)

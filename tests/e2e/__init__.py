@@ -1,1 +1,1 @@
-"""The service as a process of its own, driven by the programs that people use."""
+"""The service as a separate process, driven by the programs that people use."""

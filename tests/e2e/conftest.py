@@ -18,7 +18,7 @@ def _new_directory(below: Path) -> Path:
 
 @pytest.fixture
 def directory(reachable_dir: Path) -> Iterator[Path]:
-    """A directory of this test's own, where root's PostgreSQL can work, too."""
+    """A directory for this test in which PostgreSQL works even for root."""
     directory = _new_directory(reachable_dir)
     yield directory
     shutil.rmtree(directory)

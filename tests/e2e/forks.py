@@ -4,7 +4,7 @@ A fork server has imported the service and does nothing else. It forks a child f
 its arguments, environment, directory and files, and then runs the module as `python -m` would. The server has
 one thread and no event loop, as the supervisor of the service, which forks its workers in the same way.
 
-Tests of the supervisor, and of what a start says of Python itself, start Python (`process.running_as`).
+Tests of the supervisor, and of what Python itself reports at a start, start Python (`process.running_as`).
 """
 
 import atexit
@@ -31,12 +31,12 @@ _CHECKOUT = Path(__file__).parent.parent.parent
 # All that `authsvc` and `tests.faults.worker` import.
 _IMPORTED = ("authsvc.cli", "authsvc.rpc.endpoint", "uvloop")
 _LONGEST_REQUEST = 1 << 17
-# What would change how programs write.
+# Variables that would change the output of programs.
 _PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return our environment without settings, and without what would change how programs write."""
+    """Return our environment without settings, and without variables that change the output of programs."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -45,7 +45,7 @@ def inherited_environment() -> dict[str, str]:
 
 
 class Process:
-    """A forked process, as far as `subprocess.Popen` is used here."""
+    """A forked process, with the parts of `subprocess.Popen` that are used here."""
 
     def __init__(self, arguments: tuple[str, ...], status: int) -> None:
         self.args = arguments
@@ -55,7 +55,7 @@ class Process:
         self.pid = int(self._line())
 
     def poll(self) -> int | None:
-        """Return how it ended, as `Popen` does; None while it runs."""
+        """Return how it ended, like `Popen`; None while it runs."""
         with self._lock:
             if self.returncode is None and _readable(self._status, 0):
                 self.returncode = int(self._line())
@@ -137,10 +137,10 @@ def _readable(descriptor: int, seconds: float | None) -> bool:
 
 @cache
 def _server() -> socket.socket:
-    """Start the fork server of this process; it ends with it."""
+    """Start the fork server of this process; both end together."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        # No terminal: what is imported may look at its files.
+        # Not a terminal: imported modules may check their files.
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -160,7 +160,7 @@ def _server() -> socket.socket:
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request, and tell how each child ended. Return its request in the child, else None."""
+    """Fork for each request, and report how each child ended. Return its request in the child, else None."""
     told: dict[int, int] = {}
     woken, wake = os.pipe2(os.O_NONBLOCK)
     signal.set_wakeup_fd(wake)
@@ -211,7 +211,7 @@ def _tell(status: int, number: int) -> None:
 def _main() -> None:
     for module in _IMPORTED:
         importlib.import_module(module)
-    # A child's collector passes over what is here now, so its memory stays shared.
+    # A child's collector skips what exists now, so its memory stays shared.
     gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is None:

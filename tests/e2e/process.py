@@ -184,7 +184,7 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 def running_as(
     program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
 ) -> Iterator[Server]:
-    """Run likewise what these arguments of Python run, by Python itself."""
+    """Run a program in the same way, with these arguments of Python, by Python itself."""
     argv = [sys.executable, *program, command, *arguments]
 
     def start(**given: Any) -> "subprocess.Popen[bytes]":

@@ -114,7 +114,7 @@ async def test_tampering_is_told(served: tuple[Server, str], directory: Path) ->
     assert (await verify())[0] == 0
     code, lines = await verify("--anchor", "anchor")
     assert (code, lines[0]) == (1, "acme 3: the chain is missing, but the anchor lists it")
-    # A bad anchor is no reassurance: not there, none, out of order.
+    # An invalid anchor gives no assurance: a missing one, an empty one, one out of order.
     for text in (None, "rubbish\n", f"b 1 {'00' * 32}\na 1 {'00' * 32}\n"):
         if text is not None:
             (directory / "bad").write_text(text)

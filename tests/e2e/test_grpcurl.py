@@ -67,7 +67,7 @@ def test_reflection_lists_the_services(admin: Grpcurl) -> None:
 
 @pytest.mark.parametrize("service", REFLECTIONS)
 def test_reflection_describes_itself(admin: Grpcurl, service: str) -> None:
-    """Each of the two, with messages of its own package."""
+    """Each of the two versions, with messages of its own package."""
     package = service.rpartition(".")[0]
     described = admin.ask("describe", service)
     request, response = f".{package}.ServerReflectionRequest", f".{package}.ServerReflectionResponse"

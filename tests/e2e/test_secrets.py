@@ -1,8 +1,8 @@
 """Rule 1 from outside: a key string is only in the response that created it, and nowhere else.
 
-One story that contains all that can happen to a key, told to a service that logs
-at its loudest, on a PostgreSQL that logs every statement with its parameters. Then
-everything that was said or kept is searched: for the key strings, for parts of
+One scenario with everything that can happen to a key, on a service with the most
+verbose log and a PostgreSQL that logs every statement with its parameters. Then
+all output and stored data is searched: for the key strings, for parts of
 their secrets, also where a terminal would break or colour them, and for their
 base64 and hexadecimal forms.
 """
@@ -49,7 +49,7 @@ SOURCES = ("answers", "errors", "stdout", "log", "commands", "metrics", "databas
 BASE62 = (string.digits + string.ascii_letters).encode()
 NOT_BASE62 = bytes(byte for byte in range(256) if byte not in BASE62)
 COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
-# A part of a secret, never there by chance. Any 23 characters of a secret contain one that we search for.
+# A part of a secret, long enough not to occur by chance. Any 23 characters of a secret contain one of these.
 STRETCH = 12
 
 

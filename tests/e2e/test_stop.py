@@ -40,9 +40,9 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
     """Calls that the server works on at the signal all end well, and the exit code is 0.
 
     A call is in flight when the server has begun to work on it. Its own counter of
-    argon2 runs says so: each CreateKey hashes a secret, and then waits for a lock
-    that the test holds until the server takes no more calls. There is a connection
-    for each, since none is hashed for before its owner's policy was read.
+    argon2 runs shows this: each CreateKey hashes a secret, and then waits for a lock
+    that the test holds until the server accepts no more calls. Each call has its own
+    connection, since none hashes a secret before its owner's policy was read.
     """
     (directory / "data").mkdir()
     metrics = f"127.0.0.1:{free_port()}"
@@ -72,8 +72,8 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
 async def test_whatever_was_carried_out_was_answered(directory: Path, database_url: str) -> None:
     """In a flood of calls that never pauses, no key is created whose creator gets no answer.
 
-    Nobody can say from outside which calls of a flood the server had at the signal,
-    but the database says which it carried out. Those need an answer; the others may
+    It is not visible from outside which calls of a flood the server had at the signal,
+    but the database shows which it carried out. Those need an answer; the others may
     be refused as UNAVAILABLE, and in no other way.
     """
     (directory / "data").mkdir()
@@ -105,7 +105,7 @@ async def test_whatever_was_carried_out_was_answered(directory: Path, database_u
 async def test_cold_verifications_in_flight_are_answered(directory: Path, database_url: str) -> None:
     """Verifications that wait for the database at the signal end with a verdict.
 
-    The server has them when its count of verdicts says that it has judged their caller.
+    The server has them when its count of verdicts shows that it has authenticated their caller.
     """
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url) as server:
@@ -133,7 +133,7 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
 
 @BOTH
 async def test_last_uses_outlive_a_stop(directory: Path, database_url: str, number: int) -> None:  # rule 23
-    """A use just before the stop is there after the next start, however rarely uses are written."""
+    """A use just before the stop is stored at the next start, however rarely uses are written."""
     (directory / "data").mkdir()
     with running("dev", directory, database_url=database_url, usage_interval=3600) as first:
         async with first.client() as admin:

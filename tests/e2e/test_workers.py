@@ -1,6 +1,6 @@
 """A supervisor and its workers: they share the port, replace each other, and always end together.
 
-Who the workers are is known from the database, in which each of them registers with its process id.
+The workers are known from the database, in which each of them registers with its process id.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The file of AUTHSVC_CALLERS: what it may hold, and what is told of what it may not."""
+"""The file of AUTHSVC_CALLERS: its valid content, and the errors for invalid content."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ SPIFFE_ID_REMEDY = "spiffe_id: use a form like spiffe://example.org/orders, of a
 
 
 def entry(**fields: object) -> str:
-    """Return one caller with these fields; None leaves one out."""
+    """Return one caller with these fields; None omits one."""
     values = {"spiffe_id": "spiffe://example.org/a", "owner_id": "acme", "scopes": ["keys:verify"]} | fields
     lines = [
         f"{name} = {json.dumps(value, ensure_ascii=False)}"
@@ -47,7 +47,7 @@ def refusal(text: str, *scopes: str) -> list[str]:
 
 
 def test_callers_are_known_by_name() -> None:
-    """By SPIFFE id or by the whole subject; owner and scopes are theirs, and no credential of ours."""
+    """By SPIFFE id or by the whole subject; each has its owner and scopes, and no credential of ours."""
     spiffe_id, subject = "spiffe://example.org/ns/shop/sa/orders", "CN=login,OU=Web\\, and more,O=Example"
     assert read_callers(PATH, GOOD.encode()) == {
         spiffe_id: Caller(spiffe_id, "authsvc", ("keys:verify", "sessions:verify"), None),
@@ -56,12 +56,12 @@ def test_callers_are_known_by_name() -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
-    """Editors of Windows write one."""
+    """Editors on Windows write one."""
     assert read_callers(PATH, b"\xef\xbb\xbf" + GOOD.encode()) == read_callers(PATH, GOOD.encode())
 
 
 def test_the_documented_example_is_one(checkout: Path) -> None:
-    """What docs/operations.md shows can be copied."""
+    """The examples in docs/operations.md can be copied."""
     text = (checkout / "docs/operations.md").read_text("utf-8")
     [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     assert sorted(read_callers(PATH, example.encode())) == [
@@ -71,7 +71,7 @@ def test_the_documented_example_is_one(checkout: Path) -> None:
 
 
 def test_nobody_is_allowed() -> None:
-    """An empty file is a list of none."""
+    """An empty file is an empty list."""
     assert read_callers(PATH, b"") == {}
 
 
@@ -152,7 +152,7 @@ def test_nobody_is_allowed() -> None:
     ],
 )
 def test_a_bad_entry_is_told(fields: dict[str, object], told: str) -> None:
-    """Which one, by its number and its name, what is wrong, and what to write."""
+    """The error has the caller's number and name, what is wrong, and what to write."""
     [line] = refusal(entry(spiffe_id="spiffe://example.org/first") + entry(**fields))
     assert line.startswith("caller 2")
     assert line.endswith(f": {told}")
@@ -160,7 +160,7 @@ def test_a_bad_entry_is_told(fields: dict[str, object], told: str) -> None:
 
 
 def test_scopes_have_to_be_known_where_the_operator_lists_them() -> None:
-    """Those of authsvc itself always are."""
+    """The scopes of authsvc itself always are."""
     read_callers(PATH, entry(scopes=["keys:verify", "orders:read"]).encode(), ["orders:read"])
     assert refusal(entry(scopes=["keys:verfy"]), "orders:read") == [
         "caller 1 (spiffe://example.org/a): scopes: keys:verfy is not known here; "
@@ -169,39 +169,39 @@ def test_scopes_have_to_be_known_where_the_operator_lists_them() -> None:
 
 
 def test_one_name_stands_for_one_caller() -> None:
-    """The same name twice is refused, whatever the two say."""
+    """The same name twice is refused, whatever the two entries contain."""
     assert refusal(entry() + entry(owner_id="globex")) == [
         "caller 2 (spiffe://example.org/a): is listed twice; remove one of them"
     ]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    """One line each."""
+    """One line for each error."""
     assert len(refusal(entry(scope=1, owner_id="") + entry(scopes=[]) + "[other]\n")) == 4
 
 
 @pytest.mark.parametrize("text", ["[[caller]", "caller", "\udcff"])
 def test_what_is_no_toml(text: str) -> None:
-    """The line is told."""
+    """The error has the line."""
     with pytest.raises(ConfigError, match=r"^AUTHSVC_CALLERS: callers.toml is not valid TOML: "):
         read_callers(PATH, text.encode("utf-8", "surrogateescape"))
 
 
 @pytest.mark.parametrize("text", ["caller = 1", "[caller]\nowner_id = 'a'"])
 def test_callers_are_a_list(text: str) -> None:
-    """One bracket too few is the likely slip."""
+    """A missing bracket is the likely mistake."""
     assert refusal(text) == ["write [[caller]] with two brackets, since there can be several"]
 
 
 def test_a_caller_is_a_table() -> None:
-    """And nothing else."""
+    """And nothing else is named."""
     assert refusal("caller = [1]") == ["caller 1: is not a table; write [[caller]] and its keys below it"]
 
 
 async def test_a_change_is_taken_and_a_broken_one_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A new list is the list at once; a broken one is told once, and the one before stays."""
+    """A new list takes effect at once; a broken one is reported once, and the previous one stays."""
     path = tmp_path / "callers.toml"
     path.write_text(GOOD)
     watched = reloaded_callers(path, ())
@@ -229,6 +229,6 @@ async def test_a_change_is_taken_and_a_broken_one_is_not(
 
 
 def test_a_file_that_may_not_be_read_stops_the_start(tmp_path: Path) -> None:
-    """A directory is none, either."""
+    """A directory is not a valid file, either."""
     with pytest.raises(ConfigError, match=r"^AUTHSVC_CALLERS: .* cannot be read: Is a directory$"):
         reloaded_callers(tmp_path, ())

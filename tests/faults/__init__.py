@@ -1,1 +1,1 @@
-"""Faults: what must hold when things fail."""
+"""Faults: what must hold during failures."""

@@ -1,4 +1,4 @@
-"""All faults, with as many verifications as wanted: `python -m tests.faults [verifications] [options]`.
+"""All faults, with a given number of verifications: `python -m tests.faults [verifications] [options]`.
 
 Runs the tests of this directory that put a load on workers, and prints a table of them.
 Options are those of pytest.
@@ -17,7 +17,7 @@ _TESTS = 29
 
 
 def main() -> int:
-    """Run them all; return pytest's exit code."""
+    """Run all of them; return pytest's exit code."""
     arguments = sys.argv[1:]
     wanted = int(arguments.pop(0)) if arguments and arguments[0].isdigit() else 200_000
     command = [sys.executable, "-m", "pytest", "-p", "tests.faults.table", "-o", "timeout=900", "-q"]

@@ -1,8 +1,8 @@
-"""Courses of events in which R9 matters: a caller's change waits, and its authority is taken away.
+"""Scenarios in which R9 matters: a caller's change waits, and its authority is revoked meanwhile.
 
-One real worker on a real database, with a clock that jumps. A course holds the end of an owner's audit
-chain, so that a change of a caller waits there for as long as it takes to take the caller's authority
-away. The callers that are revoked are the platform's, whose end is in another chain.
+One real worker on a real database, with a clock that jumps. A scenario holds the end of an owner's audit
+chain, so that a caller's change waits there until the caller's authority has been
+revoked. The revoked callers belong to the platform, whose end is in another chain.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _MANAGERS = owner_policy_service_pb2.KEY_MANAGERS_SESSIONS_ONLY
 
 
 class Listed:
-    """A file of callers; what it says is known when it is looked at."""
+    """A file of callers, which becomes known when it is read."""
 
     def __init__(self) -> None:
         self.value: Mapping[str, Caller] = {
@@ -45,24 +45,24 @@ class Listed:
 
 
 class Chain:
-    """The end of an owner's audit chain, which nobody else gets until it is released."""
+    """The end of an owner's audit chain, which no other transaction can lock until it is released."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._held = connection.transaction()
 
     async def hold(self, owner_id: str) -> None:
-        """Take it."""
+        """Lock it."""
         await self._held.start()
         query = "SELECT true FROM authsvc.audit_heads WHERE owner_id = $1 FOR UPDATE"
         assert await self._connection.fetchval(query, owner_id)
 
     async def release(self) -> None:
-        """Let others have it."""
+        """Release it."""
         await self._held.rollback()
 
     async def waited_for(self, waiters: int, done: "asyncio.Future[Any] | None" = None) -> None:
-        """Return when at least so many transactions wait for some lock, or when this is done."""
+        """Return when at least this many transactions wait for a lock, or when this task is done."""
         query = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
         await eventually(
             lambda: self._connection.fetchval(query),
@@ -72,7 +72,7 @@ class Chain:
 
 @dataclass
 class Course:
-    """What happens on one worker, and what was seen of callers there."""
+    """The events on one worker, and what was observed of its callers."""
 
     service: Service
     database_url: str
@@ -92,11 +92,11 @@ class Course:
             await connection.close()
 
     def gone(self, caller_id: str, taking: Taking) -> None:
-        """Note that the authority of a caller is gone from now on."""
+        """Record that the authority of a caller is revoked from now on."""
         self.history.taken.append(Taken(caller_id, taking, "the worker", self.now(), self.now()))
 
     async def look(self, caller_id: str) -> None:
-        """Note which keys of acme a caller has created, and which of its sessions there are alive."""
+        """Record which keys of acme a caller has created, and which of its sessions there are alive."""
         invoked = self.now()
         keys = await self.service.admin.ListKeys(owner_id="acme", filter={"creator_id": caller_id})
         sessions = await self.service.admin.ListSessions(owner_id="acme")
@@ -111,7 +111,7 @@ class Course:
         take: Callable[[], Awaitable[Any]],
         how: Taking,
     ) -> None:
-        """A call waits for acme's chain; what takes its authority away is answered, or waits for the call."""
+        """A call waits for acme's chain; the revocation of its authority is answered or waits for it."""
 
         async def taking() -> None:
             await take()
@@ -130,7 +130,7 @@ class Course:
 
 @asynccontextmanager
 async def course(database_url: str) -> AsyncIterator[Course]:
-    """Run a worker, with a file of callers, on which two owners have audit chains."""
+    """Run a worker with a file of callers and two owners that have audit chains."""
     listed = Listed()
 
     def with_file(*given: Any, **named: Any) -> Authority:
@@ -144,13 +144,13 @@ async def course(database_url: str) -> AsyncIterator[Course]:
 
 
 async def over(calling: "asyncio.Future[Any]") -> None:
-    """Wait for a call to end; the history says whether it was let."""
+    """Wait for a call to end; the history has its outcome."""
     with suppress(grpc.aio.AioRpcError, AuthsvcError):
         async with asyncio.timeout(20):
             await calling
 
 
-# The courses of events.
+# The scenarios.
 
 
 async def a_key_is_revoked_under_way(going: Course) -> None:
@@ -161,7 +161,7 @@ async def a_key_is_revoked_under_way(going: Course) -> None:
 
 
 async def all_sessions_end_under_way(going: Course) -> None:
-    """All sessions of an owner are ended, by a row that is none of theirs, while the change of one waits."""
+    """All sessions of an owner are ended, by a row of another session, while the change of one waits."""
     admin = going.service.admin
     opened = await admin.CreateSession(owner_id="authsvc", scopes=["keys:write"])
     caller = going.service.as_caller(opened.session_token)
@@ -174,7 +174,7 @@ async def all_sessions_end_under_way(going: Course) -> None:
 
 
 async def a_first_session_is_opened(going: Course) -> None:
-    """All sessions of an owner are ended while the first one is being opened."""
+    """All sessions of an owner are ended while the first one is being created."""
     admin = going.service.admin
     made = await admin.CreateKey(owner_id="acme", display_name="opener", scopes=["sessions:write"])
     caller = going.service.as_caller(made.key_string)
@@ -197,7 +197,7 @@ async def a_key_expires_under_way(going: Course) -> None:
 
 
 async def a_certificate_is_taken_off_under_way(going: Course) -> None:
-    """A caller by certificate is taken off its file while its change waits."""
+    """A caller with a certificate is removed from its file while its change waits."""
     caller = going.listed.value[_CERTIFICATE]
     new = NewKey(owner_id="acme", display_name="late")
 
@@ -210,7 +210,7 @@ async def a_certificate_is_taken_off_under_way(going: Course) -> None:
 
 
 async def a_change_comes_after_a_revocation(going: Course) -> None:
-    """A revocation has its locks when a change comes, and both wait; later the change waits once more."""
+    """A revocation has its locks when a change arrives, and both wait; later the change waits again."""
     key_id, create = await creator(going)
     async with going.chain("authsvc") as platform, going.chain("acme") as acme:
         revoking = asyncio.ensure_future(going.service.admin.RevokeKey(key_id=key_id))
@@ -227,7 +227,7 @@ async def a_change_comes_after_a_revocation(going: Course) -> None:
 
 
 async def a_change_comes_after_a_policy(going: Course) -> None:
-    """Keys may manage keys no more, by a change that has its locks when a key's change comes."""
+    """Keys lose the permission to manage keys, by a change that has its locks when a key's change arrives."""
     made = await going.service.admin.CreateKey(owner_id="acme", display_name="caller", scopes=["keys:write"])
     caller = going.service.as_caller(made.key_string)
     policy = owner_policy_service_pb2.OwnerPolicy(owner_id="acme", key_managers=_MANAGERS)

@@ -1,6 +1,6 @@
-"""Each part of R9 left out in turn, in a course of events that makes it matter.
+"""Each part of R9 is left out in turn, in a scenario in which it matters.
 
-With all of R9 in place nothing is changed too late; with a part left out, the checker finds what was.
+With all of R9, no change is made too late. Without a part, the checker finds such a change.
 """
 
 import re
@@ -44,7 +44,7 @@ def _patched(target: Any, name: str, value: Any) -> Mutation:
 
 
 def _function(*changes: tuple[str, str]) -> Mutation:
-    """Return what replaces patterns in `hold_authority`, in the database of this course."""
+    """Return a mutation that replaces patterns in `hold_authority`, in the database of this scenario."""
 
     @asynccontextmanager
     async def replaced(going: Course) -> AsyncIterator[None]:
@@ -63,7 +63,7 @@ def _function(*changes: tuple[str, str]) -> Mutation:
 
 
 def _no_claim(**fields: Any) -> Mutation:
-    """Return what has transactions claim less."""
+    """Return a mutation that makes transactions claim less."""
 
     async def hold(connection: Any, callers: Any, claim: Claim, default: Any) -> Any:
         return await _hold(connection, callers, replace(claim, **fields), default)
@@ -71,7 +71,7 @@ def _no_claim(**fields: Any) -> Mutation:
     return _patched(authority_store, "hold", hold)
 
 
-# Neither by what shares at once, nor by what waits.
+# Neither by concurrent calls that share a transaction, nor by one that waits.
 _sessions_not_shared = _patched(
     authority_store, "_session_owners", lambda callers, _: _session_owners(callers, ())
 )
@@ -112,7 +112,7 @@ _EXCLUSIVE = (
 )
 _READ_FIRST = ((r"(\n *BEGIN\n)(.*)(\n *RETURN QUERY.*?;)", r"\1\3\2"),)
 
-# What is left out, how, and what makes it matter.
+# What is left out, how, and the scenario in which it matters.
 MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "no lock on a credential": (_function(*_SHARED), a_key_is_revoked_under_way),
     "no lock on sessions": (_function(*_SHARED), all_sessions_end_under_way),
@@ -142,7 +142,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
 
 
 async def run(name: str, database_url: str, *, mutated: bool) -> CallerHistory:
-    """Run the course of a mutant, with the rule whole or without a part; return what was seen."""
+    """Run the scenario of a mutant, with the whole rule or without a part; return what was observed."""
     mutate, happens = MUTANTS[name]
     async with course(database_url) as going, mutate(going) if mutated else nullcontext():
         await happens(going)

@@ -1,12 +1,12 @@
-"""What callers did whose authority was taken away, and whether they did it too late.
+"""What callers did whose authority was revoked, and whether they did it too late.
 
-The promise: a change by a caller is committed before the commit that took its authority away, or not
-at all. It is checked in three ways, each of which needs only what clients are told:
+The guarantee: a caller's change is committed before the commit that revoked its authority, or not
+at all. It is checked in three ways, each of which uses only responses to clients:
 
-- by answers: no call that was invoked after the taking was answered OK is answered OK itself;
-- by lists: what the caller has made is no more later than it was when the taking was answered;
-- by the audit chain of the owner, whose positions are in the order of commits: no event of the
-  caller follows the event that took its authority away.
+- by responses: no call that was invoked after the revocation was answered OK is answered OK itself;
+- by lists: the caller has created no more than when the revocation was answered;
+- by the audit chain of the owner, whose positions are in commit order: no event of the
+  caller follows the event that revoked its authority.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class Taking(Enum):
-    """What takes the authority of a caller away."""
+    """A way to revoke the authority of a caller."""
 
     REVOKED = "RevokeKey"
     ROTATED = "RotateKey"
@@ -31,7 +31,7 @@ class Taking(Enum):
 
 
 class Taken(NamedTuple):
-    """A caller's authority was taken away, which was answered: from then on it is gone."""
+    """A caller's authority was revoked, and this was answered: it has none from then on."""
 
     caller: str
     taking: Taking
@@ -51,7 +51,7 @@ class Call(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a caller had made, as lists show it that were asked for at `invoked`."""
+    """What a caller had created, according to lists that were requested at `invoked`."""
 
     caller: str
     invoked: float
@@ -59,7 +59,7 @@ class Look(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """Where the event is in the owner's audit chain that took the authority away, and those of the caller."""
+    """Positions in the owner's audit chain: of the event that revoked the authority, and of the caller's."""
 
     caller: str
     taken: int
@@ -67,7 +67,7 @@ class Positions(NamedTuple):
 
 
 class LateChange(NamedTuple):
-    """A change that a caller must not have made, in words."""
+    """A change that a caller must not have made, as text."""
 
     caller: str
     text: str
@@ -79,11 +79,11 @@ class LateChange(NamedTuple):
 
 @dataclass
 class CallerHistory:
-    """What was seen of callers, in any order."""
+    """What was observed of callers, in any order."""
 
     taken: list[Taken] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    # How many calls were refused that were invoked after the caller's authority was gone.
+    # The number of refused calls that were invoked after the caller's authority was revoked.
     refused_after: int = 0
     looks: list[Look] = field(default_factory=list)
     positions: list[Positions] = field(default_factory=list)
@@ -94,7 +94,7 @@ class CallerHistory:
         return [*self._by_answers(gone), *self._by_lists(gone), *self._by_the_chain(gone)]
 
     def comparisons(self) -> int:
-        """Return how often lists were compared with what they were, and chains were read."""
+        """Return how many lists were compared with earlier ones, and how many chains were read."""
         gone = {taken.caller: taken.answered for taken in self.taken}
         asked = [look for look in self.looks if look.caller in gone and look.invoked > gone[look.caller]]
         return len(asked) - len({look.caller for look in asked}) + len(self.positions)

@@ -1,4 +1,4 @@
-"""Callers that change things by several workers at once, while their authority is taken away."""
+"""Callers that make changes through several workers at once, while their authority is revoked."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from tests.conftest import Client
 from tests.faults.caller_history import Call, CallerHistory, Look, Positions, Taken, Taking
 from tests.faults.workers import Fleet, Worker
 
-# What a caller is told who may not; the last one when keys are switched off.
+# The errors of a caller without permission; the last one when keys are disabled.
 _GONE = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -31,10 +31,10 @@ _PASSING = {
     grpc.StatusCode.ABORTED,
 }
 _SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in range(20))]
-# What no RPC does.
+# Not the name of any RPC.
 _BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
 _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
-# The events that say so, when somebody else did it.
+# The audit events of a revocation, if another caller did it.
 _TAKES = {
     audit_service_pb2.AUDIT_ACTION_KEY_REVOKED,
     audit_service_pb2.AUDIT_ACTION_KEY_ROTATED,
@@ -44,18 +44,18 @@ _TAKES = {
     audit_service_pb2.AUDIT_ACTION_SESSION_REVOKED,
     audit_service_pb2.AUDIT_ACTION_OWNER_SESSIONS_REVOKED,
 }
-# How many calls of a caller are under way at a time, and how many keys each of them may revoke.
+# How many calls of a caller are in flight at a time, and how many keys each of them may revoke.
 _CALLS = 3
 _VICTIMS = 2
 _TIMEOUT = 4.0
-# So many calls are answered OK before its authority is taken away, if they are within some seconds.
+# This many calls are answered OK before the authority is revoked, if they are within some seconds.
 _LET = 5
 _LET_WITHIN = 2.0
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A caller with an owner of its own, and the keys that it changes and revokes."""
+    """A caller with its own owner, and the keys that it changes and revokes."""
 
     caller_id: str
     owner_id: str
@@ -65,12 +65,12 @@ class Caller:
 
 
 class CallerLoad:
-    """Makes callers, has them call, and takes their authority away, one after another."""
+    """Creates callers, makes calls for them, and revokes their authority, one after another."""
 
     def __init__(
         self, fleet: Fleet, history: CallerHistory, seed: int, changers: Callable[[], Sequence[Worker]]
     ) -> None:
-        """Take the workers that changes may go to, as they are at the moment."""
+        """Set the workers that changes may be sent to."""
         self._fleet = fleet
         self._changers = changers
         self._history = history
@@ -81,16 +81,16 @@ class CallerLoad:
         self._stopping = False
 
     async def go_on(self) -> None:
-        """Go on until `stop`."""
+        """Continue until `stop`."""
         while not self._stopping:
             await self._one(next(self._takings))
 
     def stop(self) -> None:
-        """Have no new caller come, and those that are there end soon."""
+        """Create no new callers, and let the current ones end soon."""
         self._stopping = True
 
     async def look_again(self, seconds: float) -> None:
-        """Look at last at what all callers have made; as far as the time allows."""
+        """Check at the end what all callers have created, as far as the time allows."""
         deadline = time.monotonic() + seconds
         for caller in self._ended:
             if time.monotonic() < deadline:
@@ -160,7 +160,7 @@ class CallerLoad:
                 self._history.refused_after += is_late and error.code() in _GONE
                 if is_late:
                     return
-                # One more call follows that was invoked when the authority was gone for certain.
+                # One more call follows, which was certainly invoked after the revocation.
                 await (over.wait() if error.code() in _GONE else asyncio.sleep(0.02))
                 continue
             told = Call(caller.caller_id, method, worker.name, invoked, time.monotonic())
@@ -170,7 +170,7 @@ class CallerLoad:
     def _what(
         self, caller: Caller, number: int, step: int, victims: Iterator[str]
     ) -> tuple[str, dict[str, Any]]:
-        """Return what a caller does next: a key, a scope, a session, and sometimes a revocation."""
+        """Return the caller's next call: a key, a scope, a session, and sometimes a revocation."""
         if step % 4 == 0 and (victim := next(victims, None)):
             return "RevokeKey", {"key_id": victim}
         if step % 3 == 0:
@@ -181,7 +181,7 @@ class CallerLoad:
         return "UpdateKey", _scopes(caller.targets[number], scopes)
 
     async def _take_away(self, caller: Caller, taking: Taking) -> bool:
-        """Take the authority away, again and again until that is answered; return whether it was."""
+        """Revoke the authority, repeatedly until that is answered; return whether it was."""
         policy = owner_policy_service_pb2.OwnerPolicy(owner_id=caller.owner_id, keys_enabled=False)
         method, fields = {
             Taking.REVOKED: ("RevokeKey", {"key_id": caller.caller_id}),
@@ -200,7 +200,7 @@ class CallerLoad:
             try:
                 await getattr(self._fleet.client(worker), method)(timeout=12.0, **fields)
             except grpc.aio.AioRpcError as error:
-                # It is as good as OK that nothing is left to do.
+                # That nothing is left to do is equivalent to OK.
                 if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                     if error.code() not in _PASSING:
                         raise
@@ -212,7 +212,7 @@ class CallerLoad:
         return False
 
     async def _look(self, caller: Caller, deadline: float = 0.0) -> None:
-        """Note what a caller has made, as lists show it."""
+        """Record what a caller has created, according to lists."""
         invoked = time.monotonic()
         keys = await self._ask("ListKeys", deadline, owner_id=caller.owner_id, page_size=1000)
         sessions = await self._ask(
@@ -229,7 +229,7 @@ class CallerLoad:
         self._history.looks.append(Look(caller.caller_id, invoked, frozenset(made)))
 
     async def _read_chain(self, caller: Caller) -> None:
-        """Note where in the audit chain of its owner a caller's events are, and its end."""
+        """Record the positions of a caller's events and of its revocation in the audit chain of its owner."""
         page = await self._ask("ListAuditEvents", owner_id=caller.owner_id, page_size=1000)
         if page is None:
             return
@@ -249,7 +249,7 @@ class CallerLoad:
         self._history.positions.append(Positions(caller.caller_id, taken, tuple(sorted(done))))
 
     async def _worker(self) -> Worker | None:
-        """Return a worker that serves and may change things; None when nobody wants one any more."""
+        """Return a worker that serves and may be sent changes; None when none is needed any more."""
         while not (workers := [worker for worker in self._changers() if worker.serves]):
             if self._stopping:
                 return None
@@ -257,7 +257,7 @@ class CallerLoad:
         return self._random.choice(workers)
 
     async def _ask(self, method: str, deadline: float = 0.0, /, **fields: Any) -> Any:
-        """Return what the administrator is answered; None when the load ends first."""
+        """Return the response to the administrator; None if the load ends first."""
         while deadline or not self._stopping:
             worker = await self._worker()
             if worker is None or 0 < deadline < time.monotonic():

@@ -1,9 +1,9 @@
-"""What callers do while their authority is taken away: `python -m tests.faults.callers [trials]`.
+"""What callers can do while their authority is revoked: `python -m tests.faults.callers [trials]`.
 
-All of it is asked by gRPC. Three workers serve one database. In a trial a caller does something again
-and again, by all workers, until it is refused; meanwhile an administrator takes its authority away.
-Others keep the end of the owner's audit chain busy, where changes wait longest. What is there when the
-administrator was answered OK is compared with what is there when the caller's last call has ended.
+Everything is called over gRPC. Three workers serve one database. In a trial a caller repeats a call,
+through all workers, until it is refused; meanwhile an administrator revokes its authority.
+Others keep the end of the owner's audit chain busy, where changes wait longest. What existed when the
+administrator was answered OK is compared with what exists when the caller's last call has ended.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from authsvc.v1 import key_service_pb2, owner_policy_service_pb2, resources_pb2
 from tests.faults.lane import Call, Lane, answered, until_refused
 from tests.faults.workers import Fleet, fleet
 
-# What a trial returns: how many calls of the caller were answered OK, and how many changes came too late.
+# The result of a trial: how many calls of the caller were answered OK, and how many changes came too late.
 Found: TypeAlias = tuple[int, int]
 
-# How many calls of a caller are under way at a time, and how many of those who keep the chain busy.
+# How many calls of a caller are in flight at a time, and how many of those that keep the chain busy.
 _CALLS = 6
 _BUSY = 6
 _WORKERS = 3
-# For how many seconds at most those wait who call when their authority is about to be taken away.
+# How many seconds callers wait at most for the revocation of their authority to begin.
 _HEAD_START = 0.02
-# How many trials of a kind run side by side, each in a lane of its own.
+# How many trials of a kind run in parallel, each in its own lane.
 _LANES = 2
 _SCOPES = [f"orders:{number}" for number in range(40)]
 _POLICY = owner_policy_service_pb2.OwnerPolicy
@@ -68,7 +68,7 @@ async def sessions_of_a_revoked_key(lane: Lane) -> Found:
 
 
 async def keys_of_a_revoked_key(lane: Lane) -> Found:
-    """CreateKey by a key that is revoked: a list of what it has created grows no more."""
+    """CreateKey by a key that is revoked: the list of keys that it has created does not grow any more."""
     made = await lane.create_key("keys:write")
     calls = _calls(lane, made.key_string, "CreateKey", owner_id=lane.owner_id, display_name="Orders")
     return await lane.against(
@@ -77,7 +77,7 @@ async def keys_of_a_revoked_key(lane: Lane) -> Found:
 
 
 async def scopes_by_a_revoked_key(lane: Lane) -> Found:
-    """UpdateKey that adds a scope, by a key that is revoked or left without it: none is added later."""
+    """UpdateKey that adds a scope, by a key that is revoked or loses that scope: none is added later."""
     made = await lane.create_key("keys:write", *_SCOPES)
     targets = [(await lane.create_key()).key.key_id for _ in range(_CALLS)]
 
@@ -85,7 +85,7 @@ async def scopes_by_a_revoked_key(lane: Lane) -> Found:
         client, scopes = lane.client(number, made.key_string), cycle(_SCOPES)
 
         def call() -> Awaitable[Any]:
-            # Another one each time: who may not grant it is refused whatever the key has.
+            # A different one each time: without the right to grant it, the caller is always refused.
             return client.UpdateKey(_update(targets[number], scopes=[next(scopes)]))
 
         return call
@@ -103,7 +103,7 @@ async def scopes_by_a_revoked_key(lane: Lane) -> Found:
 
 
 async def managers_opened_by_a_key(lane: Lane) -> Found:
-    """CreateSession with keys:write by a key, until the policy says SESSIONS_ONLY: none comes later."""
+    """CreateSession with keys:write by a key, until the policy says SESSIONS_ONLY: none is created later."""
     made = await lane.create_key("sessions:write", "keys:write")
     calls = _calls(lane, made.key_string, "CreateSession", owner_id=lane.owner_id, scopes=["keys:write"])
     found = await lane.against(
@@ -117,7 +117,7 @@ async def managers_opened_by_a_key(lane: Lane) -> Found:
 
 
 async def keys_beyond_the_limit(lane: Lane) -> Found:
-    """One active key is allowed; its revocation is put off when it is due, and others are created."""
+    """One active key is allowed; its revocation is postponed when it is due, while others are created."""
     if lane.trial == 0:
         await _set_policy(lane, max_active_keys=1)
     made = await lane.create_key()
@@ -127,14 +127,14 @@ async def keys_beyond_the_limit(lane: Lane) -> Found:
     key_strings = [made.key_string]
 
     async def put_off(number: int) -> None:
-        """A little before it is due, as well as it can be told from here."""
+        """Slightly before it is due, as well as the client can tell."""
         await asyncio.sleep(max(0.0, begun + due - time.monotonic() - 0.01 * lane.random.random()))
         client = lane.client(number, lane.admin_key)
         request = {"key_id": made.key.key_id, "revoke_in": _seconds(3600)}
         await _unless_forbidden(partial(client.RevokeKey, **request))
 
     async def create(number: int) -> None:
-        """From when it is due on, until one is there."""
+        """From when it is due until one exists."""
         client = lane.client(number, lane.admin_key)
         while time.monotonic() < begun + due + 0.1 and len(key_strings) == 1:
             told = await _unless_forbidden(
@@ -160,7 +160,7 @@ KINDS: dict[str, Callable[[Lane], Awaitable[Found]]] = {
 
 
 def _calls(lane: Lane, key_string: str, method: str, **fields: object) -> list[Call]:
-    """Return the same call by each worker, and more than once by some."""
+    """Return the same call to each worker, and several times to some."""
     clients = [lane.client(number, key_string) for number in range(_CALLS)]
     return [partial(getattr(client, method), **fields) for client in clients]
 
@@ -183,7 +183,7 @@ def _seconds(seconds: float) -> Duration:
 
 
 async def _unless_forbidden(call: Call) -> Any:
-    """Return the answer; None when the state of things forbids it."""
+    """Return the response; None if the state does not allow the call."""
     try:
         return await answered(call)
     except grpc.aio.AioRpcError as error:
@@ -194,7 +194,7 @@ async def _unless_forbidden(call: Call) -> Any:
 
 @dataclass
 class Tally:
-    """What all trials of a kind came to."""
+    """The totals of all trials of a kind."""
 
     kind: str
     trials: int = 0
@@ -213,7 +213,7 @@ HEAD = f"{'kind':<18}{'trials':>10}{'changes':>10}{'broken':>10}{'violations':>1
 
 
 async def flood(on: Fleet, kind: str, trials: int) -> Tally:
-    """Run so many trials of a kind, and return what they came to."""
+    """Run this many trials of a kind, and return their totals."""
     tally, left, begun = Tally(kind), iter(range(trials)), time.monotonic()
 
     async def run(lane: Lane) -> None:
@@ -235,7 +235,7 @@ async def flood(on: Fleet, kind: str, trials: int) -> Tally:
 
 
 async def _busy_calls(lane: Lane, kind: str) -> list[Call]:
-    """Return what keeps the end of the audit chain busy, and does not matter to the trials."""
+    """Return calls that keep the end of the audit chain busy and do not affect the trials."""
     if kind == "max_active_keys":
         # Keys would count.
         session = {"owner_id": lane.owner_id, "scopes": ["orders:read"]}
@@ -250,7 +250,7 @@ async def _busy_calls(lane: Lane, kind: str) -> list[Call]:
 
 
 async def main(arguments: Iterable[str]) -> int:
-    """Print the table; return 1 when there was a violation."""
+    """Print the table; return 1 if there was a violation."""
     parser = ArgumentParser(prog="python -m tests.faults.callers", description=__doc__)
     parser.add_argument("trials", nargs="?", type=int, default=1000, help="of each kind")
     parser.add_argument("--only", choices=KINDS, action="append", help="a kind; may be given again")
@@ -270,7 +270,7 @@ async def main(arguments: Iterable[str]) -> int:
 
 
 def say(line: str) -> None:
-    """Write a line at once."""
+    """Write a line immediately."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

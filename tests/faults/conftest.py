@@ -1,4 +1,4 @@
-"""What fault tests share: a scene of workers under load, whose history is checked when it ends."""
+"""What fault tests share: workers under load, whose history is checked at the end."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from tests.faults.load import Load
 from tests.faults.table import VOLUME
 from tests.faults.workers import Fleet, fleet
 
-# How many verifications one fault is put to; more when somebody asks for more.
+# How many verifications are made under each fault; more on request.
 _SOME = 1500
 
 Scene: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load]]]
@@ -23,7 +23,7 @@ Scene: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load]]
 
 @pytest.fixture
 def volume() -> int:
-    """How many verifications this test is to check at least."""
+    """The minimum number of verifications that this test checks."""
     return int(os.environ.get(VOLUME, _SOME))
 
 
@@ -31,7 +31,7 @@ def volume() -> int:
 def scene(
     tmp_path: Path, database_url: str, volume: int, record_property: Callable[[str, object], None]
 ) -> Scene:
-    """Run workers under load while the block runs, up to the volume; then check what clients saw."""
+    """Run workers under load while the block runs, up to the volume; then check what clients observed."""
 
     @asynccontextmanager
     async def run(

@@ -1,4 +1,4 @@
-"""Workers whose database a test can move away from under them, and what may never happen then."""
+"""Workers whose database a test can replace, and the answers that must never be given then."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Issued:
-    """A key, as the one who made it knows it."""
+    """A key, as known to its creator."""
 
     key_id: str
     text: str
@@ -44,7 +44,7 @@ class Issued:
 
 @dataclass
 class Worker:
-    """A running service, its client, and where it finds the database."""
+    """A running service, its client, and the address of its database."""
 
     app: app.App
     address: Address
@@ -56,12 +56,12 @@ class Worker:
         return Client(self.channel, self.admin_key)
 
     async def issue(self) -> Issued:
-        """Make a key."""
+        """Create a key."""
         key, minted = await self.app.keys.create(BOOTSTRAP, NewKey(owner_id="acme", display_name="Orders"))
         return Issued(key.key_id, minted.text)
 
     async def revoke(self, key: Issued, timeout: float = 30) -> resources_pb2.Key:
-        """Revoke a key as a client does, who waits for that long."""
+        """Revoke a key like a client that waits this long."""
         call = KeyServiceStub(self.channel).RevokeKey
         metadata = [("authorization", f"Bearer {self.admin_key}")]
         revoked: resources_pb2.Key = await call(
@@ -77,7 +77,7 @@ class Worker:
             return error.reason
 
     async def says(self, key: Issued, *expected: str) -> None:
-        """Ask until the answer is one of these; fail after ten seconds."""
+        """Verify until the result is one of these; fail after ten seconds."""
 
         async def met() -> bool:
             return await self.verdict(key) in expected
@@ -94,7 +94,7 @@ class Worker:
         await until(later)
 
     async def move(self, old: Server, new: Server) -> None:
-        """Take the worker to another server, with all its connections."""
+        """Move the worker to another server, with all its connections."""
         self.address.move(new)
         await self.address.cut(old)
 
@@ -103,7 +103,7 @@ class Worker:
 async def fleet(
     server: Server, size: int, *, url: str = "", lease: float = 4.0, **settings: object
 ) -> AsyncIterator[list[Worker]]:
-    """Run that many services on a server, each with an address of its own, or all with a given URL."""
+    """Run this many services on a server, each with its own address, or all with a given URL."""
     async with AsyncExitStack() as stack:
         workers: list[Worker] = []
         for _ in range(size):
@@ -124,23 +124,23 @@ async def fleet(
             target = f"127.0.0.1:{running.port}"
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
             workers.append(Worker(running, address, channel, admin_key))
-        # The administrator's key is in every memory, so that calls need no look at the database to be let in.
+        # The administrator's key is in every memory, so calls are authenticated without the database.
         await asyncio.gather(*(worker.says(Issued("", worker.admin_key), "VALID") for worker in workers))
         yield workers
 
 
 @dataclass
 class History:
-    """What was promised and what was answered; it finds the answers that break a promise."""
+    """What was guaranteed and what was answered; it finds the answers that break a guarantee."""
 
     alive: list[Issued] = field(default_factory=list)
-    # When somebody was told that it is revoked.
+    # When the revocation was first confirmed to a caller.
     revoked: dict[Issued, float] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     async def ask(self, worker: Worker, key: Issued) -> str:
-        """Verify a key, and judge the answer by what was known before the question."""
+        """Verify a key, and judge the answer by what was known before the call."""
         revoked, alive = key in self.revoked, key in self.alive
         verdict = await worker.verdict(key)
         self.answers[verdict] += 1
@@ -162,13 +162,13 @@ class History:
             return False
         except FailedPrecondition:
             self.answers["KEY_ALREADY_REVOKED"] += 1
-        except NotFound:  # Made in a history that was lost.
+        except NotFound:  # Created in a history that was lost.
             return False
         self.revoked[key] = time.monotonic()
         return True
 
     async def reach(self, count: int) -> None:
-        """Return when that many keys were revoked."""
+        """Return when this many keys were revoked."""
 
         async def reached() -> bool:
             return len(self.revoked) >= count
@@ -176,7 +176,7 @@ class History:
         await until(reached, seconds=30)
 
     async def settle(self, workers: list[Worker]) -> None:
-        """Ask all workers for all keys, a last time."""
+        """Verify all keys on all workers, a last time."""
         for worker in workers:
             for key in self.alive:
                 await worker.says(key, "VALID")
@@ -184,7 +184,7 @@ class History:
                 await self.ask(worker, key)
 
     async def verify_for_ever(self, worker: Worker) -> None:
-        """Verify any keys, some of which the worker has just forgotten."""
+        """Verify random keys, some of which the worker has just evicted."""
         chance = random.Random(worker.app.port)  # noqa: S311 - no secret
         while True:
             await asyncio.sleep(0.002)
@@ -194,7 +194,7 @@ class History:
             await self.ask(worker, key)
 
     async def change_for_ever(self, worker: Worker, others: list[Worker]) -> None:
-        """Make keys, have all verify them, revoke them, and ask all again."""
+        """Create keys, verify them on all workers, revoke them, and verify all again."""
         while True:
             await asyncio.sleep(0.02)
             try:
@@ -223,7 +223,7 @@ async def load(history: History, workers: list[Worker]) -> AsyncIterator[None]:
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call until it is not UNAVAILABLE any more, ten seconds at most."""
+    """Repeat a call until it is not UNAVAILABLE any more, for at most ten seconds."""
     async with asyncio.timeout(10):
         while True:
             try:

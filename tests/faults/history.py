@@ -1,12 +1,12 @@
-"""What clients saw, and whether it keeps the promise. A session is a key here.
+"""What clients observed, and whether it keeps the guarantee. A session is a key here.
 
-The promise: a verification invoked after a change was answered acts on that change, on
-every worker; and a key that is alive is never refused. While a change is in flight both
-answers are right. A change whose outcome is not known may take effect at any time from
-its invocation on, until another one on the same key is answered.
+The guarantee: a verification that is invoked after a change was answered reflects that change, on
+every worker; and a key that is alive is never refused. While a change is in flight, both
+answers are right. A change with an unknown outcome may take effect at any time after
+its invocation, until another change of the same key is answered.
 
-All instants are of one clock, the client's. An invocation is noted before the request is sent and
-an answer after it has arrived, so "invoked after the answer" is never said wrongly.
+All times are from one clock, that of the client. An invocation is recorded before the request is sent and
+an answer after it has arrived, so "invoked after the answer" is never a false claim.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from tests.faults.caller_history import CallerHistory, LateChange
 
 
 class Outcome(Enum):
-    """What a verification said."""
+    """The result of a verification."""
 
     VALID = "VALID"
     NOT_FOUND = "NOT_FOUND"
@@ -28,11 +28,11 @@ class Outcome(Enum):
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     UNAVAILABLE = "UNAVAILABLE"  # No verdict: refused for now, or no answer in time.
-    UNAUTHENTICATED = "UNAUTHENTICATED"  # The caller's own key, which is always alive here, was turned away.
+    UNAUTHENTICATED = "UNAUTHENTICATED"  # The caller's own key, which is always alive here, was refused.
 
 
 class Operation(Enum):
-    """What a change does to a key, or to a session."""
+    """The effect of a change on a key or a session."""
 
     REVOKE = "RevokeKey"
     ROTATE = "RotateKey"
@@ -49,8 +49,8 @@ class Ending(Enum):
     """How a change was answered."""
 
     OK = "OK"
-    ALREADY = "ALREADY_REVOKED"  # As good as OK: the key is dead everywhere.
-    UNKNOWN = "no answer"  # It may have happened, or may happen yet.
+    ALREADY = "ALREADY_REVOKED"  # Equivalent to OK: the key is dead everywhere.
+    UNKNOWN = "no answer"  # It may have happened, or may still happen.
     REFUSED = "a refusal"  # It has not happened.
 
 
@@ -67,12 +67,12 @@ KILLING = frozenset(
 )
 _SCOPING = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
 _DEAD = frozenset({Outcome.REVOKED, Outcome.NOT_FOUND})
-# A verdict that only who takes the key for alive can give.
+# Verdicts that are given only if the key is considered alive.
 _ALIVE = frozenset({Outcome.VALID, Outcome.INSUFFICIENT_SCOPE})
 
 
 class Verification(NamedTuple):
-    """One key string verified; `scoped` when the scope that updates give and take was required."""
+    """One verification of a key string; `scoped` if the scope that updates add and remove was required."""
 
     key: str
     worker: str
@@ -83,7 +83,7 @@ class Verification(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One change of one key. What is never answered is UNKNOWN, and answered at infinity."""
+    """One change of one key. If it is never answered it is UNKNOWN, and answered at infinity."""
 
     operation: Operation
     key: str
@@ -94,7 +94,7 @@ class Change(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """A verification that breaks the promise, in words."""
+    """A verification that breaks the guarantee, as text."""
 
     event: Verification | Change
     text: str
@@ -105,11 +105,11 @@ class Violation(NamedTuple):
 
 @dataclass
 class History:
-    """What clients saw of one service, in any order. Keys have the scope at first."""
+    """What clients observed of one service, in any order. Keys have the scope at first."""
 
     verifications: list[Verification] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    # The keys that expire; when, is for the test to check.
+    # The keys that expire; the test checks when.
     mortal: set[str] = field(default_factory=set)
     callers: CallerHistory = field(default_factory=CallerHistory)
 
@@ -118,7 +118,7 @@ class History:
         return sum(seen.outcome is outcome for seen in self.verifications)
 
     def violations(self) -> list[Violation | LateChange]:
-        """Return all that breaks the promises: of what was verified, in order, and then of callers."""
+        """Return all violations of the guarantees: by verifications, in order, and then by callers."""
         changes: defaultdict[str, list[Change]] = defaultdict(list)
         for change in self.changes:
             changes[change.key].append(change)
@@ -151,7 +151,7 @@ class _Life:
         )
 
     def strange_endings(self) -> list[Violation]:
-        """Return the changes that were told that the key is dead before anybody can have killed it."""
+        """Return the changes answered with "already revoked" before any caller can have revoked the key."""
         strange = []
         for change in self._kills:
             if change.ending is Ending.ALREADY and all(
@@ -162,7 +162,7 @@ class _Life:
         return strange
 
     def fault(self, seen: Verification) -> str:
-        """Return what is wrong with a verification, "" if nothing is."""
+        """Return what is wrong with a verification, or ""."""
         outcome = seen.outcome
         if outcome is Outcome.UNAVAILABLE:
             return ""
@@ -192,7 +192,7 @@ class _Life:
             gives = _SCOPING[change.operation]
             if change.answered < seen.invoked and change.ending is Ending.OK:
                 last, possible = change, {gives}
-        # What was in flight since, and what was never answered.
+        # Changes in flight since then, and those that were never answered.
         for change in self._scopings:
             if change.invoked < seen.answered and (
                 change.ending is not Ending.OK or change.answered >= seen.invoked

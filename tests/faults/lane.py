@@ -14,21 +14,21 @@ from tests.faults.workers import Fleet
 
 Call: TypeAlias = Callable[[], Awaitable[Any]]
 
-# Said of a call that may be repeated.
+# The errors of a call that may be repeated.
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-# What a caller is told when its authority is gone.
+# The errors of a caller whose authority was revoked.
 _REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-# For how many seconds a caller calls at most before its authority is taken away.
+# How many seconds a caller makes calls at most before its authority is revoked.
 _HEAD_START = 0.03
 
 
 async def answered(call: Call) -> Any:
-    """Call until there is an answer: a busy service may refuse for now."""
+    """Repeat a call until it is answered: a busy service may refuse it for now."""
     while True:
         try:
             return await call()
@@ -39,7 +39,7 @@ async def answered(call: Call) -> Any:
 
 
 async def until_refused(call: Call, most: float = inf) -> int:
-    """Call again and again until the caller is told that it may not; return how often it was let."""
+    """Repeat a call until the caller gets a permission error; return how often it was accepted."""
     done = 0
     while done < most:
         try:
@@ -53,7 +53,7 @@ async def until_refused(call: Call, most: float = inf) -> int:
 
 
 class Lane:
-    """One owner, on workers that are called in turns. Trials in it run one after another."""
+    """One owner, on workers that are called in turn. Trials in it run one after another."""
 
     def __init__(self, on: Fleet, owner_id: str) -> None:
         self.owner_id = owner_id
@@ -63,11 +63,11 @@ class Lane:
         self._on = on
 
     def client(self, number: int, key_string: str) -> Client:
-        """Return a caller who calls the worker with this number; beyond the last one, it starts over."""
+        """Return a caller of the worker with this number, modulo the number of workers."""
         return Client(self._on.workers[number % len(self._on.workers)].channel, key_string)
 
     async def ask(self, method: str, request: object = None, /, **fields: object) -> Any:
-        """Return what a worker answers the administrator."""
+        """Return a worker's response to the administrator."""
         client = self._on.client(self.random.choice(self._on.workers))
         return await answered(lambda: getattr(client, method)(request, **fields))
 
@@ -92,7 +92,7 @@ class Lane:
                 return found
 
     async def sessions_by(self, creator_id: str) -> set[str]:
-        """Return the ids of the sessions that a caller has opened and that are alive."""
+        """Return the ids of the sessions that a caller has created and that are alive."""
         page = await self.ask("ListSessions", owner_id=self.owner_id, page_size=1000)
         assert not page.next_page_token
         return {session.session_id for session in page.sessions if session.creator_id == creator_id}
@@ -100,10 +100,10 @@ class Lane:
     async def against(
         self, calls: Sequence[Call], take_away: Call, look: Callable[[], Awaitable[Collection[object]]]
     ) -> tuple[int, int]:
-        """Make calls until they are refused, and take the authority for them away meanwhile.
+        """Make calls until they are refused, and revoke the authority for them meanwhile.
 
-        Return how many were answered OK, and how much `look` finds when the last has ended that it did
-        not find when the authority was gone.
+        Return how many were answered OK, and how much `look` finds when the last one has ended that it did
+        not find when the authority was revoked.
         """
         calling = [asyncio.create_task(until_refused(call)) for call in calls]
         try:
@@ -118,7 +118,7 @@ class Lane:
 
     @asynccontextmanager
     async def busy(self, calls: Sequence[Call]) -> AsyncIterator[None]:
-        """Make calls over and over while the block runs."""
+        """Repeat calls while the block runs."""
         over = False
 
         async def repeat(call: Call) -> None:

@@ -1,7 +1,7 @@
-"""Clients that create, verify, revoke, rotate, update and delete at the same time, and note what they see.
+"""Clients that create, verify, revoke, rotate, update and delete at the same time, and record results.
 
-What they have are keys and, every third, sessions, which are a `Key` like others. Besides there are
-callers that lose their authority while they change things; see `caller_load`.
+They have keys and, every third, sessions, which are a `Key` as well. In addition there are
+callers that lose their authority while they make changes; see `caller_load`.
 """
 
 import asyncio
@@ -47,27 +47,27 @@ _GONE = {"KEY_NOT_FOUND", "SESSION_NOT_FOUND"}
 KEY, SESSION = CredentialKind.KEY, CredentialKind.SESSION
 _REVOKE = {KEY: Operation.REVOKE, SESSION: Operation.SESSION_REVOKE}
 _BATCH = 20
-# One call in so many is a batch.
+# One call in this many is a batch.
 _BATCH_EVERY = 40
 _HOT = 24
-# How many keys a change takes at most.
+# The maximum number of keys in a change.
 _TAKEN = 3
 # How many callers lose their authority at a time.
 _CALLERS = 2
-# What a machine that is not busy may add to the time of a call.
+# What a machine that is not busy may add to the duration of a call.
 _SLACK = 0.5
 
 
 @dataclass(eq=False)
 class Key:
-    """A key or a session as the client that made it knows it."""
+    """A key or a session as known to the client that created it."""
 
     key_id: str
     key_string: str = field(repr=False)
     owner_id: str
     kind: CredentialKind = KEY
     scoped: bool = True
-    # Whether an update of its scopes was never answered: its clients change them no more.
+    # Whether an update of its scopes was never answered: clients then do not change them any more.
     doubtful: bool = False
     # When it expires by the database's clock, in seconds since the epoch; 0: never.
     expiry: float = 0.0
@@ -75,14 +75,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a change ended, for those who look closer than the checker."""
+    """How a change ended, in more detail than the checker needs."""
 
     ending: Ending
     invoked: float
     answered: float
     reason: str = ""
     message: str = ""
-    # For how long this process and the workers waited for a core meanwhile.
+    # How long this process and the workers waited for a CPU meanwhile.
     held_up: float = 0.0
 
     @property
@@ -90,12 +90,12 @@ class Answer:
         return self.answered - self.invoked
 
     def within(self, seconds: float) -> bool:
-        """Return whether it took no longer than so many seconds, but for what the machine added."""
+        """Return whether it took no longer than this, apart from delays of the machine."""
         return self.seconds < seconds + _SLACK + self.held_up
 
 
 class Load:
-    """Runs until `finish`; `history` has all that was seen."""
+    """Runs until `finish`; `history` has everything that was observed."""
 
     def __init__(
         self,
@@ -129,16 +129,16 @@ class Load:
         self._callers = CallerLoad(fleet, self.history.callers, seed, self._changing)
         self._owners = 0
         self._kinds = cycle((KEY, SESSION, KEY))
-        # Whose end comes next when one owner's are ended, and who lives on.
+        # Whose end comes next when those of one owner are ended, and which one stays alive.
         self._ends = cycle(((SESSION, SESSION), (KEY, SESSION), (SESSION, KEY)))
-        # Whether a fault of the service counts as an outcome that is not known.
-        # Changes go to these; all that serve when there are none.
+        # Whether a fault of the service counts as an unknown outcome.
+        # Changes are sent to these, or to all that serve if there are none.
         self.revokers: Collection[Worker] = ()
 
     # What tests do themselves.
 
     async def start(self) -> None:
-        """Make the first keys, have every worker know them, and begin."""
+        """Create the first keys, make every worker know them, and begin."""
         self._alive += await asyncio.gather(*(self.make() for _ in range(self._wanted)))
         for worker in self._fleet.serving:
             self.add_verifiers(worker)
@@ -148,7 +148,7 @@ class Load:
             self._spawn(self._callers.go_on())
 
     def add_verifiers(self, worker: Worker) -> None:
-        """Begin to verify on a worker, too; one that is killed and comes back needs no second call."""
+        """Also begin to verify on a worker; one that is killed and comes back needs no second call."""
         for _ in range(self._verifiers):
             self._spawn(self._go_on_verifying(worker))
 
@@ -161,7 +161,7 @@ class Load:
         warm: bool = True,
         **fields: Any,
     ) -> Key:
-        """Create a key or a session, and have every worker that serves verify it, unless it stays cold."""
+        """Create a key or a session, and verify it on every worker that serves, unless it stays cold."""
         kind = kind or next(self._kinds)
         given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
         method, request = (
@@ -197,7 +197,7 @@ class Load:
     async def revoke_all(
         self, keys: Sequence[Key], worker: Worker, *, spared: Key | None = None, timeout: float = 60
     ) -> Answer:
-        """Revoke all sessions of an owner, once: these, and those that are opened meanwhile."""
+        """Revoke all sessions of an owner, once: these, and those that are created meanwhile."""
         self._hot.extend(keys)
         operation = Operation.SESSION_REVOKE_ALL
         asked = _request(operation, keys, spared)
@@ -226,23 +226,23 @@ class Load:
         return outcome
 
     def revoke_soon(self, key: Key, worker: Worker, *, timeout: float = 60) -> "asyncio.Task[Answer]":
-        """Revoke a key, and do not wait for it."""
+        """Begin to revoke a key, without waiting for it."""
         return asyncio.create_task(self.revoke(key, worker, timeout=timeout))
 
     def verify_soon(
         self, key: Key, worker: Worker, *, timeout: float | None = None
     ) -> "asyncio.Task[Outcome]":
-        """Verify a key, and do not wait for it."""
+        """Begin to verify a key, without waiting for it."""
         return asyncio.create_task(self.verify(key, worker, timeout=timeout))
 
     async def watch(self, key: Key, worker: Worker, over: asyncio.Event) -> None:
-        """Verify a key on a worker again and again."""
+        """Verify a key on a worker repeatedly."""
         while not over.is_set():
             await self.verify(key, worker)
             await asyncio.sleep(0.005)
 
     async def recovered(self, worker: Worker, seconds: float = 15) -> None:
-        """Wait until a worker says VALID of a key that is alive."""
+        """Wait until the verdict of a worker on a key that is alive is VALID."""
         key = await self.make(warm=False)
         deadline = time.monotonic() + seconds
         while await self.verify(key, worker) is not Outcome.VALID:
@@ -258,13 +258,13 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def verdicts(self, key: Key) -> set[Outcome]:
-        """Return what the workers that serve say of a key now, all of them."""
+        """Return the current verdicts of all workers that serve on a key."""
         return set(await self.verify_everywhere(key))
 
     async def until_told(
         self, read: Callable[[], Awaitable[object]], wanted: object, seconds: float = 20
     ) -> None:
-        """Wait until what is read is what is wanted."""
+        """Wait until what is read has the expected value."""
         deadline = time.monotonic() + seconds
         while (found := await read()) != wanted:
             assert time.monotonic() < deadline, f"still {found}"
@@ -276,13 +276,13 @@ class Load:
         return list(await asyncio.gather(*asked))
 
     async def reach(self, volume: int, round_: Callable[[], Awaitable[object]] | None = None) -> None:
-        """Go on until there were so many verifications, doing `round_` again and again meanwhile."""
+        """Continue until there are this many verifications, repeating `round_` meanwhile."""
         while len(self.history.verifications) < volume:
             self._raise_faults()
             await (round_() if round_ else asyncio.sleep(0.05))
 
     async def see(self, count: int, worker: Worker | None = None) -> None:
-        """Go on until there were so many more verifications, by a worker if one is given."""
+        """Continue until there are this many more verifications, by a worker if one is given."""
         told = self._verified_by
         wanted = count + (told[worker] if worker else told.total())
         while (told[worker] if worker else told.total()) < wanted:
@@ -290,7 +290,7 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def see_changes(self, count: int) -> None:
-        """Go on until so many more changes were answered."""
+        """Continue until this many more changes were answered."""
         wanted = len(self.history.changes) + count
         while len(self.history.changes) < wanted:
             self._raise_faults()
@@ -308,7 +308,7 @@ class Load:
         )
 
     async def finish(self) -> None:
-        """End: verifications now, changes when they are answered or have had their time."""
+        """Stop verifications now, and changes when they are answered or have timed out."""
         self._stopping = True
         self._callers.stop()
         tasks = [*self._tasks, *self._probes]
@@ -321,14 +321,14 @@ class Load:
         await self._callers.look_again(6)
 
     async def abandon(self) -> None:
-        """End at once, whatever is under way."""
+        """Stop at once, whatever is in progress."""
         self._stopping = True
         tasks = [*self._tasks, *self._probes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # What runs on its own.
+    # What runs in the background.
 
     async def _go_on_verifying(self, worker: Worker) -> None:
         count = self._random.randrange(_BATCH_EVERY)
@@ -379,7 +379,7 @@ class Load:
             if len(self._alive) < self._wanted:
                 self._alive.append(await self.make())
                 continue
-            # Sessions that are spared become ever more, and some changes are of keys only.
+            # The number of spared sessions grows, and some changes apply to keys only.
             if sum(key.kind is KEY for key in self._alive) < _TAKEN:
                 self._alive.append(await self.make(kind=KEY))
                 continue
@@ -402,22 +402,22 @@ class Load:
         return key
 
     async def revoke_owner(self) -> None:
-        """Make an owner with some keys or sessions, and revoke them all at once.
+        """Create an owner with some keys or sessions, and revoke all of them at once.
 
-        Another one of the owner lives on: of the other kind, or the session that is excepted.
+        Another one of the owner stays alive: of the other kind, or the session that is excepted.
         """
         self._owners += 1
         kind, other = next(self._ends)
         kinds = (other, kind, kind, kind)
         made = (self.make(owner_id=f"owner-{self._owners}", kind=kind) for kind in kinds)
         spared, *keys = await asyncio.gather(*made)
-        self._hot.append(spared)  # Nobody is to end it meanwhile: an exception has to live.
+        self._hot.append(spared)  # No other task may end it meanwhile: an excepted one has to stay alive.
         operation = Operation.OWNER_REVOKE if kind is KEY else Operation.SESSION_REVOKE_ALL
         await self._kill(operation, keys, spared)
         self._alive.append(spared)
 
     async def _kill(self, operation: Operation, keys: list[Key], spared: Key | None = None) -> None:
-        """Revoke in one way or other, again and again until the answer is known; then look everywhere."""
+        """Revoke in one of several ways, repeatedly until the outcome is known; then verify everywhere."""
         method, request = _request(operation, keys, spared)
         self._hot.extend(keys)
         ending = Ending.UNKNOWN
@@ -425,13 +425,13 @@ class Load:
             timeout = 0.3 if self._random.random() < 0.1 else self._change_timeout
             answer, told = await self._change(operation, keys, self._revoker(), method, request, timeout)
             if answer.reason in _GONE:
-                # A deletion whose answer was lost; nothing else takes keys away.
+                # A deletion whose answer was lost; nothing else deletes keys.
                 assert operation is Operation.DELETE, f"{keys} are gone: {answer.message}"
                 return
             ending = answer.ending
             for key in keys:
                 self._look_everywhere(key)
-            # The new key has the scopes of the old one; the checker takes it that it has all.
+            # The new key has the scopes of the old one; the checker assumes that it has all.
             if ending is Ending.OK and operation is Operation.ROTATE and set(told.key.scopes) == set(_SCOPES):
                 self._alive.append(Key(told.key.key_id, told.key_string, keys[0].owner_id))
             if ending is Ending.UNKNOWN:
@@ -443,7 +443,7 @@ class Load:
     async def _change_scope(self, key: Key) -> None:
         if key.doubtful or key.kind is SESSION:
             return
-        self._alive.remove(key)  # Nobody else is to change it meanwhile.
+        self._alive.remove(key)  # No other task may change it meanwhile.
         self._hot.append(key)
         operation = Operation.TAKE_SCOPE if key.scoped else Operation.GIVE_SCOPE
         key.scoped = not key.scoped
@@ -546,7 +546,7 @@ class Load:
 
 
 def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = None) -> tuple[str, object]:
-    """Return the method that does this to keys, and what to ask it."""
+    """Return the method that makes this change to keys, and its request."""
     owner_id, key_id, key_ids = keys[0].owner_id, keys[0].key_id, [key.key_id for key in keys]
     but = spared.key_id if spared is not None and spared.kind is SESSION else ""
     return {
@@ -564,7 +564,7 @@ def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = Non
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return the service's reason, "" when it is gRPC that says so."""
+    """Return the service's reason, or "" if the error is gRPC's own."""
     status = rpc_status.from_call(error)
     info = ErrorInfo()
     for detail in status.details if status is not None else ():

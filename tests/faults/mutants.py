@@ -1,9 +1,9 @@
-"""Each rule of the protocol left out in turn, in a course of events that makes it matter.
+"""Each rule of the protocol is left out in turn, in a scenario in which it matters.
 
-Real workers in one process on a real database, with a stopwatch that jumps: a course
-pauses them where it has to, and ends with verifications on the worker that was held. With
-all rules in place the history has no violation; with the rule left out it has some. Rules
-that only a failover shows are left out in `test_failover`.
+Real workers in one process on a real database, with a stopwatch that jumps. A scenario
+pauses them where necessary, and ends with verifications on the worker that was paused. With
+all rules the history has no violation; with the rule left out it has some. Rules
+that matter only in a failover are left out in `test_failover`.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ from tests.faults.history import Change, Ending, History, Operation, Outcome, Ve
 from tests.verify.parts import Pause
 
 LEASE = 30.0
-# Verifications at the end of a course.
+# Verifications at the end of a scenario.
 ASKED = 25
 _OPERATIONS = ("register", "renew", "read", "acknowledge", "leave")
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that nobody announces."""
+    """Poll for a condition that is not signalled."""
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 class Held(FeedConnection):
-    """A worker's connection that stops where the course wants it to: before or after an operation."""
+    """A worker's connection that pauses where the scenario requires: before or after an operation."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -83,7 +83,7 @@ class Held(FeedConnection):
 
 
 class Worker:
-    """A running worker and the points where it can be held."""
+    """A running worker and the points where it can be paused."""
 
     def __init__(self, name: str, service: Service) -> None:
         self.name = name
@@ -93,25 +93,25 @@ class Worker:
         self.store = store
 
     def pause(self, point: str) -> Pause:
-        """Stop it there, from the next time on."""
+        """Pause it at this point, from the next time on."""
         self.store.pauses[point] = Pause()
         return self.store.pauses[point]
 
     def hold(self) -> None:
-        """Let it neither hear nor say anything from now on; what it was doing goes on."""
+        """Let it receive and send nothing from now on; its current operation continues."""
         self.store.deaf = True
         for operation in _OPERATIONS:
             self.store.pauses.setdefault(f"before {operation}", Pause())
 
     def release(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self.store.deaf = False
         pauses, self.store.pauses = self.store.pauses, {}
         for pause in pauses.values():
             pause.open()
 
     async def renew(self) -> None:
-        """Have it renew its lease now."""
+        """Make it renew its lease now."""
         feed = self.service.app.follower
         feed._renew_at = 0.0
         left = self.service.app.lease._until
@@ -120,7 +120,7 @@ class Worker:
 
 
 class Course:
-    """What happens to some workers on one database, by one stopwatch that jumps."""
+    """The events on some workers with one database, by one stopwatch that jumps."""
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
@@ -138,7 +138,7 @@ class Course:
         return boottime() + self.ahead
 
     async def start_worker(self) -> Worker:
-        """Start one more worker."""
+        """Start another worker."""
         service = await self._stack.enter_async_context(
             serving(self.database_url, None, stopwatch=self.stopwatch, lease=LEASE, drain_grace=0.5)
         )
@@ -149,13 +149,13 @@ class Course:
         return worker
 
     def jump(self, seconds: float) -> None:
-        """Let that much time pass for all."""
+        """Let this much time pass for all."""
         self.ahead += seconds
         for worker in self.workers:
             worker.service.app.follower.hint()
 
     async def verify(self, worker: Worker, times: int = 1) -> Outcome:
-        """Verify the key there."""
+        """Verify the key on a worker."""
         for _ in range(times):
             invoked = time.monotonic()
             try:
@@ -175,7 +175,7 @@ class Course:
         return outcome
 
     async def revoke(self, worker: Worker, timeout: float = 60) -> Ending:
-        """Revoke the key there."""
+        """Revoke the key on a worker."""
         invoked = time.monotonic()
         ending = Ending.OK
         try:
@@ -188,7 +188,7 @@ class Course:
         return ending
 
     async def open_session(self) -> None:
-        """Have a session, which every worker knows, in place of the key."""
+        """Use a session, which every worker knows, instead of the key."""
         made = await self.workers[0].service.admin.CreateSession(owner_id="acme")
         self.key, self.key_id = made.session_token, made.session.session_id
         self.kind = CredentialKind.SESSION
@@ -196,7 +196,7 @@ class Course:
             assert await self.verify(worker) is Outcome.VALID
 
     async def revoke_all_sessions(self, worker: Worker) -> None:
-        """Revoke all sessions of the owner there."""
+        """Revoke all sessions of the owner on a worker."""
         invoked = time.monotonic()
         await worker.service.admin.RevokeAllSessions(owner_id="acme")
         self.history.changes.append(
@@ -211,7 +211,7 @@ class Course:
         )
 
     async def answered_or_waiting(self, revoking: "asyncio.Task[Ending]") -> None:
-        """Wait until a revocation was answered, or waits for none but those that are held."""
+        """Wait until a revocation was answered, or waits only for paused workers."""
         looks = self.looks
 
         def waits_in_vain() -> bool:
@@ -221,7 +221,7 @@ class Course:
         await until(lambda: revoking.done() or waits_in_vain())
 
     async def finish(self, revoking: "asyncio.Task[Ending]", held: Worker) -> None:
-        """Verify where it is held, before and after the leases of others are over for certain."""
+        """Verify on the paused worker, before and after the leases of others are certainly over."""
         await self.answered_or_waiting(revoking)
         await self.verify(held, ASKED)
         self.jump(certainly_over(LEASE) + 1)
@@ -232,7 +232,7 @@ class Course:
 
 @asynccontextmanager
 async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
-    """Run some workers, of which the second knows a key."""
+    """Run some workers, the second of which knows a key."""
     going = Course(database_url)
     find_behind = feed_store.find_behind
 
@@ -259,18 +259,18 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
                     worker.release()
 
 
-# The courses of events.
+# The scenarios.
 
 
 async def a_worker_that_hears_nothing(going: Course) -> None:
-    """A worker cut off from the feed while a key is revoked."""
+    """A worker is cut off from the feed while a key is revoked."""
     one, held = going.workers
     held.hold()
     await going.finish(asyncio.ensure_future(going.revoke(one)), held)
 
 
 async def a_retry(going: Course) -> None:
-    """The same, and the caller gives up and asks again."""
+    """The same, and the caller gives up and retries."""
     one, held = going.workers
     held.hold()
     assert await going.revoke(one, timeout=2) is Ending.UNKNOWN
@@ -278,7 +278,7 @@ async def a_retry(going: Course) -> None:
 
 
 async def a_late_reply(going: Course) -> None:
-    """The reply to a renewal arrives when all others think that its lease is over."""
+    """The reply to a renewal arrives when its lease is over for all others."""
     one, held = going.workers
     answered = held.pause("after renew")
     held.service.app.follower._renew_at = 0.0
@@ -296,7 +296,7 @@ async def a_late_reply(going: Course) -> None:
 
 
 async def a_worker_that_starts(going: Course) -> None:
-    """A worker has its place and fills its memory, and is yet to renew, when a key is revoked."""
+    """A worker has its place and fills its memory, and has not renewed yet, when a key is revoked."""
     one = going.workers[0]
     registered = Pause()
     register = Follower._register
@@ -309,7 +309,7 @@ async def a_worker_that_starts(going: Course) -> None:
 
     late: dict[str, Pause] = {}
     _, starting = going.workers
-    # The start of a worker over again: a server is needed to fill its memory.
+    # The start of a worker again: a server is needed to fill its memory.
     starting.store.pauses = late
     with mock.patch.object(Follower, "_register", and_then):
         await starting.store.leave(starting.service.app.follower.worker_id)
@@ -339,7 +339,7 @@ async def a_worker_that_starts(going: Course) -> None:
 
 
 async def a_worker_that_was_reaped(going: Course) -> None:
-    """A worker pauses for longer than its lease, is reaped, and goes on."""
+    """A worker pauses for longer than its lease, is reaped, and continues."""
     one, held = going.workers
     renewing = held.pause("before renew")
     held.service.app.follower._renew_at = 0.0
@@ -385,7 +385,7 @@ async def a_slow_commit(going: Course) -> None:
 
 @contextmanager
 def _paused_commit() -> Iterator[Pause]:
-    """Pause whoever is about to commit."""
+    """Pause any transaction that is about to commit."""
     commit, about_to = pool._commit, Pause()
 
     async def paused(connection: Any) -> None:
@@ -400,7 +400,7 @@ async def a_fill_under_way(going: Course) -> None:
     """A fill has read the key, and is proving it, when it is revoked."""
     one, filling = going.workers
     filling.service.app.cache.clear()
-    await filling.service.admin.GetKey(key_id=going.key_id)  # The caller's own key is known again.
+    await filling.service.admin.GetKey(key_id=going.key_id)  # The caller's own key is in memory again.
     hasher, proving = filling.service.app.hasher, Pause()
     verify = hasher.verify
 
@@ -443,7 +443,7 @@ async def a_read_from_a_node_that_is_behind(going: Course) -> None:
 
 
 async def a_hasty_reaper(going: Course) -> None:
-    """A reaper looks twice in no time, while a worker that hears nothing has its lease."""
+    """A reaper checks twice at once, while a worker that receives nothing has its lease."""
     one, held = going.workers
     held.hold()
     await one.service.app.reaper.look()
@@ -452,7 +452,7 @@ async def a_hasty_reaper(going: Course) -> None:
 
 
 async def a_reaper_and_a_slow_renewal(going: Course) -> None:
-    """A worker renews after a reaper has found it dead, and before it has deleted it."""
+    """A worker renews after a reaper has found it dead, and before the reaper has deleted it."""
     one, held = going.workers
     renewing = held.pause("before renew")
     held.service.app.follower._renew_at = 0.0
@@ -491,7 +491,7 @@ async def an_early_acknowledgement(going: Course) -> None:
 
 
 async def all_sessions_of_an_owner(going: Course) -> None:
-    """A worker knows a session when all of its owner are revoked on another."""
+    """A worker knows a session when all sessions of its owner are revoked on another."""
     one, other = going.workers
     await going.open_session()
     await going.revoke_all_sessions(one)
@@ -499,11 +499,11 @@ async def all_sessions_of_an_owner(going: Course) -> None:
 
 
 async def all_sessions_while_one_is_filled(going: Course) -> None:
-    """A fill has read a session, and is yet to look at the feed, when all of its owner are revoked."""
+    """A fill has read a session, but not yet the feed, when all sessions of its owner are revoked."""
     one, filling = going.workers
     await going.open_session()
     filling.service.app.cache.clear()
-    await filling.service.admin.ListSessions(owner_id="acme")  # The caller's own key is known again.
+    await filling.service.admin.ListSessions(owner_id="acme")  # The caller's own key is in memory again.
     store, reading = filling.service.app.verifier._loader._store, Pause()
     find = store.find_credential
 
@@ -534,7 +534,7 @@ async def _reached(pause: Pause, asking: "asyncio.Future[Any]") -> None:
     assert reached.done(), "it was answered without getting there"
 
 
-# The rules left out.
+# The mutations.
 
 
 @contextmanager
@@ -578,7 +578,7 @@ def _lease_from_the_reply() -> Any:
 
 @contextmanager
 def _registering_while_granting() -> Iterator[None]:
-    """The registration is committed with the first renewal, whose news is from before."""
+    """The registration is committed with the first renewal, whose entries are from before."""
 
     async def register(
         store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]
@@ -695,7 +695,7 @@ def _acknowledging_before_applying() -> Iterator[None]:
 
 
 Mutation = Callable[[], Any]
-# What is left out, how, and what makes it matter.
+# What is left out, how, and the scenario in which it matters.
 MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "no wait": (_no_wait, a_worker_that_hears_nothing),
     "a retry that answers at once": (_retry_that_answers_at_once, a_retry),
@@ -719,7 +719,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
 
 
 async def run(name: str, database_url: str, *, mutated: bool) -> History:
-    """Run the course of a mutant, with the rule or without it; return what was seen."""
+    """Run the scenario of a mutant, with the rule or without it; return what was observed."""
     mutate, happens = MUTANTS[name]
     async with course(database_url) as going:
         with mutate() if mutated else nullcontext():

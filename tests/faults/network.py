@@ -1,4 +1,4 @@
-"""A network of its own for one worker: a link to its clients, and one to the database that can be cut."""
+"""A separate network for one worker: a link to its clients, and one to the database that can be cut."""
 
 import os
 import shutil
@@ -12,28 +12,28 @@ import pytest
 
 @dataclass(frozen=True)
 class Network:
-    """Two links. Addresses are of the range for measuring (RFC 2544), which nobody else has."""
+    """Two links. Addresses are from the benchmarking range (RFC 2544), which nothing else uses."""
 
     name: str
     block: int
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What a program is started with to be in it."""
+        """The prefix of a command that runs in it."""
         return "ip", "netns", "exec", self.name
 
     @property
     def worker_address(self) -> str:
-        """Where clients find the worker."""
+        """The address of the worker for clients."""
         return f"198.18.{self.block}.2"
 
     @property
     def database_address(self) -> str:
-        """Where the worker finds whoever passes its bytes on to the database."""
+        """The address at which the worker finds the proxy to the database."""
         return f"198.19.{self.block}.1"
 
     def cut(self) -> None:
-        """Take the link to the database down at its far end: packets are lost, and nobody is told."""
+        """Take the link to the database down at its far end: packets are lost without an error."""
         _ip("link", "set", f"fd{self.block}", "down")
 
     def heal(self) -> None:
@@ -43,7 +43,7 @@ class Network:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Make a network while the block runs; skip the test where that is not for us to do."""
+    """Create a network while the block runs; skip the test without the permission for it."""
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("needs root and iproute2")
     made = Network(f"faults-{os.getpid()}", os.getpid() % 250 + 1)
@@ -59,7 +59,7 @@ def network() -> Iterator[Network]:
             _ip("-n", made.name, "link", "set", there, "up")
         yield made
     finally:
-        # Its ends of the links go with it, and with them ours.
+        # Its ends of the links are deleted with it, and ours with them.
         _ip("netns", "delete", made.name)
 
 

@@ -1,4 +1,4 @@
-"""A way to the database that can be cut: nothing arrives, in neither direction, and nobody is told."""
+"""A proxy to the database that can be cut: nothing arrives, in either direction, without an error."""
 
 import asyncio
 from contextlib import suppress
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Passes bytes on while it is open. What was on its way when it was cut arrives when it heals."""
+    """Forwards bytes while it is open. Bytes in flight when it was cut arrive when it heals."""
 
     def __init__(self, database_url: str, host: str = "127.0.0.1") -> None:
         self._target = urlsplit(database_url)
@@ -19,18 +19,18 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The database's URL through here."""
+        """The URL of the database through this proxy."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
         login = self._target.netloc.rpartition("@")[0]
         return self._target._replace(netloc=f"{login}@{self._host}:{port}").geturl()
 
     def cut(self) -> None:
-        """Pass nothing on."""
+        """Stop forwarding."""
         self._open.clear()
 
     def heal(self) -> None:
-        """Pass on what comes, and what has come meanwhile."""
+        """Forward again, including what has arrived meanwhile."""
         self._open.set()
 
     async def __aenter__(self) -> Self:
@@ -68,5 +68,5 @@ class Proxy:
                 await self._open.wait()
                 writer.write(data)
                 await writer.drain()
-        await self._open.wait()  # An end is not told either.
+        await self._open.wait()  # An end is not forwarded either.
         writer.close()

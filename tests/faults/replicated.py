@@ -1,7 +1,7 @@
-"""A primary and its synchronous standby, both real, and the addresses under which workers find the primary.
+"""A primary and its synchronous standby, both real, and the addresses at which workers find the primary.
 
-A template cluster is made once; a pair is two copies of it, so it stands within a second or two. The servers
-die with this process, whatever kills it.
+A template cluster is created once; a pair is two copies of it, so it is ready within a second or two. The
+servers die with this process, whatever kills it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _USER = "authsvc"
 _PASSWORD = "standby"
 _READY_WITHIN = 30.0
-# Tests lose nothing that a crash of the machine would take.
+# Tests need no data after a crash of the machine.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -43,7 +43,7 @@ _SETTINGS = {
 
 
 async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 10) -> T:
-    """Ask until the answer is something, and return it; fail after a time."""
+    """Poll until there is a result, and return it; fail after a time."""
     async with asyncio.timeout(seconds):
         while True:
             if answer := await ask():
@@ -53,7 +53,7 @@ async def until(ask: Callable[[], Awaitable[T]], *, seconds: float = 10) -> T:
 
 @dataclass(frozen=True)
 class Installation:
-    """The binaries, and the account that may run them."""
+    """The binaries, and the account that can run them."""
 
     binaries: Binaries
     account: tuple[int, int]
@@ -66,7 +66,7 @@ class Installation:
         return cls(Binaries.find(), (os.geteuid(), os.getegid()))
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run a program of PostgreSQL to its end; raise with what it said when it fails."""
+        """Run a program of PostgreSQL to its end; if it fails, raise with its output."""
         child = spawn([str(self.binaries.directory / program), *arguments], self.account, subprocess.PIPE)
         output = child.communicate()[0].decode(errors="replace")
         assert child.returncode == 0, f"{program}: {output[-2000:]}"
@@ -81,7 +81,7 @@ class Installation:
 
 
 class Server:
-    """One PostgreSQL server on one directory, started and stopped at will; always on the same port."""
+    """One PostgreSQL server on one directory, which can be started and stopped; always on the same port."""
 
     def __init__(self, installation: Installation, directory: Path, settings: Mapping[str, str] = {}) -> None:
         self.directory = directory
@@ -99,7 +99,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has said."""
+        """The output of the server."""
         return self._log.read_text("utf-8", errors="replace")
 
     @property
@@ -107,7 +107,7 @@ class Server:
         return self.directory.with_name(f"{self.directory.name}.log")
 
     async def start(self) -> None:
-        """Start, and return when it takes connections."""
+        """Start, and return when it accepts connections."""
         command = [str(self._installation.binaries.directory / "postgres"), "-D", str(self.directory)]
         for name, value in {**_SETTINGS, **self._settings, "port": str(self.port)}.items():
             command += ["-c", f"{name}={value}"]
@@ -120,14 +120,14 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def stop(self, how: int = signal.SIGQUIT) -> None:
-        """Stop at once, as in a crash, or with SIGINT in good order; do nothing if it does not run."""
+        """Stop at once, as in a crash, or cleanly with SIGINT; do nothing if it does not run."""
         if self._process is not None:
             self._process.send_signal(how)
             await asyncio.to_thread(self._process.wait, 20.0)
             self._process = None
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
-        """Run one statement over a connection of its own."""
+        """Run one statement over a separate connection."""
         connection = await asyncpg.connect(self.url, timeout=10)
         try:
             return await connection.fetch(statement, *arguments)
@@ -135,7 +135,7 @@ class Server:
             connection.terminate()
 
     async def waiting(self, like: str = "%") -> list[int]:
-        """Return the backends that wait for a standby, by the statement that they commit."""
+        """Return the backends that wait for a standby, with the statement that they commit."""
         rows = await self.fetch(
             "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE $1 ORDER BY pid",
             like,
@@ -147,11 +147,11 @@ class Server:
         return (await until(lambda: self.waiting(like)))[0]
 
     async def cancel(self, pid: int) -> None:
-        """End what a backend is waiting for."""
+        """Cancel the wait of a backend."""
         await self.fetch("SELECT pg_cancel_backend($1)", pid)
 
     async def back_up(self, directory: Path) -> None:
-        """Copy the running server's files, fit to be started from."""
+        """Copy the running server's files so that a server can start from them."""
         url = self.url_for("postgres")
         arguments = ["-d", url, "-D", str(directory), "-c", "fast", "-X", "stream", "--no-sync"]
         await asyncio.to_thread(self._installation.run, "pg_basebackup", *arguments)
@@ -179,7 +179,7 @@ class Pair:
         self.standby = standby
 
     async def part(self) -> None:
-        """Let nothing more get to the standby: from now on no commit of the primary is acknowledged.
+        """Cut the standby off: from now on no commit of the primary is acknowledged.
 
         Both run and can be read.
         """
@@ -192,12 +192,12 @@ class Pair:
         await self.synchronous()
 
     async def promote(self) -> None:
-        """Make the standby the primary. The old one runs on, can be read, and cannot acknowledge a commit."""
+        """Promote the standby. The old primary runs on, can be read, and cannot acknowledge a commit."""
         await self.part()
         await self.standby.fetch("SELECT pg_promote()")
 
     async def synchronous(self) -> None:
-        """Wait until commits wait for the standby, and it is there."""
+        """Wait until commits wait for the standby, and it is connected."""
         await until(lambda: self.primary.fetch("SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"))
 
     async def _follow(self, whom: str) -> None:
@@ -206,7 +206,7 @@ class Pair:
 
 
 class Address:
-    """Where a worker looks for the primary: connections that stand stay where they are when it moves."""
+    """The address of the primary for a worker; when it moves, open connections stay where they are."""
 
     def __init__(self, target: Server) -> None:
         self._target: Server | None = target
@@ -233,11 +233,11 @@ class Address:
         self._target = target
 
     async def cut(self, server: Server) -> None:
-        """End the connections that stand with a server."""
+        """Close the open connections to a server."""
         await self._cut([task for task, port in self._lines.items() if port == server.port])
 
     def connected_to(self, server: Server) -> int:
-        """Return how many connections stand with a server."""
+        """Return the number of open connections to a server."""
         return sum(port == server.port for port in self._lines.values())
 
     async def _cut(self, tasks: "Collection[asyncio.Task[None]]") -> None:
@@ -267,7 +267,7 @@ class Address:
                 finally:
                     there_writer.transport.abort()
         except asyncio.CancelledError:
-            pass  # Cut; there is nobody to tell.
+            pass  # It was cut; there is nothing to report it to.
         finally:
             writer.transport.abort()
             del self._lines[task]
@@ -282,7 +282,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def template(directory: Path) -> AsyncIterator[Path]:
-    """Yield the directory of a stopped cluster with a migrated database, to be copied."""
+    """Yield the directory of a stopped cluster with a migrated database, as a template."""
     installation = Installation.find()
     installation.make(directory)
     cluster, password = directory / "cluster", directory / "password"
@@ -305,7 +305,7 @@ async def template(directory: Path) -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def pair(template: Path, directory: Path) -> AsyncIterator[Pair]:
-    """Run a primary and its synchronous standby in a directory, which is removed in the end."""
+    """Run a primary and its synchronous standby in a directory, which is removed at the end."""
     installation = Installation.find()
     async with _directory(installation, directory), AsyncExitStack() as stack:
         for name in "primary", "standby":
@@ -327,7 +327,7 @@ async def pair(template: Path, directory: Path) -> AsyncIterator[Pair]:
 
 @asynccontextmanager
 async def single(template: Path, directory: Path) -> AsyncIterator[Server]:
-    """Run one server without a standby in a directory, which is removed in the end."""
+    """Run one server without a standby in a directory, which is removed at the end."""
     installation = Installation.find()
     async with _directory(installation, directory):
         await _copy(template, directory / "primary")

@@ -1,10 +1,10 @@
-"""A plugin of pytest: what was done under each fault, and how often the promise was broken, as a table."""
+"""A plugin of pytest that prints, for each fault, what was done and how often the guarantee was broken."""
 
 import pytest
 
-# Set to how many verifications each fault is put to at least.
+# Set to the minimum number of verifications for each fault.
 VOLUME = "AUTHSVC_TEST_VERIFICATIONS"
-# `callers` lost their authority; `comparisons` are of what they had made then, and later.
+# `callers` lost their authority; `comparisons` are of what they had created then, and later.
 _COLUMNS = (
     "operations",
     "verifications",
@@ -20,7 +20,7 @@ _rows: list[tuple[str, dict[str, object]]] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep what a test has recorded."""
+    """Store what a test has recorded."""
     if report.when == "call" or report.failed:
         told = dict(report.user_properties)
         if told or report.failed:

@@ -1,4 +1,4 @@
-"""The checker catches each part of R9 that is left out, and finds nothing when none is."""
+"""The checker detects each part of R9 that is left out, and finds nothing if none is."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.faults.authority_mutants import MUTANTS, run
 
 @pytest.mark.parametrize("part", MUTANTS)
 async def test_with_all_of_it_nothing_is_changed_too_late(part: str, database_url: str) -> None:
-    """The course of events that needs the part ends well with it, and there was something to compare."""
+    """The scenario that needs the part ends well with it, and there was something to compare."""
     history = await run(part, database_url, mutated=False)
     assert history.violations() == []
     assert history.comparisons() == 1
@@ -15,6 +15,6 @@ async def test_with_all_of_it_nothing_is_changed_too_late(part: str, database_ur
 
 @pytest.mark.parametrize("part", MUTANTS)
 async def test_without_the_part_it_is_caught(part: str, database_url: str) -> None:
-    """The same course without the part has a change that the checker finds."""
+    """Without the part, the same scenario has a change that the checker finds."""
     history = await run(part, database_url, mutated=True)
     assert len(history.violations()) == 1

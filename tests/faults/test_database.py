@@ -19,13 +19,13 @@ from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome
 from tests.faults.workers import Worker
 
-# Commits outlive the processes of the server, which is all that is killed here.
+# Commits survive the processes of the server, which are all that is killed here.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
 
 @pytest_asyncio.fixture
 async def postgres_of_its_own(reachable_dir: Path, unique: str) -> AsyncIterator[DevPostgres]:
-    """A server that the test may end."""
+    """A server that the test may kill."""
     reserve_port(reachable_dir / unique)
     async with DevPostgres(reachable_dir / unique, settings=_SETTINGS) as server:
         await migrate(server.url)
@@ -33,13 +33,13 @@ async def postgres_of_its_own(reachable_dir: Path, unique: str) -> AsyncIterator
 
 
 async def crash(server: DevPostgres, directory: Path) -> None:
-    """SIGKILL the postmaster, and wait until no process of it is left."""
+    """SIGKILL the postmaster, and wait until none of its processes is left."""
     os.kill(server.pid, signal.SIGKILL)
     await eventually(lambda: not processes_in(directory / "cluster"))
 
 
 async def health(worker: Worker) -> tuple[str, str]:
-    """Return the status that a worker tells of itself, and why."""
+    """Return the health status that a worker reports, and the reason."""
     call = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     answer = await call
     trailer = dict(await call.trailing_metadata())
@@ -51,7 +51,7 @@ async def health(worker: Worker) -> tuple[str, str]:
 async def test_an_outage_shorter_than_the_lease_fails_no_cached_key(
     scene: Scene, postgres_of_its_own: DevPostgres, reachable_dir: Path, unique: str, volume: int, how: str
 ) -> None:
-    """Keys in memory stay VALID, without one exception, while the database is away and when it is back."""
+    """Keys in memory stay VALID, without exception, while the database is away and when it is back."""
     server = postgres_of_its_own
     async with scene(url=server.url, workers=2, lease=20, load={"verify_timeout": 20.0}) as (on, load):
         untouched = [await load.make() for _ in range(8)]
@@ -71,7 +71,7 @@ async def test_an_outage_shorter_than_the_lease_fails_no_cached_key(
             else:
                 await crash(server, reachable_dir / unique)
             await server.start()
-            # One renewal may have been due when it went.
+            # One renewal may have been due when the database went away.
             assert time.monotonic() - began < 0.8 * on.lease, "this machine is too slow to tell"
             await load.see_changes(5)
             over.set()
@@ -92,7 +92,7 @@ async def test_an_outage_longer_than_the_lease_silences_all(
     how: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """UNAVAILABLE everywhere, which health tells, too; two seconds after its return all is well."""
+    """UNAVAILABLE everywhere, also in health checks; two seconds after its return all is well."""
     server = postgres_of_its_own
     told = []
     async with scene(url=server.url, workers=2, lease=1) as (on, load):

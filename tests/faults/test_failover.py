@@ -1,4 +1,4 @@
-"""What RevokeKey promises outlives the database: failover, lost history, lost standby, restored back-ups."""
+"""What RevokeKey guarantees survives failover, lost history, a lost standby and restored backups."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ UNAVAILABLE, PRECONDITION = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def template(reachable_dir: Path) -> AsyncIterator[Path]:
-    """A cluster to be copied."""
+    """A cluster to copy."""
     async with replicated.template(reachable_dir / "template") as cluster:
         yield cluster
 
@@ -50,14 +50,14 @@ async def single(template: Path, reachable_dir: Path, unique: str) -> AsyncItera
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits are given up, and statements too, after two seconds."""
+    """Commits, and statements too, are given up after two seconds."""
     monkeypatch.setattr(pool, "_MAX_COMMIT_SECONDS", 2.0)
     monkeypatch.setattr(pool, "_MAX_WAIT_SECONDS", 2.0)
 
 
 @pytest.fixture
 def no_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mutant: a place is known by its seq alone."""
+    """A mutant: a place is identified by its seq alone."""
     conditions = {"renew": "nonce = $3", "acknowledge": "nonce = $3", "read_feed": "here.nonce = $2"}
     for name, condition in conditions.items():
         statement = feed_store._SQL[name]
@@ -77,7 +77,7 @@ def no_synchronous_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mutant: any node may say that there is no such key."""
+    """A mutant: any node may report that a key does not exist."""
     monkeypatch.setitem(verification_store._SQL, "prove_primary", "SELECT 1")
 
 
@@ -85,8 +85,8 @@ def no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_failover_under_load(pair: Pair, record_property: Callable[[str, object], None]) -> None:
     """The standby takes over, the old primary can be read: no key is VALID after RevokeKey answered OK.
 
-    Keys that are alive are never REVOKED or NOT_FOUND. All recover by themselves, and nobody has to
-    register anew, since nothing of the feed was lost.
+    Keys that are alive are never REVOKED or NOT_FOUND. All workers recover by themselves, and none has to
+    register again, since no entry of the feed was lost.
     """
     history = History()
     async with fleet(pair.primary, 3) as workers:
@@ -117,13 +117,13 @@ async def test_failover_under_load(pair: Pair, record_property: Callable[[str, o
 
 
 async def changed(worker: Worker, history: History) -> None:
-    """Return when a key was made and revoked through a worker."""
+    """Return when a key was created and revoked through a worker."""
     while not await history.revoke(worker, await patiently(worker.issue)):
         pass
 
 
 async def left_behind(pair: Pair) -> list[str]:
-    """Revoke on the new primary what one who stays with the old one remembers; return the violations."""
+    """Revoke on the new primary a key that a worker on the old one has in memory; return the violations."""
     history = History()
     async with fleet(pair.primary, 2) as (left, gone):
         key = await gone.issue()
@@ -151,18 +151,18 @@ async def test_who_stays_with_the_old_primary_stops_in_time(pair: Pair) -> None:
 
 @pytest.mark.usefixtures("no_synchronous_renewal")
 async def test_a_renewal_that_does_not_wait_for_the_standby_is_caught(pair: Pair) -> None:
-    """A mutant: the old primary renews leases for ever."""
+    """A mutant: the old primary renews leases forever."""
     assert await left_behind(pair)
 
 
 async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
-    """Give one seq to two entries; return the violations, and how often who knew the first one registered.
+    """Give one seq to two entries; return the violations, and the registrations of a worker with the first.
 
-    The first is a revocation that nobody was told of: its wait for the standby was cancelled.
+    The first is a revocation that was not reported to any caller: its wait for the standby was cancelled.
     """
     monkeypatch.setattr(
         following, "_RENEWALS_PER_LEASE", 2
-    )  # All up to the promotion is between two renewals.
+    )  # Everything up to the promotion is between two renewals.
     history = History()
     async with fleet(pair.primary, 2, lease=4.0) as (late, early):
         lost, key = await early.issue(), await early.issue()
@@ -199,21 +199,21 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
 
 
 async def test_a_place_in_a_lost_history_is_noticed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another entry got the seq that a worker has applied: it drops its memory and registers anew."""
+    """Another entry got the seq that a worker has applied: it drops its memory and registers again."""
     assert await lost_history(pair, monkeypatch) == ([], 2)
 
 
 @pytest.mark.usefixtures("no_nonce")
 async def test_without_a_nonce_a_lost_history_is_caught(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mutant: the worker says that it has applied an entry that it has never seen."""
+    """A mutant: the worker reports as applied an entry that it has never seen."""
     violations, _ = await lost_history(pair, monkeypatch)
     assert violations
 
 
 async def unknown_to_the_old_primary(pair: Pair) -> list[str]:
-    """Verify through the old primary what only the new one knows; return the verdicts on a new key.
+    """Verify through the old primary what only the new one has; return the verdicts on a new key.
 
-    The first is given through the old one, the last after the worker has come to the new one.
+    The first is given through the old one, the last after the worker has moved to the new one.
     """
     async with fleet(pair.primary, 2, lease=8.0) as (left, gone):
         old = await patiently(gone.issue)
@@ -233,7 +233,7 @@ async def unknown_to_the_old_primary(pair: Pair) -> list[str]:
 
 @pytest.mark.usefixtures("impatient")
 async def test_the_old_primary_does_not_say_that_there_is_no_such_key(pair: Pair) -> None:
-    """A key that was made on the new primary cannot be judged through the old one, and is VALID later.
+    """A key that was created on the new primary cannot be verified through the old one, and is VALID later.
 
     A key that was revoked on the new primary is not VALID through the old one.
     """
@@ -242,12 +242,12 @@ async def test_the_old_primary_does_not_say_that_there_is_no_such_key(pair: Pair
 
 @pytest.mark.usefixtures("impatient", "no_proof")
 async def test_a_look_up_without_proof_of_the_primary_is_caught(pair: Pair) -> None:
-    """A mutant: what a node that was replaced does not know is remembered as no key."""
+    """A mutant: a miss on a node that was replaced is remembered as a key that does not exist."""
     assert await unknown_to_the_old_primary(pair) == ["NOT_FOUND", "NOT_FOUND"]
 
 
 async def test_no_old_state_is_remembered_after_a_hint(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The feed follows the new primary, look-ups go to the old one, one while a hint is acknowledged."""
+    """The feed follows the new primary, lookups go to the old one, one while a hint is acknowledged."""
     history = History()
     async with fleet(pair.primary, 2, lease=8.0) as (stuck, other):
         key = await other.issue()
@@ -292,7 +292,7 @@ async def test_a_cancelled_commit_is_not_ok(pair: Pair) -> None:
 
 
 async def test_a_cancelled_renewal_gives_no_lease(pair: Pair) -> None:
-    """A renewal that PostgreSQL committed with a warning leaves the lease as it was."""
+    """A renewal that PostgreSQL committed with a warning does not change the lease."""
     async with fleet(pair.primary, 1, lease=8.0) as [worker]:
         await worker.renewed()
         await pair.part()
@@ -313,7 +313,7 @@ async def test_a_cancelled_renewal_gives_no_lease(pair: Pair) -> None:
 async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
     """RevokeKey does not answer OK, nothing is cancelled on the server, keys in memory verify for a lease.
 
-    When the standby is back, all is well without help, and what was asked for is done.
+    When the standby is back, everything recovers by itself, and the requested changes are done.
     """
     async with fleet(pair.primary, 2, lease=6.0) as workers:
         worker, _ = workers
@@ -321,7 +321,7 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         for each in workers:
             await each.says(alive, "VALID")
         await pair.part()
-        # Nobody who waits is told that it is done: neither who waits until we give up,
+        # No waiting caller is told that it is done: neither one that waits until we give up,
         with refused(UNAVAILABLE, "DATABASE_UNAVAILABLE"):
             await worker.revoke(given_up)
         [backend] = await pair.primary.waiting("COMMIT%")
@@ -337,7 +337,7 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         with refused(PRECONDITION, "KEY_ALREADY_REVOKED"):
             await worker.revoke(given_up)
 
-        # nor who gives up first.
+        # nor one that gives up first.
         await pair.part()
         with pytest.raises(grpc.aio.AioRpcError) as late:
             await worker.revoke(too_late, timeout=0.3)
@@ -385,7 +385,7 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
 
 
 async def test_two_hosts_and_a_crash(pair: Pair) -> None:
-    """The URL names both; the primary crashes, the standby takes over, and workers go on by themselves."""
+    """The URL names both; the primary crashes, the standby takes over, and workers continue by themselves."""
     hosts = f"host=127.0.0.1,127.0.0.1&port={pair.primary.port},{pair.standby.port}&sslmode=disable"
     async with fleet(pair.primary, 2, url=f"postgresql://authsvc:standby@/authsvc?{hosts}") as workers:
         worker, other = workers
@@ -404,7 +404,7 @@ async def test_two_hosts_and_a_crash(pair: Pair) -> None:
 
 
 async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
-    """Restore a back-up under two workers; return the verdicts of the lost history, and the registrations."""
+    """Restore a backup under two workers; return the verdicts of the lost history, and the registrations."""
     async with fleet(server, 2) as workers:
         worker, _ = workers
         revoked_later = await worker.issue()
@@ -421,7 +421,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
         await server.stop()
         await server.restore(backup)
         await server.start()
-        # As many changes as were lost, so that only the nonce tells the histories apart.
+        # As many changes as were lost, so that only the nonce distinguishes the histories.
         await server.fetch(feed_store._SQL["publish"], [], None, None, False)
         for each in workers:
             each.address.move(server)
@@ -436,7 +436,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
 
 
 async def test_a_restored_back_up_is_noticed(single: Server) -> None:
-    """Workers find their place gone, drop their memory and register anew; nothing of the future stays."""
+    """Workers find their place gone, forget all and register again; nothing of the lost history stays."""
     assert await restored(single, single.directory.with_name("backup")) == ([], [2, 2])
 
 
@@ -444,7 +444,7 @@ async def test_a_restored_back_up_is_noticed(single: Server) -> None:
 
 
 async def test_a_key_that_a_restored_back_up_lacks_is_forgotten(single: Server) -> None:
-    """Since the back-up a key was made and nothing else: it is no key any more, and cannot be revoked."""
+    """Only a key was created after the backup: it does not exist any more and cannot be revoked."""
     backup = single.directory.with_name("backup")
     async with fleet(single, 1) as [worker]:
         await single.back_up(backup)
@@ -460,7 +460,7 @@ async def test_a_key_that_a_restored_back_up_lacks_is_forgotten(single: Server) 
 
 @pytest.mark.usefixtures("impatient")
 async def test_already_revoked_is_said_by_the_primary(pair: Pair) -> None:
-    """A revocation is lost, but can be seen on the old primary: nobody is told that it is done."""
+    """A revocation is lost, but can be seen on the old primary: no caller is told that it is done."""
     history = History()
     async with fleet(pair.primary, 2) as (worker, other):
         key = await patiently(worker.issue)
@@ -493,7 +493,7 @@ async def test_changes_recover_with_the_feed(pair: Pair) -> None:
 
 
 async def test_who_registers_anew_is_waited_for_under_one_name(pair: Pair) -> None:
-    """A worker that dropped its memory takes back its old registration: no change waits a lease for it."""
+    """A worker that dropped its memory takes over its old registration: no change waits a lease for it."""
     async with fleet(pair.primary, 1, lease=60.0) as [worker]:
         worker.app.follower._lose("the test says so")
         worker.app.follower.hint()

@@ -1,4 +1,4 @@
-"""Hints are lost: revocations are later for it, and as true."""
+"""Hints are lost: revocations take longer, and are just as reliable."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.faults.history import Ending
 
 
 async def test_without_any_hint_the_next_renewal_tells(scene: Scene) -> None:
-    """Workers that hear nothing, and believe that they would, look ten times a lease."""
+    """Workers that wait for hints and receive none read the feed ten times per lease."""
     async with scene(workers=3, lease=2) as (on, load):
         for worker in on.workers:
             worker.order("deaf")
@@ -19,7 +19,7 @@ async def test_without_any_hint_the_next_renewal_tells(scene: Scene) -> None:
 
 
 async def test_the_listening_sessions_are_ended_again_and_again(scene: Scene, volume: int) -> None:
-    """Workers connect anew, look, and go on under the registration that they have."""
+    """Workers reconnect, read the feed, and keep their registration."""
     async with scene(workers=3, lease=5) as (on, load):
         before = [worker.registrations for worker in on.workers]
 

@@ -1,4 +1,4 @@
-"""The checker of histories: what it finds, and what it lets pass."""
+"""The checker of histories: what it detects, and what it accepts."""
 
 from math import inf
 
@@ -38,7 +38,7 @@ def violations(*events: Verification | Change) -> list[str]:
 
 
 def test_a_valid_verdict_after_the_answer_is_found() -> None:
-    """It is told in words that say what, where and when."""
+    """It is described with its event, place and time."""
     assert violations(changed(Operation.REVOKE, 1, 2), seen(Outcome.VALID, 2.3, 2.4)) == [
         "key X VALID on worker 2, invoked 0.300 s after RevokeKey answered OK on worker 0"
     ]
@@ -46,19 +46,19 @@ def test_a_valid_verdict_after_the_answer_is_found() -> None:
 
 @pytest.mark.parametrize("operation", KILLS)
 def test_every_kind_of_revocation_counts(operation: Operation) -> None:
-    """Rotation without grace, batch, owner, deletion and the end of sessions promise the same."""
+    """Rotation without grace, batch, owner, deletion and the end of sessions guarantee the same."""
     assert violations(changed(operation, 1, 2), seen(Outcome.VALID, 3, 4))
 
 
 def test_while_a_change_is_in_flight_both_answers_are_right() -> None:
-    """From its invocation to its answer, and for verifications that were under way then."""
+    """From its invocation to its answer, and for verifications that were in progress then."""
     for outcome in (Outcome.VALID, Outcome.REVOKED):
         for invoked, answered in ((0.5, 1.5), (1.2, 1.4), (1.5, 2.5), (0.5, 3)):
             assert not violations(changed(Operation.REVOKE, 1, 2), seen(outcome, invoked, answered))
 
 
 def test_a_key_that_is_alive_is_not_refused() -> None:
-    """Neither with no change at all, nor before the first one is begun."""
+    """Neither without any change, nor before the first one is begun."""
     for outcome in (Outcome.REVOKED, Outcome.NOT_FOUND, Outcome.EXPIRED):
         assert violations(seen(outcome, 0, 0.5))
     assert violations(seen(Outcome.REVOKED, 0, 0.5), changed(Operation.REVOKE, 1, 2)) == [
@@ -67,7 +67,7 @@ def test_a_key_that_is_alive_is_not_refused() -> None:
 
 
 def test_a_revoked_key_is_not_lost() -> None:
-    """NOT_FOUND is right only once a deletion was begun, and REVOKED until it was answered."""
+    """NOT_FOUND is right only after a deletion was begun, and REVOKED until it was answered."""
     revoked, deleted = changed(Operation.REVOKE, 1, 2), changed(Operation.DELETE, 5, 6)
     assert violations(revoked, seen(Outcome.NOT_FOUND, 3, 4))
     assert violations(revoked, deleted, seen(Outcome.NOT_FOUND, 3, 4))
@@ -77,7 +77,7 @@ def test_a_revoked_key_is_not_lost() -> None:
 
 
 def test_a_change_without_an_answer_may_happen_at_any_time() -> None:
-    """Both answers are right for ever, or until a retry is answered."""
+    """Both answers are right forever, or until a retry is answered."""
     lost = changed(Operation.REVOKE, 1, 2, Ending.UNKNOWN)
     for outcome in (Outcome.VALID, Outcome.REVOKED):
         assert not violations(lost, seen(outcome, 100, 101))
@@ -87,7 +87,7 @@ def test_a_change_without_an_answer_may_happen_at_any_time() -> None:
 
 @pytest.mark.parametrize("ending", [Ending.OK, Ending.ALREADY])
 def test_a_retry_that_is_answered_settles_it(ending: Ending) -> None:
-    """That it was revoked already promises as much as OK does."""
+    """The answer that it was revoked already guarantees as much as OK does."""
     lost, retry = changed(Operation.REVOKE, 1, 2, Ending.UNKNOWN), changed(Operation.REVOKE, 3, 4, ending)
     assert not violations(lost, retry, seen(Outcome.VALID, 3.5, 5))
     assert violations(lost, retry, seen(Outcome.VALID, 4.5, 5))
@@ -95,7 +95,7 @@ def test_a_retry_that_is_answered_settles_it(ending: Ending) -> None:
 
 
 def test_dead_without_a_cause() -> None:
-    """That a key was revoked already is true only if somebody has begun to revoke it."""
+    """The answer that a key was revoked already is true only if some caller has begun to revoke it."""
     assert violations(changed(Operation.REVOKE, 1, 2, Ending.ALREADY))
     assert not violations(
         changed(Operation.REVOKE, 0, 5, Ending.UNKNOWN), changed(Operation.REVOKE, 1, 2, Ending.ALREADY)
@@ -110,7 +110,7 @@ def test_a_refused_change_has_not_happened() -> None:
 
 
 def test_a_scope_that_was_taken_is_missed() -> None:
-    """When it is required, and not before the change or after it was given back."""
+    """If the scope is required, and not before the change or after it was added again."""
     taken, given = changed(Operation.TAKE_SCOPE, 1, 2), changed(Operation.GIVE_SCOPE, 5, 6)
     assert violations(taken, seen(Outcome.VALID, 3, 4, scoped=True)) == [
         "key X VALID on worker 2, invoked 1.000 s after"
@@ -142,6 +142,6 @@ def test_a_scope_says_nothing_of_the_dead() -> None:
 
 
 def test_no_verdict_is_no_violation() -> None:
-    """UNAVAILABLE is allowed at any time; how much of it, each test says for itself."""
+    """UNAVAILABLE is allowed at any time; each test states how much of it is."""
     assert not violations(seen(Outcome.UNAVAILABLE, 0, 1))
     assert violations(seen(Outcome.UNAUTHENTICATED, 0, 1))

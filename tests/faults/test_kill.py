@@ -1,4 +1,4 @@
-"""Workers die under load, with nobody to take their registrations back."""
+"""Workers die under load, and their registrations are not removed."""
 
 import random
 
@@ -15,7 +15,7 @@ async def test_without_a_fault_nothing_is_wrong(scene: Scene) -> None:
 
 
 async def test_random_workers_are_killed_and_come_back(scene: Scene, volume: int) -> None:
-    """Revocations wait for the lease of the dead and then answer, again and again."""
+    """Revocations wait for the lease of the dead worker and then answer, repeatedly."""
     dice = random.Random(7)  # noqa: S311
     async with scene(workers=3) as (on, load):
 
@@ -36,7 +36,7 @@ async def test_random_workers_are_killed_and_come_back(scene: Scene, volume: int
 
 
 async def test_a_dead_worker_is_waited_for_once(scene: Scene) -> None:
-    """A revocation takes its lease and no longer; from when it is reaped on, none waits."""
+    """A revocation takes as long as the lease and no longer; once the worker is reaped, none waits."""
     async with scene(workers=3, lease=3) as (on, load):
         victim, survivor, _ = on.workers
         first, second = [await load.make() for _ in range(2)]
@@ -44,7 +44,7 @@ async def test_a_dead_worker_is_waited_for_once(scene: Scene) -> None:
         await victim.kill()
         answer = await load.revoke(first, survivor)
         assert answer.ending is Ending.OK
-        # Reapers count from its last renewal, so some of it may be over when this begins.
+        # Reapers count from its last renewal, so some of the time may be over when this begins.
         assert on.lease / 2 < answer.seconds
         assert answer.within(certainly_over(on.lease))
         await on.gone(dead)
@@ -52,7 +52,7 @@ async def test_a_dead_worker_is_waited_for_once(scene: Scene) -> None:
 
 
 async def test_whoever_knows_its_predecessor_to_be_dead_frees_those_who_wait(scene: Scene) -> None:
-    """A worker that is started in place of a dead one takes that registration back at once."""
+    """A worker that is started in place of a dead one removes the old registration at once."""
     async with scene(workers=3, lease=20) as (on, load):
         victim, survivor, _ = on.workers
         before, after = [await load.make() for _ in range(2)]

@@ -1,4 +1,4 @@
-"""The answer to a revocation is lost; the retry promises what it would have."""
+"""The answer to a revocation is lost; the retry gives the same guarantee."""
 
 import asyncio
 from contextlib import suppress
@@ -15,7 +15,7 @@ pytestmark = on_linux
 
 @pytest.mark.parametrize("how", ["the deadline is short", "the client goes away"])
 async def test_a_retry_waits_for_whoever_has_not_confirmed(scene: Scene, volume: int, how: str) -> None:
-    """After DEADLINE_EXCEEDED or nothing, …_ALREADY_REVOKED when no worker can say VALID any more."""
+    """After DEADLINE_EXCEEDED or no answer, …_ALREADY_REVOKED once no worker can answer VALID any more."""
     async with scene(workers=3, lease=5) as (on, load):
         stopped, first, second = on.workers
         load.revokers = [first, second]
@@ -30,7 +30,7 @@ async def test_a_retry_waits_for_whoever_has_not_confirmed(scene: Scene, volume:
                     assert answer.message.startswith("durably revoked, 1 worker")
             else:
                 lost = [load.revoke_soon(key, first) for key in keys]
-                # Until all are durable, which the other workers tell.
+                # Until all are durable, which the other workers show.
                 for key in keys:
                     await load.until_told(partial(load.verify, key, second), Outcome.REVOKED)
                 assert not any(task.done() for task in lost)

@@ -1,4 +1,4 @@
-"""The checker catches each rule that is left out, and finds nothing when none is."""
+"""The checker detects each rule that is left out, and finds nothing if none is."""
 
 import pytest
 
@@ -8,10 +8,10 @@ from tests.faults.mutants import ASKED, MUTANTS, run
 
 @pytest.mark.parametrize("rule", MUTANTS)
 async def test_with_the_rule_nothing_is_violated(rule: str, database_url: str) -> None:  # rule 15
-    """The course of events that needs the rule ends well with it."""
+    """The scenario that needs the rule ends well with it."""
     history = await run(rule, database_url, mutated=False)
     assert history.violations() == []
-    # It got to where it matters: the revocation was answered, and the key asked for after that.
+    # It reached the relevant point: the revocation was answered, and the key verified after that.
     answered = history.changes[-1].answered
     late = [seen.outcome for seen in history.verifications if seen.invoked > answered]
     assert len(late) >= ASKED
@@ -20,7 +20,7 @@ async def test_with_the_rule_nothing_is_violated(rule: str, database_url: str) -
 
 @pytest.mark.parametrize("rule", MUTANTS)
 async def test_without_the_rule_it_is_caught(rule: str, database_url: str) -> None:
-    """The same course without the rule has verifications that the checker finds."""
+    """Without the rule, the same scenario has verifications that the checker finds."""
     history = await run(rule, database_url, mutated=True)
     violations = history.violations()
     assert len(violations) >= ASKED, history

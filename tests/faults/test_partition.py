@@ -19,7 +19,7 @@ Told: TypeAlias = Callable[[str, object], None]
 async def test_a_worker_that_is_cut_off_stops_before_a_revocation_is_answered(
     scene: Scene, database_url: str, volume: int, record_property: Told
 ) -> None:
-    """RevokeKey takes a lease and the margin; the last VALID of the one cut off lies before its answer."""
+    """RevokeKey takes a lease and the margin; the isolated worker's last VALID comes before its answer."""
     async with Proxy(database_url) as proxy:
 
         def arrange(on: Fleet) -> None:
@@ -50,7 +50,7 @@ async def test_a_worker_whose_packets_are_lost_stops_likewise(
 
 
 async def cut_off(on: Fleet, load: Load, way: Proxy | Network, told: list[str] | None = None) -> str:
-    """Cut the first worker off, revoke, and have it back; return how long all took, and note it in `told`."""
+    """Cut the first worker off, revoke, and restore it; return the duration, and record it in `told`."""
     lonely, *others = on.workers
     load.revokers = others
     keys = await asyncio.gather(*(load.make() for _ in range(4)))
@@ -82,7 +82,7 @@ async def cut_off(on: Fleet, load: Load, way: Proxy | Network, told: list[str] |
 
 
 async def test_a_revoker_that_is_cut_off_leaves_the_outcome_open(scene: Scene, database_url: str) -> None:
-    """Its client hears no OK; the retry on another worker settles it."""
+    """Its client gets no OK; the retry on another worker settles it."""
     async with (
         Proxy(database_url) as proxy,
         scene(workers=3, arrange=lambda on: on.workers[0].use_database(proxy.url)) as (on, load),

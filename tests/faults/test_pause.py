@@ -1,4 +1,4 @@
-"""A worker is stopped (SIGSTOP) for longer than its lease, and goes on as if nothing had happened."""
+"""A worker is stopped (SIGSTOP) for longer than its lease, and continues as if nothing had happened."""
 
 import asyncio
 
@@ -20,10 +20,10 @@ pytestmark = on_linux
 async def test_a_worker_that_was_stopped_tells_the_truth_or_nothing(
     scene: Scene, database_url: str, volume: int, stage: str
 ) -> None:
-    """Wherever it was stopped, in turns until the revocations were answered and until it was reaped.
+    """At any point: in turn until the revocations were answered and until it was reaped.
 
-    In the first case it also finds the database out of reach for a while, so that it has
-    nothing but its stopwatch to tell it that its lease is over.
+    In the first case the database is also unreachable for a while, so that only
+    its stopwatch shows the worker that its lease is over.
     """
     async with Proxy(database_url) as proxy:
 
@@ -42,9 +42,9 @@ async def test_a_worker_that_was_stopped_tells_the_truth_or_nothing(
 
 
 async def stop(on: Fleet, load: Load, stage: str, way: Proxy | None = None) -> None:
-    """Stop the first worker at a stage, revoke, and let it go on, with its way to the database cut if given.
+    """Stop the first worker at a stage, revoke, and let it continue, with its database proxy cut if given.
 
-    When none is given, it goes on when its registration was taken back.
+    If none is given, it continues when its registration was removed.
     """
     victim, other, _ = on.workers
     keys = await asyncio.gather(*(load.make() for _ in range(4)))
@@ -53,7 +53,7 @@ async def stop(on: Fleet, load: Load, stage: str, way: Proxy | None = None) -> N
     # Its hint names no keys, so the feed is read.
     revoking = asyncio.create_task(load.revoke_owner())
     await victim.stopped()
-    # These wait in its queue, and are answered when it goes on.
+    # These wait in its queue, and are answered when it continues.
     asked = [load.verify_soon(key, victim) for key in keys]
     answers = await asyncio.gather(*(load.revoke(key, other) for key in keys))
     for answer in answers:
@@ -91,7 +91,7 @@ async def test_reapers_and_slow_renewals_race(scene: Scene, volume: int, stage: 
                 victim.stop_at(stage)
             await asyncio.gather(*(victim.stopped() for victim in victims))
             key = await load.make(warm=False)
-            # The fault itself: reapers look every half lease, and so somewhat before or after this.
+            # The fault itself: reapers check every half lease, and so somewhat before or after this.
             await asyncio.sleep(seconds)
             for victim in victims:
                 victim.go_on()

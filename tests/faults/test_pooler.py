@@ -1,4 +1,4 @@
-"""Behind a pooler that lends a connection for one transaction (pgbouncer): the feed is polled."""
+"""Behind a pooler that assigns a connection for one transaction (pgbouncer): the feed is polled."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def pgbouncer(directory: Path, database_url: str, **settings: object) -> A
         "auth_type": "scram-sha-256",
         "auth_file": directory / "users",
         "pool_mode": "transaction",
-        # Fewer than there are clients, so that they share.
+        # Fewer than there are clients, so that clients share them.
         "default_pool_size": 4,
         **settings,
     }
@@ -100,7 +100,7 @@ async def two(url: str, feed: str = "listen") -> AsyncIterator[tuple[Service, Cl
 
 
 async def story(one: Client, other: Client) -> None:
-    """The life of keys, told to one worker and asked of the other."""
+    """The life of keys, changed through one worker and verified on the other."""
     made = await one.CreateKey(owner_id="acme", display_name="Orders", scopes=["orders:read"])
     assert (await other.VerifyKey(key_string=made.key_string, required_scopes=["orders:read"])).valid
     await one.RevokeKey(key_id=made.key.key_id)
@@ -118,14 +118,14 @@ async def story(one: Client, other: Client) -> None:
 
 
 async def test_the_whole_story_by_polling(polled_url: str) -> None:
-    """Create, verify, revoke, rotate and list work; a revocation is true elsewhere when it answers."""
+    """Create, verify, revoke, rotate and list work; a revocation is effective elsewhere when it answers."""
     async with two(polled_url, feed="poll") as (service, one, other):
         assert not service.app.follower._store.hears
         await story(one, other)
 
 
 async def test_nothing_is_mixed_up(polled_url: str) -> None:
-    """Of clients that share a few connections, each gets the answers to its own questions."""
+    """Of clients that share a few connections, each gets the answers to its own requests."""
 
     async def client(number: int, here: Client, there: Client) -> None:
         owner, chance = f"owner-{number}", random.Random(number)  # noqa: S311 - no secret
@@ -161,7 +161,7 @@ async def test_nothing_is_mixed_up(polled_url: str) -> None:
 async def test_a_pooler_that_refuses_how_we_connect(
     database_url: str, reachable_dir: Path, unique: str, mode: str
 ) -> None:
-    """It does not know our settings, and the start is refused with a word on which."""
+    """It does not know our settings, and the start is refused with a message that names them."""
     async with pgbouncer(reachable_dir / unique, database_url, pool_mode=mode) as url:
         with pytest.raises(ConfigError, match=r"AUTHSVC_.*jit"):
             async with serving(url, None):
@@ -172,7 +172,7 @@ async def test_a_pooler_that_refuses_how_we_connect(
 async def test_hints_through_a_pooler_that_lends_for_a_session(
     database_url: str, reachable_dir: Path, unique: str
 ) -> None:
-    """With `ignore_startup_parameters = jit`, and connections enough, all is as without it."""
+    """With `ignore_startup_parameters = jit`, and enough connections, everything works as without it."""
     settings = {"pool_mode": "session", "ignore_startup_parameters": "jit", "default_pool_size": 25}
     async with (
         pgbouncer(reachable_dir / unique, database_url, **settings) as url,
@@ -195,7 +195,7 @@ async def test_hints_through_a_pooler_that_lends_for_a_transaction(
 
 @needs_pgbouncer
 async def test_migrations_through_a_pooler(empty_database_url: str, reachable_dir: Path, unique: str) -> None:
-    """They run, run again in another process, and leave no lock that keeps others out."""
+    """They run, run again in another process, and leave no lock that blocks others."""
     async with pgbouncer(reachable_dir / unique, empty_database_url) as url:
         command = [
             sys.executable,

@@ -1,4 +1,4 @@
-"""Sessions are opened while all sessions of their owner are revoked."""
+"""Sessions are created while all sessions of their owner are revoked."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from tests.faults.history import Change, Ending, Operation, Outcome
 from tests.faults.load import SESSION, Key
 from tests.faults.workers import Fleet, Worker
 
-# How long an INSERT may take from what it sees to its commit, so that they overlap.
+# How long an INSERT may take from its snapshot to its commit, so that they overlap.
 _SLOW = 0.04
 _TRIGGERS = (
     f"""CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -29,9 +29,9 @@ _TRIGGERS = (
 async def test_a_session_that_is_opened_meanwhile_is_ended_or_newer(
     scene: Scene, volume: int, how: str
 ) -> None:
-    """Which of the two, all workers agree on for good; one that is opened after the answer is alive.
+    """All workers agree permanently on which of the two; one that is created after the answer is alive.
 
-    A worker that is stopped, and goes on when the answer is there, agrees, too.
+    A worker that is stopped, and continues when the answer is there, agrees, too.
     """
     fates = {True: 0, False: 0}
     async with scene(workers=3) as (on, load):
@@ -69,7 +69,7 @@ async def test_a_session_that_is_opened_meanwhile_is_ended_or_newer(
             over.set()
             await asyncio.gather(*opening)
             ended = await ended_of(on, owner_id)
-            # What was opened before the answer may be ended by it; the checker holds it to that.
+            # Sessions from before the answer may be ended by it; the checker holds it to that.
             for invoked, key in opened:
                 if invoked < answer.answered:
                     is_ended = key.key_id in ended
@@ -95,7 +95,7 @@ async def test_a_session_that_is_opened_meanwhile_is_ended_or_newer(
 
 
 async def ended_of(on: Fleet, owner_id: str) -> set[str]:
-    """Return the sessions of an owner that are revoked, as the database has them."""
+    """Return the sessions of an owner that are revoked according to the database."""
     found = await on.sql(
         "SELECT session_id FROM authsvc.session_records WHERE owner_id = $1 AND revoke_time IS NOT NULL",
         owner_id,

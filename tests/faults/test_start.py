@@ -12,12 +12,12 @@ from tests.faults.history import Ending, Outcome
 from tests.faults.load import KEY, Key
 from tests.faults.workers import Fleet, Worker
 
-# How far a worker's reading of the database's time, and the test's of its own, may be off.
+# How far a worker's reading of the database's time, and the test's reading, may be off.
 _BLUR = 0.3
 
 
 async def test_twenty_workers_start_in_a_storm_of_revocations(scene: Scene) -> None:
-    """Whoever starts while keys are revoked knows it, or is waited for."""
+    """A worker that starts while keys are revoked knows it, or is waited for."""
     options = {"changers": 4, "verifiers": 1, "keys": 40}
     async with scene(workers=2, lease=2, load=options, database_pool_size=2) as (on, load):
         new = [on.add() for _ in range(18)]
@@ -41,9 +41,9 @@ async def test_twenty_workers_start_in_a_storm_of_revocations(scene: Scene) -> N
 async def test_a_look_up_under_way_does_not_bring_a_revoked_key_back(
     scene: Scene, volume: int, hold: str
 ) -> None:
-    """Held with the old row in hand, or before the proof, while the revocation is answered.
+    """Paused with the old row read, or before the proof, while the revocation is answered.
 
-    Sessions are held only with the row in hand: nobody waits for their proof.
+    Sessions are paused only with the row read: they have no proof to wait for.
     """
     kind = KEY if hold == "hold-proof" else None
     async with scene(workers=2, lease=2) as (on, load):
@@ -71,7 +71,7 @@ async def test_a_look_up_under_way_does_not_bring_a_revoked_key_back(
 
 
 async def test_the_wall_clock_of_a_worker_decides_nothing(scene: Scene, volume: int) -> None:
-    """An hour slow or fast, it lets keys live and die at the right instant, and its lease end in time."""
+    """An hour slow or fast, it lets keys live and die at the right time, and its lease end in time."""
 
     def confuse(on: Fleet) -> None:
         for worker, seconds in zip(on.workers, (0, 3600, -3600), strict=True):
@@ -83,9 +83,9 @@ async def test_the_wall_clock_of_a_worker_decides_nothing(scene: Scene, volume: 
             assert abs(wrong - worker.wall_clock) < 120
 
         async def watch(key: Key, worker: Worker, expiry: float) -> None:
-            """Verify until well after the end; each verdict has to be right but for the blur."""
+            """Verify until well after the end; each verdict has to be right within the tolerance."""
             invoked, outcome = 0.0, Outcome.UNAVAILABLE
-            # The last one is from then; what was held up in between says nothing yet.
+            # The last one is from then; one that was delayed in between shows nothing yet.
             while outcome is not Outcome.EXPIRED or invoked < expiry + 2 * _BLUR:
                 invoked = time.time()
                 outcome = await load.verify(key, worker)
@@ -113,7 +113,7 @@ async def test_the_wall_clock_of_a_worker_decides_nothing(scene: Scene, volume: 
                 assert set(await load.verify_everywhere(key)) == {Outcome.VALID}
 
         async def stop_the_fast_one() -> None:
-            """Its lease ends by the stopwatch, too."""
+            """Its lease also ends by the stopwatch."""
             _, fast, slow = on.workers
             for victim, other in ((fast, slow), (slow, fast)):
                 key = await load.make()

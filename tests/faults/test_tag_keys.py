@@ -1,4 +1,4 @@
-"""The tag key is rotated while workers are stopped, killed and started; no good key is ever unknown."""
+"""The tag key is rotated while workers are stopped, killed and started; a good key is never unknown."""
 
 import asyncio
 import itertools
@@ -20,12 +20,12 @@ from tests.revocation.test_barrier import barrier_of
 
 pytestmark = on_linux
 
-# What a client repeats.
+# The errors after which a client retries.
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Minter:
-    """Creates keys at every worker, and verifies each at every worker, until it is told to end."""
+    """Creates keys at every worker, and verifies each at every worker, until it is stopped."""
 
     def __init__(self, on: Fleet) -> None:
         self._on = on
@@ -60,7 +60,7 @@ class Minter:
         return str(made.key_string)
 
     async def verify(self, worker: Worker, key_string: str, timeout: float = 1) -> bool:
-        """Have a worker verify a string; return whether it is valid, not for certain when nobody answers."""
+        """Verify a string on a worker; return whether it is valid. Without an answer, this is not certain."""
         if not worker.serves:
             return False
         try:
@@ -79,7 +79,7 @@ class Minter:
 async def minting(
     directory: Path, database_url: str, **options: object
 ) -> AsyncIterator[tuple[Fleet, Minter, TagKeys]]:
-    """Run workers and somebody who mints; at the end nothing was wrong."""
+    """Run workers and a minter; check at the end that nothing was wrong."""
     async with (
         fleet(directory, database_url, **options) as on,  # type: ignore[arg-type]
         Database.open(database_url) as database,
@@ -102,13 +102,13 @@ async def minting(
 async def test_a_worker_that_was_stopped_knows_or_says_nothing(
     tmp_path: Path, database_url: str, stage: str
 ) -> None:
-    """Wherever it was stopped while it learned of the new tag key, it takes no good key for a stranger."""
+    """Wherever it was stopped while it learned of the new tag key, it never reports a good key as unknown."""
     async with minting(tmp_path, database_url, workers=2) as (on, minter, tag_keys):
         victim, other = on.workers
         victim.stop_at(stage)
         rotating = asyncio.create_task(tag_keys.rotate())
         await victim.stopped()
-        # Its lease is waited for, and then the rest goes on without it.
+        # Its lease is waited for, and then the rest continues without it.
         assert await rotating == 2
         made = await on.client(other).CreateKey(owner_id="acme", display_name="new")
         asked = [asyncio.create_task(minter.verify(victim, made.key_string, 10)) for _ in range(5)]

@@ -1,16 +1,16 @@
-"""A worker process whose faults a test commands: `python -m tests.faults.worker <directory>`.
+"""A worker process whose faults a test controls: `python -m tests.faults.worker <directory>`.
 
-It is the whole service (`authsvc.app.running`), with hooks around it; the product knows
-nothing of them. The directory is where the two talk:
+It is the whole service (`authsvc.app.running`), with hooks around it; the product does
+not know about them. The test and the worker communicate through the directory:
 
-- `port`, `registered`, `feed-pid`: what the worker tells.
-- `stop-<stage>`: it stops itself (SIGSTOP) the next time that it gets to that stage; see `STAGES`.
-- `deaf`: while it exists, hints (NOTIFY) are not heard.
-- `hold-read`, `hold-proof`: while one exists, fills stop there: with what the database said in hand, or
+- `port`, `registered`, `feed-pid`: written by the worker.
+- `stop-<stage>`: it stops itself (SIGSTOP) the next time it reaches that stage; see `STAGES`.
+- `deaf`: while it exists, hints (NOTIFY) are not received.
+- `hold-read`, `hold-proof`: while one exists, fills pause there: with the database's answer received, or
   before the secret is proved. Each that waits is a line in `held`.
-- `wall-clock`: what the worker takes for the time of day.
+- `wall-clock`: the worker's time of day.
 
-FAULTS_PREDECESSORS are ids of workers known to be dead. FAULTS_WALL_CLOCK are seconds
+FAULTS_PREDECESSORS are ids of workers known to be dead. FAULTS_WALL_CLOCK are the seconds
 by which the wall clock is wrong, in every way that Python can read it.
 """
 
@@ -27,11 +27,11 @@ from uuid import UUID
 
 STAGES = (
     "before-renewal",  # before the renewal is sent; the lease counts from before this
-    "renewal-sent",  # it is on its way, and not answered
+    "renewal-sent",  # it is in flight, and not answered
     "renewal-answered",  # answered, and nothing applied
     "applied",  # entries applied, before they are acknowledged
     "acknowledged",  # and after
-    "read-answered",  # the feed was read on a hint, and nothing applied
+    "read-answered",  # the feed was read after a hint, and nothing applied
 )
 
 
@@ -39,7 +39,7 @@ _true_clock = False
 
 
 def _shift_wall_clock(seconds: float) -> None:
-    """Have every clock that can be set, in this process, be wrong. Before anything else is imported."""
+    """Make every settable clock of this process wrong. Before anything else is imported."""
     true_time, true_gettime, true_datetime = time.time, time.clock_gettime, datetime.datetime
 
     class AnyDatetime(type):
@@ -73,7 +73,7 @@ def _shift_wall_clock(seconds: float) -> None:
 
 
 class _Hooks:
-    """Wraps the product's methods, in this process alone."""
+    """Wraps the product's methods, in this process only."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -124,7 +124,7 @@ class _Hooks:
         deadline = context._deadline
 
         def true_deadline(call: Any, stopwatch: Callable[[], float]) -> float:
-            # gRPC notes deadlines by the C library's wall clock, which is not wrong here, and subtracts ours.
+            # gRPC sets deadlines by the C library's wall clock, which is right here, and subtracts ours.
             global _true_clock
             _true_clock = True
             try:
@@ -133,7 +133,7 @@ class _Hooks:
                 _true_clock = False
 
         context._deadline = true_deadline  # type: ignore[assignment]
-        # Half of what a client waits at most; on a busy machine an answer takes its time.
+        # Half of a client's longest wait; on a busy machine an answer takes its time.
         context._ANSWER_SECONDS = 2.0
         wrap(FeedConnection, "renew", renew)
         wrap(FeedConnection, "read", read)
@@ -145,7 +145,7 @@ class _Hooks:
         hear: Callable[..., None] = FeedConnection._hear
 
         def hear_perhaps(connection: FeedConnection, *given: object) -> None:
-            # The first hint is the one that it sends to itself to find out whether hints arrive.
+            # The first hint is the one that it sends to itself to check whether hints arrive.
             if not (connection.hears and (self._directory / "deaf").exists()):
                 hear(connection, *given)
 

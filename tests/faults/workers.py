@@ -1,4 +1,4 @@
-"""Several worker processes on one database, each at a port of its own, and what can be done to them."""
+"""Several worker processes on one database, each at its own port, and the faults that can be caused."""
 
 import asyncio
 import os
@@ -63,12 +63,12 @@ class Worker:
 
     @property
     def registrations(self) -> list[str]:
-        """The ids that this process has registered under, the last one last."""
+        """The ids that this process has registered under, the latest last."""
         return self._told("registered").split()
 
     @property
     def log(self) -> str:
-        """What all its processes have logged."""
+        """The log of all its processes."""
         return "".join(path.read_text("utf-8") for path in sorted(self._home.glob("*/stderr")))
 
     @property
@@ -91,7 +91,7 @@ class Worker:
         given["FAULTS_PREDECESSORS"] = " ".join(predecessors)
         given["FAULTS_WALL_CLOCK"] = str(self.wall_clock)
         with (self._directory / "stderr").open("wb") as stderr:
-            # A clock that is wrong has to be so before anything is imported.
+            # A wrong clock has to be wrong before anything is imported.
             if self.command or self.wall_clock:
                 self._process = subprocess.Popen(
                     [*self.command, sys.executable, "-m", "tests.faults.worker", str(self._directory)],
@@ -111,7 +111,7 @@ class Worker:
 
         def serves() -> bool:
             if self.process.poll() is not None:
-                # On a busy machine a quarter of a short lease may not do. Supervisors try again, too.
+                # On a busy machine a quarter of a short lease may not suffice. Supervisors try again, too.
                 passing = "authsvc.model.errors.Unavailable" in self._told("stderr")
                 assert passing, f"{self.name} exited:\n{self.log}"
                 (self._directory / "stderr").unlink()
@@ -123,16 +123,16 @@ class Worker:
         await asyncio.wait_for(self._channel.channel_ready(), 30)
 
     async def kill(self) -> None:
-        """SIGKILL: nobody takes its registration back."""
+        """SIGKILL: its registration is not removed."""
         channel, self._channel = self._channel, None
         self.process.kill()
         await asyncio.to_thread(self.process.wait, 30)
         if channel is not None:
-            # What is under way learns of it from the broken connection, as any client does.
+            # Calls in flight notice it by the broken connection, as any client does.
             await channel.close(grace=10)
 
     async def end(self) -> None:
-        """Stop it in good order; a stopped one goes on first."""
+        """Stop it cleanly; a stopped one continues first."""
         if self._process is not None and self._process.poll() is None:
             self.go_on()
             for order in ("hold-read", "hold-proof"):
@@ -148,11 +148,11 @@ class Worker:
             self._channel = None
 
     def use_database(self, url: str) -> None:
-        """Have it use this way to the database from its next start on."""
+        """Make it use this proxy to the database from its next start on."""
         self._settings["database_url"] = url
 
     def stop_at(self, stage: str) -> None:
-        """Have it stop itself when it gets to a stage."""
+        """Make it stop itself when it reaches a stage."""
         (self._directory / f"stop-{stage}").touch()
 
     async def stopped(self) -> None:
@@ -169,7 +169,7 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     def order(self, name: str, *, on: bool = True) -> None:
-        """Give one of the standing orders that `tests.faults.worker` lists, or take it back."""
+        """Give one of the orders that `tests.faults.worker` lists, or withdraw it."""
         if on:
             (self._directory / name).touch()
         else:
@@ -177,7 +177,7 @@ class Worker:
 
     @property
     def held(self) -> list[str]:
-        """Where fills were held, one each."""
+        """The places where fills are paused, one each."""
         return self._told("held").split()
 
     @property
@@ -187,7 +187,7 @@ class Worker:
 
     @property
     def believed_time(self) -> str:
-        """What its wall clock showed when it was ready."""
+        """The time on its wall clock when it was ready."""
         return self._told("wall-clock")
 
     def _told(self, name: str) -> str:
@@ -239,7 +239,7 @@ class Fleet:
         return worker
 
     def client(self, worker: Worker) -> Client:
-        """Return an administrator who calls this worker."""
+        """Return an administrator that calls this worker."""
         return Client(worker.channel, self.admin_key)
 
     async def end(self) -> None:
@@ -247,7 +247,7 @@ class Fleet:
         await asyncio.gather(*(worker.end() for worker in self.workers))
 
     async def sql(self, statement: str, *given: object) -> list[asyncpg.Record]:
-        """Ask the database, not through any worker."""
+        """Query the database directly, not through a worker."""
         connection = await asyncpg.connect(self.database_url)
         try:
             return list(await connection.fetch(statement, *given))
@@ -255,28 +255,28 @@ class Fleet:
             await connection.close()
 
     async def gone(self, registration: str, seconds: float = 20) -> None:
-        """Wait until a registration was taken back."""
+        """Wait until a registration was removed."""
         deadline = time.monotonic() + seconds
         while await self.sql("SELECT FROM authsvc.workers WHERE worker_id = $1::text::uuid", registration):
             assert time.monotonic() < deadline, f"{registration} is still registered"
             await asyncio.sleep(0.05)
 
     def waits(self) -> dict[int, float]:
-        """Return for how many seconds this process and the workers have waited for a core, by process id."""
+        """Return for how many seconds this process and the workers have waited for a CPU, by process id."""
         found = {}
         for pid in (os.getpid(), *(worker.process.pid for worker in self.workers if worker.starts)):
-            # Linux tells; elsewhere, and of one that has died, nothing is known.
+            # Linux reports it; elsewhere, and for a process that has died, nothing is known.
             with suppress(OSError):
                 waited = Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]
                 found[pid] = int(waited) / 1e9
         return found
 
     def held_up(self, since: Mapping[int, float]) -> float:
-        """Return by how much the machine has held up a call at most that began when the waits were these."""
+        """Return the longest delay by the machine of a call that began when the waits were these."""
         return sum(waited - since.get(pid, 0.0) for pid, waited in self.waits().items())
 
     def faults(self) -> list[str]:
-        """Return the log lines that tell of a fault of the product."""
+        """Return the log lines that report a fault of the product."""
         signs = ("Traceback", "a fault in", "unexpected error in", "never awaited", "never retrieved")
         return [
             f"{worker.name}: {line[:2000]}"

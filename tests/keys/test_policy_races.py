@@ -71,7 +71,7 @@ async def test_off_while_everybody_verifies(database_url: str) -> None:  # rules
 
 
 async def test_it_waits_for_who_is_out_of_reach(database_url: str, patience: Patience) -> None:  # rule 15
-    """Switching off is answered like a revocation; what verification does not look at waits for nobody."""
+    """Disabling is answered like a revocation; a change that does not affect verification does not wait."""
     async with (
         serving(database_url, None, stopwatch=patience.stopwatch) as service,
         Database.open(database_url) as database,
@@ -81,7 +81,7 @@ async def test_it_waits_for_who_is_out_of_reach(database_url: str, patience: Pat
         gone = await register(database, lease=3600)
         await set_policy(service, max_active_keys=5)
         policy: dict[str, Any] = {"policy": {"owner_id": "acme"}, "update_mask": {"paths": ["keys_enabled"]}}
-        for _ in range(2):  # Who asks again waits, too, although nothing changes.
+        for _ in range(2):  # A repeated call also waits, although nothing changes.
             with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED") as refusal:
                 await patience.ends(service.admin.UpdateOwnerPolicy(**policy, timeout=BRIEFLY))
             assert refusal.info.metadata["workers"] == gone
@@ -182,7 +182,7 @@ async def test_what_began_before_a_policy_ends_before_it(database_url: str, chan
 
         blocker = await asyncpg.connect(database_url)
         try:
-            # Holds whoever writes a key, after it has read the policy.
+            # Blocks any transaction that writes a key, after it has read the policy.
             async with blocker.transaction():
                 await blocker.execute("LOCK TABLE authsvc.keys IN EXCLUSIVE MODE")
                 attempting = asyncio.ensure_future(attempt())

@@ -244,7 +244,7 @@ async def test_who_starts_or_begins_anew_knows_all(
             assert await minted_under(database, new) == 2
             async with asyncio.timeout(30):
                 while one.app.follower.worker_id == before:
-                    # It still has its lease, and nobody waited for it, as somebody deleted its row.
+                    # It still has its lease, and no call waited for it, because its row was deleted.
                     await asyncio.sleep(0.05)
                     one.app.follower.hint()
             assert await code(one, new) == "VALID"

@@ -1,4 +1,4 @@
-"""Instants and a key to start from."""
+"""Times and a key for tests to start from."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from authsvc.model.key import Key
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-# The finest step that a stored instant knows.
+# The resolution of a stored time.
 TICK = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 
 
 def a_key(**fields: Any) -> Key:
-    """Return an active key, with other fields where given."""
+    """Return an active key, with the given fields replaced."""
     values: dict[str, Any] = {
         "key_id": "key_1",
         "owner_id": "acme",

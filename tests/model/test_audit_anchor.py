@@ -1,4 +1,4 @@
-"""Anchors: written and read, and what they say of a drop."""
+"""Anchors: writing and reading, and which drops they allow."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,7 +15,7 @@ HASH = bytes(32).hex()
 
 
 def test_a_file_is_read_as_it_was_written() -> None:
-    """Whatever the owners are called: a line break or a control character in one breaks no line."""
+    """For any owner names: a line break or a control character in a name does not break a line."""
     anchors = [
         ANCHOR,
         Anchor("be\nb 1 00\x1b[2J", END, TIME, 60),
@@ -31,7 +31,7 @@ def test_a_file_is_read_as_it_was_written() -> None:
 
 
 def test_files_of_before_are_read() -> None:
-    """They have no first line, and know the ends of chains only."""
+    """They have no first line, and contain only the ends of chains."""
     lines = [f"acme 7 {HASH}\n", f"authsvc 1 {HASH}\n"]
     assert list(read_anchors(lines)) == [
         Anchor("acme", Link(7, bytes(32))),
@@ -60,7 +60,7 @@ def test_files_of_before_are_read() -> None:
     ],
 )
 def test_what_is_none_is_refused(lines: list[str], number: int) -> None:
-    """And the line is named."""
+    """The error has the line."""
     with pytest.raises(ValueError, match=f"^line {number}: "):
         list(read_anchors(lines))
 
@@ -68,29 +68,29 @@ def test_what_is_none_is_refused(lines: list[str], number: int) -> None:
 @pytest.mark.parametrize(
     ("dropped", "month", "is_refused"),
     [
-        (12, (2026, 10), False),  # what had been dropped then
+        (12, (2026, 10), False),  # what had been dropped at that time
         (11, (2026, 10), True),  # less
         (31, (2026, 10), False),  # one month
         (48, (2026, 11), False),  # two
-        (30, (2026, 10), True),  # a part of a month
+        (30, (2026, 10), True),  # part of a month
         (32, (2026, 10), True),
-        (48, (2026, 10), True),  # a month that is younger
+        (48, (2026, 10), True),  # a later month
         (59, (2026, 11), True),
-        (60, (2026, 11), True),  # all, when the last month is younger
-        (61, (2026, 11), True),  # and more than the anchor knows
-        (60, (2026, 12), False),  # all, when all is older
+        (60, (2026, 11), True),  # all, if the last month is later
+        (61, (2026, 11), True),  # and more than the anchor has
+        (60, (2026, 12), False),  # all, if all are older
         (59, (2026, 12), True),
-        (75, (2026, 12), False),  # and what came after the anchor in its month
+        (75, (2026, 12), False),  # and later events in the anchor's month
     ],
 )
 def test_a_drop_ends_where_a_month_does(dropped: int, month: tuple[int, int], is_refused: bool) -> None:
-    """The months that an anchor knows end where it says, and nothing that came after it is older than it."""
+    """The anchor's months end where it says, and no event after the anchor is older than it."""
     begin = datetime(*month, 1, tzinfo=UTC)
     assert bool(ANCHOR.refusal(dropped, begin, tolerance=timedelta(days=2))) is is_refused
 
 
 def test_what_came_after_an_anchor_is_not_older() -> None:
-    """But for the days that an event may be late."""
+    """Except for the days by which an event may be late."""
     anchor = Anchor("acme", Link(31, bytes(32)), TIME, 12, MONTHS[:1])
     november = datetime(2026, 11, 1, tzinfo=UTC)
     assert anchor.refusal(32, november, tolerance=timedelta(days=20)) == (

@@ -1,4 +1,4 @@
-"""The chain: what is hashed, and how each kind of tampering shows."""
+"""The chain: what is hashed, and how each kind of tampering is detected."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def event(target_id: str = "key_2", at: datetime = NOW, **details: str) -> Audit
 
 
 def appended(after: Link, new: AuditEvent) -> ChainedEvent:
-    """Return an event in the place after a link, hashed as it has to be."""
+    """Return an event that follows a link, with the right hash."""
     position = after.position + 1
     unhashed = ChainedEvent(new, Link(position, b""), after.hash)
     return unhashed._replace(link=Link(position, hash_of(unhashed)))
@@ -40,7 +40,7 @@ def chain_of(length: int) -> list[ChainedEvent]:
 
 
 def problems(events: Sequence[ChainedEvent], head: Link, dropped: Link = BEGINNING) -> list[tuple[int, str]]:
-    """Return what a check finds: the positions and the first words of the problems."""
+    """Return the results of a check: the positions and the first words of the problems."""
     chain = Chain("acme", head, dropped, date(2026, 8, 1))
     faults = [fault for chained in events for fault in chain.add(chained)]
     return [(fault.position, fault.problem.split(":")[0]) for fault in (*faults, *chain.end())]
@@ -51,7 +51,7 @@ HEAD = CHAIN[-1].link
 
 
 def test_the_hash_is_as_documented() -> None:
-    """Netstrings of the fields, in the order of the documentation, then of the details by name."""
+    """Netstrings of the fields, in the documented order, then of the details by name."""
     new = replace(event(reason="leaked"), event_id="evt_1", details={"b": "ü", "a": "1"})
     fields = [
         "authsvc audit 1", "00" * 32, "acme", "1", "evt_1", "1795262400000000", "KEY_CREATED", "key_1",
@@ -62,7 +62,7 @@ def test_the_hash_is_as_documented() -> None:
 
 
 def test_a_whole_chain_has_no_faults() -> None:
-    """Also an empty one, and one that is shorter than what comes meanwhile."""
+    """Also an empty one, and one that has become longer meanwhile."""
     assert problems(CHAIN, HEAD) == []
     assert problems([], BEGINNING) == []
     assert problems(CHAIN, CHAIN[2].link) == []
@@ -85,13 +85,13 @@ def test_a_whole_chain_has_no_faults() -> None:
     ],
 )
 def test_an_altered_event_shows(change: dict[str, object]) -> None:
-    """Whichever field it is."""
+    """In any field."""
     altered = CHAIN[2]._replace(event=replace(CHAIN[2].event, **change))  # type: ignore[arg-type]
     assert problems([*CHAIN[:2], altered, *CHAIN[3:]], HEAD) == [(3, "was altered")]
 
 
 def test_every_field_is_hashed() -> None:
-    """So a field that is added to the event and not to the hash fails here."""
+    """A field that is added to the event and not to the hash fails this test."""
     changes = test_an_altered_event_shows.pytestmark[0].args[1]  # type: ignore[attr-defined]
     assert {name for change in changes for name in change} == set(AuditEvent.__dataclass_fields__)
 
@@ -104,7 +104,7 @@ def test_moving_text_between_fields_shows() -> None:
 
 
 def test_altered_and_hashed_again_shows_at_the_next() -> None:
-    """Who knows the format still breaks the link."""
+    """An attacker that knows the format still breaks the link."""
     forged = appended(CHAIN[1].link, event("key_forged"))
     assert problems([*CHAIN[:2], forged, *CHAIN[3:]], HEAD) == [
         (4, "does not follow the event before it, which has another hash")
@@ -125,7 +125,7 @@ def test_removed_events_show() -> None:
 
 
 def test_an_inserted_event_shows() -> None:
-    """A copy, and one made for the place."""
+    """A copy, and one created for that position."""
     assert problems([*CHAIN[:3], CHAIN[2], *CHAIN[3:]], HEAD) == [(3, "was inserted or moved")]
     forged = appended(CHAIN[1].link, event("key_forged"))
     assert problems([*CHAIN[:3], forged, *CHAIN[3:]], HEAD) == [(3, "was inserted or moved")]
@@ -143,7 +143,7 @@ def test_swapped_events_show() -> None:
 
 
 def test_a_chain_goes_on_after_what_was_dropped() -> None:
-    """From the link that was noted, and from no other."""
+    """From the recorded link, and from no other."""
     dropped = CHAIN[2].link
     assert problems(CHAIN[3:], HEAD, dropped) == []
     assert problems([], HEAD, HEAD) == []
@@ -157,7 +157,7 @@ def test_a_chain_goes_on_after_what_was_dropped() -> None:
 
 @pytest.mark.parametrize("position", [1, 3, 6])
 def test_an_anchor_knows_better(position: int) -> None:
-    """A chain that was made anew from some event on is whole, and not the one that the anchor knows."""
+    """A chain that was rewritten from some event on is intact, and is not the one in the anchor."""
     anchor = CHAIN[position - 1].link
     last, forged = BEGINNING, []
     for chained in CHAIN:
@@ -172,7 +172,7 @@ def test_an_anchor_knows_better(position: int) -> None:
 
 
 def test_an_anchor_beyond_the_head() -> None:
-    """The newest were removed and the head was set back: the chain is whole, and shorter than it was."""
+    """The newest were removed and the head was set back: the chain is intact, and shorter than it was."""
     chain = Chain("acme", CHAIN[3].link)
     chain.anchor = Anchor("acme", HEAD)
     assert [fault for chained in CHAIN[:4] for fault in chain.add(chained)] == []
@@ -180,7 +180,7 @@ def test_an_anchor_beyond_the_head() -> None:
 
 
 def test_no_key_string_gets_into_an_event() -> None:  # rule 1
-    """Whichever text it stands in, it is cut down to its prefix; long texts are cut, NUL is replaced."""
+    """In any text, it is cut down to its prefix; long texts are truncated, NUL is replaced."""
     text = KeyMint(bytes(32)).mint("eg", "live").text
     caller = Caller(text, text, (), None, text, f"see {text}!")
     made = AuditEvent.of(

@@ -1,4 +1,4 @@
-"""Which scopes there are, and who may grant them."""
+"""Which scopes exist, and which callers may grant them."""
 
 import pytest
 
@@ -14,7 +14,7 @@ CATALOGUE = Catalogue([Scope("orders:read", "Read orders"), Scope("orders:write"
 
 
 def problems(*scopes: str, catalogue: Catalogue = CATALOGUE) -> list[str]:
-    """Return what is said of scopes that cannot be granted."""
+    """Return the violations for scopes that cannot be granted."""
     with pytest.raises(InvalidArgument) as caught:
         catalogue.check_grant(BOOTSTRAP, scopes, "key.scopes")
     assert {(v.field, v.rule) for v in caught.value.violations} == {("key.scopes", "scopes.known")}
@@ -22,24 +22,24 @@ def problems(*scopes: str, catalogue: Catalogue = CATALOGUE) -> list[str]:
 
 
 def test_any_scope_may_be_granted_where_the_operator_says_so() -> None:  # rule 2
-    """Then there are no unknown ones."""
+    """There are no unknown scopes then."""
     ANY.check_grant(BOOTSTRAP, ["whatever", "orders:read", *OWN_SCOPES])
 
 
 def test_without_a_list_there_are_the_services_own_scopes() -> None:  # rule 2
-    """An operator who names none has those, and the remedy is told with the refusal."""
+    """An operator that names none has those, and the refusal has the remedy."""
     Catalogue().check_grant(BOOTSTRAP, list(OWN_SCOPES))
     [told] = problems("orders:read", catalogue=Catalogue())
     assert told == f"orders:read {UNKNOWN}"
 
 
 def test_a_list_has_the_services_own_scopes_besides() -> None:  # rule 2
-    """An operator need not name what the service itself asks of its callers."""
+    """An operator need not name the scopes that the service requires of its callers."""
     CATALOGUE.check_grant(BOOTSTRAP, ["orders:read", "orders:write", *OWN_SCOPES])
 
 
 def test_an_unknown_scope_is_refused() -> None:  # rule 2
-    """What is unknown is named, with the remedy, at the path of the field."""
+    """Unknown scopes are named, with the remedy, at the path of the field."""
     [told] = problems("orders:read", "x")
     assert told == f"x {UNKNOWN}"
 
@@ -57,19 +57,19 @@ def test_an_unknown_scope_is_refused() -> None:  # rule 2
     ],
 )
 def test_the_scope_that_was_meant_is_named(unknown: str, meant: str) -> None:  # rule 2
-    """Of a mistyped one, the nearest that there is."""
+    """For a mistyped scope, the nearest one that exists."""
     assert problems(unknown) == [f"{unknown} is not known here; did you mean {meant}?"]
 
 
 def test_each_unknown_scope_is_told_of() -> None:  # rule 2
-    """One violation each, up to five: nobody reads more."""
+    """One violation each, up to five, since more are not read."""
     told = problems("orders:raed", "orders:wriet", "x")
     assert [problem.split()[0] for problem in told] == ["orders:raed", "orders:wriet", "x"]
     assert len(problems(*(f"x{number}" for number in range(100)))) == 5
 
 
 def test_the_scope_that_was_meant_is_found_among_many() -> None:  # rule 2
-    """Also where only a few names are compared closely."""
+    """Also if only a few names are compared closely."""
     many = Catalogue(
         [Scope(f"service{number}:{verb}") for number in range(400) for verb in ("read", "write")]
     )
@@ -77,7 +77,7 @@ def test_the_scope_that_was_meant_is_found_among_many() -> None:  # rule 2
 
 
 def test_the_scopes_in_order() -> None:
-    """The operator's first, as they were given; an own scope among them keeps its description."""
+    """The operator's first, in the given order; if it lists one of ours, that one keeps its description."""
     given = [Scope("b", "Do b"), Scope("keys:read", "mine"), Scope("a")]
     found = Catalogue(given).scopes
     assert [scope.name for scope in found[:3]] == ["b", "keys:read", "a"]
@@ -86,7 +86,7 @@ def test_the_scopes_in_order() -> None:
 
 
 def test_a_scope_that_is_known_no_more_stays_with_who_has_it() -> None:  # rules 2, 30
-    """Holding it is all that is looked at when a key is rotated: an operator may have removed it since."""
+    """A rotation only checks that the key has the scope: an operator may have removed it since."""
     CATALOGUE.check_held(BOOTSTRAP, ["gone:read"])
     with pytest.raises(PermissionDenied):
         CATALOGUE.check_held(CALLER, ["gone:read"])
@@ -94,7 +94,7 @@ def test_a_scope_that_is_known_no_more_stays_with_who_has_it() -> None:  # rules
 
 @pytest.mark.parametrize("catalogue", [ANY, CATALOGUE], ids=["any", "listed"])
 def test_nobody_grants_what_they_lack(catalogue: Catalogue) -> None:  # rule 6
-    """What the caller lacks is named; what it has may be granted, and so may nothing."""
+    """Scopes that the caller lacks are named; it may grant those that it has, and none at all."""
     catalogue.check_grant(CALLER, [])
     catalogue.check_grant(CALLER, ["orders:read"])
     with pytest.raises(PermissionDenied, match=r"orders:write, full_access$") as caught:

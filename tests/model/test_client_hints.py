@@ -1,4 +1,4 @@
-"""What client hints say of a device."""
+"""What client hints reveal about a device."""
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,13 @@ MAC = f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {CHROME} Safari/537.36"
 
 
 def told(user_agent: str, **hints: str) -> tuple[str, str]:
-    """Return the system that is shown, and its version."""
+    """Return the displayed system and its version."""
     found = describe(user_agent, ClientHints(**hints))
     return found.os, found.os_version
 
 
 def test_windows_11_is_told_from_windows_10() -> None:
-    """By the table of Microsoft: 13 and above, 1 to 10, and what was before."""
+    """By Microsoft's table: 13 and above, 1 to 10, and earlier versions."""
     assert told(WINDOWS) == ("Windows", "")
     for hint, version in {
         '"15.0.0"': "11",
@@ -56,7 +56,7 @@ def test_hints_are_believed_before_the_user_agent() -> None:
         "15",
     )
     assert (found.model, found.device_type) == ("Pixel 8", "mobile")
-    # An Android that asks for pages for desktops.
+    # An Android device that requests desktop pages.
     linux = f"Mozilla/5.0 (X11; Linux x86_64) {CHROME} Safari/537.36"
     found = describe(linux, ClientHints(platform='"Android"', platform_version='"14.0.0"', mobile="?0"))
     assert (found.os, found.os_version, found.device_type) == ("Android", "14", "tablet")
@@ -64,7 +64,7 @@ def test_hints_are_believed_before_the_user_agent() -> None:
 
 
 def test_what_hints_do_not_know_better_stays() -> None:
-    """Brands of engines name no app; distributions of Linux and bots are what they say."""
+    """Brands of engines name no app; Linux distributions and bots keep their own name."""
     slack = f"Mozilla/5.0 (X11; Linux x86_64) {CHROME} Slack/4.41 Electron/33.2.1"
     assert describe(slack, ClientHints(brands='"Chromium";v="130", "Not?A_Brand";v="99"')).browser == "Slack"
     ubuntu = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"
@@ -83,19 +83,19 @@ def test_what_hints_do_not_know_better_stays() -> None:
     ],
 )
 def test_an_app_keeps_its_name(user_agent: str) -> None:
-    """Hints name the browser inside; what they say of the system is believed."""
+    """Hints name the browser inside; their system is used."""
     edge = '"Microsoft Edge";v="130", "Microsoft Edge WebView2";v="130", "Chromium";v="130"'
     before, found = describe(user_agent), describe(user_agent, ClientHints(brands=edge, model='"X"'))
     assert (found.browser, found.browser_version) == (before.browser, before.browser_version)
     assert found.browser not in ("", "Edge")
     assert found.model == "X"
-    # Where no app is named, it is the browser's.
+    # If no app is named, it is the browser's.
     for agent in ("", "hello world", WINDOWS):
         assert describe(agent, ClientHints(brands=edge)).browser == "Edge"
 
 
 def test_what_is_not_sent_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is cut out of what is empty; what was kept is not looked at again to be shown."""
+    """An empty string is not processed; a stored one is not processed again for display."""
     looked: list[str] = []
 
     def redact(text: str) -> str:
@@ -112,7 +112,7 @@ def test_what_is_not_sent_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_hints_are_found_among_headers() -> None:
-    """The full list of versions before that of brands; nothing without any."""
+    """The full version list takes precedence over that of brands; nothing without either."""
     assert ClientHints.of_headers({"user-agent": "x"}) == NO_HINTS
     found = ClientHints.of_headers(
         {"sec-ch-ua": "a", "sec-ch-ua-full-version-list": "b", "sec-ch-ua-platform-version": '"15"'}
@@ -121,14 +121,14 @@ def test_hints_are_found_among_headers() -> None:
 
 
 def test_those_sent_later_are_added() -> None:
-    """Browsers send some with each request, and others after they were asked for."""
+    """Browsers send some with each request, and others only on request."""
     before = ClientHints(platform='"Windows"', platform_version='"15.0.0"')
     assert before.updated(ClientHints(platform='"Windows"', mobile="?0")) == before._replace(mobile="?0")
 
 
 @given(st.builds(ClientHints, *[st.text(st.characters(), max_size=300)] * 6))
 def test_no_hints_raise(hints: ClientHints) -> None:
-    """Whatever a client sends is kept short, can be stored, and is shown without what nobody can see."""
+    """Whatever a client sends is truncated, can be stored, and is displayed without invisible characters."""
     kept = hints.kept()
     assert ClientHints.of_json(kept.as_json()) == kept
     assert all(not fault(text) and len(text) <= 256 for text in kept)

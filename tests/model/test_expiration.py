@@ -53,7 +53,7 @@ def test_five_days_are_120_hours(now: datetime) -> None:  # rule 3
 
 @given(instants, months)
 def test_months_clip_to_the_last_day(now: datetime, preset: ExpirationPreset) -> None:  # rule 3
-    """Later, in the right month, at the same time; on the same day, or the month's last if less."""
+    """Later, in the right month, at the same time; on the same day, or on the last day of a shorter month."""
     expires = preset.after(now)
     assert expires is not None
     assert expires > now

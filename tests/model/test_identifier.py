@@ -15,7 +15,7 @@ instants = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st
 
 @given(instants)
 def test_form(now: datetime) -> None:
-    """An id is its kind and 26 characters of Crockford's base 32, the first below 8, as in any ULID."""
+    """An id is its kind and 26 characters of Crockford's base 32, the first one below 8, as in any ULID."""
     assert re.fullmatch(rf"key_[0-7][{ALPHABET}]{{25}}", new_identifier("key", now))
 
 
@@ -39,7 +39,7 @@ def test_holds_its_time(now: datetime) -> None:
 
 
 def test_no_two_are_alike() -> None:
-    """Ids of one instant differ, in 80 random bits."""
+    """Ids with the same time differ, in 80 random bits."""
     made = [new_identifier("key", NOW) for _ in range(2000)]
     assert len(set(made)) == 2000
     assert len({identifier[:14] for identifier in made}) == 1
@@ -47,5 +47,5 @@ def test_no_two_are_alike() -> None:
 
 
 def test_kind_comes_first() -> None:
-    """The kind tells ids apart for people."""
+    """The kind shows people what an id is for."""
     assert new_identifier("session", NOW).startswith("session_")

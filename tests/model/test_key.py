@@ -41,7 +41,7 @@ def test_revoked_at_the_very_instant() -> None:  # rule 14
 
 
 def test_revoked_outranks_expired() -> None:  # rule 12
-    """An expired key can be revoked and then shows REVOKED; a revocation to come does not hide the expiry."""
+    """An expired key can be revoked and is then REVOKED; a future revocation does not hide the expiry."""
     expired = a_key(expire_time=NOW - HOUR)
     assert expired.revoked(NOW, at=NOW, by="key_9", reason="").state(NOW) is KeyState.REVOKED
     scheduled = expired.revoked(NOW, at=NOW + HOUR, by="key_9", reason="")
@@ -50,7 +50,7 @@ def test_revoked_outranks_expired() -> None:  # rule 12
 
 
 def test_revoking_records_who_and_why() -> None:
-    """A revocation keeps its instant, revoker and reason, and is a change."""
+    """A revocation records its time, revoker and reason, and is a change."""
     later = NOW + HOUR
     key = a_key().revoked(later, at=later, by="key_9", reason="leaked")
     assert (key.revoke_time, key.revoker_id, key.revoke_reason) == (later, "key_9", "leaked")
@@ -60,7 +60,7 @@ def test_revoking_records_who_and_why() -> None:
 @pytest.mark.parametrize("after", [0 * TICK, TICK, 1000 * HOUR])
 @pytest.mark.parametrize("delay", [0 * TICK, HOUR])
 def test_revoke_is_final(after: timedelta, delay: timedelta) -> None:  # rules 16, 17
-    """From the instant of its revocation on, a key can be revoked no more, neither now nor later."""
+    """From the time of its revocation on, a key cannot be revoked again, neither now nor later."""
     key = a_key().revoked(NOW, at=NOW, by="key_9", reason="leaked")
     now = NOW + after
     with pytest.raises(FailedPrecondition, match="already revoked at 2026-11-21T12:00:00") as refused:
@@ -70,7 +70,7 @@ def test_revoke_is_final(after: timedelta, delay: timedelta) -> None:  # rules 1
 
 
 def test_the_first_stamp_stays() -> None:  # rule 17
-    """A refused second revocation leaves instant, revoker and reason of the first."""
+    """A refused second revocation keeps the time, revoker and reason of the first."""
     key = a_key().revoked(NOW, at=NOW, by="key_9", reason="leaked")
     with pytest.raises(FailedPrecondition):
         key.revoked(NOW + HOUR, at=NOW + HOUR, by="key_8", reason="other")
@@ -87,7 +87,7 @@ def test_a_scheduled_revocation_can_be_moved(moved_to: timedelta) -> None:  # ru
 
 
 def test_a_scheduled_revocation_cannot_be_moved_once_effective() -> None:  # rules 16, 17
-    """At the scheduled instant itself it is too late."""
+    """At the scheduled time itself it is too late."""
     scheduled = a_key().revoked(NOW, at=NOW + HOUR, by="key_9", reason="")
     with pytest.raises(FailedPrecondition):
         scheduled.revoked(NOW + HOUR, at=NOW + 2 * HOUR, by="key_9", reason="")
@@ -95,7 +95,7 @@ def test_a_scheduled_revocation_cannot_be_moved_once_effective() -> None:  # rul
 
 @pytest.mark.parametrize("back", [TICK, HOUR])
 def test_a_clock_set_back_does_not_undo_a_revocation(back: timedelta) -> None:  # rules 15, 16
-    """A key revoked at once is REVOKED by every clock, one that was set back or runs behind included."""
+    """A key revoked at once is REVOKED by every clock, including one that was set back or is slow."""
     key = a_key().revoked(NOW, at=NOW, by="key_9", reason="leaked")
     assert key.state(NOW - back) is KeyState.REVOKED
 
@@ -128,7 +128,7 @@ def test_replaced_advances_a_later_revocation() -> None:  # rule 30
 
 
 def test_replaced_does_not_prolong_life() -> None:  # rule 30
-    """A rotated key expires when it would have, however long the grace period is."""
+    """A rotated key keeps its expiry, however long the grace period is."""
     key = a_key(expire_time=NOW + HOUR).replaced(NOW, at=NOW + 9 * HOUR, by="key_9", successor_id="key_2")
     assert key.expire_time == NOW + HOUR
     assert key.state(NOW + HOUR) is KeyState.EXPIRED
@@ -144,26 +144,26 @@ CHANGES: dict[str, Callable[[Key], Key]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_etag_changes_with_every_change(change: Callable[[Key], Key]) -> None:
-    """Each change gives another etag, also one that leads back to the same values."""
+    """Each change gives another etag, also one that restores the same values."""
     key = a_key()
     etags = {key.etag, (once := change(key)).etag, once.changed(NOW, display_name="Orders").etag}
     assert len(etags) == 3
 
 
 def test_etag_does_not_change_with_use() -> None:
-    """A use of the key spoils nobody's update."""
+    """A use of the key does not invalidate an update."""
     key = a_key()
     used = replace(key, last_use_time=NOW, last_use_ip="192.0.2.1")
     assert used.etag == key.etag
 
 
 def test_etags_of_two_keys_differ() -> None:
-    """An etag is good for one key only."""
+    """An etag is valid for one key only."""
     assert a_key().etag != a_key(key_id="key_2").etag
 
 
 def test_changed_sets_stamp_and_version() -> None:
-    """A change sets the fields and the update time and leaves the old value alone."""
+    """A change sets the fields and the update time and does not modify the old value."""
     key = a_key()
     changed = key.changed(NOW + HOUR, description="new", scopes=("a:read",))
     assert changed == replace(key, description="new", scopes=("a:read",), update_time=NOW + HOUR, version=2)
@@ -189,7 +189,7 @@ def test_refuse_to_rotate(key: Key, reason: str) -> None:  # rule 30
 
 
 def test_refuse_to_rotate_names_the_successor() -> None:
-    """Who rotates an old key learns which one to rotate instead."""
+    """A caller that rotates an old key learns which one to rotate instead."""
     with pytest.raises(FailedPrecondition, match="key_2") as refused:
         a_key(rotated_to_key_id="key_2").refuse_to_rotate(NOW)
     assert refused.value.metadata["rotated_to_key_id"] == "key_2"
@@ -212,7 +212,7 @@ def test_an_active_key_may_be_rotated(key: Key) -> None:  # rule 30
 
 @pytest.mark.parametrize("key", [a_key(), a_key(expire_time=NOW), a_key(revoke_time=NOW + TICK)])
 def test_only_revoked_keys_are_refused_as_revoked(key: Key) -> None:
-    """An active, an expired and a scheduled key are not taken for revoked."""
+    """An active, an expired and a scheduled key are not reported as revoked."""
     key.refuse_if_revoked(NOW)
 
 
@@ -231,7 +231,7 @@ CREATOR = Caller("key_9", "acme", ("keys:write",))
     ],
 )
 def test_never_delivered(delivery: Delivery | None, age: timedelta, used: bool, expected: bool) -> None:
-    """It is known that the answer was not sent, or nothing is known for a minute; and nobody used it."""
+    """The response is known to be lost, or nothing is known for a minute; and the key was not used."""
     key = a_key(create_time=NOW, delivery=delivery, last_use_time=NOW if used else None)
     assert key.never_delivered(NOW + age) is expected
     assert key.is_answered_still(Caller(key.creator_id, "acme", ()), NOW + age) is (
@@ -240,7 +240,7 @@ def test_never_delivered(delivery: Delivery | None, age: timedelta, used: bool, 
 
 
 def test_who_may_replace_a_key_that_was_never_delivered() -> None:
-    """Its creator, for ten minutes, until it is revoked; nobody of those who cannot be told apart."""
+    """Its creator, for ten minutes, until it is revoked; no callers that cannot be distinguished."""
     lost = a_key(create_time=NOW, creator_id=CREATOR.credential_id, delivery=Delivery.LOST)
     assert lost.may_be_replaced(CREATOR, NOW + REPLACED_WITHIN)
     assert not lost.may_be_replaced(CREATOR, NOW + REPLACED_WITHIN + TICK)

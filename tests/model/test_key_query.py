@@ -13,7 +13,7 @@ KNOWN = {f"{field}{direction}" for field in ORDERS for direction in ("", " asc",
 
 @pytest.mark.parametrize("field", ["display_name", "create_time", "expire_time", "last_use_time"])
 def test_each_order_in_both_directions(field: str) -> None:  # rule 10
-    """A field alone ascends, as with `asc`; `desc` reverses it."""
+    """A field without a direction ascends, as with `asc`; `desc` reverses it."""
     assert KeyOrder.parse(field) == KeyOrder.parse(f"{field} asc") == (field, False)
     assert KeyOrder.parse(f"{field} desc") == (field, True)
 
@@ -46,7 +46,7 @@ def test_more_spaces_do_not_matter() -> None:
 @example("create_time\0")
 @example("\ud800")
 def test_rubbish_is_refused(text: str) -> None:
-    """Anything else is refused, with the name of the field and what would do."""
+    """Anything else is refused, with the name of the field and the valid values."""
     assume(" ".join(text.split()) not in KNOWN)
     with pytest.raises(InvalidArgument) as refused:
         KeyOrder.parse(text)
@@ -65,6 +65,6 @@ def test_rubbish_is_refused(text: str) -> None:
     ],
 )
 def test_position_is_where_the_page_ended(field: str, value: object) -> None:  # rule 10
-    """A position has the key's value in the order, for names the folded one, and its id."""
+    """A position has the key's value in the order, for names the case-folded one, and its id."""
     query = KeyQuery("acme", KeyFilter(), KeyOrder(field))
     assert query.position(a_key(expire_time=NOW + HOUR), "orders") == (value, "key_1")

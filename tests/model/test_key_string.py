@@ -1,4 +1,4 @@
-"""Key strings: what is minted, what is recognized, what is cut out of a log."""
+"""Key strings: what is minted, what is recognized, what is redacted in a log."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def test_secret_has_room_for_256_bits() -> None:
 
 
 def test_secret_spreads_over_all_256_bits() -> None:
-    """As numbers, secrets stay below 2^256, and each bit is set in some and clear in others."""
+    """As numbers, secrets are below 2^256, and each bit is set in some and clear in others."""
     alphabet = string.digits + string.ascii_uppercase + string.ascii_lowercase
     numbers = []
     for _ in range(200):
@@ -58,32 +58,32 @@ def test_secret_spreads_over_all_256_bits() -> None:
 
 
 def test_no_two_are_alike() -> None:
-    """Neither a prefix nor a secret comes twice."""
+    """Neither a prefix nor a secret occurs twice."""
     minted = [MINT.mint("eg", "live") for _ in range(2000)]
     assert len({key.prefix for key in minted}) == len({key.secret for key in minted}) == 2000
 
 
 @given(brands, environments)
 def test_parse_returns_what_was_minted(brand: str, environment: str) -> None:
-    """A minted string comes back in the same parts."""
+    """A minted string is parsed into the same parts."""
     key = MINT.mint(brand, environment)
     assert MINT.parse(key.text) == key
 
 
 def test_workers_with_the_same_tag_key_recognize_each_other() -> None:
-    """The tag key is all that two mints have to share."""
+    """Two mints need to share only the tag key."""
     assert KeyMint(b"k" * 32).parse(KEY.text) == KEY
 
 
 def test_another_mint_is_not_recognized() -> None:
-    """A string of the right form with another tag key's tag was not minted here."""
+    """A string of the right form with a tag of another tag key was not minted here."""
     foreign = KeyMint(b"o" * 32).mint("eg", "live")
     assert FORM.fullmatch(foreign.text)
     assert MINT.parse(foreign.text) is None
 
 
 def test_several_tag_keys() -> None:
-    """Strings under each are recognized; new ones are minted under the first, and under no other."""
+    """Strings under each are recognized; new ones are minted only under the first."""
     old, new = KeyMint(b"o" * 32), KeyMint(b"n" * 32)
     both = KeyMint(b"n" * 32, b"o" * 32)
     for mint in old, new:
@@ -100,7 +100,7 @@ def test_several_tag_keys() -> None:
     [("a", "a", False), ("a", "ab", False), ("ab", "ba", False), ("ba", "b", True), ("a", "b", True)],
 )
 def test_other_tag_keys_from_now_on(before: str, after: str, lost: bool) -> None:
-    """What is minted and accepted follows at once, and whether one was lost is told."""
+    """Changes of what is minted and accepted take effect at once, and a lost one is reported."""
     mints = {letter: KeyMint(letter.encode() * 32) for letter in "ab"}
     keys = {letter: mint.mint("eg", "live") for letter, mint in mints.items()}
     mint = KeyMint(*(letter.encode() * 32 for letter in before))
@@ -115,7 +115,7 @@ def test_other_tag_keys_from_now_on(before: str, after: str, lost: bool) -> None
 @example("٣" * len(KEY.text))
 @example("")
 def test_parse_refuses_any_text(text: str) -> None:
-    """Whatever the text, parse does not raise and says no."""
+    """For any text, parse does not raise and returns None."""
     assert MINT.parse(text) is None
 
 
@@ -142,7 +142,7 @@ def test_parse_does_not_trim(padding: str) -> None:
 
 
 def test_parse_refuses_what_is_truncated() -> None:
-    """No beginning and no end of a minted string is accepted."""
+    """No proper beginning or end of a minted string is accepted."""
     for length in range(len(KEY.text)):
         assert MINT.parse(KEY.text[:length]) is None
         assert MINT.parse(KEY.text[len(KEY.text) - length :]) is None
@@ -157,7 +157,7 @@ def test_parse_refuses_a_megabyte(text: str) -> None:
 
 
 def test_parse_refuses_one_changed_character() -> None:
-    """At each position, each other character of base62 makes the string a stranger."""
+    """At each position, each other character of base62 makes the string unknown."""
     for position, known in enumerate(KEY.text):
         for other in BASE62.replace(known, "") + "_- é\0\ud800":
             if other != known:
@@ -176,7 +176,7 @@ def test_parse_refuses_another_brand_or_environment() -> None:
 
 
 def test_parts_of_two_keys_do_not_mix() -> None:
-    """The secret and tag of one key do not fit the prefix of another."""
+    """The secret and tag of one key do not match the prefix of another."""
     other = MINT.mint("eg", "live")
     assert MINT.parse(KEY.prefix + other.text[len(other.prefix) :]) is None
 
@@ -185,7 +185,7 @@ def test_parts_of_two_keys_do_not_mix() -> None:
     "show", [repr, str, "{}".format, "{!r}".format], ids=["repr", "str", "format", "nested"]
 )
 def test_shown_without_its_secret(show: "type[str]") -> None:  # rule 1
-    """The usual ways to show an object show the prefix of a key string only."""
+    """The usual ways to show an object show only the prefix of a key string."""
     for shown in (show(KEY), repr([KEY]), f"{KEY}", f"{KEY!s}"):
         assert KEY.prefix in shown
         assert KEY.secret not in shown
@@ -209,14 +209,14 @@ def test_not_in_a_json_log_line() -> None:  # rule 1
 @example(KEY.text, KEY.text)
 @example("", "0123456789")
 def test_redact_cuts_key_strings_anywhere(before: str, after: str) -> None:  # rule 1
-    """Wherever a key string stands in a text, its prefix stays and its secret goes."""
+    """Wherever a key string is in a text, its prefix stays and its secret is removed."""
     redacted = redact(before + KEY.text + after)
     assert KEY.secret not in redacted
     assert f"{KEY.prefix}…" in redacted
 
 
 def test_redact_cuts_every_kind() -> None:  # rule 1
-    """Test keys, the longest brand, session tokens and strings of other mints are all cut."""
+    """Test keys, the longest brand, session tokens and strings of other mints are all redacted."""
     for key in (MINT.mint("abcdefghij", "test"), KeyMint(b"o").mint("mu", "live")):
         assert redact(f"<{key.text}>") == f"<{key.prefix}…>"
     session = f"eg_session_{'a' * 12}{'b' * 51}"
@@ -224,7 +224,7 @@ def test_redact_cuts_every_kind() -> None:  # rule 1
 
 
 def test_redact_leaves_the_rest_of_the_text() -> None:
-    """What stands around and between key strings is kept as it is."""
+    """The text around and between key strings is kept."""
     other = MINT.mint("mu", "test")
     assert redact(f"a {KEY.text}, b {other.text}.") == f"a {KEY.prefix}…, b {other.prefix}…."
 
@@ -237,12 +237,12 @@ def test_redact_leaves_the_rest_of_the_text() -> None:
 @example(f"eg_prod_{KEY.text[8:]}")
 @example("0" * 100)
 def test_redact_leaves_other_text_alone(text: str) -> None:
-    """A prefix, a text of another form and arbitrary text are not touched."""
+    """A prefix, a text of another form and arbitrary text are not changed."""
     assert redact(text) == text
 
 
 def test_redact_cuts_truncated_key_strings() -> None:  # rule 1
-    """A key string that lost its end, as in a cut log line, does not show the rest of its secret either."""
+    """A truncated key string, as in a truncated log line, does not show the rest of its secret either."""
     for kept in range(8, TAIL_LENGTH):
         truncated = KEY.text[: len(KEY.prefix) + kept]
         assert redact(f"key={truncated} refused") == f"key={KEY.prefix}… refused"

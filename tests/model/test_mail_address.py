@@ -1,6 +1,6 @@
-"""What is taken for a mail address."""
+"""Which mail addresses are valid."""
 
-# ruff: noqa: RUF001 - letters of other scripts are what this is about
+# ruff: noqa: RUF001 - this is about letters of other scripts
 
 import re
 
@@ -65,7 +65,7 @@ def test_addresses_of_all_scripts(address: str) -> None:
     ids=ascii,
 )
 def test_what_is_none(address: str) -> None:
-    """Something is wrong with it, and said."""
+    """The address is invalid, and the error says why."""
     assert mail_fault(address)
 
 
@@ -74,6 +74,6 @@ def test_what_is_none(address: str) -> None:
     st.lists(st.text("aZ0-", min_size=1, max_size=20), min_size=1, max_size=4),
 )
 def test_what_html_takes_is_taken(local: str, labels: list[str]) -> None:
-    """Earlier releases had that rule: in ASCII the two agree."""
+    """Earlier releases had that rule: for ASCII the two agree."""
     address = f"{local}@{'.'.join(labels)}"
     assert bool(mail_fault(address)) == (HTML.fullmatch(address) is None)

@@ -24,7 +24,7 @@ def test_a_short_text_is_computed_once() -> None:
 
 
 def test_texts_count_together() -> None:
-    """Of several texts it is the sum of their lengths that is bounded."""
+    """The sum of the lengths of several texts is limited."""
     memo = Memo(lambda one, other: one + other, max_entries=10, max_length=4)
     assert memo("ab", "cd") == "abcd"
     assert memo("ab", "cde") == "abcde"
@@ -32,7 +32,7 @@ def test_texts_count_together() -> None:
 
 
 def test_what_is_remembered_is_bounded_in_bytes() -> None:
-    """Whoever asks with the longest texts there are has nothing kept, and with short ones `most` results."""
+    """With the longest possible texts nothing is kept, and with short ones `most` results."""
     memo = Memo(lambda text: text * 2, max_entries=100, max_length=64)
     tracemalloc.start()
     try:
@@ -49,8 +49,8 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 
 
 def test_nothing_else_is_remembered_by_text() -> None:
-    """The caches of functools are bounded in entries, not in bytes; only the memo keeps texts in one."""
-    # By types of messages, of which there are so many in the protos; within one look at a text.
+    """The caches of functools are limited in entries, not in bytes; only the memo keeps texts in one."""
+    # By types of messages, whose number the protos limit; within one look at a text.
     by_other_things = {"rpc/field_values.py", "model/text.py"}
     used = {
         path.relative_to(SOURCE).as_posix()

@@ -1,4 +1,4 @@
-"""What a new key is to be."""
+"""The requested properties of a new key."""
 
 from datetime import datetime, timedelta
 
@@ -17,13 +17,13 @@ def expiring(expiration: datetime | timedelta | ExpirationPreset) -> datetime | 
 
 
 def test_never_unless_asked_for() -> None:  # rule 3
-    """A key whose maker says nothing about expiry never expires."""
+    """A key without a requested expiry never expires."""
     assert NewKey(owner_id="acme", display_name="Orders").expire_time(NOW) is None
 
 
 @pytest.mark.parametrize("ttl", [timedelta(seconds=1), HOUR, CENTURY])
 def test_ttl_counts_from_now(ttl: timedelta) -> None:
-    """A time to live ends that long after the key is made."""
+    """A time to live ends that long after the key is created."""
     assert expiring(ttl) == NOW + ttl
 
 
@@ -35,19 +35,19 @@ def test_ttl_out_of_range_is_refused(ttl: timedelta) -> None:  # rule 3
 
 
 def test_preset_counts_from_now() -> None:  # rule 3
-    """A preset is reckoned from the instant of making."""
+    """A preset counts from the time of creation."""
     assert expiring(ExpirationPreset.ONE_MONTH) == datetime(2026, 12, 21, 12, 0, tzinfo=NOW.tzinfo)
 
 
 @pytest.mark.parametrize("date", [NOW + TICK, NOW + HOUR, NOW + CENTURY])
 def test_future_date_is_kept(date: datetime) -> None:  # rule 3
-    """A date from the next microsecond to 100 years ahead is taken as it is."""
+    """A date from the next microsecond to 100 years ahead is accepted."""
     assert expiring(date) == date
 
 
 @pytest.mark.parametrize("date", [NOW, NOW - TICK, NOW - CENTURY])
 def test_past_date_is_refused(date: datetime) -> None:  # rule 3
-    """A date that is not in the future is refused, with the field's name and the time it is now."""
+    """A date that is not in the future is refused, with the field's name and the current time."""
     with pytest.raises(InvalidArgument) as refused:
         expiring(date)
     [violation] = refused.value.violations
@@ -56,7 +56,7 @@ def test_past_date_is_refused(date: datetime) -> None:  # rule 3
 
 
 def test_date_too_far_is_refused() -> None:
-    """A date more than 100 years ahead is taken for a mistake."""
+    """A date more than 100 years ahead is considered a mistake."""
     with pytest.raises(InvalidArgument) as refused:
         expiring(NOW + CENTURY + TICK)
     [violation] = refused.value.violations
@@ -65,7 +65,7 @@ def test_date_too_far_is_refused() -> None:
 
 @pytest.mark.parametrize("date", [NOW, NOW + 2 * CENTURY])
 def test_violation_has_the_path_of_the_request(date: datetime) -> None:
-    """Where the field lies deeper in the request, the violation names that path."""
+    """If the field is nested in the request, the violation has that path."""
     with pytest.raises(InvalidArgument) as refused:
         checked_expire_time("key.expire_time", date, NOW)
     assert [violation.field for violation in refused.value.violations] == ["key.expire_time"]

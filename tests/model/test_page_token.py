@@ -1,4 +1,4 @@
-"""Page tokens: good for one query, and refused in one way."""
+"""Page tokens: valid for one query, and refused in one way."""
 
 import string
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -38,7 +38,7 @@ positions = st.builds(
 
 
 def refused(token: str, query: KeyQuery = QUERY, tokens: PageTokens = TOKENS) -> bool:
-    """Say whether the token is refused; whatever else goes wrong, goes through."""
+    """Return whether the token is refused; other errors are raised."""
     try:
         tokens.open(query, token)
     except InvalidArgument as error:
@@ -48,7 +48,7 @@ def refused(token: str, query: KeyQuery = QUERY, tokens: PageTokens = TOKENS) ->
 
 @given(positions, anything)
 def test_round_trip(position: Position, text: str) -> None:  # rule 10
-    """Any position of any query comes back as it was: text, instant or never."""
+    """Any position of any query is restored: text, time or never."""
     query = replace(QUERY, filter=replace(FILTER, query=text))
     assert TOKENS.open(query, TOKENS.seal(query, position)) == position
 
@@ -60,7 +60,7 @@ def test_workers_share_tokens() -> None:
 
 
 def test_tokens_outlive_a_rotation_of_the_tag_key() -> None:
-    """They are opened as long as their tag key is accepted, and refused like any other rubbish afterwards."""
+    """They are valid as long as their tag key is accepted, and then refused like any other invalid text."""
     tokens = PageTokens(b"k" * 32)
     tokens.use(AcceptedTagKeys((b"n" * 32, b"k" * 32)))
     assert tokens.open(QUERY, TOKEN) == POSITION
@@ -104,7 +104,7 @@ def test_token_goes_into_a_url() -> None:
     ids=repr,
 )
 def test_another_query_is_refused(other: KeyQuery) -> None:  # rule 10
-    """A token of another owner, order or filter, however close, is refused."""
+    """A token of another owner, order or filter, however similar, is refused."""
     assert refused(TOKEN, other)
     assert not refused(TOKENS.seal(other, POSITION), other)
 
@@ -118,7 +118,7 @@ def test_one_owner_cannot_pose_as_another() -> None:
 
 @given(st.integers(0, len(urlsafe_b64decode(TOKEN + "==")) - 1), st.integers(1, 255))
 def test_altered_content_is_refused(position: int, difference: int) -> None:
-    """No byte of a token can be another."""
+    """Changing a byte of a token makes it invalid."""
     content = bytearray(urlsafe_b64decode(TOKEN + "=="))
     content[position] ^= difference
     assert refused(urlsafe_b64encode(content).rstrip(b"=").decode())
@@ -126,13 +126,13 @@ def test_altered_content_is_refused(position: int, difference: int) -> None:
 
 @given(st.integers(0, len(TOKEN) - 1))
 def test_truncated_token_is_refused(length: int) -> None:
-    """No beginning and no end of a token is a token."""
+    """No proper beginning or end of a token is a token."""
     assert refused(TOKEN[:length])
     assert refused(TOKEN[len(TOKEN) - length :])
 
 
 def test_altered_spelling_is_refused() -> None:
-    """No character of a token can be another, and none can be added."""
+    """Changing or adding a character makes a token invalid."""
     token = TOKENS.seal(QUERY, Position(None, "key_1"))
     accepted = [
         altered
@@ -170,6 +170,6 @@ def test_rubbish_in_base64_is_refused(content: bytes) -> None:
 
 
 def test_the_longest_token_is_accepted_back() -> None:  # rule 10
-    """The token of a page that ends with a name of 255 emoji is no longer than a request may hold."""
+    """The token of a page that ends with a name of 255 emoji is within the limit of a request."""
     query = KeyQuery("o" * 128, KeyFilter(), KeyOrder("display_name", descending=False))
     assert len(TOKENS.seal(query, Position("\U0001f511" * 255, "key_" + "0" * 26))) <= 4096

@@ -1,4 +1,4 @@
-"""Who may make credentials of the platform, and what only looks like it."""
+"""Which callers may create credentials of the platform, and which names only look like it."""
 
 import pytest
 
@@ -24,7 +24,7 @@ _LOGIN = Caller("key_1", "authsvc", ("keys:write", "sessions:write"))
     ],
 )
 def test_what_looks_like_the_platform(owner_id: str) -> None:
-    """Is refused for whoever asks, with what to do instead."""
+    """It is refused for every caller, with the remedy."""
     assert is_lookalike(owner_id)
     for caller in (_LOGIN, BOOTSTRAP):
         with pytest.raises(InvalidArgument) as refused:
@@ -38,7 +38,7 @@ def test_what_looks_like_the_platform(owner_id: str) -> None:
     "owner_id", ["acme", "authsvc2", "my-authsvc", "authsvc@example.org", "user:authsvc.example", "auth", "."]
 )
 def test_what_does_not(owner_id: str) -> None:
-    """Is an owner like any other."""
+    """It is an owner like any other."""
     assert not is_lookalike(owner_id)
     refuse_new_credential(_LOGIN, owner_id)
 

@@ -1,4 +1,4 @@
-"""What an owner's policy refuses, as a pure matter."""
+"""What an owner's policy refuses, as a pure function."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ def a_policy(**fields: Any) -> OwnerPolicy:
 
 
 def test_without_limits_everything_goes() -> None:
-    """As it stands a policy forbids nothing: zero and empty mean no limit."""
+    """By default a policy forbids nothing: zero and empty mean no limit."""
     policy = a_policy()
     policy.check_new(a_key(scopes=("full_access",)))
     policy.check_update(a_key(), {"scopes": ("a",), "expire_time": None, "technical_contacts": ()})
@@ -57,7 +57,7 @@ def test_without_limits_everything_goes() -> None:
 def test_a_new_key(
     policy: OwnerPolicy, key: dict[str, Any], reason: str, field: str, told: str
 ) -> None:  # rules 2, 4, 7
-    """Each limit has a reason, names the field of the policy, and says what to do."""
+    """Each limit has a reason, names the field of the policy, and has the remedy."""
     with pytest.raises(FailedPrecondition) as caught:
         policy.check_new(a_key(**key))
     assert (caught.value.reason, caught.value.metadata["policy_field"]) == (reason, field)
@@ -77,7 +77,7 @@ def test_what_a_new_key_may_be() -> None:  # rules 2, 4
 
 @pytest.mark.parametrize("rotated", [False, True])
 def test_the_number_of_active_keys(rotated: bool) -> None:  # rule 5
-    """The last one that fits is the third of three; the grace period counts as far."""
+    """The last one within the limit is the third of three; one in its grace period counts for as long."""
     policy = a_policy(max_active_keys=3)
     for others in (0, 2):
         policy.refuse_more(others, rotated=rotated)
@@ -90,7 +90,7 @@ def test_the_number_of_active_keys(rotated: bool) -> None:  # rule 5
 
 @pytest.mark.parametrize("brand", ["", "eg"])
 def test_brands(brand: str) -> None:
-    """The policy's brand, or none, may be asked for; another is refused with the right one named."""
+    """The policy's brand, or none, may be requested; another is refused, and the right one is named."""
     policy = a_policy(brand="eg")
     policy.refuse_brand(brand)
     with pytest.raises(FailedPrecondition, match="requires the brand eg"):
@@ -109,7 +109,7 @@ def test_brands(brand: str) -> None:
     ],
 )
 def test_what_may_be_edited(edits: KeyEdits, allowed: set[str]) -> None:  # rule 8
-    """Nothing, the details, or all; what else is asked for is named, even if its value would not change."""
+    """Nothing, the details, or everything; other requested fields are named, even if unchanged."""
     fields: dict[str, object] = {
         "display_name": "x",
         "description": "x",
@@ -129,7 +129,7 @@ def test_what_may_be_edited(edits: KeyEdits, allowed: set[str]) -> None:  # rule
 
 
 def test_an_update_is_judged_by_what_it_changes() -> None:  # rules 2, 4, 8
-    """What a key has already may stay, and may be sent again; only what is new has to be allowed."""
+    """Existing values of a key may stay, and may be sent again; only new ones have to be allowed."""
     policy = a_policy(
         allowed_scopes=("a",), max_key_lifetime=DAY, expiration_required=True, contacts_required=True
     )
@@ -165,7 +165,7 @@ def test_an_update_is_judged_by_what_it_changes() -> None:  # rules 2, 4, 8
 def test_how_long_a_successor_lives(
     most: timedelta, length: timedelta | None, expected: timedelta | None
 ) -> None:  # rule 30
-    """As long as the key that it replaces, and no longer than the policy lets it."""
+    """As long as the key that it replaces, but no longer than the policy allows."""
     old = a_key(expire_time=None if length is None else NOW + length)
     later = NOW + 2 * DAY
     expire_time = a_policy(max_key_lifetime=most).successor_expire_time(old, later)
@@ -173,7 +173,7 @@ def test_how_long_a_successor_lives(
 
 
 def test_who_manages() -> None:  # rule 6
-    """With SESSIONS_ONLY the owner's keys and certificates do not; its sessions and the platform do."""
+    """With SESSIONS_ONLY the owner's keys and certificates cannot; its sessions and the platform can."""
     policy = a_policy(key_managers=KeyManagers.SESSIONS_ONLY)
     policy.refuse_manager(Caller("ses_1", "acme", (), CredentialKind.SESSION))
     policy.refuse_manager(Caller("key_1", "authsvc", (), CredentialKind.KEY))
@@ -185,7 +185,7 @@ def test_who_manages() -> None:  # rule 6
 
 
 def test_the_platform_has_no_policy() -> None:
-    """Whatever the default says, the platform has no limits and cannot be switched off."""
+    """Whatever the default is, the platform has no limits and cannot be disabled."""
     default = OwnerPolicy(keys_enabled=False, max_active_keys=1, contacts_required=True)
     assert default.of("authsvc") == OwnerPolicy(owner_id="authsvc")
     assert default.of("acme").max_active_keys == 1
@@ -195,7 +195,7 @@ def test_the_platform_has_no_policy() -> None:
 
 @pytest.mark.parametrize("default", [True, False])
 def test_whether_keys_work(default: bool) -> None:  # rule 7
-    """The owner's own word counts, else the default's."""
+    """The owner's own setting takes precedence over the default."""
     policy = OwnerPolicy(keys_enabled=default)
     assert policy.enables_keys("acme", None) is default
     assert policy.enables_keys("acme", True)

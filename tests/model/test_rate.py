@@ -1,4 +1,4 @@
-"""How often: by a stopwatch that the test moves."""
+"""The rate limit, by a stopwatch that the test moves."""
 
 import pytest
 from hypothesis import given
@@ -21,13 +21,13 @@ def stopwatch() -> Stopwatch:
 
 
 def test_a_burst_passes_and_the_next_waits(stopwatch: Stopwatch) -> None:
-    """So many at once; then it is told when there is room for one."""
+    """The burst at once; then the wait until there is room for one."""
     limiter = Limiter(Rate(2, 3), stopwatch)
     assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
 
 
 def test_after_the_wait_there_is_room_for_one(stopwatch: Stopwatch) -> None:
-    """Exactly then, and not before; waiting longer than for the whole burst gains nothing."""
+    """Exactly then, and not before; a wait longer than that for the whole burst has no further effect."""
     limiter = Limiter(Rate(2, 3), stopwatch)
     for _ in range(3):
         limiter.take("a")
@@ -40,7 +40,7 @@ def test_after_the_wait_there_is_room_for_one(stopwatch: Stopwatch) -> None:
 
 
 def test_the_rate_holds_in_the_long_run(stopwatch: Stopwatch) -> None:
-    """Whoever asks all the time gets the rate and the first burst, not more and not less."""
+    """A caller that always tries gets the rate and the first burst, not more and not less."""
     limiter = Limiter(Rate(8, 4), stopwatch)
     taken = 0
     for _ in range(16 * 100):  # a hundred seconds
@@ -50,7 +50,7 @@ def test_the_rate_holds_in_the_long_run(stopwatch: Stopwatch) -> None:
 
 
 def test_what_was_refused_does_not_count(stopwatch: Stopwatch) -> None:
-    """Somebody who hammers does not wait longer for it."""
+    """A caller that keeps trying does not wait longer for it."""
     limiter = Limiter(Rate(1, 1), stopwatch)
     limiter.take("a")
     for _ in range(100):
@@ -60,14 +60,14 @@ def test_what_was_refused_does_not_count(stopwatch: Stopwatch) -> None:
 
 
 def test_names_do_not_share(stopwatch: Stopwatch) -> None:
-    """One that is at its limit does not stand in another's way."""
+    """One that is at its limit does not affect another."""
     limiter = Limiter(Rate(1, 1), stopwatch)
     limiter.take("a")
     assert (limiter.take("a"), limiter.take("b")) == (1, 0)
 
 
 def test_to_look_takes_nothing(stopwatch: Stopwatch) -> None:
-    """Who only looks is told the same as who takes, for a name that is known and one that is not."""
+    """A check has the same result as a request, for a known name and an unknown one."""
     limiter = Limiter(Rate(1, 2), stopwatch)
     assert limiter.wait("a") == 0
     assert len(limiter) == 0
@@ -78,14 +78,14 @@ def test_to_look_takes_nothing(stopwatch: Stopwatch) -> None:
 
 
 def test_no_limit(stopwatch: Stopwatch) -> None:
-    """Nothing is kept and nobody waits."""
+    """Nothing is kept and no caller waits."""
     limiter = Limiter(UNLIMITED, stopwatch)
     assert {limiter.take("a") for _ in range(10_000)} == {0}
     assert len(limiter) == 0
 
 
 def test_the_table_is_bounded(stopwatch: Stopwatch) -> None:
-    """The name that was counted least recently is forgotten, and begins anew."""
+    """The name that was counted least recently is forgotten, and starts over."""
     limiter = Limiter(Rate(1, 1), stopwatch, max_names=2)
     limiter.take("a")
     limiter.take("b")
@@ -106,7 +106,7 @@ def test_a_rate_is_written_as_it_is_set(rate: Rate, text: str) -> None:
 
 @given(st.integers(1, 20), st.integers(1, 20), st.lists(st.floats(0, 3), max_size=60))
 def test_no_stretch_of_time_has_more(rate: int, burst: int, pauses: list[float]) -> None:
-    """In any stretch of time there is at most the burst and what the rate gives; nobody waits in vain."""
+    """In any interval there are at most the burst and what the rate gives; no caller waits in vain."""
     stopwatch = Stopwatch()
     limiter = Limiter(Rate(rate, burst), stopwatch)
     taken: list[float] = []

@@ -33,7 +33,7 @@ scopes = st.lists(
     ],
 )
 def test_no_scope_implies_another(granted: str, required: str) -> None:  # rule 22
-    """Only the very scope will do: `x:write` does not grant `x:read`, nor does a part or a pattern."""
+    """Only the exact scope matches: `x:write` does not grant `x:read`, nor does a part or a pattern."""
     assert missing((granted,), [required]) == [required]
 
 
@@ -46,18 +46,18 @@ def test_full_access_grants_all(required: list[str]) -> None:  # rule 22
 
 @given(scopes)
 def test_nothing_required_nothing_missing(granted: list[str]) -> None:
-    """Whoever asks for no scope lacks none."""
+    """A caller that requires no scope lacks none."""
     assert missing(granted, []) == []
 
 
 @given(scopes.filter(lambda granted: FULL_ACCESS not in granted), scopes)
 def test_missing_keeps_the_order(granted: list[str], required: list[str]) -> None:
-    """Those that are not granted are told in the order asked for."""
+    """Those that are not granted are returned in the requested order."""
     assert missing(granted, required) == [scope for scope in required if scope not in set(granted)]
 
 
 def test_own_scopes() -> None:
-    """What authsvc asks of its own callers."""
+    """The scopes that authsvc requires of its own callers."""
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
     policies = {"policies:read", "policies:write"}
     keys = {"keys:verify", "keys:read", "keys:write"}
@@ -67,7 +67,7 @@ def test_own_scopes() -> None:
 
 
 def test_each_rpc_asks_for_a_scope_that_there_is() -> None:
-    """The access table of the API and the catalogue go together."""
+    """The access table of the API and the catalogue match."""
     asked = {
         method.GetOptions().Extensions[options_pb2.required_scope]
         for file in (key_service_pb2, replica_service_pb2, scope_service_pb2, session_service_pb2)

@@ -15,7 +15,7 @@ BOUNDS = SessionBounds(idle_timeout=HOUR, max_idle_timeout=DAY, lifetime=DAY, ma
 
 
 def a_session(**fields: Any) -> Session:
-    """Return a session that has just been opened, with other fields where given."""
+    """Return a session that was just created, with the given fields replaced."""
     values: dict[str, Any] = {
         "session_id": "ses_1",
         "owner_id": "alice",
@@ -52,14 +52,14 @@ def test_ends_at_the_very_instant(last_activity_time: datetime, end: datetime) -
 
 @pytest.mark.parametrize("now", [NOW - DAY, NOW, NOW + HOUR, NOW + 2 * DAY], ids=str)
 def test_revoked_by_every_clock(now: datetime) -> None:  # rules 12, 16
-    """One that was revoked is REVOKED, expired or not, by a clock that was set back, too."""
+    """A revoked one is REVOKED, expired or not, also by a clock that was set back."""
     session = a_session().revoked(NOW, by="key_9")
     assert (session.revoke_time, session.revoker_id) == (NOW, "key_9")
     assert session.state(now) is SessionState.REVOKED
 
 
 def test_revoking_twice_is_refused() -> None:  # rules 16, 17
-    """The refusal names the session and when it ended, and a program can read why."""
+    """The refusal has the session and the time of its end, and a machine-readable reason."""
     a_session().refuse_if_revoked()
     with pytest.raises(FailedPrecondition, match=r"ses_1 was already revoked at 2026-11-21T12:00") as caught:
         a_session(revoke_time=NOW).refuse_if_revoked()
@@ -67,7 +67,7 @@ def test_revoking_twice_is_refused() -> None:  # rules 16, 17
 
 
 def test_the_operator_says_how_long_a_session_lives() -> None:
-    """What a client does not ask for is the default; what it asks for within the bounds, it gets."""
+    """Without a requested value there is the default; a requested value within the bounds is used."""
     assert BOUNDS.lengths(NewSession(owner_id="alice")) == (HOUR, DAY)
     for idle_timeout, lifetime in [(SHORTEST_TIMEOUT, SHORTEST_TIMEOUT), (DAY, 30 * DAY), (DAY, HOUR)]:
         new = NewSession(owner_id="alice", idle_timeout=idle_timeout, lifetime=lifetime)
@@ -105,6 +105,6 @@ def test_beyond_the_bounds_is_refused(lengths: dict[str, Any], paths: list[str])
     ],
 )
 def test_what_is_kept_of_a_user_agent(user_agent: str, kept: str) -> None:
-    """At most 512 characters, none of which a terminal obeys or a database refuses."""
+    """At most 512 characters, none of which controls a terminal or is rejected by the database."""
     assert shortened(user_agent) == kept
     kept.encode()

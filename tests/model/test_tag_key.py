@@ -9,12 +9,12 @@ ACCEPTED = AcceptedTagKeys((b"minting", b"older"))
 
 
 def test_the_first_one_mints() -> None:
-    """The others are accepted only."""
+    """The others are only accepted."""
     assert ACCEPTED.minting == b"minting"
 
 
 def test_they_do_not_show() -> None:  # rule 1
-    """Whatever prints an entry of the feed prints no tag key."""
+    """Printing an entry of the feed never prints a tag key."""
     shown = f"{ACCEPTED!r} {ACCEPTED} {FeedEntry(Place(1, UUID(int=1)), (), None, None, ACCEPTED)!r}"
     assert "minting" not in shown
     assert "older" not in shown

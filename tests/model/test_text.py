@@ -1,6 +1,6 @@
-"""What may stand in a text that people read."""
+"""Which characters a text for people may contain."""
 
-# ruff: noqa: RUF001 - letters of other scripts are what this is about
+# ruff: noqa: RUF001 - this is about letters of other scripts
 
 import unicodedata
 
@@ -11,7 +11,7 @@ from rich._emoji_codes import EMOJI
 
 from authsvc.model.text import Form, cleaned, fault, faults, is_stream_safe, kept
 
-# Whole planes are rarely drawn; these are what the rules are about.
+# Random draws from whole planes are rarely relevant; the rules are about these.
 SPECIAL = (
     "\u0009\u000a\u000d\u0085\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029"
     "\u202a\u202e\u2060\u2066\u2069\u2800\u3000\u3164\ufe00\ufe0e\ufe0f\ufeff\uffa0\ufff9\ufffe\ud800"
@@ -30,12 +30,12 @@ FORMS = st.sampled_from(Form)
         "100\u00a0€",
         "می\u200cخواهم",  # Persian: a prefix that is not joined
         "क्\u200dष",  # Hindi: a half form
-        "കാര്\u200d",  # Malayalam as it was written before Unicode 5.1: at the end of a word
-        "ه\u200d.ش",  # Persian: the shape that goes on
+        "കാര്\u200d",  # Malayalam as written before Unicode 5.1: at the end of a word
+        "ه\u200d.ش",  # Persian: the connecting form
         "\u200fשלום!\u200f",
         "قيمة \u061c-5",
-        "\u0600\u0661",  # Arabic: a sign under a number, which is seen
-        "葛\U000e0100城",  # the name of a city, by a variant
+        "\u0600\u0661",  # Arabic: a sign under a number, which is visible
+        "葛\U000e0100城",  # the name of a city, with a variant
         "\U00031350\U000e0101",  # an ideograph of Unicode 15
         "∩\ufe00 、\ufe00 \u1075\ufe00",
         "ᠮᠣᠩᠭᠣᠯ\u180e\u1820",
@@ -46,14 +46,14 @@ FORMS = st.sampled_from(Form)
         "❤\ufe0f\u200d🔥",
         "🙂\u200d↔\ufe0f",
         "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
-        "\U0001fae9 \U0001faea \U0001fbff\U0001f3fd",  # emoji of 2024, of 2025, and one to come
+        "\U0001fae9 \U0001faea \U0001fbff\U0001f3fd",  # emoji of 2024, of 2025, and a future one
         "\U0001faea\u200d\U0001fae9",
         "\ue000 of our own font",
     ],
     ids=ascii,
 )
 def test_what_people_write_is_taken(text: str) -> None:
-    """Spaces of all widths, joiners, marks and selectors in their places, emoji newer than this Python."""
+    """Spaces of all widths, joiners, marks and selectors where they belong, emoji newer than this Python."""
     assert fault(text) == ""
     assert fault(text, Form.PARAGRAPHS) == ""
     assert cleaned(text) == text
@@ -107,7 +107,7 @@ def test_every_emoji_is_taken() -> None:
     ids=ascii,
 )
 def test_what_people_cannot_see_is_refused(text: str, problem: str) -> None:
-    """The character is named, and what to do."""
+    """The character is named, with the remedy."""
     assert problem in fault(text)
 
 
@@ -124,7 +124,7 @@ def test_paragraphs_have_lines_and_tabs() -> None:
     ids=ascii,
 )
 def test_blanks_are_nothing(blank: str) -> None:
-    """Those of Unicode, and letters that look like one; at both ends they are cut off."""
+    """Those of Unicode, and letters that look like one; at both ends they are removed."""
     assert kept(blank) == ""
     assert kept(f"{blank}a b{blank}") == "a b"
 
@@ -135,7 +135,7 @@ def test_blanks_are_nothing(blank: str) -> None:
     ids=ascii,
 )
 def test_a_filler_in_a_syllable_is_no_blank(syllable: str) -> None:
-    """It stands for the consonant or the vowel that is missing; others around it are cut off."""
+    """It stands for the missing consonant or vowel; others around it are removed."""
     assert kept(syllable) == syllable
     assert kept(f" \u3164{syllable}\uffa0 ") == syllable
 
@@ -162,13 +162,13 @@ def test_a_text_with_too_many_marks_in_a_row_is_not_normalized(first: str, marks
 
 
 def test_no_mark_is_refused_for_another_reason() -> None:
-    """So that the message is true."""
+    """So that the error message is right."""
     characters = map(chr, range(0x110000))
     assert [text for text in characters if unicodedata.combining(text) and fault(f"a{text}")] == []
 
 
 def test_texts_are_kept_in_one_form() -> None:
-    """That of composed characters; line ends count as blanks where a text may have lines."""
+    """That of composed characters; line breaks become spaces unless a text may have lines."""
     assert kept(" Zoe\u0308 ") == "Zoë"
     assert kept("a\n") == "a\n"
     assert kept("\n a\nb \t\r\n", Form.PARAGRAPHS) == "a\nb"
@@ -176,7 +176,7 @@ def test_texts_are_kept_in_one_form() -> None:
 
 @given(TEXTS, FORMS)
 def test_what_is_kept_stays_as_it_is(text: str, form: Form) -> None:
-    """Keeping a text again changes nothing, and makes none of it wrong that was right."""
+    """Storing a text again changes nothing, and makes no valid text invalid."""
     once = kept(text, form)
     assert kept(once, form) == once
     assert unicodedata.is_normalized("NFC", once)
@@ -186,7 +186,7 @@ def test_what_is_kept_stays_as_it_is(text: str, form: Form) -> None:
 
 @given(TEXTS, FORMS)
 def test_what_is_taken_hides_nothing(text: str, form: Form) -> None:
-    """By the tables of Unicode: no controls, no separators, nothing that embeds, no marks beside letters."""
+    """By the tables of Unicode: no controls, no separators, no embeddings, no marks beside letters."""
     if fault(text, form):
         return
     categories = {unicodedata.category(character) for character in text}
@@ -199,7 +199,7 @@ def test_what_is_taken_hides_nothing(text: str, form: Form) -> None:
 
 @given(TEXTS, FORMS)
 def test_what_was_cleaned_is_fit_to_be_shown(text: str, form: Form) -> None:
-    """Whatever it was, it can be sent; a text without faults is as before."""
+    """Whatever the text was, it can be sent; a valid text is unchanged."""
     shown = cleaned(text, form)
     assert list(faults(shown, form)) == []
     assert (shown == text) == (not fault(text, form))
@@ -209,5 +209,5 @@ def test_what_was_cleaned_is_fit_to_be_shown(text: str, form: Form) -> None:
 @pytest.mark.slow
 @given(st.text(st.sampled_from("\u200e\u05d0\U000e0067\U0001f3f4"), min_size=1, max_size=4))
 def test_long_texts_take_no_longer_for_each_character(piece: str) -> None:
-    """One that is far too long is looked at in one go."""
+    """A text that is far too long is checked in one step."""
     assert len(cleaned(piece * 20_000)) <= len(piece) * 20_000

@@ -18,7 +18,7 @@ def a_credential(
 
 
 def test_valid() -> None:  # rule 20
-    """An active credential with the scopes asked for is VALID, and comes with the verdict."""
+    """An active credential with the required scopes is VALID, and the verdict includes it."""
     credential = a_credential(
         expire_time=NOW + TICK, revoke_time=NOW + TICK, scopes=("orders:read", "orders:write")
     )
@@ -30,7 +30,7 @@ def test_valid() -> None:  # rule 20
     [(-TICK, VerdictCode.VALID), (0 * TICK, VerdictCode.EXPIRED), (TICK, VerdictCode.EXPIRED)],
 )
 def test_expiry_is_exclusive(after: timedelta, code: VerdictCode) -> None:  # rule 13
-    """Refused from the instant `now >= expire_time` on."""
+    """Refused from the time `now >= expire_time` on."""
     assert decide(a_credential(expire_time=NOW), (), NOW + after).code is code
 
 
@@ -39,7 +39,7 @@ def test_expiry_is_exclusive(after: timedelta, code: VerdictCode) -> None:  # ru
     [(-TICK, VerdictCode.VALID), (0 * TICK, VerdictCode.REVOKED), (TICK, VerdictCode.REVOKED)],
 )
 def test_revocation_is_exclusive(after: timedelta, code: VerdictCode) -> None:  # rule 14
-    """A scheduled revocation lets the credential pass until then, and not at the instant itself."""
+    """A scheduled revocation has no effect until then, and takes effect exactly at that time."""
     assert decide(a_credential(revoke_time=NOW), (), NOW + after).code is code
 
 
@@ -74,7 +74,7 @@ def test_no_scope_required() -> None:
 
 
 def test_not_found_tells_nothing() -> None:  # rule 21
-    """The verdict on a stranger has no credential."""
+    """The verdict on an unknown string has no credential."""
     assert NOT_FOUND == (VerdictCode.NOT_FOUND, None)
 
 
@@ -89,6 +89,6 @@ def test_not_found_tells_nothing() -> None:  # rule 21
     ],
 )
 def test_disabled(fields: dict[str, Any], code: VerdictCode) -> None:  # rule 7
-    """What is final comes first, then DISABLED, whatever scope is asked for."""
+    """Final states come first, then DISABLED, whatever scope is required."""
     credential = replace(a_credential(**fields), disabled=True)
     assert decide(credential, ["orders:read"], NOW) == (code, credential)

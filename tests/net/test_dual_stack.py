@@ -1,4 +1,4 @@
-"""Listeners for both families of addresses: who calls by IPv4 has an address of IPv4."""
+"""Listeners for both address families: a caller over IPv4 has an IPv4 address."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,13 +12,13 @@ from tests.conftest import Client, Clock, Service, serving
 from tests.gateway.client import get_http1
 from tests.gateway.conftest import ASKS, bearer, key
 
-# What is called, and the address that the caller has.
+# The address that is called, and the address of the caller.
 _CALLED = [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("[::ffff:127.0.0.1]", "127.0.0.1")]
 
 
 @pytest.fixture
 async def everywhere(database_url: str, clock: Clock) -> AsyncIterator[Service]:
-    """A service that listens at all addresses."""
+    """A service that listens on all addresses."""
     listening: dict[str, Any] = {
         "listen": "[::]:0",
         "http_listen": "[::]:0",
@@ -30,7 +30,7 @@ async def everywhere(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 
 @pytest.mark.parametrize(("called", "kept"), _CALLED)
 async def test_a_caller_has_one_address(everywhere: Service, called: str, kept: str) -> None:  # rules 23, 24
-    """At its key, in what it did and in what it was refused."""
+    """On its key, in its changes and in its refused attempts."""
     text, key_id = await key(everywhere, "full_access")
     narrow, narrow_id = await key(everywhere, "keys:read")
 
@@ -60,7 +60,7 @@ async def test_a_caller_has_one_address(everywhere: Service, called: str, kept: 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_a_proxy_has_one_address(everywhere: Service, address: str) -> None:  # rule 23
-    """The listener for checks over HTTP takes both families, too."""
+    """The listener for checks over HTTP also accepts both families."""
     own, own_id = await key(everywhere, *ASKS, owner_id="authsvc")
     text, key_id = await key(everywhere)
     headers = [

@@ -1,4 +1,4 @@
-"""Addresses to listen on: how they are read, and what follows from them."""
+"""Addresses to listen on: how they are parsed, and how they are used."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from authsvc.net.listen_address import ListenAddress
 
 
 def test_the_parts_of_an_address() -> None:
-    """The brackets are not part of the host, and are written again."""
+    """The brackets are not part of the host, and are added again for display."""
     address = ListenAddress.parse("[::1]:0080")
     assert (address.host, address.port) == ("::1", 80)
     assert str(address) == "[::1]:80"
@@ -24,7 +24,7 @@ def test_the_parts_of_an_address() -> None:
     ],
 )
 def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
-    """What listens on all addresses is called on this machine's own."""
+    """A listener on all addresses is called on this machine's own."""
     assert str(ListenAddress.parse(listen).with_port(7).reachable) == reachable
 
 

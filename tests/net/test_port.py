@@ -1,4 +1,4 @@
-"""Holding a port for the workers."""
+"""Reserving a port for the workers."""
 
 import errno
 import socket
@@ -10,7 +10,7 @@ from authsvc.net.listen_address import ListenAddress
 
 
 def test_a_port_is_held_once() -> None:
-    """Sockets that share it listen there; nobody else holds it."""
+    """Sockets that share it listen there; no other socket can bind it."""
     address = ListenAddress("127.0.0.1", 0)
     with port.hold(address) as held, socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         address = address.with_port(held.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, on real clusters: what it keeps, whom it refuses, what no kill leaves behind."""
+"""The embedded PostgreSQL, on real clusters: what it keeps, what it refuses, what remains after a kill."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ def short_lived() -> Iterator[Path]:
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """Make a directory that root's PostgreSQL can reach; pytest's tmp_path is below a private one."""
+    """Create a directory that root's PostgreSQL can reach; pytest's tmp_path is below a private one."""
     with short_lived() as directory:
         yield directory
 
@@ -66,7 +66,7 @@ def new_dir(reachable: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
-    """Share one data directory, because initdb is what takes long; the servers on it are each test's own."""
+    """Share one data directory, since initdb is slow; each test has its own servers on it."""
     with short_lived() as directory:
         yield directory / "postgres"
 
@@ -130,7 +130,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def servers(cluster: Path) -> list[int]:
-    """List the processes that work in the cluster; zombies do not."""
+    """List the processes that work in the cluster, without zombies."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -159,7 +159,7 @@ def files(directory: Path, pattern: str) -> list[Path]:
 
 
 async def test_rows_outlive_a_stop(new_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A later start on the directory, by another object or the same, finds rows, password and port again."""
+    """A later start on the directory, by any object, finds the same rows, password and port."""
     caplog.set_level("INFO")
     async with DevPostgres(new_dir, settings=FAST) as first:
         token = await remember(first.url)
@@ -172,7 +172,7 @@ async def test_rows_outlive_a_stop(new_dir: Path, caplog: pytest.LogCaptureFixtu
 
 
 async def test_settings_and_other_databases(pg: DevPostgres) -> None:
-    """Settings reach the server, `url_for` names any database, and `authsvc` is a superuser, in UTF-8."""
+    """Settings reach the server, `url_for` returns any database, and `authsvc` is a superuser, in UTF-8."""
     assert await run(pg.url, "SHOW fsync") == "off"
     await run(pg.url, "CREATE DATABASE another TEMPLATE authsvc")
     assert await run(pg.url_for("another"), "SELECT current_database()") == "another"
@@ -181,7 +181,7 @@ async def test_settings_and_other_databases(pg: DevPostgres) -> None:
 
 
 async def test_nobody_enters_without_the_password(pg: DevPostgres) -> None:
-    """A wrong password is refused, every rule wants scram, and the one socket is on 127.0.0.1."""
+    """A wrong password is refused, every rule requires scram, and the only socket is on 127.0.0.1."""
     password = pg.url.split(":")[2].split("@")[0]
     for wrong in "", "x", password[:-1]:
         with pytest.raises(asyncpg.InvalidPasswordError):
@@ -193,7 +193,7 @@ async def test_nobody_enters_without_the_password(pg: DevPostgres) -> None:
 
 
 async def test_the_callers_settings_cannot_open_it(data_dir: Path) -> None:
-    """Address and sockets stay ours, whatever the settings say."""
+    """Address and sockets cannot be changed by the settings."""
     settings = FAST | {"listen_addresses": "*", "unix_socket_directories": "/tmp"}  # noqa: S108
     async with DevPostgres(data_dir, settings=settings) as pg:
         assert await run(pg.url, "SHOW listen_addresses") == "127.0.0.1"
@@ -201,7 +201,7 @@ async def test_the_callers_settings_cannot_open_it(data_dir: Path) -> None:
 
 
 async def test_everything_on_disk_is_private(pg: DevPostgres, data_dir: Path) -> None:
-    """Data directory and cluster are 0700, the files beside it 0600; no copy of the password stays."""
+    """Data directory and cluster are 0700, the files beside it 0600; no copy of the password remains."""
     assert mode(data_dir) == mode(data_dir / "cluster") == 0o700
     assert {path.name: mode(path) for path in files(data_dir, "*")} == dict.fromkeys(
         ("lock", "log", "password", "port"), 0o600
@@ -214,7 +214,7 @@ async def test_everything_on_disk_is_private(pg: DevPostgres, data_dir: Path) ->
 async def test_no_secret_in_the_server_process(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the password nor anything of our environment is in the server's arguments or environment."""
+    """Neither the password nor any of our variables is in the server's arguments or environment."""
     caplog.set_level("DEBUG")
     monkeypatch.setenv("AUTHSVC_PEPPER", "a secret of ours")
     async with DevPostgres(data_dir, settings=FAST) as pg:
@@ -226,13 +226,13 @@ async def test_no_secret_in_the_server_process(
 
 
 async def test_ctrl_c_does_not_reach_the_server(pg: DevPostgres) -> None:
-    """The server leads a session of its own, so that the terminal's SIGINT is for us alone."""
+    """The server leads its own session, so that only we receive the terminal's SIGINT."""
     assert os.getsid(pg.pid) == pg.pid
 
 
 @on_linux
 async def test_kill_of_python_leaves_no_server(data_dir: Path) -> None:
-    """After a SIGKILL of our process no process of the server stays, and the next start has every row."""
+    """After a SIGKILL of our process no process of the server remains, and the next start has every row."""
     with hosting(data_dir) as host:
         pid, url = greeting(host)
         token = await remember(url)
@@ -271,7 +271,7 @@ async def test_start_after_a_crash(pg: DevPostgres) -> None:
 
 
 async def test_it_is_kept_running(pg: DevPostgres, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever ends it, it starts again by itself: same URL, every row."""
+    """Whatever ends it, it restarts by itself: same URL, every row."""
     caplog.set_level("INFO")
     token, url = await remember(pg.url), pg.url
     async with kept_running(pg):
@@ -286,7 +286,7 @@ async def test_it_is_kept_running(pg: DevPostgres, caplog: pytest.LogCaptureFixt
 
 
 async def test_it_is_not_kept_running_elsewhere(pg: DevPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was told its URL would look for it in vain, so it ends when its port is taken."""
+    """Clients with its URL would not find it elsewhere, so it ends if its port is taken."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         another = other.getsockname()[1]
     monkeypatch.setattr(DevPostgres, "_free_port", lambda self: another)
@@ -301,7 +301,7 @@ async def test_it_is_not_kept_running_elsewhere(pg: DevPostgres, monkeypatch: py
 
 
 async def test_errors_pass_while_it_is_kept_running(pg: DevPostgres) -> None:
-    """What fails within is told as it is, and a server that is still there stays."""
+    """An error inside is raised unchanged, and a server that is still running stays."""
     with pytest.raises(ZeroDivisionError):
         async with kept_running(pg):
             raise ZeroDivisionError
@@ -312,7 +312,7 @@ async def test_errors_pass_while_it_is_kept_running(pg: DevPostgres) -> None:
 
 
 async def test_second_start_is_refused(pg: DevPostgres, data_dir: Path) -> None:
-    """While a server runs, a start on its directory names its process and leaves it alone."""
+    """While a server runs, a start on its directory names its process and does not affect it."""
     token = await remember(pg.url)
     for other in DevPostgres(data_dir, settings=FAST), pg:
         with pytest.raises(DevPostgresError, match=f"{data_dir} is already in use by process {pg.pid}$"):
@@ -323,7 +323,7 @@ async def test_second_start_is_refused(pg: DevPostgres, data_dir: Path) -> None:
 async def test_foreign_server_is_left_alone(
     pg: DevPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that somebody started on the cluster without our lock is named, too, and goes on."""
+    """A server that was started on the cluster without our lock is also named, and keeps running."""
     monkeypatch.setattr("authsvc.process.devpg.cluster._MAX_PREDECESSOR_SECONDS", 0.05)
     (data_dir / "lock").rename(data_dir / "lock.away")
     (data_dir / "lock").touch(mode=0o600)
@@ -334,7 +334,7 @@ async def test_foreign_server_is_left_alone(
 
 
 async def test_stale_pid_file_does_not_hinder(data_dir: Path) -> None:
-    """A left `postmaster.pid` whose number now is another process of the same user stops nothing."""
+    """A stale `postmaster.pid` with the pid of another process of the same user does not prevent a start."""
     pid_file = data_dir / "cluster" / "postmaster.pid"
     async with DevPostgres(data_dir, settings=FAST) as pg:
         token = await remember(pg.url)
@@ -357,7 +357,7 @@ def process_of(account: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 async def test_interrupted_initdb_is_done_again(new_dir: Path) -> None:
-    """A SIGKILL in the midst of initdb leaves no cluster; the next start makes one and clears the remains."""
+    """A SIGKILL during initdb leaves no cluster; the next start creates one and removes the remains."""
     with hosting(new_dir) as host:
         until(lambda: files(new_dir, "initdb-*/global/pg_control") or host.poll() is not None)
         host.kill()
@@ -369,7 +369,7 @@ async def test_interrupted_initdb_is_done_again(new_dir: Path) -> None:
 
 
 async def test_taken_port_is_replaced(data_dir: Path) -> None:
-    """If another program took the port meanwhile, the server gets a new one and keeps that."""
+    """If another program has taken the port meanwhile, the server gets a new one and keeps it."""
     async with DevPostgres(data_dir, settings=FAST) as pg:
         taken = int((data_dir / "port").read_text())
     with socket.create_server(("127.0.0.1", taken)):
@@ -379,7 +379,7 @@ async def test_taken_port_is_replaced(data_dir: Path) -> None:
 
 
 async def test_port_snatched_between_probe_and_bind(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the port goes after we found it free, PostgreSQL fails to bind it, and a free one is tried."""
+    """If the port is taken after we found it free, PostgreSQL fails to bind it, and a free one is tried."""
     with socket.create_server(("127.0.0.1", 0)) as thief:
         found = iter([thief.getsockname()[1]])
         free_port = DevPostgres._free_port
@@ -389,7 +389,7 @@ async def test_port_snatched_between_probe_and_bind(data_dir: Path, monkeypatch:
 
 
 async def test_failure_ends_with_the_log_of_postgresql(data_dir: Path) -> None:
-    """What PostgreSQL says of a bad setting is in the error, and the directory is free again."""
+    """PostgreSQL's error for an invalid setting is in ours, and the directory is free again."""
     with pytest.raises(DevPostgresError, match='invalid value for parameter "work_mem"'):
         await DevPostgres(data_dir, settings=FAST | {"work_mem": "plenty"}).start()
     async with DevPostgres(data_dir, settings=FAST) as pg:
@@ -397,7 +397,7 @@ async def test_failure_ends_with_the_log_of_postgresql(data_dir: Path) -> None:
 
 
 async def test_cancelled_start_leaves_nothing(data_dir: Path) -> None:
-    """A start that is cancelled gives the directory back, and no server runs on."""
+    """A start that is cancelled releases the directory, and no server keeps running."""
     pg = DevPostgres(data_dir, settings=FAST)
     start = asyncio.create_task(pg.start())
     await asyncio.to_thread(until, lambda: files(data_dir, "cluster/postmaster.pid") or start.done())
@@ -411,7 +411,7 @@ async def test_cancelled_start_leaves_nothing(data_dir: Path) -> None:
 
 
 async def test_directory_of_other_things_is_refused(reachable: Path) -> None:
-    """A directory with somebody's files in it is not taken over: no new mode, no new owner, no file."""
+    """A directory with other files in it is not taken over: no new mode, no new owner, no file."""
     (reachable / "thesis.tex").touch()
     before = mode(reachable), owner(reachable), files(reachable, "**/*")
     with pytest.raises(DevPostgresError, match="contains files that are not of authsvc"):
@@ -434,7 +434,7 @@ async def test_no_binaries_says_what_to_do(reachable: Path, monkeypatch: pytest.
 
 
 async def test_system_postgresql_serves_too(new_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra a system PostgreSQL is found and runs."""
+    """Without the extra, a system PostgreSQL is found and runs."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     try:
         binaries = Binaries.find()
@@ -446,7 +446,7 @@ async def test_system_postgresql_serves_too(new_dir: Path, monkeypatch: pytest.M
 
 @on_linux
 async def test_ordinary_user_runs_it_directly(new_dir: Path) -> None:
-    """Without root the server runs as ourselves, and SIGINT to our process stops it in good order."""
+    """Without root, the server runs as our user, and SIGINT to our process stops it cleanly."""
     nobody = pwd.getpwnam("nobody").pw_uid if ROOT else None
     python = sys.executable if nobody is None else interpreter_for(nobody)
     if nobody is not None:
@@ -465,7 +465,7 @@ async def test_ordinary_user_runs_it_directly(new_dir: Path) -> None:
 
 
 def interpreter_for(account: int) -> str:
-    """Find a Python that the account can run with our packages: our own may be below a private home."""
+    """Find a Python that the account can run with our packages: our own may be in a private directory."""
     for python in sys.executable, f"/usr/bin/python3.{sys.version_info.minor}":
         command = [python, "-c", "import asyncpg, authsvc.process.devpg"]
         try:
@@ -480,7 +480,7 @@ def interpreter_for(account: int) -> str:
 async def test_root_below_a_private_home(
     reachable: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If root's server cannot reach the data directory, its data go where it can, and we say where."""
+    """If root's server cannot reach the data directory, its data are stored elsewhere, and we say where."""
     caplog.set_level("INFO")
     home, place, data_dir = reachable / "home", reachable / "place", reachable / "home" / "checkout" / "data"
     home.mkdir(mode=0o700)
@@ -501,7 +501,7 @@ async def test_root_below_a_private_home(
 async def test_root_with_binaries_out_of_reach(
     reachable: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Binaries below a private home are copied together with their libraries, and run from there."""
+    """Binaries below a private home directory are copied with their libraries, and run from the copy."""
     found = Binaries.find().directory
     package = found.parents[1]
     libraries = package.with_name(f"{package.name}.libs")

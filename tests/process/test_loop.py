@@ -1,4 +1,4 @@
-"""What the event loop tells of errors that nobody was told."""
+"""How the event loop reports errors that no task has received."""
 
 import asyncio
 import gc
@@ -14,12 +14,12 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def _forgotten(error: Exception) -> None:
-    """Leave an error in a future that nobody awaits."""
+    """Leave an error in a future that is not awaited."""
     asyncio.get_running_loop().create_future().set_exception(error)
 
 
 def test_a_look_up_that_was_given_up_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asked for the host has heard that it took too long, or is gone."""
+    """The caller that needed the host has timed out, or is gone."""
 
     async def main() -> None:
         _forgotten(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
@@ -30,7 +30,7 @@ def test_a_look_up_that_was_given_up_is_not_told(caplog: pytest.LogCaptureFixtur
 
 
 def test_other_errors_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """One that nobody awaited, and a task that died of a host it did not find."""
+    """One that is not awaited, and a task that failed because a host was not found."""
 
     async def die() -> None:
         raise socket.gaierror

@@ -1,4 +1,4 @@
-"""Revocations and the changes of those whom they revoke, at the same time."""
+"""Revocations and concurrent changes by the callers that they revoke."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -36,7 +36,7 @@ async def opener(service: Service) -> Any:
 async def test_a_session_that_is_being_opened_is_ended_with_all(  # rule 26
     service: Service, database_url: str
 ) -> None:
-    """RevokeAllSessions waits for it, also where no other session is there to be ended."""
+    """RevokeAllSessions waits for it, even if there is no other session to end."""
     made = await opener(service)
     async with nothing_commits(database_url) as other:
         opening = asyncio.ensure_future(service.as_caller(made.key_string).CreateSession(owner_id="acme"))
@@ -53,7 +53,7 @@ async def test_a_session_that_is_being_opened_is_ended_with_all(  # rule 26
 async def test_no_session_outlives_its_opener_and_the_end_of_all(
     service: Service, database_url: str, whole_owner: bool
 ) -> None:
-    """The key is revoked, then all sessions are ended, both answered OK: nothing that it opened is alive."""
+    """The key is revoked, then all sessions are ended, both answered OK: none that it created is alive."""
     made = await opener(service)
     caller = service.as_caller(made.key_string)
     which: dict[str, Any] = {"owner_id": "acme"} if whole_owner else {"key_ids": [made.key.key_id]}
@@ -64,7 +64,7 @@ async def test_no_session_outlives_its_opener_and_the_end_of_all(
 
     async with nothing_commits(database_url) as other:
         opening = [asyncio.ensure_future(caller.CreateSession(owner_id="acme")) for _ in range(40)]
-        await waiting(other, 2)  # Sessions of a moment share a transaction.
+        await waiting(other, 2)  # Concurrent sessions share a transaction.
         ending = asyncio.ensure_future(end())
         await waiting(other, 3)
     await ending
@@ -77,7 +77,7 @@ async def test_no_session_outlives_its_opener_and_the_end_of_all(
 async def test_only_sessions_may_manage_from_the_answer_on(  # rule 6
     service: Service, database_url: str
 ) -> None:
-    """A key that is opening a session which could manage keys is refused; one that cannot is opened."""
+    """A key that is creating a session which could manage keys is refused; one that cannot is created."""
     made = await opener(service)
     caller = service.as_caller(made.key_string)
     async with nothing_commits(database_url) as other:
@@ -98,7 +98,7 @@ async def test_only_sessions_may_manage_from_the_answer_on(  # rule 6
 async def test_scopes_are_granted_as_they_are_at_the_commit(  # rule 6
     service: Service, database_url: str
 ) -> None:
-    """Who has lost a scope does not grant it any more, by a key or by a session."""
+    """A caller that has lost a scope does not grant it any more, by a key or by a session."""
     made = await make(service, scopes=["keys:write", "sessions:write", "a"])
     target = await make(service)
     caller = service.as_caller(made.key_string)
@@ -125,7 +125,7 @@ async def test_scopes_are_granted_as_they_are_at_the_commit(  # rule 6
 async def test_who_goes_while_others_open_is_refused_alone(
     service: Service, database_url: str, clock: Clock
 ) -> None:
-    """Sessions of a moment share a transaction; a caller that expires in the middle stops no other."""
+    """Concurrent sessions share a transaction; a caller that expires in the middle affects no other."""
     short = await make(service, scopes=["sessions:write"], ttl=Duration(seconds=600))
     long = await make(service, scopes=["sessions:write"])
     callers = [
@@ -172,7 +172,7 @@ async def test_a_revocation_that_is_put_off_keeps_its_place(  # rules 5, 14
 
 
 async def test_no_room_is_taken_twice_by_putting_off(service: Service, clock: Clock) -> None:  # rule 5
-    """Where another key has taken the place, by a clock that is a little ahead, it cannot be put off."""
+    """If another key has taken its place, by a clock that is slightly ahead, it cannot be postponed."""
     await set_policy(service, max_active_keys=1)
     made = await make(service)
     await put_off(service, made.key.key_id, 600)
@@ -189,7 +189,7 @@ async def test_no_room_is_taken_twice_by_putting_off(service: Service, clock: Cl
 async def test_what_has_taken_effect_is_not_put_off(  # rules 14, 16
     service: Service, database_url: str, clock: Clock
 ) -> None:
-    """A revocation that takes effect while a change waits to put it off stays."""
+    """A revocation that takes effect while a change waits to postpone it stays."""
     made = await make(service)
     await put_off(service, made.key.key_id, 600)
     async with nothing_commits(database_url) as other:
@@ -205,7 +205,7 @@ async def test_what_has_taken_effect_is_not_put_off(  # rules 14, 16
 
 
 async def test_who_revoke_one_another_do_not_wait_in_a_circle(database_url: str) -> None:
-    """Callers that revoke themselves, each other, and whole owners: each is done, or too late."""
+    """Callers that revoke themselves, each other, and whole owners: each call succeeds, or is too late."""
     async with serving(database_url, None) as one, serving(database_url, None) as two:
         workers = (one, two)
         for _ in range(10):
@@ -231,7 +231,7 @@ async def test_who_revoke_one_another_do_not_wait_in_a_circle(database_url: str)
 
 
 async def test_whatever_isolation_is_the_default(database_url: str) -> None:
-    """A role or database whose default is REPEATABLE READ has no older snapshot than the locks."""
+    """A role or database whose default is REPEATABLE READ has no snapshot from before the locks."""
     connection = await asyncpg.connect(database_url)
     try:
         name = await connection.fetchval("SELECT current_database()")

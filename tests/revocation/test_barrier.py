@@ -1,4 +1,4 @@
-"""A change is answered when every worker acts on it: several workers on one database, in one process."""
+"""A change is answered when every worker applies it: several workers on one database, in one process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -33,7 +33,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def barrier_of(database: Database, stopwatch: Stopwatch = boottime) -> Barrier:
-    """Return a barrier as the command line has one: for callers that no credential stands for."""
+    """Return a barrier like that of the command line: for callers without a credential."""
     authority = Authority(database, PolicyStore(OwnerPolicy()), DatabaseClock())
     return Barrier(database, authority, stopwatch=stopwatch)
 
@@ -64,7 +64,7 @@ async def code(service: Service, key_string: str, *scopes: str) -> str:
 
 @pytest.mark.parametrize("change", ["revoke", "schedule", "update", "rotate", "batch", "owner", "delete"])
 async def test_every_worker_knows(database_url: str, change: str) -> None:  # rules 14, 15, 16, 18, 30
-    """What one worker changes, another one acts on as soon as the change has answered."""
+    """A change by one worker is applied by another one as soon as it is answered."""
     async with two_workers(database_url) as (one, other):
         made = await one.admin.CreateKey(owner_id="acme", display_name="Orders", scopes=["orders:read"])
         key_id = made.key.key_id
@@ -95,7 +95,7 @@ async def test_every_worker_knows(database_url: str, change: str) -> None:  # ru
 
 
 async def test_a_whole_owner_is_one_entry(database_url: str, database: Database) -> None:
-    """However many keys an owner has, the feed gets one entry, and every worker forgets them all."""
+    """For any number of keys of an owner, the feed gets one entry, and every worker forgets them all."""
     async with two_workers(database_url) as (one, other):
         made = [
             await one.admin.CreateKey(owner_id="acme", display_name=str(i), scopes=["a"]) for i in range(12)
@@ -111,7 +111,7 @@ async def test_a_whole_owner_is_one_entry(database_url: str, database: Database)
 
 
 async def test_a_new_name_waits_for_nobody(database_url: str, database: Database) -> None:
-    """What verification does not look at is no news: no entry, no waiting for a worker that is gone."""
+    """A change that does not affect verification adds no entry, and waits for no worker that is gone."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database)
@@ -122,7 +122,7 @@ async def test_a_new_name_waits_for_nobody(database_url: str, database: Database
 
 
 async def test_it_waits_for_who_has_not_confirmed(database_url: str, database: Database) -> None:
-    """A worker that does not answer is waited for until the lease that its row tells is over for certain."""
+    """A worker that does not answer is waited for until the lease in its row is certainly over."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database, lease=0.3)
@@ -138,7 +138,7 @@ async def test_it_waits_for_who_has_not_confirmed(database_url: str, database: D
 
 
 async def test_a_worker_that_left_is_not_waited_for(database_url: str, database: Database) -> None:
-    """A registration that goes while a change waits, goes for the change, too."""
+    """A registration that is removed while a change waits is not waited for any more."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         gone = await register(database, lease=3600)
@@ -154,7 +154,7 @@ async def test_a_worker_that_left_is_not_waited_for(database_url: str, database:
 async def test_a_deadline_before_all_have_confirmed(
     database_url: str, database: Database, patience: Patience
 ) -> None:  # rule 17
-    """The caller is told in time that it is durable and who is missing; a retry waits for the rest."""
+    """The caller learns in time that it is durable and who is missing; a retry waits for the rest."""
     async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         gone = await register(database, lease=3600)
@@ -171,7 +171,7 @@ async def test_a_deadline_before_all_have_confirmed(
 
 
 async def test_the_database_gone_while_a_change_waits(database_url: str, database: Database) -> None:
-    """Whoever was behind when the workers could last be listed is waited for; who came later need not be."""
+    """A worker that was behind at the last successful listing is waited for; later ones need not be."""
     stopwatch = MovedStopwatch()
     waiting = barrier_of(database, stopwatch)
     await register(database, lease=3600)
@@ -203,7 +203,7 @@ async def test_the_database_gone_while_a_change_waits(database_url: str, databas
 
 
 async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
-    """Without knowing who is there, no time is long enough."""
+    """If the workers are not known, no wait is long enough."""
     stopwatch = MovedStopwatch()
     waiting = barrier_of(database, stopwatch)
     asked = asyncio.Event()
@@ -242,7 +242,7 @@ async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> No
 async def test_who_is_told_that_it_was_done_may_rely_on_it(
     database_url: str, database: Database, patience: Patience, ask: str
 ) -> None:  # R7, rule 17
-    """Already revoked, or not there: that is said after the wait that an earlier call did not end."""
+    """Already revoked, or not found: that is answered after the wait that an earlier call did not finish."""
     async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         key_id = made.key.key_id
@@ -285,7 +285,7 @@ async def test_who_is_told_that_it_was_done_may_rely_on_it(
 async def test_a_repeated_rotation_may_be_relied_on(
     database_url: str, database: Database, patience: Patience
 ) -> None:  # R7
-    """Who is told that a request was carried out before has waited for what an earlier call did not."""
+    """A caller that gets the result of an earlier request has waited for what the earlier call did not."""
     async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database, lease=3600)
@@ -297,7 +297,7 @@ async def test_a_repeated_rotation_may_be_relied_on(
 
 
 async def test_a_mistake_waits_for_nobody(database_url: str, database: Database) -> None:
-    """Deleting a key that is not revoked is refused at once, whoever is out of reach."""
+    """Deleting a key that is not revoked is refused at once, even if workers are unreachable."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database, lease=3600)
@@ -306,7 +306,7 @@ async def test_a_mistake_waits_for_nobody(database_url: str, database: Database)
 
 
 async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a failover to an asynchronous standby lost is not answered OK, and not waited for for ever."""
+    """What a failover to an asynchronous standby lost is not answered OK, and not waited for forever."""
     monkeypatch.setattr("authsvc.revocation.barrier._MAX_FAILOVER_SECONDS", 0.0)
 
     async def unknown(*_: object) -> None:
@@ -324,7 +324,7 @@ async def _publish(waiting: Barrier, caller: Caller = BOOTSTRAP) -> None:
 
 
 async def test_entries_without_gaps(database_url: str) -> None:
-    """Changes at the same time on two workers are entries in a row, each known to both."""
+    """Concurrent changes on two workers are consecutive entries, each known to both."""
     async with two_workers(database_url) as (one, other):
         made = [await one.admin.CreateKey(owner_id="acme", display_name=str(i)) for i in range(40)]
         before = one.app.follower.seq

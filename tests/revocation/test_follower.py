@@ -1,4 +1,4 @@
-"""How a worker follows the feed, step by step, on a store that obeys."""
+"""How a worker follows the feed, step by step, on a controlled store."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -83,7 +83,7 @@ class FakeFeedStore:
 
 
 class Stand:
-    """A feed, what it works on, and a stopwatch that the test moves."""
+    """A feed, what it affects, and a stopwatch that the test moves."""
 
     def __init__(self, *, predecessors: Collection[UUID] = ()) -> None:
         self.now = 1000.0
@@ -92,7 +92,7 @@ class Stand:
         self.lease = Lease(lambda: self.now)
         self.clock = DatabaseClock(lambda: self.now)
         self.registered: list[UUID] = []
-        # What it was told of tag keys, and what it had acknowledged by then.
+        # The tag keys that it received, and what it had acknowledged by then.
         self.tag_keys: list[tuple[AcceptedTagKeys, int]] = []
         self.feed = Follower(
             self.store,
@@ -146,7 +146,7 @@ async def stand() -> Stand:
 
 
 async def test_a_start_registers_then_renews() -> None:  # R1
-    """The registration comes first, dead predecessors go with it, and the lease is there at the end."""
+    """The registration comes first, removes dead predecessors, and the lease exists at the end."""
     dead = uuid4()
     stand = Stand(predecessors=[dead])
     stand.store.workers[dead] = 0
@@ -160,7 +160,7 @@ async def test_a_start_registers_then_renews() -> None:  # R1
 
 
 async def test_the_lease_counts_from_before_the_question(stand: Stand) -> None:  # R2
-    """However long the answer takes, the lease ends 30 s after the question was asked."""
+    """However long the answer takes, the lease ends 30 s after the request was sent."""
     stand.now += 10
 
     def slow(operation: str) -> None:
@@ -173,7 +173,7 @@ async def test_the_lease_counts_from_before_the_question(stand: Stand) -> None: 
 
 
 async def test_a_renewal_applies_before_it_takes_the_lease(stand: Stand) -> None:  # R2
-    """News that came with the renewal is forgotten and acknowledged."""
+    """Entries that arrived with the renewal are forgotten and acknowledged."""
     await stand.know("a", "b")
     stand.store.publish("a")
     stand.now += 3
@@ -185,7 +185,7 @@ async def test_a_renewal_applies_before_it_takes_the_lease(stand: Stand) -> None
 
 
 async def test_a_read_does_not_extend_the_lease(stand: Stand) -> None:  # R3
-    """Between renewals the feed is read, applied, acknowledged; the lease stays what it was."""
+    """Between renewals the feed is read, applied, acknowledged; the lease does not change."""
     await stand.know("a")
     stand.store.publish("a")
     stand.now += 2
@@ -199,7 +199,7 @@ async def test_a_read_does_not_extend_the_lease(stand: Stand) -> None:  # R3
 
 
 async def test_an_owner_at_once(stand: Stand) -> None:
-    """One entry about an owner is one entry, however many keys it is about."""
+    """One entry about an owner is one entry, however many keys it affects."""
     stand.store.publish(owner_id="acme")
     await stand.step()
     assert stand.feed.seq == 1
@@ -208,7 +208,7 @@ async def test_an_owner_at_once(stand: Stand) -> None:
 @pytest.mark.parametrize("loss", ["reaped", "another history"])
 @pytest.mark.parametrize("step", ["renew", "read", "acknowledge"])
 async def test_what_does_not_hold_any_more_is_dropped(stand: Stand, loss: str, step: str) -> None:  # R2
-    """A registration or a place that is gone costs lease and memory; the next step registers anew."""
+    """Without its registration or place, lease and memory are dropped; the next step registers again."""
     await stand.know("a")
     before = stand.feed.worker_id
 
@@ -228,7 +228,7 @@ async def test_what_does_not_hold_any_more_is_dropped(stand: Stand, loss: str, s
         stand.now += 3 if step == "renew" else 0
     await stand.step()
     if step == "read" and loss == "reaped":
-        assert stand.lease.left  # Only what writes can see it; the next renewal does.
+        assert stand.lease.left  # Only a step that writes can see it; the next renewal does.
         stand.now += 3
         await stand.step()
     assert stand.lease.left == 0
@@ -242,7 +242,7 @@ async def test_what_does_not_hold_any_more_is_dropped(stand: Stand, loss: str, s
 
 
 async def test_trouble_gives_no_lease(stand: Stand) -> None:  # R2
-    """With the database out of reach the lease runs out; memory stays for when it is back."""
+    """If the database is unreachable, the lease runs out; memory stays until it is back."""
     await stand.know("a")
     stand.store.fault = GONE
     stand.now += 3
@@ -258,7 +258,7 @@ async def test_trouble_gives_no_lease(stand: Stand) -> None:  # R2
 
 
 async def test_reads_that_may_be_remembered(stand: Stand) -> None:  # R5
-    """What is part of the applied history, and no older than the question; what is ahead is waited for."""
+    """Those of the applied history, not older than the request; a read that is ahead is waited for."""
     start = stand.store.entries[0].place
     assert await stand.feed.knows(start, since=0)
     assert not await stand.feed.knows(Place(0, uuid4()), since=0)
@@ -273,7 +273,7 @@ async def test_reads_that_may_be_remembered(stand: Stand) -> None:  # R5
 
 
 async def test_a_read_on_another_history_is_not_remembered(stand: Stand) -> None:  # R5
-    """The same seq with another nonce; and nothing at all once the history was dropped."""
+    """The same seq with another nonce; and none at all once the history was dropped."""
     stand.store.publish("a")
     await stand.step()
     assert not await stand.feed.knows(Place(1, uuid4()), since=0)
@@ -286,7 +286,7 @@ async def test_a_read_on_another_history_is_not_remembered(stand: Stand) -> None
 
 
 async def test_the_history_that_is_kept_is_bounded(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads from before what is kept are read again."""
+    """Reads from before the kept history are repeated."""
     monkeypatch.setattr("authsvc.revocation.follower._MAX_HISTORY", 10)
     start = stand.store.entries[0].place
     places = [stand.store.publish(str(i)) for i in range(50)]
@@ -306,7 +306,7 @@ async def test_a_stop_gives_up_the_lease_then_the_registration(stand: Stand) -> 
 
 
 async def test_a_hint_that_has_the_entry_saves_reading_it(stand: Stand) -> None:  # R3
-    """The next entry is applied and acknowledged; one that was applied before is nothing new."""
+    """The next entry is applied and acknowledged; one that was applied before changes nothing."""
     await stand.know("a")
     stand.store.publish("a")
     [entry] = stand.store.entries[1:]
@@ -320,7 +320,7 @@ async def test_a_hint_that_has_the_entry_saves_reading_it(stand: Stand) -> None:
 
 
 async def test_a_hint_about_a_later_entry_is_read(stand: Stand) -> None:  # R3
-    """What lies between has to be applied, too."""
+    """The entries in between have to be applied, too."""
     await stand.know("a", "b")
     stand.store.publish("a")
     stand.store.publish("b")
@@ -331,7 +331,7 @@ async def test_a_hint_about_a_later_entry_is_read(stand: Stand) -> None:  # R3
 
 
 async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
-    """An entry that the feed does not have, or that does not follow our place in this feed, moves nobody."""
+    """An entry that the feed does not have, or that does not follow our place in this feed, has no effect."""
     stand.store.publish("a")
     await stand.hear(FeedEntry(Place(1, uuid4()), (), None))
     assert stand.store.asked == ["acknowledge", "read", "acknowledge"]
@@ -340,7 +340,7 @@ async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
     assert stand.store.asked == ["acknowledge", "read"]
     assert stand.feed.seq == 1
     assert stand.lease.left == 30
-    # A feed of another history, of which our place is no part, and an entry that follows there.
+    # A feed of another history, which does not contain our place, and an entry that follows there.
     stand.store.entries = [FeedEntry(Place(e.place.seq, uuid4()), (), None) for e in stand.store.entries]
     stand.store.publish("b")
     await stand.hear(stand.store.entries[-1])
@@ -348,7 +348,7 @@ async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
 
 
 async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
-    """From the moment that a hint was followed: whoever waits for the acknowledgement may answer any time."""
+    """From when a hint was followed: a caller that waits for the acknowledgement may answer at any time."""
     start = stand.store.entries[0].place
     stand.store.publish("a")
     asked: list[bool] = []
@@ -357,7 +357,7 @@ async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
     assert asked == [True]
     assert not await stand.feed.knows(start, since=stand.feed.seq)
     stand.store.before = lambda operation: None
-    # Also when the acknowledgement fails.
+    # Also if the acknowledgement fails.
     stand.store.publish("b")
     stand.store.fault = GONE
     with pytest.raises(Unavailable):
@@ -370,7 +370,7 @@ async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
 
 
 async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3
-    """The latest one counts: what an earlier one has is on the way to it."""
+    """The latest one counts: the entries of an earlier one are before it."""
     stand.store.publish("a")
     stand.store.publish("b")
     stand.feed.hint(stand.store.entries[2])
@@ -379,7 +379,7 @@ async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3
 
 
 async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -> None:
-    """Who asked to look gets it, whatever else was heard meanwhile."""
+    """A caller that requests a read gets it, whatever else was received meanwhile."""
     stand.store.publish("a")
     stand.feed.hint()
     await stand.hear(stand.store.entries[0])
@@ -387,7 +387,7 @@ async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -
 
 
 async def test_a_hint_is_followed_at_once(stand: Stand) -> None:
-    """The task sleeps until its renewal is due, unless it is told of news."""
+    """The task sleeps until its renewal is due, unless it is notified."""
     following = asyncio.ensure_future(stand.feed.run())
     stand.store.publish("a")
     stand.feed.hint()
@@ -396,7 +396,7 @@ async def test_a_hint_is_followed_at_once(stand: Stand) -> None:
 
 
 async def test_without_hints_it_looks_by_itself(stand: Stand) -> None:
-    """Where no hints arrive, it looks every `poll_interval`."""
+    """Without hints, it reads every `poll_interval`."""
     stand.store.hears = False
     following = asyncio.ensure_future(stand.feed.run())
     stand.store.publish("a")
@@ -405,7 +405,7 @@ async def test_without_hints_it_looks_by_itself(stand: Stand) -> None:
 
 
 async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault that nobody thought of is logged, and the feed is followed all the same."""
+    """An unexpected fault is logged, and the feed is still followed."""
     monkeypatch.setattr("authsvc.revocation.follower._RETRY_SECONDS", 0.0)
     stand.store.fault = ZeroDivisionError()
     stand.store.before = lambda operation: (
@@ -423,7 +423,7 @@ async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.Monk
 
 
 async def test_who_registers_gets_the_tag_keys_with_the_place() -> None:  # R1
-    """Before anything is answered, and again whenever it begins anew."""
+    """Before anything is answered, and again whenever it registers again."""
     stand = Stand()
     stand.store.publish(tag_keys=OLD)
     await stand.feed.start()
@@ -439,7 +439,7 @@ async def test_who_registers_gets_the_tag_keys_with_the_place() -> None:  # R1
 
 @pytest.mark.parametrize("step", ["renew", "read"])
 async def test_tag_keys_are_used_before_they_are_acknowledged(stand: Stand, step: str) -> None:  # R2, R3
-    """Who waits for the acknowledgement may mint under a new one: this worker accepts it then."""
+    """A caller that waits for the acknowledgement may mint under a new one: this worker accepts it then."""
     stand.now += 3 if step == "renew" else 0
     stand.store.publish("a")
     stand.store.publish(tag_keys=NEW)
@@ -451,7 +451,7 @@ async def test_tag_keys_are_used_before_they_are_acknowledged(stand: Stand, step
 
 
 async def test_a_renewal_brings_tag_keys_before_the_lease(stand: Stand) -> None:  # R2
-    """A worker that was cut off answers nothing by its old tag keys."""
+    """A worker that was cut off does not answer with its old tag keys."""
     stand.now += 100
     assert stand.lease.left == 0
     held: list[float] = []
@@ -463,7 +463,7 @@ async def test_a_renewal_brings_tag_keys_before_the_lease(stand: Stand) -> None:
 
 
 async def test_a_hint_does_not_carry_tag_keys(stand: Stand) -> None:  # R3
-    """What a hint says of them is not believed: the feed is read."""
+    """Tag keys in a hint are not trusted: the feed is read."""
     stand.store.publish(tag_keys=NEW)
     await stand.hear(stand.store.entries[-1]._replace(tag_keys=OLD))
     assert stand.store.asked == ["read", "acknowledge"]

@@ -1,4 +1,4 @@
-"""Who takes back the registrations of the dead."""
+"""How the registrations of dead workers are removed."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
@@ -55,7 +55,7 @@ async def registered(database: Database) -> set[UUID]:
 
 
 async def test_a_worker_without_a_beat_for_longer_than_its_lease_goes(database: Database) -> None:  # R8
-    """Not before its lease is over for certain by the clock of the one who looks; those that renew stay."""
+    """Not before its lease is certainly over by the reaper's clock; workers that renew stay."""
     watch = Watch()
     reaper = Reaper(database, stopwatch=watch)
     dead, alive = await register(database), await register(database)
@@ -70,7 +70,7 @@ async def test_a_worker_without_a_beat_for_longer_than_its_lease_goes(database: 
 
 
 async def test_a_renewal_just_before_the_end_counts(database: Database) -> None:  # R8
-    """One that renewed after it was looked at is left alone, however late."""
+    """One that renewed after it was checked is kept, however late."""
     watch = Watch()
     reaper = Reaper(database, stopwatch=watch)
     slow = await register(database)
@@ -84,7 +84,7 @@ async def test_a_renewal_just_before_the_end_counts(database: Database) -> None:
 
 
 async def test_who_comes_late_does_not_count_what_it_did_not_see(database: Database) -> None:
-    """A reaper that has just begun waits a whole lease, whenever the last beat was."""
+    """A reaper that has just started waits a whole lease, whenever the last beat was."""
     watch = Watch()
     await register(database)
     watch.seconds = 10_000.0
@@ -96,7 +96,7 @@ async def test_who_comes_late_does_not_count_what_it_did_not_see(database: Datab
 
 
 async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: Database) -> None:
-    """It finds out at its next renewal, drops what it knew, and registers anew."""
+    """It notices this at its next renewal, drops its memory, and registers again."""
     async with serving(database_url, None, lease=5) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await service.admin.VerifyKey(key_string=made.key_string)
@@ -112,7 +112,7 @@ async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: 
 
 
 async def test_the_feed_is_trimmed_behind_all(database: Database) -> None:
-    """What all have applied, an hour ago, goes; what somebody has not applied, or is the end, stays."""
+    """Entries over an hour old that all have applied are deleted; those that one lacks and the last stay."""
     async with database.connection() as connection:
         await connection.execute("UPDATE authsvc.feed SET publish_time = now() - interval '2 hours'")
     for _ in range(5):

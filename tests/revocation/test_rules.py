@@ -1,4 +1,4 @@
-"""The rules R1 to R9 name the functions that carry them, and these exist."""
+"""The rules R1 to R9 name the functions that implement them, and these exist."""
 
 import pkgutil
 import re

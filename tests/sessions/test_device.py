@@ -158,7 +158,7 @@ APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
             "Nintendo Switch ",
             "console",
         ),
-        # What comes after is none of AFTMM, which is a Fire TV.
+        # What follows does not belong to AFTMM, which is a Fire TV.
         (
             "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0 after/1",
             "Firefox 128",
@@ -237,9 +237,9 @@ def test_an_app_tells_the_phone_that_it_runs_on() -> None:
         ("Dolphin http client/11.3.3(457) (Android)", "Dolphin http client 11.3", "Android ", "mobile"),
         ("Android Studio/2024.1", "Android Studio 2024.1", " ", "program"),
         (f"{'n' * 64}/1.0", f"{'n' * 64} 1", " ", "program"),
-        # No name is that long.
+        # Too long for a name.
         (f"{'n' * 65}/1.0 (Android 14)", " ", "Android 14", "mobile"),
-        # Nothing in the agent of an app is a browser.
+        # The user agent of an app that contains no browser.
         ("[FBAN/FBIOS;FBAV/283.0.0.44.117] Safari/604.1 (iPhone; iOS 18.5)", " ", "iOS 18.5", "mobile"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where addresses are said to be, and what happens to the files that say it."""
+"""The locations of addresses, and what happens to the files that contain them."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ IN_LONDON = Location("London", "England", "GB")
 
 
 def write(path: Path, records: Mapping[str, object], *, ip_version: int = 6) -> Path:
-    """Put a file in its place, the way it should be done; return its path."""
+    """Install a file by replacing the old one, as recommended; return its path."""
     return put(path, encode(records, ip_version=ip_version))
 
 
@@ -43,7 +43,7 @@ def put(path: Path, content: bytes) -> Path:
 
 
 class Ticks:
-    """Ticks that the test gives; each returns when the look after it is over."""
+    """Ticks that the test triggers; each returns when the check after it is over."""
 
     def __init__(self) -> None:
         self._due = asyncio.Semaphore(0)
@@ -153,7 +153,7 @@ WHOLE = encode({"1.2.3.0/24": OSLO})
         (b"", "not a complete MMDB file"),
         (b"PK\x03\x04 something packed" * 99, "not a complete MMDB file"),
         (WHOLE[: len(WHOLE) // 2], "not a complete MMDB file"),
-        # The end is there and the beginning is not.
+        # The end exists and the beginning does not.
         (WHOLE[len(WHOLE) // 2 :], "download it again"),
         (
             encode({"1.2.3.0/24": {"autonomous_system_number": 64500}}, database_type="GeoLite2-ASN"),
@@ -186,7 +186,7 @@ def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, monkeypatch: py
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    # Not by the mode of the file: root may read everything.
+    # Not by the mode of the file: root can read everything.
     monkeypatch.setattr("maxminddb.open_database", refuse)
     with pytest.raises(ConfigError, match="may not be read; let the user"):
         Locations([city])
@@ -194,14 +194,14 @@ def test_a_path_that_leads_to_no_file_is_refused(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return what was logged as an error so far."""
+    """Return the errors that were logged so far."""
     return lambda: [record.message for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def following(
     locations: Locations, test: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 ) -> None:
-    """Run a test while the files are looked at at each of its ticks."""
+    """Run a test while the files are checked at each of its ticks."""
     ticks = Ticks()
     task = asyncio.create_task(run_forever(locations.look, ticks, "looking"))
     try:
@@ -219,7 +219,7 @@ async def test_a_new_file_is_taken_without_a_restart(tmp_path: Path) -> None:
         await tick()
         assert locations.find("1.2.3.4") == IN_OSLO
         write(path, {"1.2.3.0/24": BERGEN})
-        # The old one is read until the next look.
+        # The old one is read until the next check.
         assert locations.find("1.2.3.4") == IN_OSLO
         await tick()
         assert locations.find("1.2.3.4").city == "Bergen"
@@ -250,7 +250,7 @@ async def test_a_broken_file_is_told_once_and_the_old_one_stays(
         write(path, {"1.2.3.0/24": BERGEN})
         await tick()
         assert locations.find("1.2.3.4").city == "Bergen"
-        # And the next time it is told again.
+        # And the next failure is reported again.
         path.unlink()
         await tick()
         assert len(errors()) == 3
@@ -279,7 +279,7 @@ async def test_the_same_file_that_comes_back_is_not_read_again(
 async def test_a_file_that_is_overwritten_in_place_is_left_alone(
     tmp_path: Path, errors: Callable[[], list[str]]
 ) -> None:
-    """Reading what is mapped of a file that was cut short would end the process."""
+    """Reading the mapping of a truncated file would end the process."""
     path = write(tmp_path / "city.mmdb", {"1.2.3.0/24": OSLO})
     other = write(tmp_path / "other.mmdb", {"1.0.0.0/8": {"country_code": "NO"}})
     locations = Locations([path, other])
@@ -299,7 +299,7 @@ async def test_a_file_that_is_overwritten_in_place_is_left_alone(
 
 
 def test_damage_deep_in_a_file_is_told_once(tmp_path: Path, errors: Callable[[], list[str]]) -> None:
-    """Not all is read at the start; what comes up later hides the place and nothing else."""
+    """Not everything is read at the start; an error found later only hides the location."""
     content = encode({"1.2.3.0/24": OSLO, "9.9.9.0/24": {"country_code": "SE", "city": "Malmø"}})
     path = put(tmp_path / "city.mmdb", content.replace("Malmø".encode(), b"Malm\xff\xff"))
     locations = Locations([path])

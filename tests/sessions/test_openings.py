@@ -12,7 +12,7 @@ from tests.conftest import Service
 from tests.rpc.test_authority import waiting
 from tests.rpc.test_revoke import make
 
-# What others may hold of an owner, or of the key that opens its sessions ($1: the owner, $2: the key).
+# What other transactions may lock: the owner, or the key that creates its sessions ($1: owner, $2: key).
 LOCKS = {
     "owner": "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)) WHERE $2 <> ''",
     "sessions": "SELECT pg_advisory_xact_lock(hashtextextended('sessions of ' || $1, 0)) WHERE $2 <> ''",
@@ -42,7 +42,7 @@ async def test_nobody_waits_for_the_locks_of_another_owner(
     try:
         async with locker.transaction():
             await locker.execute(LOCKS[held], "slow", slow.credential_id)
-            # More than the transactions that there are at a time can carry.
+            # More than the concurrent transactions can contain.
             held_up = [opening(slow) for _ in range(40)]
             beside = opening(quick)
             await waiting(locker, 1)

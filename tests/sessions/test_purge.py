@@ -248,7 +248,7 @@ async def test_after_a_failure_it_goes_on_where_it_was(
             await job.step()
     assert await kept(database) == set(ids[2:])
     assert job.deleted == 2
-    # Had it begun anew, it would look at this one first.
+    # If it had started over, it would check this one first.
     late = await sign_in(service)
     async with database.connection() as connection:
         await connection.execute(
@@ -323,7 +323,7 @@ async def test_the_last_end_of_an_owner_stays(
     for _ in range(3):
         await sign_in(service)
         await service.admin.RevokeAllSessions(owner_id="alice")
-    # Of who has no session nothing is kept.
+    # Nothing is kept for an owner without a session.
     await service.admin.RevokeAllSessions(owner_id="bob")
     clock.now += RETENTION
     await walk(job)

@@ -1,6 +1,6 @@
-"""What the agents of `user_agents.csv` are said to be.
+"""The descriptions of the user agents in `user_agents.csv`.
 
-`source` is where the string stands, or the format that it follows: mostly the page of its vendor, or a file
+`source` is where the string is from, or the format that it follows: mostly the page of its vendor, or a file
 of test data (of uap-core, or by its address). The expected values are what a person who knows the device
 would say.
 """

@@ -1,4 +1,4 @@
-"""The activity of sessions in a real database: what is written when, and what another service makes of it."""
+"""Session activity in a real database: what is written when, and how another service interprets it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ TICK = timedelta(microseconds=1)
 
 @dataclass
 class Two:
-    """Two services on one database and at one time."""
+    """Two services on one database, with one clock."""
 
     here: Service
     there: Service
     clock: Clock
 
     async def sign_in(self) -> Any:
-        """Open a session that both services know."""
+        """Create a session that both services know."""
         idle_timeout = Duration()
         idle_timeout.FromTimedelta(IDLE)
         made = await self.here.admin.CreateSession(owner_id="alice", idle_timeout=idle_timeout)
@@ -39,7 +39,7 @@ class Two:
         return made
 
     async def code(self, service: Service, made: Any, **fields: str) -> str:
-        """Return what a session's token is worth to one of them."""
+        """Return the verdict of one service on a session's token."""
         client = service.as_caller(self.here.admin_key)
         verdict = await client.VerifySession(session_token=made.session_token, **fields)
         return resources_pb2.VerdictCode.Name(verdict.code).removeprefix("VERDICT_CODE_")
@@ -55,7 +55,7 @@ async def two(database_url: str, clock: Clock) -> AsyncIterator[Two]:
 async def test_activity_on_one_keeps_it_alive_on_the_other(
     two: Two, before: timedelta
 ) -> None:  # rules 13, 27
-    """Until the very instant that the timeout after it is over, and no longer."""
+    """Up to the exact moment at which the timeout after it is over, and no longer."""
     made = await two.sign_in()
     two.clock.now += IDLE - before
     assert await two.code(two.there, made) == "VALID"
@@ -73,7 +73,7 @@ async def test_activity_on_one_keeps_it_alive_on_the_other(
 
 
 async def test_the_last_activity_is_shown_wherever_it_was(two: Two) -> None:  # rules 23, 24
-    """Its instant, address and program, when it has been written; an empty one replaces nothing."""
+    """Its time, address and user agent, once it has been written; an empty one replaces nothing."""
     made = await two.sign_in()
     two.clock.advance(minutes=1)
     await two.code(two.there, made, client_ip="2001:db8::7", user_agent="curl/8.1")
@@ -87,7 +87,7 @@ async def test_the_last_activity_is_shown_wherever_it_was(two: Two) -> None:  # 
 
 
 async def test_a_service_that_stops_writes_what_it_has(database_url: str, clock: Clock) -> None:
-    """Activity that was not written yet is written when a service is drained."""
+    """Activity that was not written yet is written when a service drains."""
     async with serving(database_url, clock) as here:
         async with serving(database_url, clock) as there:
             two = Two(here, there, clock)
@@ -100,7 +100,7 @@ async def test_a_service_that_stops_writes_what_it_has(database_url: str, clock:
 
 @dataclass
 class Rows:
-    """The store, a session in it, and what is recorded of that."""
+    """The store, a session in it, and what is recorded about it."""
 
     store: ActivityStore
     database: Database
@@ -130,7 +130,7 @@ async def stored(service: Service, clock: Clock) -> Rows:
 
 
 async def test_recording_is_found(stored: Rows) -> None:
-    """What was recorded is what is found, by then; neither goes backwards."""
+    """What was recorded is then found; neither goes backwards."""
     later = stored.start + IDLE - TICK
     use = Use(stored.session_id, later, "192.0.2.2", "curl/8")
     assert await stored.store.find_activity(stored.session_id, stored.start) == stored.start
@@ -142,14 +142,14 @@ async def test_recording_is_found(stored: Rows) -> None:
 
 @pytest.mark.parametrize("session_id", ["", "ses_unknown"])
 async def test_a_session_that_is_gone(stored: Rows, session_id: str) -> None:
-    """Of what is not there nothing is found or recorded."""
+    """For a session that does not exist, nothing is found or recorded."""
     assert await stored.store.find_activity(session_id, stored.start) is None
     assert await stored.store.record_activity(Use(session_id, stored.start, "")) is None
     await stored.store.record_uses([Use(session_id, stored.start, "")])
 
 
 async def test_what_was_told_to_be_over_is_not_revived(stored: Rows) -> None:  # rule 16
-    """Until somebody is told, a late activity counts; from then on none does, whenever it was."""
+    """Until a caller has been told, late activity counts; from then on none does, whenever it was."""
     late = stored.start + timedelta(seconds=1)
     end = late + IDLE
     await stored.store.record_uses([Use(stored.session_id, late, "192.0.2.2")])
@@ -163,7 +163,7 @@ async def test_what_was_told_to_be_over_is_not_revived(stored: Rows) -> None:  #
 
 
 async def test_a_batch_never_goes_backwards(stored: Rows, clock: Clock) -> None:
-    """Of what several services write the latest stays, in whatever order they do."""
+    """If several services write activity, the latest stays, in whatever order they write."""
     for seconds in (3, 5, 4):
         clock.now = stored.start + timedelta(seconds=10)
         at = stored.start + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""Audit events as rows: what the schema hashes, what the role that serves may do, months, locks."""
+"""Audit events as rows: what the schema hashes, the permissions of the serving role, months, locks."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ async def record(database: Database, *events: AuditEvent) -> None:
 
 
 async def chain(database: Database, owner_id: str = "acme") -> list[ChainedEvent]:
-    """Return all events of an owner, the oldest first."""
+    """Return all events of an owner, oldest first."""
     async with database.connection() as connection:
         return (await audit_store.page(connection, AuditQuery(owner_id), size=10_000, after=None))[0][::-1]
 
@@ -56,7 +56,7 @@ async def faults(database: Database) -> list[Fault]:
 
 
 async def partitions(database: Database) -> dict[str, int]:
-    """Return how many events each partition has."""
+    """Return the number of events in each partition."""
     async with database.connection() as connection:
         names = await connection.fetch(
             "SELECT relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid"
@@ -82,7 +82,7 @@ async def test_schema_and_program_hash_alike(
     details: dict[str, str],
     at: datetime,
 ) -> None:
-    """Whatever the texts are: two that know nothing of one another agree on the hash."""
+    """For any text, two independent implementations compute the same hash."""
     names = (
         "actor_id",
         "actor_owner_id",
@@ -108,7 +108,7 @@ async def test_schema_and_program_hash_alike(
 
 
 async def test_several_events_in_one_round_trip(database: Database) -> None:
-    """Each at the end of its owner's chain, in the order given; none is no round trip at all."""
+    """Each is added at the end of its owner's chain, in the given order; no events need no round trip."""
     owners = ["b", "a", "b", "c", "a", "b"]
     await record(database, *(event(owner, target_id=str(n)) for n, owner in enumerate(owners)))
     await record(database)
@@ -137,7 +137,7 @@ async def test_an_event_ends_with_its_transaction(database: Database) -> None:
 
 
 async def test_time_never_goes_back_in_a_chain(database: Database) -> None:
-    """A clock that is behind gives the time of the event before: so a month is the beginning of a chain."""
+    """With a clock that is behind, an event has the time of the one before, so a month begins a chain."""
     times = [NOW, NOW - timedelta(days=60), NOW + timedelta(seconds=1), NOW]
     for at in times:
         await record(database, event(at=at))
@@ -148,7 +148,7 @@ async def test_time_never_goes_back_in_a_chain(database: Database) -> None:
 
 
 async def test_many_at_once_over_several_owners(database: Database) -> None:
-    """Changes that touch the same owners in any order never deadlock, and no chain has a gap or a fork."""
+    """Changes that affect the same owners in any order never deadlock, and no chain has a gap or a fork."""
     choose = random.Random(5)  # noqa: S311 - any order will do
     owners = [f"owner{n}" for n in range(6)]
 
@@ -163,12 +163,12 @@ async def test_many_at_once_over_several_owners(database: Database) -> None:
     assert await faults(database) == []
 
 
-# -- The role that serves -----------------------------------------------------------------------
+# -- The serving role ---------------------------------------------------------------------------
 
 
 @pytest_asyncio.fixture
 async def serving_url(plain_role: str, empty_database_url: str) -> str:
-    """A database with two roles, whose default privileges give the one that serves all that there is."""
+    """A database with two roles, whose default privileges give the serving role everything."""
     connection = await asyncpg.connect(empty_database_url)
     try:
         await connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {plain_role}, PUBLIC")
@@ -181,7 +181,7 @@ async def serving_url(plain_role: str, empty_database_url: str) -> str:
 
 
 async def test_the_role_that_serves_records_and_reads(serving_url: str) -> None:
-    """All that the service needs works with it: record, list, verify, months."""
+    """Everything that the service needs works with it: record, list, verify, months."""
     async with Database.open(serving_url) as database:
         await record(database, event(), event("b"))
         assert len(await chain(database)) == 1
@@ -241,7 +241,7 @@ async def partitions_of(url: str) -> list[str]:
 
 
 async def test_what_a_session_sets_does_not_reach_the_functions(serving_url: str, plain_role: str) -> None:
-    """Neither a search path with look-alikes nor a time zone nor a text format changes what is recorded."""
+    """A search path with decoys, a time zone and a text format do not change what is recorded."""
     connection = await asyncpg.connect(serving_url)
     try:
         await connection.execute(
@@ -274,7 +274,7 @@ async def test_what_a_session_sets_does_not_reach_the_functions(serving_url: str
     ],
 )
 async def test_the_function_takes_whole_events_only(database_url: str, broken: dict[str, object]) -> None:
-    """What is not an event is refused, and nothing is recorded, not even what is before it."""
+    """An invalid event is refused, and nothing is recorded, not even the events before it."""
     good = json.loads(json.dumps(dict.fromkeys(AuditEvent.__dataclass_fields__, "x")))
     good |= {"event_time": NOW.isoformat(), "details": {}}
     connection = await asyncpg.connect(database_url)
@@ -290,7 +290,7 @@ async def test_the_function_takes_whole_events_only(database_url: str, broken: d
 
 
 async def test_a_month_without_a_partition_is_no_obstacle(database: Database) -> None:
-    """Its events go to the default partition, and move when theirs is made; the chain is whole throughout."""
+    """Its events go to the default partition, and move when theirs is created; the chain is always intact."""
     old = datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC)
     await record(
         database,
@@ -308,7 +308,7 @@ async def test_a_month_without_a_partition_is_no_obstacle(database: Database) ->
 
 
 async def test_old_months_are_dropped_in_whole(database: Database) -> None:
-    """With or without a partition; chains go on from what is noted, and the platform's chain says so."""
+    """With or without a partition; chains continue from the recorded link; the platform's has the drop."""
     for month in (1, 2, 3, 4):
         await record(
             database, *(event(o, datetime(2024, month, 9, tzinfo=UTC)) for o in ("acme", f"only{month}"))
@@ -335,7 +335,7 @@ async def test_old_months_are_dropped_in_whole(database: Database) -> None:
 
 
 async def test_nothing_young_is_dropped(database: Database) -> None:
-    """Not even when it is asked for: 90 days by the clock of the database."""
+    """Not even on request: 90 days by the clock of the database."""
     await record(database, event(at=datetime.now(UTC) - timedelta(days=80)))
     for month in (date.today() - timedelta(days=60), date.today(), date(9999, 1, 1)):
         with pytest.raises(asyncpg.InvalidParameterValueError, match="90 days old"):
@@ -349,7 +349,7 @@ async def drop(database: Database, month: date) -> int:
 
 
 async def test_no_months_without_end(database: Database) -> None:
-    """Who may make partitions makes some hundred at most."""
+    """The role that may create partitions can create about a hundred at most."""
     for month in (date(2010, 1, 1), date(3000, 1, 1)):
         with pytest.raises(asyncpg.InvalidParameterValueError):
             async with database.transaction() as connection:
@@ -357,7 +357,7 @@ async def test_no_months_without_end(database: Database) -> None:
 
 
 async def test_a_month_waits_for_nobody_for_long(database: Database) -> None:
-    """Making a partition gives up behind a long reader, instead of holding up all changes that come after."""
+    """Creating a partition gives up behind a long reader, instead of blocking all later changes."""
     async with database.transaction() as reader:
         await reader.execute("SELECT count(*) FROM authsvc.audit_events_default")
         with pytest.raises(Unavailable):
@@ -370,7 +370,7 @@ async def test_a_month_waits_for_nobody_for_long(database: Database) -> None:
 async def test_who_was_granted_to_read_goes_on_reading(
     serving_url: str, empty_database_url: str, plain_role: str
 ) -> None:
-    """Another migration, for another serving role, takes nothing from the first but what it must not have."""
+    """A migration for another serving role takes from the first only privileges that it must not have."""
     other = f"{plain_role}_other"
     connection = await asyncpg.connect(empty_database_url)
     try:

@@ -1,4 +1,4 @@
-"""What the role that serves may record, drop and add: the schema of a real deployment, with two roles."""
+"""What the serving role may record, drop and add: the schema of a real deployment, with two roles."""
 
 import json
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def owner(empty_database_url: str, plain_role: str) -> AsyncIterator[Any]:
 
 @pytest_asyncio.fixture
 async def serving(owner: Any, empty_database_url: str, plain_role: str) -> AsyncIterator[Any]:
-    """The role that serves."""
+    """The serving role."""
     place = urlsplit(empty_database_url)
     connection = await asyncpg.connect(
         f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
@@ -41,7 +41,7 @@ async def serving(owner: Any, empty_database_url: str, plain_role: str) -> Async
 
 
 def json_of(**fields: object) -> str:
-    """Return an event of now as `record_audit` takes it, with these fields instead."""
+    """Return a current event as `record_audit` takes it, with these fields replaced."""
     [made] = json.loads(audit_store.events_json([event(at=datetime.now(UTC))]))
     assert not set(fields) - set(AuditEvent.__dataclass_fields__)
     return json.dumps([made | fields])
@@ -56,7 +56,7 @@ async def recorded(connection: Any, **fields: object) -> None:
     ["200000-01-01T00:00:00Z", "infinity", "-infinity", "0044-03-15 BC", "2020-01-01T00:00:00Z", "ahead"],
 )
 async def test_a_time_that_cannot_be_is_replaced(serving: Any, empty_database_url: str, time: str) -> None:
-    """It is the database's then: nobody gives a chain a time of later, or one that is dropped soon."""
+    """The database's time is used then: a chain cannot get a future time, or one that is dropped soon."""
     if time == "ahead":
         time = (datetime.now(UTC) + timedelta(minutes=61)).isoformat()
     before = await serving.fetchval("SELECT clock_timestamp()")
@@ -70,7 +70,7 @@ async def test_a_time_that_cannot_be_is_replaced(serving: Any, empty_database_ur
 
 @pytest.mark.parametrize("ago", [timedelta(hours=-1, seconds=30), timedelta(hours=23)])
 async def test_a_time_that_can_be_is_kept(serving: Any, empty_database_url: str, ago: timedelta) -> None:
-    """Clocks differ, and refused attempts wait for the end of an outage."""
+    """Clocks differ, and refused attempts are written only after an outage."""
     time = datetime.now(UTC) - ago
     await recorded(serving, event_time=time.isoformat())
     async with Database.open(empty_database_url) as database:
@@ -107,14 +107,14 @@ async def test_a_time_that_can_be_is_kept(serving: Any, empty_database_url: str,
     ],
 )  # fmt: skip
 async def test_an_event_that_is_none_is_refused(serving: Any, fields: dict[str, object]) -> None:
-    """Whoever takes over the service records nothing that cannot be read, and no drop of months."""
+    """An attacker that takes over the service can record no unreadable event, and no drop of months."""
     with pytest.raises(asyncpg.InvalidParameterValueError):
         await recorded(serving, **fields)
     assert await serving.fetchval("SELECT count(*) FROM authsvc.audit_heads") == 0
 
 
 async def test_the_functions_behind_are_not_for_the_role_that_serves(serving: Any) -> None:
-    """They have no bounds, or record what the schema alone may."""
+    """They have no bounds, or record what only the schema may."""
     for call in ("append_audit('[]', true)", "record_drop('2020-01-01', 1)", "audit_time(now())"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await serving.execute(f"SELECT authsvc.{call}")
@@ -144,7 +144,7 @@ def days(number: int, *, asked: bool = False) -> Retention:
 async def test_the_owner_sets_the_retention(
     empty_database_url: str, settings: list[Retention], kept: int | None
 ) -> None:
-    """By migrating; a default lengthens it, and only somebody who says so shortens it."""
+    """By migrating; a default lengthens it, and only an explicit value shortens it."""
     told: list[str] = []
     await migrate(empty_database_url)
     for setting in settings:
@@ -160,7 +160,7 @@ async def test_the_owner_sets_the_retention(
 async def test_nothing_is_dropped_before_its_retention(
     owner: Any, serving: Any, empty_database_url: str, kept: int
 ) -> None:
-    """Not by the role that serves, and not sooner for what it asks; it can set no other."""
+    """Not by the serving role, and not sooner for the retention that it requests; it can set no other."""
     await migrate(empty_database_url, retention=days(kept))
     young = date.today() - timedelta(days=380)
     with pytest.raises(asyncpg.InvalidParameterValueError, match="are kept") as refused:
@@ -186,7 +186,7 @@ async def test_nothing_is_dropped_before_its_retention(
 
 
 async def test_the_role_that_serves_adds_no_tag_key(owner: Any, serving: Any) -> None:
-    """Migrating made the first one. A worker of the release before inserts it when it starts, in vain."""
+    """The migration created the first one. A worker of the previous release cannot insert it at its start."""
     [before] = await owner.fetch("SELECT * FROM authsvc.tag_keys")
     assert (before["tag_key_id"], len(before["tag_key"])) == (1, 32)
     assert before["mint_time"] is not None
@@ -202,7 +202,7 @@ async def test_the_role_that_serves_adds_no_tag_key(owner: Any, serving: Any) ->
 
 
 async def test_each_database_has_a_tag_key_of_its_own(owner: Any, empty_database_url: str) -> None:
-    """One that is there is kept; without any nobody serves, and why is told."""
+    """An existing one is kept; without any no worker serves, and the reason is reported."""
     first = await owner.fetchval("SELECT tag_key FROM authsvc.tag_keys")
     await migrate(empty_database_url)
     assert await owner.fetchval("SELECT tag_key FROM authsvc.tag_keys") == first
@@ -212,11 +212,11 @@ async def test_each_database_has_a_tag_key_of_its_own(owner: Any, empty_database
             await tag_keys.accepted(database)
 
 
-# -- The schema of before -----------------------------------------------------------------------
+# -- The previous schema ------------------------------------------------------------------------
 
 
 async def test_what_was_dropped_before_is_vouched_for(empty_database_url: str) -> None:
-    """A log that months were dropped of already is whole, and a row that is forged shows from then on."""
+    """A log from which months were already dropped is intact; a forged row is detected from then on."""
     before = [migration for migration in known_migrations() if migration.number < 7]
     await migrate(empty_database_url, migrations=before)
     connection = await asyncpg.connect(empty_database_url)
@@ -244,5 +244,5 @@ async def test_what_was_dropped_before_is_vouched_for(empty_database_url: str) -
 
 
 async def test_a_new_database_records_no_drop(owner: Any) -> None:
-    """There was none."""
+    """There was no drop."""
     assert await owner.fetchval("SELECT count(*) FROM authsvc.audit_events") == 0

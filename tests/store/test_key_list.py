@@ -1,4 +1,4 @@
-"""Each order and each filter that ListKeys offers has its index."""
+"""Each order and each filter of ListKeys has an index."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from authsvc.model.page_token import Position
 from authsvc.store.key_list import _Statement
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-# An owner among others, with few revoked, few expired, few unused and few alike keys.
+# An owner among others, with few revoked, expired, unused and similar keys.
 FILL = """
     INSERT INTO authsvc.keys
     SELECT 'key_' || lpad(n::text, 26, '0'), 'owner' || n % 3, 'p_live_' || lpad(n::text, 12, '0'), 'hash', 'minted',
@@ -27,7 +27,7 @@ USES = """
     SELECT key_id, owner_id, CASE WHEN right(key_id, 3) <> '007' THEN $1::timestamptz END, ''
       FROM authsvc.keys
 """
-# Each filter, such that few keys pass it, and the index that finds them.
+# Each filter, chosen so that few keys match it, and the index that finds them.
 FILTERS = {
     "keys_by_revoke_time": KeyFilter(states=(KeyState.REVOKED,)),
     "keys_by_expire_time": KeyFilter(states=(KeyState.EXPIRED,)),
@@ -63,7 +63,7 @@ async def plan(connection: "asyncpg.Connection[asyncpg.Record]", statement: _Sta
 async def test_each_order_and_each_filter_has_its_index(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    """Nothing is sorted for an order; no table is scanned for either."""
+    """No order needs a sort; neither orders nor filters need a table scan."""
     indexes: dict[str, tuple[str, str | datetime | None]] = {
         "display_name": ("keys_by_name", "7"),
         "create_time": ("keys_by_create_time", NOW - timedelta(days=5)),

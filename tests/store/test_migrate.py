@@ -24,7 +24,7 @@ async def tables(url: str) -> set[str]:
 
 
 def test_numbers_have_no_gaps() -> None:
-    """Migrations are numbered from 1 on, each number once."""
+    """Migrations are numbered from 1, each number once."""
     assert [m.number for m in known_migrations()] == list(range(1, len(known_migrations()) + 1))
 
 
@@ -38,13 +38,13 @@ async def test_an_empty_database(empty_database_url: str) -> None:
 
 
 async def test_many_at_once(empty_database_url: str) -> None:
-    """Replicas that start together wait for each other; each migration runs once."""
+    """Replicas that start at the same time wait for each other; each migration runs once."""
     done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(8)))
     assert sum(done) == len(known_migrations())
 
 
 async def test_a_migration_that_fails_leaves_no_trace(database_url: str) -> None:
-    """Those before it stay, it is named, and it can be tried again."""
+    """Earlier ones stay, the failed one is named, and it can be tried again."""
     with pytest.raises(MigrationError, match="9002 bad failed and was rolled back: division by zero"):
         await migrate(database_url, migrations=[*known_migrations(), GOOD, BAD])
     assert {"good"} == await tables(database_url) & {"good", "half"}
@@ -61,7 +61,7 @@ async def test_a_changed_migration_is_refused(database_url: str) -> None:
 
 
 async def test_what_is_pending(empty_database_url: str, database_url: str) -> None:
-    """A fresh database lacks all migrations, a migrated one none."""
+    """A new database lacks all migrations, a migrated one none."""
     async with Database.open(empty_database_url) as database:
         assert await pending(database) == [f"{m.number:04} {m.name}" for m in known_migrations()]
     async with Database.open(database_url) as database:
@@ -71,7 +71,7 @@ async def test_what_is_pending(empty_database_url: str, database_url: str) -> No
 async def test_the_role_that_serves_cannot_change_the_schema(
     plain_role: str, empty_database_url: str, clock: Clock
 ) -> None:
-    """With two roles the whole life of a key works, and no table can be made, altered or dropped."""
+    """With two roles the whole life of a key works, and no table can be created, altered or dropped."""
     await migrate(empty_database_url, serving_role=plain_role)
     place = urlsplit(empty_database_url)
     serving_url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"

@@ -1,4 +1,4 @@
-"""A page of a list is bounded in bytes, and others get the event loop while it is made."""
+"""A page of a list is bounded in bytes, and its creation yields to the event loop."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ from authsvc.store.pages import MAX_TEXT_LENGTH, page_of
 
 
 def rows(*lengths: int) -> Any:
-    """Return what reads like rows, each with a text and a list of texts that together have a length."""
+    """Return rows, each with a text and a list of texts that together have this length."""
     return [{"a": "x" * (size - 2), "b": ["x", "x"], "n": 1} for size in lengths]
 
 
@@ -16,7 +16,7 @@ def read(row: Any) -> int:
 
 
 async def test_it_ends_with_what_fits() -> None:
-    """At least one item is on it, however large, and what fits besides."""
+    """It has at least one item, however large, and those that also fit."""
     assert await page_of(rows(10, 10, 10), 3, read) == ([8, 8, 8], False)
     assert await page_of(rows(10, 10, 10), 2, read) == ([8, 8], True)
     assert await page_of(rows(2 * MAX_TEXT_LENGTH, 10), 2, read) == ([2 * MAX_TEXT_LENGTH - 2], True)

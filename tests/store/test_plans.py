@@ -17,7 +17,7 @@ SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)
 async def test_plans_of_an_empty_table_do_not_read_all_of_a_large_one(
     service: Service, database_url: str
 ) -> None:
-    """A deployment begins empty, and its tables are analyzed a while after they have grown."""
+    """A deployment begins empty, and its tables are analyzed some time after they have grown."""
     key = await service.admin.LookupKey(key_string=service.admin_key)
     caller = Caller(key.key_id, "authsvc", ("full_access",), CredentialKind.KEY)
     claim = Claim(relies_on=["acme"], opens_sessions_of=["acme"])

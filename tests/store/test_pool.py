@@ -1,4 +1,4 @@
-"""The connections: what is out of reach, what is too much, what is never cut short."""
+"""The connections: what is unavailable, what is too much, what is never interrupted."""
 
 import asyncio
 import logging
@@ -10,13 +10,13 @@ from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.store.pool import Database
 
-# The statements by which a transaction waits for a lock, and how many do.
+# The statements by which a transaction waits for a lock, and the number that do.
 _WAIT = "SELECT pg_advisory_xact_lock(7)"
 _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
 
 
 async def test_nobody_there() -> None:
-    """A refused connection is Unavailable, and says when to come back."""
+    """A refused connection is Unavailable, with the time to retry."""
     async with Database.open("postgresql://nobody@127.0.0.1:1/none") as database:
         with pytest.raises(Unavailable) as caught:
             async with database.connection():
@@ -25,7 +25,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_a_lost_connection(database_url: str) -> None:
-    """A connection that the server ends is Unavailable; the next one is good."""
+    """A connection that the server ends is Unavailable; the next one works."""
     async with Database.open(database_url, size=1) as database:
         with pytest.raises(Unavailable):
             async with database.connection() as connection:
@@ -35,18 +35,18 @@ async def test_a_lost_connection(database_url: str) -> None:
 
 
 async def test_a_connection_that_is_lost_while_it_is_given_back(database_url: str) -> None:
-    """What was done with it is done; nobody hears of it, and the next one gets another."""
+    """Its work is done; no error is reported, and the next caller gets another one."""
     async with Database.open(database_url, size=1) as database:
         async with database.connection() as connection:
             await connection.execute("CREATE TABLE done ()")
-            # The driver gives it back in a task of its own, which begins after this.
+            # The driver releases it in a separate task, which begins after this.
             asyncio.get_running_loop().call_soon(connection.terminate)
         async with database.connection() as another:
             assert await another.fetchval("SELECT to_regclass('done') IS NOT NULL")
 
 
 async def test_too_many_waiting(database_url: str) -> None:
-    """When 100 wait for each connection, the next is refused at once; the others are served."""
+    """When 100 callers wait for each connection, the next is refused at once; the others are served."""
     async with Database.open(database_url, size=1) as database:
         held, done = asyncio.Event(), asyncio.Event()
 
@@ -71,7 +71,7 @@ async def test_too_many_waiting(database_url: str) -> None:
 
 
 async def test_transactions_leave_room(database_url: str) -> None:
-    """However many wait for a lock, a single statement, as a verification needs, is carried out meanwhile."""
+    """However many wait for a lock, a single statement, as a verification needs, runs meanwhile."""
     async with Database.open(database_url, size=10) as database:
 
         async def change(owner_id: str) -> None:
@@ -95,7 +95,7 @@ async def test_transactions_leave_room(database_url: str) -> None:
 
 
 async def test_a_lock_that_is_held_for_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for it is told so, and not that the database is out of reach; nothing was done."""
+    """A caller that waits for it gets this error, not that the database is unreachable; nothing was done."""
     monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 20)
     async with Database.open(database_url) as database:
 
@@ -113,7 +113,7 @@ async def test_a_lock_that_is_held_for_long(database_url: str, monkeypatch: pyte
 
 
 async def test_a_change_that_has_to_give_way(database_url: str) -> None:
-    """Of two that wait for each other one is told that the other came first."""
+    """Of two that wait for each other, one gets the error that the other came first."""
     async with Database.open(database_url) as database:
         first, second = asyncio.Event(), asyncio.Event()
 
@@ -134,7 +134,7 @@ async def test_a_change_that_has_to_give_way(database_url: str) -> None:
 
 
 async def test_transactions_that_conflict(database_url: str) -> None:
-    """What PostgreSQL cannot serialize is told as that."""
+    """A serialization failure of PostgreSQL is reported as such."""
     async with Database.open(database_url) as database:
         async with database.connection() as connection:
             await connection.execute("CREATE TABLE counts (n integer); INSERT INTO counts VALUES (1)")
@@ -152,7 +152,7 @@ async def test_transactions_that_conflict(database_url: str) -> None:
 
 
 async def test_a_schema_that_is_changed_meanwhile(database_url: str) -> None:
-    """A statement that a migration has made invalid fails once, with nothing done; the next one is good."""
+    """A statement that a migration has invalidated fails once, with nothing done; the next one works."""
 
     async def ask(database: Database) -> None:
         async with database.transaction() as connection:
@@ -171,7 +171,7 @@ async def test_a_schema_that_is_changed_meanwhile(database_url: str) -> None:
 
 
 async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told that the database is busy, whether with its own owner's calls or with all others."""
+    """The error is that the database is busy, either with calls of the same owner or with all others."""
     async with Database.open(database_url, size=1) as database:
         async with database.transaction():
             monkeypatch.setattr("authsvc.store.pool._MAX_WAIT_SECONDS", 0.01)
@@ -188,7 +188,7 @@ async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pyt
 
 
 async def test_a_statement_that_is_not_answered(database_url: str) -> None:
-    """Nobody knows whether the database is out of reach, so nobody says so."""
+    """It is not known whether the database is unreachable, so the error does not say so."""
     async with Database.open(database_url) as database, database.transaction() as holder:
         await holder.execute(_WAIT)
         with pytest.raises(Unavailable, match="did not answer in time"):
@@ -227,7 +227,7 @@ async def test_a_caller_that_leaves_while_its_transaction_begins(
 
 
 async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
-    """Bad SQL and bad arguments are raised as they are."""
+    """Invalid SQL and invalid arguments are raised as they are."""
     async with Database.open(database_url) as database:
         with pytest.raises(asyncpg.PostgresSyntaxError):
             async with database.connection() as connection:
@@ -241,7 +241,7 @@ async def test_a_fault_of_ours_is_no_outage(database_url: str) -> None:
 
 
 async def test_an_error_rolls_back(database_url: str) -> None:
-    """What a transaction did before an error is undone."""
+    """The changes of a transaction before an error are undone."""
     async with Database.open(database_url) as database:
 
         async def fail() -> None:
@@ -290,7 +290,7 @@ async def test_a_commit_is_not_cut_short(database_url: str) -> None:
 
 
 async def test_a_transaction_that_was_left_open(database_url: str) -> None:
-    """A connection that comes back in the middle of a transaction is handed on without it."""
+    """A connection that returns in the middle of a transaction is handed on without the transaction."""
     async with Database.open(database_url, size=1) as database:
         async with database.connection() as connection:
             await connection.execute("BEGIN; CREATE TABLE made (n integer); SET LOCAL enable_hashjoin = off")
@@ -321,7 +321,7 @@ async def test_a_commit_that_never_ends_is_given_up(
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT count(*) FROM slow") == 0
             await other.execute("SELECT pg_advisory_unlock(1)")
-            # It was carried out all the same, when it could be.
+            # It was carried out nevertheless, once that was possible.
             async with asyncio.timeout(10):
                 while not await connection.fetchval("SELECT count(*) FROM slow"):
                     pass
@@ -329,7 +329,7 @@ async def test_a_commit_that_never_ends_is_given_up(
 
 
 async def test_a_commit_with_a_warning_counts_as_failed(database_url: str) -> None:
-    """PostgreSQL says in a warning, and nowhere else, that a commit is on no standby."""
+    """PostgreSQL reports only by a warning that a commit is on no standby."""
     async with Database.open(database_url) as database:
         async with database.connection() as connection:
             await connection.execute("""
@@ -348,7 +348,7 @@ async def test_a_commit_with_a_warning_counts_as_failed(database_url: str) -> No
 async def test_a_transaction_whose_client_is_gone_ends(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has locked is free again soon: who is cut off does not hold up everybody's changes."""
+    """Its locks are released soon: a disconnected client does not block the changes of others."""
     monkeypatch.setattr("authsvc.store.pool._MAX_IDLE_MS", 100)
     lock = "UPDATE authsvc.feed_head SET seq = seq"
     async with Database.open(database_url) as database:

@@ -1,4 +1,4 @@
-"""What many ask for at once goes into one statement."""
+"""Concurrent requests share one statement."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from authsvc.store.shared_statement import SharedStatement
 
 
 class Doubling:
-    """Answers numbers with their double, when it is let; a negative one is at fault, None is out of reach."""
+    """Answers numbers with their double, when it is released; negative ones are errors, None is an outage."""
 
     def __init__(self) -> None:
         self.sent: list[list[int | None]] = []
@@ -46,7 +46,7 @@ def asking(
 
 
 async def test_those_who_ask_together_share_a_statement() -> None:
-    """Each gets its own answer; who comes later gets one that was sent later."""
+    """Each gets its own answer; a later caller gets one that was sent later."""
     doubling = Doubling()
     statement = shared(doubling)
     first = asking(statement, [1, 2, 3])
@@ -58,7 +58,7 @@ async def test_those_who_ask_together_share_a_statement() -> None:
 
 
 async def test_a_statement_carries_a_bounded_number() -> None:
-    """At most 100 items go into one statement, and those who cannot even wait are told to retry."""
+    """At most 100 items go into one statement, and callers that cannot even wait are told to retry."""
     doubling = Doubling()
     statement = shared(doubling)
     tasks = asking(statement, range(250))
@@ -71,7 +71,7 @@ async def test_a_statement_carries_a_bounded_number() -> None:
 
 
 async def test_so_many_statements_are_under_way() -> None:
-    """While one is carried out the next may be sent, up to a bound; the rest waits for its turn."""
+    """While one runs the next may be sent, up to a bound; the rest waits."""
     doubling = Doubling()
     statement: SharedStatement[int | None, int] = SharedStatement(
         doubling, max_waiting=250, full="too many numbers wait", max_sharing=2, at_once=2
@@ -88,7 +88,7 @@ async def test_so_many_statements_are_under_way() -> None:
 
 
 async def test_nobody_fails_for_the_sake_of_a_stranger() -> None:
-    """A fault of one item is that one's alone."""
+    """An error of one item affects only that item."""
     doubling = Doubling()
     doubling.go.set()
     good, bad, other = await asyncio.gather(*asking(shared(doubling), [1, -1, 2]), return_exceptions=True)
@@ -97,7 +97,7 @@ async def test_nobody_fails_for_the_sake_of_a_stranger() -> None:
 
 
 async def test_what_the_database_is_told_all_are_told() -> None:
-    """When it is out of reach, it is not asked again for each."""
+    """If the database is unreachable, it is not tried again for each."""
     doubling = Doubling()
     doubling.go.set()
     answers = await asyncio.gather(*asking(shared(doubling), [1, None]), return_exceptions=True)
@@ -106,7 +106,7 @@ async def test_what_the_database_is_told_all_are_told() -> None:
 
 
 async def test_nothing_is_done_for_those_who_left() -> None:
-    """Who is cancelled before the statement is sent is not in it; who is after spoils it for nobody."""
+    """A caller that is cancelled before the statement is sent is not in it; later, it affects no other."""
     doubling = Doubling()
     statement = shared(doubling)
     [sent] = asking(statement, [1])

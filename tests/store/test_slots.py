@@ -1,4 +1,4 @@
-"""Slots: who gets one, who waits, and in which order."""
+"""Slots: which callers get one, which wait, and in which order."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _LONG = 3600
 
 
 class Holders:
-    """Those who take slots, each by an owner's name, and the order in which they got one."""
+    """Callers that take slots, each by an owner's name, and the order in which they got one."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -41,13 +41,13 @@ class Holders:
 
 
 async def settled() -> None:
-    """Let everybody go as far as they can."""
+    """Let all callers run as far as they can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def test_an_owner_gets_more_than_its_share_only_while_it_is_alone() -> None:
-    """All but one slot, which the next owner finds; when that one waits, the first has to have less."""
+    """All but one slot, which the next owner gets; when that owner waits, the first has to have fewer."""
     slots, holders = Slots(4), Holders()
     acme = [holders.start("acme", [slots]) for _ in range(6)]
     await settled()
@@ -65,7 +65,7 @@ async def test_an_owner_gets_more_than_its_share_only_while_it_is_alone() -> Non
 
 
 async def test_who_is_left_alone_gets_more() -> None:
-    """When the only other owner that waits goes away, too."""
+    """Also when the only other waiting owner goes away."""
     slots, holders = Slots(4, share=1), Holders()
     holding = [holders.start(owner, [slots]) for owner in "aaab"]
     waiting, leaving = (holders.start(owner, [slots]) for owner in "ab")
@@ -87,7 +87,7 @@ def test_a_share_is_half_and_at_least_one(size: int, share: int) -> None:
 
 
 async def test_owners_take_turns() -> None:
-    """However many one owner has waiting, another is served after one of them; within one, the first is."""
+    """However many callers of one owner wait, another is served after one of them; within one, in order."""
     slots, holders = Slots(1), Holders()
     waiting = [holders.start(owner, [slots]) for owner in ("a", "a", "a", "a", "b", "b", "c")]
     await settled()
@@ -99,7 +99,7 @@ async def test_owners_take_turns() -> None:
 
 
 async def test_who_has_its_share_is_passed_over_and_keeps_its_turn() -> None:
-    """A slot that is free goes past an owner with its share; that one is next as soon as it has less."""
+    """A free slot passes an owner that has its share; that owner is next as soon as it has fewer."""
     slots, holders = Slots(2), Holders()
     a, b = holders.start("a", [slots]), holders.start("b", [slots])
     next_a, next_c, next_d = (holders.start(owner, [slots]) for owner in "acd")
@@ -114,7 +114,7 @@ async def test_who_has_its_share_is_passed_over_and_keeps_its_turn() -> None:
 
 
 async def test_the_second_choice_is_for_those_who_have_it() -> None:
-    """Who may take other slots, too, takes them when the first are full, and waits for both."""
+    """Callers that may also take other slots do so when the first are full, and wait for both."""
     slots, reserve, holders = Slots(1), Slots(1), Holders()
     first = holders.start("a", [slots])
     second, third = (holders.start("b", [slots, reserve]) for _ in range(2))
@@ -131,7 +131,7 @@ async def test_the_second_choice_is_for_those_who_have_it() -> None:
 
 
 async def test_who_waits_too_long_is_told() -> None:
-    """And its place is nobody's: the slot goes to the next."""
+    """And its slot goes to the next one."""
     slots, holders = Slots(1), Holders()
     first = holders.start("a", [slots])
     await settled()
@@ -145,7 +145,7 @@ async def test_who_waits_too_long_is_told() -> None:
 
 
 async def test_too_many_waiting_of_one_owner() -> None:
-    """The next is refused at once; another owner still waits, and so does what has a second choice."""
+    """The next is refused at once; another owner still waits, as does a caller with a second choice."""
     slots, reserve, holders = Slots(1, max_waiting=2), Slots(1, max_waiting=2), Holders()
     tasks = [holders.start("a", choices) for choices in ([slots], [reserve], [slots], [slots])]
     await settled()
@@ -169,7 +169,7 @@ async def test_who_is_cancelled_leaves_nothing() -> None:
     waiting.cancel()
     await asyncio.wait({waiting})
     assert slots.waiting == 2
-    slots.give_back("a")  # It is the next one's, who has not run yet.
+    slots.give_back("a")  # It belongs to the next caller, which has not run yet.
     granted.cancel()
     await asyncio.wait({granted})
     await settled()
@@ -191,7 +191,7 @@ async def test_who_is_cancelled_leaves_nothing() -> None:
 def test_how_a_pool_is_shared_out(
     size: int, changes: int, lists: int, tenants: int, platform: int, kept: int
 ) -> None:
-    """All that slots let in at a time leaves connections for single statements."""
+    """All concurrent callers that slots admit leave connections for single statements."""
     slots = DatabaseSlots(size, max_waiting=1)
     assert (slots.changes.size, slots.lists.size) == (changes, lists)
     assert (slots.reserve.size, slots.platform_reserve.size) == (tenants, platform)
@@ -206,7 +206,7 @@ def test_a_small_pool_keeps_nothing(size: int) -> None:
 
 
 async def test_the_platform_finds_a_slot_whatever_tenants_revoke() -> None:
-    """Floods of several tenants fill what is for all and their part of the reserve; its own part is left."""
+    """Floods of several tenants fill the common slots and their part of the reserve; its own is left."""
     slots, holders = DatabaseSlots(10, max_waiting=100), Holders()
     owners = ["acme", "globex", "initech", "umbrella"] * 20
     flood = [holders.start(owner, slots.for_change(owner, revokes=True)) for owner in owners]

@@ -20,7 +20,7 @@ from authsvc.telemetry.line_limit import MAX_LINES, WINDOW_SECONDS, LineLimit
 from authsvc.telemetry.logs import LogHandler
 from authsvc.telemetry.wording import cut
 
-# Not as one word in a line of code, since tracebacks show these.
+# Not as one word in a line of code, since tracebacks contain these.
 _SECRET = "hunter" + "2"
 _KEY = "authsvc_live_" + "A1b2C3d4E5f6" + "s" * 51
 

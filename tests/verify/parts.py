@@ -39,7 +39,7 @@ COSTS = {
 
 
 class Pause:
-    """A place where somebody stops until the test lets them go on."""
+    """A point where callers stop until the test lets them continue."""
 
     def __init__(self) -> None:
         self._reached = asyncio.Event()
@@ -57,7 +57,7 @@ class Pause:
 
 
 class FakeHistory:
-    """A feed that has applied all there is, until a test says otherwise."""
+    """A feed that has applied everything, unless a test says otherwise."""
 
     def __init__(self) -> None:
         self.seq = 0
@@ -68,7 +68,7 @@ class FakeHistory:
 
 
 class FakeCredentialStore:
-    """Credentials by prefix. A paused answer is what was true before the pause."""
+    """Credentials by prefix. A paused lookup returns what was true before the pause."""
 
     place = Place(0, UUID(int=0))
 
@@ -95,7 +95,7 @@ class FakeCredentialStore:
         return found, self.place
 
     def _read(self, key_prefix: str) -> StoredCredential | None:
-        """Return a row; of a session with the activity that is recorded by now, which is the reader's own."""
+        """Return a row; a session has the activity that is recorded by now, as a separate copy."""
         found = self.rows.get(key_prefix)
         if found is None or found.credential.activity is None:
             return found
@@ -127,7 +127,7 @@ class PausingHasher(Hasher):
 
 
 class Job:
-    """Work for a hasher that keeps one of its threads until the test ends it."""
+    """Work for a hasher that occupies one of its threads until the test ends it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -146,12 +146,12 @@ class Job:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End, also when the test fails: the pool waits for its threads."""
+        """End it, also if the test fails: the pool waits for its threads."""
         self._end.set()
 
 
 class FakeActivityStore:
-    """What is recorded of sessions' activity: by id, the last one and the idle timeout."""
+    """The recorded activity of sessions: by id, the last one and the idle timeout."""
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[datetime, timedelta]] = {}
@@ -195,12 +195,12 @@ def ask(
     client_ip: str = "",
     kind: CredentialKind = CredentialKind.KEY,
 ) -> Question:
-    """Return the question of a caller about a key."""
+    """Return a caller's question about a key."""
     return Question(kind, caller, required_scopes, client_ip)
 
 
 class FakeUseStore:
-    """Keeps each batch that it is given, or fails, or pauses."""
+    """Stores each batch that it is given, or fails, or pauses."""
 
     def __init__(self) -> None:
         self.batches: list[list[Use]] = []
@@ -221,7 +221,7 @@ class FakeUseStore:
 
 @dataclass
 class Parts:
-    """A verifier and what it is made of."""
+    """A verifier and its parts."""
 
     clock: Clock
     mint: KeyMint
@@ -260,7 +260,7 @@ class Parts:
         cost: str = MINTED,
         origin: str = MINTED,
     ) -> KeyString:
-        """Put a new key into the store and return its key string."""
+        """Add a new key to the store and return its key string."""
         key = self.mint.mint("eg", "live")
         self.issued += 1
         credential = Credential(
@@ -277,7 +277,7 @@ class Parts:
         idle_timeout: timedelta = timedelta(minutes=30),
         lifetime: timedelta = timedelta(days=30),
     ) -> KeyString:
-        """Put a new session into the store and return its token."""
+        """Add a new session to the store and return its token."""
         token = self.mint.mint("eg", SESSION)
         self.issued += 1
         now = self.clock()
@@ -296,7 +296,7 @@ class Parts:
         return token
 
     def change(self, key: KeyString, **changed: Any) -> None:
-        """Change a key in the store, of which the verifier does not know yet."""
+        """Change a key in the store, which the verifier does not know yet."""
         row = self.store.rows[key.prefix]
         values = {name: getattr(row.credential, name) for name in Credential.__slots__}
         credential = Credential(**values | changed)
@@ -316,21 +316,21 @@ class Parts:
     async def code(
         self, presented: KeyString | str, scopes: Sequence[str] = (), caller: Caller = ACME
     ) -> VerdictCode:
-        """Return what a presented string is worth."""
+        """Return the verdict on a presented string."""
         text = presented.text if isinstance(presented, KeyString) else presented
         return (await self.verifier.verify(ask(caller, scopes), text)).code
 
     async def session_code(
         self, presented: KeyString, scopes: Sequence[str] = (), caller: Caller = ACME
     ) -> VerdictCode:
-        """Return what a presented session token is worth."""
+        """Return the verdict on a presented session token."""
         question = ask(caller, scopes, kind=CredentialKind.SESSION)
         return (await self.verifier.verify(question, presented.text)).code
 
     async def verify_all(
         self, caller: Caller, asked: Sequence[tuple[str, Sequence[str], str]]
     ) -> list[Verdict]:
-        """Return the verdicts on keys: what was presented, the scopes, the client's address."""
+        """Return the verdicts on keys, each with its string, its scopes and the client's address."""
         return await self.verifier.verify_all(
             [(ask(caller, scopes, client_ip), text) for text, scopes, client_ip in asked]
         )
@@ -342,7 +342,7 @@ class Parts:
 
 
 def make_parts(*, capacity: int = 100, queue_limit: int = 64, beside: Parts | None = None) -> Parts:
-    """Build a verifier, with the stores and the clock of the one `beside`; the caller closes its hasher."""
+    """Build a verifier, with the stores and the clock of `beside`; the caller closes its hasher."""
     use_store = FakeUseStore()
     clock = beside.clock if beside else Clock()
     activities = beside.activities if beside else FakeActivityStore()
@@ -364,7 +364,7 @@ def make_parts(*, capacity: int = 100, queue_limit: int = 64, beside: Parts | No
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Return what the coroutine returns, when it gets there without waiting for anything."""
+    """Return the coroutine's result, provided that it never waits."""
     try:
         work.send(None)
     except StopIteration as end:

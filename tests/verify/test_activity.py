@@ -1,4 +1,4 @@
-"""The idle end of a session: to the instant on every worker, although activity is written behind."""
+"""The idle end of a session: exact on every worker, although activity is written later."""
 
 import asyncio
 from collections.abc import Iterator
@@ -35,12 +35,12 @@ def other(parts: Parts) -> Iterator[Parts]:
 
 
 def recorded(parts: Parts, session_id: str = "ses_1") -> datetime:
-    """Return the last activity that the database knows."""
+    """Return the last activity that the database has."""
     return parts.activities.rows[session_id][0]
 
 
 async def test_valid(parts: Parts) -> None:  # rules 20, 27
-    """The right token is VALID, and tells which session it is, without argon2 and without a renewed hash."""
+    """The right token is VALID and identifies its session, without argon2 and without a new hash."""
     token = parts.open_session(scopes=("orders:read",))
     code, credential = await parts.verifier.verify(SESSION, token.text)
     assert code is VerdictCode.VALID
@@ -50,7 +50,7 @@ async def test_valid(parts: Parts) -> None:  # rules 20, 27
 
 
 async def test_a_hit_touches_memory_only(parts: Parts) -> None:
-    """Until `GUARD` before the recorded end, a hit waits for nothing and asks nobody."""
+    """Until `GUARD` before the recorded end, a hit neither waits nor queries the database."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     for after in (timedelta(0), IDLE - GUARD - TICK):
@@ -70,7 +70,7 @@ async def test_a_hit_touches_memory_only(parts: Parts) -> None:
 async def test_idle_ends_at_the_instant(
     parts: Parts, warm: bool, after: timedelta, code: VerdictCode
 ) -> None:  # rules 13, 27
-    """EXPIRED from the instant that the timeout is over, also on a hit; VALID a microsecond before."""
+    """EXPIRED from the moment that the timeout is over, also on a hit; VALID a microsecond before."""
     token = parts.open_session(idle_timeout=IDLE)
     if warm:
         await parts.session_code(token)
@@ -80,7 +80,7 @@ async def test_idle_ends_at_the_instant(
 
 @pytest.mark.parametrize("lifetime", [IDLE / 2, IDLE, timedelta(days=1)], ids=str)
 async def test_no_activity_outlives_the_lifetime(parts: Parts, lifetime: timedelta) -> None:  # rules 13, 27
-    """Beyond its lifetime a session is EXPIRED on a hit, without a question: no activity matters to that."""
+    """After its lifetime a session is EXPIRED on a hit, without a query: activity does not matter then."""
     token = parts.open_session(idle_timeout=IDLE, lifetime=lifetime)
     end = parts.clock.now + lifetime
     while parts.clock.now < end:
@@ -94,7 +94,7 @@ async def test_no_activity_outlives_the_lifetime(parts: Parts, lifetime: timedel
 
 
 async def test_close_to_the_recorded_end_it_is_recorded_before_the_answer(parts: Parts) -> None:
-    """From `GUARD` before it on, VALID is said when the activity is in the database; then from memory."""
+    """From `GUARD` before it, VALID is answered when the activity is in the database; then from memory."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.clock.now += IDLE - GUARD
@@ -109,7 +109,7 @@ async def test_close_to_the_recorded_end_it_is_recorded_before_the_answer(parts:
 
 
 async def test_all_other_activity_is_written_behind(parts: Parts) -> None:  # rule 23
-    """However many verifications there are, a flush writes the last one, with its address and program."""
+    """For any number of verifications, a flush writes the last one, with its address and user agent."""
     token = parts.open_session()
     for second in range(10):
         parts.clock.now += timedelta(seconds=1)
@@ -128,7 +128,7 @@ async def test_all_other_activity_is_written_behind(parts: Parts) -> None:  # ru
 
 
 async def test_a_worker_that_knows_less_asks(parts: Parts, other: Parts) -> None:
-    """What another worker has written counts: past the end that this one knows it asks, and says VALID."""
+    """Activity written by another worker counts: after its known end, a worker queries and answers VALID."""
     token = parts.open_session(idle_timeout=IDLE)
     for worker in (parts, other):
         await worker.session_code(token)
@@ -142,7 +142,7 @@ async def test_a_worker_that_knows_less_asks(parts: Parts, other: Parts) -> None
 
 
 async def test_a_worker_that_knows_less_does_not_lag(parts: Parts, other: Parts) -> None:
-    """Near the end of what the database knows it records, even when it has just learned of that."""
+    """Near the recorded end it records the activity first, even if it has only just learned of that end."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.clock.now += timedelta(minutes=1)
@@ -157,7 +157,7 @@ async def test_a_worker_that_knows_less_does_not_lag(parts: Parts, other: Parts)
 
 @pytest.mark.parametrize("after", [IDLE - GUARD, IDLE - TICK, IDLE, 2 * IDLE], ids=str)
 async def test_without_the_database_nothing_is_said_of_the_end(parts: Parts, after: timedelta) -> None:
-    """Neither EXPIRED, of which others may know better, nor VALID, on which others could not rely."""
+    """Neither EXPIRED, since others may know better, nor VALID, on which others could not rely."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.clock.now += after
@@ -171,7 +171,7 @@ async def test_without_the_database_nothing_is_said_of_the_end(parts: Parts, aft
 
 
 async def test_before_that_memory_outlives_the_database(parts: Parts) -> None:
-    """A hit that needs no question is answered while the database is out of reach."""
+    """A hit that needs no query is answered while the database is unreachable."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.activities.fault = parts.store.fault = UNAVAILABLE
@@ -180,7 +180,7 @@ async def test_before_that_memory_outlives_the_database(parts: Parts) -> None:
 
 
 async def test_what_the_database_ended_stays_over(parts: Parts) -> None:  # rule 16
-    """It is not asked again, and no clock that is set back brings the session to life."""
+    """It is not queried again, and no clock that is set back makes the session active again."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.clock.now += IDLE
@@ -202,7 +202,7 @@ async def test_a_session_that_is_gone_is_over(parts: Parts) -> None:
 
 
 async def test_what_others_were_told_is_over_is_not_revived(parts: Parts, other: Parts) -> None:  # rule 16
-    """An activity that is written too late does not bring back what another worker called EXPIRED."""
+    """An activity that is written too late does not revive a session that another worker reported EXPIRED."""
     token = parts.open_session(idle_timeout=IDLE)
     for worker in (parts, other):
         await worker.session_code(token)
@@ -217,7 +217,7 @@ async def test_what_others_were_told_is_over_is_not_revived(parts: Parts, other:
 
 @pytest.mark.parametrize("after", [timedelta(0), IDLE - GUARD - TICK, IDLE - GUARD, IDLE - TICK], ids=str)
 async def test_insufficient_scope_is_no_activity(parts: Parts, after: timedelta) -> None:  # rule 23
-    """Who lacks a scope has not used the session: nothing is recorded, and its end does not move."""
+    """A session that lacks the scope was not used: nothing is recorded, and its end does not move."""
     token = parts.open_session(scopes=("orders:write",), idle_timeout=IDLE)
     start = parts.clock.now
     parts.clock.now += after
@@ -314,7 +314,7 @@ async def test_judged_when_answered(parts: Parts) -> None:  # rule 13
 
 
 async def test_many_at_once_close_to_the_end(parts: Parts) -> None:
-    """All who ask about one session at one moment get the one answer."""
+    """All concurrent verifications of one session share one answer."""
     token = parts.open_session(idle_timeout=IDLE)
     await parts.session_code(token)
     parts.clock.now += IDLE - TICK
@@ -325,7 +325,7 @@ async def test_many_at_once_close_to_the_end(parts: Parts) -> None:
 
 
 class Step(NamedTuple):
-    """A moment, and what one of the workers does then."""
+    """A time, and what one of the workers does then."""
 
     moment: str
     after: timedelta
@@ -333,7 +333,7 @@ class Step(NamedTuple):
     act: str
 
 
-# The ends are the true one, the one that the database knows, and where the guard of that begins.
+# The ends are the true one, the one in the database, and the beginning of its guard.
 _STEPS = st.builds(
     Step,
     st.sampled_from(["now", "now", "end", "recorded end", "guard"]),
@@ -393,7 +393,7 @@ class Course:
                 worker.cache.clear()
 
     def verdict(self, alive: VerdictCode) -> VerdictCode:
-        """Return what is true: by the last activity anywhere, to the instant, and for good."""
+        """Return what is true: by the last activity on any worker, exact, and permanently."""
         self.is_over |= self.clock.now >= min(self.last + self.idle_timeout, self.end)
         return VerdictCode.EXPIRED if self.is_over else alive
 
@@ -407,7 +407,7 @@ class Course:
 async def test_never_early_never_late(
     idle_timeout: timedelta, phases: list[timedelta], steps: list[Step]
 ) -> None:  # rules 13, 27
-    """Whatever two workers see and when they write it, each answers by the true last activity."""
+    """Whatever two workers see, and whenever they write it, each answers by the true last activity."""
     first = make_parts()
     second = make_parts(beside=first)
     try:
@@ -420,7 +420,7 @@ async def test_never_early_never_late(
 
 
 async def test_a_slow_record_revives_nothing(parts: Parts, other: Parts) -> None:  # rule 16
-    """Who was told EXPIRED stays right: an activity whose recording took too long ends as EXPIRED, too."""
+    """A client that got EXPIRED stays right: an activity that took too long to record is EXPIRED, too."""
     token = parts.open_session(idle_timeout=IDLE)
     for worker in (parts, other):
         assert await worker.session_code(token) is VerdictCode.VALID

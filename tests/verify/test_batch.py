@@ -24,7 +24,7 @@ async def test_nothing_asked(parts: Parts) -> None:
 
 
 async def test_answers_are_in_order(parts: Parts) -> None:  # rule 20
-    """Warm, cold, forged, malformed, expired, revoked, absent and foreign ones, each at its place."""
+    """Warm, cold, forged, malformed, expired, revoked, missing and foreign ones, each in its place."""
     now = parts.clock.now
     warm, cold, expired = parts.issue(), parts.issue(), parts.issue(expire_time=now)
     revoked, absent, foreign = (
@@ -56,14 +56,14 @@ async def test_answers_are_in_order(parts: Parts) -> None:  # rule 20
 
 
 async def test_one_look_up_for_each_distinct_string(parts: Parts) -> None:
-    """A cold string that is asked for many times is looked up and proved once."""
+    """A cold string that occurs many times is looked up and proved once."""
     key = parts.issue()
     assert await codes(parts, *[key.text] * 100) == [VALID] * 100
     assert (parts.store.finds, parts.hasher.runs) == ([key.prefix], 1)
 
 
 async def test_warm_strings_need_no_wait(parts: Parts) -> None:
-    """A batch that memory knows is answered without waiting."""
+    """A batch whose keys are all in memory is answered without waiting."""
     keys = [parts.issue() for _ in range(3)]
     await codes(parts, *(key.text for key in keys))
     asked = [(key.text, (), "") for key in keys] + [("rubbish", (), "")]
@@ -73,7 +73,7 @@ async def test_warm_strings_need_no_wait(parts: Parts) -> None:
 
 
 async def test_look_ups_go_side_by_side(parts: Parts) -> None:
-    """All cold strings are on their way before the first one has its answer."""
+    """All cold strings are being looked up before the first one has its answer."""
     keys = [parts.issue() for _ in range(5)]
     pauses = [parts.store.pause(key.prefix) for key in keys]
     batch = asyncio.create_task(codes(parts, *(key.text for key in keys)))
@@ -85,7 +85,7 @@ async def test_look_ups_go_side_by_side(parts: Parts) -> None:
 
 
 async def test_each_has_its_own_scopes_and_address(parts: Parts) -> None:  # rules 22, 23
-    """The same string may be asked with several scopes; the use has the address of a VALID one."""
+    """The same string may occur with several scopes; the use has the address of a VALID one."""
     key = parts.issue(scopes=("orders:read",))
     verdicts = await parts.verify_all(
         ACME,
@@ -101,7 +101,7 @@ async def test_each_has_its_own_scopes_and_address(parts: Parts) -> None:  # rul
 
 
 async def test_a_foreign_caller_learns_nothing(parts: Parts) -> None:  # rule 19
-    """To another owner's caller all are NOT_FOUND, and none is used."""
+    """For a caller of another owner all are NOT_FOUND, and none is used."""
     warm, cold = parts.issue(), parts.issue()
     await parts.verifier.identify(warm.text)
     asked = [(warm.text, (), ""), (cold.text, (), "")]
@@ -123,7 +123,7 @@ async def test_all_are_judged_at_one_instant(parts: Parts) -> None:  # rule 13
 
 
 async def test_an_outage_fails_the_batch(parts: Parts) -> None:
-    """When one string cannot be known now, the batch fails, no verdict is made up, and the next works."""
+    """If one string cannot be verified now, the batch fails without verdicts, and the next one works."""
     warm, cold = parts.issue(), parts.issue()
     await parts.code(warm)
     parts.store.fault = Unavailable("gone", reason="GONE", retry_after=1)
@@ -135,20 +135,20 @@ async def test_an_outage_fails_the_batch(parts: Parts) -> None:
 
 
 async def test_more_cold_strings_than_memory_holds(narrow_parts: Parts) -> None:
-    """Strings that push each other out of memory all get their verdict."""
+    """Strings that evict each other from memory all get their verdict."""
     keys = [narrow_parts.issue() for _ in range(4)]
     assert await codes(narrow_parts, *(key.text for key in keys)) == [VALID] * 4
 
 
 async def test_a_warm_string_evicted_meanwhile(narrow_parts: Parts) -> None:
-    """A key that memory knew when the batch began, and not when it ends, is not NOT_FOUND."""
+    """A key that is in memory when the batch begins, and not when it ends, is not NOT_FOUND."""
     warm, cold = narrow_parts.issue(), narrow_parts.issue()
     await narrow_parts.code(warm)
     assert await codes(narrow_parts, warm.text, cold.text) == [VALID] * 2
 
 
 async def test_a_warm_string_forgotten_meanwhile(parts: Parts) -> None:
-    """A key that was edited while another one was looked up is read anew, not NOT_FOUND."""
+    """A key that was edited while another one was looked up is read again, not NOT_FOUND."""
     warm, cold = parts.issue(), parts.issue()
     await parts.code(warm)
     pause = parts.store.pause(cold.prefix)

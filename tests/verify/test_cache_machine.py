@@ -19,7 +19,7 @@ strings = st.tuples(prefixes, st.sampled_from([b"one", b"two"]))
 
 @dataclass
 class Load:
-    """A fill under way: `ends` is what its load will come to."""
+    """A fill in progress: `ends` is the result of its load."""
 
     prefix: str
     digest: bytes
@@ -29,7 +29,7 @@ class Load:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """`remembered` is what the cache may return; it may lack what it has evicted, and nothing else."""
+    """`remembered` is what the cache may return; it may lack only what it has evicted."""
 
     @initialize(capacity=st.integers(1, 12))
     def start(self, capacity: int) -> None:
@@ -78,7 +78,7 @@ class CacheMachine(RuleBasedStateMachine):
         size=st.sampled_from([0, 3000]),
     )
     def finish(self, data: st.DataObject, outcome: str, owner_id: str, size: int) -> None:
-        """All who wait get what the load came to; only an entry that is not outdated is remembered."""
+        """All waiting callers get the load's result; only an entry that is not outdated is remembered."""
         load = self.loads.pop(data.draw(st.integers(0, len(self.loads) - 1)))
         credential = Credential("key_1", owner_id, (), None, None, {"a": "x" * size}) if owner_id else None
         entry = Entry(load.digest, credential) if outcome == "entry" else None
@@ -113,7 +113,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(forgotten=st.sets(prefixes, min_size=1))
     def forget(self, forgotten: set[str]) -> None:
-        """What is forgotten is gone, and what is being loaded of it is outdated."""
+        """What is forgotten is gone, and loads of it in progress are outdated."""
         self.cache.forget(forgotten)
         for prefix in forgotten:
             self.remembered.pop(prefix, None)
@@ -131,7 +131,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def stays_within_its_bound(self) -> None:
-        """Never more than its capacity, but for one entry; what the model has and it has not was evicted."""
+        """Never more than its capacity plus one entry; what the model has and the cache lacks was evicted."""
         if not hasattr(self, "cache"):
             return
         assert len(self.cache) <= min(self.capacity, len(self.remembered))
@@ -141,7 +141,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def knows_whose_each_is(self) -> None:
-        """What an owner is said to have is what there is of it."""
+        """The entries recorded for an owner are exactly its entries."""
         if not hasattr(self, "cache"):
             return
         owned = self.cache._owned

@@ -1,4 +1,4 @@
-"""The database's time, carried forward."""
+"""The database's time, extrapolated."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ class Watch:
 
 
 def test_it_goes_on_with_the_stopwatch() -> None:
-    """A reading counts from the instant at which it was taken."""
+    """A reading counts from the moment at which it was taken."""
     watch = Watch()
     clock = DatabaseClock(watch)
     clock.set(NOON, 4998.9, 4999.1)
@@ -31,7 +31,7 @@ def test_it_goes_on_with_the_stopwatch() -> None:
 
 
 def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither clock asks what time the machine thinks it is."""
+    """Neither clock reads the machine's time of day."""
     clock = DatabaseClock()
     clock.set(NOON, boottime(), boottime())
 
@@ -46,7 +46,7 @@ def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_readings_that_differ_a_little_do_not_take_it_back() -> None:
-    """It stands still until the later reading has caught up, so that nothing comes to life again."""
+    """It stands still until the later reading has caught up, so that nothing becomes active again."""
     watch = Watch()
     clock = DatabaseClock(watch)
     clock.set(NOON, 5000.0, 5000.0)
@@ -60,7 +60,7 @@ def test_readings_that_differ_a_little_do_not_take_it_back() -> None:
 
 
 def test_it_follows_a_database_that_was_set_back() -> None:
-    """More than a second is no jitter: the database is right."""
+    """More than a second is not jitter: the database is right."""
     watch = Watch()
     clock = DatabaseClock(watch)
     clock.set(NOON, 5000.0, 5000.0)
@@ -72,7 +72,7 @@ def test_it_follows_a_database_that_was_set_back() -> None:
 
 
 def test_a_reading_that_took_long_is_not_taken() -> None:
-    """It would move the time by half of what it took: what had expired would come to life."""
+    """It would move the time by half of its duration: what had expired would become active again."""
     watch = Watch()
     clock = DatabaseClock(watch)
     clock.set(NOON, 5000.0, 5000.2)

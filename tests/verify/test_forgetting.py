@@ -31,7 +31,7 @@ async def test_scopes_and_expiry_are_read_anew(parts: Parts) -> None:
 
 
 async def test_revoked_during_a_fill(parts: Parts) -> None:  # rule 15
-    """A look-up that read the row before a revocation leaves nothing behind; later ones do not join it."""
+    """A lookup that read the row before a revocation leaves nothing in memory; later ones do not join it."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))
@@ -47,7 +47,7 @@ async def test_revoked_during_a_fill(parts: Parts) -> None:  # rule 15
 
 
 async def test_revoked_during_a_fill_that_ends_first(parts: Parts) -> None:  # rule 15
-    """The same, when the old look-up ends before anybody asks again."""
+    """The same, if the old lookup ends before the next verification."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))
@@ -60,7 +60,7 @@ async def test_revoked_during_a_fill_that_ends_first(parts: Parts) -> None:  # r
 
 
 async def test_revoked_before_the_old_answer_is_given(parts: Parts) -> None:  # rule 15
-    """A look-up under way while its key is revoked does not answer VALID once the revocation is known."""
+    """A lookup in progress while its key is revoked does not answer VALID once the revocation is known."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))
@@ -85,7 +85,7 @@ async def test_revoked_while_the_secret_is_being_proved(parts: Parts) -> None:  
 
 
 async def test_forgetting_a_wrong_string_in_flight(parts: Parts) -> None:  # rule 15
-    """While a wrong string of the prefix is being looked up, forgetting the right one is for good."""
+    """While a wrong string of the prefix is being looked up, forgetting the right one is permanent."""
     key = parts.issue()
     forged = parts.forge(key)
     pause = parts.store.pause(key.prefix)
@@ -99,7 +99,7 @@ async def test_forgetting_a_wrong_string_in_flight(parts: Parts) -> None:  # rul
 
 
 async def test_a_deletion_during_a_fill(parts: Parts) -> None:  # rule 15
-    """A key deleted while its row was on its way does not come back."""
+    """A key that is deleted while its row is being read does not come back."""
     key = parts.issue(revoke_time=parts.clock.now)
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))
@@ -115,7 +115,7 @@ async def test_a_deletion_during_a_fill(parts: Parts) -> None:  # rule 15
 async def test_an_owner_is_forgotten_during_a_fill(
     parts: Parts, kind: CredentialKind | None
 ) -> None:  # rule 15
-    """What was read before of a key of that owner does not stay in memory, and answers nobody who joined."""
+    """A key of that owner that was read before does not stay in memory, and answers no caller that joined."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))
@@ -132,7 +132,7 @@ async def test_an_owner_is_forgotten_during_a_fill(
 async def test_others_are_forgotten_during_a_fill(
     parts: Parts, forgotten: tuple[str, CredentialKind | None]
 ) -> None:
-    """An owner who ends all that is its own, over and over, keeps no other's keys out of memory."""
+    """An owner that ends all of its own keys repeatedly keeps no keys of others out of memory."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     before = asyncio.create_task(parts.code(key))

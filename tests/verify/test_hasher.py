@@ -1,4 +1,4 @@
-"""The argon2 pool: costs, answers and its bound."""
+"""The argon2 pool: costs, answers and its limit."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ async def test_the_right_secret_only(hasher: Hasher, origin: str) -> None:
     ("origin", "cost"), [(MINTED, "m=1024,t=1,p=1"), (IMPORTED, "m=19456,t=2,p=1")], ids=[MINTED, IMPORTED]
 )
 async def test_cost_depends_on_the_origin(hasher: Hasher, origin: str, cost: str) -> None:
-    """A hash is argon2id, states its cost, has a salt of its own and does not hold the secret."""
+    """A hash is argon2id, states its cost, has its own salt and does not contain the secret."""
     one, other = [await hasher.hash(SECRET, origin) for _ in range(2)]
     assert one.startswith(f"$argon2id$v=19${cost}$")
     assert one != other
@@ -43,7 +43,7 @@ async def test_cost_depends_on_the_origin(hasher: Hasher, origin: str, cost: str
 @pytest.mark.parametrize("cost", [MINTED, IMPORTED])
 @pytest.mark.parametrize("origin", [MINTED, IMPORTED])
 def test_is_outdated(hasher: Hasher, origin: str, cost: str) -> None:
-    """A hash is outdated exactly when its cost is not its origin's."""
+    """A hash is outdated exactly if its cost is not that of its origin."""
     assert hasher.is_outdated(COSTS[cost].hash(SECRET), origin) is (cost != origin)
 
 
@@ -63,7 +63,7 @@ def test_is_outdated(hasher: Hasher, origin: str, cost: str) -> None:
     ],
 )
 async def test_an_unreadable_hash_is_not_a_wrong_secret(hasher: Hasher, unreadable: str) -> None:
-    """What is no argon2 string makes the answer Unavailable, and the pool goes on."""
+    """A string that is not argon2 makes the answer Unavailable, and the pool continues."""
     with pytest.raises(Unavailable) as failed:
         await hasher.verify(SECRET, unreadable)
     assert failed.value.reason == "PROOF_UNREADABLE"
@@ -74,14 +74,14 @@ async def test_an_unreadable_hash_is_not_a_wrong_secret(hasher: Hasher, unreadab
 
 
 async def test_a_truncated_hash_is_not_a_wrong_secret(hasher: Hasher) -> None:
-    """A hash that lost its end cannot be read; the secret is not to blame."""
+    """A truncated hash cannot be read; this is not reported as a wrong secret."""
     secret_hash = await hasher.hash(SECRET, MINTED)
     with pytest.raises(Unavailable):
         await hasher.verify(SECRET, secret_hash[:-11])
 
 
 async def test_the_queue_is_bounded(hasher: Hasher) -> None:
-    """One job more than the limit is refused at once, with when to come back; then all is well again."""
+    """One job over the limit is refused at once, with the time to retry; then everything works again."""
     with Job() as job:
         running = [asyncio.create_task(hasher._run(job)) for _ in range(3)]
         await job.started()
@@ -98,7 +98,7 @@ async def test_the_queue_is_bounded(hasher: Hasher) -> None:
 
 
 async def test_jobs_are_counted(hasher: Hasher) -> None:
-    """Each hash and each proof is one run, a wrong secret's too."""
+    """Each hash and each proof is one run, also for a wrong secret."""
     secret_hash = await hasher.hash(SECRET, MINTED)
     await hasher.verify(SECRET, secret_hash)
     await hasher.verify("wrong", secret_hash)
@@ -106,7 +106,7 @@ async def test_jobs_are_counted(hasher: Hasher) -> None:
 
 
 async def test_cancellation_leaks_nothing(hasher: Hasher) -> None:
-    """When those who wait go away, running and queued jobs end, and the whole queue is free again."""
+    """When waiting callers go away, running and queued jobs end, and the whole queue is free again."""
     with Job() as job:
         waiting = [asyncio.create_task(hasher._run(job)) for _ in range(3)]
         await job.started()
@@ -122,7 +122,7 @@ async def test_cancellation_leaks_nothing(hasher: Hasher) -> None:
 
 
 async def test_a_job_is_pending_while_it_runs(hasher: Hasher) -> None:
-    """A job whose caller went away still has its thread, and still counts against the bound."""
+    """A job whose caller went away still has its thread, and still counts against the limit."""
     with Job() as job:
         caller = asyncio.create_task(hasher._run(job))
         await job.started()

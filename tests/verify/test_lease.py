@@ -22,7 +22,7 @@ class Watch:
 
 
 def test_a_lease_is_held_until_its_end() -> None:
-    """Not before the first renewal, until the instant that was given, and not at it."""
+    """Not before the first renewal; until the time that was given, and not at it."""
     watch = Watch()
     lease = Lease(watch)
     with pytest.raises(Unavailable):
@@ -39,7 +39,7 @@ def test_a_lease_is_held_until_its_end() -> None:
 
 
 def test_a_lease_can_be_let_go() -> None:
-    """What ends it is told to those who ask; a renewal gives it back."""
+    """Callers get the reason for its end; a renewal restores it."""
     lease = Lease(Watch())
     lease.renew(110.0)
     lease.end("this worker was reaped")
@@ -50,7 +50,7 @@ def test_a_lease_can_be_let_go() -> None:
 
 
 async def test_taken_and_over() -> None:
-    """Who waits for the lease, or for its end, is woken by it."""
+    """Callers that wait for the lease, or for its end, are woken by it."""
     watch = Watch()
     lease = Lease(watch)
     waiting = asyncio.ensure_future(lease.taken())
@@ -66,7 +66,7 @@ async def test_taken_and_over() -> None:
 
 
 async def test_nothing_is_judged_without_it(parts: Parts) -> None:
-    """Warm and cold keys, strangers and wrong secrets: without the lease there is no verdict at all."""
+    """Warm and cold keys, unknown ones and wrong secrets: without the lease there is no verdict at all."""
     warm, cold = parts.issue(), parts.issue()
     assert await parts.code(warm) is VerdictCode.VALID
     parts.lease.end("for a test")
@@ -82,7 +82,7 @@ async def test_nothing_is_judged_without_it(parts: Parts) -> None:
 
 
 async def test_it_is_looked_at_last(parts: Parts) -> None:
-    """A lease that ends while a key is being looked up is not one to answer by."""
+    """If the lease ends while a key is being looked up, there is no answer."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     asked = asyncio.ensure_future(parts.code(key))

@@ -1,4 +1,4 @@
-"""Trouble that passes: it is told as such, it is not remembered, and memory goes on answering."""
+"""Temporary faults: they are reported as such, not remembered, and memory continues to answer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def busy_parts() -> Iterator[Parts]:
 
 
 async def test_no_verdict_without_the_store(parts: Parts) -> None:  # rule 20
-    """With the store out of reach a cold key is an error, never "invalid"; the next call works again."""
+    """With the store unreachable, a cold key is an error, never "invalid"; the next call works again."""
     key = parts.issue()
     parts.store.fault = UNAVAILABLE
     for _ in range(2):
@@ -36,7 +36,7 @@ async def test_no_verdict_without_the_store(parts: Parts) -> None:  # rule 20
 
 
 async def test_memory_answers_without_the_store(parts: Parts) -> None:
-    """What is in memory goes on being judged, as is what needs no look at all."""
+    """Keys in memory are still verified, as are strings that need no lookup at all."""
     key = parts.issue()
     await parts.code(key)
     parts.store.fault = UNAVAILABLE
@@ -46,7 +46,7 @@ async def test_memory_answers_without_the_store(parts: Parts) -> None:
 
 
 async def test_a_full_queue_is_told_and_not_remembered(busy_parts: Parts) -> None:
-    """Overloaded goes through to the caller, with when to come back; later the same key works."""
+    """Overloaded reaches the caller, with the time to retry; later the same key works."""
     parts = busy_parts
     key = parts.issue()
     with Job() as job:
@@ -61,7 +61,7 @@ async def test_a_full_queue_is_told_and_not_remembered(busy_parts: Parts) -> Non
 
 
 async def test_an_unreadable_proof_is_not_a_wrong_secret(parts: Parts) -> None:
-    """A damaged hash in the store is Unavailable, until it is mended."""
+    """A damaged hash in the store is Unavailable until it is repaired."""
     key = parts.issue()
     row = parts.store.rows[key.prefix]
     parts.store.rows[key.prefix] = StoredCredential(row.credential, "damaged", row.secret_origin)
@@ -72,7 +72,7 @@ async def test_an_unreadable_proof_is_not_a_wrong_secret(parts: Parts) -> None:
 
 
 async def test_a_caller_that_goes_away_disturbs_nobody(parts: Parts) -> None:
-    """Of two who wait for one key, the one that stays gets the verdict, from one look-up."""
+    """Of two callers that wait for one key, the one that stays gets the verdict, from one lookup."""
     key = parts.issue()
     pause = parts.store.pause(key.prefix)
     leaver, stayer = [asyncio.create_task(parts.code(key)) for _ in range(2)]
@@ -86,7 +86,7 @@ async def test_a_caller_that_goes_away_disturbs_nobody(parts: Parts) -> None:
 
 
 async def test_an_outdated_hash_is_replaced_once(parts: Parts) -> None:
-    """A secret kept at another cost than its origin asks for is hashed anew once it is proved."""
+    """A secret with a hash of another cost than its origin requires gets a new hash once it is proved."""
     key = parts.issue(cost=MINTED, origin=IMPORTED)
     old = parts.store.rows[key.prefix].secret_hash
     assert await parts.code(key) is VerdictCode.VALID
@@ -100,21 +100,21 @@ async def test_an_outdated_hash_is_replaced_once(parts: Parts) -> None:
 
 
 async def test_many_who_wait_replace_a_hash_once(parts: Parts) -> None:
-    """Concurrent callers share the replacement, too."""
+    """Concurrent callers also share the replacement."""
     key = parts.issue(cost=MINTED, origin=IMPORTED)
     assert await asyncio.gather(*(parts.code(key) for _ in range(10))) == [VerdictCode.VALID] * 10
     assert len(parts.store.replacements) == 1
 
 
 async def test_a_wrong_secret_replaces_nothing(parts: Parts) -> None:
-    """Only a proved secret is hashed anew."""
+    """Only a proved secret gets a new hash."""
     key = parts.issue(cost=MINTED, origin=IMPORTED)
     assert await parts.code(parts.forge(key)) is VerdictCode.NOT_FOUND
     assert parts.store.replacements == []
 
 
 async def test_a_current_hash_is_left_alone(parts: Parts) -> None:
-    """A hash at its origin's cost is not touched."""
+    """A hash at its origin's cost is not replaced."""
     assert await parts.code(parts.issue()) is VerdictCode.VALID
     assert parts.store.replacements == []
 
@@ -129,7 +129,7 @@ async def test_a_current_hash_is_left_alone(parts: Parts) -> None:
     ids=["unavailable", "overloaded", "fault"],
 )
 async def test_a_failing_replacement_is_harmless(parts: Parts, fault: Exception) -> None:
-    """When the new hash cannot be kept, the key is VALID all the same; the next cold start tries again."""
+    """If the new hash cannot be stored, the key is VALID nevertheless; the next cold start tries again."""
     key = parts.issue(cost=MINTED, origin=IMPORTED)
     parts.store.replacement_fault = fault
     assert await parts.code(key) is VerdictCode.VALID
@@ -142,7 +142,7 @@ async def test_a_failing_replacement_is_harmless(parts: Parts, fault: Exception)
 
 
 async def test_an_outdated_hash_in_a_full_queue(busy_parts: Parts) -> None:
-    """With no room for a second job at the same time, proof and new hash still follow one another."""
+    """With no room for a second concurrent job, proof and new hash still follow one another."""
     key = busy_parts.issue(cost=MINTED, origin=IMPORTED)
     assert await busy_parts.code(key) is VerdictCode.VALID
     assert busy_parts.hasher.pending == 0

@@ -61,7 +61,7 @@ def there(cache: PrefixCache, prefixes: Sequence[str]) -> list[str]:
 
 
 async def test_a_hit_returns_what_was_admitted() -> None:
-    """What a fill found is returned and remembered, under its prefix only."""
+    """The result of a fill is returned and remembered, under its prefix only."""
     cache = PrefixCache(2)
     entry = an_entry()
     assert await cache.fill("a", b"A", Load(entry)) is entry
@@ -71,7 +71,7 @@ async def test_a_hit_returns_what_was_admitted() -> None:
 
 
 async def test_nothing_found_is_not_remembered() -> None:
-    """A load that finds nothing takes no place, and the next miss loads anew."""
+    """A load that finds nothing takes no room, and the next miss loads again."""
     cache, load = PrefixCache(2), Load(None)
     assert await cache.fill("a", b"A", load) is None
     assert await cache.fill("a", b"A", load) is None
@@ -79,7 +79,7 @@ async def test_nothing_found_is_not_remembered() -> None:
 
 
 async def test_a_later_fill_replaces_the_entry() -> None:
-    """Of two fills of one prefix the later one counts; it takes no second place."""
+    """Of two fills of one prefix the later one counts; it takes no additional room."""
     cache, entry = PrefixCache(1), an_entry()
     await remember(cache, "a")
     await cache.fill("a", b"A2", Load(entry))
@@ -88,7 +88,7 @@ async def test_a_later_fill_replaces_the_entry() -> None:
 
 
 def test_digest_is_of_this_process() -> None:
-    """Equal texts have equal digests in one cache and other ones in the next; any text has one."""
+    """Equal texts have equal digests in one cache and different ones in the next; any text has one."""
     cache = PrefixCache(1)
     for text in "", "a", "\0", "\ud800", "é":
         assert cache.digest(text) == cache.digest(text)
@@ -100,7 +100,7 @@ def test_digest_is_of_this_process() -> None:
 @settings(deadline=None)
 @given(st.data(), st.integers(1, CHANCES))
 async def test_used_entries_outlive_unused_ones(data: st.DataObject, capacity: int) -> None:
-    """While an entry is left that nobody used, no used one is evicted."""
+    """While there is an unused entry, no used one is evicted."""
     cache = PrefixCache(capacity)
     prefixes = [f"p{number}" for number in range(capacity)]
     await remember(cache, *prefixes)
@@ -114,7 +114,7 @@ async def test_used_entries_outlive_unused_ones(data: st.DataObject, capacity: i
 
 
 async def test_the_oldest_unused_entry_is_evicted() -> None:
-    """Where nobody used anything, the first to come is the first to go."""
+    """If no entry was used, the first one in is the first one out."""
     cache = PrefixCache(3)
     await remember(cache, "a", "b", "c", "d", "e")
     assert [prefix for prefix in "abcde" if cache.get(prefix)] == ["c", "d", "e"]
@@ -142,7 +142,7 @@ async def test_an_eviction_gives_a_bounded_number_of_chances() -> None:
 
 
 async def test_concurrent_misses_share_one_load() -> None:
-    """Any number of callers who miss the same string wait for one load and get the same."""
+    """Any number of callers that miss the same string wait for one load and get the same result."""
     cache, entry = PrefixCache(2), an_entry()
     load, pause = paused(entry)
     waiting = [asyncio.create_task(cache.fill("a", b"A", load)) for _ in range(50)]
@@ -153,7 +153,7 @@ async def test_concurrent_misses_share_one_load() -> None:
 
 
 async def test_two_strings_do_not_share_a_load() -> None:
-    """Two strings with the same prefix are proved each by itself."""
+    """Two strings with the same prefix are proved separately."""
     cache, entry = PrefixCache(2), an_entry()
     wrong, pause = paused(None)
     waiting = asyncio.create_task(cache.fill("a", b"wrong", wrong))
@@ -166,7 +166,7 @@ async def test_two_strings_do_not_share_a_load() -> None:
 
 @pytest.mark.parametrize("gone", [0, 1, 2], ids=["first", "second", "third"])
 async def test_cancellation_does_not_disturb_the_others(gone: int) -> None:
-    """Whichever caller goes away, the first one included, the others get their answer."""
+    """Whichever caller goes away, even the first one, the others get their answer."""
     cache, entry = PrefixCache(2), an_entry()
     load, pause = paused(entry)
     waiting = [asyncio.create_task(cache.fill("a", b"A", load)) for _ in range(3)]
@@ -197,7 +197,7 @@ async def test_a_load_that_all_have_left_is_finished() -> None:
 
 
 async def test_a_failing_load_is_not_remembered() -> None:
-    """All who wait see the error; the next miss tries again."""
+    """All waiting callers get the error; the next miss tries again."""
     cache, entry = PrefixCache(2), an_entry()
     load, pause = paused(entry)
     load.fault = UNAVAILABLE
@@ -222,7 +222,7 @@ async def test_forgotten_is_gone() -> None:
 
 
 async def test_forgetting_during_a_fill() -> None:  # rule 15
-    """A fill whose prefix is forgotten answers those who asked before, and leaves nothing behind."""
+    """A fill whose prefix is forgotten answers earlier callers, and leaves nothing in memory."""
     cache, old = PrefixCache(2), an_entry()
     load, pause = paused(old)
     waiting = asyncio.create_task(cache.fill("a", b"A", load))
@@ -235,7 +235,7 @@ async def test_forgetting_during_a_fill() -> None:  # rule 15
 
 
 async def test_nobody_joins_an_outdated_fill() -> None:  # rule 15
-    """Who asks after the forgetting gets a load of their own, which is remembered, whichever ends first."""
+    """A caller after the forgetting gets a separate load, which is remembered, whichever ends first."""
     for old_ends_first in (True, False):
         cache, old, new = PrefixCache(2), an_entry(), an_entry()
         old_load, old_pause = paused(old)
@@ -256,7 +256,7 @@ async def test_nobody_joins_an_outdated_fill() -> None:  # rule 15
 
 
 async def test_an_outdated_fill_does_not_end_the_sharing_of_the_new_one() -> None:
-    """While the new fill goes on, the end of the old one does not make the next caller load a third time."""
+    """While the new fill is in progress, the end of the old one does not cause a third load."""
     cache = PrefixCache(2)
     old_load, old_pause = paused(an_entry())
     new_load, new_pause = paused(an_entry())
@@ -292,7 +292,7 @@ async def test_forgetting_reaches_all_strings_of_a_prefix() -> None:  # rule 15
 
 
 async def test_forgetting_an_entry_while_another_string_is_loading() -> None:  # rule 15
-    """With one string remembered and another of its prefix loading, forgetting drops the one for good."""
+    """With one string remembered and another of its prefix loading, forgetting drops the one permanently."""
     cache = PrefixCache(2)
     await cache.fill("a", b"right", Load(an_entry()))
     wrong, pause = paused(None)
@@ -305,7 +305,7 @@ async def test_forgetting_an_entry_while_another_string_is_loading() -> None:  #
 
 
 async def test_a_failing_outdated_fill_is_harmless() -> None:
-    """A load that fails after its prefix was forgotten tells those who wait, and the next one works."""
+    """If a load fails after its prefix was forgotten, waiting callers get the error; the next one works."""
     cache, entry = PrefixCache(2), an_entry()
     load, pause = paused(None)
     load.fault = UNAVAILABLE
@@ -326,7 +326,7 @@ async def test_a_failing_outdated_fill_is_harmless() -> None:
     )
 )
 async def test_an_owner_is_forgotten_whole(course: list[tuple[str, str, str]]) -> None:
-    """Whatever was admitted, replaced, evicted and forgotten: all that is left goes, and nothing else."""
+    """Whatever was admitted, replaced, evicted and forgotten: all entries of the owner go, and no others."""
     cache = PrefixCache(3)
     for number, (what, prefix, owner_id) in enumerate(course):
         if what == "forget":
@@ -338,11 +338,11 @@ async def test_an_owner_is_forgotten_whole(course: list[tuple[str, str, str]]) -
     left = {prefix: entry for prefix, entry in before.items() if entry.credential is None}
     assert {prefix: cache.get(prefix) for prefix in left} == left
     assert len(cache) == len(left)
-    assert len(cache._owned) == bool(left)  # those of nobody count as of one owner
+    assert len(cache._owned) == bool(left)  # those without an owner count as of one owner
 
 
 async def test_forgetting_an_owner_does_not_look_at_others() -> None:
-    """However much is in memory, an owner who ends all of its own over and over holds nobody up."""
+    """However large the memory is, an owner that repeatedly ends all of its own delays no other caller."""
 
     class Unread(OrderedDict[str, Entry]):
         def __iter__(self) -> NoReturn:
@@ -384,9 +384,9 @@ def named(owner: str, number: int) -> list[str]:
 async def test_a_flood_of_one_owner_evicts_its_own(
     data: st.DataObject, flooder: str, course: list[tuple[str, int]]
 ) -> None:
-    """Whoever loads ten times the capacity, and uses all of it, leaves the quarter that another re-uses.
+    """An owner that loads and uses ten times the capacity leaves the quarter that another keeps using.
 
-    `flooder` may be nobody: strings with good tags that are no keys.
+    `flooder` may be no owner: strings with valid tags that are not keys.
     """
     cache = PrefixCache(SIZE, Seconds())
     mine = named("acme", SIZE // 4)
@@ -419,7 +419,7 @@ async def test_a_share_is_all_that_is_taken_from_who_uses_theirs() -> None:
 
 
 async def test_who_is_below_their_share_takes_what_a_flood_left() -> None:
-    """A newcomer makes room with what was loaded and not used, and not with what is in use."""
+    """A newcomer displaces what was loaded and not used, and not what is in use."""
     cache = PrefixCache(SIZE, Seconds())
     mine, theirs = named("acme", SIZE // 4), named("m", 3 * SIZE // 4)
     await remember(cache, *mine, owner_id="acme")
@@ -457,7 +457,7 @@ async def test_what_nobody_uses_is_everybodys() -> None:
 
 
 async def test_large_entries_take_the_room_of_several() -> None:
-    """The capacity bounds the bytes, too: with the largest annotations there are, fewer fit."""
+    """The capacity also limits the bytes: with annotations of the maximum size, fewer entries fit."""
     cache = PrefixCache(SIZE)
     for number in range(10 * SIZE):
         annotations = {f"{name:063}{number}"[-63:]: f"{name}{number}" + "\u20ac" * 250 for name in range(32)}
@@ -475,7 +475,7 @@ async def test_large_entries_take_the_room_of_several() -> None:
 
 
 async def test_there_is_always_room_for_one() -> None:
-    """An entry that weighs more than the capacity is remembered, alone: its asker looks for it in memory."""
+    """An entry larger than the capacity is remembered, alone: its caller looks for it in memory."""
     cache = PrefixCache(2)
     await remember(cache, "a", "b")
     large = an_entry("acme", {"a": "x" * 10_000})

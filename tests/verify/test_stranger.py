@@ -1,4 +1,4 @@
-"""Strings that are nobody's: malformed, wrong secrets, keys that are gone."""
+"""Strings that are not keys: malformed, wrong secrets, deleted keys."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ anything = st.text(st.characters())
 
 
 async def refused_at_no_cost(parts: Parts, presented: str) -> None:
-    """Check that the string is NOT_FOUND in all ways to ask, with no call of the store and no argon2."""
+    """Check that the string is NOT_FOUND in all ways to verify, without the store and without argon2."""
     finds, runs = len(parts.store.finds), parts.hasher.runs
     assert parts.verifier.recall(ask(ACME), presented) == NOT_FOUND
     assert parts.verifier.recall(Question(None, None), presented) == NOT_FOUND
@@ -42,7 +42,7 @@ async def test_malformed(presented: str) -> None:  # rule 20
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_one_changed_character(parts: Parts, warm: bool) -> None:  # rules 20, 21
-    """The right string with one character changed, lost or added is a stranger, its key known or not."""
+    """The right string with one character changed, lost or added is unknown, even if its key is known."""
     key = parts.issue()
     if warm:
         await parts.code(key)
@@ -58,14 +58,14 @@ async def test_one_changed_character(parts: Parts, warm: bool) -> None:  # rules
 
 
 async def test_another_mint(parts: Parts) -> None:  # rule 20
-    """A string of the right form from elsewhere costs nothing."""
+    """A string of the right form from another service costs nothing."""
     await refused_at_no_cost(parts, KeyMint(b"o" * 32).mint("eg", "live").text)
 
 
 @settings(deadline=None)
 @given(anything)
 async def test_any_tail_on_a_warm_prefix(tail: str) -> None:  # rule 21
-    """Whatever follows a prefix that memory knows is NOT_FOUND before any work; the key stays as it was."""
+    """Whatever follows a prefix in memory is NOT_FOUND before any work; the key stays as it was."""
     parts = make_parts()
     key = parts.issue()
     await parts.code(key)
@@ -83,7 +83,7 @@ async def test_wrong_secret_on_a_warm_prefix(parts: Parts) -> None:  # rule 21
 
 
 async def test_wrong_secret_on_a_cold_prefix(parts: Parts) -> None:  # rule 21
-    """Another secret with the right tag is NOT_FOUND, not remembered, and does not poison the right one."""
+    """Another secret with the right tag is NOT_FOUND, not remembered, and does not affect the right one."""
     key = parts.issue()
     forged = parts.forge(key)
     for attempt in (1, 2):
@@ -95,7 +95,7 @@ async def test_wrong_secret_on_a_cold_prefix(parts: Parts) -> None:  # rule 21
 
 
 async def test_wrong_secret_beside_the_right_one(parts: Parts) -> None:  # rule 21
-    """Right and wrong strings of one prefix that are looked up at the same time get each its own verdict."""
+    """Right and wrong strings of one prefix that are looked up concurrently each get their own verdict."""
     key = parts.issue()
     presented = [parts.forge(key), key, parts.forge(key), key]
     pause = parts.store.pause(key.prefix)
@@ -110,7 +110,7 @@ async def test_wrong_secret_beside_the_right_one(parts: Parts) -> None:  # rule 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_state_is_told_to_the_right_secret_only(parts: Parts, warm: bool) -> None:  # rule 21
-    """REVOKED and EXPIRED are for who has the secret; a wrong one is NOT_FOUND, as for any prefix."""
+    """Only callers with the secret get REVOKED and EXPIRED; a wrong one is NOT_FOUND, as for any prefix."""
     now = parts.clock.now
     for code, key in (
         (VerdictCode.REVOKED, parts.issue(revoke_time=now)),
@@ -123,7 +123,7 @@ async def test_state_is_told_to_the_right_secret_only(parts: Parts, warm: bool) 
 
 
 async def test_an_unknown_key_is_remembered_as_absent(parts: Parts) -> None:
-    """A string of ours whose key is gone asks the store once and argon2 never."""
+    """A string of ours whose key is gone queries the store once and never runs argon2."""
     key = parts.mint.mint("eg", "live")
     for _ in range(3):
         assert await parts.verifier.verify(ask(ACME), key.text) == NOT_FOUND
@@ -133,7 +133,7 @@ async def test_an_unknown_key_is_remembered_as_absent(parts: Parts) -> None:
 
 
 async def test_a_deleted_key_is_remembered_as_absent(parts: Parts) -> None:  # rule 18
-    """After its deletion a key is NOT_FOUND, at the price of one look."""
+    """After its deletion a key is NOT_FOUND, for the cost of one lookup."""
     key = parts.issue(revoke_time=parts.clock.now)
     assert await parts.code(key) is VerdictCode.REVOKED
     del parts.store.rows[key.prefix]

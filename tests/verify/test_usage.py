@@ -1,4 +1,4 @@
-"""Last uses, written behind."""
+"""Last uses, written in the background."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def usage(store: FakeUseStore) -> UsageLog:
 
 
 async def test_a_use_is_written_once(usage: UsageLog, store: FakeUseStore) -> None:  # rule 23
-    """What was noted is written at the next flush, with its address, and not again."""
+    """A recorded use is written at the next flush, with its address, and not again."""
     usage.note("key_1", NOW, "192.0.2.1")
     assert store.batches == []
     await usage.flush()
@@ -42,14 +42,14 @@ async def test_a_use_is_written_once(usage: UsageLog, store: FakeUseStore) -> No
 
 
 async def test_nothing_to_write(usage: UsageLog, store: FakeUseStore) -> None:
-    """Where nothing was noted, the store is left alone."""
+    """If no use was recorded, the store is not called."""
     store.faults = [UNAVAILABLE]
     await usage.flush()
     assert store.faults == [UNAVAILABLE]
 
 
 async def test_the_last_one_wins(usage: UsageLog, store: FakeUseStore) -> None:  # rule 23
-    """Of several uses of a key the latest is written; of two at one instant the later noted."""
+    """Of several uses of a key the latest is written; of two at the same time the one recorded later."""
     usage.note("key_1", NOW, "192.0.2.1")
     usage.note("key_1", NOW + SECOND, "192.0.2.2")
     usage.note("key_1", NOW + SECOND, "")
@@ -58,7 +58,7 @@ async def test_the_last_one_wins(usage: UsageLog, store: FakeUseStore) -> None: 
 
 
 async def test_a_long_user_agent_is_not_held(usage: UsageLog, store: FakeUseStore) -> None:
-    """Whoever verifies sessions hands on what strangers call themselves; memory is not theirs to fill."""
+    """A service that verifies sessions forwards arbitrary user agents; they cannot fill memory."""
     usage.note("ses_1", NOW, "", "x" * 1_000_000)
     await usage.flush()
     [use] = store.uses
@@ -67,7 +67,7 @@ async def test_a_long_user_agent_is_not_held(usage: UsageLog, store: FakeUseStor
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=30))
 async def test_never_backwards(noted: list[tuple[str, int]]) -> None:  # rule 23
-    """Whatever the order of notes, each key's latest use is written, once, in the order of ids."""
+    """Whatever the order of recording, each key's latest use is written, once, in the order of ids."""
     store = FakeUseStore()
     usage = UsageLog(store)
     latest: dict[str, int] = {}
@@ -95,7 +95,7 @@ async def test_batches(usage: UsageLog, store: FakeUseStore, count: int, sizes: 
 
 
 async def test_a_failure_keeps_what_was_not_written(usage: UsageLog, store: FakeUseStore) -> None:
-    """The error is told; what was not written is written by the next flush, what was is not."""
+    """The error is raised; what was not written is written by the next flush, what was is not."""
     note_many(usage, 2500)
     store.faults = [None, UNAVAILABLE]
     with pytest.raises(Unavailable):
@@ -107,7 +107,7 @@ async def test_a_failure_keeps_what_was_not_written(usage: UsageLog, store: Fake
 
 
 async def test_a_cancelled_flush_keeps_all(usage: UsageLog, store: FakeUseStore) -> None:
-    """A flush that is cut short loses nothing."""
+    """An interrupted flush loses nothing."""
     usage.note("key_1", NOW, "192.0.2.1")
     store.pause = Pause()
     flush = asyncio.create_task(usage.flush())
@@ -121,7 +121,7 @@ async def test_a_cancelled_flush_keeps_all(usage: UsageLog, store: FakeUseStore)
 
 
 async def test_a_newer_use_survives_a_failing_flush(usage: UsageLog, store: FakeUseStore) -> None:  # rule 23
-    """What is noted while a flush is failing is newer, and is what the next one writes."""
+    """What is recorded while a flush is failing is newer, and is what the next one writes."""
     usage.note("key_1", NOW, "192.0.2.1")
     usage.note("key_2", NOW, "192.0.2.1")
     store.pause, store.faults = Pause(), [UNAVAILABLE]
@@ -166,7 +166,7 @@ async def test_the_limit_drops_and_counts(store: FakeUseStore) -> None:
 
 
 async def test_the_limit_holds_after_a_failing_flush(store: FakeUseStore) -> None:
-    """What comes back from a failing flush takes no more room than there is; what is dropped is counted."""
+    """What returns from a failing flush takes no more than the remaining room; what is dropped is counted."""
     usage = UsageLog(store, limit=2)
     usage.note("key_1", NOW, "")
     usage.note("key_2", NOW, "")
@@ -183,7 +183,7 @@ async def test_the_limit_holds_after_a_failing_flush(store: FakeUseStore) -> Non
 
 
 async def test_a_faulty_batch_does_not_hold_up_the_others(usage: UsageLog, store: FakeUseStore) -> None:
-    """One use that the store can never take does not keep the uses of later ids from being written."""
+    """One use that the store can never accept does not prevent the writing of later ids."""
     fault = ValueError("a fault of this batch")
     note_many(usage, 2000)
     for _ in range(3):
@@ -194,7 +194,7 @@ async def test_a_faulty_batch_does_not_hold_up_the_others(usage: UsageLog, store
 
 
 class Rhythm:
-    """Ticks one at a time, each only after all that the last one set off is done."""
+    """Ticks one at a time, each only after everything that the last one caused is done."""
 
     def __init__(self, usage: UsageLog) -> None:
         self._go = Ticker()
@@ -235,7 +235,7 @@ async def test_run_flushes_after_each_tick(usage: UsageLog, store: FakeUseStore)
 async def test_run_outlives_an_outage(
     usage: UsageLog, store: FakeUseStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the store is out of reach all is kept, with one warning for each outage; then it is written."""
+    """While the store is unreachable everything is kept, with one warning per outage; then it is written."""
     rhythm = Rhythm(usage)
     for _ in range(2):
         caplog.clear()
@@ -253,7 +253,7 @@ async def test_run_outlives_an_outage(
 async def test_run_outlives_a_fault(
     usage: UsageLog, store: FakeUseStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception that nobody expected is logged with its traceback, and the writing goes on."""
+    """An unexpected exception is logged with its traceback, and writing continues."""
     rhythm = Rhythm(usage)
     usage.note("key_1", NOW, "")
     store.faults = [ZeroDivisionError("a fault")]
@@ -266,7 +266,7 @@ async def test_run_outlives_a_fault(
 
 
 async def test_one_owner_gets_half_of_the_room(store: FakeUseStore) -> None:
-    """Whoever has very many credentials used leaves room for others, also while nothing can be written."""
+    """An owner that uses many credentials leaves room for others, also while nothing can be written."""
     usage = UsageLog(store, limit=10)
     for attempt in range(3):
         for number in range(20):
@@ -286,7 +286,7 @@ async def test_one_owner_gets_half_of_the_room(store: FakeUseStore) -> None:
 async def test_user_agents_are_bounded_together(
     usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the bound uses are noted without; what is replaced or written makes room."""
+    """Beyond the limit uses are recorded without it; what is replaced or written makes room."""
     monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT_LENGTH", 1024)
     for number in range(4):
         usage.note(f"ses_{number}", NOW, "192.0.2.1", f"{number}" * 2000)
@@ -302,7 +302,7 @@ async def test_user_agents_are_bounded_together(
 async def test_the_client_hints_of_all_together_are_bounded(
     usage: UsageLog, store: FakeUseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They count as user agents do; without room for both, the user agent is noted alone."""
+    """They count like user agents; without room for both, only the user agent is recorded."""
     monkeypatch.setattr("authsvc.verify.usage.MAX_TEXT_LENGTH", 1024)
     hints = ClientHints(brands="b" * 200)
     for number in range(3):
@@ -316,7 +316,7 @@ async def test_the_client_hints_of_all_together_are_bounded(
 
 
 async def test_no_token_is_cut_so_that_it_is_not_known(usage: UsageLog, store: FakeUseStore) -> None:
-    """A token in a long user agent is cut out before the rest is shortened, wherever it stands."""
+    """A token in a long user agent is redacted before the rest is shortened, wherever it is."""
     token = KeyMint(b"k" * 32).mint("authsvc", "session")
     for place in range(512 - len(token.text), 513):
         usage.note("ses_1", NOW, "", "x" * (place - 1) + " " + token.text + " " + "y" * 2000)

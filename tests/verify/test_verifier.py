@@ -1,4 +1,4 @@
-"""Verdicts: what a presented string is worth, and to whom."""
+"""Verdicts: the result for a presented string, by caller."""
 
 import asyncio
 from datetime import timedelta
@@ -17,14 +17,14 @@ TICK = timedelta(microseconds=1)
 
 
 async def test_valid(parts: Parts) -> None:  # rule 20
-    """The right string of an active key is VALID, and tells which key it is."""
+    """The right string of an active key is VALID, and identifies the key."""
     key = parts.issue(scopes=("orders:read",))
     verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
     assert verdict == (VerdictCode.VALID, parts.credential_of(key))
 
 
 async def test_missing_scope(parts: Parts) -> None:  # rules 20, 22
-    """The right string without the scope asked for is INSUFFICIENT_SCOPE, cold and warm."""
+    """The right string without the required scope is INSUFFICIENT_SCOPE, cold and warm."""
     key = parts.issue(scopes=("orders:write",))
     for _ in range(2):
         verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
@@ -32,7 +32,7 @@ async def test_missing_scope(parts: Parts) -> None:  # rules 20, 22
 
 
 async def test_disabled(parts: Parts) -> None:  # rules 7, 20, 21
-    """Only who has the right secret and acts on the owner learns that its keys are switched off."""
+    """Only a caller that has the right secret and acts on the owner learns that its keys are disabled."""
     key = parts.issue()
     forged = parts.forge(key)
     parts.change(key, disabled=True)
@@ -48,7 +48,7 @@ async def test_disabled(parts: Parts) -> None:  # rules 7, 20, 21
 
 
 async def test_a_hit_touches_memory_only(parts: Parts) -> None:
-    """The second verification asks neither the store nor argon2, and does not wait for anything."""
+    """The second verification uses neither the store nor argon2, and does not wait for anything."""
     key = parts.issue()
     await parts.code(key)
     finds, runs = len(parts.store.finds), parts.hasher.runs
@@ -58,7 +58,7 @@ async def test_a_hit_touches_memory_only(parts: Parts) -> None:
 
 
 async def test_recall_answers_from_memory(parts: Parts) -> None:
-    """`recall` does not know a cold key, and returns the verdict on a warm one, not something to await."""
+    """`recall` does not know a cold key, and returns the verdict on a warm one, not an awaitable."""
     key = parts.issue(scopes=("orders:read",))
     assert parts.verifier.recall(ask(ACME), key.text) is None
     assert parts.store.finds == []
@@ -73,7 +73,7 @@ async def test_recall_answers_from_memory(parts: Parts) -> None:
 
 
 async def test_our_callers_own_key(parts: Parts) -> None:
-    """It is looked up when cold, and known at once when warm or malformed, whoever owns it."""
+    """It is looked up when cold, and known at once when warm or malformed, whichever owner it has."""
     key = parts.issue(owner_id="globex")
     first, second = Question(None, None, (), "192.0.2.1"), Question(None, None, (), "192.0.2.2")
     assert parts.verifier.recall(first, key.text) is None
@@ -86,7 +86,7 @@ async def test_our_callers_own_key(parts: Parts) -> None:
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_expiry_takes_effect_by_the_clock(parts: Parts, warm: bool) -> None:  # rule 13
-    """From the instant of expiry the key is EXPIRED, also on a hit, without a look at the store."""
+    """From its expiry the key is EXPIRED, also on a hit, without access to the store."""
     key = parts.issue(expire_time=parts.clock.now + HOUR)
     if warm:
         assert await parts.code(key) is VerdictCode.VALID
@@ -99,7 +99,7 @@ async def test_expiry_takes_effect_by_the_clock(parts: Parts, warm: bool) -> Non
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_a_scheduled_revocation_takes_effect_by_the_clock(parts: Parts, warm: bool) -> None:  # rule 14
-    """From the scheduled instant the key is REVOKED, also on a hit, without a look at the store."""
+    """From the scheduled time the key is REVOKED, also on a hit, without access to the store."""
     key = parts.issue(revoke_time=parts.clock.now + HOUR, expire_time=parts.clock.now + HOUR)
     if warm:
         assert await parts.code(key) is VerdictCode.VALID
@@ -123,7 +123,7 @@ async def test_judged_when_answered(parts: Parts) -> None:  # rule 13
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_a_foreign_owner_is_not_told(parts: Parts, warm: bool) -> None:  # rules 19, 21
-    """To another owner's caller the right string of any key is NOT_FOUND, whatever its state."""
+    """For a caller of another owner the right string of any key is NOT_FOUND, whatever its state."""
     now = parts.clock.now
     for key in (parts.issue(), parts.issue(revoke_time=now), parts.issue(expire_time=now)):
         if warm:
@@ -139,13 +139,13 @@ async def test_the_platform_sees_all(parts: Parts) -> None:
 
 
 async def test_a_platform_key_is_foreign_to_tenants(parts: Parts) -> None:  # rule 19
-    """The platform's own keys are nothing that a tenant's caller could verify."""
+    """A tenant's caller cannot verify the platform's own keys."""
     key = parts.issue(owner_id="authsvc")
     assert await parts.verifier.verify(ask(ACME), key.text) == NOT_FOUND
 
 
 async def test_a_valid_verdict_is_a_use(parts: Parts) -> None:  # rule 23
-    """Cold or warm, a VALID verdict notes the instant and the client's address."""
+    """Cold or warm, a VALID verdict records the time and the client's address."""
     key = parts.issue()
     for address in ("192.0.2.1", "2001:db8::1"):
         parts.clock.advance(seconds=1)
@@ -155,7 +155,7 @@ async def test_a_valid_verdict_is_a_use(parts: Parts) -> None:  # rule 23
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_no_other_verdict_is_a_use(parts: Parts, warm: bool) -> None:  # rule 23
-    """Neither a negative verdict nor a foreign caller's question counts as a use."""
+    """Neither a negative verdict nor another owner's verification counts as a use."""
     now = parts.clock.now
     plain, revoked, expired = parts.issue(), parts.issue(revoke_time=now), parts.issue(expire_time=now)
     if warm:
@@ -171,7 +171,7 @@ async def test_no_other_verdict_is_a_use(parts: Parts, warm: bool) -> None:  # r
 
 
 async def test_identify_is_not_a_use(parts: Parts) -> None:  # rule 23
-    """Finding out which key a string is counts neither as a use nor as a verdict, whatever its state."""
+    """Identifying a string counts neither as a use nor as a verdict, whatever its state."""
     for key in (parts.issue(), parts.issue(revoke_time=parts.clock.now), parts.issue(owner_id="globex")):
         for _ in range(2):
             assert await parts.verifier.identify(key.text) == parts.credential_of(key)
@@ -198,14 +198,14 @@ async def test_each_verdict_is_counted_once(parts: Parts) -> None:
 
 
 async def test_an_imported_secret_is_proved_at_its_cost(parts: Parts) -> None:
-    """A hash of the dearer profile is proved like any other, and left as it is."""
+    """A hash of the more expensive profile is proved like any other, and kept."""
     key = parts.issue(cost=IMPORTED, origin=IMPORTED)
     assert await parts.code(key) is VerdictCode.VALID
     assert (parts.hasher.runs, parts.store.replacements) == (1, [])
 
 
 async def test_an_outage_is_no_verdict(parts: Parts) -> None:
-    """A store out of reach is an error and never a verdict, counted as none."""
+    """An unreachable store is an error and never a verdict, and is not counted as one."""
     parts.store.fault = Unavailable("gone", reason="GONE", retry_after=1)
     with pytest.raises(Unavailable):
         await parts.code(parts.issue())
@@ -213,7 +213,7 @@ async def test_an_outage_is_no_verdict(parts: Parts) -> None:
 
 
 async def test_one_owner_does_not_fill_the_queues(parts: Parts) -> None:
-    """Its callers have so many look-ups under way, also when they do not wait; others find room."""
+    """Its callers have a limited number of lookups in progress, even if none waits; others have room."""
     parts.verifier._loader._max_loads_per_owner = 3
     cold = [parts.issue() for _ in range(5)]
     pauses = [parts.store.pause(key.prefix) for key in cold[:3]]

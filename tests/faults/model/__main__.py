@@ -1,4 +1,4 @@
-"""`python -m tests.faults.model` prints what was explored; `--trace NAME` tells a counterexample."""
+"""`python -m tests.faults.model` prints what was explored; `--trace NAME` shows a counterexample."""
 
 import sys
 from argparse import ArgumentParser
@@ -9,7 +9,7 @@ from typing import Any
 from tests.faults.model import authority_scenarios, scenarios
 from tests.faults.model.explore import Explorable, explore
 
-# Both models: what is explored, and what is not quite it.
+# Both models: what is explored, and their variants.
 _MODELS = (scenarios, authority_scenarios)
 _MUTANTS = {name: mutant for model in _MODELS for name, mutant in model.MUTANTS.items()}
 
@@ -54,7 +54,7 @@ def _row(model: Explorable[Any], name: str, violated: Callable[[Any], bool]) -> 
 
 
 def say(line: str) -> None:
-    """Write a line at once."""
+    """Write a line immediately."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,24 +1,24 @@
-"""Rule R9 as a state and its steps: what a caller does whose authority is being taken away.
+"""Rule R9 as a state and its steps: what a caller does whose authority is being revoked.
 
-There are a few calls, each one transaction: it is authenticated, takes its locks one by one,
-reads what its authority is, writes, takes the locks that come last (the ends of the audit
-chain and of the feed), looks at the clock and the file, commits, and is answered. Any call may
-stop for as long as it likes between two steps, and may die before its commit.
+There are a few calls, each of which is one transaction. It is authenticated, takes its locks one by one,
+reads its authority, writes, takes the last locks (the ends of the audit
+chain and of the feed), checks the clock and the file, commits, and is answered. Any call may
+pause for any time between two steps, and may die before its commit.
 
 The database is PostgreSQL at READ COMMITTED:
 
-- A statement sees what was committed when it began. A lock that it waits for does not move that
-  snapshot; only the row that it locks itself is read as it is after the wait.
+- A statement sees what was committed when it began. Waiting for a lock does not change that
+  snapshot; only a row that the statement itself locks is read in its state after the wait.
 - SHARED is FOR KEY SHARE, or a shared advisory lock; EXCLUSIVE is FOR UPDATE, or an exclusive
-  advisory lock; UPDATE is what a plain UPDATE takes of a row, and does not conflict with SHARED.
-- Locks go when the transaction ends. A request is granted when no holder conflicts with it, or it
-  waits: for holders that conflict, and for those that asked earlier and conflict. A circle of these
-  is a deadlock. (PostgreSQL dissolves some of those circles by itself; here, none may be.)
+  advisory lock; UPDATE is the lock of a plain UPDATE on a row, and does not conflict with SHARED.
+- Locks are released when the transaction ends. A request is granted if no holder conflicts with it. Otherwise
+  it waits for holders that conflict, and for earlier requests that conflict. A cycle of these
+  is a deadlock. (PostgreSQL resolves some of these cycles by itself; here, none may exist.)
 
-What is taken away is a fact: "key a", "session s", "policy", "epoch" (all sessions that there were);
-"key a, later" is a revocation that was scheduled. Its instant passes, and the file of certificates is
-changed, outside of the database and at any time. Neither can be locked, so less is asked of them. What
-the clock forbids when the last wait is over is not committed; nor what the file forbids when the change has
+What is revoked is a fact: "key a", "session s", "policy", "epoch" (all sessions that existed);
+"key a, later" is a scheduled revocation. Its time passes, and the file of certificates is
+changed, outside of the database and at any time. Neither can be locked, so the requirement is weaker. What
+the clock forbids at the end of the last wait is not committed; nor what the file forbids when the change has
 been made, before the wait for the end of the feed: a file is not read while all others wait.
 """
 
@@ -31,9 +31,9 @@ _COMPATIBLE = ({SHARED}, {SHARED, UPDATE})
 _FEED = ("lock", "feed", EXCLUSIVE)
 # The one order in which locks are taken. P is the platform, O its tenant.
 ORDER = ("owner P", "owner O", "sessions of O", "row p", "row a", "row b", "row s")
-# Which row a fact stands in; others stand in rows that nobody locks.
+# The row that holds a fact; others are in rows that no call locks.
 _ROW = {"key a": "row a", "key a, later": "row a", "key b": "row b", "session s": "row s"}
-# What forbids a call without a commit: what is looked at, and what happens to it.
+# What forbids a call without a commit: what is checked, and the event.
 CLOCK, FILE = "clock", "file"
 _HAPPENS = {CLOCK: "the instant passes", FILE: "the certificate is taken off the file"}
 REFUSED = -1
@@ -56,12 +56,12 @@ class Plan(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How far a call is, and what it knows.
+    """The progress of a call, and what it knows.
 
-    `place` is the next step of its program, or REFUSED; `saw` the facts that were gone in its snapshot;
+    `place` is the next step of its program, or REFUSED; `saw` the facts that were revoked in its snapshot;
     `epoch` and `found` what its writing statement saw of sessions. The rest is for the properties.
-    `overdue`: what forbade it, of the clock and the file, when a wait was over. `overtaken`: when its
-    caller had been read already, all sessions were ended, or were said to be none.
+    `overdue`: what forbade it, the clock or the file, at the end of a wait. `overtaken`: after its
+    caller had been read, all sessions were ended, or were reported as none.
     """
 
     place: int = 0
@@ -73,14 +73,14 @@ class Call(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """A lock that a call has or waits for."""
+    """A lock that a call holds or waits for."""
 
     thing: str
     mode: str
     call: int
 
     def conflicts(self, other: "Lock") -> bool:
-        """Say whether two calls cannot have these at once."""
+        """Return whether two calls cannot hold these at once."""
         return (
             self.thing == other.thing
             and self.call != other.call
@@ -89,7 +89,7 @@ class Lock(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. `gone` and `sessions` (their epochs) are committed; `queue` is in the order of arrival."""
+    """The whole state. `gone` and `sessions` (their epochs) are committed; `queue` is in order of arrival."""
 
     calls: tuple[Call, ...]
     gone: frozenset[str]
@@ -106,17 +106,17 @@ Steps = Iterator[tuple[str, State]]
 
 @dataclass(frozen=True)
 class Model:
-    """Some calls at the same time, and the rules that are broken."""
+    """Concurrent calls, and the rules that are broken."""
 
     name: str
     plans: tuple[Plan, ...]
     gone: frozenset[str] = frozenset()
     sessions: frozenset[int] = frozenset()
-    outside: frozenset[str] = frozenset()  # CLOCK: the instant passes; FILE: the certificate is taken off
+    outside: frozenset[str] = frozenset()  # CLOCK: the time passes; FILE: the certificate is removed
     changes: frozenset[str] = frozenset()
 
     def has(self, change: str) -> bool:
-        """Say whether a mutation is in force."""
+        """Return whether a mutation is in force."""
         return change in self.changes
 
     def changed(self, *changes: str) -> Self:
@@ -124,7 +124,7 @@ class Model:
         return replace(self, changes=frozenset(changes))
 
     def initial(self) -> State:
-        """Return the state in which nobody has called yet."""
+        """Return the state in which no call has been made yet."""
         calls = tuple(Call() for _ in self.plans)
         nothing: frozenset[Lock] = frozenset()
         return State(calls, self.gone, 0, self.sessions, frozenset(), nothing, (), "")
@@ -173,7 +173,7 @@ class Model:
         if self.has("no-lock") and not plan.takes:
             return []
         if self.has("revoker-without-lock") and plan.takes:
-            # What it changes is locked all the same, by UPDATE, as far as it is a row.
+            # It locks what it changes anyway, by UPDATE, if it is a row.
             modes = {thing: UPDATE if mode == EXCLUSIVE else mode for thing, mode in modes.items()}
             modes = {thing: mode for thing, mode in modes.items() if mode != UPDATE or "row" in thing}
         if self.has("opening-shares-no-sessions") and plan.opens_session:
@@ -191,7 +191,7 @@ class Model:
 
 
 def authenticate(model: Model, state: State, number: int) -> Steps:
-    """Judge the caller from memory, which is right at this instant, and maybe no later."""
+    """Authenticate the caller from memory, which is right at this moment and may be outdated later."""
     plan = model.plans[number]
     if any(state.calls[earlier].place != len(model.program(model.plans[earlier])) for earlier in plan.after):
         return
@@ -224,20 +224,20 @@ def snapshot(model: Model, state: State, number: int) -> Steps:
 
 
 def read_snapshot(model: Model, state: State, number: int) -> Steps:
-    """End that statement: it sees what it saw when it began, and the rows that it locked as they are now."""
+    """End that statement: it sees the state at its beginning, and rows that it locked as they are now."""
     locked = {held.thing for held in state.held if held.call == number}
     fresh = {fact for fact in state.gone if _ROW.get(fact) in locked}
     yield from _judge(model, state, number, state.calls[number].saw | fresh)
 
 
 def release(model: Model, state: State, number: int) -> Steps:
-    """Break R9: let the locks go before the commit."""
+    """Break R9: release the locks before the commit."""
     kept = frozenset(held for held in state.held if held.call != number)
     yield "lets its locks go", _next(state._replace(held=kept), number)
 
 
 def glance(model: Model, state: State, number: int) -> Steps:
-    """Break R9: look whether there are sessions before anything is locked; go on only if there are."""
+    """Break R9: check whether there are sessions before anything is locked; continue only if there are."""
     if state.epoch in state.sessions:
         yield "sees sessions", _next(state, number)
     else:
@@ -247,14 +247,14 @@ def glance(model: Model, state: State, number: int) -> Steps:
 
 
 def write(model: Model, state: State, number: int) -> Steps:
-    """Insert a session in the epoch that is seen, or look for sessions to end."""
+    """Insert a session in the epoch that is seen, or find the sessions to end."""
     known = {"epoch": state.epoch, "found": state.epoch in state.sessions}
     said = "inserts a session" if model.plans[number].opens_session else "looks for sessions"
     yield said, _next(state, number, **known)
 
 
 def look(model: Model, state: State, number: int, at: str) -> Steps:
-    """Compare the times that were read with the clock, or read the file once more."""
+    """Compare the times that were read with the clock, or read the file again."""
     if at in _forbidden(model.plans[number], state.calls[number].saw, state.passed):
         yield f"is too late by the {at}", _ended(state, number, REFUSED)
     else:
@@ -262,7 +262,7 @@ def look(model: Model, state: State, number: int, at: str) -> Steps:
 
 
 def commit(model: Model, state: State, number: int) -> Steps:
-    """Make everything visible at once, and let the locks go."""
+    """Make all changes visible at once, and release the locks."""
     plan, call = model.plans[number], state.calls[number]
     wrong, gone, epoch, sessions, calls = "", state.gone, state.epoch, state.sessions, list(state.calls)
     if _lost(plan, gone):
@@ -310,12 +310,12 @@ _OPERATIONS: dict[str, Callable[..., Steps]] = {
 
 
 def _lost(plan: Plan, gone: frozenset[str]) -> bool:
-    """Say whether the caller's authority was taken away, by what is gone."""
+    """Return whether the caller's authority was revoked, according to `gone`."""
     return any(fact in gone for fact in plan.needs)
 
 
 def _forbidden(plan: Plan, gone: frozenset[str], passed: frozenset[str]) -> frozenset[str]:
-    """Return what forbids the call, of the clock and the file."""
+    """Return what forbids the call, the clock or the file."""
     forbidding = passed
     if not any(f"{fact}, later" in gone for fact in plan.needs):
         forbidding -= {CLOCK}
@@ -333,7 +333,7 @@ def _judge(model: Model, state: State, number: int, saw: frozenset[str]) -> Step
 
 
 def _waited(model: Model, state: State, number: int, at: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
-    """Note whether the clock or the file forbids the call, now that a wait is over."""
+    """Record whether the clock or the file forbids the call, at the end of a wait."""
     overdue = _forbidden(model.plans[number], state.gone, state.passed)
     if at == _FEED:
         overdue = (overdue - {FILE}) | (state.calls[number].overdue & {FILE})
@@ -341,7 +341,7 @@ def _waited(model: Model, state: State, number: int, at: tuple[str, ...] = ()) -
 
 
 def _is_in_order(model: Model, number: int, call: Call) -> bool:
-    """Say whether a session is being opened whose caller was read under its locks."""
+    """Return whether a session is being created whose caller was read under its locks."""
     plan = model.plans[number]
     if not plan.opens_session or call.place == REFUSED:
         return False
@@ -355,7 +355,7 @@ def _next(state: State, number: int, **known: object) -> State:
 
 
 def _ended(state: State, number: int, place: int) -> State:
-    """End the transaction of a call: its locks go, and what it knew is of no account any more."""
+    """End the transaction of a call: its locks are released, and what it knew does not matter any more."""
     held = frozenset(lock for lock in state.held if lock.call != number)
     queue = tuple(lock for lock in state.queue if lock.call != number)
     return _with(state._replace(held=held, queue=queue), number, Call(place))
@@ -365,21 +365,21 @@ def _with(state: State, number: int, call: Call) -> State:
     return state._replace(calls=(*state.calls[:number], call, *state.calls[number + 1 :]))
 
 
-# What must never be.
+# What must never happen.
 
 
 def broken(state: State) -> bool:
-    """Say whether something was committed that R9 forbids."""
+    """Return whether something was committed that R9 forbids."""
     return bool(state.wrong)
 
 
 def deadlocked(state: State) -> bool:
-    """Say whether calls wait for one another in a circle."""
+    """Return whether calls wait for one another in a cycle."""
     waits_for: dict[int, set[int]] = {}
     for place, waiting in enumerate(state.queue):
         others = (*state.held, *state.queue[:place])
         waits_for[waiting.call] = {other.call for other in others if waiting.conflicts(other)}
-    # Whoever waits for nobody goes on, and so do those that wait only for such.
+    # A call that waits for no other one continues, and so do calls that wait only for such calls.
     while free := {call for call, others in waits_for.items() if not others & waits_for.keys()}:
         for call in free:
             del waits_for[call]

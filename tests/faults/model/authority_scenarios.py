@@ -1,4 +1,4 @@
-"""Who takes whose authority away while it is used, and R9 with one of its parts left out.
+"""Which caller revokes whose authority while it is used, and R9 with one of its parts left out.
 
 A and B are callers of the tenant O, by the keys a and b or the session s. P is the platform's administrator.
 """
@@ -19,7 +19,7 @@ from tests.faults.model.authority import (
 )
 from tests.faults.model.explore import Changed
 
-# Who changes something.
+# Calls that change something.
 BY_KEY = Plan("a change by the key", "row a", needs=("key a", "policy"), shared=("owner O", "row a"))
 BY_SESSION = Plan(
     "a change by the session",
@@ -38,7 +38,7 @@ OPENING = Plan(
     then=(("audit", EXCLUSIVE),),
     opens_session=True,
 )
-# Who takes authority away.
+# Calls that revoke authority.
 _P = Plan("", "row p", needs=(), shared=("owner P", "row p"))
 REVOKE_KEY = _P._replace(
     name="RevokeKey", shared=("owner P", "owner O", "row p"), exclusive=("row a",), takes=("key a",)
@@ -57,7 +57,7 @@ REVOKE_SESSION = _P._replace(
 END_SESSIONS = _P._replace(
     name="RevokeAllSessions", exclusive=("sessions of O",), takes=("epoch",), ends_sessions=True
 )
-# Callers that take each other's authority away, or their own.
+# Callers that revoke each other's authority, or their own.
 REVOKE_SELF = Plan(
     "RevokeKey of a by A",
     "row a",
@@ -108,7 +108,7 @@ ONE_ANOTHER = Model("two keys revoke each other", (A_REVOKES_B, B_REVOKES_A))
 EACH_ALL = Model("two keys revoke all", (A_REVOKES_ALL, B_REVOKES_ALL, BY_KEY))
 ALL_AT_ONCE = Model("all of it at once", (OPENING, A_REVOKES_ALL, REVOKE_KEY, END_SESSIONS))
 
-# What each scenario must at least have: fewer states mean that a step has ceased to happen.
+# The minimum number of states of each scenario: fewer mean that a step does not happen any more.
 FLOORS = {
     REVOKED: 120,
     TWICE: 1_500,
@@ -130,13 +130,13 @@ FLOORS = {
 
 
 def any_violation(state: State) -> bool:
-    """Say whether a state has what R9 must never have."""
+    """Return whether a state violates R9."""
     return broken(state) or deadlocked(state)
 
 
 @dataclass(frozen=True)
 class Variant(Changed[State]):
-    """R9 without one of its parts; it commits what it must not unless another violation is named."""
+    """R9 without one of its parts; it commits a forbidden change unless another violation is named."""
 
     violated: Callable[[State], bool] = broken
 
@@ -157,7 +157,7 @@ MUTANTS = {
     "share-first": Variant(SELF, "who revokes itself shares its row, then locks it", deadlocked),
 }
 
-# PostgreSQL reads the row that a statement locks as it is after the wait, so there one statement would do.
+# PostgreSQL reads a row that a statement locks in its state after the wait, so one statement would suffice.
 SPARE = {
     "read-and-lock-in-one-statement": Variant(REVOKED, "one statement locks and reads the row that it locks"),
 }

@@ -1,4 +1,4 @@
-"""Exploration, breadth first: every state that a model reaches, or the shortest way to a violation."""
+"""Breadth-first exploration: every state that a model reaches, or the shortest way to a violation."""
 
 import gc
 from collections.abc import Callable, Hashable, Iterator
@@ -10,17 +10,17 @@ S = TypeVar("S", bound=Hashable)
 
 
 class Explorable(Protocol[S]):
-    """What can be explored: where it starts, and every step from a state, told in words."""
+    """What can be explored: its initial state, and every step from a state, with a description."""
 
     def initial(self) -> S:
-        """Return the state from which everything starts."""
+        """Return the initial state."""
 
     def successors(self, state: S) -> Iterator[tuple[str, S]]:
         """Return every step that is possible."""
 
     @property
     def name(self) -> str:
-        """What happens in it."""
+        """The description of the step."""
 
     def changed(self, *changes: str) -> Self:
         """Return this model with rules that are broken or added."""
@@ -28,7 +28,7 @@ class Explorable(Protocol[S]):
 
 @dataclass(frozen=True)
 class Changed(Generic[S]):
-    """A change to a model: where it is explored, what it is, and for which violation."""
+    """A change to a model: its scenario, its description, and the violation that it causes."""
 
     scenario: Explorable[S]
     what: str
@@ -41,14 +41,14 @@ class Changed(Generic[S]):
 
 @dataclass(frozen=True)
 class Result:
-    """How many states were seen, and the steps to the first violation if there was one."""
+    """The number of states, and the steps to the first violation, if any."""
 
     states: int
     trace: list[str] | None
 
 
 def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result:
-    """Explore until a violation is found or no state is new."""
+    """Explore until a violation is found or there is no new state."""
     start = model.initial()
     parents: dict[S, S | None] = {start: None}
     level = [start]
@@ -68,7 +68,7 @@ def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result:
 
 
 def _trace(model: Explorable[S], parents: dict[S, S | None], last: S) -> list[str]:
-    """Tell the way to a state in words."""
+    """Describe the way to a state."""
     words: list[str] = []
     state, before = last, parents[last]
     while before is not None:
@@ -79,7 +79,7 @@ def _trace(model: Explorable[S], parents: dict[S, S | None], last: S) -> list[st
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Spare the collector: states have no cycles, and looking through them takes half the time."""
+    """Pause the garbage collector: states have no cycles, and scanning them takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,28 +1,28 @@
 """The revocation protocol as a state and its steps (R1 to R8 of the design).
 
-What there is: one worker process (its registration, lease, applied chain, memory and
-fills), one revoker that tries again when an answer is lost, a reaper, and two database
-nodes: a primary and its synchronous standby, of which the primary may fail over once
-and stays readable. There is one key; other keys' revocations are "foreign" entries.
+The model has one worker process (its registration, lease, applied chain, memory and
+fills), one revoker that retries when an answer is lost, a reaper, and two database
+nodes: a primary and its synchronous standby. The primary may fail over once
+and stays readable. There is one key; revocations of other keys are "foreign" entries.
 
 A log is a string: the character at index `seq` is the entry's nonce. "0" is the seed,
 "r" and "R" are the revoker's first and second attempt, "x" is foreign. The worker's
-chain is such a string too, "." where it knows no nonce (before it registered), and ""
+chain is also such a string, "." where it knows no nonce (before it registered), and ""
 when it has none. Its cursor is the chain's last index.
 
-Time is counted in ticks, and only what is left of a span is kept, so a state has no
-date. The worker's clock is slow by `DRIFT` over a lease (A1 at its worst), which is
-just what the margin covers. A step may happen at any time after it became possible, so
+Time is counted in ticks, and only the remainder of a span is kept, so a state has no
+date. The worker's clock is slow by `DRIFT` over a lease (A1 in the worst case), which is
+exactly what the margin covers. A step may happen at any time after it became possible, so
 every pause and every delayed message is a run in which ticks come first.
 
 Merged, because a pause before the step has the same effect as one within it: reading
 the head, a feed read and its application (entry by entry), the commit of a revocation
-and t_c. Kept apart: the sending, snapshot, commit and reply of a renewal; the start,
-snapshot and reply of a fill; begin, commit, list and answer of a revocation; look and
-deletion of the reaper; taking a record and answering with it.
+and t_c. Separate: the sending, snapshot, commit and reply of a renewal; the start,
+snapshot and reply of a fill; begin, commit, list and answer of a revocation; check and
+deletion of the reaper; reading a record and answering with it.
 
-A worker that starts anew has a new id, and its old row (which could only make the
-revoker wait) is gone at once, as if the supervisor had been quick.
+A worker that restarts has a new id, and its old row (which could only make the
+revoker wait) is deleted at once, as if the supervisor had been quick.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Node(NamedTuple):
-    """What a reader of one database node sees. `born`: the key was created."""
+    """The view of a reader of one database node. `born`: the key was created."""
 
     row: Row | None
     log: str
@@ -71,7 +71,7 @@ class Renewal(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A fill under way. `start` is A0; `record` is "" until its statement was run at (seq, nonce)."""
+    """A fill in progress. `start` is A0; `record` is "" until its statement was run at (seq, nonce)."""
 
     start: int
     record: str
@@ -91,7 +91,7 @@ class Revoker(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What the reaper saw, where, and for how many ticks more it must stay so."""
+    """What the reaper saw, on which node, and how many more ticks it must remain unchanged."""
 
     node: int
     beat: int
@@ -99,9 +99,9 @@ class Watch(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. `nodes[0]` is the first primary, `nodes[1]` its standby and successor.
+    """The whole state. `nodes[0]` is the first primary, `nodes[1]` its standby and successor.
 
-    `held` is a VALID record that a verification invoked after OK took: "live", "dead" once
+    `held` is a VALID record that a verification invoked after OK read: "live", "dead" once
     it was dropped, "VALID" once that was the answer; "asked" and "stray" in mutants only.
     """
 
@@ -125,17 +125,17 @@ class Model:
     failover: bool = False
     attempts: int = 1
     foreign: int = 0
-    beats: int = 0  # the reaper tells this many beats apart, and acts on no later ones; 0: no reaper
+    beats: int = 0  # the reaper distinguishes this many beats, and ignores later ones; 0: no reaper
     creation: bool = False  # the key is created during the run, not before
     swift: bool = False  # a fill and a verification are one step each (R4 and R5 are explored elsewhere)
     changes: frozenset[str] = frozenset()
 
     def has(self, change: str) -> bool:
-        """Say whether a mutation (or an amendment) is in force."""
+        """Return whether a mutation (or an amendment) is in force."""
         return change in self.changes
 
     def initial(self) -> State:
-        """Return the state from which everything starts: nobody has registered."""
+        """Return the initial state: no worker has registered."""
         node = Node(row=None, log="0", born=not self.creation)
         return State(
             nodes=(node, node),
@@ -172,7 +172,7 @@ def primary(state: State) -> int:
 
 
 def reachable(state: State) -> tuple[int, ...]:
-    """Return the nodes that a connection may lead to: a standby is not asked, an old primary is."""
+    """Return the nodes that a connection may lead to: an old primary is one, a standby is not."""
     return (0, 1) if state.failed_over else (0,)
 
 
@@ -184,7 +184,7 @@ def called(state: State, node: int) -> str:
 
 
 def acknowledged(state: State, after: Node) -> State:
-    """Commit at the primary, synchronously: what came before in its log is on the standby, too (A2)."""
+    """Commit at the primary, synchronously: earlier entries of its log are also on the standby (A2)."""
     return state._replace(nodes=(state.nodes[0] if state.failed_over else after, after))
 
 
@@ -194,23 +194,23 @@ def local(state: State, node: int, after: Node) -> State:
 
 
 def has_entry(log: str, seq: int, nonce: str) -> bool:
-    """Say whether a log (or a chain) has the entry: the seq alone would not do."""
+    """Return whether a log (or a chain) has the entry: the seq alone is not enough."""
     return seq < len(log) and log[seq] == nonce
 
 
 def goes_on(model: Model, log: str, chain: str) -> bool:
-    """Say whether a log goes on from a chain: it has the entry at the chain's cursor (R2, R3)."""
+    """Return whether a log continues a chain: it has the entry at the chain's cursor (R2, R3)."""
     cursor = len(chain) - 1
     return has_entry(log, cursor, chain[cursor]) or (model.has("no-nonce") and cursor < len(log))
 
 
 def shows_revoked(log: str) -> bool:
-    """Say whether the key is revoked where this log is."""
+    """Return whether the key is revoked in this log."""
     return "r" in log or "R" in log
 
 
 def record_at(node: Node) -> str:
-    """Return what a read of the key finds."""
+    """Return the result of reading the key."""
     if not node.born:
         return NOT_FOUND
     return REVOKED if shows_revoked(node.log) else VALID
@@ -223,7 +223,7 @@ def ship(model: Model, state: State) -> Steps:
 
 
 def fail_over(model: Model, state: State) -> Steps:
-    """Promote the standby. Of commits in flight it may have some; the old primary stays readable."""
+    """Promote the standby. It may have some of the commits in flight; the old primary stays readable."""
     if not model.failover or state.failed_over:
         return
     old, new = state.nodes
@@ -245,7 +245,7 @@ def fail_over(model: Model, state: State) -> Steps:
 
 
 def create(model: Model, state: State) -> Steps:
-    """Create the key: a synchronous commit, acknowledged. Only then does anyone know the key's text."""
+    """Create the key: a synchronous, acknowledged commit. Only then can any client know the key string."""
     node = state.nodes[primary(state)]
     if not node.born:
         yield (
@@ -255,7 +255,7 @@ def create(model: Model, state: State) -> Steps:
 
 
 def revoke_foreign(model: Model, state: State) -> Steps:
-    """Revoke another key: acknowledged, or visible at one node only since its wait was cancelled."""
+    """Revoke another key: acknowledged, or visible on one node only because its wait was cancelled."""
     if state.foreign == model.foreign:
         return
     nonce = FOREIGN[state.foreign]
@@ -290,7 +290,7 @@ def apply(model: Model, state: State, entries: str) -> State:
 
 
 def start_anew(model: Model, state: State) -> State:
-    """Drop chain, lease and memory and detach all fills; be nobody until registered under a new id (R2)."""
+    """Drop chain, lease and memory and detach all fills; be unregistered until there is a new id (R2)."""
     nodes, watch = state.nodes, state.watch
     if not model.has("same-id"):
         nodes = (nodes[0]._replace(row=None), nodes[1]._replace(row=None))
@@ -307,13 +307,13 @@ def start_anew(model: Model, state: State) -> State:
 
 
 def restart(model: Model, state: State) -> Steps:
-    """End the worker, or have it find its log diverged; a new one begins."""
+    """End the worker, or let it detect that its log has diverged; a new one begins."""
     if state.worker.registered or state.worker.chain:
         yield "the worker drops everything and starts anew", start_anew(model, state)
 
 
 def register(model: Model, state: State) -> Steps:
-    """R1: insert the row, in a transaction of its own that is acknowledged before anything else."""
+    """R1: insert the row, in a separate transaction that is acknowledged before anything else."""
     if state.worker.registered or model.has("register-while-granting"):
         return
     node = state.nodes[primary(state)]
@@ -353,7 +353,7 @@ def renew_send(model: Model, state: State) -> Steps:
 
 
 def renew_read(model: Model, state: State) -> Steps:
-    """R2: the statement takes its snapshot. Without the row or the cursor's entry: start anew."""
+    """R2: the statement takes its snapshot. Without the row or the cursor's entry: start over."""
     renewal, worker = state.renewal, state.worker
     if renewal is None or renewal.stage != "sent":
         return
@@ -405,7 +405,7 @@ def renew_commit(model: Model, state: State) -> Steps:
 
 
 def renew_reply(model: Model, state: State) -> Steps:
-    """R2: the reply: apply the entries, then hold a lease from m0."""
+    """R2: on the reply, apply the entries, then hold a lease from m0."""
     renewal = state.renewal
     if renewal is None or renewal.stage != "acked":
         return
@@ -423,13 +423,13 @@ def renew_reply(model: Model, state: State) -> Steps:
 
 
 def renew_lost(model: Model, state: State) -> Steps:
-    """R2: an error or a time-out: no lease from this one."""
+    """R2: an error or a time-out: this renewal gives no lease."""
     if state.renewal is not None:
         yield "R2: the renewal's reply is lost", state._replace(renewal=None)
 
 
 def feed(model: Model, state: State) -> Steps:
-    """R3: read the next entry after the cursor and apply it; a log without the cursor's entry is another."""
+    """R3: read and apply the next entry after the cursor; a log without the cursor's entry is another log."""
     worker = state.worker
     if not worker.chain or state.renewal is not None:
         return
@@ -441,7 +441,7 @@ def feed(model: Model, state: State) -> Steps:
 
 
 def acknowledge(model: Model, state: State) -> Steps:
-    """R3: after applying, say so in the row, asynchronously."""
+    """R3: after applying, record it in the row, asynchronously."""
     worker = state.worker
     if not worker.chain or state.renewal is not None:
         return
@@ -458,7 +458,7 @@ def acknowledge(model: Model, state: State) -> Steps:
 
 
 def verify(model: Model, state: State) -> Steps:
-    """R4: a verification invoked after OK takes what is in memory, and has still to prove the digest."""
+    """R4: a verification invoked after OK reads the memory, and still has to check the digest."""
     if state.revoker.stage != "ok" or state.held == VALID:
         return
     found = state.worker.memory == VALID
@@ -490,7 +490,7 @@ def answer(model: Model, state: State) -> Steps:
 
 
 def evict(model: Model, state: State) -> Steps:
-    """Make room: the record leaves the memory, and whoever holds it must look again."""
+    """Evict: the record leaves the memory, and any verification that holds it must read again."""
     if not state.worker.memory or model.swift:
         return
     held = state.held
@@ -526,7 +526,7 @@ def fill_read(model: Model, state: State) -> Steps:
     for at in reachable(state):
         node = state.nodes[at]
         if model.has("timeline") and at != state.worker.grantor:
-            continue  # its timeline is not the lease's: read again, which changes nothing
+            continue  # its timeline differs from that of the lease: read again, which changes nothing
         record, seq = record_at(node), len(node.log) - 1
         if model.has("confirm") and record == NOT_FOUND and at != primary(state):
             continue  # the synchronous write after it is not acknowledged: read again
@@ -537,7 +537,7 @@ def fill_read(model: Model, state: State) -> Steps:
 
 
 def fill_reply(model: Model, state: State) -> Steps:
-    """R5: admit what was read if F >= A0 and (F, nonce) is in the chain (catch up first); else read again."""
+    """R5: cache the record if F >= A0 and (F, nonce) is in the chain (catch up first); else read again."""
     fill, worker = state.fill, state.worker
     if fill is None or not fill.record or not worker.chain:
         return
@@ -557,14 +557,14 @@ def fill_reply(model: Model, state: State) -> Steps:
 
 
 def wait_of(model: Model) -> int:
-    """Return how long the revoker waits for workers that are silent."""
+    """Return how long the revoker waits for silent workers."""
     if model.has("no-wait"):
         return 0
     return model.lease + (0 if model.has("no-margin") else MARGIN)
 
 
 def revoke_begin(model: Model, state: State) -> Steps:
-    """R6, R7: begin. A retry does the same: it writes afresh, then waits."""
+    """R6, R7: begin. A retry does the same: it writes again, then waits."""
     revoker = state.revoker
     if revoker.stage != "idle" or revoker.attempt == model.attempts:
         return
@@ -605,7 +605,7 @@ def revoke_list_early(model: Model, state: State) -> Steps:
 
 
 def revoke_commit(model: Model, state: State) -> Steps:
-    """R6: commit seq, nonce, state and entry at once; take t_c after the acknowledgement, or fail."""
+    """R6: commit seq, nonce, state and entry atomically; take t_c after the acknowledgement, or fail."""
     revoker = state.revoker
     if revoker.stage != "begun":
         return
@@ -632,7 +632,7 @@ def revoke_commit(model: Model, state: State) -> Steps:
 
 
 def revoke_list(model: Model, state: State) -> Steps:
-    """R6: list who has not applied it, where the log has it; OK when nobody, or when the wait is over."""
+    """R6: list workers that have not applied it, if the log has it; OK if none, or if the wait is over."""
     revoker = state.revoker
     if revoker.stage != "waiting":
         return
@@ -661,7 +661,7 @@ def revoke_lost(model: Model, state: State) -> Steps:
         )
 
 
-# Leaving and reaping.
+# Deregistration and reaping.
 
 
 def leave(model: Model, state: State) -> Steps:
@@ -672,7 +672,7 @@ def leave(model: Model, state: State) -> Steps:
 
 
 def reap_look(model: Model, state: State) -> Steps:
-    """R8: see a row's beat."""
+    """R8: read the beat of a row."""
     if state.watch is not None or not model.beats:
         return
     span = model.lease + MARGIN
@@ -688,7 +688,7 @@ def reap_look(model: Model, state: State) -> Steps:
 
 
 def reap_delete(model: Model, state: State) -> Steps:
-    """R8: delete the row if its beat is still the one that was seen, on the node where it was seen."""
+    """R8: delete the row if its beat is still the one that was read, on the node where it was read."""
     watch = state.watch
     if watch is None or watch.left:
         return
@@ -715,7 +715,7 @@ def reap_delete(model: Model, state: State) -> Steps:
 
 
 def tick(model: Model, state: State) -> Steps:
-    """Let a tick pass, on every clock."""
+    """Let a tick pass on every clock."""
     worker, renewal, revoker, watch = state.worker, state.renewal, state.revoker, state.watch
     if worker.lease:
         worker = worker._replace(lease=worker.lease - 1)
@@ -737,24 +737,24 @@ STEPS: tuple[Callable[[Model, State], Steps], ...] = (
 )
 
 
-# What must never be.
+# What must never happen.
 
 
 def valid_after_ok(state: State) -> bool:
-    """Safety: a verification that was invoked after OK was answered VALID."""
+    """Safety violation: a verification that was invoked after OK was answered VALID."""
     return state.held == VALID
 
 
 def stale_under_lease(state: State) -> bool:
-    """Say that after OK the memory holds VALID under a live lease: stronger than the promise, and simpler."""
+    """Return whether memory holds VALID under a live lease after OK: stricter than required, and simpler."""
     return state.revoker.stage == "ok" and state.worker.lease > 0 and state.worker.memory == VALID
 
 
 def dead_though_alive(state: State) -> bool:
-    """Say that a living key is answered NOT_FOUND or REVOKED by a worker that follows the primary's log.
+    """Return whether a worker that follows the primary's log answers NOT_FOUND or REVOKED for a living key.
 
-    Alive: it was created, and the primary's log does not revoke it. A worker on the old
-    primary's branch, or with its lease, is let pass: its next renewal puts an end to it.
+    Living: it was created, and the primary's log does not revoke it. A worker on the old
+    primary's branch, or with its lease, is exempt: its next renewal ends this.
     """
     worker, at = state.worker, primary(state)
     node = state.nodes[at]
@@ -768,5 +768,5 @@ def dead_though_alive(state: State) -> bool:
 
 
 def new_key_not_found(state: State) -> bool:
-    """Say that a key whose creation was acknowledged is answered NOT_FOUND, under any lease."""
+    """Return whether NOT_FOUND is answered for a key whose creation was acknowledged, under any lease."""
     return state.worker.lease > 0 and state.worker.memory == NOT_FOUND

@@ -1,7 +1,7 @@
-"""The bounds within which the protocol is explored, and the protocols that are not quite it.
+"""The bounds within which the protocol is explored, and variants of the protocol.
 
-Every scenario is exhaustive within its bounds. Where one bound is small, another
-scenario has it larger: together they have both nodes, all faults and all rules, but
+Every scenario is exhaustive within its bounds. If one bound is small, it is larger in another
+scenario: together they have both nodes, all faults and all rules, but
 not every combination in one.
 """
 
@@ -24,18 +24,18 @@ FOREIGN = Model("failover, foreign entry", lease=1, failover=True, foreign=1)
 REAPER = Model("failover, reaper", lease=1, failover=True, beats=2, swift=True)
 CREATION = Model("failover, creation", lease=2, failover=True, attempts=1, creation=True)
 
-# What each scenario must at least have: fewer states mean that a step has ceased to happen.
+# The minimum number of states of each scenario: fewer mean that a step does not happen any more.
 FLOORS = {ONE: 50_000, RETRY: 100_000, FOREIGN: 250_000, REAPER: 250_000}
 
 
 @dataclass(frozen=True)
 class Variant(Changed[State]):
-    """A protocol that is not quite this one; it answers VALID after OK unless another violation is named."""
+    """A variant of the protocol; it answers VALID after OK unless another violation is named."""
 
     violated: Callable[[State], bool] = valid_after_ok
 
 
-# Each has a counterexample. The first thirteen are the design's own list.
+# Each has a counterexample. The first thirteen are the list of the design.
 MUTANTS = {
     "lease-from-reply": Variant(ONE, "R2: the lease counts from the reply"),
     "register-while-granting": Variant(ONE, "R1: the renewal itself inserts the row"),
@@ -65,18 +65,18 @@ MUTANTS = {
     "leave-before-stopping": Variant(ONE, "R8: the row goes before the last answer"),
 }
 
-# The same fills bury a living key, too: for it, the worker must follow the primary's log by then.
+# The same fills also refuse a living key: for this, the worker must follow the primary's log by then.
 BURIALS = {
     name: Variant(RETRY, "R5: a revocation that failover undid is read, and kept", dead_though_alive)
     for name in ("no-fill-check", "fill-without-chain")
 }
 
-# Rules that could go: exploration finds no violation without them.
+# Rules that could be dropped: exploration finds no violation without them.
 SPARE = {
     "drop-keeps-fills": Variant(ONE, "R5: dropping the chain does not detach fills; the chain bars them"),
 }
 
-# What the protocol does not promise, and the shortest way to it.
+# What the protocol does not guarantee, and the shortest way to it.
 LIMITS = {
     "new-key-forgotten": Variant(
         CREATION, "NOT_FOUND, read at the old primary, is kept for a living key", dead_though_alive
@@ -86,7 +86,7 @@ LIMITS = {
     ),
 }
 
-# What would put an end to a limit.
+# What would remove a limit.
 AMENDMENTS = {
     "timeline": Variant(
         CREATION,
@@ -100,5 +100,5 @@ AMENDMENTS = {
 
 
 def any_violation(state: State) -> bool:
-    """Say whether a state has what the true protocol must never have."""
+    """Return whether a state violates the properties of the true protocol."""
     return valid_after_ok(state) or stale_under_lease(state) or dead_though_alive(state)

@@ -1,4 +1,4 @@
-"""Revocation and authority keep their promises in every run within bounds, and need each of their rules."""
+"""Revocation and authority keep their guarantees in every run within bounds, and need each of their rules."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def told(trace: list[str] | None) -> str:
 
 @pytest.mark.parametrize("scenario", FLOORS, ids=lambda scenario: scenario.name)
 def test_the_protocol_has_no_violation(scenario: Model) -> None:
-    """Explored to the last state, the protocol never answers VALID after OK, nor buries a living key."""
+    """In a full exploration, the protocol never answers VALID after OK, nor refuses a living key."""
     result = explore(scenario, any_violation)
     assert result.trace is None, told(result.trace)
     assert result.states >= FLOORS[scenario]
@@ -36,7 +36,7 @@ def test_without_a_rule_a_living_key_is_buried(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPARE)
 def test_a_spare_rule_is_not_needed(name: str) -> None:
-    """A rule that we keep for its plainness could go."""
+    """A rule that is kept for clarity could be dropped."""
     spare = SPARE[name]
     result = explore(spare.model(name), any_violation)
     assert result.trace is None, told(result.trace)
@@ -44,7 +44,7 @@ def test_a_spare_rule_is_not_needed(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_is_known(name: str) -> None:
-    """What the protocol does not promise does happen: after a failover, by a read at the old primary."""
+    """What the protocol does not guarantee does happen: after a failover, by a read from the old primary."""
     limit = LIMITS[name]
     trace = explore(limit.model(), limit.violated).trace
     assert trace is not None
@@ -54,7 +54,7 @@ def test_a_limit_is_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", AMENDMENTS)
 def test_an_amendment_ends_a_limit(name: str) -> None:
-    """With one more rule the limit is gone, and no other violation has come."""
+    """With one more rule the limit is gone, and there is no new violation."""
     amendment = AMENDMENTS[name]
     model = amendment.model(name)
     result = explore(model, lambda state: amendment.violated(state) or any_violation(state))
@@ -64,7 +64,7 @@ def test_an_amendment_ends_a_limit(name: str) -> None:
 
 @pytest.mark.parametrize("scenario", authority_scenarios.FLOORS, ids=lambda scenario: scenario.name)
 def test_authority_has_no_violation(scenario: authority.Model) -> None:
-    """Explored to the last state, no change is committed after its caller's end, and no deadlock is there."""
+    """In a full exploration, no change is committed after its caller's end, and there is no deadlock."""
     result = explore(scenario, authority_scenarios.any_violation)
     assert result.trace is None, told(result.trace)
     assert result.states >= authority_scenarios.FLOORS[scenario]
@@ -72,7 +72,7 @@ def test_authority_has_no_violation(scenario: authority.Model) -> None:
 
 @pytest.mark.parametrize("scenario", authority_scenarios.FLOORS, ids=lambda scenario: scenario.name)
 def test_every_call_can_be_answered(scenario: authority.Model) -> None:
-    """The locks refuse nobody: each call of a scenario is answered OK in some run."""
+    """The locks refuse no call: each call of a scenario is answered OK in some run."""
     for number, plan in enumerate(scenario.plans):
         last = len(scenario.program(plan))
         assert explore(scenario, lambda state: state.calls[number].place == last).trace is not None, plan.name  # noqa: B023
@@ -80,14 +80,14 @@ def test_every_call_can_be_answered(scenario: authority.Model) -> None:
 
 @pytest.mark.parametrize("name", authority_scenarios.MUTANTS)
 def test_without_a_part_of_authority_there_is_a_violation(name: str) -> None:
-    """Each mutant commits what was forbidden, or comes to a deadlock."""
+    """Each mutant commits a forbidden change, or reaches a deadlock."""
     mutant = authority_scenarios.MUTANTS[name]
     assert explore(mutant.model(name), mutant.violated).trace is not None
 
 
 @pytest.mark.parametrize("name", authority_scenarios.SPARE)
 def test_a_spare_part_of_authority_is_not_needed(name: str) -> None:
-    """Where the statement locks the very row, it may read it, too."""
+    """If the statement locks that very row, it may also read it."""
     spare = authority_scenarios.SPARE[name]
     result = explore(spare.model(name), authority_scenarios.any_violation)
     assert result.trace is None, told(result.trace)
