@@ -258,7 +258,8 @@ async def serving(
     """Run the whole service on a database, with an administrator's key and a client.
 
     Without a `clock`, its time is the database's. Of several on one database, only the first has the key.
-    A stop waits for calls in flight; tests of calls that arrive just then also pass its `pauses`.
+    A stop waits for calls in flight, but not for calls that may still arrive, unless `pauses` is passed.
+    Programs (`tests.e2e.process`) have the pauses of the product.
     """
     ticker = Ticker()
     values = {

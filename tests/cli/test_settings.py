@@ -427,7 +427,18 @@ def test_what_is_no_limit_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -
 def test_an_address_may_say_that_it_is_by_tls() -> None:
     """Only for the command line."""
     assert load_settings(address="https://h:1").address == "https://h:1"
-    for value in ("http://h:1", "localhost", "https://h", "::1:1"):
+    for value in (
+        "http://h:1",
+        "localhost",
+        "https://h",
+        "::1:1",
+        ":1",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "https://h:99999",
+        "a b:1",
+        "h:1\n",
+    ):
         assert refusal(address=value) == (
             "AUTHSVC_ADDRESS: use host:port, for instance 127.0.0.1:50051, or https://host:port for TLS"
         )

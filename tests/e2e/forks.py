@@ -4,7 +4,9 @@ A fork server has imported the service and does nothing else. It forks a child f
 its arguments, environment, directory and files, and then runs the module as `python -m` would. The server has
 one thread and no event loop, as the supervisor of the service, which forks its workers in the same way.
 
-Tests of the supervisor, and of what Python itself reports at a start, start Python (`process.running_as`).
+Variables that Python or the C library read at a start (PYTHON*, LANG, TZ), limits, and what /proc tells of the
+command are those of the server. Tests of these, of the supervisor, and of what Python reports at a start, start
+Python (`process.running_as`).
 """
 
 import atexit
@@ -59,8 +61,11 @@ class Process:
         with self._lock:
             if self.returncode is None and _readable(self._status, 0):
                 self.returncode = int(self._line())
-                os.close(self._status)
         return self.returncode
+
+    def __del__(self) -> None:
+        # Not earlier: another thread may still wait for it.
+        os.close(self._status)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end, and return how it ended."""
@@ -73,7 +78,8 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send a signal to it if it runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -140,13 +146,12 @@ def _server() -> socket.socket:
     """Start the fork server of this process; both end together."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        # Not a terminal: imported modules may check their files.
+        # Not a terminal: imported modules may check their files. Its own errors are those of the tests.
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             cwd=_CHECKOUT,
             env=inherited_environment(),
         )

@@ -3,6 +3,7 @@
 import re
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -10,7 +11,7 @@ import pytest
 
 from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import known_migrations
-from tests.e2e.process import Ended, Server, authsvc, free_port, running
+from tests.e2e.process import Ended, Server, authsvc, free_port, run, running
 
 KEY_STRING = re.compile(r"authsvc_live_[0-9A-Za-z]{63}")
 
@@ -53,6 +54,15 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
         assert KEY_STRING.findall(fourth.stdout) == [fourth.admin_key]
         assert fourth.admin_key != kept
         assert len(fourth.run("keys", "list", "authsvc", "--json").stdout.splitlines()) == 2
+
+
+def test_python_reports_nothing(directory: Path) -> None:
+    """Development mode and warnings as errors find nothing; the output is that of a program that was forked."""
+    python = (sys.executable, "-X", "dev", "-W", "error", "-m", "authsvc")
+    for command in ("settings", "--version"):
+        done = run(*python, command, cwd=directory)
+        assert (done.code, done.stderr) == (0, "")
+        assert done == authsvc(command, cwd=directory)
 
 
 def test_the_data_are_private(dev: Server) -> None:

@@ -78,6 +78,29 @@ async def test_a_proxy_that_guesses_waits(database_url: str, clock: Clock, stopw
         assert (errors(service, "UNAUTHENTICATED"), errors(service, "RESOURCE_EXHAUSTED")) == (2, 2)
 
 
+async def test_an_empty_key_is_nobodys(
+    database_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty key does not make the caller anonymous; beside a valid one it is ignored."""
+    async with served(database_url, clock, anonymous_scopes=",".join(ASKS)) as service:
+        own, _ = await key(service, *ASKS, owner_id="authsvc")
+        text, _ = await key(service)
+
+        async def status(*keys: str) -> int:
+            headers = [("x-authsvc-key", text) for text in keys]
+            about = [*headers, *_ABOUT, *bearer(text)]
+            return (await get_http1(service.app.http_port, "/check", about)).status
+
+        assert await status() == 200
+        for empty in ("", " "):
+            caplog.clear()
+            assert await status(empty) == 500
+            assert "CREDENTIAL_MISSING" in caplog.text
+            assert await status(empty, own) == 200
+            assert await status(own, empty) == 200
+        assert await status(own, own) == 500
+
+
 @pytest.mark.parametrize("target", ["/check", "/healthz", "/readyz", "/other"])
 async def test_floods_are_delayed(
     database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, target: str

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+
+CHECKOUT = Path(__file__).parent.parent.parent
 
 
 class Dev:
@@ -37,7 +40,7 @@ class Dev:
 @contextmanager
 def running(*wrong: str) -> Iterator[Dev]:
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.process.dev", *wrong], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.process.dev", *wrong], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
     ) as process:
         try:
             yield Dev(process)

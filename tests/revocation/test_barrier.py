@@ -225,6 +225,24 @@ async def test_workers_that_cannot_be_listed_at_all(database: Database) -> None:
             await publishing
 
 
+async def test_a_database_that_hangs_while_a_change_waits(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is answered at its deadline, although the list of the workers never arrives."""
+    asked = asyncio.Event()
+
+    async def find_behind(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("authsvc.revocation.barrier.feed_store.find_behind", find_behind)
+    caller = BOOTSTRAP._replace(deadline=boottime() + 0.5)
+    async with asyncio.timeout(10):
+        with pytest.raises(DeadlineExceeded, match="an unknown number of workers unconfirmed"):
+            await _publish(barrier_of(database), caller)
+    assert asked.is_set()
+
+
 async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> None:
     """A transaction that is rolled back leaves no entry."""
     async with serving(database_url, None) as service:

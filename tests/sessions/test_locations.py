@@ -76,13 +76,14 @@ def test_a_file_of_either_form_is_read(tmp_path: Path, record_size: int) -> None
 
 @pytest.mark.parametrize(("text", "kept"), ADDRESSES)
 def test_an_address_is_found_however_it_is_written(tmp_path: Path, text: str, kept: str) -> None:
-    locations = Locations([write(tmp_path / "city.mmdb", {"203.0.113.0/24": OSLO, "2000::/3": LONDON})])
+    records = {"203.0.113.0/24": OSLO, "1.2.3.0/24": OSLO, "2000::/3": LONDON}
+    locations = Locations([write(tmp_path / "city.mmdb", records)])
     places = {
         "203.0.113.7": IN_OSLO,
         **{text: IN_LONDON for _, text in ADDRESSES if text.startswith("2001:")},
     }
     assert locations.find(text) == places.get(kept, Location())
-    assert locations.find("1.2.3.4:80") == Location()
+    assert locations.find("1.2.3.4:80") == IN_OSLO
     locations.close()
 
 
