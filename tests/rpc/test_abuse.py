@@ -18,7 +18,6 @@ from authsvc.client import channels
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.rate import Rate
-from authsvc.net import open_files as descriptors
 from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
@@ -565,18 +564,3 @@ class Theirs(BaseReflectionServicer):  # type: ignore[misc]
         code, text = grpc.StatusCode.INVALID_ARGUMENT.value
         error = reflection_pb2.ErrorResponse(error_code=code, error_message=text)
         return reflection_pb2.ServerReflectionResponse(error_response=error, original_request=asked)
-
-
-def test_descriptors_are_kept_aside(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Descriptors for the database, the feed and the metrics are reserved; the log tells the operator."""
-    limits = [1024, 4096]
-    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(limits))
-    monkeypatch.setattr("resource.setrlimit", lambda _, new: limits.__setitem__(0, new[0]))
-    assert descriptors.connections(500, 10) == 500
-    assert not caplog.text
-    assert descriptors.connections(1000, 10) == 1024 - 10 - 128
-    assert "AUTHSVC_CONNECTION_LIMIT" in caplog.text
-    assert descriptors.raise_limit() == 4096
-    assert descriptors.connections(1000, 10) == 1000

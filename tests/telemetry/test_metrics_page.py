@@ -5,6 +5,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -47,15 +48,30 @@ def test_both_formats(port: int) -> None:
 
 
 def test_connections_take_no_threads_and_are_bounded(port: int) -> None:
-    """Any number of clients is served by one thread; connections beyond the limit are closed at once."""
+    """Any number of clients is served by one thread; a new one replaces the one that waits longest."""
     threads = threading.active_count()
-    others = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)]
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
-        assert one_more.recv(1) == b""
-    assert threading.active_count() == threads
+    silent, *others = [
+        socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)
+    ]
+    with socket.create_connection(("127.0.0.1", port), timeout=10):
+        assert silent.recv(1) == b""
+        silent.close()
+        assert threading.active_count() == threads
+        for other in others:
+            other.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert other.recv(12) == b"HTTP/1.1 200"
+            other.close()
+
+
+def test_silent_connections_stop_no_scrape(port: int) -> None:
+    """However many there are, and while they begin requests that they do not end."""
+    others = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2 * MAX_CONNECTIONS)]
+    for _ in range(2):
+        assert "things_total 3.0" in _scraped(port)[1]
+        for other in others:
+            with suppress(OSError):  # it was closed
+                other.send(b"GET / HTTP/1.1\r\n")
     for other in others:
-        other.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert other.recv(12) == b"HTTP/1.1 200"
         other.close()
 
 

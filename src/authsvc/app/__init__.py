@@ -8,6 +8,7 @@ runs what is done beside requests, and `gauges` shows what the parts count.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from authsvc.app.connection_limits import check_open_files
 from authsvc.app.database import served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.drain import DrainPauses
@@ -23,7 +24,15 @@ from authsvc.store.feed import now as database_time
 from authsvc.store.policies import PolicyStore
 from authsvc.verify.clock import DatabaseClock, boottime
 
-__all__ = ["App", "DrainPauses", "administering", "looking_after_tag_keys", "running", "transport"]
+__all__ = [
+    "App",
+    "DrainPauses",
+    "administering",
+    "check_open_files",
+    "looking_after_tag_keys",
+    "running",
+    "transport",
+]
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The entrance of a worker, and the bounds of its gRPC port."""
 
+from authsvc.app.connection_limits import connection_limits
 from authsvc.app.defaults import anonymous_caller
 from authsvc.app.drain import DrainPauses
 from authsvc.app.parts import App
@@ -10,7 +11,6 @@ from authsvc.entrance.gate import Gate
 from authsvc.entrance.limits import Limits
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.address import Proxies
-from authsvc.net.open_files import connections
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.bounds import Bounds
@@ -53,6 +53,6 @@ def bounds_of(settings: Settings, stopwatch: Stopwatch) -> Bounds:
     return Bounds(
         Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
-        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+        Connections(connection_limits(settings).grpc, stopwatch),
         stopwatch,
     )

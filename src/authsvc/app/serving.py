@@ -12,9 +12,10 @@ from functools import partial
 from uuid import UUID
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.connection_limits import connection_limits
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
-from authsvc.app.gauges import watch, watch_entrance
+from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
 from authsvc.app.transport import transport
 from authsvc.app.verification import Registration
@@ -211,8 +212,11 @@ async def _serve_http(
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(
-        HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.idle_grace
+        HttpCheck(app.access, entrance, app.lease, proxies).answer,
+        max_connections=connection_limits(settings).http,
+        idle_grace=pauses.idle_grace,
     )
+    watch_http(app.metrics, server)
     try:
         port = await server.start(listen)
     except OSError as error:

@@ -36,8 +36,16 @@ class Server(Protocol):
     answer: Answer
     max_connections: int
     connections: "set[Connection]"
+    silent: "dict[Connection, None]"
+    idle: "dict[Connection, None]"
     closing: bool
     held_bytes: int
+
+    def has_room(self) -> bool:
+        """Return whether one more connection is accepted; close another one for it if necessary."""
+
+    def forget(self, connection: "Connection") -> None:
+        """No longer count a connection that is closed."""
 
 
 class Connection(asyncio.Protocol):
@@ -65,10 +73,12 @@ class Connection(asyncio.Protocol):
         """Begin, unless there are too many connections already."""
         # No isinstance: uvloop's are not derived from it.
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._server.connections) >= self._server.max_connections or self._server.closing:
+        if self._server.closing or not self._server.has_room():
             self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=_MAX_UNREAD_BYTES)
         self._server.connections.add(self)
+        self._server.silent[self] = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """Release everything."""
@@ -77,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._count_held()
         if self._answering is not None:
             self._answering.cancel()
-        self._server.connections.discard(self)
+        self._server.forget(self)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -176,6 +186,8 @@ class Connection(asyncio.Protocol):
                 self._refuse_body()
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 self._transport.pause_reading()
+                self._server.silent.pop(self, None)
+                self._server.idle.pop(self, None)
                 self._answering = self._loop.create_task(self._answer(self._request))
                 self._answering.add_done_callback(self._end_with_fault)
             elif event is h11.NEED_DATA or event is h11.PAUSED:
@@ -216,6 +228,7 @@ class Connection(asyncio.Protocol):
 
     def _await_next(self) -> None:
         """Read on, and process what arrived after the last request."""
+        self._server.idle[self] = None
         self._begun, self._deadline = bool(self._unread), self._loop.time() + _IDLE_SECONDS
         self._transport.resume_reading()
         self._go_on()

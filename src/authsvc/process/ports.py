@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from authsvc import app
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.net import port
 from authsvc.net.listen_address import ListenAddress
@@ -19,8 +20,10 @@ def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
     """Hold the ports while the block runs; yield the settings with the ports that 0 stood for.
 
     Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, and ConfigError for AUTHSVC_HTTP_LISTEN
-    and AUTHSVC_METRICS_LISTEN. A metrics port 0 is not held: each worker gets one of the system.
+    and AUTHSVC_METRICS_LISTEN. A metrics port 0 is not held: each worker gets one of the system. Raises
+    OpenFilesError when the process could not open enough connections to them.
     """
+    app.check_open_files(settings)
     with ExitStack() as stack:
         grpc = _hold_grpc(settings.listen)
         children.hide([stack.enter_context(grpc)])

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 # Each scraper has one.
 MAX_CONNECTIONS = 64
+# Connections that wait to be accepted.
+_BACKLOG = 16
 # How long to wait before the next page is made, as a multiple of the time that making the last one took.
 _PAUSE_FACTOR = 9.0
 # For answers in progress, at a stop.
@@ -75,7 +77,7 @@ def serve_metrics(listen: ListenAddress, slot: int, registry: CollectorRegistry)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name="metrics", daemon=True)
     thread.start()
-    server = HttpServer(Pages(registry).answer, max_connections=MAX_CONNECTIONS)
+    server = HttpServer(Pages(registry).answer, max_connections=MAX_CONNECTIONS, backlog=_BACKLOG)
 
     def end() -> None:
         loop.call_soon_threadsafe(loop.stop)
