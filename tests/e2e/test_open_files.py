@@ -22,7 +22,7 @@ from tests.e2e.test_transport import calling
 from tests.e2e.test_workers import Pack, free_ports, pack
 
 _FILES, _WORKERS = 256, 2
-_CONNECTIONS = 300
+_CONNECTIONS = 600
 _HELLO_BEGUN = b"\x16\x03\x01\x02\x00"
 _HEAD_BEGUN = b"GET /check HTTP/1.1\r\n"
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"

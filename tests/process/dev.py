@@ -12,6 +12,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.worker_loads import WorkerLoads
 from authsvc.process import dev, worker
 from authsvc.process.child import Report
 
@@ -41,7 +42,7 @@ async def database(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, predecessors: Collection[UUID], report: Report
+    settings: Settings, slot: int, loads: WorkerLoads | None, predecessors: Collection[UUID], report: Report
 ) -> AsyncIterator[str]:
     assert settings.database_url is not None
     tell(f"worker {os.getpid()}")

@@ -150,6 +150,9 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
         "Connections of clients that this worker accepts.",
         lambda: bounds.connections.max_connections,
     )
+    metrics.watch_gauge(
+        "connections", "Open connections of clients over gRPC.", lambda: bounds.connections.open
+    )
     metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
     metrics.watch_gauge(
         "unsent_bytes", "Bytes of answers that clients have not read.", lambda: bounds.answers.unsent

@@ -5,6 +5,7 @@ What is built first is stopped last: the server takes no more calls, last uses a
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -27,9 +28,11 @@ from authsvc.model.address import Proxies
 from authsvc.model.errors import RetryableError
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.worker_loads import WorkerLoads
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
+from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw
 from authsvc.rpc.key_service import KeyService
@@ -66,6 +69,7 @@ async def running(
     stopwatch: Stopwatch = boottime,
     tick: Tick | None = None,
     slot: int = 0,
+    loads: WorkerLoads | None = None,
     predecessors: Collection[UUID] = (),
     on_register: Callable[[UUID], object] = lambda _: None,
     pauses: DrainPauses = DRAIN_PAUSES,
@@ -74,8 +78,9 @@ async def running(
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
     writes of last uses. The worker is number `slot` of its supervisor, which is told each id that it
-    registers under, and knows the `predecessors` to be dead. `pauses` are those of its stop. Raises
-    ConfigError when the database cannot be served from.
+    registers under, and knows the `predecessors` to be dead. All workers of the supervisor have its `loads`.
+    `pauses` are those of its stop. Raises ConfigError when the database cannot be served from, and
+    OpenFilesError when the limit of open files is too low.
     """
     tls, certified = transport(settings)
     registration = Registration(predecessors=predecessors, on_register=on_register)
@@ -98,7 +103,7 @@ async def running(
         await _work(app, settings, tick, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
-        bounds = bounds_of(settings, stopwatch)
+        bounds = bounds_of(settings, stopwatch, Balance(loads, slot, time.monotonic))
         port = await _serve(app, settings, entrance, bounds, proxies, pauses, stack)
         http_port = 0
         if settings.http_listen is not None:

@@ -4,9 +4,9 @@ Mechanism: a connection answers one request after the other; while it does, or w
 the answers, nothing more is read from it.
 
 Bound: a head of 64 KiB in 256 lines, ten seconds to send it, ten for an answer and ten to read it, 75 s
-between two requests, and a maximum of connections. When all are taken, a further one replaces the one that has waited
-longest for a request, first of those that were never answered. When none waits, the further one is closed at
-once. A request that announces a body is refused at its head.
+between two requests, and a maximum of connections. When all are taken, a further one replaces the one that
+waits longest for a request, first of those that were never answered. When none waits, it is closed at once.
+A request that announces a body is refused at its head.
 For each connection, at most one head that was not answered is held, and 16 KiB and one answer that were not
 read. All connections together hold at most `MAX_HELD_BYTES` that were not answered; beyond that, every
 connection that holds more than an even share is refused.

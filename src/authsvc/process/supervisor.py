@@ -23,6 +23,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.worker_loads import worker_loads
 from authsvc.process import worker as worker_process
 from authsvc.process.child import NEVER
 from authsvc.process.children import Children
@@ -81,6 +82,7 @@ class Supervisor:
         self._children = children
         self._announce = announce
         self._check = check
+        self._loads = worker_loads(settings.workers)
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
         self._orphaned: set[UUID] = set()  # ids of workers that have ended
@@ -117,6 +119,8 @@ class Supervisor:
                 self._children.remove(worker.child)
                 self._workers.remove(worker)
                 self._orphaned.update(worker.ids)
+                if self._loads is not None:
+                    self._loads.clear(worker.child.pid)
                 self._note_ended(worker, end)
 
     def _start_and_restart(self) -> None:
@@ -141,7 +145,7 @@ class Supervisor:
     def _fork(self, number: int) -> Worker:
         predecessors = frozenset(self._orphaned)
         child = self._children.fork(
-            partial(worker_process.serving, self._settings, number, predecessors),
+            partial(worker_process.serving, self._settings, number, self._loads, predecessors),
             f"worker {number}",
             max_start_seconds=_MAX_START_SECONDS,
             max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,

@@ -11,7 +11,6 @@ from grpc_health.v1 import health
 from authsvc.entrance.entrance import Entrance
 from authsvc.model.errors import OperatorError
 from authsvc.net.listen_address import ListenAddress
-from authsvc.net.open_files import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
@@ -97,10 +96,12 @@ class Server:
         for answers that gRPC has written to reach the system.
         """
         self._answered = answered
+        self._balance, self._ends, self._next_count = bounds.balance, sockets.Ends(), 0.0
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
         self._condemned = asyncio.Event()
         self._connections.on_condemned = self._condemned.set
+        self._connections.on_known = lambda: self._balance.note_new(self._connections.open_known)
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
@@ -141,6 +142,7 @@ class Server:
             raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()
         await self._server.start()
+        self._balance.begin(sockets.listener(self._port))
         return self._port
 
     async def tell_health(self, lease: Lease) -> None:
@@ -167,10 +169,12 @@ class Server:
             "resets": {end_of(peer) for peer in self._connections.take_condemned()},
             "room": set(),
         }
-        if in_use() > self._connections.crowded:
-            unwanted["room"] = self._connections.superfluous(
-                await asyncio.to_thread(sockets.ends, self._port)
-            )
+        if (now := time.monotonic()) >= self._next_count:
+            self._next_count = now + _LOOK_SECONDS
+            ends = await asyncio.to_thread(self._ends.read, self._port)
+            self._connections.count(ends)
+            unwanted["room"] = self._connections.superfluous(ends)
+            self._balance.look(ends, self._connections.open_known)
         closing = set().union(*unwanted.values())
         if closing:
             self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
@@ -184,6 +188,7 @@ class Server:
         deadline = time.monotonic() + grace
         await self._health.stop()
         sockets.leave(self._port)
+        self._balance.leave()
         await self._gate.close()
         # Compared by port only, since an address can be written in several ways.
         busy = {peer.rpartition(":")[2] for peer in self._connections.busy()}
