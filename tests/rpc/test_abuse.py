@@ -391,6 +391,19 @@ def test_which_connections_make_room() -> None:
     assert connections.superfluous(ends[:6]) == set()
 
 
+def test_that_all_are_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once a minute. GRPC refuses further connections, and does not say so."""
+    now = 0.0
+    connections = Connections(8, lambda: now)
+    ends = [("192.0.2.1", port) for port in range(8)]
+    connections.known("ipv4:192.0.2.1:0")
+    connections.count(ends[:7])
+    assert (connections.open, connections.open_known, caplog.text) == (7, 1, "")
+    for now in (1.0, 2.0, 60.0, 62.0):
+        connections.count(ends)
+    assert caplog.text.count("all 8 gRPC connections are taken (AUTHSVC_CONNECTION_LIMIT)") == 2
+
+
 async def test_who_resets_calls_again_and_again(database_url: str, clock: Clock) -> None:
     """The connection is closed, and sooner for a repeated offender; one of a known caller is not closed."""
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:

@@ -57,7 +57,7 @@ class Connections:
         self._condemned: set[str] = set()
         self._open: set[End] = set()
         self._calls: set[_Call] = set()
-        self._told = -math.inf
+        self._told = self._told_full = -math.inf
         self.on_condemned: Callable[[], object] = lambda: None
         self.on_known: Callable[[], object] = lambda: None
         #: How many are open, and on how many of them a caller was authenticated, when it was last looked.
@@ -116,8 +116,14 @@ class Connections:
         return self.max_connections * _CROWDED_SHARE
 
     def count(self, open_ends: Collection[End]) -> None:
-        """Count the connections that are open."""
+        """Count the connections that are open; log from time to time that all are taken."""
         self.open = len(open_ends)
+        if self.open >= self.max_connections and self._now() - self._told_full > _LOG_SECONDS:
+            self._told_full = self._now()
+            _log.warning(
+                "all %d gRPC connections are taken (AUTHSVC_CONNECTION_LIMIT); more are closed at once",
+                self.max_connections,
+            )
         self.open_known = len(set(self._known.values()).intersection(open_ends))
 
     def superfluous(self, open_ends: Sequence[End]) -> set[End]:
