@@ -15,12 +15,24 @@ from tests.bench import (
     memory,
     revocation,
     sessions,
+    spread,
     table,
     verify,
 )
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway", "abuse")
+_PARTS = (
+    "memory",
+    "verify",
+    "cold",
+    "lists",
+    "revocation",
+    "sessions",
+    "access",
+    "gateway",
+    "abuse",
+    "spread",
+)
 
 _LOADED = ("verify", "sessions", "access", "gateway")
 
@@ -72,6 +84,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str) -> None:
         rows += await sessions.measure(quick=quick)
     if "abuse" in parts:
         rows += await abuse.measure(quick=quick, only=attack)
+    if "spread" in parts:
+        rows += await spread.measure(quick=quick)
     table.show(rows, facts)
 
 

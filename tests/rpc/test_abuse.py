@@ -399,7 +399,8 @@ def test_that_all_are_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
     connections.known("ipv4:192.0.2.1:0")
     connections.count(ends[:7])
     assert (connections.open, connections.open_known, caplog.text) == (7, 1, "")
-    for now in (1.0, 2.0, 60.0, 62.0):
+    for seconds in (1.0, 1.0, 58.0, 2.0):
+        now += seconds
         connections.count(ends)
     assert caplog.text.count("all 8 gRPC connections are taken (AUTHSVC_CONNECTION_LIMIT)") == 2
 

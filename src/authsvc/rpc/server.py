@@ -54,6 +54,8 @@ _AGED_GRACE_SECONDS = 60.0
 ANSWERED_SECONDS = 0.1
 # Seconds between two looks for connections to close, and at least between two.
 _LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
+# Seconds in which a client opens connections together.
+_TOGETHER_SECONDS = 0.1
 
 
 class AddressInUseError(OperatorError):
@@ -99,9 +101,9 @@ class Server:
         self._balance, self._ends, self._next_count = bounds.balance, sockets.Ends(), 0.0
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
-        self._condemned = asyncio.Event()
-        self._connections.on_condemned = self._condemned.set
-        self._connections.on_known = lambda: self._balance.note_new(self._connections.open_known)
+        self._due = asyncio.Event()
+        self._connections.on_condemned = self._due.set
+        self._connections.on_known = self._note_known
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
@@ -153,15 +155,21 @@ class Server:
         """Wait until `look` is due: for a while, or until a connection is to be closed for its calls."""
         await asyncio.sleep(_PAUSE_SECONDS)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._condemned.wait()
-        self._condemned.clear()
+            async with asyncio.timeout(max(0.0, self._next_count - time.monotonic())):
+                await self._due.wait()
+        self._due.clear()
 
     async def look(self) -> None:
         """End calls whose messages are late, and close unwanted connections."""
         for arrivals in self._arrivals:
             arrivals.expire()
         await self._close_unwanted()
+
+    def _note_known(self) -> None:
+        self._balance.note_new(self._connections.open_known)
+        # Others that were opened with it are known by then.
+        self._next_count = min(self._next_count, time.monotonic() + _TOGETHER_SECONDS)
+        self._due.set()
 
     async def _close_unwanted(self) -> None:
         unwanted: dict[str, set[End]] = {
