@@ -1,6 +1,8 @@
 """What a child writes to standard error past the log: read by its parent, and logged as lines of ours."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +70,33 @@ def test_lines_are_limited_by_their_place(pipe: Pipe, caplog: pytest.LogCaptureF
     _logged(pipe, caplog, _HEADER * 50, _CORE)
     limit = LineLimit(lambda: 0.0)
     assert sum(limit.admits(record) for record in caplog.records) == MAX_LINES + 1
+
+
+_UNREAD = """
+import contextlib, os, signal, sys
+from authsvc.process.children import Children
+
+@contextlib.asynccontextmanager
+async def writing(report):
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(2, b"x" * 4096)
+    yield "written"
+
+signal.alarm(30)
+with Children() as children:
+    child = children.fork(writing, "a child", max_stop_seconds=10)
+    # Nobody reads what it writes.
+    while ("ready", "written") not in list(child.reports()):
+        pass
+    child.stop()
+    while not child.end():
+        pass
+print(child.end())
+"""
+
+
+def test_a_child_does_not_wait_for_its_reader() -> None:
+    """A parent that is stopped, or busy, delays no worker; what does not fit into the pipe is lost."""
+    done = subprocess.run([sys.executable, "-c", _UNREAD], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "exit code 0\n", "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from authsvc.net.reuseport import natural
 from authsvc.net.worker_loads import UNKNOWN, Arrivals, Row, WorkerLoads, worker_loads
 from authsvc.rpc.balance import Balance, arrived, over_share
 from authsvc.rpc.peer import End
@@ -80,11 +81,19 @@ class Pack:
             for worker in self.workers:
                 worker.look()
 
-    def connect(self, number: int = 1, *, calmly: bool = True) -> list[Worker]:
-        """Open connections, and return which workers got them; `calmly` one after the other."""
+    def connect(self, number: int = 1, *, calmly: bool = True, leads_to: int | None = None) -> list[Worker]:
+        """Open connections, and return which workers got them; `calmly` one after the other.
+
+        From any port, or from one that by itself `leads_to` the socket of a number.
+        """
         got = []
         for _ in range(number):
-            client = socket.create_connection((_HOST, self.port), 10, (_HOST, free_port()))
+            source = free_port()
+            while leads_to is not None and leads_to != natural(
+                source, len(self.loads.listening()), self.loads.epoch.secret
+            ):
+                source = free_port()
+            client = socket.create_connection((_HOST, self.port), 10, (_HOST, source))
             self.clients.append(client)
             got.append(next(worker for worker in self.workers if worker.accept()))
             if calmly:
@@ -136,6 +145,20 @@ def test_connections_are_spread_evenly(packs: ExitStack, workers: int) -> None:
     for _ in range(4 * workers):
         assert max(pack.counts) - min(pack.counts) <= 1
         pack.connect()
+
+
+@on_linux
+def test_whose_socket_has_which_number(packs: ExitStack) -> None:
+    """Told by where a connection from a port came to; not by one that came past an excluded worker."""
+    pack = _pack(packs, 2)
+    pack.look()
+    first, second = pack.workers
+    assert pack.connect(leads_to=0) == [first]
+    assert pack.loads.excluded == {0}
+    assert pack.connect(2, leads_to=0) == [second, first]
+    assert [row.socket for row in pack.loads.listening()] == [0, UNKNOWN]
+    assert pack.connect(leads_to=1) == [second]
+    assert [row.socket for row in pack.loads.listening()] == [0, 1]
 
 
 @on_linux
