@@ -163,7 +163,7 @@ class Barrier:
                     # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = await self._list(entry, committed)
                     behind = behind if listed is None else listed
-                    # The clock of the event loop stands still while the machine is suspended; this one does not.
+                    # Unlike the clock of the event loop, this one continues while the machine is suspended.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError
         except TimeoutError as error:
