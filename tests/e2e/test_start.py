@@ -57,7 +57,7 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
 
 
 def test_python_reports_nothing(directory: Path) -> None:
-    """Development mode and warnings as errors find nothing; the output is that of a program that was forked."""
+    """Development mode finds nothing, and the output is the same as that of a program that was forked."""
     python = (sys.executable, "-X", "dev", "-W", "error", "-m", "authsvc")
     for command in ("settings", "--version"):
         done = run(*python, command, cwd=directory)
