@@ -16,7 +16,7 @@ others continue to serve. A rolling restart stops at the first new worker that f
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from uuid import UUID
@@ -24,6 +24,7 @@ from uuid import UUID
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
 from authsvc.process import worker as worker_process
+from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import NEVER
 from authsvc.process.children import Children
 from authsvc.process.ports import held_ports
@@ -70,8 +71,9 @@ class Supervisor:
         *,
         announce: Callable[[int], None],
         check: Callable[[], str] = lambda: "",
+        auxiliaries: Sequence[Auxiliary] = (),
     ) -> None:
-        """Take what to run.
+        """Take what to run; the `auxiliaries` start before the workers and stop after them.
 
         `announce` is called once, when all workers serve, with their port. `check` is
         called whenever a child has reported or ended; it returns why all workers have to
@@ -81,6 +83,7 @@ class Supervisor:
         self._children = children
         self._announce = announce
         self._check = check
+        self._auxiliaries = auxiliaries
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
         self._orphaned: set[UUID] = set()  # ids of workers that have ended
@@ -90,6 +93,8 @@ class Supervisor:
 
     def run(self) -> str:
         """Run until all workers have stopped; return why they had to, or an empty string after a signal."""
+        for auxiliary in self._auxiliaries:
+            auxiliary.start()
         for slot in self._slots:
             if self._phase is _Phase.STARTING:
                 self._start(slot)
@@ -97,7 +102,7 @@ class Supervisor:
             self._read_reports()
             self._children.signals.handle_stops(stop=self._stop, kill=self._kill)
             self._children.kill_late()
-            if self._phase is _Phase.STOPPING and not self._workers:
+            if self._phase is _Phase.STOPPING and not self._workers and self._stop_auxiliaries():
                 return self._fault
             self._start_and_restart()
             self._children.wait(self._next_start())
@@ -106,6 +111,8 @@ class Supervisor:
         """Read the reports, then handle the ends of workers: what a worker reported comes first."""
         if fault := self._check():
             self._stop(fault)
+        for auxiliary in self._auxiliaries:
+            auxiliary.look()
         for worker in tuple(self._workers):
             end = worker.child.end()
             for word, text in worker.child.reports():
@@ -129,7 +136,10 @@ class Supervisor:
         self._restart.advance(self._children.signals)
 
     def _next_start(self) -> float:
-        return min(slot.start_time for slot in self._slots) if self._phase is _Phase.SERVING else NEVER
+        starts = [auxiliary.start_time for auxiliary in self._auxiliaries]
+        if self._phase is _Phase.SERVING:
+            starts += [slot.start_time for slot in self._slots]
+        return min(starts, default=NEVER)
 
     def _start(self, slot: Slot) -> None:
         slot.start_time = NEVER
@@ -194,6 +204,14 @@ class Supervisor:
             for worker in self._workers:
                 worker.child.stop()
 
+    def _stop_auxiliaries(self) -> bool:
+        """Stop what helped the workers, which have ended; return whether it has ended as well."""
+        for auxiliary in self._auxiliaries:
+            auxiliary.stop()
+        return all(auxiliary.ended for auxiliary in self._auxiliaries)
+
     def _kill(self) -> None:
         for worker in self._workers:
             worker.child.send(signal.SIGKILL)
+        for auxiliary in self._auxiliaries:
+            auxiliary.kill()
