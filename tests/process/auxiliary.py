@@ -13,7 +13,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
-from authsvc.process import supervisor, worker
+from authsvc.process import follower, supervisor, worker
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Pipe, Report
 from authsvc.process.children import Children
@@ -45,7 +45,7 @@ async def helping(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, predecessors: Collection[UUID], report: Report
+    settings: Settings, slot: int, predecessors: Collection[UUID], handover: object, report: Report
 ) -> AsyncIterator[str]:
     tell(f"worker {os.getpid()}")
     yield "50051"
@@ -56,8 +56,14 @@ async def serving(
     tell("worker stops")
 
 
+@asynccontextmanager
+async def following(*_: object) -> AsyncIterator[str]:
+    yield ""
+
+
 if __name__ == "__main__":
     worker.serving = serving
+    follower.following = following  # type: ignore[assignment]
     configure_logging("info", "json", str)
     settings = load_settings(workers=2, drain_grace="300")
     with Children() as children:

@@ -34,10 +34,12 @@ def _watch_verification(app: App) -> None:
         "lease_seconds", "Seconds for which this worker may answer from memory.", lambda: app.lease.left
     )
     watch_gauge(
-        "feed_seq", "The last entry of the feed that this worker has applied.", lambda: app.follower.seq
+        "feed_seq", "The last entry of the feed that this worker has applied.", lambda: app.holder.seq
     )
     watch_counter(
-        "registrations", "How often this worker has registered.", lambda: app.follower.registrations
+        "registrations",
+        "How often this worker has started with an empty memory at a registration.",
+        lambda: app.holder.starts,
     )
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)

@@ -32,18 +32,23 @@ class Auxiliary:
         *,
         max_stop_seconds: float,
         max_start_seconds: float = NEVER,
+        max_silence_seconds: float = NEVER,
+        is_needed: bool = False,
         note: Callable[[str, str], None] = lambda word, text: None,
     ) -> None:
         """Take what to run, and its name for the log, for instance `the admin listener`.
 
-        It is killed, and started again, when it is not ready after `max_start_seconds`. `note` is called
-        with each report that it makes besides `ready`.
+        It is killed, and started again, when it is not ready after `max_start_seconds`, or has not reported
+        anything for `max_silence_seconds`. If it `is_needed`, no worker can start before it is ready. `note`
+        is called with each report that it makes besides `ready`.
         """
         self._children = children
         self._name = name
         self._context = context
         self._max_stop_seconds = max_stop_seconds
         self._max_start_seconds = max_start_seconds
+        self._max_silence_seconds = max_silence_seconds
+        self._is_needed = is_needed
         self._note = note
         self._child: Child | None = None
         self._stopping = False
@@ -51,6 +56,8 @@ class Auxiliary:
         self._backoff = Backoff()
         #: When it is to be started again, in monotonic seconds.
         self.start_time = NEVER
+        #: Why it has never been ready, if it is needed and has ended.
+        self.fault = ""
 
     @property
     def ended(self) -> bool:
@@ -79,7 +86,9 @@ class Auxiliary:
                 if word != "ready":
                     self._note(word, text)
                 elif not self._child.stopping:
-                    self._ready_time, self._child.deadline = time.monotonic(), NEVER
+                    self._ready_time, self._is_needed = time.monotonic(), False
+                if self._ready_time < NEVER and not self._child.stopping:
+                    self._child.deadline = time.monotonic() + self._max_silence_seconds
             if end:
                 self._children.remove(self._child)
                 self._note_ended(self._child, end)
@@ -101,7 +110,9 @@ class Auxiliary:
     def _note_ended(self, child: Child, end: str) -> None:
         self._child = None
         cause = f"{child.failure} ({end})" if child.failure else end
-        if not self._stopping:
+        if self._is_needed:
+            self.fault = child.failure or f"{self._name} has ended: {end}"
+        elif not self._stopping:
             self._plan(f"has ended: {cause}")
         elif end != "exit code 0":
             _log.warning("%s did not stop cleanly: %s", self._name, cause)

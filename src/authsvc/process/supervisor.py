@@ -23,6 +23,8 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.handover import Handover
+from authsvc.process import follower as follower_process
 from authsvc.process import worker as worker_process
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import NEVER
@@ -83,6 +85,12 @@ class Supervisor:
         self._children = children
         self._announce = announce
         self._check = check
+        self._handover = Handover() if settings.workers > 1 else None
+        if self._handover is not None:
+            auxiliaries = [
+                follower_process.auxiliary(settings, children, self._handover, self._pids),
+                *auxiliaries,
+            ]
         self._auxiliaries = auxiliaries
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
@@ -113,6 +121,8 @@ class Supervisor:
             self._stop(fault)
         for auxiliary in self._auxiliaries:
             auxiliary.look()
+            if auxiliary.fault:
+                self._stop(auxiliary.fault)
         for worker in tuple(self._workers):
             end = worker.child.end()
             for word, text in worker.child.reports():
@@ -135,6 +145,9 @@ class Supervisor:
                 self._start(slot)
         self._restart.advance(self._children.signals)
 
+    def _pids(self) -> list[int]:
+        return [worker.child.pid for worker in self._workers]
+
     def _next_start(self) -> float:
         starts = [auxiliary.start_time for auxiliary in self._auxiliaries]
         if self._phase is _Phase.SERVING:
@@ -151,7 +164,7 @@ class Supervisor:
     def _fork(self, number: int) -> Worker:
         predecessors = frozenset(self._orphaned)
         child = self._children.fork(
-            partial(worker_process.serving, self._settings, number, predecessors),
+            partial(worker_process.serving, self._settings, number, predecessors, self._handover),
             f"worker {number}",
             max_start_seconds=_MAX_START_SECONDS,
             max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,

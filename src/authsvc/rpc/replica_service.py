@@ -29,6 +29,8 @@ class ReplicaService:
                 worker_id=str(worker.worker_id),
                 host=worker.host,
                 pid=worker.pid,
+                worker_pids=worker.worker_pids,
+                unconfirmed_pids=worker.unconfirmed_pids,
                 register_time=timestamp(worker.register_time),
                 renew_time=timestamp(worker.beat_time),
                 applied_seq=max(worker.applied, 0),

@@ -1,6 +1,6 @@
 """The feed of changes and the registrations of workers.
 
-`FeedConnection` is the dedicated connection of a worker. Hints (LISTEN) need a session of their own, and
+`FeedConnection` is the dedicated connection of a follower. Hints (LISTEN) need a session of their own, and
 following the feed must not wait for a connection of the pool. The functions below it use the pool, to publish
 changes and to look at the workers.
 """
@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -37,7 +37,7 @@ _MAX_HINT_PREFIXES = 100
 
 
 class FeedConnection:
-    """The connection of one worker, opened when first used, and again after any error.
+    """The connection of one follower, opened when first used, and again after any error.
 
     Implements `WorkerFeed` of `revocation`. Bound: a quarter of the lease, and at most 5 s, for each
     operation, so that there is time for another attempt.
@@ -49,7 +49,7 @@ class FeedConnection:
         *,
         lease: float,
         listen: bool,
-        on_connect: Callable[[], Awaitable[object]] | None = None,
+        on_connect: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url
         self._timeout_seconds = min(_MAX_WAIT_SECONDS, lease / 4)
@@ -83,12 +83,11 @@ class FeedConnection:
             await asyncio.wait_for(self._arrived.wait(), _MAX_WAIT_SECONDS)
         return self._arrived.is_set()
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
-        """Commit the registration of this worker; then return the end of the feed (R1)."""
+    async def register(self, worker_id: UUID, lease: float) -> FeedEntry:
+        """Commit the registration; then return the end of the feed (R1)."""
         beat = uuid4()
         async with self._asking() as connection:
-            if predecessors:
-                await connection.execute(_SQL["leave"], list(predecessors))
+            await connection.execute(_SQL["remove_foreign"])
             await connection.execute(
                 _SQL["register"], worker_id, math.ceil(lease * 1000), socket.gethostname(), os.getpid(), beat
             )
@@ -97,12 +96,21 @@ class FeedConnection:
             [row] = await connection.fetch(_SQL["find_head"])
         return FeedEntry(Place(row["seq"], row["nonce"]), (), None, tag_keys=_tag_keys(row))
 
-    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+    async def renew(
+        self,
+        worker_id: UUID,
+        place: Place,
+        applied_seq: int,
+        pids: Sequence[int],
+        unconfirmed_pids: Sequence[int],
+    ) -> Renewal | None:
         """Prove registration, place and primary; return the entries after the place (R2)."""
         async with self._asking() as connection:
             before, beat = self._beats, uuid4()
             self._beats = [*before[-_MAX_BEATS:], beat]
-            rows = await connection.fetch(_SQL["renew"], worker_id, *place, beat, before)
+            rows = await connection.fetch(
+                _SQL["renew"], worker_id, *place, beat, before, applied_seq, pids, unconfirmed_pids
+            )
         self._beats = [beat]
         if self._listen and not self._heard and not self._warned:
             self._warned = True
@@ -124,6 +132,11 @@ class FeedConnection:
             return bool(
                 await connection.fetchval(_SQL["acknowledge"], worker_id, *place, *(before or (None, None)))
             )
+
+    async def remove(self, worker_ids: Collection[UUID]) -> None:
+        """Delete earlier registrations (R11)."""
+        async with self._asking() as connection:
+            await connection.execute(_SQL["leave"], list(worker_ids))
 
     async def leave(self, worker_id: UUID) -> None:
         """Delete the registration (R8), and close the connection."""
@@ -148,9 +161,8 @@ class FeedConnection:
         if self._connection is None or self._connection.is_closed():
             self._heard = False
             self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
-            if self._on_connect is not None:
-                # The last one was lost, or its node is no longer the primary. Others may be affected, too.
-                await self._on_connect()
+            # The last one was lost, or its node is no longer the primary. Others may be affected, too.
+            self._on_connect()
             if self._listen:
                 self._connection.add_termination_listener(self._note_end)
                 await self._connection.add_listener(_CHANNEL, self._hear)
@@ -213,6 +225,8 @@ async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]
             worker_id=row["worker_id"],
             host=row["host"],
             pid=row["pid"],
+            worker_pids=row["worker_pids"],
+            unconfirmed_pids=row["unconfirmed_pids"],
             lease=row["lease_ms"] / 1000,
             beat=row["beat"],
             applied=row["applied"],

@@ -49,6 +49,11 @@ class Lease:
             )
 
     @property
+    def until(self) -> float:
+        """When it ends, on the stopwatch; minus infinity when it was given up."""
+        return self._until
+
+    @property
     def left(self) -> float:
         """The remaining seconds; 0 when it is not held."""
         return max(0.0, self._until - self._stopwatch())
