@@ -129,7 +129,9 @@ async def migrate(
                 await connection.execute(_CREATE_MIGRATIONS)
         except asyncpg.PostgresError as error:
             raise MigrationError(f"cannot create the schema: {error}; migrate as its owner") from error
-        applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
+        applied = {
+            r["number"]: r for r in await connection.fetch("SELECT number, checksum FROM authsvc.migrations")
+        }
         done = 0
         for migration in todo:
             if migration.number in applied:
