@@ -16,7 +16,8 @@ from authsvc.config.settings import ConfigError, Settings
 from authsvc.store import migrate as migrations
 from authsvc.store.privileges import grants
 
-_PENDING_STATUS = 2
+# 1 is an error, and 2 one of the command line.
+_MISSING_STATUS = 3
 
 
 async def migrate(
@@ -37,7 +38,7 @@ async def migrate(
     ----------
     check
         Change nothing, and list the migrations that are missing. Exit with status 0 if there is
-        none, with 2 if there are some, and with 1 if that cannot be told.
+        none, with 3 if there are some, and with 1 if that cannot be told.
     dry_run
         Change nothing, and print the SQL that would be executed. It is not tried out, because that
         would take the locks of a migration.
@@ -86,7 +87,7 @@ def _print_missing(missing: list[migrations.Migration]) -> None:
     for migration in missing:
         print(f"missing {migration}")
     if missing:
-        sys.exit(_PENDING_STATUS)
+        sys.exit(_MISSING_STATUS)
     print("nothing to do; the schema is up to date")
 
 

@@ -32,8 +32,8 @@ Done = TypeVar("Done")
 _LOCK = 0x617574687376
 # Longer than `deadlock_timeout`, after which an automatic vacuum gives way.
 _MAX_LOCK_SECONDS = 2.0
-# What an attempt may take of the shortest lease: for one lock, and in all. A renewal may take a quarter of it,
-# so one that waits for an attempt succeeds.
+# What an attempt may take of the shortest lease: for one lock, and in all. A renewal may take a quarter of
+# it, so one that waits for an attempt succeeds.
 _LOCK_SHARE, _WHOLE_SHARE = 1 / 8, 1 / 5
 _MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.5, 1.5, 5.0
 # Attempts that may take too long: the first ones may have waited for locks.
