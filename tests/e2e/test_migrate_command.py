@@ -97,7 +97,7 @@ async def test_options_that_make_no_sense(directory: Path, empty_database_url: s
     ):
         assert refusal(await command(directory, empty_database_url, *arguments)) == expected
     done = await command(directory, empty_database_url, "--lock-wait", "soon")
-    assert (done.code, "\"soon\" is" in done.stderr) == (2, True)
+    assert (done.code, '"soon" is' in done.stderr) == (2, True)
     assert (await command(directory, empty_database_url, "--check")).code == 3
 
 

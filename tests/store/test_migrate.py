@@ -39,8 +39,16 @@ async def test_an_empty_database(empty_database_url: str) -> None:
     assert "keys" in await tables(empty_database_url)
 
 
-async def test_many_at_once(empty_database_url: str) -> None:
-    """Replicas that start at the same time wait for each other; each migration runs once."""
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+async def test_many_at_once(empty_database_url: str, isolation: str) -> None:
+    """Replicas that start at the same time wait for each other; each migration runs once.
+
+    Whatever the default of the database is, each sees what the others have applied.
+    """
+    connection = await asyncpg.connect(empty_database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    await connection.close()
     done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(8)))
     assert sum(done) == len(known_migrations())
 

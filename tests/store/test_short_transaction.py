@@ -290,3 +290,24 @@ async def test_a_service_goes_on(database_url: str) -> None:
         assert service.app.follower.registrations == 1
         assert service.app.lease.left > 0
     assert "application report" in told[0]
+
+
+async def test_many_locks(database_url: str) -> None:
+    """What ends the time of an attempt is told: a lock is waited for, also if no single wait is too long."""
+    waits = "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(8)"
+    told: list[str] = []
+    async with session(database_url, "report") as other:
+        await register(other, 2000)
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(8)")
+            migrating = asyncio.create_task(
+                migrate(database_url, migrations=[Migration(9001, "waits", waits)], tell=told.append)
+            )
+
+            async def waited() -> list[str]:
+                await asyncio.sleep(0)
+                return told
+
+            await eventually(waited, bool)
+        assert await migrating == 1
+    assert "application report" in told[0]

@@ -36,7 +36,7 @@ _MAX_LOCK_SECONDS = 2.0
 # it, so one that waits for an attempt succeeds.
 _LOCK_SHARE, _WHOLE_SHARE = 1 / 8, 1 / 5
 _MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.5, 1.5, 5.0
-# Attempts that may take too long: the first ones may have waited for locks.
+# Attempts that take too long although nobody holds them up: the database may have been busy.
 _MAX_OVERLONG = 3
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _MAX_LOOK_SECONDS = 0.1, 0.2, 2.0
 _MAX_SILENCE_SECONDS = 30.0
@@ -107,16 +107,17 @@ class ShortTransactions:
         while True:
             try:
                 return await self._attempt(work)
-            except _TooLong as error:
-                overlong += 1
-                if overlong == _MAX_OVERLONG:
-                    raise OverlongError(self._overlong(what)) from error
-                await asyncio.sleep(pause)
-            except (pg.LockNotAvailableError, pg.DeadlockDetectedError) as error:
+            except (_TooLong, pg.LockNotAvailableError, pg.DeadlockDetectedError) as error:
                 waited = time.monotonic() - start
-                if waited >= self._lock_wait:
+                is_over = waited >= self._lock_wait
+                if isinstance(error, _TooLong) and not self._holders:
+                    overlong += 1
+                    if is_over or overlong == _MAX_OVERLONG:
+                        raise OverlongError(self._overlong(what)) from error
+                elif is_over:
                     raise LockWaitOver(self._given_up(what, waited)) from error
-                self._tell_wait(what, self._lock_wait - waited)
+                else:
+                    self._tell_wait(what, self._lock_wait - waited)
                 await asyncio.sleep(min(pause, self._lock_wait - waited))
                 pause = min(pause * _PAUSE_GROWTH, _MAX_PAUSE_SECONDS)
 
