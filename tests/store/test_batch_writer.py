@@ -16,7 +16,7 @@ from authsvc.store.activity import ActivityStore
 from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
-from tests.conftest import Clock, Service
+from tests.conftest import Clock, Service, eventually
 
 AWAY = Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
 
@@ -177,7 +177,9 @@ async def test_the_delivery_status_of_new_keys(
     ]
     ids = [each.key.key_id for each in made]
     deliveries = service.app.keys.deliveries
-    await deliveries.flush()
+    # gRPC tells that it has sent an answer after the client has it.
+    pending = "SELECT FROM authsvc.key_uses WHERE answer = 'pending'"
+    await eventually(lambda: sql(database_url, pending), lambda found: not found)
     await sql(database_url, REFUSE.format(table="key_uses", condition=f"NEW.key_id = '{ids[2]}'"))
     # In one batch, before the background can write it.
     for key_id in ids:
