@@ -64,6 +64,17 @@ def _watch_records(app: App) -> None:
         "Answers with key strings whose delivery was not recorded, for lack of room.",
         lambda: app.keys.deliveries.dropped,
     )
+    watch_counter(
+        "rows_refused",
+        "Rows written in the background that the database refused, so that they were dropped.",
+        lambda: {
+            "last_use": app.usage.refused,
+            "activity": app.activity.refused,
+            "delivery": app.keys.deliveries.refused,
+            "refused_attempt": app.refusals.refused,
+        },
+        label="kind",
+    )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",

@@ -110,7 +110,7 @@ class Follower:
             except RetryableError as error:
                 if not failing:
                     _log.warning(
-                        "the feed is unreachable; the lease is valid for another %.1f s: %s",
+                        "the feed cannot be followed; the lease is valid for another %.1f s: %s",
                         self.lease.left,
                         error,
                     )
@@ -122,7 +122,7 @@ class Follower:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 if failing:
-                    _log.info("the feed is reachable again; the lease was renewed")
+                    _log.info("the feed is followed again; the lease was renewed")
                 failing = False
 
     async def stop(self) -> None:

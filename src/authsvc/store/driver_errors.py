@@ -35,6 +35,7 @@ RETRYABLE = (
     pg.InsufficientResourcesError,
     pg.ReadOnlySQLTransactionError,
     pg.TransactionRollbackError,
+    pg.IdleInTransactionSessionTimeoutError,
     pg.LockNotAvailableError,
     pg.ObjectNotInPrerequisiteStateError,  # a statement that only a primary can execute
     pg.TargetServerAttributeNotMatched,  # none of the hosts is a primary
@@ -123,12 +124,16 @@ def _retryable(error: BaseException) -> Unavailable:
                 reason=LOCK_TIMEOUT,
                 retry_after=0.5,
             )
-        case pg.SerializationError() | pg.DeadlockDetectedError():
+        case pg.StatementCompletionUnknownError():
+            return _out_of_reach()
+        case pg.TransactionRollbackError():  # a deadlock, or a serialization failure
             return Unavailable(
                 "the transaction conflicts with another one; nothing was done; retry",
                 reason="TRANSACTION_CONFLICT",
                 retry_after=0.1,
             )
+        case pg.IdleInTransactionSessionTimeoutError():
+            return _unavailable("the database ended a transaction in which this worker paused for too long")
         case pg.QueryCanceledError():
             return _unavailable("the database canceled a statement, by statement_timeout or by an operator")
         case pg.InsufficientResourcesError():

@@ -37,6 +37,12 @@ _ORDERS = {
         "use_key_id",
     ),
 }
+# Named, so that statements that are prepared outlive a new column. The last two are for orders and filters.
+_COLUMNS = """
+    key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations,
+    create_time, creator_id, update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time,
+    last_use_ip, rotated_from_key_id, rotated_to_key_id, answer, version, folded_name, use_key_id
+"""
 # A key that was revoked immediately is revoked whatever the clock shows; see Key.state.
 _STATES = {
     KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
@@ -118,7 +124,7 @@ class _Statement:
             return f"{self._rows} WHERE {conditions} {self._sorted} LIMIT {self._value(size)}"
         walked = f"{self._rows} WHERE {self._all(*self._after(after))} {self._sorted}"
         return (
-            f"SELECT * FROM ({walked} LIMIT {self._value(max_walked)}) AS walked"
+            f"SELECT {_COLUMNS}, sort_value FROM ({walked} LIMIT {self._value(max_walked)}) AS walked"
             f" WHERE {' AND '.join(self.filters)} {self._sorted} LIMIT {self._value(size)}"
         )
 
@@ -128,14 +134,14 @@ class _Statement:
         return (
             f"WITH found AS MATERIALIZED"
             f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_MAX_SORTED)})"
-            f" SELECT *, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
+            f" SELECT {_COLUMNS}, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
             f" FROM authsvc.key_records JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
         )
 
     @property
     def _rows(self) -> str:
         # As a column, so that the outer query knows that the rows of a subquery are sorted.
-        return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_records"
+        return f"SELECT {_COLUMNS}, {self._column} AS sort_value FROM authsvc.key_records"
 
     @property
     def _sorted(self) -> str:

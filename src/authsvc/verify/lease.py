@@ -32,7 +32,7 @@ class Lease:
     def renew(self, until: float) -> None:
         """Hold the lease until the stopwatch shows `until`."""
         self._until = until
-        self.reason = "this worker cannot reach the database"
+        self.reason = "this worker could not renew its lease in the database"
         self._renewed.set()
 
     def end(self, reason: str) -> None:
