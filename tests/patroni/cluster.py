@@ -53,7 +53,7 @@ class Cluster:
 
     def __init__(self, nodes: list[Machine], etcd: Machine, proxy: Machine, *, synchronous: bool) -> None:
         self.nodes = nodes
-        self._synchronous = synchronous
+        self.synchronous = synchronous
         self.etcd = etcd
         self.proxy = proxy
 
@@ -94,7 +94,7 @@ class Cluster:
             nonlocal told
             leader = await self.leader()
             told = leader and await _status(leader, "cluster")
-            return leader if _is_healthy(told, synchronous=self._synchronous) else None
+            return leader if _is_healthy(told, synchronous=self.synchronous) else None
 
         try:
             return await _until(is_healthy, seconds)

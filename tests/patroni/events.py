@@ -67,7 +67,7 @@ async def stop_etcd(cluster: Cluster, _: Machine) -> AsyncIterator[Machine]:
 
 @asynccontextmanager
 async def kill_ahead(cluster: Cluster, leader: Machine) -> AsyncIterator[Machine]:
-    """The standbys lose their network, and soon everything on the primary's node is killed.
+    """The standbys lose their network, and soon the primary's node loses its power.
 
     What asynchronous standbys had not received by then is lost.
     """
@@ -75,10 +75,12 @@ async def kill_ahead(cluster: Cluster, leader: Machine) -> AsyncIterator[Machine
     for node in standbys:
         node.cut()
     await asyncio.sleep(_AHEAD)
+    leader.cut()  # Or the kernel would still send what dead processes have written.
     leader.kill()
     for node in standbys:
         node.heal()
     yield await cluster.new_leader(leader)
+    leader.heal()
     cluster.start(leader)
 
 

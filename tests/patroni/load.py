@@ -65,9 +65,10 @@ class ClusterLoad(Load):
     def series(self) -> list[Answers]:
         return [*self.warm.values(), *self.cold, *self.writes]
 
-    async def start(self) -> None:
-        """Also begin to probe."""
-        await super().start()
+    async def start(self, *, only_probes: bool = False) -> None:
+        """Also begin to probe, or only that: the other clients end when a key is lost."""
+        if not only_probes:
+            await super().start()
         known = [await self.make(kind=KEY) for _ in range(_WARM_KEYS)]
         count = int(_OUTAGE / _COLD)
         for start in range(0, count, 10):

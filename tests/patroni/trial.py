@@ -71,7 +71,7 @@ async def trial(cluster: Cluster, event: str, through: str, directory: Path, lea
     async with replicas(directory, url, count=REPLICAS, lease=lease) as on:
         load = ClusterLoad(on, keys=20, changers=2)
         try:
-            await load.start()
+            await load.start(only_probes=not cluster.synchronous)
             await asyncio.sleep(_STEADY)
             begun = time.monotonic()
             async with AsyncExitStack() as stack:
