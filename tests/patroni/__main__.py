@@ -9,6 +9,7 @@ code is 1 if there was any of these, or if a replica was not back by itself.
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import traceback
@@ -43,6 +44,9 @@ def main() -> int:
         parser.error("--runs: must be at least 1")
     print(f"Patroni with ttl {TTL} s, authsvc with a lease of {given.lease:g} s")  # noqa: T201
     results: list[Result] = []
+    # In the background of a shell SIGINT is ignored otherwise; the networks are removed at the end.
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="authsvc-patroni-", dir=_memory()) as root:
             Path(root).chmod(0o755)
@@ -78,7 +82,7 @@ async def _several(
                     result = await trial(running, event, through, home / f"run-{done}", given.lease)
                 except Exception as error:  # noqa: BLE001 - reported, and counted
                     traceback.print_exc()
-                    result = Result(event, through, faults=[f"{type(error).__name__}: {error}"])
+                    result = Result(event, through, others=[f"{type(error).__name__}: {error}"])
                     failed = True
                 results.append(result)
                 print(f"{event} through {through}, {done} of {given.runs}:", flush=True)  # noqa: T201
@@ -97,9 +101,9 @@ def _notes(result: Result) -> Iterable[str]:
         "NOT BACK": result.not_back,
         "HANGING": result.hanging,
         "VIOLATION": result.others,
-        "FAULT": result.faults,
+        "error in the log": result.faults,
     }.items():
-        yield from (f"  {what}: {text}" for text in found[:5])
+        yield from (f"  {what}: {text[:600]}" for text in found[:5])
 
 
 def _table(results: Sequence[Result]) -> Iterable[str]:
@@ -111,8 +115,10 @@ def _table(results: Sequence[Result]) -> Iterable[str]:
         rows = [result for result in results if (result.event, result.through) == (event, through)]
         waited = sum(bool(result.waits_for_node) for result in rows)
         wrong = sum(not result.is_right for result in rows)
+        logged = sum(bool(result.faults) for result in rows)
         remarks = [
             f"{waited} not back until the node was" if waited else "",
+            f"{logged} with errors in the log" if logged else "",
             f"{wrong} WRONG" if wrong else "",
         ]
         cells = (

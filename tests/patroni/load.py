@@ -17,10 +17,10 @@ from tests.faults.workers import Worker
 from tests.patroni.replicas import Line, Replicas
 
 # Clients pause after a verification, or they would take the CPU that the cluster needs.
-_PAUSE = 0.015
+_PAUSE = 0.04
 # The intervals at which each connection is asked about keys that its worker knows, and each replica about one
 # that it does not know, and to change something.
-_WARM, _COLD, _WRITE = 0.03, 0.4, 0.2
+_WARM, _COLD, _WRITE = 0.04, 0.4, 0.25
 _WARM_KEYS = 6
 # An outage of so many seconds uses up the unknown keys; writes make new ones.
 _OUTAGE = 60
@@ -142,6 +142,7 @@ class ClusterLoad(Load):
                 for task in [task for task in running if task.done()]:
                     running.remove(task)
                     task.result()
+            await asyncio.gather(*running)
         finally:
             for task in running:
                 task.cancel()
