@@ -23,7 +23,7 @@ _PAUSE = 0.04
 _WARM, _COLD, _WRITE = 0.04, 0.4, 0.25
 _WARM_KEYS = 6
 # An outage of so many seconds uses up the unknown keys; writes make new ones.
-_OUTAGE = 60
+_OUTAGE = 40
 _AT_ONCE = 12
 _TIMEOUT = 5.0
 
@@ -95,9 +95,13 @@ class ClusterLoad(Load):
 
     async def verify_all(self) -> None:
         """Verify on each connection everything that was created."""
-        for line in self._on.lines:
+        ask = super().verify
+
+        async def verify_on(line: Line) -> None:
             for key in list(self.created.values()):
-                await super().verify(key, line)
+                await ask(key, line)
+
+        await asyncio.gather(*map(verify_on, self._on.lines))
 
     async def verify(
         self, key: Key, worker: Worker, *, scoped: bool = False, timeout: float | None = None
