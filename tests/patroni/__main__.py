@@ -44,9 +44,8 @@ def main() -> int:
         parser.error("--runs: must be at least 1")
     print(f"Patroni with ttl {TTL} s, authsvc with a lease of {given.lease:g} s")  # noqa: T201
     results: list[Result] = []
-    # In the background of a shell SIGINT is ignored otherwise; the networks are removed at the end.
-    for number in signal.SIGINT, signal.SIGTERM:
-        signal.signal(number, signal.default_int_handler)
+    # It is ignored in the background of a shell, and the networks have to be removed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="authsvc-patroni-", dir=_memory()) as root:
             Path(root).chmod(0o755)
@@ -61,6 +60,7 @@ def main() -> int:
 
 
 async def _run(given: argparse.Namespace, root: Path, results: list[Result]) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     for event in given.event or EVENTS:
         for through in given.through or _WAYS:
             await _several(given, event, through, root / f"{event}-{through}", results)
@@ -96,6 +96,8 @@ def _notes(result: Result) -> Iterable[str]:
         f" lost {result.lost}, undone {result.undone}, accepted {result.accepted};"
         f" {result.verifications} verifications, {result.changes} changes, {result.created} created"
     )
+    refusals = ", ".join(f"{reason} {count}" for reason, count in result.refusals.items())
+    yield f"  refused for now: {refusals or 'never'}"
     for what, found in {
         "not back while the node was silent": result.waits_for_node,
         "NOT BACK": result.not_back,

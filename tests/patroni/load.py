@@ -24,6 +24,7 @@ _WARM, _COLD, _WRITE = 0.04, 0.4, 0.25
 _WARM_KEYS = 6
 # An outage of so many seconds uses up the unknown keys; writes make new ones.
 _OUTAGE = 40
+_KEPT = 12
 _AT_ONCE = 12
 _TIMEOUT = 5.0
 
@@ -59,6 +60,8 @@ class ClusterLoad(Load):
         # The keys whose creation was answered.
         self.created: dict[str, Key] = {}
         self._on = on
+        # Those that are revoked are some seconds old, so that a failover may have their creation only.
+        self._to_revoke: deque[Key] = deque()
         self._unknown: list[deque[Key]] = [deque() for _ in numbers]
 
     @property
@@ -129,7 +132,7 @@ class ClusterLoad(Load):
         count = 0
         while not self._stopping:
             count += 1
-            if await self.verify(known[count % len(known)], line, timeout=1) is Outcome.VALID:
+            if await self.verify(known[count % len(known)], line, timeout=_TIMEOUT) is Outcome.VALID:
                 self.warm[line].times.append(time.monotonic())
             await asyncio.sleep(_WARM)
 
@@ -171,5 +174,9 @@ class ClusterLoad(Load):
         if count % 2:
             for keys in self._unknown:
                 keys.append(key)
-        elif (await self.revoke(key, line, timeout=_TIMEOUT)).ending is Ending.OK:
-            self.writes[line.replica].times.append(time.monotonic())
+            return
+        self._to_revoke.append(key)
+        if len(self._to_revoke) > _KEPT:
+            old = self._to_revoke.popleft()
+            if (await self.revoke(old, line, timeout=_TIMEOUT)).ending is Ending.OK:
+                self.writes[line.replica].times.append(time.monotonic())

@@ -45,6 +45,8 @@ class Result:
     waits_for_node: list[str] = field(default_factory=list)
     not_back: list[str] = field(default_factory=list)
     hanging: list[str] = field(default_factory=list)
+    # Why calls were refused for now, and how often.
+    refusals: dict[str, int] = field(default_factory=dict)
     # Errors in the logs of the replicas. They break no guarantee.
     faults: list[str] = field(default_factory=list)
 
@@ -94,6 +96,7 @@ async def trial(cluster: Cluster, event: str, through: str, directory: Path, lea
         result.writes = max(answers.gap(begun, over) for answers in load.writes)
         result.cold = max(answers.gap(begun, over) for answers in load.cold)
         result.warm = max(answers.gap(begun, over) for answers in load.warm.values())
+    result.refusals = dict(load.refusals.most_common(4))
     result.faults = on.faults()
     return result
 
