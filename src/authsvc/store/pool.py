@@ -191,8 +191,11 @@ class Database:
             ) from error
 
     async def _release(self, connection: Connection) -> None:
+        releasing = asyncio.ensure_future(self._pool.release(connection, timeout=_MAX_WAIT_SECONDS))
+        # If the caller goes away meanwhile, nobody else asks how it ended, and asyncio would log a failure.
+        releasing.add_done_callback(_seen)
         try:
-            await self._pool.release(connection, timeout=_MAX_WAIT_SECONDS)
+            await asyncio.shield(releasing)
         except (*RETRYABLE, pg.InterfaceError, pg.InternalClientError):
             # The driver raises these for a connection that is lost while it is released, too.
             _log.debug("a lost connection was dropped")
@@ -258,6 +261,12 @@ async def _roll_back(connection: Connection) -> None:
 
 async def _no_reset(_: object) -> None:
     """Do not reset a connection."""
+
+
+def _seen(ended: "asyncio.Future[None]") -> None:
+    """Mark the exception of a task as retrieved."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
