@@ -1,11 +1,12 @@
 """GetSession, ListSessions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from authsvc.model.caller import Caller
 from authsvc.model.errors import NotFound
+from authsvc.model.page import Page
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition, SessionQuery
@@ -32,8 +33,8 @@ class SessionReads(Protocol):
 
     async def list(
         self, caller: Caller, query: SessionQuery, *, page_size: int, page_token: str
-    ) -> tuple[Sequence[Session], str]:
-        """Return a page of an owner's sessions, and the token of the next page ("" on the last).
+    ) -> Page[Session]:
+        """Return a page of an owner's sessions.
 
         Raises:
             PermissionDenied: OWNER_NOT_PERMITTED.
@@ -50,10 +51,11 @@ class SessionReads(Protocol):
                 size=page_size,
                 after=after,
             )
-        if not more:
-            return page, ""
-        last = SessionPosition(page[-1].last_activity_time, page[-1].session_id)
-        return page, self._page_tokens.seal(query, last)
+
+        def seal(last: Session) -> str:
+            return self._page_tokens.seal(query, SessionPosition(last.last_activity_time, last.session_id))
+
+        return Page(page, more, seal)
 
 
 def visible(caller: Caller, session_id: str, session: Session | None) -> Session:

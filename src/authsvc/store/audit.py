@@ -47,7 +47,7 @@ def events_json(events: Sequence[AuditEvent]) -> str:
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
-) -> tuple[list[ChainedEvent], bool]:
+) -> tuple[Sequence[ChainedEvent], bool]:
     """Return at most `size` events that follow a position, the newest first, and whether there are more."""
     since = None if query.time_after is None else bound(query.time_after)
     until = None if query.time_before is None else bound(query.time_before)
@@ -64,7 +64,7 @@ async def page(
         rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
     else:
         rows = await connection.fetch(_SQL["list_events"], *where)
-    return await page_of(rows, size, from_row)
+    return page_of(rows, size, from_row)
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:

@@ -10,6 +10,7 @@ an owner that differs from others. So this module chooses: it walks a limited nu
 fill the page, it finds the matches; if there are too many to sort, it walks on.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from authsvc.model.key import Key, KeyState
@@ -64,7 +65,7 @@ _MAX_SORTED = 2000
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
-) -> tuple[list[Key], bool]:
+) -> tuple[Sequence[Key], bool]:
     """Return at most `size` keys that follow a position, and whether there are more.
 
     Must be called in a transaction, whose settings it changes.
@@ -79,7 +80,7 @@ async def page(
         if rows and rows[0]["found_count"] >= _MAX_SORTED:
             statement = _Statement(query, now)
             rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
-    return await page_of(rows, page_size, keys.from_row)
+    return page_of(rows, page_size, keys.from_row)
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:

@@ -1,45 +1,38 @@
-"""The pages of lists: bounded in items and in bytes, and read without blocking the event loop.
+"""The rows of a page. They are read one by one, since an answer may have room for only a few of them."""
 
-A page of 1000 of the largest keys would have 35 MB, which is more than clients accept, and would block the
-event loop for most of a second.
-"""
-
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, overload
 
 import asyncpg
 
 Item = TypeVar("Item")
 
-#: The characters on a page, unless it has one item only. 1000 usual keys have a third of that.
-MAX_TEXT_LENGTH = 512 * 1024
-# The length that values other than texts count together.
-_OVERHEAD_LENGTH = 100
-# How many rows are read before other tasks run. Each row takes about 20 microseconds.
-_ROWS_AT_A_TIME = 25
+
+class ReadRows(Sequence[Item]):
+    """Rows as items. A row is read whenever its item is asked for."""
+
+    def __init__(self, rows: Sequence[asyncpg.Record], read: Callable[[Any], Item]) -> None:
+        self._rows = rows
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ReadRows[Item]": ...
+    def __getitem__(self, index: int | slice) -> "Item | ReadRows[Item]":
+        if isinstance(index, slice):
+            return ReadRows(self._rows[index], self._read)
+        return self._read(self._rows[index])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._read, self._rows)
 
 
-async def page_of(
-    rows: Sequence[asyncpg.Record], size: int, read: Callable[[asyncpg.Record], Item]
-) -> tuple[list[Item], bool]:
-    """Return the items of the first rows, at most `size` and at least one, and whether there are more."""
-    items: list[Item] = []
-    left = MAX_TEXT_LENGTH
-    for row in rows[:size]:
-        left -= _text_length(row)
-        if left < 0 and items:
-            return items, True
-        items.append(read(row))
-        if len(items) % _ROWS_AT_A_TIME == 0:
-            await asyncio.sleep(0)
-    return items, len(rows) > size
-
-
-def _text_length(row: asyncpg.Record) -> int:
-    """Return the approximate number of characters in a row."""
-    return _OVERHEAD_LENGTH + sum(
-        sum(map(len, value)) if isinstance(value, list) else len(value)
-        for value in row.values()
-        if isinstance(value, str | list)
-    )
+def page_of(
+    rows: Sequence[asyncpg.Record], size: int, read: Callable[[Any], Item]
+) -> tuple[Sequence[Item], bool]:
+    """Return the items of the first `size` rows, and whether there are more rows."""
+    return ReadRows(rows[:size], read), len(rows) > size

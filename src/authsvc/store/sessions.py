@@ -54,12 +54,12 @@ async def page(
     now: datetime,
     size: int,
     after: SessionPosition | None,
-) -> tuple[list[Session], bool]:
+) -> tuple[Sequence[Session], bool]:
     """Return at most `size` sessions, the newest activity first, and whether there are more."""
     last, session_id = after or (None, "")
     where = owner_id, include_ended, now, last, session_id
     rows = await connection.fetch(_SQL["list_sessions"], *where, size + 1)
-    return await page_of(rows, size, from_row)
+    return page_of(rows, size, from_row)
 
 
 async def update_revocation(connection: Connection, session: Session) -> None:
