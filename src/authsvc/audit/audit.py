@@ -5,6 +5,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.page import Page
 from authsvc.model.page_token import PageTokens
 from authsvc.store import audit as audit_store
+from authsvc.store.pages import SMALL_PAGE
 from authsvc.store.pool import Database
 
 
@@ -28,7 +29,8 @@ class Audit:
         """
         caller.refuse_other_owner(query.owner_id)
         after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.listing(caller.quota_owner) as connection:
+        in_transaction = page_size > SMALL_PAGE
+        async with self._database.listing(caller.quota_owner, in_transaction=in_transaction) as connection:
             page, more = await audit_store.page(connection, query, size=page_size, after=after)
 
         def seal(last: ChainedEvent) -> str:

@@ -11,6 +11,7 @@ from authsvc.model.page_token import PageTokens
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition, SessionQuery
 from authsvc.store import sessions as session_store
+from authsvc.store.pages import SMALL_PAGE
 from authsvc.store.pool import Database
 
 
@@ -42,7 +43,8 @@ class SessionReads(Protocol):
         """
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.listing(caller.quota_owner) as connection:
+        in_transaction = page_size > SMALL_PAGE
+        async with self._database.listing(caller.quota_owner, in_transaction=in_transaction) as connection:
             page, more = await session_store.page(
                 connection,
                 query.owner_id,

@@ -19,7 +19,7 @@ from authsvc.model.page_token import Position
 from authsvc.model.text import folded
 from authsvc.store import keys
 from authsvc.store.bounds import bound
-from authsvc.store.pages import page_of
+from authsvc.store.pages import fetch, page_of
 from authsvc.store.pool import Connection
 
 # The expressions of each order, as in its index: the value, a parameter of the same type, the id.
@@ -70,17 +70,20 @@ async def page(
 
     Must be called in a transaction, whose settings it changes.
     """
-    page_size, size = size, size + 1  # One row more tells whether there is a next page.
+    count = size + 1  # One row more tells whether there is a next page.
     await connection.execute(_PLANNING)
     statement = _Statement(query, now)
-    rows = await connection.fetch(statement.walk(after, size, size * _WALKED_PER_ROW), *statement.values)
-    if len(rows) < size and statement.filters:
+    sql = statement.walk(after, count, count * _WALKED_PER_ROW)
+    found = await fetch(connection, sql, *statement.values, size=size)
+    if len(found.rows) < count and not found.is_cut and statement.filters:
         statement = _Statement(query, now)
-        rows = await connection.fetch(statement.find(after, size), *statement.values)
-        if rows and rows[0]["found_count"] >= _MAX_SORTED:
+        sql = statement.find(after, count)
+        found = await fetch(connection, sql, *statement.values, size=size)
+        if found.rows and found.rows[0]["found_count"] >= _MAX_SORTED:
             statement = _Statement(query, now)
-            rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
-    return page_of(rows, page_size, keys.from_row)
+            sql = statement.walk(after, count, None)
+            found = await fetch(connection, sql, *statement.values, size=size)
+    return page_of(found, size, keys.from_row)
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:
