@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
+from unittest import mock
 
 import asyncpg
 import grpc
@@ -19,6 +20,8 @@ from authsvc.model.page import Page
 from authsvc.model.scope import OWN_SCOPES
 from authsvc.rpc.answer_size import CLIENT_BYTES, MAX_BYTES, fitting, refuse_too_large, shown
 from authsvc.rpc.reflection import Reflection
+from authsvc.store import keys as key_store
+from authsvc.store.pool import Database
 from authsvc.v1 import owner_policy_service_pb2, resources_pb2
 from authsvc.v1 import replica_service_pb2 as replica_pb
 from authsvc.v1 import scope_service_pb2 as scope_pb
@@ -311,6 +314,22 @@ def test_a_read_that_asks_for_too_much() -> None:
     refuse_too_large(CLIENT_BYTES)
     with pytest.raises(InvalidArgument, match="ask for less at a time"):
         refuse_too_large(CLIENT_BYTES + 1)
+
+
+async def test_others_have_the_loop_while_keys_are_read(service: Service, database_url: str) -> None:
+    """A batch has up to a thousand large keys, which are read a few at a time."""
+    made = await largest_keys(service, database_url, 100)
+    async with Database.open(database_url) as database, database.connection() as connection:
+        rows = await connection.fetch("SELECT * FROM authsvc.key_records WHERE owner_id = $1", OWNER)
+    fetched = mock.AsyncMock()
+    fetched.fetch.return_value = rows
+    reading = asyncio.create_task(key_store.find(fetched, made))
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 100 // 25
+    assert sorted(reading.result()) == sorted(made)
 
 
 # Bytes of texts, and numbers of items, that no rule of a proto bounds.
