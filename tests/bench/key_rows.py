@@ -24,8 +24,8 @@ _INDEXES = """
 async def fill(url: str, keys: int) -> None:
     """Fill a new database with keys, of a hundredth as many owners; say how far it is.
 
-    The largest owner has a tenth of all keys, the one in the middle a hundredth, and the others, "other-1" and
-    so on, have some 90 each. Indexes are built at the end, which is several times faster.
+    The largest owner has a tenth of all keys, the one in the middle a hundredth, and the others, "other-1"
+    and so on, have some 90 each. Indexes are built at the end, which is faster.
     """
     others, middle = keys // 100 - 2, max(keys // 100, 200)
     each = (keys - keys // 10 - middle) // others

@@ -1,8 +1,9 @@
 """Calls in a database with a million keys of ten thousand owners, against one with ten thousand keys.
 
-Both databases are in one PostgreSQL and hold owners of the same kind: the largest has a tenth of all keys, one
-in the middle a hundredth, and the others have some 90 each. Each database has a service of its own. The services have one core, and
-PostgreSQL and the client have the others. Calls are timed at the client, one at a time, in turns.
+Both databases are in one PostgreSQL and hold owners of the same kind: the largest has a tenth of all keys,
+one in the middle a hundredth, and the others have some 90 each. Each database has a service of its own. The
+services have one core, and PostgreSQL and the client have the others. Calls are timed at the client, one at a
+time, in turns.
 
 A round creates keys in several owners, verifies each of them once, which reads it from PostgreSQL and proves
 it with argon2id, and revokes each of them; then all keys of some owners are revoked, and pages are listed.
