@@ -34,7 +34,7 @@ async def test_a_large_database_is_complete(database_url: str) -> None:
         await key_rows.fill(database_url, 2_000)
         assert await connection.fetch(indexes) == before
         counted = await connection.fetch("SELECT owner_id, count(*) FROM authsvc.key_records GROUP BY 1")
-        keys = {owner_id: count for owner_id, count in counted}
+        keys: dict[str, int] = {row["owner_id"]: row["count"] for row in counted}
         assert (len(keys), sum(keys.values())) == (20, 2_000)
         assert keys[key_rows.LARGEST] > keys[key_rows.SMALL]
     finally:

@@ -1,8 +1,8 @@
 """A refusal as `google.rpc.Status`, the content of `grpc-status-details-bin` (AIP-193).
 
 Bound: clients refuse trailers of more than 8 KiB by default, and then show neither the code nor the reason.
-So texts are cut, and details are left out, by their bytes as they are sent: a message percent-encoded, details
-in base64. Code, reason and RetryInfo are always sent.
+So texts are cut, and details are left out, by their bytes as they are sent: a message percent-encoded,
+details in base64. Code, reason and RetryInfo are always sent.
 """
 
 from collections.abc import Iterable, Mapping
