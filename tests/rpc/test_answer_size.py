@@ -15,10 +15,9 @@ import pytest
 from grpc_status import rpc_status
 
 from authsvc.keys.revoke import MAX_RETURNED_KEYS
-from authsvc.model.errors import InvalidArgument
 from authsvc.model.page import Page
 from authsvc.model.scope import OWN_SCOPES
-from authsvc.rpc.answer_size import CLIENT_BYTES, MAX_BYTES, fitting, refuse_too_large, shown
+from authsvc.rpc.answer_size import CLIENT_BYTES, MAX_BYTES, fitting, shown
 from authsvc.rpc.reflection import Reflection
 from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
@@ -309,11 +308,19 @@ async def test_others_have_the_loop_in_between(count: int, size: int) -> None:
     assert turns >= min(count, 1000 // 25 if size == 10 else count)
 
 
-def test_a_read_that_asks_for_too_much() -> None:
+async def test_a_read_that_asks_for_too_much(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused with what to do instead. A change is not, since it is done by then."""
-    refuse_too_large(CLIENT_BYTES)
-    with pytest.raises(InvalidArgument, match="ask for less at a time"):
-        refuse_too_large(CLIENT_BYTES + 1)
+    made = await service.admin.CreateKey(owner_id="acme", display_name="x")
+    size = made.key.ByteSize()
+    monkeypatch.setattr("authsvc.rpc.answer_size.CLIENT_BYTES", size)
+    assert await service.admin.GetKey(key_id=made.key.key_id) == made.key
+    monkeypatch.setattr("authsvc.rpc.answer_size.CLIENT_BYTES", size - 1)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        await service.admin.GetKey(key_id=made.key.key_id)
+    assert f"asks for an answer of {size} bytes" in refusal.message
+    assert "ask for less at a time" in refusal.message
+    revoked = await service.admin.RevokeKey(key_id=made.key.key_id)
+    assert (revoked.state, revoked.ByteSize() > size) == (resources_pb2.KEY_STATE_REVOKED, True)
 
 
 async def test_others_have_the_loop_while_keys_are_read(service: Service, database_url: str) -> None:
