@@ -14,13 +14,25 @@ from tests.bench import (
     lists,
     memory,
     revocation,
+    scale,
     sessions,
     table,
     verify,
 )
 from tests.bench.bench import running, say
 
-_PARTS = ("memory", "verify", "cold", "lists", "revocation", "sessions", "access", "gateway", "abuse")
+_PARTS = (
+    "memory",
+    "verify",
+    "cold",
+    "lists",
+    "scale",
+    "revocation",
+    "sessions",
+    "access",
+    "gateway",
+    "abuse",
+)
 
 _LOADED = ("verify", "sessions", "access", "gateway")
 
@@ -64,6 +76,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str) -> None:
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)
+    if "scale" in parts:
+        rows += await scale.measure(quick=quick)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
     if "sessions" in parts:

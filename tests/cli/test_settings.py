@@ -133,6 +133,7 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
         ),
         ("a=Do\u200b a", "the description of a holds U+200B (ZERO WIDTH SPACE), which people cannot see"),
         ("a=Do\u2028 a", "the description of a holds U+2028 (LINE SEPARATOR); use one line"),
+        (f"b,a={501 * 'x'}", "the description of a has 501 characters; use at most 500"),
         (",".join(map(str, range(1001))), "there are 1001 scopes; use at most 1000, or * for any"),
     ],
 )

@@ -37,6 +37,8 @@ async def status() -> None:
         for worker in answer.workers
     )
     output.print(table(columns, rows))
+    if answer.omitted_worker_count:
+        output.print(f"{answer.omitted_worker_count} more workers are not shown.")
     behind = [worker for worker in answer.workers if worker.HasField("behind_since")]
     if behind:
         output.print(

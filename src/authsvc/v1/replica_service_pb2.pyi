@@ -46,15 +46,20 @@ class ReplicaStatus(_message.Message):
     READ_TIME_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    OMITTED_WORKER_COUNT_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
     """The number of the latest change: the end of the feed that workers follow."""
+    omitted_worker_count: _builtins.int
+    """The number of registrations that are left out of `workers`."""
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """When the state was read, by the database's clock."""
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]:
-        """The registrations, one for each replica, ordered by host and age."""
+        """The registrations, one for each replica, ordered by host and age: all of them, or
+        as many as take 2 MiB, which are some ten thousand.
+        """
 
     def __init__(
         self,
@@ -62,10 +67,11 @@ class ReplicaStatus(_message.Message):
         read_time: _timestamp_pb2.Timestamp | None = ...,
         head_seq: _builtins.int = ...,
         workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
+        omitted_worker_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "omitted_worker_count", b"omitted_worker_count", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
