@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.gauges import watch, watch_entrance
@@ -78,8 +79,10 @@ async def running(
     """
     tls, certified = transport(settings)
     registration = Registration(predecessors=predecessors, on_register=on_register)
+    # All workers wait for the same, so one of them says for what.
+    wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, registration, tls, certified) as app,
+        composed(settings, clock, stopwatch, registration, tls, certified, wait) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)

@@ -18,10 +18,15 @@ from importlib.resources import files
 import asyncpg
 
 from authsvc.model.errors import OperatorError
+from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
+from authsvc.store.hosts import InvalidUrlError
 from authsvc.store.pool import Database
+from authsvc.store.requirements import check_database
 
 # The key of the advisory lock. It must never change.
 _LOCK = 0x617574687376
+_MAX_CONNECT_SECONDS = 10.0
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
 _CREATE_MIGRATIONS = """
@@ -55,6 +60,10 @@ _AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
 
 class MigrationError(OperatorError):
     """The database and the migrations do not fit together; the message says how to mend it."""
+
+
+class NotGrantedError(MigrationError):
+    """The serving role has no privileges on the schema, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ def known_migrations() -> list[Migration]:
 async def migrate(
     url: str,
     *,
+    pooler: bool = False,
     migrations: list[Migration] | None = None,
     serving_role: str = "",
     retention: Retention | None = None,
@@ -109,21 +119,18 @@ async def migrate(
 ) -> int:
     """Apply the migrations that were not applied yet; return how many.
 
-    `serving_role` gets privileges on the tables, unless it is the role that migrates. `retention` is how long
-    the schema keeps audit events from now on. `tell` receives a line for each thing that was done.
+    `pooler` means that a pooler with transaction pooling is in front of the database. `serving_role` gets
+    privileges on the tables, unless it is the role that migrates. `retention` is how long the schema keeps
+    audit events from now on. `tell` receives a line for each thing that was done.
 
-    Raises MigrationError when the database cannot be used, when a migration fails (it is rolled back) or was
-    changed after it was applied, and when privileges or the retention cannot be set.
+    Raises MigrationError when the database is out of reach, when a migration fails (it is rolled back) or was
+    changed after it was applied, and when privileges or the retention cannot be set; UnfitDatabaseError when
+    the database is not one that authsvc can use.
     """
     todo = known_migrations() if migrations is None else migrations
+    connection = await _connected(url, pooler)
     try:
-        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # works with poolers
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
-    except ValueError:
-        # The message of the driver may contain a part of the password.
-        raise MigrationError("the driver cannot read the URL of the database; check its options") from None
-    try:
+        await check_database(connection, pooler=pooler)
         try:
             async with _exclusive(connection):
                 await connection.execute(_CREATE_MIGRATIONS)
@@ -166,7 +173,7 @@ async def pending(database: Database) -> list[str]:
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
             rows = []
         except asyncpg.InsufficientPrivilegeError as error:
-            raise MigrationError(
+            raise NotGrantedError(
                 f"the serving role has no privileges on the schema ({error}): run `authsvc migrate` with "
                 "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
             ) from error
@@ -175,6 +182,16 @@ async def pending(database: Database) -> list[str]:
         if migration.number in applied:
             _compare(migration, applied[migration.number])
     return [f"{m.number:04} {m.name}" for m in known_migrations() if m.number not in applied]
+
+
+async def _connected(url: str, pooler: bool) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        # Migrations take as long as they take.
+        return await connect(
+            url, timeout=_MAX_CONNECT_SECONDS, pooler=pooler, command_timeout=None, statement_cache_size=0
+        )
+    except (ConnectError, InvalidUrlError) as error:
+        raise MigrationError(f"cannot use the database: {error}") from error
 
 
 def _compare(migration: Migration, checksum: str) -> None:
