@@ -1,6 +1,8 @@
 """Why no connection to a primary could be opened, for each host."""
 
+import os
 import socket
+import ssl
 from collections.abc import Sequence
 
 import asyncpg
@@ -32,8 +34,10 @@ def _told(where: str, error: Exception, seconds: float) -> str:
             return f"its name does not resolve ({error.strerror})"
         case FileNotFoundError() if not where.startswith("/"):
             return "a file that the TLS options of its URL name does not exist"
+        case OSError(errno=int(number)) if not isinstance(error, ssl.SSLError):
+            return os.strerror(number)
         case OSError():
-            return error.strerror or str(error) or type(error).__name__
+            return str(error) or type(error).__name__
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             told = "; ".join(str(error).splitlines()) or type(error).__name__
             if "startup parameter" in told:

@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, zip_longest
 from typing import Any
 
@@ -56,8 +57,7 @@ class Host:
         lookup = _lookups.get((loop, self.name))
         if lookup is None:
             lookup = _lookups[loop, self.name] = loop.create_task(_look_up(loop, self.name))
-            # Nobody may be waiting for it any more.
-            lookup.add_done_callback(lambda done: done.cancelled() or done.exception())
+            lookup.add_done_callback(partial(_note_end, loop, self.name))
         found = await asyncio.shield(lookup)
         families = [[each[4][0] for each in some] for _, some in groupby(found, key=lambda each: each[0])]
         in_turn = chain.from_iterable(zip_longest(*families))
@@ -65,10 +65,13 @@ class Host:
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, name: str) -> list[Any]:
-    try:
-        return await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    finally:
-        del _lookups[loop, name]
+    return await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+
+
+def _note_end(loop: asyncio.AbstractEventLoop, name: str, lookup: asyncio.Task[list[Any]]) -> None:
+    del _lookups[loop, name]
+    if not lookup.cancelled():
+        lookup.exception()  # Nobody may be waiting for it any more.
 
 
 def _is_address(name: str) -> bool:
