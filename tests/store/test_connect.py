@@ -1,9 +1,11 @@
 """Connecting to the hosts of a database URL: side by side, and the others leave no trace."""
 
 import asyncio
+import contextlib
 import gc
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from authsvc.store.feed import FeedConnection
 from authsvc.store.hosts import Host, InvalidUrlError, hosts_of
 from authsvc.store.migrate import MigrationError, migrate
 from authsvc.store.pool import Database
+from tests.certificates import Authority
 from tests.conftest import eventually
 from tests.dead_hosts import UNKNOWN, accepted, at, behind, silent, swallowing
 
@@ -39,10 +42,10 @@ async def nothing_left() -> AsyncIterator[None]:
 
     async def left() -> int:
         await asyncio.sleep(0)
-        gc.collect()
         return len(_sockets() - before) + len(asyncio.all_tasks() - tasks - {asyncio.current_task()})
 
     await eventually(left, lambda count: count == 0)
+    gc.collect()
     assert unseen == []
 
 
@@ -286,6 +289,24 @@ async def test_a_server_that_is_no_database(database_url: str, answer: bytes) ->
             await connect(f"postgresql://u@{other}/d", timeout=0.3)
 
 
+@pytest.mark.parametrize("certified", ["db.test", "other.test"])
+async def test_tls_is_for_the_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certified: str) -> None:
+    """A certificate has to have the name in the URL, whichever address it leads to."""
+    authority = Authority()
+    (tmp_path / "ca").write_bytes(authority.cert)
+    authority.issue(names=(certified,)).write(tmp_path / "cert", tmp_path / "key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    refused = _error("FATAL", "28P01", "this is the server")
+    told = "this is the server" if certified == "db.test" else "CERTIFICATE_VERIFY_FAILED.*match.*db.test"
+    resolves(monkeypatch, db_test=["::1", "127.0.0.1"])
+    async with stand_in(refused, context) as address:
+        port = address.partition(":")[2]
+        options = f"sslmode=verify-full&sslrootcert={tmp_path / 'ca'}"
+        with pytest.raises(ConnectError, match=rf"db.test:{port} \(127.0.0.1\): .*{told}"):
+            await connect(f"postgresql://u@db.test:{port}/d?{options}", timeout=_LONG)
+
+
 class _Fake:
     """A connection that notes that it was ended."""
 
@@ -300,8 +321,8 @@ async def test_of_two_at_the_same_instant_one_is_ended() -> None:
     """And a connection that arrives when nobody waits any more is ended, too."""
     both = asyncio.Event()
 
-    def attempt(connection: _Fake) -> Callable[[], Awaitable[Any]]:
-        async def open_it() -> _Fake:
+    def attempt(connection: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+        async def open_it() -> Any:
             await both.wait()
             return connection
 
@@ -309,8 +330,8 @@ async def test_of_two_at_the_same_instant_one_is_ended() -> None:
 
     for cancelled in (False, True):
         both.clear()
-        made = [_Fake(), _Fake()]
-        search = asyncio.create_task(connecting._first([attempt(each) for each in made], 0.0))  # type: ignore[arg-type]
+        made: list[Any] = [_Fake(), _Fake()]
+        search = asyncio.create_task(connecting._first([attempt(each) for each in made], 0.0))
         for _ in range(10):
             await asyncio.sleep(0)
         both.set()
@@ -341,10 +362,11 @@ def _error(severity: str, code: str, message: str) -> bytes:
 
 
 class stand_in:  # noqa: N801 - used like a function
-    """A server that refuses TLS, answers the first message with some bytes, and closes the connection."""
+    """A server that answers the first message with some bytes, over TLS if it has a context, and closes."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
+        self._tls = tls
 
     async def __aenter__(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -355,8 +377,11 @@ class stand_in:  # noqa: N801 - used like a function
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if await reader.read(1000) == b"\0\0\0\x08\x04\xd2\x16\x2f":
-            writer.write(b"N")
-            await reader.read(1000)
-        writer.write(self._answer)
+        with contextlib.suppress(OSError):
+            if await reader.read(1000) == b"\0\0\0\x08\x04\xd2\x16\x2f":
+                writer.write(b"N" if self._tls is None else b"S")
+                if self._tls is not None:
+                    await writer.start_tls(self._tls)
+                await reader.read(1000)
+            writer.write(self._answer)
         writer.close()

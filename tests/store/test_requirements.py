@@ -77,12 +77,12 @@ def as_role(url: str, role: str) -> str:
     return f"postgresql://{role}:{role}@{place.hostname}:{place.port}{place.path}"
 
 
-async def refusal(url: str, **settings: object) -> str:
+async def refusal(url: str, feed: str = "listen") -> str:
     """Return what `migrate` and `serve` say, which is the same."""
     with pytest.raises(UnfitDatabaseError) as told:
-        await migrate(url, pooler=settings.get("feed") == "poll")
+        await migrate(url, pooler=feed == "poll")
     with pytest.raises(UnfitDatabaseError) as told_by_serve:
-        async with serving(url, None, **settings):
+        async with serving(url, None, feed=feed):
             pass
     assert str(told.value) == str(told_by_serve.value)
     return str(told.value)

@@ -2,7 +2,7 @@
 
 `migrate` and `serve` check it before they do anything else, and refuse with the reason and the remedy. That
 the server is a primary is checked for each connection (`connect`). The collation of the database does not
-matter: all texts that are ordered or have an index are COLLATE "C".
+matter: texts that are ordered are COLLATE "C", and others are compared for equality only.
 """
 
 import re
