@@ -21,6 +21,7 @@ def test_a_worker_that_waits_for_the_database_is_not_late(wait: str, allowed: fl
     children: Any = SimpleNamespace(
         fork=fork, signals=SimpleNamespace(handle_stops=lambda **_: None), kill_late=lambda: None
     )
-    settings = Settings(workers=1, wait_for_database=wait)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"workers": 1, "wait_for_database": wait}
+    settings = Settings(**values)
     assert "no room" in Supervisor(settings, children, announce=lambda _: None).run()
     assert forked == [allowed]

@@ -27,8 +27,8 @@ from tests.certificates import Authority
 from tests.conftest import eventually
 from tests.dead_hosts import UNKNOWN, accepted, at, behind, silent, swallowing
 
-# Longer than any test takes, so nothing succeeds because a time has passed.
-_LONG = 100
+# Longer than a test may take, so nothing succeeds because a time has passed.
+_LONG = 1000
 
 
 @pytest_asyncio.fixture(autouse=True)
