@@ -346,7 +346,7 @@ async def test_a_caller_that_leaves_at_any_moment(database_url: str) -> None:
     """Nothing stays open: the fixture of all tests here looks."""
     with silent() as quiet:
         url = behind(database_url, at(quiet), "127.0.0.1:1")
-        for passes in range(0, 120, 3):
+        for passes in range(60):
             task = asyncio.create_task(connect(url, timeout=_LONG))
             for _ in range(passes):
                 await asyncio.sleep(0)

@@ -28,7 +28,6 @@ from authsvc.model.errors import RetryableError, Unavailable
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.revocation.worker_feed import WorkerFeed
-from authsvc.store.connect_error import ConnectError
 from authsvc.verify.clock import DatabaseClock, Stopwatch, boottime
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
@@ -121,7 +120,7 @@ class Follower:
                     _log.warning(
                         "the feed is unreachable; the lease is valid for another %.1f s: %s",
                         self._lease.left,
-                        error.__cause__ if isinstance(error.__cause__, ConnectError) else error,
+                        error,
                     )
                 failing = True
                 await asyncio.sleep(_RETRY_SECONDS)

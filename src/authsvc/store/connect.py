@@ -173,7 +173,20 @@ class _Loop:
         self._refuse_others()
         if options.get("ssl"):
             options.setdefault("server_hostname", host)
-        return await self._loop.create_connection(protocol, self._address, port, **options)
+        made: list[Any] = []
+
+        def make() -> Any:
+            made.append(protocol())
+            return made[-1]
+
+        try:
+            return await self._loop.create_connection(make, self._address, port, **options)
+        except BaseException:
+            for each in made:
+                # What the driver's protocol of TLS waits for. Its error would be logged as never retrieved.
+                if isinstance(answer := getattr(each, "on_data", None), asyncio.Future):
+                    answer.cancel()
+            raise
 
     async def create_unix_connection(self, protocol: Any, path: str) -> Any:
         self._refuse_others()

@@ -22,6 +22,7 @@ from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
 from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
 from authsvc.store.driver_errors import raise_on_warning, translate_errors
 from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
@@ -60,6 +61,7 @@ class FeedConnection:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
         self._warned = False
+        self._told = ""
         self._awaited = ""
         self._arrived = asyncio.Event()
         # The last beat that was surely committed, and later ones that may have been.
@@ -150,9 +152,16 @@ class FeedConnection:
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
             self._heard = False
-            self._connection = await connect(
-                self._url, timeout=self._timeout_seconds * _CONNECTING, pooler=not self._listen
-            )
+            try:
+                self._connection = await connect(
+                    self._url, timeout=self._timeout_seconds * _CONNECTING, pooler=not self._listen
+                )
+            except ConnectError as error:
+                if self._told != str(error):
+                    _log.warning("no host of the database can be used: %s", error)
+                self._told = str(error)
+                raise
+            self._told = ""
             if self._on_connect is not None:
                 # The last one was lost, or its node is no longer the primary. Others may be affected, too.
                 await self._on_connect()
