@@ -263,6 +263,7 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 # Every setting that is a duration, with a value within its bounds.
 _LENGTHS = {
     "connection_age": "90s",
+    "wait_for_database": "90s",
     "lease": "90s",
     "feed_poll_interval": "1500ms",
     "default_max_key_lifetime": "90d",

@@ -113,6 +113,8 @@ async def test_the_database_goes_and_comes_back(directory: Path, number: int) ->
                 error = await refusal(call)
                 assert error.code() is grpc.StatusCode.UNAVAILABLE
                 assert details(error) == ("DATABASE_UNAVAILABLE", 1)
+        place = url.partition("@")[2].partition("/")[0]
+        await eventually(lambda: f"can be used: {place}: Connection refused" in on.server.stderr)
         await on.postgres.start()
         assert on.postgres.url == url
         await recovery(on)

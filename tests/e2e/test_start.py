@@ -98,6 +98,9 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
         ("database_url", "postgresql://u:hunter2@h:5432x/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:31337#hunter2@h/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:hunter2/31337@h/d", "AUTHSVC_DATABASE_URL: "),
+        ("database_url", "postgresql://u:31337/hunter2@h/d", "AUTHSVC_DATABASE_URL: use postgresql://"),
+        ("database_url", "postgresql://u:31337?a=hunter2@h/d", "AUTHSVC_DATABASE_URL: use postgresql://"),
+        ("database_url", "postgresql://u:one@hunter2@h/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:hunter2@h/d?sslmode=31337", "AUTHSVC_DATABASE_URL: "),
     ],
 )
@@ -106,6 +109,7 @@ def test_a_bad_setting_stops_the_start(directory: Path, setting: str, value: str
     told_now = refusal(authsvc("serve", cwd=directory, **{setting: value}))
     assert told_now.startswith(told)
     assert "hunter2" not in told_now
+    assert "31337" not in told_now
 
 
 def test_a_host_that_is_not_found_is_told_once(directory: Path) -> None:

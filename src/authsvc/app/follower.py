@@ -1,12 +1,13 @@
 """The follower of a replica: in a process of its own, or in the only worker."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from authsvc.app.background import in_background
-from authsvc.app.database import served_database
+from authsvc.app.database import Wait, served_database
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import RetryableError
 from authsvc.net.handover import Handover
@@ -72,7 +73,9 @@ async def following(
     """
     # One connection, for the checks of the start.
     one = settings.model_copy(update={"database_pool_size": 1})
-    async with served_database(one) as (database, url):
+    # The first worker says what is waited for.
+    wait = Wait(settings.wait_for_database, logging.DEBUG)
+    async with served_database(one, wait) as (database, url):
         follower, connection = follower_of(settings, url, registration, boottime)
         with RemoteHolders(follower, handover):
             await join(follower, connection, database, settings)

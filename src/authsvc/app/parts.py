@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from authsvc.app.database import served_database
+from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
 from authsvc.app.use_cases import UseCases, use_cases_of
 from authsvc.app.verification import Verification, verification_of
@@ -77,12 +77,13 @@ async def composed(
     stopwatch: Stopwatch = boottime,
     tls: Tls | None = None,
     certified: ReloadedFiles[Callers] | None = None,
+    wait: Wait = AT_ONCE,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs. Raises ConfigError."""
     locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
-    async with served_database(settings) as (database, url):
+    async with served_database(settings, wait) as (database, url):
         default_policy = default_policy_of(settings)
         policy_store = PolicyStore(default_policy)
         verification = verification_of(

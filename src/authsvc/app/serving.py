@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.follower import Registration, follower_of, join
@@ -83,8 +84,10 @@ async def running(
     `pauses` are those of its stop. Raises ConfigError when the database cannot be served from.
     """
     tls, certified = transport(settings)
+    # All workers wait for the same, so one of them says for what.
+    wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, tls, certified) as app,
+        composed(settings, clock, stopwatch, tls, certified, wait) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)

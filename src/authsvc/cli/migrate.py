@@ -58,7 +58,7 @@ async def migrate(
     url = owning.get_secret_value()
     role = _role_of(serving.get_secret_value()) if serving else ""
     if check or dry_run:
-        missing = await migrations.unapplied(url)
+        missing = await migrations.unapplied(url, pooler=settings.feed == "poll")
         if dry_run:
             _print_sql(missing, role if role != _role_of(url) else "")
         else:
@@ -75,7 +75,12 @@ async def _apply(url: str, settings: Settings, role: str, lock_wait: timedelta) 
     tell = partial(print, flush=True)  # Also into a pipe: somebody may have to act.
     try:
         done = await migrations.migrate(
-            url, serving_role=role, retention=retention_of(settings), lock_wait=lock_wait, tell=tell
+            url,
+            pooler=settings.feed == "poll",
+            serving_role=role,
+            retention=retention_of(settings),
+            lock_wait=lock_wait,
+            tell=tell,
         )
     except asyncio.CancelledError:
         notes.print("Interrupted. Run `authsvc migrate` again: it continues with what was not applied.")

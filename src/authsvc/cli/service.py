@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.cli.call import output
+from authsvc.cli.parameters import Duration
 from authsvc.cli.table import table
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import (
@@ -61,7 +62,7 @@ Try it in another terminal:
 """
 
 
-def serve(*, workers: _Workers = None) -> int:
+def serve(*, workers: _Workers = None, wait_for_database: Duration = None) -> int:
     """Run the service on the PostgreSQL database of AUTHSVC_DATABASE_URL, until SIGTERM or Ctrl-C.
 
     SIGHUP replaces the workers with new ones, one after the other, and no call is lost. New code
@@ -71,8 +72,11 @@ def serve(*, workers: _Workers = None) -> int:
     ----------
     workers
         The number of worker processes. Overrides AUTHSVC_WORKERS.
+    wait_for_database
+        How long to wait at the start for a database that is reachable, writable and migrated, for
+        instance 2m. Overrides AUTHSVC_WAIT_FOR_DATABASE.
     """
-    settings = start(workers)
+    settings = start(workers, {} if wait_for_database is None else {"wait_for_database": wait_for_database})
     app.transport(settings)
 
     def announce(port: int) -> None:
@@ -151,7 +155,9 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
             )
             url = (await stack.enter_async_context(postgres)).url
             await stack.enter_async_context(kept_running(postgres))
-        await migrations.migrate(url, retention=retention_of(settings), tell=_log.info)
+        await migrations.migrate(
+            url, pooler=settings.feed == "poll", retention=retention_of(settings), tell=_log.info
+        )
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=new_admin_key)

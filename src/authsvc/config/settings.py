@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         14, ge=1, le=1000, description="maximum number of connections to PostgreSQL, per worker"
     )
+    wait_for_database: Annotated[Duration, between(_MS, _DAY, or_zero="not to wait")] = Field(
+        timedelta(0),
+        description="how long `authsvc serve` waits at its start for a reachable and migrated database",
+    )
     lease: Annotated[Duration, between(_SECOND, _HOUR)] = Field(
         timedelta(seconds=30),
         description="how long workers answer from memory without the database; "

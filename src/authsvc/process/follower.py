@@ -53,7 +53,7 @@ def auxiliary(
         "the follower",
         context,
         max_stop_seconds=_MAX_STOP_SECONDS,
-        max_start_seconds=_MAX_START_SECONDS,
+        max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
         max_silence_seconds=max(_MIN_SILENCE_SECONDS, settings.lease.total_seconds() / 2),
         is_needed=True,
         note=note,

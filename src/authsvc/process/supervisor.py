@@ -6,8 +6,9 @@ but no new code. The kernel spreads connections over the workers, which share th
 supervisor holds the port and accepts none. Signals and reports wake it; all that it knows of a worker is what
 the worker reports.
 
-Bound: a worker that is not ready after a minute, or has not ended 15 s after its grace, is killed. One that
-fails again and again is started every five seconds. When the supervisor is gone, its children end.
+Bound: a worker that is not ready after a minute and its wait for the database, or has not ended 15 s after
+its grace, is killed. One that fails again and again is started every five seconds. When the supervisor is
+gone, its children end.
 
 Failure: at the first start one worker that fails ends them all, and StartError has its message. Later the
 others continue to serve. A rolling restart stops at the first new worker that fails.
@@ -166,7 +167,7 @@ class Supervisor:
         child = self._children.fork(
             partial(worker_process.serving, self._settings, number, predecessors, self._handover),
             f"worker {number}",
-            max_start_seconds=_MAX_START_SECONDS,
+            max_start_seconds=_MAX_START_SECONDS + self._settings.wait_for_database.total_seconds(),
             max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,
             worker=number,
         )

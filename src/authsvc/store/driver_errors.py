@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from authsvc.model.errors import Unavailable
+from authsvc.store.connect_error import ConnectError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -117,7 +118,7 @@ def is_closed(connection: AnyConnection) -> bool:
 
 
 def _retryable(error: BaseException) -> Unavailable:
-    match error:
+    match error.main if isinstance(error, ConnectError) else error:
         case pg.LockNotAvailableError():
             return Unavailable(
                 "another change held a lock for too long; nothing was done; retry",

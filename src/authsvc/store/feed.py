@@ -21,8 +21,10 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
+from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
 from authsvc.store.driver_errors import raise_on_warning, translate_errors
-from authsvc.store.pool import Connection, Database, connect_options
+from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ _log = logging.getLogger(__name__)
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
 _MAX_WAIT_SECONDS = 5.0
+# The part of the time of an operation in which a connection has to be open. In the rest, it can be used.
+_CONNECTING = 0.8
 # How many uncommitted beats are remembered.
 _MAX_BEATS = 100
 # The payload of NOTIFY has at most 8,000 bytes.
@@ -57,6 +61,7 @@ class FeedConnection:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
         self._warned = False
+        self._told = ""
         self._awaited = ""
         self._arrived = asyncio.Event()
         # The last beat that was surely committed, and later ones that may have been.
@@ -160,7 +165,16 @@ class FeedConnection:
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
             self._heard = False
-            self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
+            try:
+                self._connection = await connect(
+                    self._url, timeout=self._timeout_seconds * _CONNECTING, pooler=not self._listen
+                )
+            except ConnectError as error:
+                if self._told != str(error):
+                    _log.warning("no host of the database can be used: %s", error)
+                self._told = str(error)
+                raise
+            self._told = ""
             # The last one was lost, or its node is no longer the primary. Others may be affected, too.
             self._on_connect()
             if self._listen:

@@ -21,8 +21,12 @@ import asyncpg
 
 from authsvc.model.errors import OperatorError
 from authsvc.store import retention as stored_retention
+from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
+from authsvc.store.hosts import InvalidUrlError
 from authsvc.store.pool import Connection, Database
 from authsvc.store.privileges import grants
+from authsvc.store.requirements import check_database
 from authsvc.store.retention import Retention
 from authsvc.store.short_transaction import ShortTransactions, closed
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 #: How long `migrate` waits for locks that others hold.
 LOCK_WAIT = timedelta(minutes=5)
+_MAX_CONNECT_SECONDS = 10.0
 _MAX_READ_SECONDS = 10.0
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -49,6 +54,10 @@ _APPLIED = "SELECT number, checksum FROM authsvc.migrations"
 
 class MigrationError(OperatorError):
     """The database and the migrations do not fit together; the message says how to mend it."""
+
+
+class NotGrantedError(MigrationError):
+    """The serving role has no privileges on the schema, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ def known_migrations() -> list[Migration]:
 async def migrate(
     url: str,
     *,
+    pooler: bool = False,
     migrations: list[Migration] | None = None,
     serving_role: str = "",
     retention: Retention | None = None,
@@ -89,19 +99,22 @@ async def migrate(
 ) -> int:
     """Apply the migrations that were not applied yet; return how many.
 
-    `serving_role` gets privileges on the tables, unless it is the role that migrates. `retention` is how long
-    the schema keeps audit events from now on. Each transaction waits at most `lock_wait` for locks of others.
-    `tell` receives a line for each thing that was done, and for each that is waited for.
+    `pooler` means that a pooler with transaction pooling is in front of the database. `serving_role` gets
+    privileges on the tables, unless it is the role that migrates. `retention` is how long the schema keeps
+    audit events from now on. Each transaction waits at most `lock_wait` for locks of others. `tell` receives
+    a line for each thing that was done, and for each that is waited for.
 
-    Raises MigrationError when the database cannot be used, when a migration fails (it is rolled back) or was
-    changed after it was applied, and when privileges or the retention cannot be set; LockWaitOver and
-    OverlongError, which name the transaction that was not done.
+    Raises MigrationError when the database is out of reach, when a migration fails (it is rolled back) or was
+    changed after it was applied, and when privileges or the retention cannot be set; UnfitDatabaseError when
+    the database is not one that authsvc can use; LockWaitOver and OverlongError, which name the transaction
+    that was not done.
     """
-    connection = await _connected(url)
+    connection = await _connected(url, pooler)
     transactions = ShortTransactions(
-        connection, partial(_connected, url), lock_wait=lock_wait.total_seconds(), tell=tell
+        connection, partial(_connected, url, pooler), lock_wait=lock_wait.total_seconds(), tell=tell
     )
     try:
+        await check_database(connection, pooler=pooler)
         todo = await _created(
             connection, transactions, known_migrations() if migrations is None else migrations
         )
@@ -134,13 +147,14 @@ async def migrate(
         await closed(connection)
 
 
-async def unapplied(url: str) -> list[Migration]:
+async def unapplied(url: str, *, pooler: bool = False) -> list[Migration]:
     """Return the migrations of this version that the database does not have, and change nothing.
 
     Raises MigrationError when that cannot be told.
     """
-    connection = await _connected(url)
+    connection = await _connected(url, pooler)
     try:
+        await check_database(connection, pooler=pooler)
         return _missing(known_migrations(), await _checksums(connection))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise MigrationError(
@@ -161,16 +175,6 @@ async def pending(database: Database) -> list[str]:
     return list(map(str, _missing(known_migrations(), checksums)))
 
 
-async def _connected(url: str) -> "DirectConnection":
-    try:
-        return await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # works with poolers
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
-    except ValueError:
-        # The message of the driver may contain a part of the password.
-        raise MigrationError("the driver cannot read the URL of the database; check its options") from None
-
-
 async def _checksums(connection: "DirectConnection | Connection") -> dict[int, str]:
     """Return the checksums of the applied migrations by number."""
     try:
@@ -178,7 +182,7 @@ async def _checksums(connection: "DirectConnection | Connection") -> dict[int, s
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return {}
     except asyncpg.InsufficientPrivilegeError as error:
-        raise MigrationError(
+        raise NotGrantedError(
             f"the serving role has no privileges on the schema ({error}): run `authsvc migrate` with "
             "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
         ) from error
@@ -193,6 +197,16 @@ def _missing(migrations: Iterable[Migration], checksums: dict[int, str]) -> list
         else:
             missing.append(migration)
     return missing
+
+
+async def _connected(url: str, pooler: bool) -> "DirectConnection":
+    try:
+        # Migrations take as long as they take.
+        return await connect(
+            url, timeout=_MAX_CONNECT_SECONDS, pooler=pooler, command_timeout=None, statement_cache_size=0
+        )
+    except (ConnectError, InvalidUrlError) as error:
+        raise MigrationError(f"cannot use the database: {error}") from error
 
 
 def _compare(migration: Migration, checksum: str) -> None:

@@ -20,6 +20,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -27,6 +28,7 @@ from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
+from authsvc.store.connect import connect
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
 
@@ -36,6 +38,8 @@ _log = logging.getLogger(__name__)
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _MAX_WAIT_SECONDS = 5.0
+# Less than a caller waits, so that it learns what happened at each host.
+_MAX_CONNECT_SECONDS = 4.0
 _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _MAX_COMMIT_SECONDS = 30.0
@@ -86,7 +90,7 @@ class Database:
             max_size=size,
             # No session state outlives a transaction here, so a reset would be a wasted round trip.
             reset=_no_reset,
-            **connect_options(pooler=pooler),
+            connect=partial(connect, timeout=_MAX_CONNECT_SECONDS, pooler=pooler),
         )
         async with pool:
             try:
@@ -201,23 +205,6 @@ class Database:
             _log.debug("a lost connection was dropped")
 
 
-def connect_options(*, pooler: bool = False) -> dict[str, Any]:
-    """Return the options of all connections of this service."""
-    settings = {"application_name": "authsvc", "TimeZone": "UTC"}
-    options: dict[str, Any] = {
-        "timeout": _MAX_WAIT_SECONDS,
-        "command_timeout": _MAX_WAIT_SECONDS,
-        "server_settings": settings,
-        # Use the primary among several hosts. Nothing may be read from a standby.
-        "target_session_attrs": "read-write",
-    }
-    if pooler:
-        options["statement_cache_size"] = 0
-    else:
-        settings["jit"] = "off"  # It slows down queries of a millisecond.
-    return options
-
-
 @asynccontextmanager
 async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
     """Begin a transaction; commit it at the end, roll it back on an error."""
@@ -240,7 +227,9 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
     }[lock_wait]
     return (
         f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_MS}; "
-        f"SET LOCAL lock_timeout = {lock_timeout_ms}"
+        f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+        # Also behind a pooler, where no setting of the session is ours.
+        "SET LOCAL synchronous_commit = on"
     )
 
 
