@@ -109,7 +109,7 @@ async def test_the_feed_gets_past_dead_hosts(url: str, lease: float, monkeypatch
     feed = FeedConnection(url, lease=lease, listen=True)
     monkeypatch.setattr(feed, "_timeout_seconds", feed._timeout_seconds * 10)  # for a busy machine
     worker_id = uuid4()
-    entry = await feed.register(worker_id, lease, [])
+    entry = await feed.register(worker_id, lease)
     assert await feed.renew(worker_id, entry.place, 0, (), ()) is not None
     await feed.leave(worker_id)
 
