@@ -45,7 +45,7 @@ async def helping(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, predecessors: Collection[UUID], report: Report
+    settings: Settings, slot: int, predecessors: Collection[UUID], admin: object, report: Report
 ) -> AsyncIterator[str]:
     tell(f"worker {os.getpid()}")
     yield "50051"
