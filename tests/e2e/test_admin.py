@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -107,8 +108,8 @@ async def test_the_admin_listener_dies_and_the_service_serves(directory: Path, d
 
 async def test_a_rolling_restart_is_always_ready(directory: Path, database_url: str) -> None:
     """At least one worker is ready at any time, each slot has one set of samples, and no delay applies."""
-    settings = {"admin_listen": f"127.0.0.1:{free_port()}", "drain_delay": LONG}
-    async with pack(directory, database_url, **settings) as on:
+    address = f"127.0.0.1:{free_port()}"
+    async with pack(directory, database_url, admin_listen=address, drain_delay=LONG) as on:
         await asyncio.to_thread(until, lambda: ready(on.server))
         on.signal(signal.SIGHUP)
         while not on.told("the rolling restart is done"):
@@ -161,7 +162,7 @@ class Leaving:
             await another.ListKeys(owner_id="acme")
 
 
-def with_delay(delay: object) -> dict[str, object]:
+def with_delay(delay: object) -> dict[str, Any]:
     return {
         "admin_listen": f"127.0.0.1:{free_port()}",
         "http_listen": f"127.0.0.1:{free_port()}",
@@ -172,16 +173,19 @@ def with_delay(delay: object) -> dict[str, object]:
 
 async def test_a_stop_with_a_delay_serves_on(directory: Path, database_url: str) -> None:
     """Probes fail at once and calls are answered, until a second signal; then it drains, and exits with 0."""
-    async with pack(directory, database_url, **with_delay(LONG)) as on, on.client() as admin:
-        async with grpc.aio.insecure_channel(on.server.address) as channel:
-            await admin.ListKeys(owner_id="acme")
-            on.signal(signal.SIGTERM)
-            await Leaving(on.server, admin, channel).is_leaving()
-            assert on.told("calls are accepted for another 5m") == 1
-            assert on.told("draining") == 0
-            on.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(on.server.process.wait, 30) == 0
-            assert on.told("draining") == 2
+    async with (
+        pack(directory, database_url, **with_delay(LONG)) as on,
+        on.client() as admin,
+        grpc.aio.insecure_channel(on.server.address) as channel,
+    ):
+        await admin.ListKeys(owner_id="acme")
+        on.signal(signal.SIGTERM)
+        await Leaving(on.server, admin, channel).is_leaving()
+        assert on.told("calls are accepted for another 5m") == 1
+        assert on.told("draining") == 0
+        on.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(on.server.process.wait, 30) == 0
+        assert on.told("draining") == 2
 
 
 async def test_a_delay_ends_by_itself(directory: Path, database_url: str) -> None:

@@ -44,8 +44,11 @@ class ServiceManager:
         """Return the one that NOTIFY_SOCKET names, and remove that variable."""
         return cls(os.environ.pop("NOTIFY_SOCKET", ""))
 
-    def tell(self, state: State, status: str) -> None:
-        """Tell what has changed, if anything has."""
+    def tell(self, state: State, status: str, max_stop_seconds: float = 0) -> None:
+        """Tell what has changed, if anything has.
+
+        With STOPPING, it is told how long the stop may take, whatever its own timeout is.
+        """
         if not self._address or (state, status) == (self._state, self._status):
             return
         told = [f"STATUS={status}"]
@@ -53,6 +56,8 @@ class ServiceManager:
             told.insert(0, state.value)
             if state is State.RELOADING:
                 told.insert(1, f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            if state is State.STOPPING:
+                told.insert(1, f"EXTEND_TIMEOUT_USEC={round(max_stop_seconds * 1_000_000)}")
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(_MAX_SEND_SECONDS)

@@ -46,6 +46,8 @@ _MAX_START_SECONDS = 60.0
 _MAX_CLEANUP_SECONDS = 15.0
 # The admin listener ends its connections.
 _MAX_ADMIN_STOP_SECONDS = 5.0
+# For processes that were killed to end.
+_MAX_KILL_SECONDS = 5.0
 
 
 class StartError(OperatorError):
@@ -262,6 +264,12 @@ class Supervisor:
             auxiliary.kill()
         return True
 
+    @property
+    def _max_leave_seconds(self) -> float:
+        """How long a stop may take, after which all that is left was killed."""
+        given = self._settings.drain_delay + self._settings.drain_grace
+        return given.total_seconds() + _MAX_CLEANUP_SECONDS + _MAX_ADMIN_STOP_SECONDS + _MAX_KILL_SECONDS
+
     def _tell_manager(self) -> None:
         serving = sum(slot.worker is not None and slot.worker.ready for slot in self._slots)
         number = f"{serving} of {len(self._slots)} workers serve"
@@ -273,6 +281,6 @@ class Supervisor:
             case _Phase.SERVING:
                 self._manager.tell(State.READY, number)
             case _Phase.LEAVING:
-                self._manager.tell(State.STOPPING, f"{number}, and are not ready any more")
+                self._manager.tell(State.STOPPING, f"{number}, no longer ready", self._max_leave_seconds)
             case _Phase.STOPPING:
-                self._manager.tell(State.STOPPING, "draining")
+                self._manager.tell(State.STOPPING, "draining", self._max_leave_seconds)
