@@ -146,6 +146,16 @@ def test_a_taken_port_is_told(directory: Path, database_url: str) -> None:
     assert "AUTHSVC_LISTEN" in told
 
 
+def test_dev_on_data_of_another_postgresql_is_told(directory: Path) -> None:
+    """The service does not start, and the message says what to do."""
+    (directory / "data/postgres/cluster").mkdir(parents=True)
+    (directory / "data/postgres/lock").touch()
+    (directory / "data/postgres/cluster/PG_VERSION").write_text("99\n", "ascii")
+    told = refusal(authsvc("dev", cwd=directory, data_dir=directory / "data", listen="127.0.0.1:0"))
+    assert "holds the data of PostgreSQL 99, which PostgreSQL" in told
+    assert "move " in told
+
+
 def test_a_second_dev_on_the_same_data_is_refused(dev: Server) -> None:
     """The directory and the process that uses it are named; the first one keeps running."""
     told = refusal(authsvc("dev", cwd=dev.directory, data_dir=dev.data_dir, listen="127.0.0.1:0"))
