@@ -62,8 +62,8 @@ class Cluster:
         """Return the error for a cluster that binaries of this version cannot read."""
         made_by, place = self.major, self._data_dir
         return DevPostgresError(
-            f"{place} holds the data of PostgreSQL {made_by}, which PostgreSQL {major} cannot read; nothing was "
-            f"changed. To keep the data, install PostgreSQL {made_by} (on Debian and Ubuntu the package "
+            f"{place} holds the data of PostgreSQL {made_by}, which PostgreSQL {major} cannot read; "
+            f"nothing was changed. To keep the data, install PostgreSQL {made_by} (on Debian and Ubuntu the package "
             f"postgresql-{made_by}): it is then used for this data. To begin with an empty database, "
             f"move {place} away"
         )
