@@ -176,6 +176,7 @@ async def test_all_workers_get_connections(directory: Path, database_url: str) -
             calls += 1
         counts = [on.server.metric('authsvc_rpc_seconds_count{method="ListKeys"}', n) for n in range(3)]
         assert sum(counts) == calls
+        assert on.server.end() == 0
         assert {f'"worker": {n}' in on.server.stderr for n in range(3)} == {True}
 
 

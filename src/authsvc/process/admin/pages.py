@@ -63,12 +63,13 @@ class Pages:
                 for number, answer in enumerate(answers)
                 if not isinstance(answer, str)
             }
-            return await self._metrics_page.answer(call, Merged(_about(answers), given))
+            return await self._metrics_page.answer(call, Merged(about(answers), given))
         finally:
             self._scrapes -= 1
 
 
-def _about(answers: Sequence[Answer | str]) -> list[Metric]:
+def about(answers: Sequence[Answer | str]) -> list[Metric]:
+    """Return the metrics about the workers themselves."""
     up = GaugeMetricFamily("authsvc_up", "Whether the worker has answered this scrape.", labels=[WORKER])
     ready = GaugeMetricFamily(
         "authsvc_ready", "Whether the worker holds its lease and is not stopping.", labels=[WORKER]

@@ -63,8 +63,8 @@ class Cluster:
         made_by, place = self.major, self._data_dir
         return DevPostgresError(
             f"{place} holds the data of PostgreSQL {made_by}, which PostgreSQL {major} cannot read; "
-            f"nothing was changed. To keep the data, install PostgreSQL {made_by} (on Debian and Ubuntu the package "
-            f"postgresql-{made_by}): it is then used for this data. To begin with an empty database, "
+            f"nothing was changed. To keep the data, install PostgreSQL {made_by} (on Debian and Ubuntu the "
+            f"package postgresql-{made_by}): it is then used for this data. To begin with an empty database, "
             f"move {place} away"
         )
 
