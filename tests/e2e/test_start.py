@@ -85,7 +85,14 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
         ("listen", "hunter2", "AUTHSVC_LISTEN: use host:port, for instance 127.0.0.1:50051"),
         ("listen", "127.0.0.1:hunter2", "AUTHSVC_LISTEN: use host:port"),
         ("listen", "127.0.0.1:99999", "AUTHSVC_LISTEN: use host:port"),
-        ("metrics_listen", "hunter2", "AUTHSVC_METRICS_LISTEN: use host:port"),
+        ("admin_listen", "hunter2", "AUTHSVC_ADMIN_LISTEN: use host:port"),
+        (
+            "metrics_listen",
+            "127.0.0.1:9090",
+            "AUTHSVC_METRICS_LISTEN: not a setting of authsvc; set AUTHSVC_ADMIN_LISTEN instead, one address",
+        ),
+        ("drain_delay", "hunter2", "AUTHSVC_DRAIN_DELAY: "),
+        ("drain_delay", "2h", "AUTHSVC_DRAIN_DELAY: "),
         (
             "scopes",
             "orders:read,Orders",
@@ -143,15 +150,14 @@ def test_a_taken_port_is_told(directory: Path, database_url: str) -> None:
     assert "AUTHSVC_LISTEN" in told
 
 
-def test_a_taken_metrics_port_is_told(directory: Path, database_url: str) -> None:
-    """The same for the port of the metrics."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        settings = {"database_url": database_url, "listen": "127.0.0.1:0", "metrics_listen": address}
-        told = refusal(authsvc("serve", cwd=directory, **settings))
-    assert told.startswith(f"AUTHSVC_METRICS_LISTEN: cannot listen at {address}: ")
+def test_dev_on_data_of_another_postgresql_is_told(directory: Path) -> None:
+    """The service does not start, and the message says what to do."""
+    (directory / "data/postgres/cluster").mkdir(parents=True)
+    (directory / "data/postgres/lock").touch()
+    (directory / "data/postgres/cluster/PG_VERSION").write_text("99\n", "ascii")
+    told = refusal(authsvc("dev", cwd=directory, data_dir=directory / "data", listen="127.0.0.1:0"))
+    assert "holds the data of PostgreSQL 99, which PostgreSQL" in told
+    assert "move " in told
 
 
 def test_a_second_dev_on_the_same_data_is_refused(dev: Server) -> None:
@@ -226,10 +232,10 @@ def test_dev_serves_from_a_database_of_ones_own(directory: Path, database_url: s
 
 
 def test_metrics_are_served_when_asked_for(directory: Path, database_url: str) -> None:
-    """With AUTHSVC_METRICS_LISTEN, calls, verdicts and internal state can be scraped."""
+    """With AUTHSVC_ADMIN_LISTEN, calls, verdicts and internal state can be scraped."""
     (directory / "data").mkdir()
     address = f"127.0.0.1:{free_port()}"
-    with running("dev", directory, database_url=database_url, metrics_listen=address) as server:
+    with running("dev", directory, database_url=database_url, admin_listen=address) as server:
         server.run("keys", "list", "acme")
         server.run("keys", "list", "acme", key="nonsense")
         assert server.metric('authsvc_rpc_seconds_count{method="ListKeys"}') == 2

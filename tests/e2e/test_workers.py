@@ -165,18 +165,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def free_ports(number: int) -> int:
-    """Return the first of several consecutive free ports."""
-    while True:
-        first, *others = (free_port() for _ in range(number))
-        if others == list(range(first + 1, first + number)):
-            return first
-
-
 async def test_all_workers_get_connections(directory: Path, database_url: str) -> None:
     """Connections to the one port are spread over all workers, and each has its own metrics."""
-    metrics = f"127.0.0.1:{free_ports(3)}"
-    async with pack(directory, database_url, workers=3, metrics_listen=metrics) as on:
+    metrics = f"127.0.0.1:{free_port()}"
+    async with pack(directory, database_url, workers=3, admin_listen=metrics) as on:
         assert len(await on.pids()) == 3
         calls = 0
         while not all(on.server.metric('authsvc_rpc_seconds_count{method="ListKeys"}', n) for n in range(3)):
@@ -186,6 +178,7 @@ async def test_all_workers_get_connections(directory: Path, database_url: str) -
             calls += 1
         counts = [on.server.metric('authsvc_rpc_seconds_count{method="ListKeys"}', n) for n in range(3)]
         assert sum(counts) == calls
+        assert on.server.end() == 0
         assert {f'"worker": {n}' in on.server.stderr for n in range(3)} == {True}
 
 

@@ -30,13 +30,13 @@ def tell(line: str) -> None:
 
 @asynccontextmanager
 async def helping(report: Report) -> AsyncIterator[str]:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, GO_ON.writer.write, b"12")
     tell(f"auxiliary {os.getpid()}")
     if "fails" in WRONG:
         raise OperatorError("the disk is full")
     report("word", "a text")
     if "hangs-at-start" in WRONG:
         await asyncio.Event().wait()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, GO_ON.writer.write, b"12")
     yield ""
     tell("auxiliary stops")
     if "hangs-at-stop" in WRONG:
@@ -45,7 +45,12 @@ async def helping(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, predecessors: Collection[UUID], handover: object, report: Report
+    settings: Settings,
+    slot: int,
+    predecessors: Collection[UUID],
+    handover: object,
+    admin: object,
+    report: Report,
 ) -> AsyncIterator[str]:
     tell(f"worker {os.getpid()}")
     yield "50051"

@@ -41,7 +41,12 @@ async def database(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, predecessors: Collection[UUID], handover: object, report: Report
+    settings: Settings,
+    slot: int,
+    predecessors: Collection[UUID],
+    handover: object,
+    admin: object,
+    report: Report,
 ) -> AsyncIterator[str]:
     assert settings.database_url is not None
     tell(f"worker {os.getpid()}")

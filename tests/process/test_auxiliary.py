@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import pytest
 
@@ -22,8 +22,8 @@ class Run:
         self.process = process
         assert process.stdout is not None
         assert process.stderr is not None
-        self.stdout: TextIO = process.stdout
-        self.stderr: TextIO = process.stderr
+        self.stdout: IO[str] = process.stdout
+        self.stderr: IO[str] = process.stderr
 
     def lines(self, number: int) -> list[str]:
         """Return the next lines without process ids; wait for them."""

@@ -14,6 +14,7 @@ from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
+from authsvc.entrance.readiness import Readiness
 from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
@@ -45,6 +46,7 @@ class App(Verification, UseCases):
     locations: Locations
     database: Database
     metrics: Metrics
+    readiness: Readiness
     access: Access
     routes: ReloadedFiles[Routes] | None
     tls: Tls | None
@@ -114,6 +116,7 @@ async def composed(
                 locations=locations,
                 database=database,
                 metrics=Metrics(),
+                readiness=Readiness(verification.lease),
                 access=_access(settings, verification.verifier, routes),
                 routes=routes,
                 tls=tls,

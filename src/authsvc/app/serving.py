@@ -41,7 +41,6 @@ from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import device
-from authsvc.telemetry.metrics_page import serve_metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
@@ -92,8 +91,6 @@ async def running(
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        if settings.metrics_listen is not None:
-            stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
             (app.usage.flush, "most recent last-use times"),
             (app.activity.flush, "most recent activities"),
@@ -113,6 +110,7 @@ async def running(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
         yield replace(app, port=port, http_port=http_port)
+        app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
 
@@ -229,6 +227,7 @@ async def _serve(
     )
     watch_entrance(app.metrics, entrance, bounds, server)
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
+    await stack.enter_async_context(in_background(server.tell_stop(app.readiness)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
     watching = run_forever(server.look, server.due, "watching connections")
@@ -247,7 +246,7 @@ async def _serve_http(
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(
-        HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.idle_grace
+        HttpCheck(app.access, entrance, app.readiness, proxies).answer, idle_grace=pauses.idle_grace
     )
     try:
         port = await server.start(listen)
