@@ -388,6 +388,9 @@ _VALUES = {
     "AuditEvent.previous_hash": 32,
     "WorkerStatus.worker_id": 36,
     "WorkerStatus.host": 255,
+    # Twice the number of workers of a replica: a rolling restart has new ones beside the old ones.
+    "WorkerStatus.worker_pids": 512,
+    "WorkerStatus.unconfirmed_pids": 512,
     "ListScopesResponse.scopes": 1000 + len(OWN_SCOPES),
     "Scope.name": 64,
     "Scope.description": 500 * 4,
