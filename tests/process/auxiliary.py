@@ -48,7 +48,7 @@ async def serving(
     settings: Settings,
     slot: int,
     predecessors: Collection[UUID],
-    handover: object,
+    follower_listener: object,
     admin: object,
     report: Report,
 ) -> AsyncIterator[str]:

@@ -1,9 +1,8 @@
-"""Orders and answers between processes: as bytes, over sockets, and by a real handover."""
+"""Orders and answers between processes: as bytes, and over real sockets."""
 
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ import pytest
 from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.model.tag_key import AcceptedTagKeys
-from authsvc.net.handover import Handover
+from authsvc.net.private_listener import PrivateListener
 from authsvc.revocation import wire
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.holder import Holder
@@ -68,7 +67,7 @@ def test_messages_may_arrive_in_any_pieces(size: int) -> None:
     arrived: list[object] = []
     batches: list[int] = []
     connection = wire.Connection(
-        arrived.append, on_batch=lambda: batches.append(len(arrived)), on_end=lambda: None
+        arrived.append, on_batch=lambda: batches.append(len(arrived)), on_end=lambda _: None
     )
     text = b"".join(map(wire.encode, MESSAGES))
     for start in range(0, len(text), size):
@@ -78,48 +77,17 @@ def test_messages_may_arrive_in_any_pieces(size: int) -> None:
     assert len(batches) == -(-len(text) // size)
 
 
-def test_a_handover_keeps_what_nobody_has_received() -> None:
-    """Sockets wait for the next receiver; without room, the sender is told."""
-    handover = Handover()
-    try:
-        assert handover.receive() is None
-        ours, theirs = socket.socketpair()
-        handover.send(theirs, b"hello")
-        theirs.close()
-        ours.sendall(b"early")
-        received = handover.receive()
-        assert received is not None
-        handed, text = received
-        assert (text, handed.recv(9)) == (b"hello", b"early")
-        handed.close()
-        assert ours.recv(1) == b""
-        handover.sender.send(b"without a socket")
-        assert handover.receive() is None
-        assert not all(sent(handover, ours) for _ in range(100_000))
-        ours.close()
-    finally:
-        handover.close()
-
-
-def sent(handover: Handover, handed: socket.socket) -> bool:
-    try:
-        handover.send(handed, b"")
-    except BlockingIOError:
-        return False
-    return True
-
-
 class Worker:
-    """A worker that attaches through a handover."""
+    """A worker that attaches through a listener."""
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, listener: PrivateListener) -> None:
         self.cache = PrefixCache(100)
         self.lease = Lease()
         self.reconnected = 0
         self.holder = Holder(
             cache=self.cache, lease=self.lease, clock=DatabaseClock(), on_reconnect=self._reconnect
         )
-        self.remote = RemoteFollower(self.holder, handover)
+        self.remote = RemoteFollower(self.holder, listener)
         self.task = asyncio.ensure_future(self.remote.run())
 
     def _reconnect(self) -> None:
@@ -127,9 +95,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def following(store: FakeFeedStore, handover: Handover, seconds: float = 30) -> AsyncIterator[Follower]:
-    follower = Follower(store, seconds=seconds)
-    with RemoteHolders(follower, handover):
+async def following(store: FakeFeedStore, listener: PrivateListener) -> AsyncIterator[Follower]:
+    follower = Follower(store, seconds=30)
+    with RemoteHolders(follower, listener):
         await follower.start()
         task = asyncio.ensure_future(follower.run())
         try:
@@ -139,17 +107,17 @@ async def following(store: FakeFeedStore, handover: Handover, seconds: float = 3
 
 
 @pytest.fixture
-async def handover() -> AsyncIterator[Handover]:
-    handover = Handover()
-    yield handover
-    handover.close()
+async def listener() -> AsyncIterator[PrivateListener]:
+    listener = PrivateListener()
+    yield listener
+    listener.close()
 
 
-async def test_the_whole_way(handover: Handover) -> None:
+async def test_the_whole_way(listener: PrivateListener) -> None:
     """A worker attaches, is given the lease, applies an entry, which is acknowledged then, and hints."""
     store = FakeFeedStore()
-    worker = Worker(handover)
-    async with following(store, handover) as follower:
+    worker = Worker(listener)
+    async with following(store, listener) as follower:
         async with asyncio.timeout(20):
             await worker.lease.taken()
         assert follower.holders.pids == [os.getpid()]
@@ -168,11 +136,11 @@ async def test_the_whole_way(handover: Handover) -> None:
         assert worker.lease.until == -inf
 
 
-async def test_a_successor_takes_over(handover: Handover) -> None:
+async def test_a_successor_takes_over(listener: PrivateListener) -> None:
     """The worker keeps its lease and its memory, attaches again, and gets what it missed."""
     store = FakeFeedStore()
-    worker = Worker(handover)
-    async with following(store, handover) as follower:
+    worker = Worker(listener)
+    async with following(store, listener) as follower:
         async with asyncio.timeout(20):
             await worker.lease.taken()
         for attached in list(follower.holders._attached):
@@ -180,7 +148,7 @@ async def test_a_successor_takes_over(handover: Handover) -> None:
     until = worker.lease.until
     assert worker.lease.left > 0
     store.publish("a")
-    async with following(store, handover) as follower:
+    async with following(store, listener) as follower:
         await eventually(lambda: worker.holder.seq == 1)
         await eventually(lambda: worker.lease.until > until)
         assert worker.holder.starts == 1
@@ -189,12 +157,12 @@ async def test_a_successor_takes_over(handover: Handover) -> None:
 
 
 async def test_a_fault_costs_the_lease_before_the_channel(
-    handover: Handover, caplog: pytest.LogCaptureFixture
+    listener: PrivateListener, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its follower believes the end of a channel: whoever ends it answers nothing any more."""
     store = FakeFeedStore()
-    worker = Worker(handover)
-    async with following(store, handover) as follower:
+    worker = Worker(listener)
+    async with following(store, listener) as follower:
         async with asyncio.timeout(20):
             await worker.lease.taken()
         held: list[float] = []
@@ -218,4 +186,25 @@ async def test_a_fault_costs_the_lease_before_the_channel(
             await worker.lease.taken()
         assert worker.holder.starts == 2
         assert boottime() < worker.lease.until
+        worker.task.cancel()
+
+
+async def test_a_fault_of_the_follower_does_not_free_it_from_waiting(
+    listener: PrivateListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has closed a channel itself: the worker may have its lease, and is waited for until that is over."""
+    store = FakeFeedStore()
+    worker = Worker(listener)
+    async with following(store, listener) as follower:
+        async with asyncio.timeout(20):
+            await worker.lease.taken()
+        [attached] = follower.holders._attached
+        until = attached.until
+        follower.holders.confirm = lambda *_: 1 / 0  # type: ignore[assignment, method-assign]
+        store.publish("a")
+        follower.hint()
+        await eventually(lambda: attached.missed)
+        assert attached.until == until
+        assert store.workers[follower.worker_id] == 0
+        assert follower.holders.confirmed_seq(store.entries[-1].place) == 0
         worker.task.cancel()

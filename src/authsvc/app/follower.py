@@ -10,7 +10,7 @@ from authsvc.app.background import in_background
 from authsvc.app.database import Wait, served_database
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import RetryableError
-from authsvc.net.handover import Handover
+from authsvc.net.private_listener import PrivateListener
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.revocation.remote_holders import RemoteHolders
@@ -65,9 +65,9 @@ async def join(
 
 @asynccontextmanager
 async def following(
-    settings: Settings, registration: Registration, handover: Handover
+    settings: Settings, registration: Registration, listener: PrivateListener
 ) -> AsyncIterator[Follower]:
-    """Follow the feed for the workers that attach by `handover`, while the block runs.
+    """Follow the feed for the workers that attach by `listener`, while the block runs.
 
     Raises ConfigError when the database cannot be used.
     """
@@ -77,7 +77,7 @@ async def following(
     wait = Wait(settings.wait_for_database, logging.DEBUG)
     async with served_database(one, wait) as (database, url):
         follower, connection = follower_of(settings, url, registration, boottime)
-        with RemoteHolders(follower, handover):
+        with RemoteHolders(follower, listener):
             await join(follower, connection, database, settings)
             try:
                 async with in_background(follower.run()):

@@ -24,9 +24,9 @@ from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.net.handover import Handover
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.private_listener import PrivateListener
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
@@ -72,14 +72,14 @@ async def running(
     tick: Tick | None = None,
     slot: int = 0,
     registration: Registration | None = None,
-    handover: Handover | None = None,
+    follower_listener: PrivateListener | None = None,
     pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
-    writes of last uses. The worker is number `slot` of its supervisor. With `handover`, the feed is followed
-    by another process, to which it attaches; otherwise by this one, which registers as `registration` says.
+    writes of last uses. The worker is number `slot` of its supervisor. With `follower_listener`, it attaches
+    to the process that follows the feed; otherwise this one does, which registers as `registration` says.
     `pauses` are those of its stop. Raises ConfigError when the database cannot be served from.
     """
     tls, certified = transport(settings)
@@ -98,7 +98,7 @@ async def running(
             (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
-        app = await _join(app, settings, registration or Registration(), handover, stopwatch, stack)
+        app = await _join(app, settings, registration or Registration(), follower_listener, stopwatch, stack)
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
@@ -118,7 +118,7 @@ async def _join(
     app: App,
     settings: Settings,
     registration: Registration,
-    handover: Handover | None,
+    follower_listener: PrivateListener | None,
     stopwatch: Stopwatch,
     stack: AsyncExitStack,
 ) -> App:
@@ -126,8 +126,8 @@ async def _join(
 
     It ends when the server has stopped answering, and before the pool closes.
     """
-    if handover is not None:
-        await stack.enter_async_context(in_background(RemoteFollower(app.holder, handover).run()))
+    if follower_listener is not None:
+        await stack.enter_async_context(in_background(RemoteFollower(app.holder, follower_listener).run()))
         await _leased(app)
         return app
     follower, connection = follower_of(settings, app.url, registration, stopwatch)

@@ -1,6 +1,6 @@
 """The follower of a replica: the process that follows the feed for all workers, which share its registration.
 
-Mechanism: an auxiliary process. Workers attach to it through a handover, which exists before all of them.
+Mechanism: an auxiliary process. Workers connect to a listener that exists before all of them.
 
 Bound: it reports that it lives at each renewal. After half a lease without a report it is killed, and its
 successor has the other half to renew the lease.
@@ -17,7 +17,7 @@ from uuid import UUID
 from authsvc import app
 from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
-from authsvc.net.handover import Handover
+from authsvc.net.private_listener import PrivateListener
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Report
 from authsvc.process.children import Children
@@ -35,7 +35,10 @@ _MAX_IDS = 16
 
 
 def auxiliary(
-    settings: Settings, children: Children, handover: Handover, pids: Callable[[], Collection[int]]
+    settings: Settings,
+    children: Children,
+    follower_listener: PrivateListener,
+    pids: Callable[[], Collection[int]],
 ) -> Auxiliary:
     """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
     ids: deque[UUID] = deque(maxlen=_MAX_IDS)
@@ -46,7 +49,7 @@ def auxiliary(
 
     def context(report: Report) -> AbstractAsyncContextManager[str]:
         # In the new process, which has what its parent knew at the fork.
-        return following(settings, handover, tuple(ids), pids(), report)
+        return following(settings, follower_listener, tuple(ids), pids(), report)
 
     return Auxiliary(
         children,
@@ -63,7 +66,7 @@ def auxiliary(
 @asynccontextmanager
 async def following(
     settings: Settings,
-    handover: Handover,
+    follower_listener: PrivateListener,
     predecessors: Collection[UUID],
     pids: Collection[int],
     report: Report,
@@ -73,7 +76,6 @@ async def following(
     `predecessors` are ids of followers that have ended; the processes `pids` may have leases of theirs.
     Raises an OperatorError when it cannot follow.
     """
-    handover.sender.close()
 
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))
@@ -87,5 +89,5 @@ async def following(
     registration = app.Registration(
         predecessors=Predecessors(predecessors, pids, over), on_register=registered
     )
-    async with app.following(settings, registration, handover), in_background(live()):
+    async with app.following(settings, registration, follower_listener), in_background(live()):
         yield ""

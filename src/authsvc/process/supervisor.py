@@ -27,7 +27,6 @@ from uuid import UUID
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
-from authsvc.net.handover import Handover
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process import follower as follower_process
 from authsvc.process import worker as worker_process
@@ -100,9 +99,9 @@ class Supervisor:
         self._announce = announce
         self._check = check
         self._auxiliaries = list(auxiliaries)
-        self._handover = Handover() if settings.workers > 1 else None
-        if self._handover is not None:
-            follower = follower_process.auxiliary(settings, children, self._handover, self._pids)
+        self._follower_listener = PrivateListener() if settings.workers > 1 else None
+        if self._follower_listener is not None:
+            follower = follower_process.auxiliary(settings, children, self._follower_listener, self._pids)
             self._auxiliaries.insert(0, follower)
         self._manager = manager or ServiceManager()
         self._admin = PrivateListener() if settings.admin_listen is not None else None
@@ -188,7 +187,12 @@ class Supervisor:
         predecessors = frozenset(self._orphaned)
         child = self._children.fork(
             partial(
-                worker_process.serving, self._settings, number, predecessors, self._handover, self._admin
+                worker_process.serving,
+                self._settings,
+                number,
+                predecessors,
+                self._follower_listener,
+                self._admin,
             ),
             f"worker {number}",
             max_start_seconds=_MAX_START_SECONDS + self._settings.wait_for_database.total_seconds(),

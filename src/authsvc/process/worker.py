@@ -9,7 +9,6 @@ from uuid import UUID
 from authsvc import app
 from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
-from authsvc.net.handover import Handover
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.admin.answers import Answers
 from authsvc.process.child import Report
@@ -24,26 +23,24 @@ async def serving(
     settings: Settings,
     slot: int,
     predecessors: Collection[UUID],
-    handover: Handover | None,
+    follower_listener: PrivateListener | None,
     admin: PrivateListener | None,
     report: Report,
 ) -> AsyncIterator[str]:
     """Serve while the block runs; yield the port, and report each id that the worker registers under.
 
-    `slot` is the worker's number, and `predecessors` are ids of workers that have ended. With `handover`, it
-    does not register, but attaches to the follower of its replica. Questions of the `admin` listener are
-    answered until the worker has drained. Raises an OperatorError when it cannot serve.
+    `slot` is the worker's number, and `predecessors` are ids of workers that have ended. With
+    `follower_listener`, it does not register, but attaches to the follower of its replica. Questions of the
+    `admin` listener are answered until the worker has drained. Raises an OperatorError when it cannot serve.
     """
 
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))
 
-    if handover is not None:
-        handover.receiver.close()
     registration = app.Registration(predecessors=Predecessors(predecessors), on_register=registered)
     async with AsyncExitStack() as outer, AsyncExitStack() as inner:
         service = await inner.enter_async_context(
-            app.running(settings, slot=slot, registration=registration, handover=handover)
+            app.running(settings, slot=slot, registration=registration, follower_listener=follower_listener)
         )
         asyncio.get_running_loop().add_signal_handler(NOT_READY, service.readiness.end)
         if admin is not None:

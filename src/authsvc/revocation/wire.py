@@ -98,14 +98,15 @@ def _rich(value: Any) -> Any:
 class Connection(asyncio.Protocol):
     """One end of a channel: calls `on_message` for each message, and `on_end` when there are no more.
 
-    `on_batch` is called when all messages that have arrived together were handled.
+    `on_end` gets the error that has ended it, if any: an OSError, or what `on_message` raised. `on_batch` is
+    called when all messages that have arrived together were handled.
     """
 
     def __init__(
         self,
         on_message: Callable[[Any], None],
         *,
-        on_end: Callable[[], None],
+        on_end: Callable[[Exception | None], None],
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_message = on_message
@@ -119,7 +120,7 @@ class Connection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # Those of uvloop do not inherit from it.
 
-    def send(self, message: Answer | Order) -> None:
+    def send(self, message: Hello | Answer | Order) -> None:
         """Send a message after all earlier ones; do nothing at the end."""
         if self._transport is not None:
             self._transport.write(encode(message))
@@ -146,4 +147,4 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Note the end."""
         self._transport, self.has_ended = None, True
-        self._on_end()
+        self._on_end(error)
