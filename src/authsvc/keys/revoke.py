@@ -70,7 +70,8 @@ class KeyRevocation(Protocol):
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
                 now = self._clock()  # `refuse_more` may have waited for a lock.
                 revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
-                change.authorized.check_last(lambda: key.refuse_if_revoked(self._clock()))
+                if key.revoke_time is not None:
+                    change.authorized.check_last(key.revoke_time, key.refuse_if_revoked)
             else:
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator

@@ -17,7 +17,7 @@ the synchronous standby: PostgreSQL would commit with a warning. A commit with a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from typing import Any, Self, TypeAlias
@@ -124,11 +124,13 @@ class Database:
         *,
         revokes: bool = False,
         lock_wait: LockWait = LockWait.USUAL,
+        last: Callable[[], str] = lambda: "",
     ) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction, which is committed at the end, or rolled back on an error.
 
         It uses a slot of `owner_id`, for which the change is made; "" is the service itself. A change that
-        `revokes` may use a slot of the reserve.
+        `revokes` may use a slot of the reserve. `last` is called at the end and returns the last statement, or
+        "". It is sent in one message with the COMMIT, so the locks that it takes are held for no round trip.
 
         Raises Overloaded when no slot is free within 5 s, or too many callers wait; Unavailable when the
         database is out of reach, a lock is not released in time, or the outcome of the commit is unknown.
@@ -137,7 +139,7 @@ class Database:
         async with (
             slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}"),
+            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}", last),
         ):
             yield connection
 
@@ -216,17 +218,20 @@ def connect_options(*, pooler: bool = False) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
-    """Begin a transaction; commit it at the end, roll it back on an error."""
+async def _begun(
+    connection: Connection, begin: str, last: Callable[[], str] = lambda: ""
+) -> AsyncIterator[None]:
+    """Begin a transaction; commit it at the end, with its `last` statement; roll it back on an error."""
     try:
         # Inside the try block: if this is cancelled, the transaction may have begun.
         await connection.execute(begin)
         yield
+        statement = last()
     except BaseException:
         await _uncancelled(_roll_back(connection))
         raise
     with raise_on_warning(connection):
-        await _uncancelled(_commit(connection))
+        await _uncancelled(_commit(connection, statement))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -241,14 +246,20 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
     )
 
 
-async def _commit(connection: Connection) -> None:
+async def _commit(connection: Connection, last: str = "") -> None:
+    message = f"{last}; COMMIT" if last else "COMMIT"
     # Without the timeout of the driver, which would cancel the wait for the standby.
-    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_NO_TIMEOUT_SECONDS))
+    commit = asyncio.ensure_future(connection.execute(message, timeout=_NO_TIMEOUT_SECONDS))
     done, _ = await asyncio.wait({commit}, timeout=_MAX_COMMIT_SECONDS)
     if not done:
         _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
         connection.terminate()
-    await commit
+    try:
+        await commit
+    except pg.PostgresError:
+        if connection.is_in_transaction():  # The last statement has failed.
+            await _roll_back(connection)
+        raise
 
 
 async def _roll_back(connection: Connection) -> None:
