@@ -364,7 +364,7 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
 
         async def change() -> None:
             entry = NewEntry(key_prefixes=["a"])
-            async with database.transaction(last=lambda: publication(entry, None)):
+            async with database.transaction(last=lambda: publication(entry)):
                 pass
 
         waits: list[tuple[str, Callable[[], Awaitable[object]]]] = [
@@ -424,7 +424,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
         await server.restore(backup)
         await server.start()
         # As many changes as were lost, so that only the nonce distinguishes the histories.
-        await server.fetch(publication(NewEntry(), None))
+        await server.fetch(publication(NewEntry()))
         for each in workers:
             each.address.move(server)
             await each.renewed()

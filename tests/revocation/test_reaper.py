@@ -119,7 +119,7 @@ async def test_the_feed_is_trimmed_behind_all(database: Database) -> None:
         await connection.execute("UPDATE authsvc.feed SET publish_time = now() - interval '2 hours'")
     for _ in range(5):
         entry = NewEntry(key_prefixes=["eg_live_000000000000"])
-        async with database.transaction(last=partial(publication, entry, None)):
+        async with database.transaction(last=partial(publication, entry)):
             pass
     worker = await register(database)
 

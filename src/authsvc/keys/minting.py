@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AlreadyExists, Conflict
 from authsvc.model.key import Key
+from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.policy import OwnerPolicy
+from authsvc.store import key_creation
 from authsvc.store import keys as key_store
+from authsvc.store.driver_errors import AuthorityOver
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection, Database
 from authsvc.verify.hasher import MINTED, Hasher
@@ -17,11 +21,15 @@ from authsvc.verify.hasher import MINTED, Hasher
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key string and its hash. `fallback` is the brand for owners whose policy sets none."""
+    """A new key string and its hash, for a policy as it was read without a lock.
+
+    `fallback` is the brand for owners whose policy sets none.
+    """
 
     string: KeyString
     secret_hash: str = field(repr=False)
     fallback: str
+    policy: OwnerPolicy
 
 
 class Minting:
@@ -56,7 +64,28 @@ class Minting:
         policy.refuse_if_disabled()
         fallback = brand or self._brand
         string = self._mint.mint(policy.brand or fallback, environment)
-        return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback)
+        return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback, policy)
+
+    async def create(self, caller: Caller, key: Key, minted: Minted, request_id: str) -> bool:
+        """Create a key by one statement if nothing has changed since the policy was read; return whether it did.
+
+        Nothing was done otherwise. The caller has been judged, and so has the key by the policy as it was read.
+        """
+        try:
+            return await key_creation.create(
+                self._database,
+                caller,
+                key,
+                policy=minted.policy,
+                default_policy=self._policies.default,
+                now=self._clock(),
+                event=key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)[0],
+                secret_hash=minted.secret_hash,
+                secret_origin=MINTED,
+                request_id=request_id,
+            )
+        except AuthorityOver:
+            return False
 
     async def insert(
         self,

@@ -74,8 +74,7 @@ class Authorized:
         The last step before a commit. Raises Unauthenticated or PermissionDenied, and what the checks of
         `check_last` raise.
         """
-        now = self._authority.now()
-        now = now if at is None else max(now, at)
+        now = self.now if at is None else max(self.now, at)
         self.caller = self._authority.judge(self.caller, self._credential, now)
         for _, check in self._last_checks:
             check(now)
@@ -89,9 +88,9 @@ class Authorized:
         return min(filter(None, times), default=None)
 
     @property
-    def seconds_left(self) -> float | None:
-        """The seconds until `end`; None without an end."""
-        return None if self.end is None else (self.end - self._authority.now()).total_seconds()
+    def now(self) -> datetime:
+        """The time of the service."""
+        return self._authority.now()
 
 
 class Authority:
@@ -123,7 +122,7 @@ class Authority:
         """Run a transaction that holds the locks of its caller and of `claim`; commit it at the end (R9).
 
         `last` returns the statement that is sent with the COMMIT, or "". If that may wait for a lock, it has to
-        refuse to go on after `Authorized.seconds_left`.
+        refuse to go on from `Authorized.end` on.
 
         Raises, with nothing written: Unauthenticated or PermissionDenied when the caller has lost its
         authority by the time the locks are held or by the end; what `Database.transaction` raises.

@@ -115,7 +115,7 @@ class Barrier:
         refusal: AuthsvcError | None = None
 
         def last(authorized: Authorized) -> str:
-            return "" if entry is None else publication(entry, authorized.seconds_left)
+            return "" if entry is None else publication(entry, authorized.end, authorized.now)
 
         try:
             async with self._authority.transaction(caller, claim, last=last) as (connection, authorized):

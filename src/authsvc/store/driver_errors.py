@@ -25,7 +25,7 @@ AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connec
 # The reason of Unavailable when a lock was not released in time.
 LOCK_TIMEOUT = "LOCK_TIMEOUT"
 
-# The SQLSTATE that `refuse_if_over` raises.
+# The SQLSTATE that `refuse_from` raises.
 _AUTHORITY_OVER = "AS001"
 
 # A connection that was lost or refused; a server that starts, stops, is full, or has become a standby; and

@@ -20,7 +20,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # The classes of asyncpg are generic for type checkers only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+Result = TypeVar("Result")
 
 _MAX_WAIT_SECONDS = 5.0
 _WAITERS_PER_CONNECTION = 100
@@ -143,6 +144,21 @@ class Database:
         ):
             yield connection
 
+    async def commit(self, owner_id: str, statement: str, *arguments: object) -> object:
+        """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
+
+        It is never cancelled, because that might cancel the wait for the standby. So it has to bound its waits
+        for locks. Raises the same as `transaction`.
+        """
+        choices = self.slots.for_change(owner_id, revokes=False)
+        async with (
+            slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
+            self.connection() as connection,
+        ):
+            with raise_on_warning(connection):
+                executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)
+                return await _uncancelled(_bounded(connection, executing))
+
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
         """Lend a connection for a list that a caller of `owner_id` requests. Lists have slots of their own.
@@ -248,18 +264,22 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
 
 async def _commit(connection: Connection, last: str = "") -> None:
     message = f"{last}; COMMIT" if last else "COMMIT"
-    # Without the timeout of the driver, which would cancel the wait for the standby.
-    commit = asyncio.ensure_future(connection.execute(message, timeout=_NO_TIMEOUT_SECONDS))
-    done, _ = await asyncio.wait({commit}, timeout=_MAX_COMMIT_SECONDS)
-    if not done:
-        _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
-        connection.terminate()
     try:
-        await commit
+        await _bounded(connection, connection.execute(message, timeout=_NO_TIMEOUT_SECONDS))
     except pg.PostgresError:
         if connection.is_in_transaction():  # The last statement has failed.
             await _roll_back(connection)
         raise
+
+
+async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Result]) -> Result:
+    """Await a commit without the timeout of the driver, which would cancel the wait for the standby."""
+    task = asyncio.ensure_future(committing)
+    done, _ = await asyncio.wait({task}, timeout=_MAX_COMMIT_SECONDS)
+    if not done:
+        _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
+        connection.terminate()
+    return await task
 
 
 async def _roll_back(connection: Connection) -> None:
@@ -271,7 +291,7 @@ async def _no_reset(_: object) -> None:
     """Do not reset a connection."""
 
 
-async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
+async def _uncancelled(work: Coroutine[Any, Any, Result]) -> Result:
     """Await `work` to its end even if the caller is cancelled; then raise the cancellation."""
     task = asyncio.ensure_future(work)
     cancelled = False
@@ -280,6 +300,7 @@ async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             cancelled = True
-    task.result()
+    result = task.result()
     if cancelled:
         raise asyncio.CancelledError
+    return result

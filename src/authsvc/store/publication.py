@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from authsvc.model.credential import CredentialKind
@@ -32,15 +33,16 @@ class NewEntry:
         return FeedEntry(place, sorted(self.key_prefixes), self.owner_id, self.kind)
 
 
-def publication(entry: NewEntry, seconds_left: float | None) -> str:
+def publication(entry: NewEntry, end: datetime | None = None, now: datetime | None = None) -> str:
     """Return the statement that appends an entry (R6), to be sent in one message with COMMIT.
 
-    It fails with AuthorityOver when it has to wait longer than `seconds_left` for the end of the feed.
+    It fails with AuthorityOver when it waits until `end` for the end of the feed, if it is `now` when it is sent.
     """
+    times = [None if moment is None else moment.isoformat() for moment in (end, now)]
     return (
         f"SELECT authsvc.publish({quoted(str(entry.nonce))}, {quoted_array(sorted(entry.key_prefixes))}, "
         f"{quoted(entry.owner_id)}, {quoted(entry.kind and entry.kind.value)}, {entry.about_tag_keys}, "
-        f"{'NULL' if seconds_left is None else f'{seconds_left:.6f}'})"
+        f"{', '.join(map(quoted, times))})"
     )
 
 

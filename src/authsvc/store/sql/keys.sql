@@ -1,3 +1,7 @@
+-- name: create_key
+-- In a transaction of its own, unless something is not as it was judged.
+SELECT authsvc.create_key($1, $2, $3);
+
 -- name: insert_key
 -- Each key gets a row for its last use, by which lists can be ordered. Nothing is inserted if the owner has sent the same
 -- request_id before.
