@@ -44,8 +44,8 @@ os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC r
 
 _TEMPLATE = "template_authsvc"
 # The schema replaces an event's time that is far from the database's clock, which no test can move.
-# test_audit_bounds.py has a database that does. A statement that waits sees time pass only when a test says so
-# (`database_clock`).
+# test_audit_bounds.py has a database that does. For a statement that waits, time passes only when a test says
+# so (`database_clock`).
 _TIMES_ARE_OURS = """
     CREATE OR REPLACE FUNCTION authsvc.audit_time(given timestamptz) RETURNS timestamptz
         LANGUAGE sql AS $$ SELECT given $$;

@@ -46,7 +46,7 @@ def _patched(target: Any, name: str, value: Any) -> Mutation:
 
 
 def _function(*changes: tuple[str, str], name: str = "hold_authority") -> Mutation:
-    """Return a mutation that replaces patterns in a function of the schema, in the database of this scenario."""
+    """Return a mutation that replaces patterns in a function of the schema, in this scenario's database."""
 
     @asynccontextmanager
     async def replaced(going: Course) -> AsyncIterator[None]:

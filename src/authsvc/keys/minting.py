@@ -67,9 +67,9 @@ class Minting:
         return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback, policy)
 
     async def create(self, caller: Caller, key: Key, minted: Minted, request_id: str) -> bool:
-        """Create a key by one statement if nothing has changed since the policy was read; return whether it did.
+        """Create a key by one statement; return whether that was done.
 
-        Nothing was done otherwise. The caller has been judged, and so has the key by the policy as it was read.
+        Nothing was done if the caller or the policy has changed since both were judged.
         """
         try:
             return await key_creation.create(

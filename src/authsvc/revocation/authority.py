@@ -3,9 +3,9 @@
 Mechanism (R9 in docs/revocation.md): a transaction that changes something first takes shared locks on what
 its caller's authority rests on. Whatever takes authority away takes exclusive locks on the same. Then the
 credential of the caller is read, in a later snapshot, and judged as verification judges it. Last, before the
-commit, its times are compared with the clock again, because the transaction may have waited. A transaction that
-waits for the end of the feed does that in the message that commits, so there the database compares them. A caller
-with a certificate is looked up in the file of callers, which is reloaded first if it has changed.
+commit, its times are compared with the clock again, because the transaction may have waited. The message that
+commits may wait for the end of the feed, so the database compares them there. A caller with a certificate is
+looked up in the file of callers, which is reloaded first if it has changed.
 
 Bound: one statement, and for callers with a certificate one read of a file.
 
@@ -121,8 +121,8 @@ class Authority:
     ) -> AsyncIterator[tuple[Connection, Authorized]]:
         """Run a transaction that holds the locks of its caller and of `claim`; commit it at the end (R9).
 
-        `last` returns the statement that is sent with the COMMIT, or "". If that may wait for a lock, it has to
-        refuse to go on from `Authorized.end` on.
+        `last` returns the statement that is sent with the COMMIT, or "". If it may wait for a lock, it has to
+        fail with AuthorityOver from `Authorized.end` on.
 
         Raises, with nothing written: Unauthenticated or PermissionDenied when the caller has lost its
         authority by the time the locks are held or by the end; what `Database.transaction` raises.

@@ -1,9 +1,8 @@
 """The barrier: a change is answered when no worker can act on the previous state any more.
 
-Mechanism: the change and its entry in the feed are committed together, and the end of the feed is locked by the
-message that commits. Then the call waits until each
-registered worker has acknowledged the entry, or its lease is certainly over, so that it cannot answer from
-memory. docs/revocation.md has the proof.
+Mechanism: the change and its entry in the feed are committed together; the message that commits locks the end
+of the feed. Then the call waits until each registered worker has acknowledged the entry, or its lease is
+certainly over, so that it cannot answer from memory. docs/revocation.md has the proof.
 
 Bound: a few milliseconds after the commit while all workers are well. With a worker out of reach: its lease,
 2 % for the drift of clocks, and a sixth of the lease as a margin.
@@ -34,6 +33,7 @@ from authsvc.model.errors import (
 )
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.revocation.authority import Authority, Authorized, Claim
+from authsvc.revocation.looks import Looks
 from authsvc.store import feed as feed_store
 from authsvc.store import publication as publication_store
 from authsvc.store.pool import Connection, Database
@@ -47,8 +47,7 @@ Told = TypeVar("Told")
 # The drift that is allowed between two stopwatches, and a margin, as factors of a lease.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-# Pauses between two looks at the acknowledgements: the first, the growth factor, the longest.
-_MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.0008, 1.25, 1.0
+_RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
 
@@ -95,6 +94,7 @@ class Barrier:
         self._authority = authority
         self._hint = hint
         self._stopwatch = stopwatch
+        self._looks = Looks()
 
     @asynccontextmanager
     async def change(
@@ -151,10 +151,11 @@ class Barrier:
 
     async def _wait(self, entry: NewEntry, committed: float, deadline: float, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
-        pause = _MIN_PAUSE_SECONDS
+        looks, pauses = 0, self._looks.pauses()
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
                 place = await self._announce(entry)
+                announced = self._stopwatch()
                 while behind != {}:
                     over = committed + certainly_over(max(behind.values())) if behind else inf
                     left = over - self._stopwatch()
@@ -166,15 +167,16 @@ class Barrier:
                             ", ".join(map(str, behind or ())),
                         )
                         return
-                    await asyncio.sleep(min(pause, left))
-                    pause = min(_PAUSE_GROWTH * pause, _MAX_PAUSE_SECONDS)
+                    await asyncio.sleep(min(next(pauses), left))
+                    looks += 1
                     place = place or await self._find(entry, committed)
                     # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = place and await self._list(place, committed)
                     behind = behind if listed is None else listed
-                    # The clock of the event loop stands still while the machine is suspended; this one does not.
+                    # The event loop's clock stands still while the machine is suspended; this one does not.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError
+                self._looks.learn(looks, self._stopwatch() - announced)
         except TimeoutError as error:
             raise _unconfirmed(behind, outcome) from error
 
@@ -216,7 +218,7 @@ class Barrier:
                 retry_after=1,
             )
         await self._database.refresh()
-        await asyncio.sleep(_MAX_PAUSE_SECONDS)
+        await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
 
 
 def _unconfirmed(behind: dict[UUID, float] | None, outcome: str) -> DeadlineExceeded:

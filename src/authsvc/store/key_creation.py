@@ -29,7 +29,7 @@ async def create(
     secret_origin: str,
     request_id: str,
 ) -> bool:
-    """Create a key if its caller and `policy` are still as they were judged; return whether that was done (R9).
+    """Create a key if its caller and `policy` are as they were judged; return whether that was done (R9).
 
     Nothing was done otherwise, also if the policy allows no further active key, or the `request_id` was used.
     The caller has a credential. Raises AuthorityOver if its time is over before the commit, and what

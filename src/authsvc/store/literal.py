@@ -1,4 +1,4 @@
-"""Values as literals in the text of a statement, for messages of several statements, which take no parameters."""
+"""Texts as literals in a statement, for messages of several statements, which take no parameters."""
 
 from collections.abc import Iterable
 

@@ -29,6 +29,7 @@ from asyncpg.pool import PoolConnectionProxy
 from authsvc.model.errors import Overloaded
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
+from authsvc.store.uncancelled import uncancelled
 
 _log = logging.getLogger(__name__)
 
@@ -130,8 +131,8 @@ class Database:
         """Lend a connection in a transaction, which is committed at the end, or rolled back on an error.
 
         It uses a slot of `owner_id`, for which the change is made; "" is the service itself. A change that
-        `revokes` may use a slot of the reserve. `last` is called at the end and returns the last statement, or
-        "". It is sent in one message with the COMMIT, so the locks that it takes are held for no round trip.
+        `revokes` may use a slot of the reserve. `last` returns a statement, or "", to be sent in one message
+        with the COMMIT, so that its locks are held for no round trip.
 
         Raises Overloaded when no slot is free within 5 s, or too many callers wait; Unavailable when the
         database is out of reach, a lock is not released in time, or the outcome of the commit is unknown.
@@ -147,17 +148,13 @@ class Database:
     async def commit(self, owner_id: str, statement: str, *arguments: object) -> object:
         """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
 
-        It is never cancelled, because that might cancel the wait for the standby. So it has to bound its waits
-        for locks. Raises the same as `transaction`.
+        It is never cancelled, so it has to bound its waits. Raises the same as `transaction`.
         """
         choices = self.slots.for_change(owner_id, revokes=False)
-        async with (
-            slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
-            self.connection() as connection,
-        ):
+        async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
             with raise_on_warning(connection):
                 executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)
-                return await _uncancelled(_bounded(connection, executing))
+                return await uncancelled(_bounded(connection, executing))
 
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
@@ -244,10 +241,10 @@ async def _begun(
         yield
         statement = last()
     except BaseException:
-        await _uncancelled(_roll_back(connection))
+        await uncancelled(_roll_back(connection))
         raise
     with raise_on_warning(connection):
-        await _uncancelled(_commit(connection, statement))
+        await uncancelled(_commit(connection, statement))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -263,9 +260,9 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
 
 
 async def _commit(connection: Connection, last: str = "") -> None:
-    message = f"{last}; COMMIT" if last else "COMMIT"
+    committing = connection.execute(f"{last}; COMMIT" if last else "COMMIT", timeout=_NO_TIMEOUT_SECONDS)
     try:
-        await _bounded(connection, connection.execute(message, timeout=_NO_TIMEOUT_SECONDS))
+        await _bounded(connection, committing)
     except pg.PostgresError:
         if connection.is_in_transaction():  # The last statement has failed.
             await _roll_back(connection)
@@ -289,18 +286,3 @@ async def _roll_back(connection: Connection) -> None:
 
 async def _no_reset(_: object) -> None:
     """Do not reset a connection."""
-
-
-async def _uncancelled(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work` to its end even if the caller is cancelled; then raise the cancellation."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    result = task.result()
-    if cancelled:
-        raise asyncio.CancelledError
-    return result

@@ -36,7 +36,7 @@ class NewEntry:
 def publication(entry: NewEntry, end: datetime | None = None, now: datetime | None = None) -> str:
     """Return the statement that appends an entry (R6), to be sent in one message with COMMIT.
 
-    It fails with AuthorityOver when it waits until `end` for the end of the feed, if it is `now` when it is sent.
+    It fails with AuthorityOver if it waits for the end of the feed until `end`; it is sent `now`.
     """
     times = [None if moment is None else moment.isoformat() for moment in (end, now)]
     return (
