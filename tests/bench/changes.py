@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import asyncpg
 import grpc
@@ -38,7 +39,7 @@ _HERE = Path(__file__).parents[2]
 _WORKERS = 2
 _BATCH = 100
 _SAMPLE_SECONDS = 0.005
-# How many transactions wait for the end of the feed, and how many of a service are idle while others wait.
+# How many transactions wait for the end of the feed, in either of the forms of the message that locks it.
 _WAITERS = """
     SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
      WHERE NOT l.granted AND a.datname = $1 AND a.application_name = 'authsvc'
@@ -53,14 +54,15 @@ class _Side:
     name: str
     database: str
     admin: asyncpg.Connection
-    keys: KeyServiceStub
-    sessions: SessionServiceStub
+    keys: Any
+    sessions: Any
     metadata: tuple[tuple[str, str], ...]
     waiters: dict[int, list[float]] = field(default_factory=dict)
 
     async def create(self, owner_id: str) -> str:
         request = pb.CreateKeyRequest(owner_id=owner_id, display_name="bench")
-        return (await self.keys.CreateKey(request, metadata=self.metadata)).key.key_id
+        made: pb.CreateKeyResponse = await self.keys.CreateKey(request, metadata=self.metadata)
+        return made.key.key_id
 
     async def revoke(self, key_id: str) -> None:
         await self.keys.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), metadata=self.metadata)
@@ -71,8 +73,9 @@ class _Side:
     async def check(self) -> None:
         """Check one answer of each kind before anything is measured."""
         key_id = await self.create("checked")
-        answer = await self.keys.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), metadata=self.metadata)
-        assert answer.state == KEY_STATE_REVOKED, f"{self.name}: the key is not revoked"
+        await self.revoke(key_id)
+        key = await self.keys.GetKey(pb.GetKeyRequest(key_id=key_id), metadata=self.metadata)
+        assert key.state == KEY_STATE_REVOKED, f"{self.name}: the key is not revoked"
         await self.open_session("checked")
 
 
@@ -128,14 +131,6 @@ async def _serving(
         "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_FORMAT": "json",
     }
-    start: Callable[..., object] = partial(
-        asyncio.create_subprocess_exec,
-        *(sys.executable, "-m", "authsvc"),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    del start
     admin_key = ""
     for command in ("migrate", "bootstrap"):
         process = await asyncio.create_subprocess_exec(
@@ -216,7 +211,7 @@ async def _watch(side: _Side, seen: list[float]) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-async def _rate(number: int, at_once: int, call: Callable[[], object]) -> float:
+async def _rate(number: int, at_once: int, call: Callable[[], Awaitable[object]]) -> float:
     """Make this many calls, always `at_once` of them under way; return how many a second."""
     left = number
 
@@ -224,7 +219,7 @@ async def _rate(number: int, at_once: int, call: Callable[[], object]) -> float:
         nonlocal left
         while left:
             left -= 1
-            await call()  # type: ignore[misc]
+            await call()
 
     started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(at_once)))
@@ -248,12 +243,12 @@ async def _rates(
     sides: Sequence[_Side],
     rounds: int,
     what: str,
-    side_of: Callable[[_Side], object],
+    load: Callable[[_Side], Awaitable[float]],
     aim: float | None = None,
 ) -> list[Row]:
     say(f"changes: {what}")
-    rates = await in_turns({side.name: partial(side_of, side) for side in sides}, rounds)  # type: ignore[misc]
-    return [_row(sides, rates, what, aim and AtLeast(aim))]
+    rates = await in_turns({side.name: partial(load, side) for side in sides}, rounds)
+    return [_row(sides, rates, what, None if aim is None else AtLeast(aim))]
 
 
 def _row(
