@@ -48,11 +48,13 @@ SELECT pg_notify('authsvc_feed', $1);
 
 -- name: announce
 -- R6. Finds an entry by its nonce, near the end of the feed, and sends a hint: with the prefixes $2, or without an entry if they
--- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits.
+-- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That commit need not
+-- wait for the disk or the standby: a hint may be lost.
 SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || f.nonce || ' ' || $2::text, ''))
   FROM (SELECT seq, nonce FROM authsvc.feed
          WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
-         ORDER BY seq DESC LIMIT 1) AS f;
+         ORDER BY seq DESC LIMIT 1) AS f
+ WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL;
 
 -- name: find_place
 -- The same without a hint.
