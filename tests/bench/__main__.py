@@ -16,6 +16,7 @@ from tests.bench import (
     lists,
     memory,
     revocation,
+    scale,
     sessions,
     table,
     verify,
@@ -27,6 +28,7 @@ _PARTS = (
     "verify",
     "cold",
     "lists",
+    "scale",
     "revocation",
     "changes",
     "sessions",
@@ -83,6 +85,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)
+    if "scale" in parts:
+        rows += await scale.measure(quick=quick)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
     if "changes" in parts:

@@ -176,11 +176,11 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
         await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
-        seq = late.app.follower.seq
+        seq = late.app.holder.seq
 
         async def followed() -> bool:
             late.app.follower.hint()
-            return late.app.follower.seq > seq
+            return late.app.holder.seq > seq
 
         await until(followed)
         await pair.promote()
@@ -355,8 +355,8 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
     """Acknowledgements and reads of the feed do not; all that proves something does, whatever the default."""
     await pair.primary.fetch(f"ALTER ROLE authsvc SET synchronous_commit = {default}")
     feed, worker_id = FeedConnection(pair.primary.url, lease=60, listen=False), uuid4()
-    place = (await feed.register(worker_id, 60, ())).place
-    assert await feed.renew(worker_id, place) is not None
+    place = (await feed.register(worker_id, 60)).place
+    assert await feed.renew(worker_id, place, 0, (), ()) is not None
     await pair.standby.stop()
     assert await feed.read(place) == []
     assert await feed.acknowledge(worker_id, place)
@@ -368,8 +368,8 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
                 pass
 
         waits: list[tuple[str, Callable[[], Awaitable[object]]]] = [
-            ("%INSERT INTO authsvc.workers%", lambda: feed.register(uuid4(), 60, ())),
-            ("%beat = %", lambda: feed.renew(worker_id, place)),
+            ("%INSERT INTO authsvc.workers%", lambda: feed.register(uuid4(), 60)),
+            ("%beat = %", lambda: feed.renew(worker_id, place, 0, (), ())),
             ("%authsvc.publish%COMMIT", change),
             ("%pg_logical_emit_message%", lambda: VerificationStore(database).find_credential("a")),
         ]

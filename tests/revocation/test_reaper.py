@@ -107,7 +107,7 @@ async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: 
         while not await feed_store.reap(database, seen):
             [seen], _, _ = await feed_store.find_workers(database)
         while service.app.follower.registrations < 2:
-            await service.app.follower._advanced.wait()
+            await service.app.holder._advanced.wait()
         assert service.app.follower.worker_id != first
         await service.app.lease.taken()
         assert (await service.admin.VerifyKey(key_string=made.key_string)).valid

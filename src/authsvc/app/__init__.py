@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from authsvc.app.database import served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.drain import DrainPauses
+from authsvc.app.follower import Registration, following
 from authsvc.app.parts import App, composed
 from authsvc.app.serving import running
 from authsvc.app.transport import transport
@@ -23,7 +24,16 @@ from authsvc.store.feed import now as database_time
 from authsvc.store.policies import PolicyStore
 from authsvc.verify.clock import DatabaseClock, boottime
 
-__all__ = ["App", "DrainPauses", "administering", "looking_after_tag_keys", "running", "transport"]
+__all__ = [
+    "App",
+    "DrainPauses",
+    "Registration",
+    "administering",
+    "following",
+    "looking_after_tag_keys",
+    "running",
+    "transport",
+]
 
 
 @asynccontextmanager

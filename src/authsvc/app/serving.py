@@ -5,28 +5,31 @@ What is built first is stopped last: the server takes no more calls, last uses a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from uuid import UUID
+from typing import Any
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.follower import Registration, follower_of, join
 from authsvc.app.gauges import watch, watch_entrance
 from authsvc.app.parts import App, composed
 from authsvc.app.transport import transport
-from authsvc.app.verification import Registration
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.model.errors import RetryableError
+from authsvc.net.handover import Handover
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.revocation.barrier import certainly_over
+from authsvc.revocation.local_channel import LocalChannel
+from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.bounds import Bounds
@@ -38,7 +41,6 @@ from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import device
-from authsvc.telemetry.metrics_page import serve_metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ _LOCATIONS_SECONDS = 10.0
 _DELIVERIES_PAUSE_SECONDS = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
 _REFUSALS_SECONDS, _MONTHS_SECONDS = 60.0, 60.0
+# Seconds between two looks at the registrations, at most, and between two deletions in the feed.
+_MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
+# How long a worker that starts waits for its lease, which the follower of the replica gives it.
+_MAX_ATTACH_SECONDS = 30.0
 # Seconds between two looks for a certificate that was rotated, or another list of callers.
 _FILES_SECONDS = 5.0
 
@@ -65,27 +71,26 @@ async def running(
     stopwatch: Stopwatch = boottime,
     tick: Tick | None = None,
     slot: int = 0,
-    predecessors: Collection[UUID] = (),
-    on_register: Callable[[UUID], object] = lambda _: None,
+    registration: Registration | None = None,
+    handover: Handover | None = None,
     pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
-    writes of last uses. The worker is number `slot` of its supervisor, which is told each id that it
-    registers under, and knows the `predecessors` to be dead. `pauses` are those of its stop. Raises
-    ConfigError when the database cannot be served from.
+    writes of last uses. The worker is number `slot` of its supervisor. With `handover`, the feed is followed
+    by another process, to which it attaches; otherwise by this one, which registers as `registration` says.
+    `pauses` are those of its stop. Raises ConfigError when the database cannot be served from.
     """
     tls, certified = transport(settings)
-    registration = Registration(predecessors=predecessors, on_register=on_register)
+    # All workers wait for the same, so one of them says for what.
+    wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, registration, tls, certified) as app,
+        composed(settings, clock, stopwatch, tls, certified, wait) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        if settings.metrics_listen is not None:
-            stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
             (app.usage.flush, "most recent last-use times"),
             (app.activity.flush, "most recent activities"),
@@ -93,8 +98,8 @@ async def running(
             (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
-        await _join(app, settings, stack)
-        await _work(app, settings, tick, stack)
+        app = await _join(app, settings, registration or Registration(), handover, stopwatch, stack)
+        await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
         bounds = bounds_of(settings, stopwatch)
@@ -105,39 +110,68 @@ async def running(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
         yield replace(app, port=port, http_port=http_port)
+        app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
 
-async def _join(app: App, settings: Settings, stack: AsyncExitStack) -> None:
-    """Register, and take the lease; leave when the stack ends. Raises ConfigError when it cannot."""
-    # When the server has stopped answering, and before the pool closes.
-    stack.push_async_callback(app.follower.stop)
+async def _join(
+    app: App,
+    settings: Settings,
+    registration: Registration,
+    handover: Handover | None,
+    stopwatch: Stopwatch,
+    stack: AsyncExitStack,
+) -> App:
+    """Take the lease, and keep it until the stack ends. Raises ConfigError when that is not possible.
+
+    It ends when the server has stopped answering, and before the pool closes.
+    """
+    if handover is not None:
+        await stack.enter_async_context(in_background(RemoteFollower(app.holder, handover).run()))
+        await _leased(app)
+        return app
+    follower, connection = follower_of(settings, app.url, registration, stopwatch)
+    LocalChannel(app.holder, follower.holders)
+    app.holder.on_hint(follower.hint)
+    stack.push_async_callback(follower.stop)
+    await join(follower, connection, app.database, settings)
+    await stack.enter_async_context(in_background(follower.run()))
+    return replace(app, own_follower=follower)
+
+
+async def _leased(app: App) -> None:
     try:
-        await app.follower.start()
-        has_hints = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
-    except RetryableError as error:
-        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot register this worker: {error}") from error
-    if not has_hints:
+        async with asyncio.timeout(_MAX_ATTACH_SECONDS):
+            await app.lease.taken()
+    except TimeoutError as error:
         raise ConfigError(
-            "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. Behind a pooler "
-            "in transaction mode, or if the database does not support them, set AUTHSVC_FEED=poll"
-        )
+            f"this worker got no lease within {_MAX_ATTACH_SECONDS:g} s, because the database is out of reach"
+        ) from error
 
 
-async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExitStack) -> None:
+def each(seconds: float) -> Tick:
+    """Return a tick of this length."""
+    return partial(asyncio.sleep, seconds)
+
+
+def _reaping(app: App, settings: Settings) -> Sequence[Coroutine[Any, Any, None]]:
+    """Return what one worker of a replica is enough for."""
+    look = each(min(settings.lease.total_seconds() / 5, _MAX_REAPER_SECONDS))
+    return (
+        run_forever(app.reaper.look, look, "looking for dead replicas"),
+        run_forever(app.reaper.trim, each(_TRIM_SECONDS), "deleting old entries of the feed"),
+    )
+
+
+async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stack: AsyncExitStack) -> None:
     """Do what runs beside requests, until the stack ends."""
-
-    def each(seconds: float) -> Tick:
-        return partial(asyncio.sleep, seconds)
-
     usage_tick = tick or each(settings.usage_interval.total_seconds())
     activity_tick = tick or each(settings.activity_interval.total_seconds())
     deliveries = app.keys.deliveries
     for work in (
-        app.follower.run(),
         run_forever(app.usage.flush, usage_tick, "writing last uses", level=logging.WARNING),
         run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
-        run_forever(app.reaper.look, each(settings.lease.total_seconds() / 2), "looking for dead workers"),
+        *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(app.audit_months.step, each(_MONTHS_SECONDS), "maintaining the audit log"),
@@ -193,6 +227,7 @@ async def _serve(
     )
     watch_entrance(app.metrics, entrance, bounds, server)
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
+    await stack.enter_async_context(in_background(server.tell_stop(app.readiness)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
     watching = run_forever(server.look, server.due, "watching connections")
@@ -211,7 +246,7 @@ async def _serve_http(
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(
-        HttpCheck(app.access, entrance, app.lease, proxies).answer, idle_grace=pauses.idle_grace
+        HttpCheck(app.access, entrance, app.readiness, proxies).answer, idle_grace=pauses.idle_grace
     )
     try:
         port = await server.start(listen)

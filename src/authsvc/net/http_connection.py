@@ -35,6 +35,7 @@ class Server(Protocol):
 
     answer: Answer
     max_connections: int
+    evicts: bool
     connections: "set[Connection]"
     closing: bool
     held_bytes: int
@@ -55,7 +56,8 @@ class Connection(asyncio.Protocol):
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._request: h11.Request | None = None
         self._answering: asyncio.Task[None] | None = None
-        self._deadline = self._loop.time() + _HEAD_SECONDS
+        self._opened = self._loop.time()
+        self._deadline = self._opened + _HEAD_SECONDS
         self._timer = self._loop.call_at(self._deadline, self._check_deadline)
         self._begun = False
         self._is_read = True
@@ -65,7 +67,7 @@ class Connection(asyncio.Protocol):
         """Begin, unless there are too many connections already."""
         # No isinstance: uvloop's are not derived from it.
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._server.connections) >= self._server.max_connections or self._server.closing:
+        if self._server.closing or not self._has_room():
             self._transport.abort()
         self._transport.set_write_buffer_limits(high=_MAX_UNREAD_BYTES)
         self._server.connections.add(self)
@@ -110,6 +112,18 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self._transport.abort()
+
+    def _has_room(self) -> bool:
+        """Return whether there is room for one more connection; make some if the server evicts."""
+        connections = self._server.connections
+        if len(connections) < self._server.max_connections:
+            return True
+        idle = [each for each in connections if each._answering is None] if self._server.evicts else []
+        if idle:
+            oldest = min(idle, key=lambda each: each._opened)
+            connections.discard(oldest)
+            oldest.abort()
+        return bool(idle)
 
     def _check_deadline(self) -> None:
         now = self._loop.time()

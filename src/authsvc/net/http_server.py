@@ -4,7 +4,8 @@ Mechanism: a connection answers one request after the other; while it does, or w
 the answers, nothing more is read from it.
 
 Bound: a head of 64 KiB in 256 lines, ten seconds to send it, ten for an answer and ten to read it, 75 s
-between two requests, and a maximum of connections; further ones are closed at once. A request that announces
+between two requests, and a maximum of connections. Beyond it the new connection is closed, or, in a server
+that evicts, the oldest one whose request has not arrived. A request that announces
 a body is refused at its head.
 For each connection, at most one head that was not answered is held, and 16 KiB and one answer that were not
 read. All connections together hold at most `MAX_HELD_BYTES` that were not answered; beyond that, every
@@ -41,9 +42,11 @@ class HttpServer:
         *,
         max_connections: int = _MAX_CONNECTIONS,
         idle_grace: float = IDLE_GRACE_SECONDS,
+        evicts: bool = False,
     ) -> None:
         self.answer = answer
         self.max_connections = max_connections
+        self.evicts = evicts
         self._idle_grace = idle_grace
         self.connections: set[Connection] = set()
         self.closing = False
@@ -51,8 +54,8 @@ class HttpServer:
         self.held_bytes = 0
         self._server: asyncio.Server | None = None
 
-    async def start(self, listen: ListenAddress) -> int:
-        """Serve at an address, which workers share, and return the port; raise OSError.
+    async def start(self, listen: ListenAddress, *, shared: bool = True) -> int:
+        """Serve at an address, which workers share by default, and return the port; raise OSError.
 
         `[::]` is IPv6 and IPv4, as for gRPC.
         """
@@ -62,13 +65,13 @@ class HttpServer:
             both = socket.create_server(
                 (listen.host, listen.port),
                 family=socket.AF_INET6,
-                reuse_port=True,
+                reuse_port=shared,
                 dualstack_ipv6=socket.has_dualstack_ipv6(),
             )
             self._server = await loop.create_server(lambda: Connection(self), sock=both, backlog=_BACKLOG)
         else:
             self._server = await loop.create_server(
-                lambda: Connection(self), listen.host, listen.port, reuse_port=True, backlog=_BACKLOG
+                lambda: Connection(self), listen.host, listen.port, reuse_port=shared, backlog=_BACKLOG
             )
         port: int = self._server.sockets[0].getsockname()[1]
         return port

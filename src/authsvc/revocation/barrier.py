@@ -173,7 +173,7 @@ class Barrier:
                     # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = place and await self._list(place, committed)
                     behind = behind if listed is None else listed
-                    # The event loop's clock stands still while the machine is suspended; this one does not.
+                    # Unlike the clock of the event loop, this one continues while the machine is suspended.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError
                 self._looks.learn(looks, self._stopwatch() - announced)

@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from authsvc.model.errors import Unavailable
+from authsvc.store.connect_error import ConnectError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -38,6 +39,7 @@ RETRYABLE = (
     pg.InsufficientResourcesError,
     pg.ReadOnlySQLTransactionError,
     pg.TransactionRollbackError,
+    pg.IdleInTransactionSessionTimeoutError,
     pg.LockNotAvailableError,
     pg.ObjectNotInPrerequisiteStateError,  # a statement that only a primary can execute
     pg.TargetServerAttributeNotMatched,  # none of the hosts is a primary
@@ -127,19 +129,23 @@ def is_closed(connection: AnyConnection) -> bool:
 
 
 def _retryable(error: BaseException) -> Unavailable:
-    match error:
+    match error.main if isinstance(error, ConnectError) else error:
         case pg.LockNotAvailableError():
             return Unavailable(
                 "another change held a lock for too long; nothing was done; retry",
                 reason=LOCK_TIMEOUT,
                 retry_after=0.5,
             )
-        case pg.SerializationError() | pg.DeadlockDetectedError():
+        case pg.StatementCompletionUnknownError():
+            return _out_of_reach()
+        case pg.TransactionRollbackError():  # a deadlock, or a serialization failure
             return Unavailable(
                 "the transaction conflicts with another one; nothing was done; retry",
                 reason="TRANSACTION_CONFLICT",
                 retry_after=0.1,
             )
+        case pg.IdleInTransactionSessionTimeoutError():
+            return _unavailable("the database ended a transaction in which this worker paused for too long")
         case pg.QueryCanceledError():
             return _unavailable("the database canceled a statement, by statement_timeout or by an operator")
         case pg.InsufficientResourcesError():

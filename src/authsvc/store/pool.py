@@ -20,6 +20,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
@@ -27,6 +28,7 @@ from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
+from authsvc.store.connect import connect
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
 from authsvc.store.uncancelled import uncancelled
@@ -38,6 +40,8 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 Result = TypeVar("Result")
 
 _MAX_WAIT_SECONDS = 5.0
+# Less than a caller waits, so that it learns what happened at each host.
+_MAX_CONNECT_SECONDS = 4.0
 _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _MAX_COMMIT_SECONDS = 30.0
@@ -88,7 +92,7 @@ class Database:
             max_size=size,
             # No session state outlives a transaction here, so a reset would be a wasted round trip.
             reset=_no_reset,
-            **connect_options(pooler=pooler),
+            connect=partial(connect, timeout=_MAX_CONNECT_SECONDS, pooler=pooler),
         )
         async with pool:
             try:
@@ -206,28 +210,14 @@ class Database:
             ) from error
 
     async def _release(self, connection: Connection) -> None:
+        releasing = asyncio.ensure_future(self._pool.release(connection, timeout=_MAX_WAIT_SECONDS))
+        # If the caller goes away meanwhile, nobody else asks how it ended, and asyncio would log a failure.
+        releasing.add_done_callback(_seen)
         try:
-            await self._pool.release(connection, timeout=_MAX_WAIT_SECONDS)
+            await asyncio.shield(releasing)
         except (*RETRYABLE, pg.InterfaceError, pg.InternalClientError):
             # The driver raises these for a connection that is lost while it is released, too.
             _log.debug("a lost connection was dropped")
-
-
-def connect_options(*, pooler: bool = False) -> dict[str, Any]:
-    """Return the options of all connections of this service."""
-    settings = {"application_name": "authsvc", "TimeZone": "UTC"}
-    options: dict[str, Any] = {
-        "timeout": _MAX_WAIT_SECONDS,
-        "command_timeout": _MAX_WAIT_SECONDS,
-        "server_settings": settings,
-        # Use the primary among several hosts. Nothing may be read from a standby.
-        "target_session_attrs": "read-write",
-    }
-    if pooler:
-        options["statement_cache_size"] = 0
-    else:
-        settings["jit"] = "off"  # It slows down queries of a millisecond.
-    return options
 
 
 @asynccontextmanager
@@ -255,7 +245,9 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
     }[lock_wait]
     return (
         f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_MS}; "
-        f"SET LOCAL lock_timeout = {lock_timeout_ms}"
+        f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+        # Also behind a pooler, where no setting of the session is ours.
+        "SET LOCAL synchronous_commit = on"
     )
 
 
@@ -286,3 +278,9 @@ async def _roll_back(connection: Connection) -> None:
 
 async def _no_reset(_: object) -> None:
     """Do not reset a connection."""
+
+
+def _seen(ended: "asyncio.Future[None]") -> None:
+    """Mark the exception of a task as retrieved."""
+    if not ended.cancelled():
+        ended.exception()

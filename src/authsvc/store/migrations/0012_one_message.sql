@@ -87,6 +87,7 @@ CREATE FUNCTION authsvc.create_key(judged jsonb, given jsonb, events jsonb) RETU
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RETURN false;
         END IF;
+        PERFORM set_config('synchronous_commit', 'on', true);
         SELECT * INTO held FROM authsvc.hold_authority(
             ARRAY[caller_id], ARRAY[judged ->> 'caller_owner_id', new_owner], NULL,
             CASE WHEN (judged ->> 'is_session')::boolean THEN ARRAY[judged ->> 'caller_owner_id'] ELSE '{}' END, NULL, '{}', NULL);

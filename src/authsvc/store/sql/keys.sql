@@ -41,7 +41,11 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 
 -- name: find_keys
 -- With $2, only those of this owner. A key of another owner then takes the same time as one that does not exist.
-SELECT * FROM authsvc.key_records WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
+SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
+       update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
+       rotated_to_key_id, answer, version
+  FROM authsvc.key_records
+ WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: update_key
 -- The mutable columns.
