@@ -21,12 +21,14 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.revocation import reaper
+from authsvc.revocation.authority import Authorized
 from authsvc.revocation.barrier import Barrier, certainly_over
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.holder import Holder
 from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store.feed import FeedConnection
+from authsvc.store.publication import NewEntry
 from authsvc.v1 import resources_pb2
 from authsvc.verify.clock import boottime
 from authsvc.verify.lease import Lease
@@ -389,9 +391,9 @@ def _paused_commit() -> Iterator[Pause]:
     """Pause any transaction that is about to commit."""
     commit, about_to = pool._commit, Pause()
 
-    async def paused(connection: Any) -> None:
+    async def paused(connection: Any, last: str) -> None:
         await about_to.here()
-        await commit(connection)
+        await commit(connection, last)
 
     with mock.patch.object(pool, "_commit", paused):
         yield about_to
@@ -610,19 +612,20 @@ def _renewing_without_registration() -> Any:
 
 @contextmanager
 def _list_before_the_commit() -> Iterator[None]:
-    publish, find_behind = feed_store.publish, feed_store.find_behind
+    confirm, find_behind = Authorized.confirm, feed_store.find_behind
     listed: list[UUID] = []
 
-    async def list_first(connection: Any, *given: Any) -> FeedEntry:
-        listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
-        return await publish(connection, *given)
+    async def list_first(authorized: Authorized) -> None:
+        async with authorized._authority._database.connection() as connection:
+            listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
+        await confirm(authorized)
 
     async def of_those(*given: Any) -> Any:
         behind = await find_behind(*given)
         return {worker: lease for worker, lease in (behind or {}).items() if worker in listed}
 
     with (
-        mock.patch.object(feed_store, "publish", list_first),
+        mock.patch.object(Authorized, "confirm", list_first),
         mock.patch.object(feed_store, "find_behind", of_those),
     ):
         yield
@@ -637,7 +640,7 @@ def _waiting_from_the_begin() -> Iterator[None]:
         begun.append(waiting._stopwatch())
         return change(waiting, *given, **named)
 
-    async def from_then(waiting: Barrier, entry: FeedEntry, committed: float, *given: Any) -> None:
+    async def from_then(waiting: Barrier, entry: NewEntry, committed: float, *given: Any) -> None:
         await wait(waiting, entry, begun[-1], *given)
 
     with mock.patch.object(Barrier, "change", noted), mock.patch.object(Barrier, "_wait", from_then):

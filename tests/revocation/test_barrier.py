@@ -16,6 +16,7 @@ from authsvc.model.policy import OwnerPolicy
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier, certainly_over
 from authsvc.store import feed as feed_store
+from authsvc.store import pool
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
@@ -350,3 +351,29 @@ async def test_entries_without_gaps(database_url: str) -> None:
         await asyncio.gather(*calls)
         assert one.app.holder.seq == other.app.holder.seq == before + len(made)
         assert set(range(before + 1, before + len(made) + 1)) <= set(one.app.holder._history._nonces)
+
+
+async def test_a_change_that_is_about_to_commit_holds_nobody_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the feed is locked by the message that commits, so a slow worker does not delay others."""
+    about_to, go_on = asyncio.Event(), asyncio.Event()
+    commit = pool._commit
+
+    async def first_waits(connection: pool.Connection, last: str) -> None:
+        if "publish" in last and not about_to.is_set():
+            about_to.set()
+            await go_on.wait()
+        await commit(connection, last)
+
+    async with serving(database_url, None) as service:
+        made = [
+            await service.admin.CreateKey(owner_id=owner, display_name="x") for owner in ("acme", "other")
+        ]
+        monkeypatch.setattr(pool, "_commit", first_waits)
+        waiting = asyncio.ensure_future(service.admin.RevokeKey(key_id=made[0].key.key_id))
+        await about_to.wait()
+        await service.admin.RevokeKey(key_id=made[1].key.key_id)
+        assert not waiting.done()
+        go_on.set()
+        assert (await waiting).state == resources_pb2.KEY_STATE_REVOKED

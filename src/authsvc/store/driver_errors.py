@@ -26,6 +26,9 @@ AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connec
 # The reason of Unavailable when a lock was not released in time.
 LOCK_TIMEOUT = "LOCK_TIMEOUT"
 
+# The SQLSTATE that `refuse_from` raises.
+_AUTHORITY_OVER = "AS001"
+
 # A connection that was lost or refused; a server that starts, stops, is full, or has become a standby; and
 # errors after which PostgreSQL recommends to try again.
 RETRYABLE = (
@@ -43,6 +46,10 @@ RETRYABLE = (
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
 )
+
+
+class AuthorityOver(Exception):
+    """The authority of a caller ended while its transaction waited for its last lock. Nothing was done."""
 
 
 @contextmanager
@@ -79,6 +86,10 @@ def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None
         if isinstance(error, ValueError) or (connection is not None and not is_closed(connection)):
             raise
         raise _out_of_reach() from error
+    except pg.PostgresError as error:
+        if error.sqlstate == _AUTHORITY_OVER:
+            raise AuthorityOver from error
+        raise
 
 
 @contextmanager

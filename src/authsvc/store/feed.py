@@ -1,8 +1,8 @@
 """The feed of changes and the registrations of workers.
 
 `FeedConnection` is the dedicated connection of a follower. Hints (LISTEN) need a session of their own, and
-following the feed must not wait for a connection of the pool. The functions below it use the pool, to publish
-changes and to look at the workers.
+following the feed must not wait for a connection of the pool. The functions below it use the pool, to look at
+the workers. `publication` publishes changes.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from authsvc.model.worker import Worker
 from authsvc.store.connect import connect
 from authsvc.store.connect_error import ConnectError
 from authsvc.store.driver_errors import raise_on_warning, translate_errors
-from authsvc.store.pool import Connection, Database
+from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _log = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ _MAX_WAIT_SECONDS = 5.0
 _CONNECTING = 0.8
 # How many uncommitted beats are remembered.
 _MAX_BEATS = 100
-# The payload of NOTIFY has at most 8,000 bytes.
-_MAX_HINT_PREFIXES = 100
 
 
 class FeedConnection:
@@ -199,25 +197,6 @@ class FeedConnection:
         self._connection = None
 
 
-async def publish(
-    connection: Connection,
-    key_prefixes: Collection[str],
-    owner_id: str | None,
-    kind: CredentialKind | None = None,
-    about_tag_keys: bool = False,
-) -> FeedEntry:
-    """Append an entry and return it. Must be the last statement of a transaction (R6)."""
-    prefixes = sorted(key_prefixes)
-    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value, about_tag_keys)
-    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind, _tag_keys(row))
-
-
-async def notify(database: Database, entry: FeedEntry) -> None:
-    """Send a hint to all workers, with the entry if it is small."""
-    async with database.connection() as connection:
-        await connection.execute(_SQL["notify"], _payload(entry))
-
-
 async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
     """Return the workers that have not applied an entry, with their leases in seconds.
 
@@ -290,14 +269,6 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
 
 def _tag_keys(row: asyncpg.Record) -> AcceptedTagKeys | None:
     return None if row["tag_keys"] is None else AcceptedTagKeys(tuple(row["tag_keys"]))
-
-
-def _payload(entry: FeedEntry) -> str:
-    """Return the text of a hint: the entry if it is small, otherwise ""."""
-    has_more = entry.owner_id is not None or entry.tag_keys is not None
-    if has_more or len(entry.key_prefixes) > _MAX_HINT_PREFIXES:
-        return ""
-    return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
 
 
 def _from_payload(payload: str) -> FeedEntry | None:

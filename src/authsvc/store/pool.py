@@ -17,11 +17,11 @@ the synchronous standby: PostgreSQL would commit with a warning. A commit with a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from functools import partial
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -31,11 +31,13 @@ from authsvc.model.errors import Overloaded
 from authsvc.store.connect import connect
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
+from authsvc.store.uncancelled import uncancelled
 
 _log = logging.getLogger(__name__)
 
 # The classes of asyncpg are generic for type checkers only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+Result = TypeVar("Result")
 
 _MAX_WAIT_SECONDS = 5.0
 # Less than a caller waits, so that it learns what happened at each host.
@@ -128,11 +130,13 @@ class Database:
         *,
         revokes: bool = False,
         lock_wait: LockWait = LockWait.USUAL,
+        last: Callable[[], str] = lambda: "",
     ) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction, which is committed at the end, or rolled back on an error.
 
         It uses a slot of `owner_id`, for which the change is made; "" is the service itself. A change that
-        `revokes` may use a slot of the reserve.
+        `revokes` may use a slot of the reserve. `last` returns a statement, or "", to be sent in one message
+        with the COMMIT, so that its locks are held for no round trip.
 
         Raises Overloaded when no slot is free within 5 s, or too many callers wait; Unavailable when the
         database is out of reach, a lock is not released in time, or the outcome of the commit is unknown.
@@ -141,9 +145,20 @@ class Database:
         async with (
             slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}"),
+            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}", last),
         ):
             yield connection
+
+    async def commit(self, owner_id: str, statement: str, *arguments: object) -> object:
+        """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
+
+        It is never cancelled, so it has to bound its waits. Raises the same as `transaction`.
+        """
+        choices = self.slots.for_change(owner_id, revokes=False)
+        async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
+            with raise_on_warning(connection):
+                executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)
+                return await uncancelled(_bounded(connection, executing))
 
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
@@ -206,17 +221,20 @@ class Database:
 
 
 @asynccontextmanager
-async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
-    """Begin a transaction; commit it at the end, roll it back on an error."""
+async def _begun(
+    connection: Connection, begin: str, last: Callable[[], str] = lambda: ""
+) -> AsyncIterator[None]:
+    """Begin a transaction; commit it at the end, with its `last` statement; roll it back on an error."""
     try:
         # Inside the try block: if this is cancelled, the transaction may have begun.
         await connection.execute(begin)
         yield
+        statement = last()
     except BaseException:
-        await _uncancelled(_roll_back(connection))
+        await uncancelled(_roll_back(connection))
         raise
     with raise_on_warning(connection):
-        await _uncancelled(_commit(connection))
+        await uncancelled(_commit(connection, statement))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -233,14 +251,24 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
     )
 
 
-async def _commit(connection: Connection) -> None:
-    # Without the timeout of the driver, which would cancel the wait for the standby.
-    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_NO_TIMEOUT_SECONDS))
-    done, _ = await asyncio.wait({commit}, timeout=_MAX_COMMIT_SECONDS)
+async def _commit(connection: Connection, last: str = "") -> None:
+    committing = connection.execute(f"{last}; COMMIT" if last else "COMMIT", timeout=_NO_TIMEOUT_SECONDS)
+    try:
+        await _bounded(connection, committing)
+    except pg.PostgresError:
+        if connection.is_in_transaction():  # The last statement has failed.
+            await _roll_back(connection)
+        raise
+
+
+async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Result]) -> Result:
+    """Await a commit without the timeout of the driver, which would cancel the wait for the standby."""
+    task = asyncio.ensure_future(committing)
+    done, _ = await asyncio.wait({task}, timeout=_MAX_COMMIT_SECONDS)
     if not done:
         _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
         connection.terminate()
-    await commit
+    return await task
 
 
 async def _roll_back(connection: Connection) -> None:
@@ -256,17 +284,3 @@ def _seen(ended: "asyncio.Future[None]") -> None:
     """Mark the exception of a task as retrieved."""
     if not ended.cancelled():
         ended.exception()
-
-
-async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end even if the caller is cancelled; then raise the cancellation."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

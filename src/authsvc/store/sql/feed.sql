@@ -52,20 +52,25 @@ UPDATE authsvc.workers SET applied = greatest(applied, $2)
    AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 RETURNING true;
 
--- name: publish
--- R6. The last statement of its transaction, because all other changes wait for the lock of the head.
-WITH head AS (
-    UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
-     WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
-    RETURNING seq, nonce)
-INSERT INTO authsvc.feed AS f (seq, nonce, key_prefixes, owner_id, kind, about_tag_keys)
-SELECT seq, nonce, $1, $2, $3, $4 FROM head
-RETURNING f.seq, f.nonce,
-          CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys;
-
 -- name: notify
 -- A hint, which may be lost. In a transaction of its own, because it takes a lock of the whole cluster.
 SELECT pg_notify('authsvc_feed', $1);
+
+-- name: announce
+-- R6. Finds an entry by its nonce, near the end of the feed, and sends a hint: with the prefixes $2, or without an entry if they
+-- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That commit need not
+-- wait for the disk or the standby: a hint may be lost.
+SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || f.nonce || ' ' || $2::text, ''))
+  FROM (SELECT seq, nonce FROM authsvc.feed
+         WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
+         ORDER BY seq DESC LIMIT 1) AS f
+ WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL;
+
+-- name: find_place
+-- The same without a hint.
+SELECT seq FROM authsvc.feed
+ WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
+ ORDER BY seq DESC LIMIT 1;
 
 -- name: find_behind
 -- R6. The workers that may still act on the state before this entry. No row at all if this node does not have the entry; then
