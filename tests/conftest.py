@@ -44,10 +44,17 @@ os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC r
 
 _TEMPLATE = "template_authsvc"
 # The schema replaces an event's time that is far from the database's clock, which no test can move.
-# test_audit_bounds.py has a database that does.
+# test_audit_bounds.py has a database that does. For a statement that waits, time passes only when a test says
+# so (`database_clock`).
 _TIMES_ARE_OURS = """
     CREATE OR REPLACE FUNCTION authsvc.audit_time(given timestamptz) RETURNS timestamptz
-        LANGUAGE sql AS $$ SELECT given $$
+        LANGUAGE sql AS $$ SELECT given $$;
+    CREATE OR REPLACE FUNCTION authsvc.service_time(sent_time timestamptz) RETURNS timestamptz
+        LANGUAGE sql VOLATILE AS $$
+            SELECT sent_time + count(*) * interval '1 day' FROM pg_locks
+             WHERE locktype = 'advisory' AND objid = 86400 AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        $$
 """
 # Tests need no data after a crash of the machine.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
@@ -70,6 +77,16 @@ class Clock:
 
     def advance(self, **delta: float) -> None:
         self.now += timedelta(**delta)
+
+
+@asynccontextmanager
+async def database_clock(url: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """Yield a function that lets a day pass for the statements that wait in the database, until the end."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield lambda: connection.execute("SELECT pg_advisory_lock(86400)")
+    finally:
+        await connection.close()
 
 
 class MovedStopwatch:

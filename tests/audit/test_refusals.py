@@ -215,10 +215,28 @@ async def test_nobody_waits_for_the_chain_of_another_owner(
     assert await faults(database) == []
 
 
-async def test_what_cannot_be_recorded_stops_no_other_owner(database: Database, log: Refusals) -> None:
-    """An event that the database rejects is kept; the events after it are written."""
-    log.note(EVE._replace(owner_id="no owner"), "ListKeys", denied())
+async def test_what_the_database_refuses_stops_nothing_else(
+    database: Database, log: Refusals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event is dropped and told; others of its owner and of other owners are written, each once."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "ALTER TABLE authsvc.audit_events ADD CONSTRAINT newer CHECK (target_id <> 'secret5') NOT VALID"
+        )
+    for number in range(MAX_EVENTS_PER_CALLER):
+        log.note(EVE, "ListKeys", denied(f"secret{number}"))
+    log.note(EVE._replace(owner_id="no owner", credential_id="key_odd"), "ListKeys", denied())
     log.note(caller(1), "ListKeys", denied())
-    with pytest.raises(asyncpg.InvalidParameterValueError):
+    for _ in range(2):
         await log.flush()
-    assert await written(database) == {("key_1", "acme"): 1}
+        expected = {("key_eve", f"secret{n}"): 1 for n in range(MAX_EVENTS_PER_CALLER) if n != 5}
+        assert await written(database) == expected | {("key_1", "acme"): 1}
+    assert await faults(database) == []
+    assert (log.refused, log.dropped) == (2, 0)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line[: line.index(";")] for line in told] == [
+        "an event of key_eve is dropped, because the database refuses it: "
+        f"CheckViolationError (23514), constraint newer, table {told[0].split('table ')[1].split(';')[0]}",
+        "an event of key_odd is dropped, because the database refuses it: InvalidParameterValueError (22023)",
+    ]
+    assert "secret5" not in caplog.text

@@ -2,18 +2,21 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import uvloop
 
 from tests.bench import (
     abuse,
     access,
+    changes,
     cold,
     gateway,
     h2load,
     lists,
     memory,
     revocation,
+    scale,
     sessions,
     spread,
     table,
@@ -26,7 +29,9 @@ _PARTS = (
     "verify",
     "cold",
     "lists",
+    "scale",
     "revocation",
+    "changes",
     "sessions",
     "access",
     "gateway",
@@ -43,6 +48,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=_PARTS, help="this part; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes, about a minute")
     parser.add_argument("--attack", default="", help="of abuse, only attacks with this in their names")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="DIRECTORY",
+        help="of changes, another checkout of authsvc to compare with",
+    )
     arguments = parser.parse_args()
     parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
     left_out = [] if h2load.is_there() else [part for part in parts if part in _LOADED]
@@ -51,12 +62,12 @@ def main() -> None:
         say(f"{' and '.join(left_out)} left out: {h2load.HOW_TO_GET}")
     if not parts:
         sys.exit(1)
-    uvloop.run(_run(parts, quick=arguments.quick, attack=arguments.attack))
+    uvloop.run(_run(parts, quick=arguments.quick, attack=arguments.attack, base=arguments.base))
     if left_out:
         print(f"\nLeft out: {', '.join(left_out)}. {h2load.HOW_TO_GET}")
 
 
-async def _run(parts: list[str], *, quick: bool, attack: str) -> None:
+async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None) -> None:
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
@@ -76,8 +87,12 @@ async def _run(parts: list[str], *, quick: bool, attack: str) -> None:
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)
+    if "scale" in parts:
+        rows += await scale.measure(quick=quick)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
+    if "changes" in parts:
+        rows += await changes.measure(quick=quick, base=base)
     if "sessions" in parts:
         if "verify" not in parts:
             facts.append(h2load.described())

@@ -18,7 +18,7 @@ from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.bench import server
 
 # Nothing here has to survive the run, and only the load may use the CPU.
-_POSTGRES = {
+POSTGRES = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -51,7 +51,7 @@ class Bench:
             version = await connection.fetchval("SHOW server_version")
         finally:
             await connection.close()
-        return f"PostgreSQL {version}: " + ", ".join(f"{name}={value}" for name, value in _POSTGRES.items())
+        return f"PostgreSQL {version}: " + ", ".join(f"{name}={value}" for name, value in POSTGRES.items())
 
 
 def say(text: str) -> None:
@@ -64,7 +64,7 @@ async def running(*, quick: bool) -> AsyncIterator[Bench]:
     """Run everything that is measured."""
     say("starting PostgreSQL and the service")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        async with DevPostgres(Path(directory) / "postgres", settings=_POSTGRES) as postgres:
+        async with DevPostgres(Path(directory) / "postgres", settings=POSTGRES) as postgres:
             await migrate(postgres.url)
             settings = load_settings(listen="127.0.0.1:0", database_url=postgres.url, scopes="*")
             async with (

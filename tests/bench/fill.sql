@@ -1,15 +1,13 @@
--- The keys of some owners: "big" with $1, "small" with 200, and $2 owners beside them with 200 each. And two whose
--- keys are nearly all alike, with a fifth of $1 and, as "…-small", with 200: "retired" has all but 20 keys revoked,
--- "lasting" has 20 revoked and 20 expired ones, and the rest active for ever.
+-- The keys of the owners $1, as many as $2 says for each, at least 20. The keys of owners "retired…" and "lasting…" are
+-- nearly all alike: the former have all but 20 revoked, the latter have 20 revoked and 20 expired ones, and the rest active
+-- for ever. The owners "other-…" stand beside those that are measured.
 --
 -- Whatever a list can filter by is spread independently of the rest, by hashes of the key's number: 30 % are
 -- revoked and 45 % past their expiry (which overlap), 30 % never expire, 40 % were never used, 40 % hold orders:read.
--- What is rare has 20 keys in each of the two owners, so that both fill the same page; beside them, the rare
+-- What is rare has 20 keys in each owner that is measured, so that all fill the same page; beside them, the rare
 -- scope and the name "walrus" are common. Creation is spread evenly over 700 days that end at $3.
 WITH owners AS (
-    SELECT 'big' AS owner_id, $1::int AS size
-    UNION ALL VALUES ('small', 200), ('retired', $1 / 5), ('retired-small', 200), ('lasting', $1 / 5), ('lasting-small', 200)
-    UNION ALL SELECT 'other-' || n, 200 FROM generate_series(1, $2::int) AS n
+    SELECT owner_id, size FROM unnest($1::text[], $2::int[]) AS o (owner_id, size)
 ), numbered AS (
     SELECT owner_id, size, i, i % (size / 20) AS turn, owner_id LIKE 'other-%' AS beside,
            $3::timestamptz - interval '700 days' + interval '700 days' * i / size AS create_time,

@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 
 def _child(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1]
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def _running(database_url: str, directory: Path) -> AsyncIterator[Target]:
         "AUTHSVC_DATABASE_URL": database_url,
         "AUTHSVC_LISTEN": f"127.0.0.1:{ports[0]}",
         "AUTHSVC_HTTP_LISTEN": f"127.0.0.1:{ports[1]}",
-        "AUTHSVC_METRICS_LISTEN": f"127.0.0.1:{ports[2]}",
+        "AUTHSVC_ADMIN_LISTEN": f"127.0.0.1:{ports[2]}",
         "AUTHSVC_WORKERS": "1",
         "AUTHSVC_SCOPES": "*",
         "AUTHSVC_CALLER_LIMIT": "0",

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import median
 
 import asyncpg
@@ -22,6 +21,7 @@ from authsvc.rpc.convert import key_query
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests.bench.bench import Bench, say
+from tests.bench.key_rows import FILL
 from tests.bench.rounds import Side, in_turns, ratio
 from tests.bench.table import AtMost, Row
 
@@ -187,10 +187,11 @@ async def _request(bench: Bench, case: Case, owner: Owner) -> pb.ListKeysRequest
 
 async def _list(bench: Bench, request: pb.ListKeysRequest) -> tuple[int, str]:
     query: KeyQuery = key_query(request)
-    page, token, _ = await bench.app.keys.list(
+    page, _ = await bench.app.keys.list(
         BOOTSTRAP, query, page_size=request.page_size, page_token=request.page_token, with_total=False
     )
-    return len(page), token
+    found = list(page.items)
+    return len(found), page.token_after(len(found))
 
 
 def _timed_use_case(bench: Bench, request: pb.ListKeysRequest) -> Side:
@@ -215,11 +216,12 @@ def _timed_rpc(bench: Bench, request: pb.ListKeysRequest) -> Side:
 
 async def _fill(bench: Bench, size: int, beside: int, now: datetime) -> None:
     say(f"lists: filling in {size + size // 5 * 2 + _SMALL * (beside + 3):,} keys")
+    fifth = size // 5
+    owners = {"big": size, "small": _SMALL, "retired": fifth, "retired-small": _SMALL, "lasting": fifth}
+    owners |= {"lasting-small": _SMALL} | {f"other-{number}": _SMALL for number in range(1, beside + 1)}
     connection = await asyncpg.connect(bench.database_url)
     try:
-        await connection.execute(
-            Path(__file__).with_name("fill.sql").read_text(), size, beside, now, timeout=600
-        )
+        await connection.execute(FILL, list(owners), list(owners.values()), now, timeout=600)
         await connection.execute("VACUUM ANALYZE", timeout=600)
     finally:
         await connection.close()

@@ -28,10 +28,14 @@ from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.bench.bench import say
+from tests.bench.rounds import in_turns, ratio
 from tests.bench.table import AtMost, Row
 
 _PART = "revocation"
-_WORKERS = (2, 8, 16)
+_WORKERS = (2, 4, 8, 16)
+# Replicas of so many workers: one is real, the others only follow the feed.
+_REPLICAS, _REPLICA_WORKERS = 50, 4
+_MAX_TIMES_ONE = 2.5
 # A target in milliseconds in addition to the multiple of the bare commit.
 _SPARE_MS = 5.0
 _TIMES = 3
@@ -54,6 +58,8 @@ async def measure(*, quick: bool) -> list[Row]:
                 say(f"revocation: {count} with {workers} workers")
                 async with _serving(postgres.url, workers) as address:
                     rows += await _latency(postgres.url, address, minted.text, workers, count)
+                    if workers == _REPLICA_WORKERS:
+                        rows.append(await _with_replicas(postgres.url, address, minted.text, quick=quick))
                     if workers == _WORKERS[0]:
                         rows.append(await _idle(postgres.url, workers, 15 if quick else 60))
     return rows
@@ -128,6 +134,60 @@ async def _latency(url: str, address: str, admin_key: str, workers: int, count: 
             _percentile(revoked) / _percentile(committed),
         ),
     ]
+
+
+async def _with_replicas(url: str, address: str, admin_key: str, *, quick: bool) -> Row:
+    """Compare one replica with many: the same service, and followers that come and go in turns."""
+    count, rounds = (15, 3) if quick else (40, 7)
+    say(f"revocation: {rounds} rounds of {count} with 1 and {_REPLICAS} replicas")
+
+    async def alone() -> float:
+        return await _median_ms(address, admin_key, count)
+
+    async def among_many() -> float:
+        async with _followers(url, _REPLICAS - 1):
+            return await _median_ms(address, admin_key, count)
+
+    found = await in_turns({"one": alone, "many": among_many}, rounds)
+    return Row(
+        _PART,
+        f"RevokeKey with {_REPLICAS} replicas of {_REPLICA_WORKERS} workers against one, median",
+        f"{median(found['many']):.1f} ms",
+        f"{median(found['one']):.1f} ms",
+        ratio(found["many"], found["one"]),
+        AtMost(_MAX_TIMES_ONE),
+    )
+
+
+@asynccontextmanager
+async def _followers(url: str, number: int) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.followers", url, str(number)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        if await process.stdout.readline() != b"following\n":
+            raise RuntimeError("the followers have ended instead of following")
+        yield
+    finally:
+        await process.communicate()
+
+
+async def _median_ms(address: str, admin_key: str, count: int) -> float:
+    """Return the median of the milliseconds that a revocation takes; the first is not counted."""
+    metadata = (("authorization", f"Bearer {admin_key}"),)
+    taken = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = KeyServiceStub(channel)
+        for number in range(count + 1):
+            request = pb.CreateKeyRequest(owner_id="acme", display_name=str(number))
+            made = await stub.CreateKey(request, metadata=metadata)
+            started = time.perf_counter()
+            await stub.RevokeKey(pb.RevokeKeyRequest(key_id=made.key.key_id), metadata=metadata)
+            taken.append((time.perf_counter() - started) * 1000)
+    return median(taken[1:])
 
 
 def _percentile(values: list[float]) -> float:

@@ -78,8 +78,8 @@ class Process:
 
 
 @asynccontextmanager
-async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
-    """Run the process while the block runs.
+async def running(database_url: str, *arguments: str, core: int | None = None) -> AsyncIterator[Process]:
+    """Run the process while the block runs, on one `core` if it is given.
 
     LEASELESS makes it verify without checking the lease; ANONYMOUS lets every caller verify.
     """
@@ -96,6 +96,7 @@ async def running(database_url: str, *arguments: str) -> AsyncIterator[Process]:
     if ANONYMOUS in arguments:
         environment["AUTHSVC_ANONYMOUS_SCOPES"] = "keys:verify"
     process = await asyncio.create_subprocess_exec(
+        *(() if core is None else ("taskset", "-c", str(core))),
         *(sys.executable, "-m", "tests.bench.server", *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -62,7 +62,9 @@ class _Side:
         for worker in range(self.workers):
             counts.append(int(await asyncio.to_thread(self.server.metric, "authsvc_connections", worker)))
             page = await asyncio.to_thread(self.server.metrics, worker)
-            calls.append(self.server.metric(_CALLS, worker) if _CALLS in page else 0.0)
+            calls.append(
+                self.server.metric(_CALLS, worker) if f'method="VerifyKey",worker="{worker}"' in page else 0.0
+            )
         if self._before:
             self.counts.append(counts)
             self.calls.append([now - then for now, then in zip(calls, self._before, strict=True)])
@@ -155,16 +157,8 @@ def _started(
             "--new-admin-key",
             database_url=url,
             workers=workers,
-            metrics_listen=f"127.0.0.1:{_free_ports(workers)}",
+            admin_listen=f"127.0.0.1:{free_port()}",
             connection_age=f"{_AGE_SECONDS:g}s",
             database_pool_size=5,
         )
     )
-
-
-def _free_ports(number: int) -> int:
-    """Return the first of several consecutive free ports."""
-    while True:
-        first, *others = (free_port() for _ in range(number))
-        if others == list(range(first + 1, first + number)):
-            return first

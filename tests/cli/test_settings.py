@@ -74,7 +74,7 @@ def test_given_values_stand_before_the_environment(monkeypatch: pytest.MonkeyPat
     assert load_settings().brand == "eg"
 
 
-@pytest.mark.parametrize("field", ["listen", "http_listen", "metrics_listen"])
+@pytest.mark.parametrize("field", ["listen", "http_listen", "admin_listen"])
 @pytest.mark.parametrize(
     "value",
     ["localhost", ":1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "[:::]:1", "[::1:1", "a b:1", "h:1\n"],
@@ -91,8 +91,8 @@ def test_an_address_is_host_and_port(field: str, value: str) -> None:
 )
 def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
     """Names, IPv4 and bracketed IPv6 are addresses."""
-    loaded = load_settings(listen=value, http_listen=value, metrics_listen=value, address=value)
-    assert str(loaded.listen) == str(loaded.http_listen) == str(loaded.metrics_listen) == value
+    loaded = load_settings(listen=value, http_listen=value, admin_listen=value, address=value)
+    assert str(loaded.listen) == str(loaded.http_listen) == str(loaded.admin_listen) == value
     assert loaded.address == value
 
 
@@ -133,6 +133,7 @@ def test_scopes_and_what_they_allow(value: str, scopes: dict[str, str] | None) -
         ),
         ("a=Do\u200b a", "the description of a holds U+200B (ZERO WIDTH SPACE), which people cannot see"),
         ("a=Do\u2028 a", "the description of a holds U+2028 (LINE SEPARATOR); use one line"),
+        (f"b,a={501 * 'x'}", "the description of a has 501 characters; use at most 500"),
         (",".join(map(str, range(1001))), "there are 1001 scopes; use at most 1000, or * for any"),
     ],
 )
@@ -262,6 +263,7 @@ def test_lengths_of_sessions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 # Every setting that is a duration, with a value within its bounds.
 _LENGTHS = {
     "connection_age": "90s",
+    "wait_for_database": "90s",
     "lease": "90s",
     "feed_poll_interval": "1500ms",
     "default_max_key_lifetime": "90d",
@@ -273,6 +275,7 @@ _LENGTHS = {
     "session_lifetime_max": "90d",
     "session_retention": "90h",
     "audit_retention": "100d",
+    "drain_delay": "90s",
     "drain_grace": "90s",
 }
 

@@ -9,8 +9,8 @@ import pytest
 
 from authsvc.client import AuthClient, ClientError
 from tests.conftest import Client
-from tests.e2e.process import eventually
-from tests.e2e.test_workers import free_ports, pack
+from tests.e2e.process import eventually, free_port
+from tests.e2e.test_workers import pack
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +22,8 @@ async def make(admin: Client) -> str:
 
 async def test_all_workers_are_asked(directory: Path, database_url: str) -> None:
     """With enough connections, each worker of a port is reached and gets a share of the calls."""
-    metrics = f"127.0.0.1:{free_ports(2)}"
-    async with pack(directory, database_url, workers=2, metrics_listen=metrics) as on:
+    metrics = f"127.0.0.1:{free_port()}"
+    async with pack(directory, database_url, workers=2, admin_listen=metrics) as on:
         async with on.client() as admin:
             key_string = await make(admin)
 

@@ -4,9 +4,9 @@ A fork server has imported the service and does nothing else. It forks a child f
 its arguments, environment, directory and files, and then runs the module as `python -m` would. The server has
 one thread and no event loop, as the supervisor of the service, which forks its workers in the same way.
 
-Variables that Python or the C library read at a start (PYTHON*, LANG, TZ), limits, and what /proc tells of the
-command are those of the server. Tests of these, of the supervisor, and of what Python reports at a start, start
-Python (`process.running_as`).
+Variables that Python or the C library read at a start (PYTHON*, LANG, TZ), limits, and what /proc tells of
+the command are those of the server. Tests of these, of the supervisor, and of what Python reports at a start,
+start Python (`process.running_as`).
 """
 
 import atexit

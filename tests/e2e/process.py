@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -151,16 +152,37 @@ class Server:
         async with grpc.aio.insecure_channel(self.address) as channel:
             yield Client(channel, key_string or self.admin_key)
 
+    def admin(self, path: str) -> tuple[int, str]:
+        """Return the status and the body of a page of the admin listener; wait until it listens."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(
+                    f"http://{self.settings['admin_listen']}{path}", timeout=10
+                ) as page:
+                    return page.status, str(page.read(), "utf-8")
+            except urllib.error.HTTPError as error:
+                return error.code, str(error.read(), "utf-8")
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline, "the admin listener does not listen"
+                time.sleep(0.01)
+
     def metrics(self, worker: int = 0) -> str:
-        """Return the metrics page of a worker."""
-        host, _, port = str(self.settings["metrics_listen"]).rpartition(":")
-        with urllib.request.urlopen(f"http://{host}:{int(port) + worker}/metrics", timeout=10) as page:
-            return str(page.read(), "utf-8")
+        """Return the page of metrics, as soon as a worker is connected."""
+        up = f'authsvc_up{{worker="{worker}"}} 1.0'
+        deadline = time.monotonic() + 30
+        while up not in (page := self.admin("/metrics")[1]):
+            assert time.monotonic() < deadline, f"no {up}:\n{page}"
+            time.sleep(0.01)
+        return page
 
     def metric(self, name: str, worker: int = 0) -> float:
-        """Return one metric of a worker, named with its labels as on the page."""
-        value = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(worker), re.MULTILINE)
-        assert value is not None, f"{name} is not on the metrics page"
+        """Return one metric of a worker, by its name and its other labels."""
+        name, _, given = name.partition("{")
+        labels = sorted([*re.findall(r'\w+="[^"]*"', given), f'worker="{worker}"'])
+        sample = f"{name}{{{','.join(labels)}}}"
+        value = re.search(rf"^{re.escape(sample)} (\S+)$", self.metrics(worker), re.MULTILINE)
+        assert value is not None, f"{sample} is not on the page of metrics"
         return float(value[1])
 
     def end(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:

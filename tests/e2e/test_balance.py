@@ -3,8 +3,8 @@
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.e2e.process import eventually, on_linux
-from tests.e2e.test_workers import Pack, free_ports, pack
+from tests.e2e.process import eventually, free_port, on_linux
+from tests.e2e.test_workers import Pack, pack
 
 _EACH = 6
 
@@ -26,8 +26,8 @@ async def _connected(on: Pack, stack: AsyncExitStack) -> int:
 @on_linux
 async def test_who_has_few_connections_gets_the_new_ones(directory: Path, database_url: str) -> None:
     """The workers of a supervisor know how many connections each of them has, and lead new ones."""
-    metrics = f"127.0.0.1:{free_ports(2)}"
-    async with pack(directory, database_url, 2, metrics_listen=metrics, connection_age=0) as on:
+    admin = f"127.0.0.1:{free_port()}"
+    async with pack(directory, database_url, 2, admin_listen=admin, connection_age=0) as on:
         async with AsyncExitStack() as first, AsyncExitStack() as second:
             opened, closing = 0, [first, second]
             while min(_counts(on)) < _EACH:

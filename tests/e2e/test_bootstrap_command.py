@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import grpc
 import pytest
 
@@ -216,3 +217,16 @@ async def test_the_first_key_acts_on_every_owner(directory: Path, database_url: 
             made = await client.CreateKey(owner_id="acme", display_name="Orders", scopes=["keys:verify"])
             assert (await client.VerifyKey(key_string=made.key_string)).valid
             assert (await client.CreateSession(owner_id="alice")).session_token
+
+
+async def test_a_lock_is_no_outage(directory: Path, database_url: str) -> None:
+    """If another session holds what the command needs, it says so; nothing was done."""
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('authsvc administrator', 0))")
+        done = await asyncio.to_thread(bootstrap, directory, database_url)
+    await connection.close()
+    assert done.code == 1
+    assert "another change held a lock for too long; nothing was done; retry" in done.stderr
+    assert "reach" not in done.stderr
+    minted(await asyncio.to_thread(bootstrap, directory, database_url))

@@ -98,6 +98,24 @@ def test_each_way_to_say_when_a_key_expires(dev: Server, owner: str, choice: str
     assert "expire_time" in key
 
 
+async def test_a_list_of_any_size_is_shown(dev: Server, owner: str) -> None:  # rule 9
+    """Keys that are too large for one answer are read page by page, up to the limit."""
+    wide = "\U00020000"
+    annotations = {f"{number:02}{'n' * 61}": wide * 256 for number in range(32)}
+    async with dev.client() as client:
+        for number in range(130):
+            await client.CreateKey(
+                owner_id=owner, display_name=f"{number:03}", description=wide * 2000, annotations=annotations
+            )
+    keys = listed(dev, owner, "--limit", "1000", "--order-by", "display_name")
+    assert [key["display_name"] for key in keys] == [f"{number:03}" for number in range(130)]
+    assert sum(len(json.dumps(key, ensure_ascii=False).encode()) for key in keys) > 4 * 1024 * 1024
+    done = dev.run("keys", "list", owner, "--limit", "120")
+    assert len(KEY_ID.findall(done.stdout)) == 120
+    assert done.stderr == "Only the first 120 are shown; use --limit to show more.\n"
+    assert dev.run("audit", "list", owner, "--limit", "1000").code == 0
+
+
 def test_a_list_without_json_is_a_table(dev: Server, owner: str) -> None:  # rule 9
     """The table goes to standard output, with the important columns, and no line is wrapped."""
     key_id, key_string = create(dev, owner, "--scope", "orders:read")

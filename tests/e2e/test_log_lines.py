@@ -51,7 +51,7 @@ async def test_metadata_that_is_no_text(directory: Path, database_url: str, styl
     """GRPC logs each value; its lines are written without the value, limited in number, and counted."""
     (directory / "data").mkdir()
     listen = f"127.0.0.1:{free_port()}"
-    given = {"database_url": database_url, "log_format": style, "metrics_listen": listen}
+    given = {"database_url": database_url, "log_format": style, "admin_listen": listen}
     with running("dev", directory, **given) as server:
         secret = server.admin_key[-51:]
         before = len(server.stderr)

@@ -187,7 +187,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
             "database_url": postgres.url,
             "log_level": "debug",
             "log_format": log_format,
-            "metrics_listen": f"127.0.0.1:{free_port()}",
+            "admin_listen": f"127.0.0.1:{free_port()}",
             "http_listen": story.http,
             "gateway_credentials": "bearer,basic,x-api-key,cookie:session",
             "usage_interval": 0.2,

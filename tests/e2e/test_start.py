@@ -57,7 +57,7 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
 
 
 def test_python_reports_nothing(directory: Path) -> None:
-    """Development mode and warnings as errors find nothing; the output is that of a program that was forked."""
+    """Development mode finds nothing, and the output is the same as that of a program that was forked."""
     python = (sys.executable, "-X", "dev", "-W", "error", "-m", "authsvc")
     for command in ("settings", "--version"):
         done = run(*python, command, cwd=directory)
@@ -85,7 +85,14 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
         ("listen", "hunter2", "AUTHSVC_LISTEN: use host:port, for instance 127.0.0.1:50051"),
         ("listen", "127.0.0.1:hunter2", "AUTHSVC_LISTEN: use host:port"),
         ("listen", "127.0.0.1:99999", "AUTHSVC_LISTEN: use host:port"),
-        ("metrics_listen", "hunter2", "AUTHSVC_METRICS_LISTEN: use host:port"),
+        ("admin_listen", "hunter2", "AUTHSVC_ADMIN_LISTEN: use host:port"),
+        (
+            "metrics_listen",
+            "127.0.0.1:9090",
+            "AUTHSVC_METRICS_LISTEN: not a setting of authsvc; set AUTHSVC_ADMIN_LISTEN instead, one address",
+        ),
+        ("drain_delay", "hunter2", "AUTHSVC_DRAIN_DELAY: "),
+        ("drain_delay", "2h", "AUTHSVC_DRAIN_DELAY: "),
         (
             "scopes",
             "orders:read,Orders",
@@ -98,6 +105,9 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
         ("database_url", "postgresql://u:hunter2@h:5432x/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:31337#hunter2@h/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:hunter2/31337@h/d", "AUTHSVC_DATABASE_URL: "),
+        ("database_url", "postgresql://u:31337/hunter2@h/d", "AUTHSVC_DATABASE_URL: use postgresql://"),
+        ("database_url", "postgresql://u:31337?a=hunter2@h/d", "AUTHSVC_DATABASE_URL: use postgresql://"),
+        ("database_url", "postgresql://u:one@hunter2@h/d", "AUTHSVC_DATABASE_URL: "),
         ("database_url", "postgresql://u:hunter2@h/d?sslmode=31337", "AUTHSVC_DATABASE_URL: "),
     ],
 )
@@ -106,6 +116,7 @@ def test_a_bad_setting_stops_the_start(directory: Path, setting: str, value: str
     told_now = refusal(authsvc("serve", cwd=directory, **{setting: value}))
     assert told_now.startswith(told)
     assert "hunter2" not in told_now
+    assert "31337" not in told_now
 
 
 def test_a_host_that_is_not_found_is_told_once(directory: Path) -> None:
@@ -139,15 +150,14 @@ def test_a_taken_port_is_told(directory: Path, database_url: str) -> None:
     assert "AUTHSVC_LISTEN" in told
 
 
-def test_a_taken_metrics_port_is_told(directory: Path, database_url: str) -> None:
-    """The same for the port of the metrics."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        settings = {"database_url": database_url, "listen": "127.0.0.1:0", "metrics_listen": address}
-        told = refusal(authsvc("serve", cwd=directory, **settings))
-    assert told.startswith(f"AUTHSVC_METRICS_LISTEN: cannot listen at {address}: ")
+def test_dev_on_data_of_another_postgresql_is_told(directory: Path) -> None:
+    """The service does not start, and the message says what to do."""
+    (directory / "data/postgres/cluster").mkdir(parents=True)
+    (directory / "data/postgres/lock").touch()
+    (directory / "data/postgres/cluster/PG_VERSION").write_text("99\n", "ascii")
+    told = refusal(authsvc("dev", cwd=directory, data_dir=directory / "data", listen="127.0.0.1:0"))
+    assert "holds the data of PostgreSQL 99, which PostgreSQL" in told
+    assert "move " in told
 
 
 def test_a_second_dev_on_the_same_data_is_refused(dev: Server) -> None:
@@ -222,10 +232,10 @@ def test_dev_serves_from_a_database_of_ones_own(directory: Path, database_url: s
 
 
 def test_metrics_are_served_when_asked_for(directory: Path, database_url: str) -> None:
-    """With AUTHSVC_METRICS_LISTEN, calls, verdicts and internal state can be scraped."""
+    """With AUTHSVC_ADMIN_LISTEN, calls, verdicts and internal state can be scraped."""
     (directory / "data").mkdir()
     address = f"127.0.0.1:{free_port()}"
-    with running("dev", directory, database_url=database_url, metrics_listen=address) as server:
+    with running("dev", directory, database_url=database_url, admin_listen=address) as server:
         server.run("keys", "list", "acme")
         server.run("keys", "list", "acme", key="nonsense")
         assert server.metric('authsvc_rpc_seconds_count{method="ListKeys"}') == 2

@@ -46,7 +46,7 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
     """
     (directory / "data").mkdir()
     metrics = f"127.0.0.1:{free_port()}"
-    settings = {"metrics_listen": metrics, "drain_grace": GRACE, "database_pool_size": 120}
+    settings = {"admin_listen": metrics, "drain_grace": GRACE, "database_pool_size": 120}
     locker = await asyncpg.connect(database_url)
     with running("dev", directory, database_url=database_url, **settings) as server:
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:
@@ -111,7 +111,7 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
     with running("dev", directory, database_url=database_url) as server:
         async with server.client() as admin:
             made = [await admin.CreateKey(owner_id="acme", display_name=f"Orders {n}") for n in range(20)]
-    settings = {"metrics_listen": f"127.0.0.1:{free_port()}", "drain_grace": GRACE}
+    settings = {"admin_listen": f"127.0.0.1:{free_port()}", "drain_grace": GRACE}
     locker = await asyncpg.connect(database_url)
     with running("dev", directory, database_url=database_url, **settings) as server:
         async with server.client() as admin, grpc.aio.insecure_channel(server.address) as channel:

@@ -1,6 +1,6 @@
 """A supervisor and its workers: they share the port, replace each other, and always end together.
 
-The workers are known from the database, in which each of them registers with its process id.
+The workers are known from the database, in which their replica registers with their process ids.
 """
 
 import asyncio
@@ -74,13 +74,15 @@ class Pack:
     server: Server
     database: "asyncpg.Connection[asyncpg.Record]"
 
-    async def workers(self) -> dict[UUID, int]:
-        """Return the process ids of the workers by their registered ids."""
+    async def registrations(self) -> dict[UUID, int]:
+        """Return the ids of the registrations, and which processes registered them."""
         rows = await self.database.fetch("SELECT worker_id, pid FROM authsvc.workers")
         return {row["worker_id"]: row["pid"] for row in rows}
 
     async def pids(self) -> list[int]:
-        return sorted((await self.workers()).values())
+        """Return the process ids of the workers."""
+        rows = await self.database.fetch("SELECT unnest(worker_pids) AS pid FROM authsvc.workers")
+        return sorted(row["pid"] for row in rows)
 
     def signal(self, number: int) -> None:
         self.server.process.send_signal(number)
@@ -163,18 +165,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def free_ports(number: int) -> int:
-    """Return the first of several consecutive free ports."""
-    while True:
-        first, *others = (free_port() for _ in range(number))
-        if others == list(range(first + 1, first + number)):
-            return first
-
-
 async def test_all_workers_get_connections(directory: Path, database_url: str) -> None:
     """Connections to the one port are spread over all workers, and each has its own metrics."""
-    metrics = f"127.0.0.1:{free_ports(3)}"
-    async with pack(directory, database_url, workers=3, metrics_listen=metrics) as on:
+    metrics = f"127.0.0.1:{free_port()}"
+    async with pack(directory, database_url, workers=3, admin_listen=metrics) as on:
         assert len(await on.pids()) == 3
         calls = 0
         while not all(on.server.metric('authsvc_rpc_seconds_count{method="ListKeys"}', n) for n in range(3)):
@@ -184,6 +178,7 @@ async def test_all_workers_get_connections(directory: Path, database_url: str) -
             calls += 1
         counts = [on.server.metric('authsvc_rpc_seconds_count{method="ListKeys"}', n) for n in range(3)]
         assert sum(counts) == calls
+        assert on.server.end() == 0
         assert {f'"worker": {n}' in on.server.stderr for n in range(3)} == {True}
 
 
@@ -201,8 +196,9 @@ async def test_the_supervisor_has_one_thread_and_its_children_none_of_its_pipes(
         assert threads(supervisor) == 1
         ours = set(pipes(supervisor))
         shared = [set(pipes(child)) & ours for child in children(supervisor)]
-        # The lifeline, which all workers have, and the pipes for its own reports and its standard error.
-        assert [len(links) for links in shared] == [3] * 4
+        # The lifeline, which all children have, and the pipes for its own reports and its standard error. The
+        # database and the follower are children, too.
+        assert [len(links) for links in shared] == [3] * 5
         assert len(set.intersection(*shared)) == 1
 
 
@@ -235,17 +231,16 @@ def inherited() -> set[str]:
 
 
 async def test_a_killed_worker_is_replaced(directory: Path, database_url: str) -> None:
-    """The others keep serving, and a new one replaces it and removes it from the list of workers."""
+    """The others keep serving, and a new one replaces it under the same registration."""
     async with pack(directory, database_url, workers=2, lease=600) as on:
-        before = await on.workers()
-        dead, pid = next(iter(before.items()))
-        os.kill(pid, signal.SIGKILL)
+        before, registrations = await on.pids(), await on.registrations()
+        os.kill(before[0], signal.SIGKILL)
         await on.serves()
         await on.tells("serves again")
-        now = await on.workers()
-        assert dead not in now
-        assert len(now) == 2
-        assert len(now.keys() & before.keys()) == 1
+        now = await on.until(lambda pids: len(pids) == 2 and before[0] not in pids)
+        assert before[1] in now
+        assert await on.registrations() == registrations
+        assert len(registrations) == 1
         assert (
             len(re.findall(r"worker \d has ended: SIGKILL; another one starts\b(?! in)", on.server.stderr))
             == 1
@@ -375,7 +370,7 @@ async def test_a_kill_of_the_supervisor_leaves_nobody(directory: Path) -> None:
     """Its workers and its PostgreSQL notice this and end."""
     with running("dev", directory, workers=3) as server:
         family = children(server.process.pid)
-        assert len(family) == 4
+        assert len(family) == 5
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
         until(lambda: not alive(family))
         assert processes_in(server.cluster) == []

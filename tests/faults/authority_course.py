@@ -23,7 +23,7 @@ from authsvc.model.errors import AuthsvcError
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority
 from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2
-from tests.conftest import Clock, Service, eventually, serving
+from tests.conftest import Clock, Service, database_clock, eventually, serving
 from tests.faults.caller_history import CallerHistory, Look, Positions, Taken, Taking
 
 _CERTIFICATE = "CN=deploy,O=Example"
@@ -153,11 +153,11 @@ async def over(calling: "asyncio.Future[Any]") -> None:
 # The scenarios.
 
 
-async def a_key_is_revoked_under_way(going: Course) -> None:
+async def a_key_is_revoked_under_way(going: Course, *, rotates: bool = False) -> None:
     """A key is revoked while its change waits."""
-    key_id, create = await creator(going)
+    key_id, change = await caller(going, rotates=rotates)
     revoke = going.service.admin.RevokeKey
-    await going.under_way(key_id, create, lambda: revoke(key_id=key_id), Taking.REVOKED)
+    await going.under_way(key_id, change, lambda: revoke(key_id=key_id), Taking.REVOKED)
 
 
 async def all_sessions_end_under_way(going: Course) -> None:
@@ -186,14 +186,37 @@ async def a_first_session_is_opened(going: Course) -> None:
     )
 
 
-async def a_key_expires_under_way(going: Course) -> None:
+async def a_key_expires_under_way(going: Course, *, rotates: bool = False) -> None:
     """A key expires while its change waits."""
-    key_id, create = await creator(going, ttl=Duration(seconds=600))
+    key_id, change = await caller(going, rotates=rotates, ttl=Duration(seconds=600))
+    async with database_clock(going.database_url) as let_a_day_pass:
 
-    async def take() -> None:
-        going.service.clock.advance(seconds=600)
+        async def take() -> None:
+            going.service.clock.advance(seconds=600)
+            await let_a_day_pass()
 
-    await going.under_way(key_id, create, take, Taking.EXPIRED)
+        await going.under_way(key_id, change, take, Taking.EXPIRED)
+
+
+async def a_key_expires_at_the_end_of_the_feed(going: Course) -> None:
+    """A key expires while the message that commits its change waits for the end of the feed."""
+    key_id, change = await caller(going, rotates=True, ttl=Duration(seconds=600))
+    connection = await asyncpg.connect(going.database_url)
+    try:
+        async with database_clock(going.database_url) as let_a_day_pass:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM authsvc.feed_head FOR UPDATE")
+                calling = asyncio.ensure_future(change())
+                query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                await eventually(lambda: connection.fetchval(query), lambda waiting: waiting > 0)
+                going.service.clock.advance(seconds=600)
+                await let_a_day_pass()
+                going.gone(key_id, Taking.EXPIRED)
+                await going.look(key_id)
+            await over(calling)
+            await going.look(key_id)
+    finally:
+        await connection.close()
 
 
 async def a_certificate_is_taken_off_under_way(going: Course) -> None:
@@ -209,13 +232,13 @@ async def a_certificate_is_taken_off_under_way(going: Course) -> None:
     )
 
 
-async def a_change_comes_after_a_revocation(going: Course) -> None:
+async def a_change_comes_after_a_revocation(going: Course, *, rotates: bool = False) -> None:
     """A revocation has its locks when a change arrives, and both wait; later the change waits again."""
-    key_id, create = await creator(going)
+    key_id, change = await caller(going, rotates=rotates)
     async with going.chain("authsvc") as platform, going.chain("acme") as acme:
         revoking = asyncio.ensure_future(going.service.admin.RevokeKey(key_id=key_id))
         await platform.waited_for(1)
-        calling = asyncio.ensure_future(create())
+        calling = asyncio.ensure_future(change())
         await platform.waited_for(2)
         await platform.release()
         await revoking
@@ -226,31 +249,34 @@ async def a_change_comes_after_a_revocation(going: Course) -> None:
     await going.look(key_id)
 
 
-async def a_change_comes_after_a_policy(going: Course) -> None:
+async def a_change_comes_after_a_policy(going: Course, *, rotates: bool = False) -> None:
     """Keys lose the permission to manage keys, by a change that has its locks when a key's change arrives."""
-    made = await going.service.admin.CreateKey(owner_id="acme", display_name="caller", scopes=["keys:write"])
-    caller = going.service.as_caller(made.key_string)
+    key_id, change = await caller(going, rotates=rotates, owner_id="acme")
     policy = owner_policy_service_pb2.OwnerPolicy(owner_id="acme", key_managers=_MANAGERS)
     async with going.chain("acme") as acme:
         setting = asyncio.ensure_future(
             going.service.admin.UpdateOwnerPolicy(policy=policy, update_mask={"paths": ["key_managers"]})
         )
         await acme.waited_for(1)
-        calling = asyncio.ensure_future(caller.CreateKey(owner_id="acme", display_name="late"))
+        calling = asyncio.ensure_future(change())
         await acme.waited_for(2)
     await setting
     await over(calling)
     page = await going.service.admin.ListAuditEvents(owner_id="acme")
     changed = audit_service_pb2.AUDIT_ACTION_OWNER_POLICY_UPDATED
     [taken] = (event.position for event in page.events if event.action == changed)
-    done = tuple(event.position for event in page.events if event.actor_id == made.key.key_id)
-    going.history.positions.append(Positions(made.key.key_id, taken, done))
+    done = tuple(event.position for event in page.events if event.actor_id == key_id)
+    going.history.positions.append(Positions(key_id, taken, done))
 
 
-async def creator(going: Course, **fields: object) -> tuple[str, Callable[[], Awaitable[Any]]]:
-    """Return a new key of the platform, and its call that creates a key of acme."""
-    made = await going.service.admin.CreateKey(
-        owner_id="authsvc", display_name="caller", scopes=["keys:write"], **fields
-    )
-    caller = going.service.as_caller(made.key_string)
-    return made.key.key_id, lambda: caller.CreateKey(owner_id="acme", display_name="late")
+async def caller(
+    going: Course, *, rotates: bool, owner_id: str = "authsvc", **fields: object
+) -> tuple[str, Callable[[], Awaitable[Any]]]:
+    """Return a new key, and its call that creates a key of acme: by one statement, or by a rotation."""
+    admin = going.service.admin
+    made = await admin.CreateKey(owner_id=owner_id, display_name="caller", scopes=["keys:write"], **fields)
+    by = going.service.as_caller(made.key_string)
+    if not rotates:
+        return made.key.key_id, lambda: by.CreateKey(owner_id="acme", display_name="late")
+    old = await admin.CreateKey(owner_id="acme", display_name="old")
+    return made.key.key_id, lambda: by.RotateKey(key_id=old.key.key_id)

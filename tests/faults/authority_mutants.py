@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 from unittest import mock
 
@@ -23,6 +24,7 @@ from tests.faults.authority_course import (
     a_change_comes_after_a_policy,
     a_change_comes_after_a_revocation,
     a_first_session_is_opened,
+    a_key_expires_at_the_end_of_the_feed,
     a_key_expires_under_way,
     a_key_is_revoked_under_way,
     all_sessions_end_under_way,
@@ -43,14 +45,14 @@ def _patched(target: Any, name: str, value: Any) -> Mutation:
     return patched
 
 
-def _function(*changes: tuple[str, str]) -> Mutation:
-    """Return a mutation that replaces patterns in `hold_authority`, in the database of this scenario."""
+def _function(*changes: tuple[str, str], name: str = "hold_authority") -> Mutation:
+    """Return a mutation that replaces patterns in a function of the schema, in this scenario's database."""
 
     @asynccontextmanager
     async def replaced(going: Course) -> AsyncIterator[None]:
         connection = await asyncpg.connect(going.database_url)
         try:
-            body = await connection.fetchval("SELECT pg_get_functiondef('authsvc.hold_authority'::regproc)")
+            body = await connection.fetchval("SELECT pg_get_functiondef($1::regproc)", f"authsvc.{name}")
             for pattern, by in changes:
                 body, found = re.subn(pattern, by, body, flags=re.DOTALL)
                 assert found, f"there is no {pattern}"
@@ -102,6 +104,19 @@ async def _policies_read_first(_: Course) -> AsyncIterator[None]:
 async def _not_read(*_: Any) -> None: ...
 
 
+def _both(one: Mutation, other: Mutation) -> Mutation:
+    @asynccontextmanager
+    async def both(going: Course) -> AsyncIterator[None]:
+        async with one(going), other(going):
+            yield
+
+    return both
+
+
+_NO_LOOK = (r"PERFORM authsvc.refuse_from\([^;]*;", "")
+_READ_ONLY = (
+    "SELECT c.*, false AS is_over INTO held FROM authsvc.credentials c WHERE c.credential_id = caller_id;"
+)
 _SHARED = (
     (r"PERFORM pg_advisory_xact_lock_shared", "PERFORM "),
     (r"FOR KEY SHARE", ""),
@@ -120,19 +135,51 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "all sessions ended without a lock": (_function(*_EXCLUSIVE), all_sessions_end_under_way),
     "locks that go before the commit": (
         _patched(authority_store, "hold", _hold_and_let_go),
-        a_key_is_revoked_under_way,
+        partial(a_key_is_revoked_under_way, rotates=True),
     ),
     "credentials read before the locks": (_function(*_READ_FIRST), a_change_comes_after_a_revocation),
-    "policies read before the locks": (_policies_read_first, a_change_comes_after_a_policy),
+    "policies read before the locks": (
+        _policies_read_first,
+        partial(a_change_comes_after_a_policy, rotates=True),
+    ),
     "callers not judged again": (
-        _patched(Authority, "judge", lambda _, caller, credential: caller),
+        _both(
+            _patched(Authority, "judge", lambda _, caller, *__: caller), _function(_NO_LOOK, name="publish")
+        ),
+        partial(a_change_comes_after_a_revocation, rotates=True),
+    ),
+    "a key created without locks": (
+        _function((r"SELECT \* INTO held FROM authsvc.hold_authority.*?;", _READ_ONLY), name="create_key"),
+        a_key_is_revoked_under_way,
+    ),
+    "a key created for a caller that was not judged again": (
+        _function((r"IF NOT FOUND OR .*?END IF;", ""), _NO_LOOK, name="create_key"),
         a_change_comes_after_a_revocation,
+    ),
+    "a key created by a policy that was not compared": (
+        _function((r"IF new_owner <> 'authsvc' AND .*?END IF;", ""), name="create_key"),
+        a_change_comes_after_a_policy,
+    ),
+    "a key created by a policy that was compared before the locks": (
+        _function(
+            (r"(SELECT \* INTO held .*?END IF;)(.*?)(IF new_owner <> .*?END IF;)", r"\3\1\2"),
+            name="create_key",
+        ),
+        a_change_comes_after_a_policy,
+    ),
+    "a key created without a last look at the clock": (
+        _function(_NO_LOOK, name="create_key"),
+        a_key_expires_under_way,
+    ),
+    "no look at the clock behind the end of the feed": (
+        _function(_NO_LOOK, name="publish"),
+        a_key_expires_at_the_end_of_the_feed,
     ),
     "nothing to do, said without a lock": (_no_claim(ends_sessions_of=None), a_first_session_is_opened),
     "sessions opened without a lock": (_sessions_not_shared, a_first_session_is_opened),
     "no last look at the clock": (
-        _patched(Authorized, "refuse_if_gone", lambda _: None),
-        a_key_expires_under_way,
+        _both(_patched(Authorized, "refuse_if_gone", lambda *_: None), _function(_NO_LOOK, name="publish")),
+        partial(a_key_expires_under_way, rotates=True),
     ),
     "no last look at the file": (
         _patched(Authority, "read_caller_file", _not_read),

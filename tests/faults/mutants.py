@@ -8,7 +8,7 @@ that matter only in a failover are left out in `test_failover`.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any
 from unittest import mock
@@ -16,16 +16,19 @@ from uuid import UUID
 
 import grpc
 
-from authsvc.app import verification
+from authsvc.app import follower as app_follower
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.revocation import reaper
+from authsvc.revocation.authority import Authorized
 from authsvc.revocation.barrier import Barrier, certainly_over
 from authsvc.revocation.follower import Follower
+from authsvc.revocation.holder import Holder
 from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store.feed import FeedConnection
+from authsvc.store.publication import NewEntry
 from authsvc.v1 import resources_pb2
 from authsvc.verify.clock import boottime
 from authsvc.verify.lease import Lease
@@ -63,13 +66,13 @@ class Held(FeedConnection):
         if pause := self.pauses.get(point):
             await pause.here()
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
+    async def register(self, worker_id: UUID, lease: float) -> FeedEntry:
         await self._at("before register")
-        return await super().register(worker_id, lease, predecessors)
+        return await super().register(worker_id, lease)
 
-    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+    async def renew(self, worker_id: UUID, place: Place, *given: Any) -> Renewal | None:
         await self._at("before renew")
-        renewal = await super().renew(worker_id, place)
+        renewal = await super().renew(worker_id, place, *given)
         await self._at("after renew")
         return renewal
 
@@ -242,7 +245,7 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
         return behind
 
     with (
-        mock.patch.object(verification, "FeedConnection", Held),
+        mock.patch.object(app_follower, "FeedConnection", Held),
         mock.patch.object(feed_store, "find_behind", looked),
     ):
         async with going._stack:
@@ -388,9 +391,9 @@ def _paused_commit() -> Iterator[Pause]:
     """Pause any transaction that is about to commit."""
     commit, about_to = pool._commit, Pause()
 
-    async def paused(connection: Any) -> None:
+    async def paused(connection: Any, last: str) -> None:
         await about_to.here()
-        await commit(connection)
+        await commit(connection, last)
 
     with mock.patch.object(pool, "_commit", paused):
         yield about_to
@@ -580,21 +583,19 @@ def _lease_from_the_reply() -> Any:
 def _registering_while_granting() -> Iterator[None]:
     """The registration is committed with the first renewal, whose entries are from before."""
 
-    async def register(
-        store: Held, worker_id: UUID, lease: float, predecessors: Collection[UUID]
-    ) -> FeedEntry:
+    async def register(store: Held, worker_id: UUID, lease: float) -> FeedEntry:
         async with store._asking() as connection:
             [row] = await connection.fetch(feed_store._SQL["find_head"])
         return FeedEntry(Place(row["seq"], row["nonce"]), (), None)
 
     renew = Held.renew
 
-    async def grant(store: Held, worker_id: UUID, place: Place) -> Renewal | None:
+    async def grant(store: Held, worker_id: UUID, place: Place, *given: Any) -> Renewal | None:
         if "granting" not in store.pauses:
-            return await renew(store, worker_id, place)
+            return await renew(store, worker_id, place, *given)
         entries = await FeedConnection.read(store, place)
         await store._at("granting")
-        await FeedConnection.register(store, worker_id, LEASE, ())
+        await FeedConnection.register(store, worker_id, LEASE)
         async with store._asking() as connection:
             now = await connection.fetchval("SELECT clock_timestamp()")
         return Renewal(now, entries or ())
@@ -611,19 +612,20 @@ def _renewing_without_registration() -> Any:
 
 @contextmanager
 def _list_before_the_commit() -> Iterator[None]:
-    publish, find_behind = feed_store.publish, feed_store.find_behind
+    confirm, find_behind = Authorized.confirm, feed_store.find_behind
     listed: list[UUID] = []
 
-    async def list_first(connection: Any, *given: Any) -> FeedEntry:
-        listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
-        return await publish(connection, *given)
+    async def list_first(authorized: Authorized) -> None:
+        async with authorized._authority._database.connection() as connection:
+            listed.extend(row[0] for row in await connection.fetch("SELECT worker_id FROM authsvc.workers"))
+        await confirm(authorized)
 
     async def of_those(*given: Any) -> Any:
         behind = await find_behind(*given)
         return {worker: lease for worker, lease in (behind or {}).items() if worker in listed}
 
     with (
-        mock.patch.object(feed_store, "publish", list_first),
+        mock.patch.object(Authorized, "confirm", list_first),
         mock.patch.object(feed_store, "find_behind", of_those),
     ):
         yield
@@ -638,7 +640,7 @@ def _waiting_from_the_begin() -> Iterator[None]:
         begun.append(waiting._stopwatch())
         return change(waiting, *given, **named)
 
-    async def from_then(waiting: Barrier, entry: FeedEntry, committed: float, *given: Any) -> None:
+    async def from_then(waiting: Barrier, entry: NewEntry, committed: float, *given: Any) -> None:
         await wait(waiting, entry, begun[-1], *given)
 
     with mock.patch.object(Barrier, "change", noted), mock.patch.object(Barrier, "_wait", from_then):
@@ -661,7 +663,7 @@ def _reads_not_checked() -> Any:
     async def always(*_: Any) -> bool:
         return True
 
-    return _patched(Follower, "knows", always)
+    return _patched(Holder, "knows", always)
 
 
 def _reaping_early() -> Any:
@@ -678,18 +680,22 @@ def _acknowledging_before_applying() -> Iterator[None]:
     async def read_early(feed: Follower, place: Place) -> None:
         entries = await feed._store.read(place)
         if entries:
-            await feed._acknowledge(entries[-1].place)
+            await feed._store.acknowledge(feed._worker_id, entries[-1].place)
             await feed._store._at("between")  # type: ignore[attr-defined]
-            feed._apply(entries)
+            feed._apply(place, entries)
+
+    def forget_later(feed: Follower, entry: FeedEntry) -> None:
+        feed._forgetting = entry
 
     async def hint_early(feed: Follower, place: Place, entry: FeedEntry) -> None:
         if await feed._store.acknowledge(feed._worker_id, entry.place, place):
             await feed._store._at("between")  # type: ignore[attr-defined]
-            feed._apply([entry])
+            feed._apply(place, [entry])
 
     with (
         mock.patch.object(Follower, "_read", read_early),
-        mock.patch.object(Follower, "_apply_hint", hint_early),
+        mock.patch.object(Follower, "_forget", forget_later),
+        mock.patch.object(Follower, "_follow_hint", hint_early),
     ):
         yield
 

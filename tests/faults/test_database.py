@@ -109,7 +109,10 @@ async def test_an_outage_longer_than_the_lease_silences_all(
                 await load.see(30, worker)
                 assert await load.verify(untouched, worker) is Outcome.UNAVAILABLE
                 status, reason = await health(worker)
-                assert (status, reason) == ("NOT_SERVING", "this worker cannot reach the database")
+                assert (status, reason) == (
+                    "NOT_SERVING",
+                    "this worker could not renew its lease in the database",
+                )
             assert (await waiting).ending is Ending.UNKNOWN
             await server.start()
             back, waits = time.monotonic(), on.waits()

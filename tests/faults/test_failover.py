@@ -16,8 +16,9 @@ from authsvc.revocation import follower as following
 from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store import verification as verification_store
-from authsvc.store.feed import FeedConnection, publish
+from authsvc.store.feed import FeedConnection
 from authsvc.store.pool import Database
+from authsvc.store.publication import NewEntry, publication
 from authsvc.store.verification import VerificationStore
 from tests.faults import replicated
 from tests.faults.failover import History, Worker, fleet, load, patiently
@@ -172,14 +173,14 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
         await late.renewed()
         await pair.part()
         revoking = asyncio.create_task(early.revoke(lost))
-        await pair.primary.cancel(await pair.primary.one_waiting("COMMIT%"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
-        seq = late.app.follower.seq
+        seq = late.app.holder.seq
 
         async def followed() -> bool:
             late.app.follower.hint()
-            return late.app.follower.seq > seq
+            return late.app.holder.seq > seq
 
         await until(followed)
         await pair.promote()
@@ -279,11 +280,11 @@ async def test_a_cancelled_commit_is_not_ok(pair: Pair) -> None:
         await other.says(key, "VALID")
         await pair.part()
         revoking = asyncio.create_task(worker.revoke(key))
-        await pair.primary.cancel(await pair.primary.one_waiting("COMMIT%"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
         revoking = asyncio.create_task(worker.revoke(key))
-        await pair.primary.one_waiting("COMMIT%")
+        await pair.primary.one_waiting("%COMMIT")
         assert not revoking.done()
         await pair.join()
         with refused(PRECONDITION, "KEY_ALREADY_REVOKED"):
@@ -324,11 +325,11 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         # No waiting caller is told that it is done: neither one that waits until we give up,
         with refused(UNAVAILABLE, "DATABASE_UNAVAILABLE"):
             await worker.revoke(given_up)
-        [backend] = await pair.primary.waiting("COMMIT%")
+        [backend] = await pair.primary.waiting("%COMMIT")
         assert [await each.verdict(alive) for each in workers] == ["VALID", "VALID"]
         for each in workers:
             await each.says(alive, "LEASE_OVER")
-        assert await pair.primary.waiting("COMMIT%") == [backend]
+        assert await pair.primary.waiting("%COMMIT") == [backend]
         assert f"[{backend}] WARNING" not in pair.primary.log
         await pair.join()
         for each in workers:
@@ -342,7 +343,7 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as late:
             await worker.revoke(too_late, timeout=0.3)
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        backend = await pair.primary.one_waiting("COMMIT%")
+        backend = await pair.primary.one_waiting("%COMMIT")
         await pair.join()
         for each in workers:
             await each.says(too_late, "REVOKED")
@@ -354,21 +355,22 @@ async def test_what_waits_for_the_standby(pair: Pair, default: str) -> None:
     """Acknowledgements and reads of the feed do not; all that proves something does, whatever the default."""
     await pair.primary.fetch(f"ALTER ROLE authsvc SET synchronous_commit = {default}")
     feed, worker_id = FeedConnection(pair.primary.url, lease=60, listen=False), uuid4()
-    place = (await feed.register(worker_id, 60, ())).place
-    assert await feed.renew(worker_id, place) is not None
+    place = (await feed.register(worker_id, 60)).place
+    assert await feed.renew(worker_id, place, 0, (), ()) is not None
     await pair.standby.stop()
     assert await feed.read(place) == []
     assert await feed.acknowledge(worker_id, place)
     async with Database.open(pair.primary.url) as database:
 
         async def change() -> None:
-            async with database.transaction() as connection:
-                await publish(connection, ["a"], None)
+            entry = NewEntry(key_prefixes=["a"])
+            async with database.transaction(last=lambda: publication(entry)):
+                pass
 
         waits: list[tuple[str, Callable[[], Awaitable[object]]]] = [
-            ("%INSERT INTO authsvc.workers%", lambda: feed.register(uuid4(), 60, ())),
-            ("%beat = %", lambda: feed.renew(worker_id, place)),
-            ("COMMIT%", change),
+            ("%INSERT INTO authsvc.workers%", lambda: feed.register(uuid4(), 60)),
+            ("%beat = %", lambda: feed.renew(worker_id, place, 0, (), ())),
+            ("%authsvc.publish%COMMIT", change),
             ("%pg_logical_emit_message%", lambda: VerificationStore(database).find_credential("a")),
         ]
         for statement, call in waits:
@@ -422,7 +424,7 @@ async def restored(server: Server, backup: Path) -> tuple[list[str], list[int]]:
         await server.restore(backup)
         await server.start()
         # As many changes as were lost, so that only the nonce distinguishes the histories.
-        await server.fetch(feed_store._SQL["publish"], [], None, None, False)
+        await server.fetch(publication(NewEntry()))
         for each in workers:
             each.address.move(server)
             await each.renewed()
@@ -466,7 +468,7 @@ async def test_already_revoked_is_said_by_the_primary(pair: Pair) -> None:
         key = await patiently(worker.issue)
         await pair.part()
         revoking = asyncio.create_task(history.revoke(worker, key))
-        await pair.primary.cancel(await pair.primary.one_waiting("COMMIT%"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
         assert not await revoking
         await pair.promote()
         worker.address.move(pair.standby)

@@ -91,7 +91,7 @@ async def test_reapers_and_slow_renewals_race(scene: Scene, volume: int, stage: 
                 victim.stop_at(stage)
             await asyncio.gather(*(victim.stopped() for victim in victims))
             key = await load.make(warm=False)
-            # The fault itself: reapers check every half lease, and so somewhat before or after this.
+            # The fault itself: reapers check five times a lease, and so somewhat before or after this.
             await asyncio.sleep(seconds)
             for victim in victims:
                 victim.go_on()

@@ -190,6 +190,7 @@ async def _run(directory: Path) -> None:
     from authsvc import app
     from authsvc.config.settings import load_settings
     from authsvc.model.key_string import redact
+    from authsvc.revocation.predecessors import Predecessors
     from authsvc.telemetry import configure_logging
 
     hooks = _Hooks(directory)
@@ -199,7 +200,8 @@ async def _run(directory: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     predecessors = [UUID(text) for text in os.environ.get("FAULTS_PREDECESSORS", "").split()]
-    running = app.running(settings, predecessors=predecessors, on_register=hooks.registered)
+    registration = app.Registration(predecessors=Predecessors(predecessors), on_register=hooks.registered)
+    running = app.running(settings, registration=registration)
     async with running as service:
         hooks.ready(service.port)
         await stop.wait()

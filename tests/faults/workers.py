@@ -22,7 +22,7 @@ from tests.e2e.process import environment, eventually
 
 _CHECKOUT = Path(__file__).parent.parent.parent
 # A client finds a worker that has come back at once.
-_CHANNEL = [
+CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -119,7 +119,7 @@ class Worker:
             return bool(self._told("port"))
 
         await eventually(serves, 60)
-        self._channel = grpc.aio.insecure_channel(f"{self.host}:{self._told('port')}", options=_CHANNEL)
+        self._channel = grpc.aio.insecure_channel(f"{self.host}:{self._told('port')}", options=CHANNEL)
         await asyncio.wait_for(self._channel.channel_ready(), 30)
 
     async def kill(self) -> None:

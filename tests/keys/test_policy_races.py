@@ -32,11 +32,9 @@ async def test_off_and_on_everywhere(database_url: str) -> None:  # rules 7, 15
         for _ in range(3):
             for worker in (one, other):
                 assert {await code(worker, key.key_string) for key in made} == {"VALID"}
-            before = one.app.follower.seq
+            before = one.app.holder.seq
             await set_policy(one, keys_enabled=False)
-            assert (
-                one.app.follower.seq == other.app.follower.seq == before + 1
-            )  # However many keys there are.
+            assert one.app.holder.seq == other.app.holder.seq == before + 1  # However many keys there are.
             for worker in (other, one):
                 assert {await code(worker, key.key_string) for key in made} == {"DISABLED"}
                 assert await code(worker, foreign.key_string) == "VALID"

@@ -46,16 +46,3 @@ def test_the_printed_address_can_be_called(listen: str, reachable: str) -> None:
 def test_what_is_loopback(listen: str, loopback: bool) -> None:
     """This machine's own addresses are; all addresses, and names, are not."""
     assert ListenAddress.parse(listen).is_loopback is loopback
-
-
-@pytest.mark.parametrize(
-    ("listen", "slot", "address"),
-    [
-        ("127.0.0.1:9000", 0, "127.0.0.1:9000"),
-        ("[::]:9000", 3, "[::]:9003"),
-        ("127.0.0.1:0", 3, "127.0.0.1:0"),
-    ],
-)
-def test_each_worker_has_a_port(listen: str, slot: int, address: str) -> None:
-    """Port 0 is any free port for all of them."""
-    assert str(ListenAddress.parse(listen).in_slot(slot)) == address

@@ -57,9 +57,9 @@ def test_too_few_files_are_told(limits: list[int]) -> None:
         "the limit of open files is 153, and a worker with 10 connections to the database "
         "(AUTHSVC_DATABASE_POOL_SIZE) needs at least 154: raise it (ulimit -n, LimitNOFILE= of systemd)"
     )
-    open_files.check_supervisor(44)
+    open_files.check_replica(12)
     with pytest.raises(OpenFilesError, match="AUTHSVC_WORKERS"):
-        open_files.check_supervisor(45)
+        open_files.check_replica(13)
 
 
 def test_a_hard_limit_that_the_system_does_not_grant(

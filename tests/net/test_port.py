@@ -19,9 +19,3 @@ def test_a_port_is_held_once() -> None:
         with pytest.raises(OSError, match="in use") as refused:
             port.hold(address.with_port(other.getsockname()[1]))
         assert refused.value.errno == errno.EADDRINUSE
-
-
-def test_a_worker_may_have_no_port() -> None:
-    """The ports after the first one may not exist."""
-    with pytest.raises(OSError, match="65535 is the highest port"):
-        port.hold(ListenAddress("127.0.0.1", 65535).in_slot(1))

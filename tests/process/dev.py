@@ -12,8 +12,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
-from authsvc.net.worker_loads import WorkerLoads
-from authsvc.process import dev, worker
+from authsvc.process import dev, follower, worker
 from authsvc.process.child import Report
 
 WRONG = set(sys.argv[1:])
@@ -42,7 +41,13 @@ async def database(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, slot: int, loads: WorkerLoads | None, predecessors: Collection[UUID], report: Report
+    settings: Settings,
+    slot: int,
+    loads: object,
+    predecessors: Collection[UUID],
+    follower_listener: object,
+    admin: object,
+    report: Report,
 ) -> AsyncIterator[str]:
     assert settings.database_url is not None
     tell(f"worker {os.getpid()}")
@@ -52,12 +57,18 @@ async def serving(
     tell("worker stops")
 
 
+@asynccontextmanager
+async def following(*_: object) -> AsyncIterator[str]:
+    yield ""
+
+
 def announce(port: int, minted: str) -> None:
     tell(f"serving at {port} with {minted}")
 
 
 if __name__ == "__main__":
     worker.serving = serving
+    follower.following = following  # type: ignore[assignment]
     settings = load_settings(workers=2, listen="127.0.0.1:0", drain_grace="300")
     try:
         sys.exit(dev.serve(settings, database, announce))

@@ -419,6 +419,62 @@ async def test_directory_of_other_things_is_refused(reachable: Path) -> None:
     assert (mode(reachable), owner(reachable), files(reachable, "**/*")) == before
 
 
+def test_data_of_another_version_is_left_alone(new_dir: Path) -> None:
+    """The error names both versions and what to do; not a byte of the data is changed."""
+    (new_dir / "cluster").mkdir(parents=True)
+    (new_dir / "lock").touch()
+    (new_dir / "cluster/PG_VERSION").write_text("99\n", "ascii")
+    before = {path: path.stat().st_mtime_ns for path in (new_dir / "cluster").rglob("*")}
+    with pytest.raises(DevPostgresError) as refused:
+        asyncio.run(DevPostgres(new_dir, settings=FAST).start())
+    major = Binaries.find().major
+    assert str(refused.value) == (
+        f"{new_dir} holds the data of PostgreSQL 99, which PostgreSQL {major} cannot read; "
+        "nothing was changed. To keep the data, install PostgreSQL 99 (on Debian and Ubuntu the package "
+        f"postgresql-99): it is then used for this data. To begin with an empty database, move {new_dir} away"
+    )
+    assert {path: path.stat().st_mtime_ns for path in (new_dir / "cluster").rglob("*")} == before
+    assert {path.name for path in new_dir.iterdir()} == {"cluster", "lock"}
+
+
+def test_binaries_of_the_version_of_the_data_stand_first(
+    reachable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever they are found; without them, the usual ones are returned."""
+    for major in (18, 16):
+        for program in ("initdb", "postgres"):
+            file = reachable / str(major) / program
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {major}.4'\n", "ascii")
+            file.chmod(0o755)
+    monkeypatch.setattr(
+        "authsvc.process.devpg.binaries._candidates", lambda: iter([reachable / "18", reachable / "16"])
+    )
+    assert [Binaries.find(major).major for major in (None, 18, 16, 15)] == [18, 18, 16, 18]
+
+
+@pytest.fixture
+def other_binaries() -> Binaries:
+    """Binaries of the system, of another version than the usual ones."""
+    usual = Binaries.find()
+    for directory in Path("/usr/lib/postgresql").glob("*/bin"):
+        other = Binaries.find(int(directory.parent.name))
+        if other.major != usual.major:
+            return other
+    pytest.skip("no PostgreSQL of another version: Debian package postgresql")
+
+
+async def test_a_system_postgresql_reads_the_data_that_it_made(
+    new_dir: Path, other_binaries: Binaries
+) -> None:
+    """Data from before the `embedded` extra was installed is used with the binaries of its version."""
+    async with DevPostgres(new_dir, settings=FAST, binaries=other_binaries) as pg:
+        token = await remember(pg.url)
+    async with DevPostgres(new_dir, settings=FAST) as pg:
+        assert await recall(pg.url) == token
+        assert str(await run(pg.url, "SHOW server_version")).startswith(str(other_binaries.major))
+
+
 async def test_no_binaries_says_what_to_do(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without PostgreSQL, or with one that is too old, the error names the extra and the setting."""
     for name in "initdb", "postgres":

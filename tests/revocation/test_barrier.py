@@ -16,6 +16,7 @@ from authsvc.model.policy import OwnerPolicy
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier, certainly_over
 from authsvc.store import feed as feed_store
+from authsvc.store import pool
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
@@ -101,12 +102,12 @@ async def test_a_whole_owner_is_one_entry(database_url: str, database: Database)
             await one.admin.CreateKey(owner_id="acme", display_name=str(i), scopes=["a"]) for i in range(12)
         ]
         assert {await code(other, key.key_string) for key in made} == {"VALID"}
-        before = one.app.follower.seq
+        before = one.app.holder.seq
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("authsvc.keys.revoke.MAX_RETURNED_KEYS", 5)
             answer = await one.admin.BatchRevokeKeys(owner_id="acme")
         assert answer.revoked_count == 12
-        assert one.app.follower.seq == other.app.follower.seq == before + 1
+        assert one.app.holder.seq == other.app.holder.seq == before + 1
         assert {await code(other, key.key_string) for key in made} == {"REVOKED"}
 
 
@@ -115,10 +116,10 @@ async def test_a_new_name_waits_for_nobody(database_url: str, database: Database
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
         await register(database)
-        before = service.app.follower.seq
+        before = service.app.holder.seq
         key = resources_pb2.Key(key_id=made.key.key_id, display_name="Bills")
         await service.admin.UpdateKey(key=key, update_mask={"paths": ["display_name"]})
-        assert service.app.follower.seq == before
+        assert service.app.holder.seq == before
 
 
 async def test_it_waits_for_who_has_not_confirmed(database_url: str, database: Database) -> None:
@@ -247,13 +248,13 @@ async def test_a_change_that_is_refused_changes_nothing(database_url: str) -> No
     """A transaction that is rolled back leaves no entry."""
     async with serving(database_url, None) as service:
         made = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
-        before = service.app.follower.seq
+        before = service.app.holder.seq
         key = resources_pb2.Key(key_id=made.key.key_id, etag="old")
         with refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"):
             await service.admin.UpdateKey(key=key, update_mask={"paths": ["scopes"]})
         with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_NOT_REVOKED"):
             await service.admin.DeleteKey(key_id=made.key.key_id)
-        assert service.app.follower.seq == before
+        assert service.app.holder.seq == before
 
 
 @pytest.mark.parametrize("ask", ["update", "delete", "revoke"])
@@ -345,8 +346,34 @@ async def test_entries_without_gaps(database_url: str) -> None:
     """Concurrent changes on two workers are consecutive entries, each known to both."""
     async with two_workers(database_url) as (one, other):
         made = [await one.admin.CreateKey(owner_id="acme", display_name=str(i)) for i in range(40)]
-        before = one.app.follower.seq
+        before = one.app.holder.seq
         calls = [(one, other)[i % 2].admin.RevokeKey(key_id=key.key.key_id) for i, key in enumerate(made)]
         await asyncio.gather(*calls)
-        assert one.app.follower.seq == other.app.follower.seq == before + len(made)
-        assert set(range(before + 1, before + len(made) + 1)) <= set(one.app.follower._history)
+        assert one.app.holder.seq == other.app.holder.seq == before + len(made)
+        assert set(range(before + 1, before + len(made) + 1)) <= set(one.app.holder._history._nonces)
+
+
+async def test_a_change_that_is_about_to_commit_holds_nobody_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the feed is locked by the message that commits, so a slow worker does not delay others."""
+    about_to, go_on = asyncio.Event(), asyncio.Event()
+    commit = pool._commit
+
+    async def first_waits(connection: pool.Connection, last: str) -> None:
+        if "publish" in last and not about_to.is_set():
+            about_to.set()
+            await go_on.wait()
+        await commit(connection, last)
+
+    async with serving(database_url, None) as service:
+        made = [
+            await service.admin.CreateKey(owner_id=owner, display_name="x") for owner in ("acme", "other")
+        ]
+        monkeypatch.setattr(pool, "_commit", first_waits)
+        waiting = asyncio.ensure_future(service.admin.RevokeKey(key_id=made[0].key.key_id))
+        await about_to.wait()
+        await service.admin.RevokeKey(key_id=made[1].key.key_id)
+        assert not waiting.done()
+        go_on.set()
+        assert (await waiting).state == resources_pb2.KEY_STATE_REVOKED

@@ -11,6 +11,9 @@ from authsvc.model.errors import Unavailable
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.revocation.follower import Follower
+from authsvc.revocation.holder import Holder
+from authsvc.revocation.local_channel import LocalChannel
+from authsvc.revocation.predecessors import Predecessors
 from authsvc.verify.clock import DatabaseClock
 from authsvc.verify.entry import Entry
 from authsvc.verify.lease import Lease
@@ -49,19 +52,24 @@ class FakeFeedStore:
         known = [entry.place for entry in self.entries]
         return self.entries[known.index(place) + 1 :] if place in known else None
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
+    async def register(self, worker_id: UUID, lease: float) -> FeedEntry:
         self._ask("register")
-        for dead in predecessors:
-            self.workers.pop(dead, None)
         self.workers[worker_id] = -1
         return self.entries[-1]
 
-    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+    async def renew(
+        self,
+        worker_id: UUID,
+        place: Place,
+        applied_seq: int,
+        pids: Sequence[int],
+        unconfirmed_pids: Sequence[int],
+    ) -> Renewal | None:
         self._ask("renew")
         after = self._after(place)
         if worker_id not in self.workers or after is None:
             return None
-        self.workers[worker_id] = max(self.workers[worker_id], place.seq)
+        self.workers[worker_id] = max(self.workers[worker_id], applied_seq)
         return Renewal(NOON, after)
 
     async def read(self, place: Place) -> Sequence[FeedEntry] | None:
@@ -76,6 +84,11 @@ class FakeFeedStore:
             return False
         self.workers[worker_id] = max(self.workers[worker_id], place.seq)
         return True
+
+    async def remove(self, worker_ids: Collection[UUID]) -> None:
+        self._ask("remove")
+        for worker_id in worker_ids:
+            self.workers.pop(worker_id, None)
 
     async def leave(self, worker_id: UUID) -> None:
         self._ask("leave")
@@ -96,15 +109,19 @@ class Stand:
         self.tag_keys: list[tuple[AcceptedTagKeys, int]] = []
         self.feed = Follower(
             self.store,
+            seconds=30,
+            stopwatch=lambda: self.now,
+            predecessors=Predecessors(predecessors),
+            on_register=self.registered.append,
+        )
+        self.holder = Holder(
             cache=self.cache,
             lease=self.lease,
             clock=self.clock,
-            seconds=30,
-            stopwatch=lambda: self.now,
-            predecessors=predecessors,
-            on_register=self.registered.append,
             on_tag_keys=lambda tag_keys: self.tag_keys.append((tag_keys, self.acknowledged)),
         )
+        LocalChannel(self.holder, self.feed.holders)
+        self.holder.on_hint(self.feed.hint)
 
     @property
     def acknowledged(self) -> int:
@@ -121,8 +138,8 @@ class Stand:
 
     async def until_applied(self, seq: int) -> None:
         async with asyncio.timeout(10):
-            while self.feed.seq < seq:
-                await self.feed._advanced.wait()
+            while self.holder.seq < seq:
+                await self.holder._advanced.wait()
 
     async def step(self) -> None:
         self.store.asked.clear()
@@ -146,17 +163,17 @@ async def stand() -> Stand:
 
 
 async def test_a_start_registers_then_renews() -> None:  # R1
-    """The registration comes first, removes dead predecessors, and the lease exists at the end."""
+    """The registration comes first; those of dead predecessors go when nobody answers under them."""
     dead = uuid4()
     stand = Stand(predecessors=[dead])
     stand.store.workers[dead] = 0
     stand.store.publish("old")
     assert stand.lease.left == 0
     await stand.feed.start()
-    assert stand.store.asked == ["register", "renew"]
+    assert stand.store.asked == ["register", "renew", "remove"]
     assert list(stand.store.workers) == [stand.feed.worker_id] == stand.registered
     assert stand.lease.left == 30
-    assert stand.feed.seq == 1
+    assert stand.holder.seq == 1
 
 
 async def test_the_lease_counts_from_before_the_question(stand: Stand) -> None:  # R2
@@ -181,7 +198,7 @@ async def test_a_renewal_applies_before_it_takes_the_lease(stand: Stand) -> None
     assert stand.store.asked == ["renew", "acknowledge"]
     assert stand.cache.get("a") is None
     assert stand.cache.get("b") is not None
-    assert stand.acknowledged == stand.feed.seq == 1
+    assert stand.acknowledged == stand.holder.seq == 1
 
 
 async def test_a_read_does_not_extend_the_lease(stand: Stand) -> None:  # R3
@@ -202,7 +219,7 @@ async def test_an_owner_at_once(stand: Stand) -> None:
     """One entry about an owner is one entry, however many keys it affects."""
     stand.store.publish(owner_id="acme")
     await stand.step()
-    assert stand.feed.seq == 1
+    assert stand.holder.seq == 1
 
 
 @pytest.mark.parametrize("loss", ["reaped", "another history"])
@@ -235,7 +252,7 @@ async def test_what_does_not_hold_any_more_is_dropped(stand: Stand, loss: str, s
     assert len(stand.cache) == 0
     stand.store.before = lambda operation: None
     await stand.step()
-    assert stand.store.asked == ["register", "renew"]
+    assert stand.store.asked == ["register", "renew", "remove"]
     assert stand.lease.left == 30
     assert stand.feed.worker_id != before
     assert stand.registered == [before, stand.feed.worker_id]
@@ -260,40 +277,40 @@ async def test_trouble_gives_no_lease(stand: Stand) -> None:  # R2
 async def test_reads_that_may_be_remembered(stand: Stand) -> None:  # R5
     """Those of the applied history, not older than the request; a read that is ahead is waited for."""
     start = stand.store.entries[0].place
-    assert await stand.feed.knows(start, since=0)
-    assert not await stand.feed.knows(Place(0, uuid4()), since=0)
+    assert await stand.holder.knows(start, since=0)
+    assert not await stand.holder.knows(Place(0, uuid4()), since=0)
     first = stand.store.publish("a")
-    asking = asyncio.ensure_future(stand.feed.knows(first, since=0))
+    asking = asyncio.ensure_future(stand.holder.knows(first, since=0))
     await asyncio.sleep(0)
     assert not asking.done()
     await stand.step()
     assert await asking
-    assert await stand.feed.knows(start, since=0)
-    assert not await stand.feed.knows(start, since=1)
+    assert await stand.holder.knows(start, since=0)
+    assert not await stand.holder.knows(start, since=1)
 
 
 async def test_a_read_on_another_history_is_not_remembered(stand: Stand) -> None:  # R5
     """The same seq with another nonce; and none at all once the history was dropped."""
     stand.store.publish("a")
     await stand.step()
-    assert not await stand.feed.knows(Place(1, uuid4()), since=0)
+    assert not await stand.holder.knows(Place(1, uuid4()), since=0)
     place = stand.store.entries[-1].place
-    assert await stand.feed.knows(place, since=0)
+    assert await stand.holder.knows(place, since=0)
     stand.store.workers.clear()
     stand.now += 3
     await stand.step()
-    assert not await stand.feed.knows(place, since=0)
+    assert not await stand.holder.knows(place, since=0)
 
 
 async def test_the_history_that_is_kept_is_bounded(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads from before the kept history are repeated."""
-    monkeypatch.setattr("authsvc.revocation.follower._MAX_HISTORY", 10)
+    monkeypatch.setattr("authsvc.revocation.history._MAX_PLACES", 10)
     start = stand.store.entries[0].place
     places = [stand.store.publish(str(i)) for i in range(50)]
     await stand.step()
-    assert len(stand.feed._history) == 10
-    assert not await stand.feed.knows(start, since=0)
-    assert await stand.feed.knows(places[-1], since=0)
+    assert len(stand.holder._history) == 10
+    assert not await stand.holder.knows(start, since=0)
+    assert await stand.holder.knows(places[-1], since=0)
 
 
 async def test_a_stop_gives_up_the_lease_then_the_registration(stand: Stand) -> None:  # R8
@@ -313,8 +330,8 @@ async def test_a_hint_that_has_the_entry_saves_reading_it(stand: Stand) -> None:
     await stand.hear(entry)
     assert stand.store.asked == ["acknowledge"]
     assert stand.cache.get("a") is None
-    assert stand.acknowledged == stand.feed.seq == 1
-    assert await stand.feed.knows(entry.place, since=1)
+    assert stand.acknowledged == stand.holder.seq == 1
+    assert await stand.holder.knows(entry.place, since=1)
     await stand.hear(entry)
     assert stand.store.asked == []
 
@@ -327,7 +344,7 @@ async def test_a_hint_about_a_later_entry_is_read(stand: Stand) -> None:  # R3
     await stand.hear(stand.store.entries[-1])
     assert stand.store.asked == ["read", "acknowledge"]
     assert len(stand.cache) == 0
-    assert stand.acknowledged == stand.feed.seq == 2
+    assert stand.acknowledged == stand.holder.seq == 2
 
 
 async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
@@ -335,16 +352,16 @@ async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
     stand.store.publish("a")
     await stand.hear(FeedEntry(Place(1, uuid4()), (), None))
     assert stand.store.asked == ["acknowledge", "read", "acknowledge"]
-    assert stand.feed.seq == 1
+    assert stand.holder.seq == 1
     await stand.hear(FeedEntry(Place(2, uuid4()), (), None))
     assert stand.store.asked == ["acknowledge", "read"]
-    assert stand.feed.seq == 1
+    assert stand.holder.seq == 1
     assert stand.lease.left == 30
     # A feed of another history, which does not contain our place, and an entry that follows there.
     stand.store.entries = [FeedEntry(Place(e.place.seq, uuid4()), (), None) for e in stand.store.entries]
     stand.store.publish("b")
     await stand.hear(stand.store.entries[-1])
-    assert stand.lease.left == stand.feed.seq == 0
+    assert stand.lease.left == stand.holder.seq == 0
 
 
 async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
@@ -352,21 +369,21 @@ async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
     start = stand.store.entries[0].place
     stand.store.publish("a")
     asked: list[bool] = []
-    stand.store.before = lambda operation: asked.append(stand.feed.seq == 1)
+    stand.store.before = lambda operation: asked.append(stand.holder.seq == 1)
     await stand.hear(stand.store.entries[-1])
     assert asked == [True]
-    assert not await stand.feed.knows(start, since=stand.feed.seq)
+    assert not await stand.holder.knows(start, since=stand.holder.seq)
     stand.store.before = lambda operation: None
     # Also if the acknowledgement fails.
     stand.store.publish("b")
     stand.store.fault = GONE
     with pytest.raises(Unavailable):
         await stand.hear(stand.store.entries[-1])
-    assert not await stand.feed.knows(stand.store.entries[1].place, since=stand.feed.seq)
+    assert not await stand.holder.knows(stand.store.entries[1].place, since=stand.holder.seq)
     stand.store.fault = None
     await stand.step()
     assert stand.store.asked == ["read", "acknowledge"]
-    assert stand.acknowledged == stand.feed.seq == 2
+    assert stand.acknowledged == stand.holder.seq == 2
 
 
 async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3
@@ -375,7 +392,7 @@ async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3
     stand.store.publish("b")
     stand.feed.hint(stand.store.entries[2])
     await stand.hear(stand.store.entries[1])
-    assert stand.acknowledged == stand.feed.seq == 2
+    assert stand.acknowledged == stand.holder.seq == 2
 
 
 async def test_a_plain_hint_is_not_lost_to_one_that_has_an_entry(stand: Stand) -> None:
@@ -415,7 +432,7 @@ async def test_it_goes_on_after_any_fault(stand: Stand, monkeypatch: pytest.Monk
     stand.store.publish("a")
     stand.feed.hint()
     async with asyncio.timeout(10):
-        while stand.feed.seq < 1:
+        while stand.holder.seq < 1:
             stand.feed.hint()
             await asyncio.sleep(0)
     assert not following.done()
@@ -433,7 +450,7 @@ async def test_who_registers_gets_the_tag_keys_with_the_place() -> None:  # R1
     await stand.step()
     stand.store.publish(tag_keys=NEW)
     await stand.step()
-    assert stand.store.asked == ["register", "renew"]
+    assert stand.store.asked == ["register", "renew", "remove"]
     assert stand.tag_keys == [(OLD, -1), (NEW, -1)]
 
 
@@ -455,7 +472,7 @@ async def test_a_renewal_brings_tag_keys_before_the_lease(stand: Stand) -> None:
     stand.now += 100
     assert stand.lease.left == 0
     held: list[float] = []
-    stand.feed._on_tag_keys = lambda _: held.append(stand.lease.left)
+    stand.holder._on_tag_keys = lambda _: held.append(stand.lease.left)
     stand.store.publish(tag_keys=NEW)
     await stand.step()
     assert held == [0]

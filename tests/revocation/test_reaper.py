@@ -1,6 +1,7 @@
 """How the registrations of dead workers are removed."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest_asyncio
@@ -9,6 +10,7 @@ from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.reaper import Reaper
 from authsvc.store import feed as feed_store
 from authsvc.store.pool import Database
+from authsvc.store.publication import NewEntry, publication
 from tests.conftest import serving
 
 LEASE = 30.0
@@ -105,7 +107,7 @@ async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: 
         while not await feed_store.reap(database, seen):
             [seen], _, _ = await feed_store.find_workers(database)
         while service.app.follower.registrations < 2:
-            await service.app.follower._advanced.wait()
+            await service.app.holder._advanced.wait()
         assert service.app.follower.worker_id != first
         await service.app.lease.taken()
         assert (await service.admin.VerifyKey(key_string=made.key_string)).valid
@@ -116,8 +118,9 @@ async def test_the_feed_is_trimmed_behind_all(database: Database) -> None:
     async with database.connection() as connection:
         await connection.execute("UPDATE authsvc.feed SET publish_time = now() - interval '2 hours'")
     for _ in range(5):
-        async with database.transaction() as transaction:
-            await feed_store.publish(transaction, ["eg_live_000000000000"], None)
+        entry = NewEntry(key_prefixes=["eg_live_000000000000"])
+        async with database.transaction(last=partial(publication, entry)):
+            pass
     worker = await register(database)
 
     async def kept(applied: int, old: int) -> list[int]:

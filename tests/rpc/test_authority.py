@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.certificates import replace
-from tests.conftest import Client, Clock, Service, eventually
+from tests.conftest import Client, Clock, Service, database_clock, eventually
 from tests.rpc.refusal import refused
 from tests.rpc.test_access_table import METHODS, ROWS, Target, scope_of
 from tests.rpc.test_authentication import Door, door
@@ -177,19 +177,22 @@ async def test_who_loses_authority_while_a_call_waits(
             )
             credential_id, text = made.key.key_id, made.key_string
         caller = service.as_caller(text)
-        async with nothing_commits(database_url) as other:
-            taking: asyncio.Future[Any] | None = None
-            if loss.take is not None:
-                taking = asyncio.ensure_future(loss.take(service, credential_id))
-                await waiting(other, 1)
-            calling = asyncio.ensure_future(getattr(caller, method)(**asked(method, target, f"acme{number}")))
-            await waiting(other, 1 if taking is None else 2)
-            if taking is None:
-                clock.advance(seconds=600)
-        if taking is not None:
-            await taking
-        with refused(loss.code, loss.reason):
-            await calling
+        async with database_clock(database_url) as let_a_day_pass:
+            async with nothing_commits(database_url) as other:
+                taking: asyncio.Future[Any] | None = None
+                if loss.take is not None:
+                    taking = asyncio.ensure_future(loss.take(service, credential_id))
+                    await waiting(other, 1)
+                request = asked(method, target, f"acme{number}")
+                calling = asyncio.ensure_future(getattr(caller, method)(**request))
+                await waiting(other, 1 if taking is None else 2)
+                if taking is None:
+                    clock.advance(seconds=600)
+                    await let_a_day_pass()
+            if taking is not None:
+                await taking
+            with refused(loss.code, loss.reason):
+                await calling
         assert await traces(database_url, credential_id) == NOTHING, how
 
 

@@ -12,51 +12,31 @@ import pytest
 from authsvc.keys import replacement
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.delivery import ANSWERED_WITHIN
-from authsvc.store import pool
-from authsvc.store.pool import Connection
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
 from tests.rpc.refusal import refused
+from tests.rpc.test_authority import nothing_commits, waiting
 
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 CREATE: dict[str, Any] = {"owner_id": "acme", "display_name": "Orders", "request_id": "r-1"}
 ACTIVE, REVOKED = resources_pb2.KEY_STATE_ACTIVE, resources_pb2.KEY_STATE_REVOKED
 
 
-class Commits:
-    """Commits of the service; they wait while the test holds them."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self._free = asyncio.Event()
-        self._free.set()
-
-    def hold(self) -> None:
-        self.reached.clear()
-        self._free.clear()
-
-    def let_go(self) -> None:
-        self._free.set()
-
-    async def __call__(self, connection: Connection) -> None:
-        self.reached.set()
-        await self._free.wait()
-        await connection.execute("COMMIT")
-
-
-@pytest.fixture
-def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
-    commits = Commits()
-    monkeypatch.setattr(pool, "_commit", commits)
-    return commits
-
-
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     connection = await asyncpg.connect(database_url)
     yield connection
+    await connection.close()
+
+
+async def wait_for_long(database_url: str) -> None:
+    """Let the statement that creates a key wait for a lock for as long as it takes."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "ALTER FUNCTION authsvc.create_key(jsonb, jsonb, jsonb) SET lock_timeout = '60s'"
+    )
     await connection.close()
 
 
@@ -160,23 +140,20 @@ async def test_a_rotation_that_was_not_told(service: Service) -> None:
 
 
 @pytest.mark.parametrize("how", ["is cancelled", "runs out of time"])
-async def test_a_call_that_ends_while_it_is_committed(
-    service: Service, commits: Commits, database: "asyncpg.Connection[asyncpg.Record]", how: str
-) -> None:
+async def test_a_call_that_ends_while_it_is_committed(service: Service, database_url: str, how: str) -> None:
     """A retry that arrives before the commit waits for it, and replaces the key."""
-    commits.hold()
-    timeout = 30 if how == "is cancelled" else 0.5
-    call: Any = service.admin.CreateKey(pb.CreateKeyRequest(**CREATE), timeout=timeout)
-    # gRPC sends the call in the next iteration of the event loop.
-    code = asyncio.ensure_future(call.code())
-    await commits.reached.wait()
-    if how == "is cancelled":
-        call.cancel()
-    assert await code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
-    again = asyncio.ensure_future(service.admin.CreateKey(pb.CreateKeyRequest(**CREATE)))
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    await eventually(lambda: database.fetchval(waiting), lambda count: count > 0)
-    commits.let_go()
+    async with nothing_commits(database_url) as database:
+        await wait_for_long(database_url)
+        timeout = 30 if how == "is cancelled" else 0.5
+        call: Any = service.admin.CreateKey(pb.CreateKeyRequest(**CREATE), timeout=timeout)
+        # gRPC sends the call in the next iteration of the event loop.
+        code = asyncio.ensure_future(call.code())
+        await waiting(database, 1)
+        if how == "is cancelled":
+            call.cancel()
+        assert await code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+        again = asyncio.ensure_future(service.admin.CreateKey(pb.CreateKeyRequest(**CREATE)))
+        await waiting(database, 2)
     made = await again
     states = {key.key_id: (key.state, key.never_delivered) for key in await keys(service)}
     assert states.pop(made.key.key_id) == (ACTIVE, False)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from authsvc.entrance.gate import Gate
+from authsvc.model.page import Page
 from authsvc.model.rate import Rate
 from authsvc.verify.clock import boottime
 from tests.conftest import Client, Clock, Service, serving
@@ -189,7 +190,7 @@ async def waiting(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     async def wait(*_: object, **__: object) -> Any:
         arrived.release()
         await go_on.wait()
-        return [], "", 0
+        return Page((), more=False, seal=str), 0
 
     async def start(client: Client, owner_id: str) -> None:
         async def ask() -> None:

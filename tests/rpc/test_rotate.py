@@ -120,7 +120,7 @@ async def test_a_grace_period_that_makes_no_sense(service: Service) -> None:
 
 async def test_that_there_is_no_key_is_told_when_every_worker_knows(service: Service) -> None:
     """A change that returns NOT_FOUND is reliable: it waits for a feed entry of its own (R7)."""
-    before = service.app.follower.seq
+    before = service.app.holder.seq
     with refused(grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"):
         await rotate(service, "key_unknown")
-    assert service.app.follower.seq == before + 1
+    assert service.app.holder.seq == before + 1

@@ -10,7 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authsvc.store import feed
+from authsvc.store import publication
+from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service
 from tests.rpc.refusal import refused
@@ -212,13 +213,13 @@ async def test_an_update_that_changes_nothing_waits_for_workers(
     """An earlier call with the same values may not have waited for all workers (R7)."""
     made = await make(service)
     published = []
-    publish = feed.publish
+    announce = publication.announce
 
-    async def noted(*arguments: Any) -> Any:
-        published.append(arguments[1])
-        return await publish(*arguments)
+    async def noted(database: Database, entry: publication.NewEntry) -> Any:
+        published.append(entry.key_prefixes)
+        return await announce(database, entry)
 
-    monkeypatch.setattr(feed, "publish", noted)
+    monkeypatch.setattr(publication, "announce", noted)
     await update(service, made.key.key_id, "scopes", scopes=["orders:read"])
     await update(service, made.key.key_id, "scopes", scopes=["orders:read"])
     assert published == [{made.key.key_prefix}] * 2

@@ -291,8 +291,8 @@ async def test_a_change_whose_answer_was_lost_is_known_all_the_same(
     assert await code_of(service, made.key_string) == "VALID"
     commit = pool._commit
 
-    async def lost(connection: pool.Connection) -> None:
-        await commit(connection)
+    async def lost(connection: pool.Connection, last: str) -> None:
+        await commit(connection, last)
         raise Unavailable("lost", reason="DATABASE_UNAVAILABLE", retry_after=1)
 
     with monkeypatch.context() as patch:

@@ -115,6 +115,7 @@ def test_what_is_no_known_address_is_nowhere(tmp_path: Path, address: str) -> No
         ({"city": {"names": {"nb": "Oslo"}}, "subdivisions": []}, Location()),
         ({"city": 7, "state1": [], "country_code": {}}, Location()),
         ({"city": "Os\u202elo\u2028"}, Location(city="Os lo ")),
+        ({"city": 200 * "x", "state1": 200 * "y"}, Location(city=128 * "x", region=128 * "y")),
         ({"city": {"names": "Oslo"}, "subdivisions": [7], "country": {"iso_code": 1}}, Location()),
     ],
 )

@@ -45,8 +45,9 @@ async def record(database: Database, *events: AuditEvent) -> None:
 
 async def chain(database: Database, owner_id: str = "acme") -> list[ChainedEvent]:
     """Return all events of an owner, oldest first."""
-    async with database.connection() as connection:
-        return (await audit_store.page(connection, AuditQuery(owner_id), size=10_000, after=None))[0][::-1]
+    async with database.listing("", in_transaction=True) as connection:
+        events, _ = await audit_store.page(connection, AuditQuery(owner_id), size=10_000, after=None)
+        return list(events)[::-1]
 
 
 async def faults(database: Database) -> list[Fault]:

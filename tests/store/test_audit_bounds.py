@@ -15,8 +15,9 @@ from authsvc.model.audit_chain import Fault
 from authsvc.model.audit_event import AuditEvent
 from authsvc.store import audit as audit_store
 from authsvc.store import tag_keys
-from authsvc.store.migrate import MigrationError, Retention, known_migrations, migrate
+from authsvc.store.migrate import MigrationError, known_migrations, migrate
 from authsvc.store.pool import Database
+from authsvc.store.retention import Retention
 from tests.store.test_audit import chain, event, faults, record
 
 

@@ -20,12 +20,13 @@ FILL = """
            $1::timestamptz - n * interval '1 minute', 'creator' || n % 1000, $1,
            CASE WHEN n % 500 = 1 THEN $1::timestamptz - interval '1 day' END,
            CASE WHEN n % 500 = 2 THEN $1::timestamptz - interval '1 day' END, '', '', '', '', NULL, 1
-      FROM (SELECT n, left(md5(n::text), 12) AS name FROM generate_series(1, 12000) AS n) AS named
+      FROM (SELECT n, left(md5(n::text), 12) AS name FROM generate_series($2::int, $3::int) AS n) AS named
 """  # noqa: E501
 USES = """
     INSERT INTO authsvc.key_uses
     SELECT key_id, owner_id, CASE WHEN right(key_id, 3) <> '007' THEN $1::timestamptz END, ''
       FROM authsvc.keys
+        ON CONFLICT DO NOTHING
 """
 # Each filter, chosen so that few keys match it, and the index that finds them.
 FILTERS = {
@@ -46,7 +47,7 @@ FILTERS = {
 async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(FILL, NOW)
+        await connection.execute(FILL, NOW, 1, 12000)
         await connection.execute(USES, NOW)
         await connection.execute("ANALYZE")
         yield connection
@@ -84,3 +85,22 @@ async def test_each_order_and_each_filter_has_its_index(
         told = await plan(connection, statement, statement.find(None, 51))
         assert index.strip() in told, told
         assert "Seq Scan" not in told, told
+
+
+async def test_an_owner_of_few_of_all_keys(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """A walk reads no more than it was told to, also if PostgreSQL expects the owner to have hardly any keys.
+
+    It expects 1200 keys among 13,200 to have 109 last uses, which is less than the length of the walk.
+    """
+    await connection.execute(FILL, NOW, 20_001, 21_200)
+    await connection.execute(
+        "UPDATE authsvc.keys SET owner_id = 'few' WHERE key_id > $1", f"key_{20_000:026}"
+    )
+    await connection.execute(USES, NOW)
+    await connection.execute("ANALYZE")
+    for order in ("display_name", "create_time", "expire_time", "last_use_time"):
+        for filter_ in (KeyFilter(), KeyFilter(states=(KeyState.ACTIVE,)), KeyFilter(unused_since=NOW)):
+            for max_walked in (306, None):
+                statement = _Statement(KeyQuery("few", filter_, KeyOrder(order, descending=True)), NOW)
+                told = await plan(connection, statement, statement.walk(None, 51, max_walked))
+                assert "Sort" not in told, told

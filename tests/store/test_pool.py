@@ -5,9 +5,11 @@ import logging
 
 import asyncpg
 import pytest
+from asyncpg import exceptions as pg
 
 from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.errors import Overloaded, Unavailable
+from authsvc.store.driver_errors import translate_errors
 from authsvc.store.pool import Database
 
 # The statements by which a transaction waits for a lock, and the number that do.
@@ -168,6 +170,26 @@ async def test_a_schema_that_is_changed_meanwhile(database_url: str) -> None:
             await ask(database)
         assert caught.value.reason == "SCHEMA_CHANGED"
         await ask(database)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (pg.LockNotAvailableError, "LOCK_TIMEOUT"),
+        (pg.DeadlockDetectedError, "TRANSACTION_CONFLICT"),
+        (pg.SerializationError, "TRANSACTION_CONFLICT"),
+        (pg.TransactionIntegrityConstraintViolationError, "TRANSACTION_CONFLICT"),
+        (pg.QueryCanceledError, "DATABASE_UNAVAILABLE"),
+        (pg.IdleInTransactionSessionTimeoutError, "DATABASE_UNAVAILABLE"),
+        (pg.TooManyConnectionsError, "DATABASE_UNAVAILABLE"),
+    ],
+)
+def test_what_is_no_outage(error: type[pg.PostgresError], reason: str) -> None:
+    """The message does not say that the database cannot be reached; all may be tried again."""
+    with pytest.raises(Unavailable) as caught, translate_errors():
+        raise error("in PostgreSQL's words")
+    assert caught.value.reason == reason
+    assert "reach" not in caught.value.message
 
 
 async def test_who_waits_too_long_for_a_turn(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,83 +1,86 @@
-"""The metrics page, with hostile clients."""
+"""The page of metrics of several workers, and what making it costs."""
 
 import asyncio
-import socket
-import threading
-import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
-from authsvc.net.http_server import Call
-from authsvc.net.listen_address import ListenAddress
-from authsvc.telemetry.metrics_page import MAX_CONNECTIONS, Pages, serve_metrics
-from tests.e2e.process import free_port
+from authsvc.net.http_message import Call
+from authsvc.telemetry import Metrics
+from authsvc.telemetry.families import Merged, described
+from authsvc.telemetry.metrics_page import MetricsPage
+
+parsed: Callable[[str], Iterable[Metric]] = text_string_to_metric_families
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-@pytest.fixture
-def registry() -> CollectorRegistry:
+def registry_of(number: int) -> CollectorRegistry:
     registry = CollectorRegistry()
-    Counter("things", "Things.", registry=registry).inc(3)
+    Counter("things", 'Things.\nWith \\ and ".', ["kind"], registry=registry).labels('a "b"\\\n').inc(number)
+    Gauge("level", "A level.", registry=registry).set(-number)
+    Histogram("seconds", "Seconds.", ["method"], buckets=(0.1, 1), registry=registry).labels("M").observe(0.5)
     return registry
 
 
-@pytest.fixture
-def port(registry: CollectorRegistry) -> Iterator[int]:
-    port = free_port()
-    stop = serve_metrics(ListenAddress("127.0.0.1", port), 0, registry)
-    yield port
-    stop()
+def merged(*numbers: int) -> Merged:
+    """The families of some workers, as they travel between processes."""
+    told = {number: json.loads(json.dumps(described(registry_of(number)))) for number in numbers}
+    return Merged([GaugeMetricFamily("up", "Up.", value=1)], told)
 
 
-def _scraped(port: int, accept: str = "*/*") -> tuple[str, str]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as page:  # noqa: S310
-        return page.headers["content-type"], page.read().decode()
+async def page(families: Collector, accept: str = "*/*") -> str:
+    reply = await MetricsPage().answer(Call("GET", "/metrics", [("accept", accept)]), families)
+    assert reply.status == 200
+    assert dict(reply.headers)["Content-Type"].startswith(
+        accept.partition(";")[0].replace("*/*", "text/plain")
+    )
+    return reply.body
 
 
-def test_both_formats(port: int) -> None:
-    """The format of Prometheus, and OpenMetrics if it is requested."""
-    kind, page = _scraped(port)
-    assert kind.startswith("text/plain")
-    assert "things_total 3.0" in page
-    kind, page = _scraped(port, "application/openmetrics-text; version=1.0.0")
-    assert kind.startswith("application/openmetrics-text")
-    assert page.endswith("# EOF\n")
+async def test_the_samples_of_all_workers_are_below_one_family() -> None:
+    """Each family has one HELP and one TYPE, and each worker keeps its own values."""
+    text = await page(merged(1, 2, 10))
+    lines = [line.split()[:3] for line in text.splitlines() if line.startswith("#")]
+    assert len(lines) == len({tuple(line) for line in lines})
+    families = {family.name: family for family in parsed(text)}
+    values = {(sample.name, sample.labels["worker"]): sample.value for sample in families["things"].samples}
+    assert values == {("things_total", "1"): 1, ("things_total", "2"): 2, ("things_total", "10"): 10}
+    assert {sample.labels["kind"] for sample in families["things"].samples} == {'a "b"\\\n'}
+    assert [sample.value for sample in families["level"].samples] == [-1, -2, -10]
+    assert [sample.labels for sample in families["up"].samples] == [{}]
 
 
-def test_connections_take_no_threads_and_are_bounded(port: int) -> None:
-    """Any number of clients is served by one thread; a new one replaces the one that waits longest."""
-    threads = threading.active_count()
-    silent, *others = [
-        socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)
-    ]
-    with socket.create_connection(("127.0.0.1", port), timeout=10):
-        assert silent.recv(1) == b""
-        silent.close()
-        assert threading.active_count() == threads
-        for other in others:
-            other.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert other.recv(12) == b"HTTP/1.1 200"
-            other.close()
+async def test_openmetrics_when_it_is_requested() -> None:
+    """Its parser is strict: names, order, grouping, and the end."""
+    text = await page(merged(1, 2), OPENMETRICS)
+    assert text.endswith("# EOF\n")
+    families: list[Metric] = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    assert [family.name for family in families] == ["up", "things", "level", "seconds"]
 
 
-def test_silent_connections_stop_no_scrape(port: int) -> None:
-    """However many there are, and while they begin requests that they do not end."""
-    others = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2 * MAX_CONNECTIONS)]
-    for _ in range(2):
-        assert "things_total 3.0" in _scraped(port)[1]
-        for other in others:
-            with suppress(OSError):  # it was closed
-                other.send(b"GET / HTTP/1.1\r\n")
-    for other in others:
-        other.close()
+def test_promtool_accepts_the_metrics_of_the_service() -> None:
+    """Prometheus's own checker has no complaint about names, help texts and types."""
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("no promtool: Debian package prometheus")
+    metrics = Metrics()
+    metrics.rpc_seconds.labels("VerifyKey").observe(0.001)
+    metrics.rpc_errors.labels("VerifyKey", "UNAVAILABLE").inc()
+    metrics.watch_counter("verdicts", "Verdicts.", lambda: {"VALID": 3}, label="code")
+    described_by = {number: described(metrics.registry) for number in range(3)}
+    text = asyncio.run(page(Merged([], described_by)))
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-async def test_pages_take_a_tenth_of_the_time(
-    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pages_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeated requests wait nine times as long as the page took to generate."""
     now, waited = 0.0, []
 
@@ -90,8 +93,8 @@ async def test_pages_take_a_tenth_of_the_time(
         waited.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    pages = Pages(registry, read)
+    metrics_page = MetricsPage(read)
     for _ in range(3):
-        assert (await pages.answer(Call("GET", "/metrics", []))).status == 200
+        assert (await metrics_page.answer(Call("GET", "/metrics", []), merged(1))).status == 200
     # It takes half a second by this clock, and another half has passed when the next request arrives.
     assert waited == [4.0, 4.0]

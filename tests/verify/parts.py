@@ -153,6 +153,8 @@ class Job:
 class FakeActivityStore:
     """The recorded activity of sessions: by id, the last one and the idle timeout."""
 
+    refused = 0
+
     def __init__(self) -> None:
         self.rows: dict[str, tuple[datetime, timedelta]] = {}
         self.over: set[str] = set()
@@ -201,6 +203,8 @@ def ask(
 
 class FakeUseStore:
     """Stores each batch that it is given, or fails, or pauses."""
+
+    refused = 0
 
     def __init__(self) -> None:
         self.batches: list[list[Use]] = []

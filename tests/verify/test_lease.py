@@ -32,7 +32,7 @@ def test_a_lease_is_held_until_its_end() -> None:
     watch.seconds = 109.999
     lease.check()
     watch.seconds = 110.0
-    with pytest.raises(Unavailable, match="cannot reach the database") as refusal:
+    with pytest.raises(Unavailable, match="could not renew its lease in the database") as refusal:
         lease.check()
     assert refusal.value.reason == "LEASE_OVER"
     assert lease.left == 0

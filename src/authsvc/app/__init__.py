@@ -12,6 +12,7 @@ from authsvc.app.connection_limits import check_open_files
 from authsvc.app.database import served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.drain import DrainPauses
+from authsvc.app.follower import Registration, following
 from authsvc.app.parts import App, composed
 from authsvc.app.serving import running
 from authsvc.app.transport import transport
@@ -27,8 +28,10 @@ from authsvc.verify.clock import DatabaseClock, boottime
 __all__ = [
     "App",
     "DrainPauses",
+    "Registration",
     "administering",
     "check_open_files",
+    "following",
     "looking_after_tag_keys",
     "running",
     "transport",

@@ -25,7 +25,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
 
 def check_open_files(settings: Settings) -> None:
     """Raise OpenFilesError when the limit of open files is too low; log which ports it restricts."""
-    open_files.check_supervisor(settings.workers)
+    open_files.check_replica(settings.workers)
     open_files.warn_of_shortage(_wanted(settings), settings.database_pool_size)
 
 

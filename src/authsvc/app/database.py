@@ -1,39 +1,92 @@
-"""Opens the database, and checks its schema."""
+"""Opens the database, and checks that it can be served from."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
+from authsvc.config.duration import format_duration
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import Unavailable
-from authsvc.store.migrate import MigrationError, pending
+from authsvc.store.hosts import InvalidUrlError
+from authsvc.store.migrate import MigrationError, NotGrantedError, pending
 from authsvc.store.pool import Database
+from authsvc.store.requirements import check_database
+
+_log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
+
+
+class _NotReadyError(ConfigError):
+    """The database is out of reach or not migrated, which may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long to wait for the database, and the level at which to log what is waited for."""
+
+    length: timedelta = timedelta(0)
+    level: int = logging.INFO
+
+
+#: Not to wait.
+AT_ONCE = Wait()
 
 
 @asynccontextmanager
-async def served_database(settings: Settings) -> AsyncIterator[tuple[Database, str]]:
-    """Yield the database, reachable and with the schema of this version, and its URL."""
+async def served_database(settings: Settings, wait: Wait = AT_ONCE) -> AsyncIterator[tuple[Database, str]]:
+    """Yield the database, reachable and with the schema of this version, and its URL.
+
+    Raises an OperatorError when it is not, and did not become so while we waited.
+    """
     if settings.database_url is None:
         raise ConfigError("AUTHSVC_DATABASE_URL: set it, or use `authsvc dev` for a database of its own")
     url, pooler = settings.database_url.get_secret_value(), settings.feed == "poll"
     async with Database.open(url, size=settings.database_pool_size, pooler=pooler) as database:
-        await _check_schema(database)
+        await _wait_for(database, pooler, wait)
         yield database, url
 
 
-async def _check_schema(database: Database) -> None:
+async def _wait_for(database: Database, pooler: bool, wait: Wait) -> None:
+    loop = asyncio.get_running_loop()
+    until, length, told = loop.time() + wait.length.total_seconds(), format_duration(wait.length), ""
+    while True:
+        try:
+            await _check(database, pooler)
+        except _NotReadyError as error:
+            left = until - loop.time()
+            if not wait.length:
+                raise
+            if left <= 0:
+                raise ConfigError(f"{error} (after a wait of {length}: AUTHSVC_WAIT_FOR_DATABASE)") from error
+            if str(error) != told:
+                _log.log(wait.level, "waiting up to %s for the database: %s", length, error)
+                told = str(error)
+            await asyncio.sleep(min(_PAUSE_SECONDS, left))
+        else:
+            if told:
+                _log.log(wait.level, "the database is ready")
+            return
+
+
+async def _check(database: Database, pooler: bool) -> None:
     try:
+        async with database.connection() as connection:
+            await check_database(connection, pooler=pooler)
         missing = await pending(database)
     except Unavailable as error:
-        cause = str(error if error.reason == "DATABASE_POOLED" else error.__cause__ or error)
-        if "startup parameter" in cause:
-            cause += (
-                " (pgbouncer: set AUTHSVC_FEED=poll, or session mode and ignore_startup_parameters = jit)"
-            )
-        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot use the database: {cause}") from error
-    except ValueError:
-        # The driver's own words may hold a part of the password.
-        raise ConfigError("AUTHSVC_DATABASE_URL: the driver cannot read it; check its options") from None
+        cause = error if error.reason == "DATABASE_POOLED" else error.__cause__
+        # Some errors of the driver have no text.
+        told = str(cause) or str(error)
+        raise _NotReadyError(f"AUTHSVC_DATABASE_URL: cannot use the database: {told}") from error
+    except InvalidUrlError as error:
+        raise ConfigError(f"AUTHSVC_DATABASE_URL: {error}") from error
+    except NotGrantedError as error:
+        raise _NotReadyError(str(error)) from error
     except MigrationError as error:
         raise ConfigError(str(error)) from error
     if missing:
-        raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
+        raise _NotReadyError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")

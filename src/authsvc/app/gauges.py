@@ -35,10 +35,12 @@ def _watch_verification(app: App) -> None:
         "lease_seconds", "Seconds for which this worker may answer from memory.", lambda: app.lease.left
     )
     watch_gauge(
-        "feed_seq", "The last entry of the feed that this worker has applied.", lambda: app.follower.seq
+        "feed_seq", "The last entry of the feed that this worker has applied.", lambda: app.holder.seq
     )
     watch_counter(
-        "registrations", "How often this worker has registered.", lambda: app.follower.registrations
+        "registrations",
+        "How often this worker has started with an empty memory at a registration.",
+        lambda: app.holder.starts,
     )
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
@@ -62,6 +64,17 @@ def _watch_records(app: App) -> None:
         "key_answers_dropped",
         "Answers with key strings whose delivery was not recorded, for lack of room.",
         lambda: app.keys.deliveries.dropped,
+    )
+    watch_counter(
+        "rows_refused",
+        "Rows written in the background that the database refused, so that they were dropped.",
+        lambda: {
+            "last_use": app.usage.refused,
+            "activity": app.activity.refused,
+            "delivery": app.keys.deliveries.refused,
+            "refused_attempt": app.refusals.refused,
+        },
+        label="kind",
     )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(

@@ -5,21 +5,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from authsvc.app.database import served_database
+from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
 from authsvc.app.use_cases import UseCases, use_cases_of
-from authsvc.app.verification import FIRST, Registration, Verification, verification_of
+from authsvc.app.verification import Verification, verification_of
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
+from authsvc.entrance.readiness import Readiness
 from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.model.catalogue import Catalogue
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
+from authsvc.revocation.follower import Follower
 from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
 from authsvc.sessions.locations import Locations
@@ -44,12 +46,24 @@ class App(Verification, UseCases):
     locations: Locations
     database: Database
     metrics: Metrics
+    readiness: Readiness
     access: Access
     routes: ReloadedFiles[Routes] | None
     tls: Tls | None
     certified: ReloadedFiles[Callers] | None
+    # The URL of the database, for the connection that the feed is followed on.
+    url: str
+    # Only in a worker that is alone; otherwise the workers of a replica have one in a process of its own.
+    own_follower: Follower | None = None
     port: int = 0
     http_port: int = 0
+
+    @property
+    def follower(self) -> Follower:
+        """The follower in this process. Raises LookupError when it is in another one."""
+        if self.own_follower is None:
+            raise LookupError("the follower of this worker is in another process")
+        return self.own_follower
 
     @property
     def reloaded_files(self) -> list[Tls | ReloadedFiles[Any]]:
@@ -63,32 +77,30 @@ async def composed(
     settings: Settings,
     clock: Clock | None = None,
     stopwatch: Stopwatch = boottime,
-    registration: Registration = FIRST,
     tls: Tls | None = None,
     certified: ReloadedFiles[Callers] | None = None,
+    wait: Wait = AT_ONCE,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs. Raises ConfigError."""
     locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
-    async with served_database(settings) as (database, url):
+    async with served_database(settings, wait) as (database, url):
         default_policy = default_policy_of(settings)
         policy_store = PolicyStore(default_policy)
         verification = verification_of(
             settings,
             database,
-            url,
             default_policy,
             await accepted_tag_keys(database),
             clock=clock,
             stopwatch=stopwatch,
-            registration=registration,
         )
         clock = verification.clock
         authority = Authority(
             database, policy_store, clock, certified=certified, anonymous=anonymous_caller(settings)
         )
-        barrier = Barrier(database, authority, hint=verification.follower.hint, stopwatch=stopwatch)
+        barrier = Barrier(database, authority, hint=verification.holder.hint, stopwatch=stopwatch)
         use_cases = use_cases_of(
             settings, database, policy_store, catalogue, verification, authority, barrier
         )
@@ -104,10 +116,12 @@ async def composed(
                 locations=locations,
                 database=database,
                 metrics=Metrics(),
+                readiness=Readiness(verification.lease),
                 access=_access(settings, verification.verifier, routes),
                 routes=routes,
                 tls=tls,
                 certified=certified,
+                url=url,
             )
         finally:
             verification.hasher.close()

@@ -6,30 +6,33 @@ What is built first is stopped last: the server takes no more calls, last uses a
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from uuid import UUID
+from typing import Any
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
 from authsvc.app.connection_limits import connection_limits
+from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.follower import Registration, follower_of, join
 from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
 from authsvc.app.transport import transport
-from authsvc.app.verification import Registration
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.model.errors import RetryableError
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
 from authsvc.revocation.barrier import certainly_over
+from authsvc.revocation.local_channel import LocalChannel
+from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
@@ -42,7 +45,6 @@ from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.server import Server
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import device
-from authsvc.telemetry.metrics_page import serve_metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
@@ -55,6 +57,10 @@ _LOCATIONS_SECONDS = 10.0
 _DELIVERIES_PAUSE_SECONDS = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
 _REFUSALS_SECONDS, _MONTHS_SECONDS = 60.0, 60.0
+# Seconds between two looks at the registrations, at most, and between two deletions in the feed.
+_MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
+# How long a worker that starts waits for its lease, which the follower of the replica gives it.
+_MAX_ATTACH_SECONDS = 30.0
 # Seconds between two looks for a certificate that was rotated, or another list of callers.
 _FILES_SECONDS = 5.0
 
@@ -70,28 +76,27 @@ async def running(
     tick: Tick | None = None,
     slot: int = 0,
     loads: WorkerLoads | None = None,
-    predecessors: Collection[UUID] = (),
-    on_register: Callable[[UUID], object] = lambda _: None,
+    registration: Registration | None = None,
+    follower_listener: PrivateListener | None = None,
     pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
-    writes of last uses. The worker is number `slot` of its supervisor, which is told each id that it
-    registers under, and knows the `predecessors` to be dead. All workers of the supervisor have its `loads`.
-    `pauses` are those of its stop. Raises ConfigError when the database cannot be served from, and
-    OpenFilesError when the limit of open files is too low.
+    writes of last uses. The worker is number `slot` of its supervisor, all of whose workers have the `loads`.
+    With `follower_listener`, it attaches to the process that follows the feed; otherwise this one does, which
+    registers as `registration` says. `pauses` are those of its stop. Raises ConfigError when the database
+    cannot be served from, and OpenFilesError when the limit of open files is too low.
     """
     tls, certified = transport(settings)
-    registration = Registration(predecessors=predecessors, on_register=on_register)
+    # All workers wait for the same, so one of them says for what.
+    wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, registration, tls, certified) as app,
+        composed(settings, clock, stopwatch, tls, certified, wait) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        if settings.metrics_listen is not None:
-            stack.callback(serve_metrics(settings.metrics_listen, slot, app.metrics.registry))
         for flush, what in (
             (app.usage.flush, "most recent last-use times"),
             (app.activity.flush, "most recent activities"),
@@ -99,8 +104,8 @@ async def running(
             (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
-        await _join(app, settings, stack)
-        await _work(app, settings, tick, stack)
+        app = await _join(app, settings, registration or Registration(), follower_listener, stopwatch, stack)
+        await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
         bounds = bounds_of(settings, stopwatch, Balance(loads, slot, time.monotonic))
@@ -111,39 +116,68 @@ async def running(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
         yield replace(app, port=port, http_port=http_port)
+        app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
 
-async def _join(app: App, settings: Settings, stack: AsyncExitStack) -> None:
-    """Register, and take the lease; leave when the stack ends. Raises ConfigError when it cannot."""
-    # When the server has stopped answering, and before the pool closes.
-    stack.push_async_callback(app.follower.stop)
+async def _join(
+    app: App,
+    settings: Settings,
+    registration: Registration,
+    follower_listener: PrivateListener | None,
+    stopwatch: Stopwatch,
+    stack: AsyncExitStack,
+) -> App:
+    """Take the lease, and keep it until the stack ends. Raises ConfigError when that is not possible.
+
+    It ends when the server has stopped answering, and before the pool closes.
+    """
+    if follower_listener is not None:
+        await stack.enter_async_context(in_background(RemoteFollower(app.holder, follower_listener).run()))
+        await _leased(app)
+        return app
+    follower, connection = follower_of(settings, app.url, registration, stopwatch)
+    LocalChannel(app.holder, follower.holders)
+    app.holder.on_hint(follower.hint)
+    stack.push_async_callback(follower.stop)
+    await join(follower, connection, app.database, settings)
+    await stack.enter_async_context(in_background(follower.run()))
+    return replace(app, own_follower=follower)
+
+
+async def _leased(app: App) -> None:
     try:
-        await app.follower.start()
-        has_hints = settings.feed == "poll" or await app.feed_connection.hears_from(app.database)
-    except RetryableError as error:
-        raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot register this worker: {error}") from error
-    if not has_hints:
+        async with asyncio.timeout(_MAX_ATTACH_SECONDS):
+            await app.lease.taken()
+    except TimeoutError as error:
         raise ConfigError(
-            "AUTHSVC_DATABASE_URL: hints of changes (LISTEN, NOTIFY) do not arrive. Behind a pooler "
-            "in transaction mode, or if the database does not support them, set AUTHSVC_FEED=poll"
-        )
+            f"this worker got no lease within {_MAX_ATTACH_SECONDS:g} s, because the database is out of reach"
+        ) from error
 
 
-async def _work(app: App, settings: Settings, tick: Tick | None, stack: AsyncExitStack) -> None:
+def each(seconds: float) -> Tick:
+    """Return a tick of this length."""
+    return partial(asyncio.sleep, seconds)
+
+
+def _reaping(app: App, settings: Settings) -> Sequence[Coroutine[Any, Any, None]]:
+    """Return what one worker of a replica is enough for."""
+    look = each(min(settings.lease.total_seconds() / 5, _MAX_REAPER_SECONDS))
+    return (
+        run_forever(app.reaper.look, look, "looking for dead replicas"),
+        run_forever(app.reaper.trim, each(_TRIM_SECONDS), "deleting old entries of the feed"),
+    )
+
+
+async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stack: AsyncExitStack) -> None:
     """Do what runs beside requests, until the stack ends."""
-
-    def each(seconds: float) -> Tick:
-        return partial(asyncio.sleep, seconds)
-
     usage_tick = tick or each(settings.usage_interval.total_seconds())
     activity_tick = tick or each(settings.activity_interval.total_seconds())
     deliveries = app.keys.deliveries
     for work in (
-        app.follower.run(),
         run_forever(app.usage.flush, usage_tick, "writing last uses", level=logging.WARNING),
         run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
-        run_forever(app.reaper.look, each(settings.lease.total_seconds() / 2), "looking for dead workers"),
+        *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(app.audit_months.step, each(_MONTHS_SECONDS), "maintaining the audit log"),
@@ -199,6 +233,7 @@ async def _serve(
     )
     watch_entrance(app.metrics, entrance, bounds, server)
     await stack.enter_async_context(in_background(server.tell_health(app.lease)))
+    await stack.enter_async_context(in_background(server.tell_stop(app.readiness)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
     watching = run_forever(server.look, server.due, "watching connections")
@@ -217,7 +252,7 @@ async def _serve_http(
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(
-        HttpCheck(app.access, entrance, app.lease, proxies).answer,
+        HttpCheck(app.access, entrance, app.readiness, proxies).answer,
         max_connections=connection_limits(settings).http,
         idle_grace=pauses.idle_grace,
     )

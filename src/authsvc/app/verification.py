@@ -1,18 +1,16 @@
 """The parts that verify, and that make a change true on every worker."""
 
-from collections.abc import Callable, Collection
+import asyncio
 from dataclasses import dataclass
 from typing import TypedDict
-from uuid import UUID
 
 from authsvc.config.settings import Settings
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.tag_key import AcceptedTagKeys
-from authsvc.revocation.follower import Follower
+from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
-from authsvc.store.feed import FeedConnection
 from authsvc.store.pool import Database
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
@@ -36,36 +34,21 @@ class Verification:
     lease: Lease
     usage: UsageLog
     activity: UsageLog
-    follower: Follower
-    feed_connection: FeedConnection
+    holder: Holder
     mint: KeyMint
     page_tokens: PageTokens
     database_clock: DatabaseClock
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """How a worker registers: whom it succeeds, and whom it tells each id that it registers under."""
-
-    predecessors: Collection[UUID] = ()
-    on_register: Callable[[UUID], object] = lambda _: None
-
-
-#: A worker without predecessors.
-FIRST = Registration()
-
-
 def verification_of(
     settings: Settings,
     database: Database,
-    url: str,
     default_policy: OwnerPolicy,
     tag_keys: AcceptedTagKeys,
     *,
     clock: Clock | None,
     stopwatch: Stopwatch,
-    registration: Registration,
 ) -> Verification:
     """Return the parts; `clock` stands in for the database's time."""
     mint, page_tokens = KeyMint(*tag_keys.secrets), PageTokens(*tag_keys.secrets)
@@ -79,35 +62,29 @@ def verification_of(
             # The tag of what is in memory is not checked again.
             cache.clear()
 
-    connection = FeedConnection(
-        url,
-        lease=settings.lease.total_seconds(),
-        listen=settings.feed == "listen",
-        on_connect=database.refresh,
-    )
-    follower = Follower(
-        connection,
+    refreshing: set[asyncio.Task[None]] = set()
+
+    def refresh() -> None:
+        task = asyncio.ensure_future(database.refresh())
+        refreshing.add(task)
+        task.add_done_callback(refreshing.discard)
+
+    holder = Holder(
         cache=cache,
         lease=lease,
         clock=database_clock,
-        seconds=settings.lease.total_seconds(),
-        poll_interval=settings.feed_poll_interval.total_seconds(),
-        stopwatch=stopwatch,
-        predecessors=registration.predecessors,
-        on_register=registration.on_register,
         on_tag_keys=use,
+        on_reconnect=refresh,
     )
-    connection.on_hint(follower.hint)
     return Verification(
         cache=cache,
         lease=lease,
-        follower=follower,
-        feed_connection=connection,
+        holder=holder,
         mint=mint,
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, default_policy, mint, cache, lease, follower, clock),
+        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock),
     )
 
 
@@ -125,7 +102,7 @@ def _verifying(
     mint: KeyMint,
     cache: PrefixCache,
     lease: Lease,
-    follower: Follower,
+    holder: Holder,
     clock: Clock,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
@@ -143,7 +120,7 @@ def _verifying(
         activities=activities,
         activity=activity,
         lease=lease,
-        feed=follower,
+        feed=holder,
         clock=clock,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
     )

@@ -1,11 +1,11 @@
 """ListAuditEvents."""
 
-from collections.abc import Sequence
-
 from authsvc.model.audit_event import AuditPosition, AuditQuery, ChainedEvent
 from authsvc.model.caller import Caller
+from authsvc.model.page import Page
 from authsvc.model.page_token import PageTokens
 from authsvc.store import audit as audit_store
+from authsvc.store.pages import SMALL_PAGE
 from authsvc.store.pool import Database
 
 
@@ -18,8 +18,8 @@ class Audit:
 
     async def list(
         self, caller: Caller, query: AuditQuery, *, page_size: int, page_token: str
-    ) -> tuple[Sequence[ChainedEvent], str]:
-        """Return a page of an owner's events, newest first, and the token of the next page ("" on the last).
+    ) -> Page[ChainedEvent]:
+        """Return a page of an owner's events, newest first.
 
         Raises:
             PermissionDenied: OWNER_NOT_PERMITTED.
@@ -29,9 +29,11 @@ class Audit:
         """
         caller.refuse_other_owner(query.owner_id)
         after = AuditPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.listing(caller.quota_owner) as connection:
+        in_transaction = page_size > SMALL_PAGE
+        async with self._database.listing(caller.quota_owner, in_transaction=in_transaction) as connection:
             page, more = await audit_store.page(connection, query, size=page_size, after=after)
-        if not more:
-            return page, ""
-        last = page[-1]
-        return page, self._page_tokens.seal(query, (last.event.event_time, str(last.link.position)))
+
+        def seal(last: ChainedEvent) -> str:
+            return self._page_tokens.seal(query, (last.event.event_time, str(last.link.position)))
+
+        return Page(page, more, seal)

@@ -10,13 +10,13 @@ Bound: each worker writes at most `MAX_EVENTS_PER_FLUSH` events a minute, at mos
 them for one caller, and `MAX_EVENTS_PER_OWNER` for the callers of one owner, however many calls there are. So
 a flood neither fills the disk nor hides what others try. The other calls are counted as dropped.
 
-Failure: what could not be written is kept and written with the next events. A crash loses the counts of the
-last minute.
+Failure: what could not be written is kept and written with the next events. An event that the database
+refuses is dropped. A crash loses the counts of the last minute.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from authsvc.model.errors import (
     Unavailable,
 )
 from authsvc.store import audit as audit_store
+from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.pool import Database, LockWait
 
@@ -68,6 +69,7 @@ class Refusals:
         self._pending: dict[_Kind, _Attempts] = {}
         self._of_caller: Counter[str] = Counter()
         self._of_owner: Counter[str] = Counter()
+        self._events = BatchWriter("an event", self._write, lambda row: row[0].credential_id)
         self.dropped = 0
 
     def note(self, caller: Caller, method: str, error: AuthsvcError) -> None:
@@ -102,24 +104,34 @@ class Refusals:
         unwritten, self._pending = self._pending, {}
         self._of_caller, self._of_owner = Counter(), Counter()
         error: Exception | None = None
+
+        def settle(rows: Sequence[tuple[_Kind, _Attempts]]) -> None:
+            for kind, _ in rows:
+                del unwritten[kind]
+
         try:
             for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
-                of_owner = {k: a for k, a in unwritten.items() if a.caller.owner_id == owner_id}
+                of_owner = [row for row in unwritten.items() if row[1].caller.owner_id == owner_id]
                 try:
-                    async with self._database.transaction(lock_wait=LockWait.SHORT) as connection:
-                        await audit_store.record(connection, [_event(k, a) for k, a in of_owner.items()])
+                    await self._events.write(of_owner, settled=settle)
                 except Exception as problem:
                     if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
                         raise
                     error = problem  # It concerns only the events or the chain of this owner.
-                else:
-                    for kind in of_owner:
-                        del unwritten[kind]
             if error is not None:
                 raise error
         finally:
             if unwritten:
                 self._keep(unwritten)
+
+    @property
+    def refused(self) -> int:
+        """How many events were refused by the database, and dropped."""
+        return self._events.refused
+
+    async def _write(self, rows: Sequence[tuple[_Kind, _Attempts]]) -> None:
+        async with self._database.transaction(lock_wait=LockWait.SHORT) as connection:
+            await audit_store.record(connection, [_event(kind, attempts) for kind, attempts in rows])
 
     def _keep(self, unwritten: dict[_Kind, _Attempts]) -> None:
         later, self._pending = self._pending, unwritten

@@ -22,6 +22,7 @@ from authsvc.model.audit_anchor import Anchor, header, read_anchors
 from authsvc.model.audit_chain import Chain, Fault
 from authsvc.model.audit_event import Action
 from authsvc.model.errors import RetryableError
+from authsvc.store.connect_error import ConnectError
 from authsvc.store.migrate import pending
 from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2 as pb
@@ -126,7 +127,8 @@ async def verify(*, owner: str = "", anchor: Path | None = None, write_anchor: P
                     raise ConfigError(f"the database lacks {', '.join(missing)}: run `authsvc migrate` first")
                 await check.run(owner)
             except RetryableError as error:
-                raise ClientError(f"cannot read the database: {error.message}") from error
+                cause = error.__cause__ if isinstance(error.__cause__, ConnectError) else error.message
+                raise ClientError(f"cannot read the database: {cause}") from error
         if owner and not check.chains and not check.faults:
             raise ClientError(f"{owner} has no audit events; check the owner id")
         events = "1 event" if check.events == 1 else f"{check.events} events"

@@ -79,6 +79,6 @@ async def bootstrap(
 
 
 async def _listed(keys: Keys) -> str:
-    found, more, _ = await keys.list(BOOTSTRAP, _WORKING, page_size=3, page_token="", with_total=False)
-    listed = ", ".join(f"{key.key_id} ({key.key_prefix}..., {key.display_name!r})" for key in found)
-    return f"{listed} and more" if more else listed
+    page, _ = await keys.list(BOOTSTRAP, _WORKING, page_size=3, page_token="", with_total=False)
+    listed = ", ".join(f"{key.key_id} ({key.key_prefix}..., {key.display_name!r})" for key in page.items)
+    return f"{listed} and more" if page.more else listed

@@ -1,4 +1,4 @@
-"""Commands for operators: serve, dev, migrate, settings."""
+"""Commands for operators: serve, dev, settings."""
 
 import logging
 import os
@@ -12,7 +12,6 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.cli.call import output
+from authsvc.cli.parameters import Duration
 from authsvc.cli.table import table
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import (
@@ -34,6 +34,7 @@ from authsvc.process import supervisor
 from authsvc.process.child import Report
 from authsvc.process.devpg import DevPostgres, kept_running
 from authsvc.store import migrate as migrations
+from authsvc.store.retention import Retention
 from authsvc.telemetry import configure_logging
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ Try it in another terminal:
 """
 
 
-def serve(*, workers: _Workers = None) -> int:
+def serve(*, workers: _Workers = None, wait_for_database: Duration = None) -> int:
     """Run the service on the PostgreSQL database of AUTHSVC_DATABASE_URL, until SIGTERM or Ctrl-C.
 
     SIGHUP replaces the workers with new ones, one after the other, and no call is lost. New code
@@ -71,8 +72,11 @@ def serve(*, workers: _Workers = None) -> int:
     ----------
     workers
         The number of worker processes. Overrides AUTHSVC_WORKERS.
+    wait_for_database
+        How long to wait at the start for a database that is reachable, writable and migrated, for
+        instance 2m. Overrides AUTHSVC_WAIT_FOR_DATABASE.
     """
-    settings = start(workers)
+    settings = start(workers, {} if wait_for_database is None else {"wait_for_database": wait_for_database})
     app.transport(settings)
 
     def announce(port: int) -> None:
@@ -102,28 +106,9 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     )
 
 
-async def migrate() -> None:
-    """Update the schema of the database of AUTHSVC_DATABASE_URL.
-
-    If AUTHSVC_MIGRATION_DATABASE_URL is set, its role owns the schema, and the role of
-    AUTHSVC_DATABASE_URL gets only the privileges that serving requires. From then on, audit events
-    are kept for AUTHSVC_AUDIT_RETENTION. If that is not set, its default can lengthen the retention
-    of the schema but not shorten it.
-    """
-    settings = start()
-    serving = settings.database_url
-    owning = settings.migration_database_url or serving
-    if owning is None:
-        raise ConfigError("AUTHSVC_DATABASE_URL: set this to the database to migrate")
-    role = unquote(urlsplit(serving.get_secret_value()).username or "") if serving else ""
-    done = await migrations.migrate(
-        owning.get_secret_value(), serving_role=role, retention=_retention(settings), tell=print
-    )
-    print(f"{done} applied; the schema is up to date" if done else "nothing to do; the schema is up to date")
-
-
-def _retention(settings: Settings) -> migrations.Retention:
-    return migrations.Retention(settings.audit_retention, "audit_retention" in settings.model_fields_set)
+def retention_of(settings: Settings) -> Retention:
+    """Return how long the schema keeps audit events."""
+    return Retention(settings.audit_retention, "audit_retention" in settings.model_fields_set)
 
 
 def settings() -> None:
@@ -170,7 +155,9 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
             )
             url = (await stack.enter_async_context(postgres)).url
             await stack.enter_async_context(kept_running(postgres))
-        await migrations.migrate(url, retention=_retention(settings), tell=_log.info)
+        await migrations.migrate(
+            url, pooler=settings.feed == "poll", retention=retention_of(settings), tell=_log.info
+        )
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         async with app.administering(settings) as keys:
             minted = await keys.ensure_administrator(another=new_admin_key)

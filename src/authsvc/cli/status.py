@@ -12,7 +12,7 @@ from authsvc.v1 import replica_service_pb2_grpc
 
 
 async def status() -> None:
-    """Show the workers of all replicas, with their leases and the changes that they have applied.
+    """Show the replicas and their workers, with their leases and the changes that they have applied.
 
     Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the
     service of `authsvc dev` and its admin.key. The key must belong to the owner `authsvc`.
@@ -22,12 +22,12 @@ async def status() -> None:
         stub = replica_service_pb2_grpc.ReplicaServiceStub(channel)
         answer = await stub.GetReplicaStatus(pb.GetReplicaStatusRequest(), metadata=metadata)
     now = answer.read_time.ToDatetime()
-    columns = ("worker", "host", "pid", "up", "lease", "renewed", "applied", "state")
+    columns = ("registration", "host", "workers", "up", "lease", "renewed", "applied", "state")
     rows = (
         (
             worker.worker_id,
             worker.host,
-            str(worker.pid),
+            " ".join(map(str, worker.worker_pids)),
             _since(worker.register_time, now),
             f"{worker.lease.ToTimedelta().total_seconds():g} s",
             f"{_since(worker.renew_time, now)} ago" if worker.HasField("renew_time") else "never",
@@ -37,17 +37,20 @@ async def status() -> None:
         for worker in answer.workers
     )
     output.print(table(columns, rows))
+    if answer.omitted_worker_count:
+        output.print(f"{answer.omitted_worker_count} more workers are not shown.")
     behind = [worker for worker in answer.workers if worker.HasField("behind_since")]
     if behind:
         output.print(
-            f"Workers that have not applied the latest changes: {len(behind)} of {len(answer.workers)}. "
+            f"Replicas that have not applied the latest changes: {len(behind)} of {len(answer.workers)}. "
             "A revocation waits for each of them until it has applied it or its lease has certainly expired."
         )
 
 
 def _state(worker: pb.WorkerStatus, now: datetime) -> Text:
     if worker.HasField("behind_since"):
-        return Text(f"behind for {_since(worker.behind_since, now)}", "red")
+        waiting = " ".join(map(str, worker.unconfirmed_pids))
+        return Text(f"behind for {_since(worker.behind_since, now)}{waiting and f', for {waiting}'}", "red")
     if worker.lease_over:
         return Text("lease expired", "yellow")
     return Text("serving", "green")

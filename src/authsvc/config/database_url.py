@@ -12,9 +12,12 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/]*)(:0*[1-9]\d{0,4})?")
 def _check(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     try:
-        hosts = urlsplit(text).netloc.rpartition("@")[2]
+        parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2]
         # One host, several, or none, when the query names them.
         readable = all(_HOST.fullmatch(host) for host in hosts.split(","))
+        # Otherwise the first part of a password could be taken for a port, and be shown as one.
+        readable &= not (parts.fragment or "@" in parts.path or ("@" in parts.query and not parts.path))
     except ValueError:
         readable = False
     if not (readable and text.startswith(("postgresql://", "postgres://"))):

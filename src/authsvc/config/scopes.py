@@ -9,7 +9,7 @@ from authsvc.config.comma_separated import split
 from authsvc.model.scope import OWN_SCOPES, Scope, is_scope
 from authsvc.model.text import fault, kept
 
-_MAX_SCOPES = 1000
+_MAX_SCOPES, _MAX_DESCRIPTION_LENGTH = 1000, 500
 
 
 def checked_scope(value: object) -> str:
@@ -37,6 +37,9 @@ def _read_catalogue(value: object) -> object:
             raise ValueError(f"{name} is listed twice; remove one of them")
         description = kept(description)
         if problem := fault(description):
+            raise ValueError(f"the description of {name} {problem}")
+        if len(description) > _MAX_DESCRIPTION_LENGTH:
+            problem = f"has {len(description)} characters; use at most {_MAX_DESCRIPTION_LENGTH}"
             raise ValueError(f"the description of {name} {problem}")
         found[name] = Scope(name, description)
     if len(found) > _MAX_SCOPES:

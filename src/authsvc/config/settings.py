@@ -2,7 +2,6 @@
 
 import os
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from authsvc.config.duration import Duration, between
 from authsvc.config.networks import TrustedNetworks
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
+from authsvc.config.unknown_setting import remedy
 from authsvc.model.activity import MAX_INTERVAL_SECONDS, SHORTEST_TIMEOUT
 from authsvc.model.errors import OperatorError
 from authsvc.model.policy import KeyEdits, KeyManagers
@@ -110,10 +110,9 @@ class Settings(BaseSettings):
         timedelta(minutes=1),
         description="age at which a connection is closed, so that clients spread over the workers; 0: never",
     )
-    metrics_listen: OptionalListen = Field(
+    admin_listen: OptionalListen = Field(
         None,
-        description="address to serve Prometheus metrics on, host:port; "
-        "each further worker uses the next port; empty: off",
+        description="address of probes and Prometheus metrics, for all workers, host:port; empty: off",
     )
     data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
     database_url: DatabaseUrl | None = Field(None, description="postgresql://…, with the role that serves")
@@ -122,6 +121,10 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(
         14, ge=1, le=1000, description="maximum number of connections to PostgreSQL, per worker"
+    )
+    wait_for_database: Annotated[Duration, between(_MS, _DAY, or_zero="not to wait")] = Field(
+        timedelta(0),
+        description="how long `authsvc serve` waits at its start for a reachable and migrated database",
     )
     lease: Annotated[Duration, between(_SECOND, _HOUR)] = Field(
         timedelta(seconds=30),
@@ -226,6 +229,11 @@ class Settings(BaseSettings):
         None,
         description="TOML file of the scopes that proxied routes require; empty: the proxies specify them",
     )
+    drain_delay: Annotated[Duration, between(timedelta(0), _HOUR)] = Field(
+        timedelta(0),
+        description="how long calls are still accepted at a stop, with readiness already false, so that "
+        "load balancers notice",
+    )
     drain_grace: Annotated[Duration, between(timedelta(0), _HOUR)] = Field(
         timedelta(seconds=10), description="how long calls in flight may take at a stop"
     )
@@ -259,13 +267,6 @@ class Settings(BaseSettings):
         return value
 
 
-def _remedy(name: str, known: set[str]) -> str:
-    close = get_close_matches(
-        name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known]
-    )
-    return f"did you mean {PREFIX}{close[0]}?" if close else "`authsvc settings` lists all of them"
-
-
 def load_settings(**given: Any) -> Settings:
     """Return the settings of the environment, with those given in their place.
 
@@ -274,7 +275,7 @@ def load_settings(**given: Any) -> Settings:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [
-        f"{name}: not a setting of authsvc; {_remedy(name, known)}"
+        f"{name}: not a setting of authsvc; {remedy(name, known, PREFIX)}"
         for name in sorted(os.environ)
         if name.upper().startswith(PREFIX) and name.upper() not in known
     ]

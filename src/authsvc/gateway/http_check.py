@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from authsvc.entrance.admission import Admission
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.readiness import Readiness
 from authsvc.gateway import identity
 from authsvc.gateway.access import (
     FAULT,
@@ -33,7 +34,6 @@ from authsvc.model.errors import AuthsvcError, RetryableError
 from authsvc.model.memo import remembered
 from authsvc.net.http_server import Call, Reply
 from authsvc.telemetry.wording import cut
-from authsvc.verify.lease import Lease
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class HttpCheck:
         self,
         access: Access,
         entrance: Entrance,
-        lease: Lease,
+        readiness: Readiness,
         proxies: Proxies,
     ) -> None:
         """Take what decides, what calls pass before, and the proxies whose `x-forwarded-for` is believed."""
         self._access = access
         self._entrance = entrance
         self._operation = entrance.operation(OPERATION, SCOPES)
-        self._lease = lease
+        self._readiness = readiness
         self._proxies = proxies
 
     async def answer(self, call: Call) -> Reply:
@@ -81,9 +81,9 @@ class HttpCheck:
             return Reply(404)
         if call.method not in ("GET", "HEAD"):
             return Reply(405, [("allow", "GET, HEAD")])
-        if path == "/healthz" or self._lease.left:
+        if path == "/healthz" or not (reason := self._readiness.reason):
             return Reply(200)
-        return Reply(503, [("retry-after", "1")], self._lease.reason)
+        return Reply(503, [("retry-after", "1")], reason)
 
     async def _check(self, call: Call, query: str) -> Reply:
         """Let the proxy in, and answer it."""

@@ -1,27 +1,38 @@
 """What creating and rotating share: a new key string with its hash, and the insertion of the key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AlreadyExists, Conflict
 from authsvc.model.key import Key
+from authsvc.model.key_event import key_events
 from authsvc.model.key_string import KeyMint, KeyString
 from authsvc.model.policy import OwnerPolicy
+from authsvc.store import key_creation
 from authsvc.store import keys as key_store
+from authsvc.store.driver_errors import AuthorityOver
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection, Database
+from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.hasher import MINTED, Hasher
+
+_MAX_WAITING_READS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key string and its hash. `fallback` is the brand for owners whose policy sets none."""
+    """A new key string and its hash, for a policy as it was read without a lock.
+
+    `fallback` is the brand for owners whose policy sets none.
+    """
 
     string: KeyString
     secret_hash: str = field(repr=False)
     fallback: str
+    policy: OwnerPolicy
 
 
 class Minting:
@@ -43,20 +54,54 @@ class Minting:
         self._policies = policies
         self._clock = clock
         self._brand = brand
+        self._reads = SharedStatement(
+            self._read_policies,
+            max_waiting=_MAX_WAITING_READS,
+            full="too many keys are being created",
+            # While the database executes one, the next is prepared.
+            at_once=2,
+        )
 
     async def mint(self, caller: Caller, owner_id: str, *, brand: str, environment: str) -> Minted:
         """Return a new key string for an owner, hashed with argon2id; check the policy before the hashing.
 
+        Calls at the same time share the statement that reads their policies.
+
         Raises PermissionDenied (KEY_MANAGER_NOT_PERMITTED), FailedPrecondition (API_KEYS_NOT_ENABLED), and
-        Overloaded (HASHER_QUEUE_FULL).
+        Overloaded (HASHER_QUEUE_FULL, DATABASE_QUEUE_FULL).
         """
-        async with self._database.connection() as connection:
-            policy = await self._policies.find(connection, owner_id)
+        policy = await self._reads.ask(owner_id)
         policy.refuse_manager(caller)
         policy.refuse_if_disabled()
         fallback = brand or self._brand
         string = self._mint.mint(policy.brand or fallback, environment)
-        return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback)
+        return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback, policy)
+
+    async def _read_policies(self, owner_ids: Sequence[str]) -> list[OwnerPolicy]:
+        async with self._database.connection() as connection:
+            policies = await self._policies.find_all(connection, owner_ids)
+        return [policies[owner_id] for owner_id in owner_ids]
+
+    async def create(self, caller: Caller, key: Key, minted: Minted, request_id: str) -> bool:
+        """Create a key by one statement; return whether that was done.
+
+        Nothing was done if the caller or the policy has changed since both were judged.
+        """
+        try:
+            return await key_creation.create(
+                self._database,
+                caller,
+                key,
+                policy=minted.policy,
+                default_policy=self._policies.default,
+                now=self._clock(),
+                event=key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)[0],
+                secret_hash=minted.secret_hash,
+                secret_origin=MINTED,
+                request_id=request_id,
+            )
+        except AuthorityOver:
+            return False
 
     async def insert(
         self,

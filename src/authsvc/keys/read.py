@@ -1,6 +1,6 @@
 """GetKey, ListKeys, LookupKey."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import NotFound
 from authsvc.model.key import Key
 from authsvc.model.key_query import KeyQuery
+from authsvc.model.page import Page
 from authsvc.model.page_token import PageTokens
 from authsvc.model.text import folded
 from authsvc.store import key_list
@@ -37,8 +38,8 @@ class KeyReads(Protocol):
 
     async def list(
         self, caller: Caller, query: KeyQuery, *, page_size: int, page_token: str, with_total: bool
-    ) -> tuple[Sequence[Key], str, int]:
-        """Return a page of an owner's keys, the token of the next page ("" on the last), and the total.
+    ) -> tuple[Page[Key], int]:
+        """Return a page of an owner's keys, and the total.
 
         The total counts all keys that match the query; it is 0 unless `with_total`.
 
@@ -52,10 +53,11 @@ class KeyReads(Protocol):
         async with self._database.listing(caller.quota_owner, in_transaction=True) as connection:
             total = await key_list.count(connection, query, now=now) if with_total else 0
             page, more = await key_list.page(connection, query, now=now, size=page_size, after=after)
-        if not more:
-            return page, "", total
-        last = page[-1]
-        return page, self._page_tokens.seal(query, query.position(last, folded(last.display_name))), total
+
+        def seal(last: Key) -> str:
+            return self._page_tokens.seal(query, query.position(last, folded(last.display_name)))
+
+        return Page(page, more, seal), total
 
     async def look_up(self, caller: Caller, key_string: str) -> Key:
         """Return the key that has this key string, in any state. This does not count as a use.

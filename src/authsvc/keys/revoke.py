@@ -53,11 +53,7 @@ class KeyRevocation(Protocol):
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. If an earlier
                 revocation is moved to a later time, MAX_ACTIVE_KEYS.
         """
-        async with self._changes.of_key(caller, key_id, done="revoked", revokes=True) as (
-            change,
-            key,
-            policy,
-        ):
+        async with self._changes.of_keys(caller, [key_id], done="revoked", revokes=True) as (change, [key]):
             now = self._clock()  # After the wait for the lock: a revocation may have taken effect meanwhile.
             by = caller.credential_id
             revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
@@ -67,17 +63,18 @@ class KeyRevocation(Protocol):
                 platform.refuse_credential_of(change.caller, key.owner_id)
                 self._catalogue.check_held(change.caller, key.scopes)
                 rotated = bool(key.rotated_to_key_id)
+                policy = await self._policies.find(change.connection, key.owner_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
                 now = self._clock()  # `refuse_more` may have waited for a lock.
                 revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
-                change.authorized.check_last(lambda: key.refuse_if_revoked(self._clock()))
+                if key.revoke_time is not None:
+                    change.authorized.check_last(key.revoke_time, key.refuse_if_revoked)
             else:
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
                 )
-            await key_store.update(change.connection, [revoked])
             events = key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
-            await audit.record_many(change.connection, events)
+            await key_store.revoke(change.connection, [revoked], events)
         return revoked
 
     async def revoke_batch(
@@ -105,9 +102,8 @@ class KeyRevocation(Protocol):
                 for key in keys
                 if key.state(now) is not KeyState.REVOKED
             }
-            await key_store.update(change.connection, revoked.values())
             events = key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
-            await audit.record_many(change.connection, events)
+            await key_store.revoke(change.connection, revoked.values(), events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
 
     async def revoke_owner(

@@ -4,10 +4,11 @@ An event never contains a key string: each text is redacted, and cut to the maxi
 made.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple, Self
 
 from authsvc.model.caller import Caller
@@ -68,19 +69,38 @@ class AuditEvent:
         details: Mapping[str, str] | None = None,
     ) -> Self:
         """Return the event for an action of a caller. Details without a value are left out."""
-        return cls(
-            event_id=new_identifier("evt", at),
-            event_time=at,
-            action=action,
-            actor_id=_kept(caller.credential_id),
-            actor_owner_id=_kept(caller.owner_id),
-            actor_type=caller.kind.value if caller.kind else "",
-            owner_id=owner_id,
-            target_id=_kept(target_id),
-            client_ip=_kept(caller.client_ip),
-            request_id=_kept(caller.request_id),
-            details={name: _kept(value) for name, value in (details or {}).items() if value},
-        )
+        [event] = cls.of_each(caller, action, at=at, targets=[(target_id, owner_id, details or {})])
+        return event
+
+    @classmethod
+    def of_each(
+        cls,
+        caller: Caller,
+        action: Action,
+        *,
+        at: datetime,
+        targets: Iterable[tuple[str, str, Mapping[str, str]]],
+    ) -> list[Self]:
+        """Return an event for each target: its id, its owner and the details."""
+        # Many of the texts are the same for all targets.
+        kept = cache(_kept)
+        actor_type = caller.kind.value if caller.kind else ""
+        return [
+            cls(
+                event_id=new_identifier("evt", at),
+                event_time=at,
+                action=action,
+                actor_id=kept(caller.credential_id),
+                actor_owner_id=kept(caller.owner_id),
+                actor_type=actor_type,
+                owner_id=owner_id,
+                target_id=kept(target_id),
+                client_ip=kept(caller.client_ip),
+                request_id=kept(caller.request_id),
+                details={name: kept(value) for name, value in details.items() if value},
+            )
+            for target_id, owner_id, details in targets
+        ]
 
 
 class Link(NamedTuple):

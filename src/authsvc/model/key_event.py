@@ -12,17 +12,8 @@ def key_events(
     caller: Caller, action: Action, keys: Iterable[Key], *, at: datetime, fields: Collection[str] = ()
 ) -> list[AuditEvent]:
     """Return an event for each of these keys, given as they are after the change; `fields` were updated."""
-    return [
-        AuditEvent.of(
-            caller,
-            action,
-            at=at,
-            target_id=key.key_id,
-            owner_id=key.owner_id,
-            details=_details(action, key, fields),
-        )
-        for key in keys
-    ]
+    targets = [(key.key_id, key.owner_id, _details(action, key, fields)) for key in keys]
+    return AuditEvent.of_each(caller, action, at=at, targets=targets)
 
 
 def _details(action: Action, key: Key, fields: Collection[str]) -> dict[str, str]:

@@ -71,8 +71,8 @@ class HttpServer:
         self.held_bytes = 0
         self._server: asyncio.Server | None = None
 
-    async def start(self, listen: ListenAddress) -> int:
-        """Serve at an address, which workers share, and return the port; raise OSError.
+    async def start(self, listen: ListenAddress, *, shared: bool = True) -> int:
+        """Serve at an address, which workers share by default, and return the port; raise OSError.
 
         `[::]` is IPv6 and IPv4, as for gRPC.
         """
@@ -82,7 +82,7 @@ class HttpServer:
             both = socket.create_server(
                 (listen.host, listen.port),
                 family=socket.AF_INET6,
-                reuse_port=True,
+                reuse_port=shared,
                 dualstack_ipv6=socket.has_dualstack_ipv6(),
             )
             self._server = await loop.create_server(
@@ -90,7 +90,11 @@ class HttpServer:
             )
         else:
             self._server = await loop.create_server(
-                lambda: Connection(self), listen.host, listen.port, reuse_port=True, backlog=self._backlog
+                lambda: Connection(self),
+                listen.host,
+                listen.port,
+                reuse_port=shared,
+                backlog=self._backlog,
             )
         port: int = self._server.sockets[0].getsockname()[1]
         self._listen = listen.with_port(port)

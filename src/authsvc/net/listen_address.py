@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
-MAX_PORT = 65535
+_MAX_PORT = 65535
 _ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 _REMEDY = "use host:port, for instance 127.0.0.1:50051 or [::1]:50051"
 # What a client calls where a server listens on all addresses.
@@ -22,7 +22,7 @@ class ListenAddress:
     def parse(cls, text: str) -> "ListenAddress":
         """Return the address that a text says; raise ValueError with the remedy."""
         match = _ADDRESS.fullmatch(text)
-        if match is None or int(match[3]) > MAX_PORT:
+        if match is None or int(match[3]) > _MAX_PORT:
             raise ValueError(_REMEDY)
         if match[1]:
             try:
@@ -50,7 +50,3 @@ class ListenAddress:
     def with_port(self, port: int) -> "ListenAddress":
         """Return the address with another port."""
         return replace(self, port=port)
-
-    def in_slot(self, slot: int) -> "ListenAddress":
-        """Return the address of the worker in a slot: each has its own port, unless any port will do."""
-        return self.with_port(self.port and self.port + slot)

@@ -17,11 +17,12 @@ from authsvc.model.errors import OperatorError
 
 _log = logging.getLogger(__name__)
 
-# Of a worker, besides the connections to the database and of clients. About 30 are open all the time, and
-# 80 may be connections to the metrics.
+# Of a worker, besides the connections to the database and of clients. About 30 are open all the time. Others
+# are attempts to connect to several hosts of the database at once, and files while they are read.
 _RESERVED_FILES = 128
-# Of a supervisor, besides two pipes for each worker.
-_SUPERVISOR_FILES = 64
+# Of a supervisor, and of its follower and its admin listener, besides two for each worker. The admin listener
+# has 64 connections.
+_REPLICA_FILES = 128
 # Fewer connections to a listener are not worth a start.
 MIN_CONNECTIONS = 8
 # What macOS grants at most when the hard limit is infinite (OPEN_MAX).
@@ -50,11 +51,11 @@ def raise_limit() -> int:
     return _limit()
 
 
-def check_supervisor(workers: int) -> None:
-    """Raise OpenFilesError when a supervisor of so many workers would run out of files."""
-    needed = _SUPERVISOR_FILES + 2 * workers
+def check_replica(workers: int) -> None:
+    """Raise OpenFilesError when the supervisor, follower or admin listener of so many workers has too few."""
+    needed = _REPLICA_FILES + 2 * workers
     if _limit() < needed:
-        raise OpenFilesError(needed, f"a supervisor of {workers} workers (AUTHSVC_WORKERS)")
+        raise OpenFilesError(needed, f"a replica of {workers} workers (AUTHSVC_WORKERS)")
 
 
 def shares(wanted: Mapping[str, int], database: int) -> dict[str, int]:

@@ -12,13 +12,11 @@ Failure: OSError of the system; the caller words it.
 import errno
 import socket
 
-from authsvc.net.listen_address import MAX_PORT, ListenAddress
+from authsvc.net.listen_address import ListenAddress
 
 
 def hold(listen: ListenAddress) -> socket.socket:
     """Hold an address until the socket is closed; raise OSError when it is not available."""
-    if listen.port > MAX_PORT:
-        raise OSError(errno.EINVAL, f"{MAX_PORT} is the highest port")
     found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:

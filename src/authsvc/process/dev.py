@@ -100,7 +100,7 @@ class _Database:
             self.read_reports()
             if done():
                 return
-            self._children.signals.handle_stops(stop=self._child.stop, kill=self._kill)
+            self._children.signals.handle_stops(stop=self._child.stop, hurry=self._kill)
             self._children.kill_late()
             self._children.wait()
 
@@ -112,5 +112,6 @@ class _Database:
         elif end != "exit code 0":
             _log.warning("the database did not stop cleanly: %s", end)
 
-    def _kill(self) -> None:
+    def _kill(self) -> bool:
         self._child.send(signal.SIGKILL)
+        return True

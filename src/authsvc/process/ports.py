@@ -1,4 +1,4 @@
-"""The ports of a service, held by the supervisor for its workers, which share them or have one each."""
+"""The ports of a service, held by the supervisor for its workers, which share them."""
 
 import logging
 import socket
@@ -19,9 +19,8 @@ _log = logging.getLogger(__name__)
 def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
     """Hold the ports while the block runs; yield the settings with the ports that 0 stood for.
 
-    Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, and ConfigError for AUTHSVC_HTTP_LISTEN
-    and AUTHSVC_METRICS_LISTEN. A metrics port 0 is not held: each worker gets one of the system. Raises
-    OpenFilesError when the process could not open enough connections to them.
+    Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, ConfigError for AUTHSVC_HTTP_LISTEN, and
+    OpenFilesError when the limit of open files is too low for the connections to them.
     """
     app.check_open_files(settings)
     with ExitStack() as stack:
@@ -33,12 +32,6 @@ def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
             children.hide([stack.enter_context(http)])
             settings = settings.model_copy(update={"http_listen": _bound(settings.http_listen, http)})
             _log.info("the check over HTTP is at %s/check", settings.http_listen)
-        if settings.metrics_listen is not None and settings.metrics_listen.port:
-            for slot in range(settings.workers):
-                address = settings.metrics_listen.in_slot(slot)
-                hint = f" (the metrics of worker {slot} are at the first port + {slot})" if slot else ""
-                metrics = _hold(address, "AUTHSVC_METRICS_LISTEN", hint)
-                children.hide([stack.enter_context(metrics)])
         yield settings
 
 
@@ -49,11 +42,11 @@ def _hold_grpc(listen: ListenAddress) -> socket.socket:
         raise AddressInUseError(listen, error) from error
 
 
-def _hold(listen: ListenAddress, setting: str, hint: str = "") -> socket.socket:
+def _hold(listen: ListenAddress, setting: str) -> socket.socket:
     try:
         return port.hold(listen)
     except OSError as error:
-        raise ConfigError(f"{setting}: cannot listen at {listen}: {error.strerror or error}{hint}") from error
+        raise ConfigError(f"{setting}: cannot listen at {listen}: {error.strerror or error}") from error
 
 
 def _bound(listen: ListenAddress, held: socket.socket) -> ListenAddress:

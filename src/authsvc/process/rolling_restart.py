@@ -27,6 +27,11 @@ class RollingRestart:
         self._starting: Worker | None = None  # the new worker
         self._draining: Worker | None = None  # the old worker, after the new one was ready
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a worker is being replaced, or is to be."""
+        return bool(self._waiting or self._starting or self._draining)
+
     def advance(self, signals: Signals) -> None:
         """Take the next step when the last one is done; begin when a signal asked for a restart."""
         if self._starting is not None or self._draining is not None:

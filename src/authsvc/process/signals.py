@@ -23,6 +23,7 @@ class Signals:
         self.restart = False
         self._stops: list[signal.Signals] = []
         self._handled_stops = 0
+        self._forced = False
         self._wake = Pipe()
         for end in (self._wake.reader, self._wake.writer):
             os.set_blocking(end.fileno(), False)
@@ -48,8 +49,8 @@ class Signals:
 
     @property
     def exit_code(self) -> int:
-        """0, or 128 and the number of the last signal when more than one asked to stop."""
-        return 128 + self._stops[-1] if self._handled_stops > 1 else 0
+        """0, or 128 and the number of the last signal when further ones ended processes by force."""
+        return 128 + self._stops[-1] if self._forced else 0
 
     def fileno(self) -> int:
         """Return the file descriptor that becomes readable at a signal."""
@@ -63,14 +64,17 @@ class Signals:
         """Close the pipe, as a child does."""
         self._wake.close()
 
-    def handle_stops(self, *, stop: Callable[[], None], kill: Callable[[], None]) -> None:
-        """Call `stop` at the first request to stop, and `kill` at further ones, since the last call."""
+    def handle_stops(self, *, stop: Callable[[], None], hurry: Callable[[], bool]) -> None:
+        """Call `stop` at the first request to stop, and `hurry` at further ones, since the last call.
+
+        `hurry` returns whether it has ended processes by force.
+        """
         before, self._handled_stops = self._handled_stops, len(self._stops)
         if self._handled_stops and not before:
             _log.info("stopping")
             stop()
         if self._handled_stops > max(1, before):
-            kill()
+            self._forced |= hurry()
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):

@@ -5,11 +5,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from authsvc.process.backoff import Backoff
 from authsvc.process.child import NEVER, Child
 
-# A worker that served this long did not fail at its start.
-_STABLE_SECONDS = 10.0
-_MIN_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.1, 5.0
 # A worker may register again while it lives. Registrations that it gave up long ago expire by themselves.
 _MAX_IDS = 16
 
@@ -41,13 +39,10 @@ class Slot:
     number: int
     worker: Worker | None = None
     start_time: float = NEVER
-    _delay_seconds: float = 0
+    _backoff: Backoff = field(default_factory=Backoff)
 
     def vacate(self) -> float:
         """Return in how many seconds the next worker starts: 0, or more and more if it failed early."""
-        now = time.monotonic()
-        if self.worker is not None and now - self.worker.ready_time > _STABLE_SECONDS:
-            self._delay_seconds = 0
-        delay, self.worker, self.start_time = self._delay_seconds, None, now + self._delay_seconds
-        self._delay_seconds = min(max(_MIN_DELAY_SECONDS, 2 * delay), _MAX_DELAY_SECONDS)
+        delay = self._backoff.next(NEVER if self.worker is None else self.worker.ready_time)
+        self.worker, self.start_time = None, time.monotonic() + delay
         return delay

@@ -6,8 +6,11 @@ but no new code. The kernel spreads connections over the workers, which share th
 supervisor holds the port and accepts none. Signals and reports wake it; all that it knows of a worker is what
 the worker reports.
 
-Bound: a worker that is not ready after a minute, or has not ended 15 s after its grace, is killed. One that
-fails again and again is started every five seconds. When the supervisor is gone, its children end.
+At a stop the workers serve on for AUTHSVC_DRAIN_DELAY, not ready any more for probes, before they drain.
+
+Bound: a worker that is not ready after a minute and its wait for the database, or has not ended 15 s after
+its grace, is killed. One that fails again and again is started every five seconds. When the supervisor is
+gone, its children end. A second signal to stop ends the delay at once; the next one kills the workers.
 
 Failure: at the first start one worker that fails ends them all, and StartError has its message. Later the
 others continue to serve. A rolling restart stops at the first new worker that fails.
@@ -16,19 +19,25 @@ others continue to serve. A rolling restart stops at the first new worker that f
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from uuid import UUID
 
+from authsvc.config.duration import format_duration
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import worker_loads
+from authsvc.process import follower as follower_process
 from authsvc.process import worker as worker_process
+from authsvc.process.admin.listener import listening
+from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import NEVER
 from authsvc.process.children import Children
 from authsvc.process.ports import held_ports
 from authsvc.process.rolling_restart import RollingRestart
+from authsvc.process.service_manager import ServiceManager, State
 from authsvc.process.slots import Slot, Worker
 
 _log = logging.getLogger(__name__)
@@ -37,6 +46,10 @@ _log = logging.getLogger(__name__)
 _MAX_START_SECONDS = 60.0
 # After the drain grace. Last uses are written and connections closed, which may wait for the database.
 _MAX_CLEANUP_SECONDS = 15.0
+# The admin listener ends its connections.
+_MAX_ADMIN_STOP_SECONDS = 5.0
+# For processes that were killed to end.
+_MAX_KILL_SECONDS = 5.0
 
 
 class StartError(OperatorError):
@@ -50,7 +63,8 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> int:
     ConfigError when a port cannot be held, and StartError when a worker cannot start.
     """
     with Children() as children, held_ports(settings, children) as settings:
-        if fault := Supervisor(settings, children, announce=announce).run():
+        manager = ServiceManager.of_environment()
+        if fault := Supervisor(settings, children, announce=announce, manager=manager).run():
             raise StartError(fault)
         return children.signals.exit_code
 
@@ -58,6 +72,7 @@ def serve(settings: Settings, announce: Callable[[int], None]) -> int:
 class _Phase(Enum):
     STARTING = auto()
     SERVING = auto()
+    LEAVING = auto()  # serves on, and is not ready any more
     STOPPING = auto()
 
 
@@ -71,43 +86,66 @@ class Supervisor:
         *,
         announce: Callable[[int], None],
         check: Callable[[], str] = lambda: "",
+        auxiliaries: Sequence[Auxiliary] = (),
+        manager: ServiceManager | None = None,
     ) -> None:
-        """Take what to run.
+        """Take what to run; the `auxiliaries` start before the workers and stop after them.
 
-        `announce` is called once, when all workers serve, with their port. `check` is
-        called whenever a child has reported or ended; it returns why all workers have to
-        stop, or an empty string.
+        `announce` is called once, when all workers serve, with their port. `check` is called whenever a child
+        has reported or ended; it returns why all have to stop, or "". The `manager` is told what happens.
         """
         self._settings = settings
         self._children = children
         self._announce = announce
         self._check = check
         self._loads = worker_loads(settings.workers)
+        self._auxiliaries = list(auxiliaries)
+        self._follower_listener = PrivateListener() if settings.workers > 1 else None
+        if self._follower_listener is not None:
+            follower = follower_process.auxiliary(settings, children, self._follower_listener, self._pids)
+            self._auxiliaries.insert(0, follower)
+        self._manager = manager or ServiceManager()
+        self._admin = PrivateListener() if settings.admin_listen is not None else None
+        if settings.admin_listen is not None and self._admin is not None:
+            context = partial(listening, settings.admin_listen, self._admin, settings.workers)
+            self._auxiliaries.append(
+                Auxiliary(children, "the admin listener", context, max_stop_seconds=_MAX_ADMIN_STOP_SECONDS)
+            )
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
         self._orphaned: set[UUID] = set()  # ids of workers that have ended
         self._restart = RollingRestart(self._slots, self._fork)
         self._phase = _Phase.STARTING
+        self._drain_time = NEVER  # when the workers begin to drain, in monotonic seconds
         self._fault = ""
 
     def run(self) -> str:
         """Run until all workers have stopped; return why they had to, or an empty string after a signal."""
+        for auxiliary in self._auxiliaries:
+            auxiliary.start()
         for slot in self._slots:
             if self._phase is _Phase.STARTING:
                 self._start(slot)
         while True:
             self._read_reports()
-            self._children.signals.handle_stops(stop=self._stop, kill=self._kill)
+            self._children.signals.handle_stops(stop=self._leave, hurry=self._hurry)
+            if self._drain_time <= time.monotonic() or (self._phase is _Phase.LEAVING and not self._workers):
+                self._stop()
             self._children.kill_late()
-            if self._phase is _Phase.STOPPING and not self._workers:
+            if self._phase is _Phase.STOPPING and not self._workers and self._stop_auxiliaries():
                 return self._fault
             self._start_and_restart()
-            self._children.wait(self._next_start())
+            self._tell_manager()
+            self._children.wait(self._next_step())
 
     def _read_reports(self) -> None:
         """Read the reports, then handle the ends of workers: what a worker reported comes first."""
         if fault := self._check():
             self._stop(fault)
+        for auxiliary in self._auxiliaries:
+            auxiliary.look()
+            if auxiliary.fault:
+                self._stop(auxiliary.fault)
         for worker in tuple(self._workers):
             end = worker.child.end()
             for word, text in worker.child.reports():
@@ -132,8 +170,14 @@ class Supervisor:
                 self._start(slot)
         self._restart.advance(self._children.signals)
 
-    def _next_start(self) -> float:
-        return min(slot.start_time for slot in self._slots) if self._phase is _Phase.SERVING else NEVER
+    def _pids(self) -> list[int]:
+        return [worker.child.pid for worker in self._workers]
+
+    def _next_step(self) -> float:
+        times = [self._drain_time, *(auxiliary.start_time for auxiliary in self._auxiliaries)]
+        if self._phase is _Phase.SERVING:
+            times += [slot.start_time for slot in self._slots]
+        return min(times)
 
     def _start(self, slot: Slot) -> None:
         slot.start_time = NEVER
@@ -144,10 +188,11 @@ class Supervisor:
 
     def _fork(self, number: int) -> Worker:
         predecessors = frozenset(self._orphaned)
+        given = self._loads, predecessors, self._follower_listener, self._admin
         child = self._children.fork(
-            partial(worker_process.serving, self._settings, number, self._loads, predecessors),
+            partial(worker_process.serving, self._settings, number, *given),
             f"worker {number}",
-            max_start_seconds=_MAX_START_SECONDS,
+            max_start_seconds=_MAX_START_SECONDS + self._settings.wait_for_database.total_seconds(),
             max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,
             worker=number,
         )
@@ -180,7 +225,10 @@ class Supervisor:
 
     def _refill(self, slot: Slot, reason: str, failure: str = "") -> None:
         """Plan the next worker for the slot of one that failed; during the first start, stop all instead."""
-        if self._phase is not _Phase.SERVING:
+        if self._phase is _Phase.LEAVING:
+            slot.worker = None
+            _log.error("worker %d %s; no other one starts, since the service stops", slot.number, reason)
+        elif self._phase is not _Phase.SERVING:
             self._stop(failure or f"worker {slot.number} {reason}")
         elif new := self._restart.take_new_worker(slot.number):
             slot.worker = new
@@ -190,14 +238,63 @@ class Supervisor:
             when = f" in {delay:g} s" if delay else ""
             _log.error("worker %d %s; another one starts%s", slot.number, reason, when)
 
+    def _leave(self) -> None:
+        """Have the workers serve on for the delay, if there is one, and then drain."""
+        delay = self._settings.drain_delay
+        if self._phase is not _Phase.SERVING or not delay:
+            self._stop()
+            return
+        self._phase, self._drain_time = _Phase.LEAVING, time.monotonic() + delay.total_seconds()
+        self._restart.cancel()
+        for worker in self._workers:
+            if worker.ready:
+                worker.child.send(worker_process.NOT_READY)
+            else:
+                worker.child.stop()
+        _log.info("no longer ready; calls are accepted for another %s", format_duration(delay))
+
     def _stop(self, fault: str = "") -> None:
         """Have all workers drain. The first fault is the one that is reported."""
         if self._phase is not _Phase.STOPPING:
-            self._phase, self._fault = _Phase.STOPPING, fault
+            self._phase, self._fault, self._drain_time = _Phase.STOPPING, fault, NEVER
             self._restart.cancel()
             for worker in self._workers:
                 worker.child.stop()
 
-    def _kill(self) -> None:
+    def _stop_auxiliaries(self) -> bool:
+        """Stop what helped the workers, which have ended; return whether it has ended as well."""
+        for auxiliary in self._auxiliaries:
+            auxiliary.stop()
+        return all(auxiliary.ended for auxiliary in self._auxiliaries)
+
+    def _hurry(self) -> bool:
+        """End the delay before the drain; if it has ended, kill all, and return True."""
+        if self._phase is _Phase.LEAVING:
+            self._stop()
+            return False
         for worker in self._workers:
             worker.child.send(signal.SIGKILL)
+        for auxiliary in self._auxiliaries:
+            auxiliary.kill()
+        return True
+
+    @property
+    def _max_leave_seconds(self) -> float:
+        """How long a stop may take, after which all that is left was killed."""
+        given = self._settings.drain_delay + self._settings.drain_grace
+        return given.total_seconds() + _MAX_CLEANUP_SECONDS + _MAX_ADMIN_STOP_SECONDS + _MAX_KILL_SECONDS
+
+    def _tell_manager(self) -> None:
+        serving = sum(slot.worker is not None and slot.worker.ready for slot in self._slots)
+        number = f"{serving} of {len(self._slots)} workers serve"
+        match self._phase:
+            case _Phase.STARTING:
+                self._manager.tell(State.STARTING, "starting")
+            case _Phase.SERVING if self._restart.under_way:
+                self._manager.tell(State.RELOADING, f"{number}; they are replaced one after the other")
+            case _Phase.SERVING:
+                self._manager.tell(State.READY, number)
+            case _Phase.LEAVING:
+                self._manager.tell(State.STOPPING, f"{number}, no longer ready", self._max_leave_seconds)
+            case _Phase.STOPPING:
+                self._manager.tell(State.STOPPING, "draining", self._max_leave_seconds)

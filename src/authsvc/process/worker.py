@@ -1,13 +1,22 @@
 """A worker: the whole service, in one of several processes that share its ports."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 from authsvc import app
+from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
+from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
+from authsvc.process.admin.answers import Answers
 from authsvc.process.child import Report
+from authsvc.revocation.predecessors import Predecessors
+
+#: Tells a worker that serves not to be ready any more; it serves on until it is told to stop.
+NOT_READY = signal.SIGUSR1
 
 
 @asynccontextmanager
@@ -16,18 +25,34 @@ async def serving(
     slot: int,
     loads: WorkerLoads | None,
     predecessors: Collection[UUID],
+    follower_listener: PrivateListener | None,
+    admin: PrivateListener | None,
     report: Report,
 ) -> AsyncIterator[str]:
     """Serve while the block runs; yield the port, and report each id that the worker registers under.
 
     `slot` is the worker's number, `loads` the table of all of them, and `predecessors` are ids of workers
-    that have ended. Raises an OperatorError when it cannot serve.
+    that have ended. With `follower_listener`, it does not register, but attaches to the follower of its
+    replica. Questions of the `admin` listener are answered until the worker has drained. Raises an
+    OperatorError when it cannot serve.
     """
 
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))
 
-    async with app.running(
-        settings, slot=slot, loads=loads, predecessors=predecessors, on_register=registered
-    ) as service:
+    registration = app.Registration(predecessors=Predecessors(predecessors), on_register=registered)
+    async with AsyncExitStack() as outer, AsyncExitStack() as inner:
+        service = await inner.enter_async_context(
+            app.running(
+                settings,
+                slot=slot,
+                loads=loads,
+                registration=registration,
+                follower_listener=follower_listener,
+            )
+        )
+        asyncio.get_running_loop().add_signal_handler(NOT_READY, service.readiness.end)
+        if admin is not None:
+            answers = Answers(slot, lambda: service.readiness.reason, service.metrics.registry)
+            await outer.enter_async_context(in_background(answers.run(admin)))
         yield str(service.port)

@@ -5,22 +5,27 @@ The same holds for every other change.
 These rules make it so, each with the function that carries it. docs/revocation.md has them in full, with the
 proof.
 
-    R1  Register.   A worker starts at the end of the feed, with an empty cache.  Follower._register
+    R1  Register.   A replica starts at the end of the feed, with empty caches.   Follower._register
     R2  Renew.      The lease counts from before the query, and is taken after    Follower._renew
                     the entries in its result were applied.
     R3  Follow.     Forget what an entry names, then acknowledge the entry.       Follower._read,
-                                                                                  Follower._apply_hint
+                                                                                  Follower._follow_hint
     R4  Verify.     The lease is checked last, with no await before the answer.   Judge.verdict
     R5  Fill.       A row is remembered only if all changes it contains were      Loader._find,
-                    applied, and no later change concerns it.                     Follower.knows,
+                    applied, and no later change concerns it.                     Holder.knows,
                                                                                   PrefixCache.forget
     R6  Change.     The entry is committed with the change. Then the call waits   Barrier.change,
                     until each worker has acknowledged it or its lease is over.   Barrier._wait
     R7  Repeat.     "Nothing left to do" is answered after the same wait.         Barrier.change
     R8  Leave.      Stop answering, then delete the registration. That of a dead  Follower.stop,
-                    worker is deleted when its lease is certainly over.           Reaper.look
+                    replica is deleted when its lease is certainly over.          Reaper.look
     R9  Authority.  A change locks what its caller's authority rests on, then     Authority.transaction,
                     reads it, and checks its times again before the commit.       Authorized.refuse_if_gone
+    R10 Attach.     All workers of a replica get the same orders in one sequence, Holders.send,
+                    and their lease after the entries before it. An entry is      Holders.grant,
+                    acknowledged when all have confirmed it, or have no lease.    Holders.confirmed_seq
+    R11 Succeed.    Workers outlive their follower and attach to the next. The    Predecessors.removable
+                    old registration stays while one may answer under it.
 
 Bound: a change is answered within milliseconds while all workers are well, and within one lease plus a margin
 while a worker is unreachable.

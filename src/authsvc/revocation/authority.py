@@ -3,8 +3,9 @@
 Mechanism (R9 in docs/revocation.md): a transaction that changes something first takes shared locks on what
 its caller's authority rests on. Whatever takes authority away takes exclusive locks on the same. Then the
 credential of the caller is read, in a later snapshot, and judged as verification judges it. Last, before the
-commit, its times are compared with the clock again, because the transaction may have waited. A caller with a
-certificate is looked up in the file of callers, which is reloaded first if it has changed.
+commit, its times are compared with the clock again, because the transaction may have waited. The message that
+commits may wait for the end of the feed, so the database compares them there. A caller with a certificate is
+looked up in the file of callers, which is reloaded first if it has changed.
 
 Bound: one statement, and for callers with a certificate one read of a file.
 
@@ -25,6 +26,7 @@ from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import VerdictCode, decide
 from authsvc.store import authority as authority_store
 from authsvc.store.authority import Claim
+from authsvc.store.driver_errors import AuthorityOver
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection, Database, LockWait
 
@@ -52,7 +54,7 @@ class Authorized:
         self._authority = authority
         self._credential = credential
         self._is_confirmed = False
-        self._last_checks: list[Callable[[], None]] = []
+        self._last_checks: list[tuple[datetime, Callable[[datetime], None]]] = []
         self.caller = caller
 
     async def confirm(self) -> None:
@@ -62,18 +64,33 @@ class Authorized:
             await self._authority.read_caller_file(self.caller)
             self.refuse_if_gone()
 
-    def check_last(self, check: Callable[[], None]) -> None:
-        """Call `check` right before the commit; it raises when the change must not be made any more."""
-        self._last_checks.append(check)
+    def check_last(self, until: datetime, check: Callable[[datetime], None]) -> None:
+        """Allow the change before the instant `until` only; from then on `check` raises for an instant."""
+        self._last_checks.append((until, check))
 
-    def refuse_if_gone(self) -> None:
-        """Raise unless the caller has authority for its call at this instant. The last step before a commit.
+    def refuse_if_gone(self, at: datetime | None = None) -> None:
+        """Raise unless the caller has authority for its call now, or at a later instant.
 
-        Raises Unauthenticated or PermissionDenied, and what the checks of `check_last` raise.
+        The last step before a commit. Raises Unauthenticated or PermissionDenied, and what the checks of
+        `check_last` raise.
         """
-        self.caller = self._authority.judge(self.caller, self._credential)
-        for check in self._last_checks:
-            check()
+        now = self.now if at is None else max(self.now, at)
+        self.caller = self._authority.judge(self.caller, self._credential, now)
+        for _, check in self._last_checks:
+            check(now)
+
+    @property
+    def end(self) -> datetime | None:
+        """The instant from which on `refuse_if_gone` raises, as far as that is a matter of time."""
+        times: list[datetime | None] = [until for until, _ in self._last_checks]
+        if self._credential is not None:
+            times += [self._credential.expire_time, self._credential.revoke_time]
+        return min(filter(None, times), default=None)
+
+    @property
+    def now(self) -> datetime:
+        """The time of the service."""
+        return self._authority.now()
 
 
 class Authority:
@@ -96,9 +113,16 @@ class Authority:
 
     @asynccontextmanager
     async def transaction(
-        self, caller: Caller, claim: Claim | None = None
+        self,
+        caller: Caller,
+        claim: Claim | None = None,
+        *,
+        last: Callable[[Authorized], str] = lambda _: "",
     ) -> AsyncIterator[tuple[Connection, Authorized]]:
         """Run a transaction that holds the locks of its caller and of `claim`; commit it at the end (R9).
+
+        `last` returns the statement that is sent with the COMMIT, or "". If it may wait for a lock, it has to
+        fail with AuthorityOver from `Authorized.end` on.
 
         Raises, with nothing written: Unauthenticated or PermissionDenied when the caller has lost its
         authority by the time the locks are held or by the end; what `Database.transaction` raises.
@@ -106,13 +130,24 @@ class Authority:
         claim = claim or Claim()
         whole_owner = claim.changes_owner is not None or claim.ends_sessions_of is not None
         wait = LockWait.OWNER if whole_owner else LockWait.USUAL
-        lent = self._database.transaction(caller.quota_owner, revokes=claim.revokes, lock_wait=wait)
-        async with lent as connection:
-            held = await self.hold(connection, [caller], claim)
-            authorized = held(caller)
-            yield connection, authorized
-            await authorized.confirm()
-            authorized.refuse_if_gone()
+        authorized: Authorized | None = None
+        lent = self._database.transaction(
+            caller.quota_owner,
+            revokes=claim.revokes,
+            lock_wait=wait,
+            last=lambda: last(authorized) if authorized else "",
+        )
+        try:
+            async with lent as connection:
+                held = await self.hold(connection, [caller], claim)
+                authorized = held(caller)
+                yield connection, authorized
+                await authorized.confirm()
+                authorized.refuse_if_gone()
+        except AuthorityOver:
+            if authorized is not None:
+                authorized.refuse_if_gone(authorized.end)
+            raise
 
     async def hold(
         self, connection: Connection, callers: Collection[Caller], claim: Claim
@@ -130,7 +165,11 @@ class Authority:
 
         return authorized
 
-    def judge(self, caller: Caller, credential: Credential | None) -> Caller:
+    def now(self) -> datetime:
+        """Return the time of the service, which is that of the database."""
+        return self._clock()
+
+    def judge(self, caller: Caller, credential: Credential | None, now: datetime | None = None) -> Caller:
         """Return a caller with its current scopes.
 
         Raises Unauthenticated when its credential is not valid, or when it is no longer listed;
@@ -139,7 +178,9 @@ class Authority:
         if caller.kind is None:
             return self._listed(caller)
         # A row is deleted only after the credential was revoked or has ended.
-        code = VerdictCode.REVOKED if credential is None else decide(credential, (), self._clock()).code
+        code = (
+            VerdictCode.REVOKED if credential is None else decide(credential, (), now or self._clock()).code
+        )
         if credential is None or code is not VerdictCode.VALID:
             reason, problem = REFUSALS[code]
             raise Unauthenticated(f"the credential in the authorization header {problem}", reason=reason)

@@ -1,8 +1,8 @@
 """The barrier: a change is answered when no worker can act on the previous state any more.
 
-Mechanism: the change and its entry in the feed are committed together. Then the call waits until each
-registered worker has acknowledged the entry, or its lease is certainly over, so that it cannot answer from
-memory. docs/revocation.md has the proof.
+Mechanism: the change and its entry in the feed are committed together; the message that commits locks the end
+of the feed. Then the call waits until each registered worker has acknowledged the entry, or its lease is
+certainly over, so that it cannot answer from memory. docs/revocation.md has the proof.
 
 Bound: a few milliseconds after the commit while all workers are well. With a worker out of reach: its lease,
 2 % for the drift of clocks, and a sixth of the lease as a margin.
@@ -13,10 +13,11 @@ A repeated call waits for the rest: "already revoked" is answered after the same
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
+from typing import TypeVar
 from uuid import UUID
 
 from authsvc.model.caller import Caller
@@ -30,19 +31,23 @@ from authsvc.model.errors import (
     RetryableError,
     Unavailable,
 )
-from authsvc.model.feed import FeedEntry
+from authsvc.model.feed import FeedEntry, Place
 from authsvc.revocation.authority import Authority, Authorized, Claim
+from authsvc.revocation.looks import Looks
 from authsvc.store import feed as feed_store
+from authsvc.store import publication as publication_store
 from authsvc.store.pool import Connection, Database
+from authsvc.store.publication import NewEntry, publication
 from authsvc.verify.clock import Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
 
+Told = TypeVar("Told")
+
 # The drift that is allowed between two stopwatches, and a margin, as factors of a lease.
 _DRIFT = 1.02
 _MARGIN = 1 / 6
-# Pauses between two looks at the acknowledgements: the first, the growth factor, the longest.
-_MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.0008, 1.25, 1.0
+_RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
 
@@ -89,6 +94,7 @@ class Barrier:
         self._authority = authority
         self._hint = hint
         self._stopwatch = stopwatch
+        self._looks = Looks()
 
     @asynccontextmanager
     async def change(
@@ -105,10 +111,14 @@ class Barrier:
         commit is unknown; DeadlineExceeded when the caller's time is over before all workers have confirmed.
         The change is durable then.
         """
-        entry: FeedEntry | None = None
+        entry: NewEntry | None = None
         refusal: AuthsvcError | None = None
+
+        def last(authorized: Authorized) -> str:
+            return "" if entry is None else publication(entry, authorized.end, authorized.now)
+
         try:
-            async with self._authority.transaction(caller, claim) as (connection, authorized):
+            async with self._authority.transaction(caller, claim, last=last) as (connection, authorized):
                 change = Change(connection, authorized)
                 try:
                     yield change
@@ -116,69 +126,88 @@ class Barrier:
                     # The caller may rely on this answer, too (R7). The transaction that saw it writes the
                     # entry: when the entry is on the standby, so is what it saw.
                     refusal = error
-                # Before the end of the feed is locked, because all other changes wait for that lock.
-                await authorized.confirm()
+                # The entry is appended in the message that commits, because all other changes wait for the
+                # lock of the feed's end.
                 if (
                     refusal is not None
                     or change.key_prefixes
                     or change.owner_id is not None
                     or change.about_tag_keys
                 ):
-                    entry = await feed_store.publish(
-                        connection,
-                        change.key_prefixes,
-                        change.owner_id,
-                        change.kind,
-                        change.about_tag_keys,
+                    entry = NewEntry(
+                        key_prefixes=change.key_prefixes,
+                        owner_id=change.owner_id,
+                        kind=change.kind,
+                        about_tag_keys=change.about_tag_keys,
                     )
         except BaseException:
             self._hint(None)  # The commit may have succeeded.
             raise
         if entry is not None:
-            self._hint(entry)
             outcome = f"durably {done}" if refusal is None else "nothing is left to do"
             await self._wait(entry, self._stopwatch(), caller.deadline, outcome)
         if refusal is not None:
             raise refusal
 
-    async def _wait(self, entry: FeedEntry, committed: float, deadline: float, outcome: str) -> None:
+    async def _wait(self, entry: NewEntry, committed: float, deadline: float, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
-        pause = _MIN_PAUSE_SECONDS
+        looks, pauses = 0, self._looks.pauses()
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
-                await self._notify(entry)
+                place = await self._announce(entry)
+                announced = self._stopwatch()
                 while behind != {}:
                     over = committed + certainly_over(max(behind.values())) if behind else inf
                     left = over - self._stopwatch()
                     if left <= 0:
                         _log.warning(
-                            "change %d is answered without the confirmation of these workers, whose leases "
+                            "change %s is answered without the confirmation of these workers, whose leases "
                             "are over: %s",
-                            entry.place.seq,
+                            place and place.seq,
                             ", ".join(map(str, behind or ())),
                         )
                         return
-                    await asyncio.sleep(min(pause, left))
-                    pause = min(_PAUSE_GROWTH * pause, _MAX_PAUSE_SECONDS)
+                    await asyncio.sleep(min(next(pauses), left))
+                    looks += 1
+                    place = place or await self._find(entry, committed)
                     # Without a new list, the last one holds: a worker that registered later is not behind.
-                    listed = await self._list(entry, committed)
+                    listed = place and await self._list(place, committed)
                     behind = behind if listed is None else listed
-                    # The clock of the event loop stands still while the machine is suspended; this one does not.
+                    # Unlike the clock of the event loop, this one continues while the machine is suspended.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError
+                self._looks.learn(looks, self._stopwatch() - announced)
         except TimeoutError as error:
             raise _unconfirmed(behind, outcome) from error
 
-    async def _list(self, entry: FeedEntry, committed: float) -> dict[UUID, float] | None:
-        """Return the workers that have not acknowledged, with their leases; None if nobody can tell now."""
+    async def _announce(self, entry: NewEntry) -> Place | None:
+        """Send a hint to all workers; return the place of the entry, None if nobody can tell it now."""
         try:
-            listed = await feed_store.find_behind(self._database, entry.place)
+            place = await publication_store.announce(self._database, entry)
+        except Exception as error:  # noqa: BLE001 - the change is durable, and workers see it when they poll
+            _log.warning("could not notify the workers; they will see the change later: %s", error)
+            place = None
+        self._hint(entry.at(place) if place else None)
+        return place
+
+    async def _find(self, entry: NewEntry, committed: float) -> Place | None:
+        """Return the place of a committed entry; None if nobody can tell it now."""
+        return await self._ask(publication_store.find_place(self._database, entry), committed)
+
+    async def _list(self, place: Place, committed: float) -> dict[UUID, float] | None:
+        """Return the workers that have not acknowledged, with their leases; None if nobody can tell now."""
+        return await self._ask(feed_store.find_behind(self._database, place), committed)
+
+    async def _ask(self, asking: Awaitable[Told | None], committed: float) -> Told | None:
+        """Return what a node tells that has the entry; None if none can be asked now."""
+        try:
+            told = await asking
         except RetryableError as error:
             _log.debug("the workers cannot be listed: %s", error)
             return None
-        if listed is None:
+        if told is None:
             await self._reconnect(committed)
-        return listed
+        return told
 
     async def _reconnect(self, committed: float) -> None:
         """Leave a primary that was replaced: use new connections. Raise Unavailable after 30 s of this."""
@@ -189,13 +218,7 @@ class Barrier:
                 retry_after=1,
             )
         await self._database.refresh()
-        await asyncio.sleep(_MAX_PAUSE_SECONDS)
-
-    async def _notify(self, entry: FeedEntry) -> None:
-        try:
-            await feed_store.notify(self._database, entry)
-        except Exception as error:  # noqa: BLE001 - the change is durable, and workers see it when they poll
-            _log.warning("could not notify the workers; they will see the change later: %s", error)
+        await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
 
 
 def _unconfirmed(behind: dict[UUID, float] | None, outcome: str) -> DeadlineExceeded:

@@ -1,12 +1,12 @@
-"""The reaper: deletes the registrations of workers that died without deleting their own.
+"""The reaper: deletes the registrations of replicas that died without deleting their own.
 
-Mechanism: each worker looks at all registrations from time to time. A worker whose beat has not changed for
-a lease, and the margin that the barrier adds, cannot hold its lease any more. Its registration is deleted
-unless it has been renewed since. The same job deletes entries of the feed that all workers applied an hour
-ago.
+Mechanism: one worker of each replica looks at all registrations from time to time. Where the beat has not
+changed for a lease, and the margin that the barrier adds, nobody can hold the lease any more. The
+registration is deleted unless it has been renewed since. Entries of the feed that all workers applied an hour
+ago are deleted, too.
 
-Failure: without the reaper, each change waits for the lease of each dead worker, and is correct all the same.
-A worker whose registration is deleted by mistake notices at its next renewal and registers again.
+Failure: without the reaper, each change waits for the lease of each dead replica, and is correct all the
+same. A replica whose registration is deleted by mistake notices at its next renewal and registers again.
 """
 
 import logging
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Deletes the registrations of dead workers."""
+    """Deletes the registrations of dead replicas."""
 
     def __init__(self, database: Database, *, stopwatch: Stopwatch = boottime) -> None:
         self._database = database
@@ -50,4 +50,7 @@ class Reaper:
                 )
                 continue
             self._seen[worker.worker_id] = worker.beat, since
+
+    async def trim(self) -> None:
+        """Delete old entries of the feed. Raises RetryableError when the database is out of reach."""
         await feed_store.trim(self._database)

@@ -8,7 +8,8 @@ from authsvc.audit import Audit
 from authsvc.model.audit_event import Action, AuditQuery, ChainedEvent
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
-from authsvc.rpc.convert import converted, instant, timestamp
+from authsvc.rpc.answer_size import shown
+from authsvc.rpc.convert import instant, timestamp
 from authsvc.v1 import audit_service_pb2 as pb
 
 _DEFAULT_PAGE_SIZE = 50
@@ -29,13 +30,13 @@ class AuditService:
         self, caller: Caller, request: pb.ListAuditEventsRequest
     ) -> pb.ListAuditEventsResponse:
         """List events of the audit log."""
-        page, next_page_token = await self._audit.list(
+        page = await self._audit.list(
             caller,
             _query(request),
             page_size=request.page_size or _DEFAULT_PAGE_SIZE,
             page_token=request.page_token,
         )
-        events = await converted(page, _message)
+        events, next_page_token = await shown(page, _message)
         return pb.ListAuditEventsResponse(events=events, next_page_token=next_page_token)
 
 

@@ -1,9 +1,7 @@
 """Converts protobuf messages to values of the model, and back."""
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,11 +16,6 @@ from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
 
-Item = TypeVar("Item")
-Converted = TypeVar("Converted")
-
-# Items that are converted before others get the event loop; each takes some 50 microseconds.
-_SLICE_ITEMS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
 CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
@@ -62,14 +55,15 @@ def key_message(key: Key, now: datetime) -> pb.Key:
     )
 
 
-async def converted(items: Iterable[Item], convert: Callable[[Item], Converted]) -> list[Converted]:
-    """Return the items of a page as messages, yielding to the event loop in between."""
-    messages = []
-    for number, item in enumerate(items, 1):
-        messages.append(convert(item))
-        if number % _SLICE_ITEMS == 0:
-            await asyncio.sleep(0)
-    return messages
+def key_summary(key: Key, now: datetime) -> pb.Key:
+    """Return what a key is and whether it works, in at most a few hundred bytes."""
+    return pb.Key(
+        key_id=key.key_id,
+        owner_id=key.owner_id,
+        key_prefix=key.key_prefix,
+        state=_STATES[key.state(now)],
+        revoke_time=timestamp(key.revoke_time),
+    )
 
 
 def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:

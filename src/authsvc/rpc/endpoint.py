@@ -22,6 +22,7 @@ from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
+from authsvc.rpc.answer_size import refuse_too_large
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.call import Call
 from authsvc.rpc.context import Context, incoming_call
@@ -128,7 +129,8 @@ def _endpoint(
                 sent = delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
             answer = serialize(message)
             if not operation.changes:
-                # A change is answered however much its caller leaves unread; such answers are small.
+                # A change is done, and is answered however much its caller leaves unread.
+                refuse_too_large(len(answer))
                 answers.check(account, len(answer))
         except AuthsvcError as error:
             answer = b""  # the error refers to this frame, and may be kept for a while

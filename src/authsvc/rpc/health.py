@@ -32,6 +32,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         self._services = ("", *services)
         self.watchers = Streams("health", max_open=_MAX_WATCHERS, max_per_connection=_WATCHERS_OF_ONE)
         self._reason = ""
+        self._stopping = False
         self._released = asyncio.Event()
         self._changed = asyncio.Event()
 
@@ -52,6 +53,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
 
     async def stop(self) -> None:
         """Report NOT_SERVING from now on."""
+        self._stopping = True
         self._reason = "this worker is stopping"
         await self.enter_graceful_shutdown()
         self._has_changed()
@@ -105,6 +107,8 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         self._changed = asyncio.Event()
 
     async def _tell(self, status: Any, reason: str) -> None:
+        if self._stopping:
+            return
         self._reason = reason
         for service in self._services:
             await self.set(service, status)

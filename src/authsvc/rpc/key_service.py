@@ -12,11 +12,12 @@ from authsvc.keys import Keys
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.rpc.answer_size import fitting, shown
 from authsvc.rpc.convert import (
     changed_fields,
-    converted,
     key_message,
     key_query,
+    key_summary,
     new_key,
     presented,
     verdict_message,
@@ -60,7 +61,7 @@ class KeyService:
 
     async def ListKeys(self, caller: Caller, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
         """List an owner's keys."""
-        page, next_page_token, total = await self._keys.list(
+        page, total = await self._keys.list(
             caller,
             key_query(request),
             page_size=request.page_size or _DEFAULT_PAGE_SIZE,
@@ -68,7 +69,7 @@ class KeyService:
             with_total=request.include_total_size,
         )
         now = self._clock()
-        keys = await converted(page, lambda key: key_message(key, now))
+        keys, next_page_token = await shown(page, lambda key: key_message(key, now))
         return pb.ListKeysResponse(keys=keys, next_page_token=next_page_token, total_size=total)
 
     async def UpdateKey(self, caller: Caller, request: pb.UpdateKeyRequest) -> resources_pb2.Key:
@@ -114,7 +115,11 @@ class KeyService:
                 caller, request.key_ids, reason=reason, allow_last_administrator=allow_last
             )
         now = self._clock()
-        return pb.BatchRevokeKeysResponse(keys=[key_message(key, now) for key in keys], revoked_count=count)
+        messages = await fitting(keys, lambda key: key_message(key, now))
+        partial_keys = len(messages) < len(keys)
+        if partial_keys:  # The keys are revoked: all of them have to be in the answer.
+            messages = [key_summary(key, now) for key in keys]
+        return pb.BatchRevokeKeysResponse(keys=messages, revoked_count=count, keys_are_partial=partial_keys)
 
     async def DeleteKey(self, caller: Caller, request: pb.DeleteKeyRequest) -> pb.DeleteKeyResponse:
         """Delete a revoked key."""

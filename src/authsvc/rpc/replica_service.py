@@ -1,12 +1,14 @@
 """ReplicaService: the workers of all replicas, for operators."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.model.caller import Caller
+from authsvc.model.worker import Worker
 from authsvc.revocation.replicas import Replicas
+from authsvc.rpc.answer_size import fitting
 from authsvc.rpc.convert import timestamp
 from authsvc.v1 import replica_service_pb2 as pb
 
@@ -22,18 +24,28 @@ class ReplicaService:
     async def GetReplicaStatus(self, caller: Caller, request: pb.GetReplicaStatusRequest) -> pb.ReplicaStatus:
         """Show the workers."""
         status = await self._replicas.status(caller)
-        message = pb.ReplicaStatus(read_time=timestamp(status.read_time), head_seq=status.head_seq)
-        for worker in status.workers:
-            lease = timedelta(seconds=worker.lease)
-            shown = message.workers.add(
-                worker_id=str(worker.worker_id),
-                host=worker.host,
-                pid=worker.pid,
-                register_time=timestamp(worker.register_time),
-                renew_time=timestamp(worker.beat_time),
-                applied_seq=max(worker.applied, 0),
-                behind_since=timestamp(worker.behind_since),
-                lease_over=worker.beat_time is None or status.read_time >= worker.beat_time + lease,
-            )
-            shown.lease.FromTimedelta(lease)
-        return message
+        workers = await fitting(status.workers, lambda worker: _message(worker, status.read_time))
+        return pb.ReplicaStatus(
+            read_time=timestamp(status.read_time),
+            head_seq=status.head_seq,
+            workers=workers,
+            omitted_worker_count=len(status.workers) - len(workers),
+        )
+
+
+def _message(worker: Worker, now: datetime) -> pb.WorkerStatus:
+    lease = timedelta(seconds=worker.lease)
+    message = pb.WorkerStatus(
+        worker_id=str(worker.worker_id),
+        host=worker.host,
+        pid=worker.pid,
+        worker_pids=worker.worker_pids,
+        unconfirmed_pids=worker.unconfirmed_pids,
+        register_time=timestamp(worker.register_time),
+        renew_time=timestamp(worker.beat_time),
+        applied_seq=max(worker.applied, 0),
+        behind_since=timestamp(worker.behind_since),
+        lease_over=worker.beat_time is None or now >= worker.beat_time + lease,
+    )
+    message.lease.FromTimedelta(lease)
+    return message

@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health
 
 from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.readiness import Readiness
 from authsvc.model.errors import OperatorError
 from authsvc.net.listen_address import ListenAddress
 from authsvc.rpc import sockets
@@ -150,6 +151,11 @@ class Server:
     async def tell_health(self, lease: Lease) -> None:
         """Report our health by the lease, for ever."""
         await self._health.follow(lease)
+
+    async def tell_stop(self, readiness: Readiness) -> None:
+        """Report NOT_SERVING when the worker is about to stop, while calls are still accepted."""
+        await readiness.ended()
+        await self._health.stop()
 
     async def due(self) -> None:
         """Wait until `look` is due: for a while, or until a connection is to be closed for its calls."""

@@ -13,7 +13,8 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
-from authsvc.rpc.convert import CODES, converted, presented, set_timestamp, timestamp
+from authsvc.rpc.answer_size import shown
+from authsvc.rpc.convert import CODES, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.sessions.device import describe
 from authsvc.sessions.location_record import NOWHERE
@@ -80,14 +81,14 @@ class SessionService:
 
     async def ListSessions(self, caller: Caller, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
         """List the devices that an owner is signed in on."""
-        page, next_page_token = await self._sessions.list(
+        page = await self._sessions.list(
             caller,
             SessionQuery(request.owner_id, request.include_ended),
             page_size=request.page_size or _DEFAULT_PAGE_SIZE,
             page_token=request.page_token,
         )
         current = request.current_session_id or caller.credential_id
-        sessions = await converted(
+        sessions, next_page_token = await shown(
             page, lambda session: self._message(session, current=session.session_id == current)
         )
         return pb.ListSessionsResponse(sessions=sessions, next_page_token=next_page_token)

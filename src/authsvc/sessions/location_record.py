@@ -5,6 +5,8 @@ from authsvc.model.text import cleaned
 
 NOWHERE = Location()
 
+# Of a name; a file may have anything in it.
+_MAX_NAME_LENGTH = 128
 # A record of a location has at least one of these.
 _FIELDS = frozenset({"city", "country", "registered_country", "country_code", "state1", "subdivisions"})
 
@@ -35,7 +37,7 @@ def _name(value: object) -> str:
     if isinstance(value, dict):
         names = value.get("names")
         value = names.get("en") if isinstance(names, dict) else None
-    return cleaned(value) if isinstance(value, str) else ""
+    return cleaned(value[:_MAX_NAME_LENGTH]) if isinstance(value, str) else ""
 
 
 def _code(value: object) -> str:

@@ -1,15 +1,17 @@
 """GetSession, ListSessions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from authsvc.model.caller import Caller
 from authsvc.model.errors import NotFound
+from authsvc.model.page import Page
 from authsvc.model.page_token import PageTokens
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition, SessionQuery
 from authsvc.store import sessions as session_store
+from authsvc.store.pages import SMALL_PAGE
 from authsvc.store.pool import Database
 
 
@@ -32,8 +34,8 @@ class SessionReads(Protocol):
 
     async def list(
         self, caller: Caller, query: SessionQuery, *, page_size: int, page_token: str
-    ) -> tuple[Sequence[Session], str]:
-        """Return a page of an owner's sessions, and the token of the next page ("" on the last).
+    ) -> Page[Session]:
+        """Return a page of an owner's sessions.
 
         Raises:
             PermissionDenied: OWNER_NOT_PERMITTED.
@@ -41,7 +43,8 @@ class SessionReads(Protocol):
         """
         caller.refuse_other_owner(query.owner_id)
         after = SessionPosition.read(self._page_tokens.open(query, page_token)) if page_token else None
-        async with self._database.listing(caller.quota_owner) as connection:
+        in_transaction = page_size > SMALL_PAGE
+        async with self._database.listing(caller.quota_owner, in_transaction=in_transaction) as connection:
             page, more = await session_store.page(
                 connection,
                 query.owner_id,
@@ -50,10 +53,11 @@ class SessionReads(Protocol):
                 size=page_size,
                 after=after,
             )
-        if not more:
-            return page, ""
-        last = SessionPosition(page[-1].last_activity_time, page[-1].session_id)
-        return page, self._page_tokens.seal(query, last)
+
+        def seal(last: Session) -> str:
+            return self._page_tokens.seal(query, SessionPosition(last.last_activity_time, last.session_id))
+
+        return Page(page, more, seal)
 
 
 def visible(caller: Caller, session_id: str, session: Session | None) -> Session:

@@ -6,6 +6,7 @@ from datetime import datetime
 from authsvc.model.key_string import redact
 from authsvc.model.session import shortened
 from authsvc.model.use import Use
+from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
@@ -18,6 +19,7 @@ class ActivityStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._uses = BatchWriter("a last activity", self._record_uses, lambda use: use.credential_id)
 
     async def find_activity(self, session_id: str, now: datetime) -> datetime | None:
         """Return the last activity that any worker has recorded; None for a session that is over or gone.
@@ -47,7 +49,18 @@ class ActivityStore:
         return last
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Record each activity that is later than the recorded one, except for sessions that are over."""
+        """Record each activity that is later than the recorded one, except for sessions that are over.
+
+        Activities that the database refuses are set aside.
+        """
+        await self._uses.write(uses)
+
+    @property
+    def refused(self) -> int:
+        """How many activities were set aside."""
+        return self._uses.refused
+
+    async def _record_uses(self, uses: Sequence[Use]) -> None:
         ids, times, addresses, agents, hints = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(

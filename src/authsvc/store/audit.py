@@ -20,7 +20,7 @@ from authsvc.model.audit_event import (
     UnreadableEvent,
 )
 from authsvc.store.bounds import bound
-from authsvc.store.pages import page_of
+from authsvc.store.pages import fetch, page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -47,7 +47,7 @@ def events_json(events: Sequence[AuditEvent]) -> str:
 
 async def page(
     connection: Connection, query: AuditQuery, *, size: int, after: AuditPosition | None
-) -> tuple[list[ChainedEvent], bool]:
+) -> tuple[Sequence[ChainedEvent], bool]:
     """Return at most `size` events that follow a position, the newest first, and whether there are more."""
     since = None if query.time_after is None else bound(query.time_after)
     until = None if query.time_before is None else bound(query.time_before)
@@ -55,16 +55,17 @@ async def page(
     where = query.owner_id, since, before, position, size + 1
     # Without a filter, all actions that this version knows, because the index is by action.
     actions = list(query.actions or Action)
+    more: tuple[object, ...]
     if query.target_id:
-        more = query.target_id, query.actor_id, query.actions
-        rows = await connection.fetch(_SQL["list_events_of_target"], *where, *more)
+        name, more = "list_events_of_target", (query.target_id, query.actor_id, query.actions)
     elif query.actor_id:
-        rows = await connection.fetch(_SQL["list_events_of_actor"], *where, actions, query.actor_id)
+        name, more = "list_events_of_actor", (actions, query.actor_id)
     elif query.actions:
-        rows = await connection.fetch(_SQL["list_events_of_actions"], *where, actions)
+        name, more = "list_events_of_actions", (actions,)
     else:
-        rows = await connection.fetch(_SQL["list_events"], *where)
-    return await page_of(rows, size, from_row)
+        name, more = "list_events", ()
+    found = await fetch(connection, _SQL[name], *where, *more, size=size)
+    return page_of(found, size, from_row)
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:

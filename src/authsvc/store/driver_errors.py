@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from authsvc.model.errors import Unavailable
+from authsvc.store.connect_error import ConnectError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -25,6 +26,9 @@ AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connec
 # The reason of Unavailable when a lock was not released in time.
 LOCK_TIMEOUT = "LOCK_TIMEOUT"
 
+# The SQLSTATE that `refuse_from` raises.
+_AUTHORITY_OVER = "AS001"
+
 # A connection that was lost or refused; a server that starts, stops, is full, or has become a standby; and
 # errors after which PostgreSQL recommends to try again.
 RETRYABLE = (
@@ -35,12 +39,17 @@ RETRYABLE = (
     pg.InsufficientResourcesError,
     pg.ReadOnlySQLTransactionError,
     pg.TransactionRollbackError,
+    pg.IdleInTransactionSessionTimeoutError,
     pg.LockNotAvailableError,
     pg.ObjectNotInPrerequisiteStateError,  # a statement that only a primary can execute
     pg.TargetServerAttributeNotMatched,  # none of the hosts is a primary
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
 )
+
+
+class AuthorityOver(Exception):
+    """The authority of a caller ended while its transaction waited for its last lock. Nothing was done."""
 
 
 @contextmanager
@@ -77,6 +86,10 @@ def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None
         if isinstance(error, ValueError) or (connection is not None and not is_closed(connection)):
             raise
         raise _out_of_reach() from error
+    except pg.PostgresError as error:
+        if error.sqlstate == _AUTHORITY_OVER:
+            raise AuthorityOver from error
+        raise
 
 
 @contextmanager
@@ -116,19 +129,23 @@ def is_closed(connection: AnyConnection) -> bool:
 
 
 def _retryable(error: BaseException) -> Unavailable:
-    match error:
+    match error.main if isinstance(error, ConnectError) else error:
         case pg.LockNotAvailableError():
             return Unavailable(
                 "another change held a lock for too long; nothing was done; retry",
                 reason=LOCK_TIMEOUT,
                 retry_after=0.5,
             )
-        case pg.SerializationError() | pg.DeadlockDetectedError():
+        case pg.StatementCompletionUnknownError():
+            return _out_of_reach()
+        case pg.TransactionRollbackError():  # a deadlock, or a serialization failure
             return Unavailable(
                 "the transaction conflicts with another one; nothing was done; retry",
                 reason="TRANSACTION_CONFLICT",
                 retry_after=0.1,
             )
+        case pg.IdleInTransactionSessionTimeoutError():
+            return _unavailable("the database ended a transaction in which this worker paused for too long")
         case pg.QueryCanceledError():
             return _unavailable("the database canceled a statement, by statement_timeout or by an operator")
         case pg.InsufficientResourcesError():

@@ -1,8 +1,8 @@
 """The feed of changes and the registrations of workers.
 
-`FeedConnection` is the dedicated connection of a worker. Hints (LISTEN) need a session of their own, and
-following the feed must not wait for a connection of the pool. The functions below it use the pool, to publish
-changes and to look at the workers.
+`FeedConnection` is the dedicated connection of a follower. Hints (LISTEN) need a session of their own, and
+following the feed must not wait for a connection of the pool. The functions below it use the pool, to look at
+the workers. `publication` publishes changes.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -21,8 +21,10 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.model.worker import Worker
+from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
 from authsvc.store.driver_errors import raise_on_warning, translate_errors
-from authsvc.store.pool import Connection, Database, connect_options
+from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _log = logging.getLogger(__name__)
@@ -30,14 +32,14 @@ _log = logging.getLogger(__name__)
 _SQL = load_queries("feed.sql")
 _CHANNEL = "authsvc_feed"
 _MAX_WAIT_SECONDS = 5.0
+# The part of the time of an operation in which a connection has to be open. In the rest, it can be used.
+_CONNECTING = 0.8
 # How many uncommitted beats are remembered.
 _MAX_BEATS = 100
-# The payload of NOTIFY has at most 8,000 bytes.
-_MAX_HINT_PREFIXES = 100
 
 
 class FeedConnection:
-    """The connection of one worker, opened when first used, and again after any error.
+    """The connection of one follower, opened when first used, and again after any error.
 
     Implements `WorkerFeed` of `revocation`. Bound: a quarter of the lease, and at most 5 s, for each
     operation, so that there is time for another attempt.
@@ -49,7 +51,7 @@ class FeedConnection:
         *,
         lease: float,
         listen: bool,
-        on_connect: Callable[[], Awaitable[object]] | None = None,
+        on_connect: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url
         self._timeout_seconds = min(_MAX_WAIT_SECONDS, lease / 4)
@@ -57,6 +59,7 @@ class FeedConnection:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._heard = False
         self._warned = False
+        self._told = ""
         self._awaited = ""
         self._arrived = asyncio.Event()
         # The last beat that was surely committed, and later ones that may have been.
@@ -83,12 +86,11 @@ class FeedConnection:
             await asyncio.wait_for(self._arrived.wait(), _MAX_WAIT_SECONDS)
         return self._arrived.is_set()
 
-    async def register(self, worker_id: UUID, lease: float, predecessors: Collection[UUID]) -> FeedEntry:
-        """Commit the registration of this worker; then return the end of the feed (R1)."""
+    async def register(self, worker_id: UUID, lease: float) -> FeedEntry:
+        """Commit the registration; then return the end of the feed (R1)."""
         beat = uuid4()
         async with self._asking() as connection:
-            if predecessors:
-                await connection.execute(_SQL["leave"], list(predecessors))
+            await connection.execute(_SQL["remove_foreign"])
             await connection.execute(
                 _SQL["register"], worker_id, math.ceil(lease * 1000), socket.gethostname(), os.getpid(), beat
             )
@@ -97,12 +99,21 @@ class FeedConnection:
             [row] = await connection.fetch(_SQL["find_head"])
         return FeedEntry(Place(row["seq"], row["nonce"]), (), None, tag_keys=_tag_keys(row))
 
-    async def renew(self, worker_id: UUID, place: Place) -> Renewal | None:
+    async def renew(
+        self,
+        worker_id: UUID,
+        place: Place,
+        applied_seq: int,
+        pids: Sequence[int],
+        unconfirmed_pids: Sequence[int],
+    ) -> Renewal | None:
         """Prove registration, place and primary; return the entries after the place (R2)."""
         async with self._asking() as connection:
             before, beat = self._beats, uuid4()
             self._beats = [*before[-_MAX_BEATS:], beat]
-            rows = await connection.fetch(_SQL["renew"], worker_id, *place, beat, before)
+            rows = await connection.fetch(
+                _SQL["renew"], worker_id, *place, beat, before, applied_seq, pids, unconfirmed_pids
+            )
         self._beats = [beat]
         if self._listen and not self._heard and not self._warned:
             self._warned = True
@@ -124,6 +135,11 @@ class FeedConnection:
             return bool(
                 await connection.fetchval(_SQL["acknowledge"], worker_id, *place, *(before or (None, None)))
             )
+
+    async def remove(self, worker_ids: Collection[UUID]) -> None:
+        """Delete earlier registrations (R11)."""
+        async with self._asking() as connection:
+            await connection.execute(_SQL["leave"], list(worker_ids))
 
     async def leave(self, worker_id: UUID) -> None:
         """Delete the registration (R8), and close the connection."""
@@ -147,10 +163,18 @@ class FeedConnection:
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
             self._heard = False
-            self._connection = await asyncpg.connect(self._url, **connect_options(pooler=not self._listen))
-            if self._on_connect is not None:
-                # The last one was lost, or its node is no longer the primary. Others may be affected, too.
-                await self._on_connect()
+            try:
+                self._connection = await connect(
+                    self._url, timeout=self._timeout_seconds * _CONNECTING, pooler=not self._listen
+                )
+            except ConnectError as error:
+                if self._told != str(error):
+                    _log.warning("no host of the database can be used: %s", error)
+                self._told = str(error)
+                raise
+            self._told = ""
+            # The last one was lost, or its node is no longer the primary. Others may be affected, too.
+            self._on_connect()
             if self._listen:
                 self._connection.add_termination_listener(self._note_end)
                 await self._connection.add_listener(_CHANNEL, self._hear)
@@ -171,25 +195,6 @@ class FeedConnection:
             with suppress(Exception):
                 self._connection.terminate()
         self._connection = None
-
-
-async def publish(
-    connection: Connection,
-    key_prefixes: Collection[str],
-    owner_id: str | None,
-    kind: CredentialKind | None = None,
-    about_tag_keys: bool = False,
-) -> FeedEntry:
-    """Append an entry and return it. Must be the last statement of a transaction (R6)."""
-    prefixes = sorted(key_prefixes)
-    [row] = await connection.fetch(_SQL["publish"], prefixes, owner_id, kind and kind.value, about_tag_keys)
-    return FeedEntry(Place(row["seq"], row["nonce"]), prefixes, owner_id, kind, _tag_keys(row))
-
-
-async def notify(database: Database, entry: FeedEntry) -> None:
-    """Send a hint to all workers, with the entry if it is small."""
-    async with database.connection() as connection:
-        await connection.execute(_SQL["notify"], _payload(entry))
 
 
 async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
@@ -213,6 +218,8 @@ async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]
             worker_id=row["worker_id"],
             host=row["host"],
             pid=row["pid"],
+            worker_pids=row["worker_pids"],
+            unconfirmed_pids=row["unconfirmed_pids"],
             lease=row["lease_ms"] / 1000,
             beat=row["beat"],
             applied=row["applied"],
@@ -262,14 +269,6 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[FeedEntry]:
 
 def _tag_keys(row: asyncpg.Record) -> AcceptedTagKeys | None:
     return None if row["tag_keys"] is None else AcceptedTagKeys(tuple(row["tag_keys"]))
-
-
-def _payload(entry: FeedEntry) -> str:
-    """Return the text of a hint: the entry if it is small, otherwise ""."""
-    has_more = entry.owner_id is not None or entry.tag_keys is not None
-    if has_more or len(entry.key_prefixes) > _MAX_HINT_PREFIXES:
-        return ""
-    return " ".join((str(entry.place.seq), str(entry.place.nonce), *entry.key_prefixes))
 
 
 def _from_payload(payload: str) -> FeedEntry | None:

@@ -10,6 +10,7 @@ an owner that differs from others. So this module chooses: it walks a limited nu
 fill the page, it finds the matches; if there are too many to sort, it walks on.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from authsvc.model.key import Key, KeyState
@@ -18,7 +19,7 @@ from authsvc.model.page_token import Position
 from authsvc.model.text import folded
 from authsvc.store import keys
 from authsvc.store.bounds import bound
-from authsvc.store.pages import page_of
+from authsvc.store.pages import fetch, page_of
 from authsvc.store.pool import Connection
 
 # The expressions of each order, as in its index: the value, a parameter of the same type, the id.
@@ -37,6 +38,12 @@ _ORDERS = {
         "use_key_id",
     ),
 }
+# Named, so that statements that are prepared outlive a new column. The last two are for orders and filters.
+_COLUMNS = """
+    key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations,
+    create_time, creator_id, update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time,
+    last_use_ip, rotated_from_key_id, rotated_to_key_id, answer, version, folded_name, use_key_id
+"""
 # A key that was revoked immediately is revoked whatever the clock shows; see Key.state.
 _STATES = {
     KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
@@ -64,22 +71,25 @@ _MAX_SORTED = 2000
 
 async def page(
     connection: Connection, query: KeyQuery, *, now: datetime, size: int, after: Position | None
-) -> tuple[list[Key], bool]:
+) -> tuple[Sequence[Key], bool]:
     """Return at most `size` keys that follow a position, and whether there are more.
 
     Must be called in a transaction, whose settings it changes.
     """
-    page_size, size = size, size + 1  # One row more tells whether there is a next page.
+    count = size + 1  # One row more tells whether there is a next page.
     await connection.execute(_PLANNING)
     statement = _Statement(query, now)
-    rows = await connection.fetch(statement.walk(after, size, size * _WALKED_PER_ROW), *statement.values)
-    if len(rows) < size and statement.filters:
+    sql = statement.walk(after, count, count * _WALKED_PER_ROW)
+    found = await fetch(connection, sql, *statement.values, size=size)
+    if len(found.rows) < count and not found.is_cut and statement.filters:
         statement = _Statement(query, now)
-        rows = await connection.fetch(statement.find(after, size), *statement.values)
-        if rows and rows[0]["found_count"] >= _MAX_SORTED:
+        sql = statement.find(after, count)
+        found = await fetch(connection, sql, *statement.values, size=size)
+        if found.rows and found.rows[0]["found_count"] >= _MAX_SORTED:
             statement = _Statement(query, now)
-            rows = await connection.fetch(statement.walk(after, size, None), *statement.values)
-    return await page_of(rows, page_size, keys.from_row)
+            sql = statement.walk(after, count, None)
+            found = await fetch(connection, sql, *statement.values, size=size)
+    return page_of(found, size, keys.from_row)
 
 
 async def count(connection: Connection, query: KeyQuery, *, now: datetime) -> int:
@@ -106,53 +116,60 @@ class _Statement:
         # Last uses are in a table of their own, which is joined only if necessary.
         with_use = query.order.field == "last_use_time" or query.filter.unused_since is not None
         self._source = "authsvc.key_records" if with_use else "authsvc.keys"
+        self._walked = "authsvc.key_uses" if query.order.field == "last_use_time" else "authsvc.keys"
         self._add(query.filter, now)
 
     def count(self) -> str:
         return f"SELECT count(*) FROM authsvc.key_records WHERE {self._all(*self.filters, *self._indexed)}"
 
     def walk(self, after: Position | None, size: int, max_walked: int | None) -> str:
-        """Return the SQL that walks the order, at most `max_walked` rows, and returns the matches."""
-        if max_walked is None or not self.filters:
-            conditions = self._all(*self.filters, *self._after(after))
-            return f"{self._rows} WHERE {conditions} {self._sorted} LIMIT {self._value(size)}"
-        walked = f"{self._rows} WHERE {self._all(*self._after(after))} {self._sorted}"
+        """Return the SQL that walks the order, at most `max_walked` rows, and returns the matches.
+
+        PostgreSQL does not know that a key and its last use have the same owner, so it expects far too few
+        rows of their join: for an owner of a hundredth of all keys, a hundredth of them. It would read and
+        sort all keys of the owner. So one table is walked, and each key is looked up.
+        """
+        limit = size if not self.filters else max_walked
+        in_order = f"ORDER BY sort_value {self._direction}, walked_id {self._direction}"
+        walked = (
+            f"SELECT key_id AS walked_id, {self._column} AS sort_value FROM {self._walked}"
+            f" WHERE {self._all(*self._after(after, 'key_id'))}"
+        )
+        if limit is not None:
+            walked += f" {in_order} LIMIT {self._value(limit)}"
+        conditions = " AND ".join(["key_id = walked_id", *self.filters])
         return (
-            f"SELECT * FROM ({walked} LIMIT {self._value(max_walked)}) AS walked"
-            f" WHERE {' AND '.join(self.filters)} {self._sorted} LIMIT {self._value(size)}"
+            f"SELECT {_COLUMNS}, sort_value FROM ({walked}) AS walked CROSS JOIN LATERAL"
+            f" (SELECT {_COLUMNS} FROM authsvc.key_records WHERE {conditions} LIMIT 1) AS found"
+            f" {in_order} LIMIT {self._value(size)}"
         )
 
     def find(self, after: Position | None, size: int) -> str:
         """Return the SQL that finds the matches and sorts them; wrong if `found_count` is `_MAX_SORTED`."""
-        conditions = self._all(*self.filters, *self._indexed, *self._after(after))
+        conditions = self._all(*self.filters, *self._indexed, *self._after(after, self._id))
         return (
             f"WITH found AS MATERIALIZED"
             f" (SELECT key_id FROM {self._source} WHERE {conditions} LIMIT {self._value(_MAX_SORTED)})"
-            f" SELECT *, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
-            f" FROM authsvc.key_records JOIN found USING (key_id) {self._sorted} LIMIT {self._value(size)}"
+            f" SELECT {_COLUMNS}, {self._column} AS sort_value, (SELECT count(*) FROM found) AS found_count"
+            " FROM authsvc.key_records JOIN found USING (key_id)"
+            f" ORDER BY sort_value {self._direction}, key_id {self._direction} LIMIT {self._value(size)}"
         )
 
     @property
-    def _rows(self) -> str:
-        # As a column, so that the outer query knows that the rows of a subquery are sorted.
-        return f"SELECT *, {self._column} AS sort_value FROM authsvc.key_records"
-
-    @property
-    def _sorted(self) -> str:
-        direction = "DESC" if self._order.descending else "ASC"
-        return f"ORDER BY sort_value {direction}, {self._id} {direction}"
+    def _direction(self) -> str:
+        return "DESC" if self._order.descending else "ASC"
 
     def _all(self, *conditions: str) -> str:
         return " AND ".join([f"owner_id = {self._owner}", *self._bounds, *conditions])
 
-    def _after(self, after: Position | None) -> list[str]:
+    def _after(self, after: Position | None, key_id: str) -> list[str]:
         if after is None:
             return []
         # PostgreSQL estimates a row comparison by its first column. With "<" and a value that most rows share
         # (never expires, never used), it would expect almost no rows.
         comparison = "<=" if self._order.descending else ">="
         value, last_id = self._parameter.format(self._value(after.value)), self._value(after.item_id)
-        return [f"({self._column}, {self._id}) {comparison} ({value}, {last_id})", f"{self._id} <> {last_id}"]
+        return [f"({self._column}, {key_id}) {comparison} ({value}, {last_id})", f"{key_id} <> {last_id}"]
 
     def _value(self, value: object) -> str:
         self.values.append(value)

@@ -1,27 +1,43 @@
 """Schema migrations.
 
-Mechanism: numbered SQL files, each applied once, in order, in a transaction of its own. An advisory lock
-keeps replicas that start at the same time apart. The checksum of each file is stored: a file that was changed
-after it was applied is refused.
+Mechanism: numbered SQL files, each applied once, in order, in a transaction of its own, which waits for locks
+and holds them only for a short time (`short_transaction`). An advisory lock keeps replicas that start at the
+same time apart. The checksum of each file is stored: a file that was changed after it was applied is refused.
 
 With two roles, the serving role gets privileges on the tables, but not their ownership.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
 from authsvc.model.errors import OperatorError
-from authsvc.store.pool import Database
+from authsvc.store import retention as stored_retention
+from authsvc.store.connect import connect
+from authsvc.store.connect_error import ConnectError
+from authsvc.store.hosts import InvalidUrlError
+from authsvc.store.pool import Connection, Database
+from authsvc.store.privileges import grants
+from authsvc.store.requirements import check_database
+from authsvc.store.retention import Retention
+from authsvc.store.short_transaction import ShortTransactions, closed
 
-# The key of the advisory lock. It must never change.
-_LOCK = 0x617574687376
+if TYPE_CHECKING:
+    # The classes of asyncpg are generic for type checkers only.
+    DirectConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+#: How long `migrate` waits for locks that others hold.
+LOCK_WAIT = timedelta(minutes=5)
+_MAX_CONNECT_SECONDS = 10.0
+_MAX_READ_SECONDS = 10.0
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
 _CREATE_MIGRATIONS = """
@@ -33,46 +49,15 @@ _CREATE_MIGRATIONS = """
         apply_time timestamptz NOT NULL DEFAULT now()
     );
 """
-# Workers of the release before 0007 insert tag key 1 when they start; a trigger ignores that. Remove the
-# grant and the trigger with the first release that does not have to run beside such workers.
-_GRANTS = """
-    GRANT USAGE ON SCHEMA authsvc TO {role};
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA authsvc TO {role};
-    REVOKE INSERT, UPDATE, DELETE ON authsvc.migrations FROM {role};
-    REVOKE INSERT, UPDATE, DELETE ON authsvc.tag_keys FROM {role};
-    GRANT INSERT (tag_key_id, tag_key) ON authsvc.tag_keys TO {role};
-    REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
-    REVOKE UPDATE ON authsvc.feed FROM {role};
-"""
-_RETENTION = "SELECT retention FROM authsvc.audit_retention"
-_SET_RETENTION = """
-    INSERT INTO authsvc.audit_retention (retention) VALUES ($1)
-    ON CONFLICT (is_set) DO UPDATE SET retention = excluded.retention
-"""
-# In the same transaction, so that the serving role can never change the audit log, not even for a moment.
-_AUDIT_GRANTS = "SELECT authsvc.grant_audit($1)"
+_APPLIED = "SELECT number, checksum FROM authsvc.migrations"
 
 
 class MigrationError(OperatorError):
     """The database and the migrations do not fit together; the message says how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long audit events are kept; zero means for ever.
-
-    The schema enforces it against the serving role. A retention that is shorter than the stored one takes
-    effect only if it `was_asked_for`, because a default must not shorten what an operator has set.
-    """
-
-    length: timedelta
-    was_asked_for: bool
-
-    def replaces(self, kept: timedelta | None) -> bool:
-        """Return whether this replaces the stored retention; None if none was stored yet."""
-        if kept is None or self.was_asked_for:
-            return self.length != kept
-        return bool(kept) and (not self.length or self.length > kept)
+class NotGrantedError(MigrationError):
+    """The serving role has no privileges on the schema, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +67,9 @@ class Migration:
     number: int
     name: str
     sql: str
+
+    def __str__(self) -> str:
+        return f"{self.number:04} {self.name}"
 
     @property
     def checksum(self) -> str:
@@ -102,56 +90,78 @@ def known_migrations() -> list[Migration]:
 async def migrate(
     url: str,
     *,
+    pooler: bool = False,
     migrations: list[Migration] | None = None,
     serving_role: str = "",
     retention: Retention | None = None,
+    lock_wait: timedelta = LOCK_WAIT,
     tell: Callable[[str], object] = lambda line: None,
 ) -> int:
     """Apply the migrations that were not applied yet; return how many.
 
-    `serving_role` gets privileges on the tables, unless it is the role that migrates. `retention` is how long
-    the schema keeps audit events from now on. `tell` receives a line for each thing that was done.
+    `pooler` means that a pooler with transaction pooling is in front of the database. `serving_role` gets
+    privileges on the tables, unless it is the role that migrates. `retention` is how long the schema keeps
+    audit events from now on. Each transaction waits at most `lock_wait` for locks of others. `tell` receives
+    a line for each thing that was done, and for each that is waited for.
 
-    Raises MigrationError when the database cannot be used, when a migration fails (it is rolled back) or was
-    changed after it was applied, and when privileges or the retention cannot be set.
+    Raises MigrationError when the database is out of reach, when a migration fails (it is rolled back) or was
+    changed after it was applied, and when privileges or the retention cannot be set; UnfitDatabaseError when
+    the database is not one that authsvc can use; LockWaitOver and OverlongError, which name the transaction
+    that was not done.
     """
-    todo = known_migrations() if migrations is None else migrations
+    connection = await _connected(url, pooler)
+    transactions = ShortTransactions(
+        connection, partial(_connected, url, pooler), lock_wait=lock_wait.total_seconds(), tell=tell
+    )
     try:
-        connection = await asyncpg.connect(url, timeout=10, statement_cache_size=0)  # works with poolers
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise MigrationError(f"cannot use the database: {error or 'no answer within 10 s'}") from error
-    except ValueError:
-        # The message of the driver may contain a part of the password.
-        raise MigrationError("the driver cannot read the URL of the database; check its options") from None
-    try:
-        try:
-            async with _exclusive(connection):
-                await connection.execute(_CREATE_MIGRATIONS)
-        except asyncpg.PostgresError as error:
-            raise MigrationError(f"cannot create the schema: {error}; migrate as its owner") from error
-        applied = {r["number"]: r for r in await connection.fetch("SELECT * FROM authsvc.migrations")}
+        await check_database(connection, pooler=pooler)
+        todo = await _created(
+            connection, transactions, known_migrations() if migrations is None else migrations
+        )
         done = 0
         for migration in todo:
-            if migration.number in applied:
-                _compare(migration, applied[migration.number]["checksum"])
-                continue
-            if await _apply(connection, migration):
-                tell(f"applied {migration.number:04} {migration.name}")
+            if await _apply(connection, transactions, migration):
+                tell(f"applied {migration}")
                 done += 1
         if retention is not None:
-            await _set_retention(connection, retention, tell)
+            with _refused("cannot set the retention of audit events: {}"):
+                stores = partial(stored_retention.store, connection, retention)
+                if await transactions.run("the retention of audit events", stores):
+                    tell(f"audit events are kept {retention}")
         if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
-            quoted = '"' + serving_role.replace('"', '""') + '"'
-            try:
-                async with connection.transaction():
-                    await connection.execute(_GRANTS.format(role=quoted))
-                    await connection.execute(_AUDIT_GRANTS, serving_role)
-            except asyncpg.PostgresError as error:
-                raise MigrationError(f"cannot grant {serving_role} the use of the tables: {error}") from error
+            what = f"{serving_role} the use of the tables"
+            with _refused(f"cannot grant {what}: {{}}"):
+                await transactions.run(f"granting {what}", partial(connection.execute, grants(serving_role)))
             tell(f"granted the use of the tables to {serving_role}")
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        # The driver ends the transaction of a lost connection with an error of its own.
+        cause = error.__context__ if isinstance(error, asyncpg.InterfaceError) else error
+        raise MigrationError(
+            f"the connection to the database was lost: {cause or error}. Run `authsvc migrate` again: it "
+            "continues with what was not applied"
+        ) from error
+    else:
         return done
     finally:
-        await connection.close()
+        await transactions.close()
+        await closed(connection)
+
+
+async def unapplied(url: str, *, pooler: bool = False) -> list[Migration]:
+    """Return the migrations of this version that the database does not have, and change nothing.
+
+    Raises MigrationError when that cannot be told.
+    """
+    connection = await _connected(url, pooler)
+    try:
+        await check_database(connection, pooler=pooler)
+        return _missing(known_migrations(), await _checksums(connection))
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(
+            f"cannot tell which migrations the database has: {error or 'it did not answer in time'}"
+        ) from error
+    finally:
+        await closed(connection)
 
 
 async def pending(database: Database) -> list[str]:
@@ -161,69 +171,93 @@ async def pending(database: Database) -> list[str]:
     changed after it was applied.
     """
     async with database.connection() as connection:
-        try:
-            rows = await connection.fetch("SELECT number, checksum FROM authsvc.migrations")
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-            rows = []
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise MigrationError(
-                f"the serving role has no privileges on the schema ({error}): run `authsvc migrate` with "
-                "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
-            ) from error
-        applied = {row["number"]: row["checksum"] for row in rows}
-    for migration in known_migrations():
-        if migration.number in applied:
-            _compare(migration, applied[migration.number])
-    return [f"{m.number:04} {m.name}" for m in known_migrations() if m.number not in applied]
+        checksums = await _checksums(connection)
+    return list(map(str, _missing(known_migrations(), checksums)))
+
+
+async def _checksums(connection: "DirectConnection | Connection") -> dict[int, str]:
+    """Return the checksums of the applied migrations by number."""
+    try:
+        rows = await connection.fetch(_APPLIED, timeout=_MAX_READ_SECONDS)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return {}
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise NotGrantedError(
+            f"the serving role has no privileges on the schema ({error}): run `authsvc migrate` with "
+            "AUTHSVC_DATABASE_URL set to that role and AUTHSVC_MIGRATION_DATABASE_URL to the owner's"
+        ) from error
+    return {row["number"]: row["checksum"] for row in rows}
+
+
+def _missing(migrations: Iterable[Migration], checksums: dict[int, str]) -> list[Migration]:
+    missing = []
+    for migration in migrations:
+        if migration.number in checksums:
+            _compare(migration, checksums[migration.number])
+        else:
+            missing.append(migration)
+    return missing
+
+
+async def _connected(url: str, pooler: bool) -> "DirectConnection":
+    try:
+        # Migrations take as long as they take.
+        return await connect(
+            url, timeout=_MAX_CONNECT_SECONDS, pooler=pooler, command_timeout=None, statement_cache_size=0
+        )
+    except (ConnectError, InvalidUrlError) as error:
+        raise MigrationError(f"cannot use the database: {error}") from error
 
 
 def _compare(migration: Migration, checksum: str) -> None:
     if checksum != migration.checksum:
         raise MigrationError(
-            f"migration {migration.number:04} {migration.name} was changed after it had been applied: "
+            f"migration {migration} was changed after it had been applied: "
             "restore the file, and put the change into a new migration"
         )
 
 
-async def _set_retention(
-    connection: "asyncpg.Connection[asyncpg.Record]", retention: Retention, tell: Callable[[str], object]
-) -> None:
-    try:
-        async with _exclusive(connection):
-            kept = await connection.fetchval(_RETENTION)
-            if not retention.replaces(kept):
-                return
-            await connection.execute(_SET_RETENTION, retention.length)
-    except asyncpg.PostgresError as error:
-        raise MigrationError(f"cannot set the retention of audit events: {error}") from error
-    tell(f"audit events are kept {f'for {retention.length.days} days' if retention.length else 'forever'}")
+async def _created(
+    connection: "DirectConnection", transactions: ShortTransactions, migrations: list[Migration]
+) -> list[Migration]:
+    """Create the table of migrations if it is missing, and return the migrations that are not in it."""
+
+    async def create() -> list[Migration]:
+        await connection.execute(_CREATE_MIGRATIONS)
+        return _missing(migrations, await _checksums(connection))
+
+    with _refused("cannot create the schema: {}; migrate as its owner"):
+        return await transactions.run("creating the schema", create)
 
 
-@asynccontextmanager
-async def _exclusive(connection: "asyncpg.Connection[asyncpg.Record]") -> AsyncIterator[None]:
-    """Run a transaction while no other migration runs. The lock is not of the session, for poolers' sake."""
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        yield
-
-
-async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> bool:
+async def _apply(
+    connection: "DirectConnection", transactions: ShortTransactions, migration: Migration
+) -> bool:
     """Apply a migration; return False when another process has done so meanwhile."""
+
+    async def apply() -> bool:
+        # Again, under the lock.
+        if not _missing([migration], await _checksums(connection)):
+            return False
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO authsvc.migrations (number, name, checksum) VALUES ($1, $2, $3)",
+            migration.number,
+            migration.name,
+            migration.checksum,
+        )
+        return True
+
+    with _refused(f"migration {migration} failed and was rolled back: {{}}"):
+        return await transactions.run(f"migration {migration}", apply)
+
+
+@contextmanager
+def _refused(told: str) -> Iterator[None]:
+    """Raise what PostgreSQL refuses as MigrationError. `told` has {} where its words go."""
     try:
-        async with _exclusive(connection):
-            applied = "SELECT checksum FROM authsvc.migrations WHERE number = $1"
-            if checksum := await connection.fetchval(applied, migration.number):
-                _compare(migration, checksum)
-                return False
-            await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO authsvc.migrations (number, name, checksum) VALUES ($1, $2, $3)",
-                migration.number,
-                migration.name,
-                migration.checksum,
-            )
+        yield
+    except asyncpg.PostgresConnectionError:
+        raise
     except asyncpg.PostgresError as error:
-        raise MigrationError(
-            f"migration {migration.number:04} {migration.name} failed and was rolled back: {error}"
-        ) from error
-    return True
+        raise MigrationError(told.replace("{}", str(error))) from error

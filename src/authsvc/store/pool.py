@@ -17,25 +17,31 @@ the synchronous standby: PostgreSQL would commit with a warning. A commit with a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
-from typing import Any, Self, TypeAlias
+from functools import partial
+from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
+from authsvc.store.connect import connect
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
+from authsvc.store.uncancelled import uncancelled
 
 _log = logging.getLogger(__name__)
 
 # The classes of asyncpg are generic for type checkers only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+Result = TypeVar("Result")
 
 _MAX_WAIT_SECONDS = 5.0
+# Less than a caller waits, so that it learns what happened at each host.
+_MAX_CONNECT_SECONDS = 4.0
 _WAITERS_PER_CONNECTION = 100
 # A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
 _MAX_COMMIT_SECONDS = 30.0
@@ -86,7 +92,7 @@ class Database:
             max_size=size,
             # No session state outlives a transaction here, so a reset would be a wasted round trip.
             reset=_no_reset,
-            **connect_options(pooler=pooler),
+            connect=partial(connect, timeout=_MAX_CONNECT_SECONDS, pooler=pooler),
         )
         async with pool:
             try:
@@ -124,11 +130,13 @@ class Database:
         *,
         revokes: bool = False,
         lock_wait: LockWait = LockWait.USUAL,
+        last: Callable[[], str] = lambda: "",
     ) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction, which is committed at the end, or rolled back on an error.
 
         It uses a slot of `owner_id`, for which the change is made; "" is the service itself. A change that
-        `revokes` may use a slot of the reserve.
+        `revokes` may use a slot of the reserve. `last` returns a statement, or "", to be sent in one message
+        with the COMMIT, so that its locks are held for no round trip.
 
         Raises Overloaded when no slot is free within 5 s, or too many callers wait; Unavailable when the
         database is out of reach, a lock is not released in time, or the outcome of the commit is unknown.
@@ -137,9 +145,20 @@ class Database:
         async with (
             slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}"),
+            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}", last),
         ):
             yield connection
+
+    async def commit(self, owner_id: str, statement: str, *arguments: object) -> object:
+        """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
+
+        It is never cancelled, so it has to bound its waits. Raises the same as `transaction`.
+        """
+        choices = self.slots.for_change(owner_id, revokes=False)
+        async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
+            with raise_on_warning(connection):
+                executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)
+                return await uncancelled(_bounded(connection, executing))
 
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
@@ -191,42 +210,31 @@ class Database:
             ) from error
 
     async def _release(self, connection: Connection) -> None:
+        releasing = asyncio.ensure_future(self._pool.release(connection, timeout=_MAX_WAIT_SECONDS))
+        # If the caller goes away meanwhile, nobody else asks how it ended, and asyncio would log a failure.
+        releasing.add_done_callback(_seen)
         try:
-            await self._pool.release(connection, timeout=_MAX_WAIT_SECONDS)
+            await asyncio.shield(releasing)
         except (*RETRYABLE, pg.InterfaceError, pg.InternalClientError):
             # The driver raises these for a connection that is lost while it is released, too.
             _log.debug("a lost connection was dropped")
 
 
-def connect_options(*, pooler: bool = False) -> dict[str, Any]:
-    """Return the options of all connections of this service."""
-    settings = {"application_name": "authsvc", "TimeZone": "UTC"}
-    options: dict[str, Any] = {
-        "timeout": _MAX_WAIT_SECONDS,
-        "command_timeout": _MAX_WAIT_SECONDS,
-        "server_settings": settings,
-        # Use the primary among several hosts. Nothing may be read from a standby.
-        "target_session_attrs": "read-write",
-    }
-    if pooler:
-        options["statement_cache_size"] = 0
-    else:
-        settings["jit"] = "off"  # It slows down queries of a millisecond.
-    return options
-
-
 @asynccontextmanager
-async def _begun(connection: Connection, begin: str) -> AsyncIterator[None]:
-    """Begin a transaction; commit it at the end, roll it back on an error."""
+async def _begun(
+    connection: Connection, begin: str, last: Callable[[], str] = lambda: ""
+) -> AsyncIterator[None]:
+    """Begin a transaction; commit it at the end, with its `last` statement; roll it back on an error."""
     try:
         # Inside the try block: if this is cancelled, the transaction may have begun.
         await connection.execute(begin)
         yield
+        statement = last()
     except BaseException:
-        await _uncancelled(_roll_back(connection))
+        await uncancelled(_roll_back(connection))
         raise
     with raise_on_warning(connection):
-        await _uncancelled(_commit(connection))
+        await uncancelled(_commit(connection, statement))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -237,18 +245,30 @@ def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
     }[lock_wait]
     return (
         f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_MS}; "
-        f"SET LOCAL lock_timeout = {lock_timeout_ms}"
+        f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+        # Also behind a pooler, where no setting of the session is ours.
+        "SET LOCAL synchronous_commit = on"
     )
 
 
-async def _commit(connection: Connection) -> None:
-    # Without the timeout of the driver, which would cancel the wait for the standby.
-    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=_NO_TIMEOUT_SECONDS))
-    done, _ = await asyncio.wait({commit}, timeout=_MAX_COMMIT_SECONDS)
+async def _commit(connection: Connection, last: str = "") -> None:
+    committing = connection.execute(f"{last}; COMMIT" if last else "COMMIT", timeout=_NO_TIMEOUT_SECONDS)
+    try:
+        await _bounded(connection, committing)
+    except pg.PostgresError:
+        if connection.is_in_transaction():  # The last statement has failed.
+            await _roll_back(connection)
+        raise
+
+
+async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Result]) -> Result:
+    """Await a commit without the timeout of the driver, which would cancel the wait for the standby."""
+    task = asyncio.ensure_future(committing)
+    done, _ = await asyncio.wait({task}, timeout=_MAX_COMMIT_SECONDS)
     if not done:
         _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
         connection.terminate()
-    await commit
+    return await task
 
 
 async def _roll_back(connection: Connection) -> None:
@@ -260,15 +280,7 @@ async def _no_reset(_: object) -> None:
     """Do not reset a connection."""
 
 
-async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end even if the caller is cancelled; then raise the cancellation."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
+def _seen(ended: "asyncio.Future[None]") -> None:
+    """Mark the exception of a task as retrieved."""
+    if not ended.cancelled():
+        ended.exception()

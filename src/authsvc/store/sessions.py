@@ -12,7 +12,7 @@ from authsvc.model.client_hints import ClientHints
 from authsvc.model.session import Session
 from authsvc.model.session_query import SessionPosition
 from authsvc.store.audit import events_json
-from authsvc.store.pages import page_of
+from authsvc.store.pages import fetch, page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -54,12 +54,12 @@ async def page(
     now: datetime,
     size: int,
     after: SessionPosition | None,
-) -> tuple[list[Session], bool]:
+) -> tuple[Sequence[Session], bool]:
     """Return at most `size` sessions, the newest activity first, and whether there are more."""
     last, session_id = after or (None, "")
     where = owner_id, include_ended, now, last, session_id
-    rows = await connection.fetch(_SQL["list_sessions"], *where, size + 1)
-    return await page_of(rows, size, from_row)
+    found = await fetch(connection, _SQL["list_sessions"], *where, size + 1, size=size)
+    return page_of(found, size, from_row)
 
 
 async def update_revocation(connection: Connection, session: Session) -> None:

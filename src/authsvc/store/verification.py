@@ -13,6 +13,7 @@ from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredC
 from authsvc.model.feed import Place
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.use import Use
+from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
@@ -38,6 +39,7 @@ class VerificationStore:
         self._finding = SharedStatement(
             self._find, max_waiting=MAX_WAITING_LOOK_UPS, full="too many keys are being looked up"
         )
+        self._uses = BatchWriter("a last use", self._record_uses, lambda use: use.credential_id)
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shared_length = 0
 
@@ -99,7 +101,15 @@ class VerificationStore:
             await connection.execute(_SQL["replace_secret_hash"], key_prefix, old, new)
 
     async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Record each use that is later than the recorded one."""
+        """Record each use that is later than the recorded one; set aside what the database refuses."""
+        await self._uses.write(uses)
+
+    @property
+    def refused(self) -> int:
+        """How many last uses were set aside."""
+        return self._uses.refused
+
+    async def _record_uses(self, uses: Sequence[Use]) -> None:
         ids, times, addresses, *_ = zip(*uses, strict=True)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["record_uses"], ids, times, addresses)

@@ -178,7 +178,8 @@ class ListAuditEventsRequest(_message.Message):
     """
     page_size: _builtins.int
     """The maximum number of events to return, 1 to 1000. If 0, at most 50 are
-    returned.
+    returned. A page has fewer if they would take more than 2 MiB;
+    `next_page_token` is then set.
     """
     page_token: _builtins.str
     """The `next_page_token` of the previous page. `owner_id` and `filter` must be

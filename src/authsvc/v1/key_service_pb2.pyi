@@ -255,7 +255,9 @@ class ListKeysRequest(_message.Message):
     were never used sort before all others.
     """
     page_size: _builtins.int
-    """The maximum number of keys to return, 1 to 1000. If 0, at most 50 are returned."""
+    """The maximum number of keys to return, 1 to 1000. If 0, at most 50 are returned. A
+    page has fewer if they would take more than 2 MiB; `next_page_token` is then set.
+    """
     page_token: _builtins.str
     """The `next_page_token` of the previous page. All fields other than `page_size` and
     `include_total_size` must be the same as in that call.
@@ -578,8 +580,14 @@ class BatchRevokeKeysResponse(_message.Message):
 
     KEYS_FIELD_NUMBER: _builtins.int
     REVOKED_COUNT_FIELD_NUMBER: _builtins.int
+    KEYS_ARE_PARTIAL_FIELD_NUMBER: _builtins.int
     revoked_count: _builtins.int
     """The number of keys that this call revoked."""
+    keys_are_partial: _builtins.bool
+    """Whether `keys` have only `key_id`, `owner_id`, `key_prefix`, `state` and
+    `revoke_time`, because with all fields they would take more than 2 MiB. GetKey and
+    ListKeys return the other fields.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Key]:
         """The keys as they are now. For a request with `key_ids`, these keys in the same
@@ -592,10 +600,11 @@ class BatchRevokeKeysResponse(_message.Message):
         *,
         keys: _abc.Iterable[_resources_pb2.Key] | None = ...,
         revoked_count: _builtins.int = ...,
+        keys_are_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "revoked_count", b"revoked_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "keys_are_partial", b"keys_are_partial", "revoked_count", b"revoked_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

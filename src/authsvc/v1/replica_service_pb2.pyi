@@ -46,15 +46,20 @@ class ReplicaStatus(_message.Message):
     READ_TIME_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    OMITTED_WORKER_COUNT_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
     """The number of the latest change: the end of the feed that workers follow."""
+    omitted_worker_count: _builtins.int
+    """The number of registrations that are left out of `workers`."""
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """When the state was read, by the database's clock."""
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]:
-        """The workers, ordered by host and age."""
+        """The registrations, one for each replica, ordered by host and age: all of them, or
+        as many as take 2 MiB, which are some ten thousand.
+        """
 
     def __init__(
         self,
@@ -62,10 +67,11 @@ class ReplicaStatus(_message.Message):
         read_time: _timestamp_pb2.Timestamp | None = ...,
         head_seq: _builtins.int = ...,
         workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
+        omitted_worker_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "omitted_worker_count", b"omitted_worker_count", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,7 +79,7 @@ Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
 
 @_typing.final
 class WorkerStatus(_message.Message):
-    """The state of one worker process."""
+    """The state of one registration, which all workers of a replica share."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,39 +92,49 @@ class WorkerStatus(_message.Message):
     APPLIED_SEQ_FIELD_NUMBER: _builtins.int
     BEHIND_SINCE_FIELD_NUMBER: _builtins.int
     LEASE_OVER_FIELD_NUMBER: _builtins.int
+    WORKER_PIDS_FIELD_NUMBER: _builtins.int
+    UNCONFIRMED_PIDS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
-    """The id of the worker's registration. It changes when the worker registers
-    again.
-    """
+    """The id of the registration. It changes when the replica registers again."""
     host: _builtins.str
     """The host name of the machine that the worker runs on."""
     pid: _builtins.int
-    """The process id on that machine."""
+    """The id of the process that registered, on that machine."""
     applied_seq: _builtins.int
-    """The number of the change up to which the worker has applied all changes."""
+    """The number of the change up to which all its workers have applied all changes."""
     lease_over: _builtins.bool
-    """Whether the worker's lease has expired, as far as the database can tell."""
+    """Whether the lease has expired, as far as the database can tell."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
-        """How long one renewal lets the worker answer from memory. A change waits up to
-        this long for a worker that is unreachable.
+        """How long one renewal lets the workers answer from memory. A change waits up to
+        this long for a replica that is unreachable.
         """
 
     @_builtins.property
     def register_time(self) -> _timestamp_pb2.Timestamp:
-        """When the worker registered."""
+        """When it was registered."""
 
     @_builtins.property
     def renew_time(self) -> _timestamp_pb2.Timestamp:
-        """When the worker last renewed its lease. If that is longer ago than the lease,
-        the worker answers UNAVAILABLE or has ended.
+        """When the lease was last renewed. If that is longer ago than the lease, the
+        workers answer UNAVAILABLE or have ended.
         """
 
     @_builtins.property
     def behind_since(self) -> _timestamp_pb2.Timestamp:
-        """Since when the worker has delayed a change. Unset if it has applied all
+        """Since when it has delayed a change. Unset if its workers have applied all
         changes.
         """
+
+    @_builtins.property
+    def worker_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The processes that answer from memory under this registration: the workers of
+        one replica. A worker that is alone has registered itself.
+        """
+
+    @_builtins.property
+    def unconfirmed_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those of them that changes waited for when the lease was last renewed."""
 
     def __init__(
         self,
@@ -132,10 +148,12 @@ class WorkerStatus(_message.Message):
         applied_seq: _builtins.int = ...,
         behind_since: _timestamp_pb2.Timestamp | None = ...,
         lease_over: _builtins.bool = ...,
+        worker_pids: _abc.Iterable[_builtins.int] | None = ...,
+        unconfirmed_pids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["behind_since", b"behind_since", "lease", b"lease", "register_time", b"register_time", "renew_time", b"renew_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "behind_since", b"behind_since", "host", b"host", "lease", b"lease", "lease_over", b"lease_over", "pid", b"pid", "register_time", b"register_time", "renew_time", b"renew_time", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "behind_since", b"behind_since", "host", b"host", "lease", b"lease", "lease_over", b"lease_over", "pid", b"pid", "register_time", b"register_time", "renew_time", b"renew_time", "unconfirmed_pids", b"unconfirmed_pids", "worker_id", b"worker_id", "worker_pids", b"worker_pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

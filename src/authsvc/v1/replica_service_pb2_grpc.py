@@ -49,8 +49,8 @@ class ReplicaServiceServicer:
     """
 
     def GetReplicaStatus(self, request, context):
-        """Shows every worker: its lease, which changes it has applied, and whether it
-        delays a revocation.
+        """Shows every registration: its lease, which changes its workers have applied, and
+        whether they delay a revocation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class ReplicaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicaServiceAsyncStub: ...
     GetReplicaStatus: _grpc.UnaryUnaryMultiCallable[_replica_service_pb2.GetReplicaStatusRequest, _replica_service_pb2.ReplicaStatus]
-    """Shows every worker: its lease, which changes it has applied, and whether it
-    delays a revocation.
+    """Shows every registration: its lease, which changes its workers have applied, and
+    whether they delay a revocation.
     """
 
 @_typing.type_check_only
@@ -48,8 +48,8 @@ class ReplicaServiceAsyncStub(ReplicaServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetReplicaStatus: _aio.UnaryUnaryMultiCallable[_replica_service_pb2.GetReplicaStatusRequest, _replica_service_pb2.ReplicaStatus]  # type: ignore[assignment]
-    """Shows every worker: its lease, which changes it has applied, and whether it
-    delays a revocation.
+    """Shows every registration: its lease, which changes its workers have applied, and
+    whether they delay a revocation.
     """
 
 class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,8 +63,8 @@ class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replica_service_pb2.GetReplicaStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replica_service_pb2.ReplicaStatus, _abc.Awaitable[_replica_service_pb2.ReplicaStatus]]:
-        """Shows every worker: its lease, which changes it has applied, and whether it
-        delays a revocation.
+        """Shows every registration: its lease, which changes its workers have applied, and
+        whether they delay a revocation.
         """
 
 def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

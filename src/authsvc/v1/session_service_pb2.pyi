@@ -336,7 +336,9 @@ class ListSessionsRequest(_message.Message):
     include_ended: _builtins.bool
     """Whether to include sessions that have ended."""
     page_size: _builtins.int
-    """The maximum number of sessions to return, 1 to 1000. If 0, at most 50 are returned."""
+    """The maximum number of sessions to return, 1 to 1000. If 0, at most 50 are returned.
+    A page has fewer if they would take more than 2 MiB; `next_page_token` is then set.
+    """
     page_token: _builtins.str
     """The `next_page_token` of the previous page. `owner_id` and `include_ended` must be
     the same as in that call. A session that becomes active in the meantime moves to

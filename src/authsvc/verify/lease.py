@@ -32,7 +32,7 @@ class Lease:
     def renew(self, until: float) -> None:
         """Hold the lease until the stopwatch shows `until`."""
         self._until = until
-        self.reason = "this worker cannot reach the database"
+        self.reason = "this worker could not renew its lease in the database"
         self._renewed.set()
 
     def end(self, reason: str) -> None:
@@ -47,6 +47,11 @@ class Lease:
             raise Unavailable(
                 f"nothing can be verified now: {self.reason}; retry", reason="LEASE_OVER", retry_after=1
             )
+
+    @property
+    def until(self) -> float:
+        """When it ends, on the stopwatch; minus infinity when it was given up."""
+        return self._until
 
     @property
     def left(self) -> float:

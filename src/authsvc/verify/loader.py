@@ -55,7 +55,7 @@ class AppliedFeed(Protocol):
         """The last applied entry."""
 
     async def knows(self, place: Place, since: int) -> bool:
-        """Return whether a row that was read at `place` may be remembered; see Follower.knows."""
+        """Return whether a row that was read at `place` may be remembered; see Holder.knows."""
 
 
 class Loader:

@@ -9,8 +9,8 @@ dropped and counted until the next write. Of a user agent 512 characters are not
 came with it. All user agents and client hints together have at most `MAX_TEXT_LENGTH` characters; further
 uses are noted without.
 
-Failure: notes that could not be written are kept and written with the next batch. A crash loses the notes of
-the last few seconds.
+Failure: notes that could not be written are kept and written with the next batch. One that the store refuses
+is dropped. A crash loses the notes of the last few seconds.
 """
 
 import asyncio
@@ -33,10 +33,15 @@ MAX_TEXT_LENGTH = 32 * 1024 * 1024
 class UseStore(Protocol):
     """The recorded last uses."""
 
+    @property
+    def refused(self) -> int:
+        """How many uses could never be recorded, and were dropped."""
+
     async def record_uses(self, uses: Sequence[Use]) -> None:
         """Record each use that is later than the recorded one; ignore those of deleted credentials.
 
-        Raises RetryableError when the database is out of reach.
+        A use whose values are refused is dropped, so that it does not hold up the others. Raises
+        RetryableError when the database is out of reach.
         """
 
 
@@ -61,6 +66,11 @@ class UsageLog:
         self._of_owner: Counter[str] = Counter()
         self._text = 0
         self.dropped = 0
+
+    @property
+    def refused(self) -> int:
+        """How many uses could never be written, and were dropped."""
+        return self._store.refused
 
     def note(
         self,

@@ -3,7 +3,11 @@
 There are a few calls, each of which is one transaction. It is authenticated, takes its locks one by one,
 reads its authority, writes, takes the last locks (the ends of the audit
 chain and of the feed), checks the clock and the file, commits, and is answered. Any call may
-pause for any time between two steps, and may die before its commit.
+pause for any time between two steps, and may die before its commit. (The message that commits locks the
+end of the feed and checks the clock, so in truth there are fewer pauses.)
+
+The creation of a key is judged before it locks anything, by a policy that it reads for this. Under its
+locks, one statement compares what was judged with what is there, and does nothing if they differ.
 
 The database is PostgreSQL at READ COMMITTED:
 
@@ -52,6 +56,7 @@ class Plan(NamedTuple):
     looks_at: tuple[str, ...] = (CLOCK,)
     opens_session: bool = False
     ends_sessions: bool = False
+    judged_first: bool = False
     after: tuple[int, ...] = ()
 
 
@@ -149,7 +154,13 @@ class Model:
         """Return the steps of a call: by the rules, or with one of them broken."""
         locks: list[tuple[str, ...]] = [("lock", *lock) for lock in self._locks(plan)]
         read: list[tuple[str, ...]] = [("read",)]
-        if self.has("read-before-lock"):
+        if plan.judged_first:
+            locks, read = [("snapshot",), *locks], [("compare",)]
+            if self.has("compare-before-lock"):
+                locks, read = [locks[0], *read, *locks[1:]], []
+            elif self.has("never-compare"):
+                read = []
+        elif self.has("read-before-lock"):
             locks, read = [*read, *locks], []
         elif self.has("read-and-lock-in-one-statement"):
             locks, read = [("snapshot",), *locks], [("read-snapshot",)]
@@ -165,7 +176,8 @@ class Model:
         if FILE in plan.looks_at and not self.has(f"no-look-at-{FILE}"):
             then.insert(then.index(_FEED), ("look", FILE))
         if CLOCK in plan.looks_at and not self.has(f"no-look-at-{CLOCK}"):
-            then.append(("look", CLOCK))
+            # By the statement that has locked the end of the feed, and not before the message that does.
+            then.insert(-1 if self.has("look-before-the-last-lock") else len(then), ("look", CLOCK))
         return (("authenticate",), *locks, *read, *then, ("commit",), ("answer",))
 
     def _locks(self, plan: Plan) -> list[tuple[str, str]]:
@@ -228,6 +240,15 @@ def read_snapshot(model: Model, state: State, number: int) -> Steps:
     locked = {held.thing for held in state.held if held.call == number}
     fresh = {fact for fact in state.gone if _ROW.get(fact) in locked}
     yield from _judge(model, state, number, state.calls[number].saw | fresh)
+
+
+def compare(model: Model, state: State, number: int) -> Steps:
+    """Compare what was judged with what is there now; give up if that differs."""
+    needs = set(model.plans[number].needs)
+    if state.calls[number].saw & needs != state.gone & needs:
+        yield "sees that what it was judged by has changed", _ended(state, number, REFUSED)
+    else:
+        yield from _judge(model, state, number, state.gone)
 
 
 def release(model: Model, state: State, number: int) -> Steps:
@@ -300,6 +321,7 @@ _OPERATIONS: dict[str, Callable[..., Steps]] = {
     "read": read,
     "snapshot": snapshot,
     "read-snapshot": read_snapshot,
+    "compare": compare,
     "release": release,
     "glance": glance,
     "write": write,

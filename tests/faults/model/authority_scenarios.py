@@ -21,6 +21,14 @@ from tests.faults.model.explore import Changed
 
 # Calls that change something.
 BY_KEY = Plan("a change by the key", "row a", needs=("key a", "policy"), shared=("owner O", "row a"))
+CREATION = Plan(
+    "CreateKey by the key",
+    "row a",
+    needs=("key a", "policy"),
+    shared=("owner O", "row a"),
+    then=(("audit", EXCLUSIVE),),
+    judged_first=True,
+)
 BY_SESSION = Plan(
     "a change by the session",
     "row s",
@@ -101,6 +109,14 @@ OPENED_MORE = Model("another session is opened", (OPENING, END_SESSIONS), sessio
 OPENED_BY_REVOKED = Model(
     "its opener is revoked first", (OPENING, REVOKE_KEY, END_SESSIONS._replace(after=(1,)))
 )
+CREATED = Model("a key is created by one that is revoked", (CREATION, REVOKE_KEY))
+CREATED_BY_POLICY = Model("a key is created and a policy is changed", (CREATION, SWITCH_OFF))
+CREATED_IN_TIME = Model(
+    "a key is created by one that expires",
+    (CREATION, REVOKE_KEY),
+    gone=frozenset({"key a, later"}),
+    outside=frozenset({CLOCK}),
+)
 SELF = Model(
     "a key revokes itself twice", (REVOKE_SELF, REVOKE_SELF._replace(name="RevokeKey of a by A again"))
 )
@@ -122,6 +138,9 @@ FLOORS = {
     OPENED: 130,
     OPENED_MORE: 140,
     OPENED_BY_REVOKED: 230,
+    CREATED: 100,
+    CREATED_BY_POLICY: 100,
+    CREATED_IN_TIME: 200,
     SELF: 90,
     ONE_ANOTHER: 100,
     EACH_ALL: 750,
@@ -152,6 +171,11 @@ MUTANTS = {
     "nothing-to-do-without-lock": Variant(OPENED, "who ends all sessions looks for some before it locks"),
     "opening-shares-no-sessions": Variant(OPENED, "who opens a session does not share the sessions' lock"),
     "no-look-at-clock": Variant(SCHEDULED, "nobody looks at the clock when the last wait is over"),
+    "look-before-the-last-lock": Variant(
+        SCHEDULED, "the clock is looked at before the end of the feed is locked"
+    ),
+    "never-compare": Variant(CREATED_BY_POLICY, "a key is created by the policy that it was judged by"),
+    "compare-before-lock": Variant(CREATED, "what a key was judged by is compared before it is locked"),
     "no-look-at-file": Variant(CERTIFICATE, "nobody looks at the file when the last wait is over"),
     "order-of-arrival": Variant(ONE_ANOTHER, "everybody locks its own credential first", deadlocked),
     "share-first": Variant(SELF, "who revokes itself shares its row, then locks it", deadlocked),

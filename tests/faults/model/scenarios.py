@@ -61,6 +61,7 @@ MUTANTS = {
     "fill-without-start": Variant(RETRY, "R5: F >= A0 is not asked for"),
     "fill-without-chain": Variant(FOREIGN, "R5: F >= A0 is enough, the chain is not asked"),
     "list-anywhere": Variant(RETRY, "R6: the list is read at a node that may lack the revocation"),
+    "place-without-nonce": Variant(RETRY, "R6: the revoker takes the end of the feed for its own place"),
     "reap-across-nodes": Variant(REAPER, "R8: the beat is seen at one node, the row deleted at another"),
     "leave-before-stopping": Variant(ONE, "R8: the row goes before the last answer"),
 }

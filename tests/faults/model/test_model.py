@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.model import authority, authority_scenarios
+from tests.faults.model import authority, authority_scenarios, replica, replica_scenarios
 from tests.faults.model.explore import explore
 from tests.faults.model.protocol import Model
 from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
@@ -90,4 +90,27 @@ def test_a_spare_part_of_authority_is_not_needed(name: str) -> None:
     """If the statement locks that very row, it may also read it."""
     spare = authority_scenarios.SPARE[name]
     result = explore(spare.model(name), authority_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)
+
+
+@pytest.mark.parametrize("scenario", replica_scenarios.FLOORS, ids=lambda scenario: scenario.name)
+def test_a_replica_has_no_violation(scenario: replica.Model) -> None:
+    """In a full exploration, no worker of a replica answers VALID after OK."""
+    result = explore(scenario, replica_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)
+    assert result.states >= replica_scenarios.FLOORS[scenario]
+
+
+@pytest.mark.parametrize("name", replica_scenarios.MUTANTS)
+def test_without_a_rule_of_replicas_there_is_a_violation(name: str) -> None:
+    """Each mutant answers VALID after OK."""
+    mutant = replica_scenarios.MUTANTS[name]
+    assert explore(mutant.model(name), mutant.violated).trace is not None
+
+
+@pytest.mark.parametrize("name", replica_scenarios.SPARE)
+def test_a_spare_rule_of_replicas_is_not_needed(name: str) -> None:
+    """A rule that only bounds how long changes wait."""
+    spare = replica_scenarios.SPARE[name]
+    result = explore(spare.model(name), replica_scenarios.any_violation)
     assert result.trace is None, told(result.trace)

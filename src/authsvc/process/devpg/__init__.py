@@ -10,8 +10,9 @@ Linux the kernel stops the server when this process dies, whatever killed it. El
 process leaves the server running; the next start refuses, and names its process.
 
 Failure: a DevPostgresError says what to do, or ends with PostgreSQL's own log. Committed data stays: the next
-start recovers it, on the same port if it is free. `kept_running` restarts a server that has ended. An
-interrupted `initdb` leaves no cluster.
+start recovers it, on the same port if it is free. `kept_running` restarts a server that has ended. A
+cluster of another major version is left as it is, unless binaries of that version are found. An interrupted
+`initdb` leaves no cluster.
 """
 
 from authsvc.process.devpg.binaries import Binaries

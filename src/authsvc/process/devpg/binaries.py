@@ -28,16 +28,23 @@ class Binaries:
     major: int
 
     @classmethod
-    def find(cls) -> Self:
+    def find(cls, major: int | None = None) -> Self:
         """Find the binaries of the `embedded` extra, else a system PostgreSQL 14 or later.
 
-        Raises DevPostgresError when there are none.
+        With a `major` version, binaries of that version stand first. Raises DevPostgresError when there are
+        none at all.
         """
+        first = None
         for directory in _candidates():
             if (directory / "initdb").is_file() and (directory / "postgres").is_file():
                 version = re.search(r"PostgreSQL\D*(\d+)", output_of(directory / "postgres", "--version"))
                 if version and int(version[1]) >= _MIN_MAJOR:
-                    return cls(directory.resolve(), int(version[1]))
+                    found = cls(directory.resolve(), int(version[1]))
+                    if major in (None, found.major):
+                        return found
+                    first = first or found
+        if first is not None:
+            return first
         raise DevPostgresError(
             f"no PostgreSQL {_MIN_MAJOR} or later found: pip install 'authsvc[embedded]', "
             "or set AUTHSVC_DATABASE_URL to a database of your own"

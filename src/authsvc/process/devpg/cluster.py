@@ -52,6 +52,22 @@ class Cluster:
         """The password of the superuser."""
         return (self.home / "password").read_text(encoding="ascii")
 
+    @property
+    def major(self) -> int | None:
+        """The major version of PostgreSQL that has made the cluster; None if there is none."""
+        version = (self.lines("cluster/PG_VERSION") or [""])[0].partition(".")[0]
+        return int(version) if version.isdecimal() else None
+
+    def made_by_another(self, major: int) -> DevPostgresError:
+        """Return the error for a cluster that binaries of this version cannot read."""
+        made_by, place = self.major, self._data_dir
+        return DevPostgresError(
+            f"{place} holds the data of PostgreSQL {made_by}, which PostgreSQL {major} cannot read; "
+            f"nothing was changed. To keep the data, install PostgreSQL {made_by} (on Debian and Ubuntu the "
+            f"package postgresql-{made_by}): it is then used for this data. To begin with an empty database, "
+            f"move {place} away"
+        )
+
     def in_use(self, pid: int | str) -> DevPostgresError:
         """Return the error that names the process which uses the data directory."""
         return DevPostgresError(f"{self._data_dir} is already in use by process {pid}")

@@ -112,7 +112,10 @@ class DevPostgres:
         self._cluster.release()
 
     def _usable_binaries(self) -> Binaries:
-        binaries = self._binaries or Binaries.find()
+        made_by = self._cluster.major
+        binaries = self._binaries or Binaries.find(made_by)
+        if made_by not in (None, binaries.major):
+            raise self._cluster.made_by_another(binaries.major)
         return binaries if os.geteuid() != 0 else binaries.within_reach_of(self._cluster.account)
 
     async def _run(self, binaries: Binaries) -> None:

@@ -4,7 +4,9 @@ SELECT authsvc.record_audit($1);
 
 -- name: list_events
 -- The events of an owner from $2 on, the newest first, before ($3, $4).
-SELECT * FROM authsvc.audit_events
+SELECT position, event_id, event_time, action, actor_id, actor_owner_id, actor_type, owner_id, target_id, client_ip, request_id,
+       details, previous_hash, hash
+  FROM authsvc.audit_events
  WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
    AND event_time <= coalesce($3, 'infinity'::timestamptz)
    AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
@@ -13,7 +15,9 @@ SELECT * FROM authsvc.audit_events
 
 -- name: list_events_of_target
 -- The events of one target, of which there are few; $7 and $8 are further filters.
-SELECT * FROM authsvc.audit_events
+SELECT position, event_id, event_time, action, actor_id, actor_owner_id, actor_type, owner_id, target_id, client_ip, request_id,
+       details, previous_hash, hash
+  FROM authsvc.audit_events
  WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
    AND event_time <= coalesce($3, 'infinity'::timestamptz)
    AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
@@ -23,8 +27,12 @@ SELECT * FROM authsvc.audit_events
 
 -- name: list_events_of_actions
 -- A page of each action, by the index, and the newest of those. Fast for rare and for frequent actions.
-SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
-    SELECT * FROM authsvc.audit_events
+SELECT e.position, e.event_id, e.event_time, e.action, e.actor_id, e.actor_owner_id, e.actor_type, e.owner_id, e.target_id,
+       e.client_ip, e.request_id, e.details, e.previous_hash, e.hash
+  FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
+    SELECT position, event_id, event_time, action, actor_id, actor_owner_id, actor_type, owner_id, target_id, client_ip, request_id,
+           details, previous_hash, hash
+      FROM authsvc.audit_events
      WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
        AND event_time <= coalesce($3, 'infinity'::timestamptz)
        AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)
@@ -36,8 +44,12 @@ SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
 
 -- name: list_events_of_actor
 -- The same for one actor.
-SELECT e.* FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
-    SELECT * FROM authsvc.audit_events
+SELECT e.position, e.event_id, e.event_time, e.action, e.actor_id, e.actor_owner_id, e.actor_type, e.owner_id, e.target_id,
+       e.client_ip, e.request_id, e.details, e.previous_hash, e.hash
+  FROM unnest($6::text[]) AS wanted (action) CROSS JOIN LATERAL (
+    SELECT position, event_id, event_time, action, actor_id, actor_owner_id, actor_type, owner_id, target_id, client_ip, request_id,
+           details, previous_hash, hash
+      FROM authsvc.audit_events
      WHERE owner_id = $1 AND event_time >= coalesce($2, '-infinity'::timestamptz)
        AND event_time <= coalesce($3, 'infinity'::timestamptz)
        AND (event_time, position) < (coalesce($3, 'infinity'::timestamptz), $4::bigint)

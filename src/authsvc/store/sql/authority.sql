@@ -1,5 +1,6 @@
 -- name: hold_authority
-SELECT * FROM authsvc.hold_authority($1, $2, $3, $4, $5, $6, $7);
+SELECT kind, credential_id, owner_id, scopes, expire_time, revoke_time, revoked_at_once, keys_enabled, is_over
+  FROM authsvc.hold_authority($1, $2, $3, $4, $5, $6, $7);
 
 -- name: share_at_once
 -- Takes those shared locks of hold_authority that are free, without waiting and in any order: of owners ($1), of the sessions of

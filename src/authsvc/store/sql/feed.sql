@@ -7,6 +7,14 @@ SELECT $1, $2, $3, $4, $5 WHERE set_config('synchronous_commit', 'on', true) IS 
 -- R8. For workers that have stopped answering, or are known to be dead.
 DELETE FROM authsvc.workers WHERE worker_id = ANY($1);
 
+-- name: remove_foreign
+-- Registrations that came with a backup or a copy of another database, whose workers cannot have a lease any more. They renew
+-- elsewhere or not at all, so nobody here can watch their beats. This is the one decision by wall clocks: a minute is their slack.
+DELETE FROM authsvc.workers
+ WHERE database_id <> authsvc.database_id()
+   AND coalesce(beat_time, register_time) + make_interval(secs => lease_ms * 1.2 / 1000) + interval '1 minute'
+       < clock_timestamp();
+
 -- name: find_head
 -- With the tag keys, in the same snapshot.
 SELECT h.seq, h.nonce, t.tag_keys FROM authsvc.feed_head h, authsvc.accepted_tag_keys t;
@@ -15,8 +23,10 @@ SELECT h.seq, h.nonce, t.tag_keys FROM authsvc.feed_head h, authsvc.accepted_tag
 -- R2. In one snapshot, checks that the registration exists and that the worker's place is in this feed, and reads the entries
 -- after it. No row if one check fails. Only a commit that waits for the standby proves that this node is the primary.
 WITH me AS (
-    UPDATE authsvc.workers SET beat = $4, applied = greatest(applied, $2), beat_time = clock_timestamp()
-     WHERE worker_id = $1 AND beat = ANY($5)
+    UPDATE authsvc.workers
+       SET beat = $4, applied = greatest(applied, $6), beat_time = clock_timestamp(),
+           worker_pids = $7, unconfirmed_pids = $8
+     WHERE worker_id = $1 AND beat = ANY($5) AND database_id IS NOT DISTINCT FROM authsvc.database_id()
        AND EXISTS (SELECT FROM authsvc.feed WHERE seq = $2 AND nonce = $3)
        AND set_config('synchronous_commit', 'on', true) IS NOT NULL
     RETURNING clock_timestamp() AS now)
@@ -42,20 +52,25 @@ UPDATE authsvc.workers SET applied = greatest(applied, $2)
    AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 RETURNING true;
 
--- name: publish
--- R6. The last statement of its transaction, because all other changes wait for the lock of the head.
-WITH head AS (
-    UPDATE authsvc.feed_head SET seq = seq + 1, nonce = gen_random_uuid()
-     WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
-    RETURNING seq, nonce)
-INSERT INTO authsvc.feed AS f (seq, nonce, key_prefixes, owner_id, kind, about_tag_keys)
-SELECT seq, nonce, $1, $2, $3, $4 FROM head
-RETURNING f.seq, f.nonce,
-          CASE WHEN f.about_tag_keys THEN (SELECT tag_keys FROM authsvc.accepted_tag_keys) END AS tag_keys;
-
 -- name: notify
 -- A hint, which may be lost. In a transaction of its own, because it takes a lock of the whole cluster.
 SELECT pg_notify('authsvc_feed', $1);
+
+-- name: announce
+-- R6. Finds an entry by its nonce, near the end of the feed, and sends a hint: with the prefixes $2, or without an entry if they
+-- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That commit need not
+-- wait for the disk or the standby: a hint may be lost.
+SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || f.nonce || ' ' || $2::text, ''))
+  FROM (SELECT seq, nonce FROM authsvc.feed
+         WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
+         ORDER BY seq DESC LIMIT 1) AS f
+ WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL;
+
+-- name: find_place
+-- The same without a hint.
+SELECT seq FROM authsvc.feed
+ WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
+ ORDER BY seq DESC LIMIT 1;
 
 -- name: find_behind
 -- R6. The workers that may still act on the state before this entry. No row at all if this node does not have the entry; then
@@ -66,7 +81,8 @@ SELECT w.worker_id, w.lease_ms
 
 -- name: find_workers
 -- With the time since when each has had an entry to apply.
-SELECT w.worker_id, w.host, w.pid, w.lease_ms, w.beat, w.applied, w.register_time, w.beat_time,
+SELECT w.worker_id, w.host, w.pid, w.worker_pids, w.unconfirmed_pids, w.lease_ms, w.beat, w.applied,
+       w.register_time, w.beat_time,
        h.seq AS head_seq, clock_timestamp() AS now,
        (SELECT greatest(f.publish_time, w.register_time) FROM authsvc.feed f WHERE f.seq > w.applied
          ORDER BY f.seq LIMIT 1) AS behind_since

@@ -1,3 +1,7 @@
+-- name: create_key
+-- In a transaction of its own, unless something is not as it was judged.
+SELECT authsvc.create_key($1, $2, $3);
+
 -- name: insert_key
 -- Each key gets a row for its last use, by which lists can be ordered. Nothing is inserted if the owner has sent the same
 -- request_id before.
@@ -37,7 +41,11 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 
 -- name: find_keys
 -- With $2, only those of this owner. A key of another owner then takes the same time as one that does not exist.
-SELECT * FROM authsvc.key_records WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
+SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
+       update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
+       rotated_to_key_id, answer, version
+  FROM authsvc.key_records
+ WHERE key_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: update_key
 -- The mutable columns.
@@ -46,6 +54,15 @@ UPDATE authsvc.keys
        update_time = $8, expire_time = $9, revoke_time = $10, revoker_id = $11, revoke_reason = $12,
        rotated_to_key_id = $13, version = $14
  WHERE key_id = $1;
+
+-- name: revoke_keys
+-- Revokes locked keys at $3, and records the audit events $6, in one statement, which locks the heads of chains last.
+WITH revoked AS (
+    UPDATE authsvc.keys k
+       SET update_time = $2, revoke_time = $3, revoker_id = $4, revoke_reason = $5, version = k.version + 1
+     WHERE k.key_id = ANY($1::text[])
+    RETURNING k.key_id)
+SELECT authsvc.record_audit($6::jsonb) FROM (SELECT count(*) FROM revoked) AS done;
 
 -- name: revoke_owner
 -- All keys of an owner that are not revoked yet. The owner is locked, so only callers that use these keys have locked any.

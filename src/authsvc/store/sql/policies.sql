@@ -1,8 +1,12 @@
 -- name: find_policy
-SELECT * FROM authsvc.owner_policies WHERE owner_id = $1;
+SELECT owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
+       key_edits, key_managers, brand, update_time, version
+  FROM authsvc.owner_policies WHERE owner_id = $1;
 
 -- name: find_policies
-SELECT * FROM authsvc.owner_policies WHERE owner_id = ANY($1);
+SELECT owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
+       key_edits, key_managers, brand, update_time, version
+  FROM authsvc.owner_policies WHERE owner_id = ANY($1);
 
 -- name: save_policy
 INSERT INTO authsvc.owner_policies (

@@ -17,11 +17,16 @@ SELECT authsvc.record_audit($2::jsonb) FROM (SELECT count(*) FROM inserted) AS d
 
 -- name: find_sessions
 -- With $2, only those of this owner. A session of another owner then takes the same time as one that does not exist.
-SELECT * FROM authsvc.session_records WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
+SELECT session_id, owner_id, key_prefix, scopes, annotations, create_time, creator_id, latest_expire_time, idle_timeout,
+       last_activity_time, user_agent, ip_address, client_hints, revoke_time, revoker_id
+  FROM authsvc.session_records
+ WHERE session_id = ANY($1) AND ($2::text IS NULL OR owner_id = $2);
 
 -- name: list_sessions
 -- The sessions of an owner, the newest activity first, after ($4, $5). Without $2, only those that are active at $3.
-SELECT * FROM authsvc.session_records
+SELECT session_id, owner_id, key_prefix, scopes, annotations, create_time, creator_id, latest_expire_time, idle_timeout,
+       last_activity_time, user_agent, ip_address, client_hints, revoke_time, revoker_id
+  FROM authsvc.session_records
  WHERE owner_id = $1
    AND ($2 OR (revoke_time IS NULL AND latest_expire_time > $3 AND last_activity_time + idle_timeout > $3))
    AND ($4::timestamptz IS NULL OR (last_activity_time, session_id) < ($4, $5::text))
@@ -45,7 +50,8 @@ RETURNING epoch;
 SELECT count(*) FILTER (
            WHERE s.revoke_time IS NULL AND s.latest_expire_time > $3 AND s.last_activity_time + s.idle_timeout > $3) AS active,
        count(*) AS looked_at
-  FROM (SELECT * FROM authsvc.sessions WHERE owner_id = $1 AND epoch = $2 - 1 AND session_id <> $4 LIMIT $5) AS s;
+  FROM (SELECT revoke_time, latest_expire_time, last_activity_time, idle_timeout FROM authsvc.sessions
+         WHERE owner_id = $1 AND epoch = $2 - 1 AND session_id <> $4 LIMIT $5) AS s;
 
 -- name: keep_session
 -- Moves one session from the epoch that was ended to the next, so that it stays active.

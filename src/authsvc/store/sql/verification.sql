@@ -1,7 +1,8 @@
 -- name: find_credentials
 -- The credentials with these prefixes, and the end of the feed in the same snapshot; at least one row. (SELECT $1) hides the
 -- length of the array from the planner, so that one generic plan is used. Planning takes longer than execution.
-SELECT h.seq, h.nonce, c.*
+SELECT h.seq, h.nonce, c.kind, c.key_prefix, c.credential_id, c.owner_id, c.scopes, c.annotations, c.expire_time, c.revoke_time,
+       c.revoked_at_once, c.secret_hash, c.secret_origin, c.last_activity_time, c.idle_timeout, c.keys_enabled
   FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY((SELECT $1::text[])::text[]);
 
 -- name: prove_primary

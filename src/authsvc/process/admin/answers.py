@@ -1,0 +1,89 @@
+"""The worker's side of the admin listener: answers whether it is ready, and with its metrics.
+
+Mechanism: the worker connects when it serves, and says which slot it is in and since when. A question is a
+line; an answer is a line of JSON. The event loop answers, so a worker whose loop hangs does not.
+
+Bound: after its metrics it waits nine times as long as they took before it gives them again, so they take at
+most a tenth of the event loop. Whether it is ready is answered meanwhile.
+
+Failure: when the connection ends it connects again, a tenth of a second later.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from authsvc.net.private_listener import PrivateListener
+from authsvc.telemetry.families import described
+from authsvc.telemetry.metrics_page import PAUSE_FACTOR
+
+_log = logging.getLogger(__name__)
+
+#: The questions: why it is not ready, and the same with its metrics.
+READINESS, METRICS = "readiness", "metrics"
+_RECONNECT_SECONDS = 0.1
+
+
+class Answers:
+    """Answers the questions of the admin listener about one worker."""
+
+    def __init__(self, slot: int, reason: Callable[[], str], registry: CollectorRegistry) -> None:
+        """Take the worker's slot, why it is not ready (empty if it is), and its metrics."""
+        self._hello = {"slot": slot, "since": time.monotonic()}
+        self._reason = reason
+        self._registry = registry
+        self._next = 0.0  # when it may give its metrics again
+
+    async def run(self, listener: PrivateListener) -> None:
+        """Answer for ever."""
+        while True:
+            try:
+                await self._answer(listener)
+            except OSError as error:
+                _log.debug("no connection to the admin listener: %s", error)
+            except Exception:  # noqa: BLE001 - a fault must not end the answers
+                _log.exception("unexpected error in an answer to the admin listener")
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _answer(self, listener: PrivateListener) -> None:
+        """Answer on one connection until it ends."""
+        reader, writer = await asyncio.open_unix_connection(sock=listener.connect())
+        giving: asyncio.Future[None] | None = None
+        try:
+            await _send(writer, self._hello)
+            while line := await reader.readline():
+                if line.decode().strip() == METRICS:
+                    # The last one is done: a question is not repeated before it is answered.
+                    giving = asyncio.ensure_future(self._give_metrics(writer))
+                else:
+                    await _send(writer, {"question": READINESS, "reason": self._reason()})
+        finally:
+            if giving is not None:
+                giving.cancel()
+            writer.close()
+
+    async def _give_metrics(self, writer: asyncio.StreamWriter) -> None:
+        if (wait := self._next - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        begun = time.thread_time()
+        try:
+            families = described(self._registry)
+        except Exception:  # noqa: BLE001 - the admin listener is to know that no answer comes
+            _log.exception("unexpected error in the metrics")
+            writer.close()
+            return
+        answer = {"question": METRICS, "reason": self._reason(), "families": families}
+        with suppress(OSError):
+            await _send(writer, answer)
+        self._next = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - begun)
+
+
+async def _send(writer: asyncio.StreamWriter, value: Mapping[str, Any]) -> None:
+    writer.write(json.dumps(value).encode() + b"\n")
+    await writer.drain()

@@ -1,0 +1,64 @@
+"""The process of the admin listener."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from authsvc.net.http_server import HttpServer
+from authsvc.net.listen_address import ListenAddress
+from authsvc.net.private_listener import PrivateListener
+from authsvc.process.admin.pages import Pages
+from authsvc.process.admin.workers import Workers
+from authsvc.process.child import Report
+
+_log = logging.getLogger(__name__)
+
+# Connections with one request each; the probes and scrapes of a replica have one or two at a time.
+MAX_CONNECTIONS = 64
+# Seconds between two attempts to listen, and for answers in progress at a stop.
+_RETRY_SECONDS, _GRACE_SECONDS = 2.0, 0.5
+
+
+@asynccontextmanager
+async def listening(
+    address: ListenAddress, listener: PrivateListener, slots: int, report: Report
+) -> AsyncIterator[str]:
+    """Answer at an address for the workers of so many slots, which connect by the `listener`."""
+    workers = Workers(listener, slots)
+    server = HttpServer(Pages(workers).answer, max_connections=MAX_CONNECTIONS)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(listener.fileno(), workers.accept)
+    starting = asyncio.create_task(_start(server, address))
+    try:
+        yield ""
+    finally:
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        await server.stop(_GRACE_SECONDS)
+        loop.remove_reader(listener.fileno())
+        workers.close()
+
+
+async def _start(server: HttpServer, address: ListenAddress) -> None:
+    """Listen, as soon as the address is available."""
+    told = ""
+    while True:
+        try:
+            port = await server.start(address, shared=False)
+        except OSError as error:
+            problem = str(error.strerror or error)
+            if problem != told:
+                told = problem
+                _log.error(
+                    "AUTHSVC_ADMIN_LISTEN: cannot listen at %s: %s; calls are served all the same, and it "
+                    "is tried again every %g s",
+                    address,
+                    problem,
+                    _RETRY_SECONDS,
+                )
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            _log.info("probes and metrics at %s", address.with_port(port).reachable)
+            return

@@ -1,0 +1,89 @@
+"""What the admin listener answers: `/healthz`, `/readyz` and `/metrics`."""
+
+from collections.abc import Sequence
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
+from authsvc.net.http_message import Call, Reply
+from authsvc.process.admin.answers import METRICS, READINESS
+from authsvc.process.admin.workers import Answer, Workers
+from authsvc.telemetry.families import WORKER, Merged
+from authsvc.telemetry.metrics_page import MetricsPage
+
+# Shorter than the second that a probe of Kubernetes waits by default, and the ten of a scrape.
+_READINESS_SECONDS, _METRICS_SECONDS = 0.5, 2.0
+# Scrapes that wait for their page; probes have the other connections.
+_MAX_SCRAPES = 16
+_PATHS = ("/healthz", "/readyz", "/metrics")
+_TEXT = ("content-type", "text/plain; charset=utf-8")
+# An idle connection could keep others out.
+_CLOSE = ("connection", "close")
+
+
+class Pages:
+    """Answers for the whole replica."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._metrics_page = MetricsPage()
+        self._scrapes = 0
+
+    async def answer(self, call: Call) -> Reply:
+        """Answer a request."""
+        path = call.target.partition("?")[0]
+        if path not in _PATHS:
+            reply = _told(404, f"not found; there are {', '.join(_PATHS)}")
+        elif call.method not in ("GET", "HEAD"):
+            reply = Reply(405, [("allow", "GET, HEAD")])
+        elif path == "/healthz":
+            reply = _told(200, "the supervisor runs")
+        elif path == "/readyz":
+            reply = await self._readiness()
+        else:
+            reply = await self._metrics(call)
+        return reply._replace(headers=[*reply.headers, _CLOSE])
+
+    async def _readiness(self) -> Reply:
+        reasons = [_reason(answer) for answer in await self._workers.ask(READINESS, _READINESS_SECONDS)]
+        told = "\n".join(
+            f"worker {number}: not ready: {reason}" if reason else f"worker {number}: ready"
+            for number, reason in enumerate(reasons)
+        )
+        return _told(503 if all(reasons) else 200, told)
+
+    async def _metrics(self, call: Call) -> Reply:
+        if self._scrapes >= _MAX_SCRAPES:
+            return Reply(503, [("retry-after", "1")])
+        self._scrapes += 1
+        try:
+            answers = await self._workers.ask(METRICS, _METRICS_SECONDS)
+            given = {
+                number: answer["families"]
+                for number, answer in enumerate(answers)
+                if not isinstance(answer, str)
+            }
+            return await self._metrics_page.answer(call, Merged(about(answers), given))
+        finally:
+            self._scrapes -= 1
+
+
+def about(answers: Sequence[Answer | str]) -> list[Metric]:
+    """Return the metrics about the workers themselves."""
+    up = GaugeMetricFamily("authsvc_up", "Whether the worker has answered this scrape.", labels=[WORKER])
+    ready = GaugeMetricFamily(
+        "authsvc_ready", "Whether the worker holds its lease and is not stopping.", labels=[WORKER]
+    )
+    for number, answer in enumerate(answers):
+        up.add_metric([str(number)], not isinstance(answer, str))
+        ready.add_metric([str(number)], not _reason(answer))
+    return [up, ready]
+
+
+def _reason(answer: Answer | str) -> str:
+    """Return why a worker is not ready; an empty string if it is."""
+    return answer if isinstance(answer, str) else str(answer["reason"])
+
+
+def _told(status: int, text: str) -> Reply:
+    return Reply(status, [_TEXT], f"{text}\n")

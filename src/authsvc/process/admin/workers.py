@@ -1,0 +1,109 @@
+"""The workers as the admin listener sees them: connections on which it asks."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from authsvc.net.private_listener import PrivateListener
+
+_log = logging.getLogger(__name__)
+
+# Of an answer. The metrics of a worker have some 50 KiB.
+_MAX_LINE_BYTES = 4 * 1024 * 1024
+
+_NOT_RUNNING = "it is not running"
+
+Answer = Mapping[str, Any]
+
+
+class Workers:
+    """The connected workers. Of two in one slot, as during a rolling restart, the newer one counts."""
+
+    def __init__(self, listener: PrivateListener, slots: int) -> None:
+        self._listener = listener
+        self._slots = slots
+        self._connections: set[_Connection] = set()
+        self._reading: set[asyncio.Task[None]] = set()
+
+    def accept(self) -> None:
+        """Accept the workers that have connected."""
+        try:
+            while (accepted := self._listener.accept()) is not None:
+                task = asyncio.ensure_future(self._read(accepted))
+                self._reading.add(task)
+                task.add_done_callback(self._reading.discard)
+        except OSError as error:
+            _log.warning("cannot accept a worker: %s", error)
+
+    def close(self) -> None:
+        """End all connections."""
+        for task in self._reading:
+            task.cancel()
+
+    async def ask(self, question: str, seconds: float) -> list[Answer | str]:
+        """Return, for each slot, the answer of its worker, or in words why there is none."""
+        newest: dict[int, _Connection] = {}
+        for connection in sorted(self._connections, key=lambda connection: connection.since):
+            newest[connection.slot] = connection
+        asking = (
+            newest[slot].ask(question, seconds) if slot in newest else _not_running()
+            for slot in range(self._slots)
+        )
+        return list(await asyncio.gather(*asking))
+
+    async def _read(self, accepted: Any) -> None:
+        """Read what a worker says, until its connection ends."""
+        reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=_MAX_LINE_BYTES)
+        connection = None
+        try:
+            if hello := await reader.readline():
+                connection = _Connection(writer, **json.loads(hello))
+                self._connections.add(connection)
+                while line := await reader.readline():
+                    connection.note(json.loads(line))
+        except OSError as error:
+            _log.debug("the connection of a worker has ended: %s", error)
+        finally:
+            if connection is not None:
+                self._connections.discard(connection)
+                connection.end()
+            writer.close()
+
+
+class _Connection:
+    """A connection to one worker; of each question at most one waits for its answer."""
+
+    def __init__(self, writer: asyncio.StreamWriter, slot: int, since: float) -> None:
+        self.slot = slot
+        self.since = since
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, tuple[float, asyncio.Future[Answer | str]]] = {}
+
+    async def ask(self, question: str, seconds: float) -> Answer | str:
+        """Return the answer, or why it has not come within `seconds` of the question.
+
+        Whoever asks what was asked already waits for the same answer.
+        """
+        if question not in self._waiting:
+            self._waiting[question] = self._loop.time(), self._loop.create_future()
+            self._writer.write(f"{question}\n".encode())
+        asked, answer = self._waiting[question]
+        await asyncio.wait({answer}, timeout=max(0.0, asked + seconds - self._loop.time()))
+        return answer.result() if answer.done() else f"it does not answer within {seconds:g} s"
+
+    def note(self, answer: Answer) -> None:
+        """Give an answer to those who wait for it."""
+        _, waiting = self._waiting.pop(answer["question"])
+        waiting.set_result(answer)
+
+    def end(self) -> None:
+        """Tell those who wait that no answer comes."""
+        for _, waiting in self._waiting.values():
+            waiting.set_result(_NOT_RUNNING)
+
+
+async def _not_running() -> str:
+    return _NOT_RUNNING

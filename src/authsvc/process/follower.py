@@ -1,0 +1,93 @@
+"""The follower of a replica: the process that follows the feed for all workers, which share its registration.
+
+Mechanism: an auxiliary process. Workers connect to a listener that exists before all of them.
+
+Bound: it reports that it lives at each renewal. After half a lease without a report it is killed, and its
+successor has the other half to renew the lease.
+
+Failure: workers keep their leases and attach to the next follower.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import UUID
+
+from authsvc import app
+from authsvc.app.background import in_background
+from authsvc.config.settings import Settings
+from authsvc.net.private_listener import PrivateListener
+from authsvc.process.auxiliary import Auxiliary
+from authsvc.process.child import Report
+from authsvc.process.children import Children
+from authsvc.revocation.predecessors import Predecessors
+from authsvc.verify.clock import boottime
+
+# It has nothing to finish but its registration.
+_MAX_STOP_SECONDS = 15.0
+_MAX_START_SECONDS = 60.0
+_BEATS_PER_LEASE = 10
+# Reports may be late by this much on a busy machine.
+_MIN_SILENCE_SECONDS = 5.0
+# Registrations that it gave up long ago expire by themselves.
+_MAX_IDS = 16
+
+
+def auxiliary(
+    settings: Settings,
+    children: Children,
+    follower_listener: PrivateListener,
+    pids: Callable[[], Collection[int]],
+) -> Auxiliary:
+    """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
+    ids: deque[UUID] = deque(maxlen=_MAX_IDS)
+
+    def note(word: str, text: str) -> None:
+        if word == "registered":
+            ids.append(UUID(text))
+
+    def context(report: Report) -> AbstractAsyncContextManager[str]:
+        # In the new process, which has what its parent knew at the fork.
+        return following(settings, follower_listener, tuple(ids), pids(), report)
+
+    return Auxiliary(
+        children,
+        "the follower",
+        context,
+        max_stop_seconds=_MAX_STOP_SECONDS,
+        max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
+        max_silence_seconds=max(_MIN_SILENCE_SECONDS, settings.lease.total_seconds() / 2),
+        is_needed=True,
+        note=note,
+    )
+
+
+@asynccontextmanager
+async def following(
+    settings: Settings,
+    follower_listener: PrivateListener,
+    predecessors: Collection[UUID],
+    pids: Collection[int],
+    report: Report,
+) -> AsyncIterator[str]:
+    """Follow the feed while the block runs; report each id that it registers under.
+
+    `predecessors` are ids of followers that have ended; the processes `pids` may have leases of theirs.
+    Raises an OperatorError when it cannot follow.
+    """
+
+    def registered(worker_id: UUID) -> None:
+        report("registered", str(worker_id))
+
+    async def live() -> None:
+        while True:
+            await asyncio.sleep(settings.lease.total_seconds() / _BEATS_PER_LEASE)
+            report("alive", "")
+
+    over = boottime() + settings.lease.total_seconds()
+    registration = app.Registration(
+        predecessors=Predecessors(predecessors, pids, over), on_register=registered
+    )
+    async with app.following(settings, registration, follower_listener), in_background(live()):
+        yield ""

@@ -1,0 +1,54 @@
+"""Earlier registrations of a replica, and when they may be removed (R11).
+
+Mechanism: a registration stays while somebody may answer under it. Nobody does when each process that could
+have had a lease under it has carried out the orders of its new follower, or has ended, or when all leases
+that were granted under it are over.
+"""
+
+import os
+from collections.abc import Collection
+from math import inf
+from uuid import UUID
+
+from authsvc.revocation.holders import Holders
+
+# Registrations that are older than this many are left to the reaper.
+_MAX_KEPT = 100
+
+
+class Predecessors:
+    """The registrations that this replica has given up."""
+
+    def __init__(self, ids: Collection[UUID] = (), pids: Collection[int] = (), over: float = inf) -> None:
+        """`ids` are those of followers that have ended; `pids` may have leases of theirs until `over`.
+
+        `over` is in seconds on the stopwatch.
+        """
+        self._ids = list(ids)
+        self._pids = set(pids)
+        self._over = over
+
+    def add(self, worker_id: UUID) -> None:
+        """Note a registration that the follower itself has given up."""
+        self._ids = [*self._ids, worker_id][-_MAX_KEPT:]
+
+    def removable(self, holders: Holders, now: float) -> list[UUID]:
+        """Return the registrations that nobody answers under any more."""
+        if not self._ids or not holders.all_settled:
+            return []
+        self._pids = {pid for pid in self._pids - holders.settled_pids() if _is_alive(pid)}
+        return self._ids if not self._pids or now >= self._over else []
+
+    def note_removed(self, ids: Collection[UUID]) -> None:
+        """Forget registrations that were removed."""
+        self._ids = [each for each in self._ids if each not in ids]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,349 @@
+"""What a follower knows of those who answer from memory under its lease (R10, R11)."""
+
+import os
+from uuid import uuid4
+
+import pytest
+
+from authsvc.model.errors import Unavailable
+from authsvc.model.feed import FeedEntry, Place
+from authsvc.revocation import holders as module
+from authsvc.revocation.follower import Follower
+from authsvc.revocation.holders import Attached
+from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Start
+from authsvc.revocation.predecessors import Predecessors
+from tests.revocation.test_follower import GONE, FakeFeedStore
+
+LEASE = 30
+
+
+class Worker:
+    """A worker in another process, which carries out its orders when the test says so."""
+
+    def __init__(self, stand: "Replica", pid: int, place: Place | None = None, until: float = -1) -> None:
+        self.orders: list[Order] = []
+        self.is_closed = False
+        self._stand = stand
+        self.attached: Attached = stand.follower.holders.attach(self, pid, place, until)
+
+    def send(self, order: Order) -> None:
+        self.orders.append(order)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def confirm(self) -> None:
+        """Confirm everything."""
+        self._stand.follower.holders.confirm(self.attached, len(self.orders))
+
+    def end(self) -> None:
+        """Die."""
+        self._stand.follower.holders.detach(self.attached)
+
+    @property
+    def lease(self) -> float:
+        """Until when it has a lease: that of the last grant."""
+        grants = [order.until for order in self.orders if isinstance(order, Grant)]
+        return grants[-1] if grants else 0
+
+
+class Replica:
+    """A follower on a feed in memory, with a stopwatch that the test moves."""
+
+    def __init__(self, predecessors: Predecessors | None = None) -> None:
+        self.now = 1000.0
+        self.store = FakeFeedStore()
+        self.follower = Follower(
+            self.store, seconds=LEASE, stopwatch=lambda: self.now, predecessors=predecessors
+        )
+
+    @property
+    def acknowledged(self) -> int:
+        return self.store.workers[self.follower.worker_id]
+
+    async def worker(self, pid: int) -> Worker:
+        """Attach a worker that has confirmed its start."""
+        worker = Worker(self, pid)
+        await self.step()
+        worker.confirm()
+        await self.step()
+        return worker
+
+    async def step(self) -> None:
+        self.store.asked.clear()
+        await self.follower._step()
+
+    async def read(self) -> None:
+        self.follower.hint()
+        await self.step()
+
+    async def hear(self) -> None:
+        """Follow the hint of the last entry."""
+        self.follower.hint(self.store.entries[-1])
+        await self.step()
+
+
+@pytest.fixture
+async def replica() -> Replica:
+    replica = Replica()
+    await replica.follower.start()
+    return replica
+
+
+async def test_a_worker_starts_at_the_place_of_the_follower(replica: Replica) -> None:
+    """With an empty memory; it gets the lease when it has confirmed that."""
+    replica.store.publish("a")
+    await replica.read()
+    worker = Worker(replica, 7)
+    await replica.step()
+    assert worker.orders == [Start(replica.store.entries[-1].place, None)]
+    worker.confirm()
+    assert worker.lease == 1000 + LEASE
+    assert replica.follower.holders.pids == [7]
+
+
+@pytest.mark.parametrize("by_hint", [False, True])
+async def test_all_have_to_confirm(replica: Replica, by_hint: bool) -> None:
+    """An entry is acknowledged when the last worker has confirmed it, and not before."""
+    one, other = await replica.worker(1), await replica.worker(2)
+    replica.store.publish("a")
+    await (replica.hear() if by_hint else replica.read())
+    assert isinstance(one.orders[-1], Forget if by_hint else Apply)
+    assert replica.acknowledged == 0
+    one.confirm()
+    await replica.step()
+    assert replica.acknowledged == 0
+    other.confirm()
+    await replica.step()
+    assert replica.store.asked == ["acknowledge"]
+    assert replica.acknowledged == 1
+    if by_hint:
+        assert one.orders[-1] == other.orders[-1] == Advance(replica.store.entries[-1].place)
+
+
+async def test_a_worker_that_dies_is_not_waited_for(replica: Replica) -> None:
+    """The end of its channel says so; the registration stays."""
+    one, other = await replica.worker(1), await replica.worker(2)
+    replica.store.publish("a")
+    await replica.read()
+    one.confirm()
+    other.end()
+    await replica.step()
+    assert replica.acknowledged == 1
+    assert replica.follower.holders.pids == [1]
+
+
+async def test_a_worker_that_hangs_is_waited_for_until_its_lease_is_over(replica: Replica) -> None:
+    """It gets no lease beyond what it has confirmed; the others do."""
+    one, hung = await replica.worker(1), await replica.worker(2)
+    end = hung.lease
+    replica.store.publish("a")
+    await replica.read()
+    one.confirm()
+    for now in (1010.0, 1020.0, end - 0.001):
+        replica.now = now
+        await replica.read()
+        one.confirm()
+        assert replica.acknowledged == 0
+        assert one.lease == replica.now + LEASE
+        assert hung.lease == end
+        assert replica.follower.holders.unconfirmed_pids == [2]
+    replica.now = end
+    await replica.read()
+    assert replica.acknowledged == 1
+    # Nobody waits for it any more.
+    replica.store.publish("b")
+    await replica.read()
+    one.confirm()
+    await replica.step()
+    assert replica.acknowledged == 2
+    # When it continues, it applies everything before it gets the next lease.
+    hung.confirm()
+    applied = [order for order in hung.orders if isinstance(order, Apply)]
+    assert [entry.key_prefixes for order in applied for entry in order.entries] == [("a",), ("b",)]
+    assert isinstance(hung.orders[-1], Grant)
+    assert hung.lease == one.lease
+
+
+async def test_a_busy_feed_starves_nobody_of_the_lease(replica: Replica) -> None:
+    """A renewal goes to who has confirmed the entries up to it, even if newer ones are on their way."""
+    worker = await replica.worker(1)
+    replica.store.publish("a")
+    replica.now += 5
+    await replica.read()
+    number = len(worker.orders)
+    replica.store.publish("b")
+    await replica.read()
+    replica.follower.holders.confirm(worker.attached, number)
+    assert worker.lease == 1005 + LEASE
+    await replica.step()
+    assert replica.acknowledged == 1
+
+
+async def test_who_attaches_during_a_hint_forgets_it_too(replica: Replica) -> None:
+    """Otherwise it could fill its memory from before the entry, and the entry would be acknowledged."""
+    one = await replica.worker(1)
+    replica.store.publish("a")
+    await replica.hear()
+    newcomer = Worker(replica, 2)
+    replica.store.fault = GONE  # The renewal that shows the newcomer to operators would bring the entry.
+    with pytest.raises(Unavailable):
+        await replica.step()
+    assert newcomer.orders == [Start(replica.store.entries[0].place, None), Forget(replica.store.entries[1])]
+    assert newcomer.lease == 0
+    replica.store.fault = None
+    newcomer.confirm()
+    one.confirm()
+    await replica.step()
+    [forget, grant, apply] = newcomer.orders[1:]
+    assert isinstance(forget, Forget)
+    assert isinstance(grant, Grant)
+    assert apply == Apply([replica.store.entries[1]], replica.store.entries[1].place)
+
+
+async def test_a_false_hint_is_taken_back(replica: Replica) -> None:
+    """The feed does not have the entry; the place stays."""
+    worker = await replica.worker(1)
+    place = replica.store.entries[0].place
+    replica.follower.hint(FeedEntry(Place(1, uuid4()), ("a",), None))
+    await replica.step()
+    worker.confirm()
+    await replica.step()
+    assert replica.store.asked == ["acknowledge", "read"]
+    assert worker.orders[-1] == Apply([], place)
+    worker.confirm()
+    await replica.step()
+    assert replica.acknowledged == 0
+    assert worker.lease > replica.now
+
+
+@pytest.mark.parametrize("loss", ["reaped", "another history"])
+async def test_a_lost_place_ends_all_leases(replica: Replica, loss: str) -> None:
+    """The old registration stays until all have dropped what they had under it."""
+    one, other = await replica.worker(1), await replica.worker(2)
+    before = replica.follower.worker_id
+    if loss == "reaped":
+        replica.store.workers.clear()
+    else:
+        replica.store.entries = [FeedEntry(Place(0, uuid4()), (), None)]
+    replica.now += 5
+    await replica.step()
+    assert [type(order) for order in one.orders][-1:] == [Drop]
+    replica.store.workers[before] = 0
+    await replica.step()
+    assert [type(order) for order in one.orders][-1:] == [Start]
+    assert replica.follower.worker_id != before
+    assert replica.acknowledged == -1
+    one.confirm()
+    assert one.lease == replica.now + LEASE
+    await replica.step()
+    assert before in replica.store.workers
+    other.confirm()
+    await replica.step()
+    assert before not in replica.store.workers
+    assert replica.acknowledged == replica.store.entries[-1].place.seq
+
+
+async def test_a_worker_that_is_far_behind_is_detached(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its lease is over. Until then it is waited for, whatever it confirms."""
+    monkeypatch.setattr(module, "_MAX_UNCONFIRMED", 3)
+    hung = await replica.worker(1)
+    for number in range(8):
+        replica.store.publish(str(number))
+        await replica.read()
+    assert len(hung.orders) < 8
+    hung.confirm()
+    await replica.read()
+    assert replica.acknowledged < 8
+    assert hung.lease == 1000 + LEASE
+    replica.now = hung.lease
+    replica.store.publish("last")
+    await replica.read()
+    assert hung.is_closed
+    assert replica.follower.holders.pids == []
+    await replica.step()
+    assert replica.acknowledged == 9
+
+
+class TestASuccessor:
+    """A follower that takes over the workers of one that has died."""
+
+    async def successor(self, *pids: int) -> Replica:
+        replica = Replica(Predecessors([self.dead], pids, over=1000.0 + LEASE))
+        replica.store.workers[self.dead] = 0
+        replica.store.publish("a")
+        return replica
+
+    dead = uuid4()
+
+    async def test_workers_keep_their_memory(self) -> None:
+        """They get what they missed, then the lease; the dead one's registration goes when all have it."""
+        me = os.getpid()  # A process that lives.
+        replica = await self.successor(me)
+        first = replica.store.entries[0].place
+        await replica.follower.start()
+        assert self.dead in replica.store.workers
+        worker = Worker(replica, me, first, until=1020.0)
+        assert replica.follower.holders.confirmed_seq(Place(1, uuid4())) == -1
+        await replica.step()
+        last = replica.store.entries[1]
+        assert worker.orders == [Apply([last], last.place)]
+        assert self.dead in replica.store.workers
+        worker.confirm()
+        assert worker.lease == 1000 + LEASE
+        await replica.step()
+        assert self.dead not in replica.store.workers
+
+    async def test_a_worker_of_another_history_starts_anew(self) -> None:
+        """Its place is not in the feed, or is not one that the follower has reached."""
+        replica = await self.successor()
+        await replica.follower.start()
+        for place in (Place(0, uuid4()), Place(9, uuid4())):
+            worker = Worker(replica, 1, place, until=1020.0)
+            await replica.step()
+            assert worker.orders == [Start(replica.store.entries[1].place, None)]
+
+    async def test_a_worker_that_has_nothing_to_catch_up(self) -> None:
+        """It still has to confirm that it is attached before it gets the lease."""
+        replica = await self.successor()
+        await replica.follower.start()
+        worker = Worker(replica, 1, replica.store.entries[1].place, until=1020.0)
+        await replica.step()
+        assert worker.orders == [Apply([], replica.store.entries[1].place)]
+        worker.confirm()
+        assert worker.lease == 1000 + LEASE
+
+    async def test_a_worker_that_does_not_attach_is_waited_for(self) -> None:
+        """Until its lease is over, whatever it is doing."""
+        replica = await self.successor(os.getpid())
+        await replica.follower.start()
+        replica.now = 1000.0 + LEASE - 0.001
+        await replica.step()
+        assert self.dead in replica.store.workers
+        replica.now = 1000.0 + LEASE
+        await replica.step()
+        assert self.dead not in replica.store.workers
+
+    async def test_a_worker_that_has_died_is_not(self) -> None:
+        """Its process is gone."""
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        replica = await self.successor(pid)
+        await replica.follower.start()
+        assert self.dead in replica.store.workers  # A process that nobody has waited for may be any.
+        os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
+        await replica.step()
+        assert self.dead not in replica.store.workers
+
+
+async def test_a_stop_leaves_the_registration_to_who_may_still_answer(replica: Replica) -> None:  # R8
+    """Workers have ended before their follower stops. If one has not, changes wait for its lease."""
+    worker = await replica.worker(1)
+    await replica.follower.stop()
+    assert replica.follower.worker_id in replica.store.workers
+    worker.confirm()  # It has dropped its lease.
+    await replica.follower.stop()
+    assert replica.store.workers == {}
