@@ -8,7 +8,7 @@ import pytest
 from authsvc.cli import service
 from authsvc.config.settings import Settings
 from authsvc.process.admin.pages import about
-from tests.conftest import Service
+from tests.conftest import Clock, serving
 
 _DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
 # A command that prints a key string, or text that contains one, which goes into a file.
@@ -104,9 +104,10 @@ def test_the_table_of_settings_is_complete(checkout: Path) -> None:
     assert sorted(documented) == sorted(f"AUTHSVC_{name.upper()}" for name in Settings.model_fields)
 
 
-async def test_the_table_of_metrics_is_complete(service: Service, checkout: Path) -> None:
+async def test_the_table_of_metrics_is_complete(database_url: str, clock: Clock, checkout: Path) -> None:
     """docs/operations.md has each metric of a worker and of the admin listener, and no other."""
-    families = [*service.app.metrics.registry.collect(), *about([])]
+    async with serving(database_url, clock, http_listen="127.0.0.1:0") as service:
+        families = [*service.app.metrics.registry.collect(), *about([])]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     chapter = (checkout / "docs/operations.md").read_text("utf-8").partition("\n## Metrics\n")[2]
     rows = re.findall(r"^\|([^|]*)\|", chapter.partition("\n## ")[0], re.MULTILINE)

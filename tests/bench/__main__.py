@@ -18,6 +18,7 @@ from tests.bench import (
     revocation,
     scale,
     sessions,
+    spread,
     table,
     verify,
 )
@@ -35,6 +36,7 @@ _PARTS = (
     "access",
     "gateway",
     "abuse",
+    "spread",
 )
 
 _LOADED = ("verify", "sessions", "access", "gateway")
@@ -97,6 +99,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await sessions.measure(quick=quick)
     if "abuse" in parts:
         rows += await abuse.measure(quick=quick, only=attack)
+    if "spread" in parts:
+        rows += await spread.measure(quick=quick)
     table.show(rows, facts)
 
 

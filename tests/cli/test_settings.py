@@ -301,7 +301,7 @@ def test_defaults_that_are_times_are_shown_as_they_are_written(capsys: pytest.Ca
     """Values from the list can be set."""
     settings()
     listed = capsys.readouterr().out
-    for name, shown in (("LEASE", "30s"), ("CONNECTION_AGE", "5m"), ("FEED_POLL_INTERVAL", "100ms")):
+    for name, shown in (("LEASE", "30s"), ("CONNECTION_AGE", "1m"), ("FEED_POLL_INTERVAL", "100ms")):
         assert re.search(rf"AUTHSVC_{name} +{shown} ", listed)
 
 

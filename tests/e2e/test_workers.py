@@ -196,9 +196,9 @@ async def test_the_supervisor_has_one_thread_and_its_children_none_of_its_pipes(
         assert threads(supervisor) == 1
         ours = set(pipes(supervisor))
         shared = [set(pipes(child)) & ours for child in children(supervisor)]
-        # The lifeline, which all children have, and the pipe for its own reports. The database and the
-        # follower are children, too.
-        assert [len(links) for links in shared] == [2] * 5
+        # The lifeline, which all children have, and the pipes for its own reports and its standard
+        # error. The database and the follower are children, too.
+        assert [len(links) for links in shared] == [3] * 5
         assert len(set.intersection(*shared)) == 1
 
 

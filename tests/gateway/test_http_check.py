@@ -454,16 +454,61 @@ async def test_a_body_is_told_to_the_operator(
     assert "not to send Content-Length" in caplog.text
 
 
+_FIRST = b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def _opened(port: int, request: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection, after its answer if it has a request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    if request:
+        writer.write(request)
+        await reader.readuntil(b"body")
+    return reader, writer
+
+
 async def test_no_more_connections_than_there_is_room_for(server: tuple[HttpServer, int]) -> None:
-    """A connection above the limit is closed immediately; existing ones are answered."""
-    server[0].max_connections = 1
-    reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
-    writer.write(b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
-    await reader.readuntil(b"body")
-    assert await _exchange(server[1], _LAST) == b""
-    writer.write(_LAST)
-    assert (await reader.read()).startswith(b"HTTP/1.1 200")
-    writer.close()
+    """A new one replaces the one that has waited longest, first of those that were never answered."""
+    http, port = server
+    http.max_connections = 3
+    async with asyncio.timeout(30):
+        proxy = await _opened(port, _FIRST)
+        silent = [await _opened(port), await _opened(port)]
+        another = await _opened(port, _FIRST)
+        assert await silent[0][0].read() == b""
+        late = await _opened(port, _FIRST)
+        assert await silent[1][0].read() == b""
+        assert http.closed == {"room": 2, "full": 0}
+        # All three were answered, this one last.
+        proxy[1].write(_FIRST)
+        await proxy[0].readuntil(b"body")
+        assert (await _exchange(port, _LAST)).startswith(b"HTTP/1.1 200")
+        assert await another[0].read() == b""
+        for reader, writer in (proxy, late):
+            writer.write(_LAST)
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    for _, writer in (proxy, *silent, another, late):
+        writer.close()
+
+
+async def test_no_request_is_interrupted_to_make_room(server: tuple[HttpServer, int]) -> None:
+    """When every connection has a request in progress, a further one is closed immediately, and counted."""
+    http, port = server
+    http.max_connections = 1
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Call) -> Reply:
+        asked.set()
+        await go_on.wait()
+        return Reply(200, body="body")
+
+    http.answer = answer
+    async with asyncio.timeout(30):
+        busy = asyncio.create_task(_exchange(port, _LAST))
+        await asked.wait()
+        assert await _exchange(port, _LAST) == b""
+        assert http.closed == {"room": 0, "full": 1}
+        go_on.set()
+        assert (await busy).startswith(b"HTTP/1.1 200")
 
 
 async def test_who_does_not_read_is_not_answered_on_and_on(server: tuple[HttpServer, int]) -> None:

@@ -12,4 +12,4 @@ def test_a_child_loads_no_transport_and_no_database() -> None:
     assert "authsvc.process.child" in loaded
     assert not loaded & {"grpc", "asyncpg", "pydantic", "authsvc.process.devpg"}
     ours = {name for name in loaded if name.startswith("authsvc.")}
-    assert {name.split(".")[1] for name in ours} == {"process", "model"}
+    assert {name.split(".")[1] for name in ours} == {"process", "model", "telemetry"}

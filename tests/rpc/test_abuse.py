@@ -18,7 +18,6 @@ from authsvc.client import channels
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.rate import Rate
-from authsvc.net import open_files as descriptors
 from authsvc.rpc import server
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
@@ -392,6 +391,20 @@ def test_which_connections_make_room() -> None:
     assert connections.superfluous(ends[:6]) == set()
 
 
+def test_that_all_are_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once a minute. GRPC refuses further connections, and does not say so."""
+    now = 0.0
+    connections = Connections(8, lambda: now)
+    ends = [("192.0.2.1", port) for port in range(8)]
+    connections.known("ipv4:192.0.2.1:0")
+    connections.count(ends[:7])
+    assert (connections.open, connections.open_known, caplog.text) == (7, 1, "")
+    for seconds in (1.0, 1.0, 58.0, 2.0):
+        now += seconds
+        connections.count(ends)
+    assert caplog.text.count("all 8 gRPC connections are taken (AUTHSVC_CONNECTION_LIMIT)") == 2
+
+
 async def test_who_resets_calls_again_and_again(database_url: str, clock: Clock) -> None:
     """The connection is closed, and sooner for a repeated offender; one of a known caller is not closed."""
     async with serving(database_url, clock, stranger_limit=Rate(0.001, 1)) as service:
@@ -565,18 +578,3 @@ class Theirs(BaseReflectionServicer):  # type: ignore[misc]
         code, text = grpc.StatusCode.INVALID_ARGUMENT.value
         error = reflection_pb2.ErrorResponse(error_code=code, error_message=text)
         return reflection_pb2.ServerReflectionResponse(error_response=error, original_request=asked)
-
-
-def test_descriptors_are_kept_aside(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Descriptors for the database, the feed and the metrics are reserved; the log tells the operator."""
-    limits = [1024, 4096]
-    monkeypatch.setattr("resource.getrlimit", lambda _: tuple(limits))
-    monkeypatch.setattr("resource.setrlimit", lambda _, new: limits.__setitem__(0, new[0]))
-    assert descriptors.connections(500, 10) == 500
-    assert not caplog.text
-    assert descriptors.connections(1000, 10) == 1024 - 10 - 128
-    assert "AUTHSVC_CONNECTION_LIMIT" in caplog.text
-    assert descriptors.raise_limit() == 4096
-    assert descriptors.connections(1000, 10) == 1000

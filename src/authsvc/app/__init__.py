@@ -8,6 +8,7 @@ runs what is done beside requests, and `gauges` shows what the parts count.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from authsvc.app.connection_limits import check_open_files
 from authsvc.app.database import served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.drain import DrainPauses
@@ -29,6 +30,7 @@ __all__ = [
     "DrainPauses",
     "Registration",
     "administering",
+    "check_open_files",
     "following",
     "looking_after_tag_keys",
     "running",

@@ -1,5 +1,6 @@
 """The entrance of a worker, and the bounds of its gRPC port."""
 
+from authsvc.app.connection_limits import connection_limits
 from authsvc.app.defaults import anonymous_caller
 from authsvc.app.drain import DrainPauses
 from authsvc.app.parts import App
@@ -10,9 +11,9 @@ from authsvc.entrance.gate import Gate
 from authsvc.entrance.limits import Limits
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.address import Proxies
-from authsvc.net.open_files import connections
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.verify.clock import Stopwatch
@@ -48,11 +49,12 @@ def entrance_of(
     )
 
 
-def bounds_of(settings: Settings, stopwatch: Stopwatch) -> Bounds:
+def bounds_of(settings: Settings, stopwatch: Stopwatch, balance: Balance) -> Bounds:
     """Return what the gRPC port keeps for clients."""
     return Bounds(
         Arrivals(_MAX_ARRIVING, max(2 * _MAX_ARRIVING, settings.in_flight_limit // 4), stopwatch),
         Answers(stopwatch),
-        Connections(connections(settings.connection_limit, settings.database_pool_size), stopwatch),
+        Connections(connection_limits(settings).grpc, stopwatch),
+        balance,
         stopwatch,
     )

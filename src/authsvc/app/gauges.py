@@ -2,6 +2,7 @@
 
 from authsvc.app.parts import App
 from authsvc.entrance.entrance import Entrance
+from authsvc.net.http_server import HttpServer
 from authsvc.net.open_files import in_use
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.server import Server
@@ -162,7 +163,26 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
         "Connections of clients that this worker accepts.",
         lambda: bounds.connections.max_connections,
     )
+    metrics.watch_gauge(
+        "connections", "Open connections of clients over gRPC.", lambda: bounds.connections.open
+    )
     metrics.watch_gauge("open_files", "Files and connections that this worker has open.", in_use)
     metrics.watch_gauge(
         "unsent_bytes", "Bytes of answers that clients have not read.", lambda: bounds.answers.unsent
+    )
+
+
+def watch_http(metrics: Metrics, server: HttpServer) -> None:
+    """Have the metrics of a worker look at its port for checks over HTTP."""
+    metrics.watch_counter(
+        "http_connections_closed",
+        "HTTP connections that were closed for lack of room, by reason.",
+        lambda: server.closed,
+        label="reason",
+    )
+    metrics.watch_gauge("http_connections", "Open HTTP connections.", lambda: len(server.connections))
+    metrics.watch_gauge(
+        "http_connection_limit",
+        "HTTP connections that this worker accepts.",
+        lambda: server.max_connections,
     )

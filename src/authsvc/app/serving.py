@@ -5,6 +5,7 @@ What is built first is stopped last: the server takes no more calls, last uses a
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -12,11 +13,12 @@ from functools import partial
 from typing import Any
 
 from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.connection_limits import connection_limits
 from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.follower import Registration, follower_of, join
-from authsvc.app.gauges import watch, watch_entrance
+from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
 from authsvc.app.transport import transport
 from authsvc.config.settings import ConfigError, Settings
@@ -27,11 +29,13 @@ from authsvc.model.address import Proxies
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
+from authsvc.net.worker_loads import WorkerLoads
 from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
+from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw
 from authsvc.rpc.key_service import KeyService
@@ -73,14 +77,16 @@ async def running(
     slot: int = 0,
     registration: Registration | None = None,
     follower_listener: PrivateListener | None = None,
+    loads: WorkerLoads | None = None,
     pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
-    writes of last uses. The worker is number `slot` of its supervisor. With `follower_listener`, it attaches
-    to the process that follows the feed; otherwise this one does, which registers as `registration` says.
-    `pauses` are those of its stop. Raises ConfigError when the database cannot be served from.
+    writes of last uses. The worker is number `slot` of its supervisor, all of whose workers have its `loads`.
+    With `follower_listener`, it attaches to the process that follows the feed; otherwise this one does, which
+    registers as `registration` says. `pauses` are those of its stop. Raises ConfigError when the database
+    cannot be served from, and OpenFilesError when the limit of open files is too low.
     """
     tls, certified = transport(settings)
     # All workers wait for the same, so one of them says for what.
@@ -102,7 +108,7 @@ async def running(
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
-        bounds = bounds_of(settings, stopwatch)
+        bounds = bounds_of(settings, stopwatch, Balance(loads, slot, time.monotonic))
         port = await _serve(app, settings, entrance, bounds, proxies, pauses, stack)
         http_port = 0
         if settings.http_listen is not None:
@@ -246,8 +252,11 @@ async def _serve_http(
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
     server = HttpServer(
-        HttpCheck(app.access, entrance, app.readiness, proxies).answer, idle_grace=pauses.idle_grace
+        HttpCheck(app.access, entrance, app.readiness, proxies).answer,
+        max_connections=connection_limits(settings).http,
+        idle_grace=pauses.idle_grace,
     )
+    watch_http(app.metrics, server)
     try:
         port = await server.start(listen)
     except OSError as error:

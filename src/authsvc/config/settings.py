@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         description="number of worker processes; default: one per core",
     )
     connection_age: Annotated[Duration, between(_MS, _DAY, or_zero="for never")] = Field(
-        timedelta(minutes=5),
+        timedelta(minutes=1),
         description="age at which a connection is closed, so that clients spread over the workers; 0: never",
     )
     admin_listen: OptionalListen = Field(

@@ -35,10 +35,17 @@ class Server(Protocol):
 
     answer: Answer
     max_connections: int
-    evicts: bool
     connections: "set[Connection]"
+    silent: "dict[Connection, None]"
+    idle: "dict[Connection, None]"
     closing: bool
     held_bytes: int
+
+    def has_room(self) -> bool:
+        """Return whether one more connection is accepted; close another one for it if necessary."""
+
+    def forget(self, connection: "Connection") -> None:
+        """No longer count a connection that is closed."""
 
 
 class Connection(asyncio.Protocol):
@@ -67,10 +74,12 @@ class Connection(asyncio.Protocol):
         """Begin, unless there are too many connections already."""
         # No isinstance: uvloop's are not derived from it.
         self._transport = cast("asyncio.Transport", transport)
-        if self._server.closing or not self._has_room():
+        if self._server.closing or not self._server.has_room():
             self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=_MAX_UNREAD_BYTES)
         self._server.connections.add(self)
+        self._server.silent[self] = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """Release everything."""
@@ -79,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._count_held()
         if self._answering is not None:
             self._answering.cancel()
-        self._server.connections.discard(self)
+        self._server.forget(self)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -112,18 +121,6 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self._transport.abort()
-
-    def _has_room(self) -> bool:
-        """Return whether there is room for one more connection; make some if the server evicts."""
-        connections = self._server.connections
-        if len(connections) < self._server.max_connections:
-            return True
-        idle = [each for each in connections if each._answering is None] if self._server.evicts else []
-        if idle:
-            oldest = min(idle, key=lambda each: each._opened)
-            connections.discard(oldest)
-            oldest.abort()
-        return bool(idle)
 
     def _check_deadline(self) -> None:
         now = self._loop.time()
@@ -190,6 +187,8 @@ class Connection(asyncio.Protocol):
                 self._refuse_body()
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 self._transport.pause_reading()
+                self._server.silent.pop(self, None)
+                self._server.idle.pop(self, None)
                 self._answering = self._loop.create_task(self._answer(self._request))
                 self._answering.add_done_callback(self._end_with_fault)
             elif event is h11.NEED_DATA or event is h11.PAUSED:
@@ -230,6 +229,7 @@ class Connection(asyncio.Protocol):
 
     def _await_next(self) -> None:
         """Read on, and process what arrived after the last request."""
+        self._server.idle[self] = None
         self._begun, self._deadline = bool(self._unread), self._loop.time() + _IDLE_SECONDS
         self._transport.resume_reading()
         self._go_on()

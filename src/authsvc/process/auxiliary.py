@@ -12,7 +12,7 @@ Failure: its end is logged and stops no worker. How workers do without it is the
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from authsvc.process.backoff import Backoff
 from authsvc.process.child import NEVER, Child, Context
@@ -121,3 +121,37 @@ class Auxiliary:
         delay = self._backoff.next(self._ready_time)
         self.start_time = time.monotonic() + delay
         _log.error("%s %s; it is started again%s", self._name, reason, f" in {delay:g} s" if delay else "")
+
+
+class Auxiliaries:
+    """All auxiliary processes of a supervisor, in the order in which they start."""
+
+    def __init__(self, each: Sequence[Auxiliary]) -> None:
+        self._each = each
+
+    @property
+    def start_time(self) -> float:
+        """When the next one is to be started again, in monotonic seconds."""
+        return min((auxiliary.start_time for auxiliary in self._each), default=NEVER)
+
+    def start(self) -> None:
+        """Fork them."""
+        for auxiliary in self._each:
+            auxiliary.start()
+
+    def look(self) -> str:
+        """Read their reports; return why one that is needed could not start, or an empty string."""
+        for auxiliary in self._each:
+            auxiliary.look()
+        return next((auxiliary.fault for auxiliary in self._each if auxiliary.fault), "")
+
+    def stop(self) -> bool:
+        """Tell them to stop, once; return whether all have ended."""
+        for auxiliary in self._each:
+            auxiliary.stop()
+        return all(auxiliary.ended for auxiliary in self._each)
+
+    def kill(self) -> None:
+        """Kill them."""
+        for auxiliary in self._each:
+            auxiliary.kill()

@@ -26,6 +26,7 @@ import structlog
 
 from authsvc.model.errors import OperatorError
 from authsvc.process import loop
+from authsvc.process.standard_error import StandardError, divert
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +65,11 @@ class Child:
     ready, or has not ended, in time. `failure` is its report of why it failed.
     """
 
-    def __init__(self, pid: int, name: str, reports: Pipe, max_stop_seconds: float) -> None:
+    def __init__(
+        self, pid: int, name: str, reports: Pipe, standard_error: StandardError, max_stop_seconds: float
+    ) -> None:
         self.pid = pid
+        self.standard_error = standard_error
         self.name = name
         self.deadline = NEVER
         self.stopping = False
@@ -93,7 +97,9 @@ class Child:
         lifeline. It has `max_stop_seconds` to end in, whether it is stopped or orphaned.
         Each line that it logs has the `log_context`.
         """
-        reports = Pipe()
+        reports, errors = Pipe(), Pipe()
+        # The child does not wait for us to read its standard error.
+        os.set_blocking(errors.writer.fileno(), False)
         # The child would write what is left in a buffer a second time.
         with suppress(OSError):
             sys.stdout.flush()
@@ -103,17 +109,21 @@ class Child:
         try:
             pid = os.fork()
             if pid == 0:
-                for resource in (reports.reader, lifeline.writer, *private):
+                for resource in (reports.reader, errors.reader, lifeline.writer, *private):
                     resource.close()
+                divert(errors.writer.fileno())
+                errors.writer.close()
                 structlog.contextvars.bind_contextvars(**log_context)
                 _live(context, reports.writer.fileno(), lifeline.reader.fileno(), max_stop_seconds, unblocked)
         except BaseException:
             reports.close()
+            errors.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         reports.writer.close()
-        return cls(pid, name, reports, max_stop_seconds)
+        errors.writer.close()
+        return cls(pid, name, reports, StandardError(errors.reader, log_context), max_stop_seconds)
 
     def fileno(self) -> int:
         """Return the file descriptor that becomes readable when there are reports."""
@@ -125,8 +135,9 @@ class Child:
         return self._reader.closed
 
     def close(self) -> None:
-        """Read no more reports."""
+        """Read no more of its reports and of its standard error."""
         self._reader.close()
+        self.standard_error.close()
 
     def reports(self) -> Iterator[tuple[str, str]]:
         """Yield the reports that have arrived, and keep that of a failure; do not wait."""

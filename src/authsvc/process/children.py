@@ -83,10 +83,13 @@ class Children:
         with selectors.PollSelector() as selector:
             selector.register(self.signals, selectors.EVENT_READ)
             for child in self._living:
-                if not child.closed:
-                    selector.register(child, selectors.EVENT_READ)
+                for source in (child, child.standard_error):
+                    if not source.closed:
+                        selector.register(source, selectors.EVENT_READ)
             selector.select(None if soonest == NEVER else max(0.0, soonest - time.monotonic()))
         self.signals.clear()
+        for child in self._living:
+            child.standard_error.log()
 
     def kill_late(self) -> None:
         """Kill each child that has missed its deadline."""
@@ -100,5 +103,6 @@ class Children:
 
     def remove(self, child: Child) -> None:
         """Forget a child that has ended, when its reports were read."""
+        child.standard_error.log()
         child.close()
         self._living.remove(child)

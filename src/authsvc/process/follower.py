@@ -24,8 +24,8 @@ from authsvc.process.children import Children
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.verify.clock import boottime
 
-# It has nothing to finish but its registration.
-_MAX_STOP_SECONDS = 15.0
+#: It has nothing to finish but its registration.
+MAX_STOP_SECONDS = 15.0
 _MAX_START_SECONDS = 60.0
 _BEATS_PER_LEASE = 10
 # Reports may be late by this much on a busy machine.
@@ -37,7 +37,7 @@ _MAX_IDS = 16
 def auxiliary(
     settings: Settings,
     children: Children,
-    follower_listener: PrivateListener,
+    listener: PrivateListener,
     pids: Callable[[], Collection[int]],
 ) -> Auxiliary:
     """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
@@ -49,13 +49,13 @@ def auxiliary(
 
     def context(report: Report) -> AbstractAsyncContextManager[str]:
         # In the new process, which has what its parent knew at the fork.
-        return following(settings, follower_listener, tuple(ids), pids(), report)
+        return following(settings, listener, tuple(ids), pids(), report)
 
     return Auxiliary(
         children,
         "the follower",
         context,
-        max_stop_seconds=_MAX_STOP_SECONDS,
+        max_stop_seconds=MAX_STOP_SECONDS,
         max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
         max_silence_seconds=max(_MIN_SILENCE_SECONDS, settings.lease.total_seconds() / 2),
         is_needed=True,
@@ -66,7 +66,7 @@ def auxiliary(
 @asynccontextmanager
 async def following(
     settings: Settings,
-    follower_listener: PrivateListener,
+    listener: PrivateListener,
     predecessors: Collection[UUID],
     pids: Collection[int],
     report: Report,
@@ -89,5 +89,5 @@ async def following(
     registration = app.Registration(
         predecessors=Predecessors(predecessors, pids, over), on_register=registered
     )
-    async with app.following(settings, registration, follower_listener), in_background(live()):
+    async with app.following(settings, registration, listener), in_background(live()):
         yield ""

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from authsvc import app
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.net import port
 from authsvc.net.listen_address import ListenAddress
@@ -18,8 +19,10 @@ _log = logging.getLogger(__name__)
 def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
     """Hold the ports while the block runs; yield the settings with the ports that 0 stood for.
 
-    Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, and ConfigError for AUTHSVC_HTTP_LISTEN.
+    Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, ConfigError for AUTHSVC_HTTP_LISTEN, and
+    OpenFilesError when the process could not open enough connections to them.
     """
+    app.check_open_files(settings)
     with ExitStack() as stack:
         grpc = _hold_grpc(settings.listen)
         children.hide([stack.enter_context(grpc)])

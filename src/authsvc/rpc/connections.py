@@ -13,7 +13,7 @@ Bound: the tables are as large as the limit of connections. A new connection sta
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from authsvc.entrance.admission import Admission
@@ -50,15 +50,18 @@ class Connections:
         """Take how many connections there may be, and a stopwatch."""
         self.max_connections = max_connections
         self._now = now
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, End] = OrderedDict()
         self._broken: OrderedDict[str, int] = OrderedDict()
         # When a connection of an address was last closed for that reason.
         self._offended: OrderedDict[str, float] = OrderedDict()
         self._condemned: set[str] = set()
         self._open: set[End] = set()
         self._calls: set[_Call] = set()
-        self._told = -math.inf
+        self._told = self._told_full = -math.inf
         self.on_condemned: Callable[[], object] = lambda: None
+        self.on_known: Callable[[], object] = lambda: None
+        #: How many are open, and on how many of them a caller was authenticated, when it was last looked.
+        self.open = self.open_known = 0
         #: How many were closed, by reason.
         self.closed = {"unread": 0, "resets": 0, "room": 0}
 
@@ -77,10 +80,12 @@ class Connections:
     def known(self, peer: str) -> None:
         """Note that a caller was authenticated on a connection."""
         if peer not in self._known:
-            self._known[peer] = None
+            self._known[peer] = end_of(peer)
             self._broken.pop(peer, None)
             if len(self._known) > 2 * self.max_connections:
                 self._known.popitem(last=False)
+            self.open_known += 1
+            self.on_known()
 
     def broken(self, peer: str) -> None:
         """Note that a call of an unknown caller ended before it was answered."""
@@ -110,6 +115,17 @@ class Connections:
         """The number of connections above which unknown ones are closed."""
         return self.max_connections * _CROWDED_SHARE
 
+    def count(self, open_ends: Collection[End]) -> None:
+        """Count the connections that are open; log from time to time that all are taken."""
+        self.open = len(open_ends)
+        if self.open >= self.max_connections and self._now() - self._told_full > _LOG_SECONDS:
+            self._told_full = self._now()
+            _log.warning(
+                "all %d gRPC connections are taken (AUTHSVC_CONNECTION_LIMIT); more are closed at once",
+                self.max_connections,
+            )
+        self.open_known = len(set(self._known.values()).intersection(open_ends))
+
     def superfluous(self, open_ends: Sequence[End]) -> set[End]:
         """Return the other ends of the open connections that are to be closed to make room.
 
@@ -119,7 +135,7 @@ class Connections:
         excess = len(open_ends) - self.crowded
         if excess <= 0:
             return set()
-        known = {end_of(peer) for peer in self._known}
+        known = set(self._known.values())
         unknown = [end for end in open_ends if end not in known and end in before]
         return set(unknown[: math.ceil(excess)])
 

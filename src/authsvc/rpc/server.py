@@ -12,7 +12,6 @@ from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.readiness import Readiness
 from authsvc.model.errors import OperatorError
 from authsvc.net.listen_address import ListenAddress
-from authsvc.net.open_files import in_use
 from authsvc.rpc import sockets
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw, Service, raw_handler, service_handler
@@ -56,6 +55,8 @@ _AGED_GRACE_SECONDS = 60.0
 ANSWERED_SECONDS = 0.1
 # Seconds between two looks for connections to close, and at least between two.
 _LOOK_SECONDS, _PAUSE_SECONDS = 0.5, 0.01
+# Seconds in which a client opens connections together.
+_TOGETHER_SECONDS = 0.1
 
 
 class AddressInUseError(OperatorError):
@@ -98,10 +99,12 @@ class Server:
         for answers that gRPC has written to reach the system.
         """
         self._answered = answered
+        self._balance, self._ends, self._next_count = bounds.balance, sockets.Ends(), 0.0
         self._tls = tls
         self._connections, self._answers = bounds.connections, bounds.answers
-        self._condemned = asyncio.Event()
-        self._connections.on_condemned = self._condemned.set
+        self._due = asyncio.Event()
+        self._connections.on_condemned = self._due.set
+        self._connections.on_known = self._note_known
         options = [
             *_OPTIONS,
             *_ageing(connection_age, longest),
@@ -142,6 +145,7 @@ class Server:
             raise AddressInUseError(listen, error, tls=self._tls is not None) from error
         await self._health.begin()
         await self._server.start()
+        self._balance.begin(sockets.listener(self._port))
         return self._port
 
     async def tell_health(self, lease: Lease) -> None:
@@ -157,9 +161,9 @@ class Server:
         """Wait until `look` is due: for a while, or until a connection is to be closed for its calls."""
         await asyncio.sleep(_PAUSE_SECONDS)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._condemned.wait()
-        self._condemned.clear()
+            async with asyncio.timeout(max(0.0, self._next_count - time.monotonic())):
+                await self._due.wait()
+        self._due.clear()
 
     async def look(self) -> None:
         """End calls whose messages are late, and close unwanted connections."""
@@ -167,16 +171,24 @@ class Server:
             arrivals.expire()
         await self._close_unwanted()
 
+    def _note_known(self) -> None:
+        self._balance.note_new(self._connections.open_known)
+        # Others that were opened with it are known by then.
+        self._next_count = min(self._next_count, time.monotonic() + _TOGETHER_SECONDS)
+        self._due.set()
+
     async def _close_unwanted(self) -> None:
         unwanted: dict[str, set[End]] = {
             "unread": {end_of(peer) for peer in self._answers.stalled()},
             "resets": {end_of(peer) for peer in self._connections.take_condemned()},
             "room": set(),
         }
-        if in_use() > self._connections.crowded:
-            unwanted["room"] = self._connections.superfluous(
-                await asyncio.to_thread(sockets.ends, self._port)
-            )
+        if (now := time.monotonic()) >= self._next_count:
+            self._next_count = now + _LOOK_SECONDS
+            ends = await asyncio.to_thread(self._ends.read, self._port)
+            self._connections.count(ends)
+            unwanted["room"] = self._connections.superfluous(ends)
+            self._balance.look(ends, self._connections.open_known)
         closing = set().union(*unwanted.values())
         if closing:
             self._connections.closing({reason: len(some) for reason, some in unwanted.items()})
@@ -190,6 +202,7 @@ class Server:
         deadline = time.monotonic() + grace
         await self._health.stop()
         sockets.leave(self._port)
+        self._balance.leave()
         await self._gate.close()
         # Compared by port only, since an address can be written in several ways.
         busy = {peer.rpartition(":")[2] for peer in self._connections.busy()}

@@ -35,7 +35,12 @@ def message(record: logging.LogRecord) -> str:
         return type(record.msg).__name__
     if record.args:
         return cut(record.msg, _MAX_LENGTH)
-    return cut(_FILLED.split(record.msg, maxsplit=1)[0].rstrip() or "a message", _MAX_PART_LENGTH)
+    return fixed_words(record.msg)
+
+
+def fixed_words(text: str) -> str:
+    """Return the beginning of a library's message, up to what may be a value."""
+    return cut(_FILLED.split(text, maxsplit=1)[0].rstrip() or "a message", _MAX_PART_LENGTH)
 
 
 def exception(error: BaseException) -> str:

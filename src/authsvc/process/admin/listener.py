@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 # Connections with one request each; the probes and scrapes of a replica have one or two at a time.
 MAX_CONNECTIONS = 64
 # Seconds between two attempts to listen, and for answers in progress at a stop.
+#: It ends its connections.
+MAX_STOP_SECONDS = 5.0
 _RETRY_SECONDS, _GRACE_SECONDS = 2.0, 0.5
 
 
@@ -26,7 +28,7 @@ async def listening(
 ) -> AsyncIterator[str]:
     """Answer at an address for the workers of so many slots, which connect by the `listener`."""
     workers = Workers(listener, slots)
-    server = HttpServer(Pages(workers).answer, max_connections=MAX_CONNECTIONS, evicts=True)
+    server = HttpServer(Pages(workers).answer, max_connections=MAX_CONNECTIONS)
     loop = asyncio.get_running_loop()
     loop.add_reader(listener.fileno(), workers.accept)
     starting = asyncio.create_task(_start(server, address))
