@@ -20,6 +20,9 @@ from authsvc.process.children import Children
 
 _log = logging.getLogger(__name__)
 
+# How much later it is looked at again before it is killed for its silence.
+_RECHECK_SECONDS = 1.0
+
 
 class Auxiliary:
     """The process that runs a context, and its successors."""
@@ -54,6 +57,8 @@ class Auxiliary:
         self._stopping = False
         self._ready_time = NEVER
         self._backoff = Backoff()
+        self._silent_time = NEVER
+        self._was_silent = False
         #: When it is to be started again, in monotonic seconds.
         self.start_time = NEVER
         #: Why it has never been ready, if it is needed and has ended.
@@ -64,9 +69,14 @@ class Auxiliary:
         """Whether no process of it is left, and none follows."""
         return self._stopping and self._child is None
 
+    @property
+    def look_time(self) -> float:
+        """When to look at the latest, in monotonic seconds."""
+        return self.start_time if self._child is None else self._silent_time
+
     def start(self) -> None:
         """Fork it; if the system has no room for it, that is logged and tried again later."""
-        self.start_time = self._ready_time = NEVER
+        self.start_time = self._ready_time = self._silent_time = NEVER
         try:
             self._child = self._children.fork(
                 self._context,
@@ -87,11 +97,14 @@ class Auxiliary:
                     self._note(word, text)
                 elif not self._child.stopping:
                     self._ready_time, self._is_needed = time.monotonic(), False
-                if self._ready_time < NEVER and not self._child.stopping:
-                    self._child.deadline = time.monotonic() + self._max_silence_seconds
+                    self._child.deadline = NEVER
+                if self._ready_time < NEVER:
+                    self._silent_time, self._was_silent = time.monotonic() + self._max_silence_seconds, False
             if end:
                 self._children.remove(self._child)
                 self._note_ended(self._child, end)
+            elif self._silent_time <= time.monotonic() and not self._child.stopping:
+                self._note_silent(self._child)
         if self.start_time <= time.monotonic():
             self.start()
 
@@ -106,6 +119,13 @@ class Auxiliary:
         self._stopping, self.start_time = True, NEVER
         if self._child is not None:
             self._child.send(signal.SIGKILL)
+
+    def _note_silent(self, child: Child) -> None:
+        """Kill it at the second look: after the first, this process itself may have been stopped."""
+        if self._was_silent:
+            _log.error("%s has not reported for %g s and is killed", self._name, self._max_silence_seconds)
+            child.send(signal.SIGKILL)
+        self._silent_time, self._was_silent = time.monotonic() + _RECHECK_SECONDS, True
 
     def _note_ended(self, child: Child, end: str) -> None:
         self._child = None
@@ -130,9 +150,9 @@ class Auxiliaries:
         self._each = each
 
     @property
-    def start_time(self) -> float:
-        """When the next one is to be started again, in monotonic seconds."""
-        return min((auxiliary.start_time for auxiliary in self._each), default=NEVER)
+    def look_time(self) -> float:
+        """When to look at the latest, in monotonic seconds."""
+        return min((auxiliary.look_time for auxiliary in self._each), default=NEVER)
 
     def start(self) -> None:
         """Fork them."""

@@ -176,7 +176,7 @@ class Supervisor:
         return [worker.child.pid for worker in self._workers]
 
     def _next_step(self) -> float:
-        times = [self._drain_time, self._auxiliaries.start_time]
+        times = [self._drain_time, self._auxiliaries.look_time]
         if self._phase is _Phase.SERVING:
             times += [slot.start_time for slot in self._slots]
         return min(times)
