@@ -45,13 +45,7 @@ async def helping(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings,
-    slot: int,
-    loads: object,
-    predecessors: Collection[UUID],
-    follower_listener: object,
-    admin: object,
-    report: Report,
+    settings: Settings, slot: int, shared: object, predecessors: Collection[UUID], report: Report
 ) -> AsyncIterator[str]:
     tell(f"worker {os.getpid()}")
     yield "50051"

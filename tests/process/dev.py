@@ -41,13 +41,7 @@ async def database(report: Report) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings,
-    slot: int,
-    loads: object,
-    predecessors: Collection[UUID],
-    follower_listener: object,
-    admin: object,
-    report: Report,
+    settings: Settings, slot: int, shared: object, predecessors: Collection[UUID], report: Report
 ) -> AsyncIterator[str]:
     assert settings.database_url is not None
     tell(f"worker {os.getpid()}")

@@ -351,10 +351,10 @@ async def test_a_hint_that_is_not_so(stand: Stand) -> None:  # R3
     """An entry that the feed does not have, or that does not follow our place in this feed, has no effect."""
     stand.store.publish("a")
     await stand.hear(FeedEntry(Place(1, uuid4()), (), None))
-    assert stand.store.asked == ["acknowledge", "read", "acknowledge"]
+    assert stand.store.asked == ["acknowledge", "renew", "acknowledge"]
     assert stand.holder.seq == 1
     await stand.hear(FeedEntry(Place(2, uuid4()), (), None))
-    assert stand.store.asked == ["acknowledge", "read"]
+    assert stand.store.asked == ["acknowledge", "renew"]
     assert stand.holder.seq == 1
     assert stand.lease.left == 30
     # A feed of another history, which does not contain our place, and an entry that follows there.
@@ -384,6 +384,45 @@ async def test_reads_from_before_a_hint_are_too_old(stand: Stand) -> None:  # R5
     await stand.step()
     assert stand.store.asked == ["read", "acknowledge"]
     assert stand.acknowledged == stand.holder.seq == 2
+
+
+async def test_only_the_primary_takes_a_hint_back(stand: Stand) -> None:  # R3
+    """The answer to an acknowledgement is lost, and the next read is from a node that was replaced."""
+    start = stand.store.entries[0].place
+    stand.store.publish("a")
+
+    def lost(operation: str) -> None:
+        if operation == "acknowledge":
+            stand.store.workers[stand.feed.worker_id] = 1  # It is committed.
+            stand.store.fault = GONE
+
+    stand.store.before = lost
+    with pytest.raises(Unavailable):
+        await stand.hear(stand.store.entries[-1])
+    stand.store.fault, stand.store.before = None, lambda operation: None
+    primary, stand.store.entries = stand.store.entries, stand.store.entries[:1]
+    await stand.feed._read(start)
+    assert stand.holder.place == start
+    assert not await stand.holder.knows(start, since=stand.holder.seq)
+    stand.store.entries = primary
+    await stand.step()
+    assert stand.holder.place == primary[-1].place
+    assert stand.holder.seq == 1
+
+
+async def test_an_order_that_fails_is_not_skipped(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    """The memory is dropped, and starts anew where the follower is."""
+    await stand.know("a")
+    forget, stand.cache.forget = stand.cache.forget, lambda _: 1 / 0  # type: ignore[assignment]
+    stand.store.publish("a")
+    await stand.step()
+    stand.cache.forget = forget  # type: ignore[method-assign]
+    assert "could not be carried out" in caplog.text
+    assert len(stand.cache) == 0
+    await stand.step()
+    assert stand.holder.starts == 2
+    assert stand.lease.left > 0
+    assert stand.acknowledged == 1
 
 
 async def test_hints_may_come_in_any_order(stand: Stand) -> None:  # R3

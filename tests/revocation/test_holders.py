@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from authsvc.model.errors import Unavailable
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.revocation import holders as module
 from authsvc.revocation.follower import Follower
@@ -186,19 +185,16 @@ async def test_who_attaches_during_a_hint_forgets_it_too(replica: Replica) -> No
     replica.store.publish("a")
     await replica.hear()
     newcomer = Worker(replica, 2)
-    replica.store.fault = GONE  # The renewal that shows the newcomer to operators would bring the entry.
-    with pytest.raises(Unavailable):
-        await replica.step()
+    await replica.step()
     assert newcomer.orders == [Start(replica.store.entries[0].place, None), Forget(replica.store.entries[1])]
     assert newcomer.lease == 0
-    replica.store.fault = None
     newcomer.confirm()
     one.confirm()
-    await replica.step()
-    [forget, grant, apply] = newcomer.orders[1:]
+    await replica.step()  # It is shown to operators by a renewal, which brings the entry.
+    [forget, *_, apply, place] = newcomer.orders[1:]
     assert isinstance(forget, Forget)
-    assert isinstance(grant, Grant)
     assert apply == Apply([replica.store.entries[1]], replica.store.entries[1].place)
+    assert place == Advance(replica.store.entries[1].place)
 
 
 async def test_a_false_hint_is_taken_back(replica: Replica) -> None:
@@ -209,12 +205,71 @@ async def test_a_false_hint_is_taken_back(replica: Replica) -> None:
     await replica.step()
     worker.confirm()
     await replica.step()
-    assert replica.store.asked == ["acknowledge", "read"]
-    assert worker.orders[-1] == Apply([], place)
+    assert replica.store.asked == ["acknowledge", "renew"]
+    assert Advance(place) in worker.orders[-2:]
     worker.confirm()
     await replica.step()
     assert replica.acknowledged == 0
     assert worker.lease > replica.now
+
+
+async def test_confirmations_of_a_former_history_do_not_count(replica: Replica) -> None:
+    """A worker is late, and the database is restored from a backup, whose feed is shorter."""
+    worker = await replica.worker(1)
+    for number in range(5):
+        replica.store.publish(str(number))
+    await replica.read()
+    late = len(worker.orders)
+    replica.store.entries = [FeedEntry(Place(2, uuid4()), (), None)]
+    replica.now += 5
+    await replica.step()
+    await replica.step()
+    assert [type(order) for order in worker.orders[late:]] == [Drop, Start]
+    replica.follower.holders.confirm(worker.attached, late)
+    await replica.step()
+    assert replica.acknowledged == -1
+    assert not [order for order in worker.orders[late:] if isinstance(order, Grant)]
+    worker.confirm()
+    await replica.step()
+    assert replica.acknowledged == 2
+    assert worker.lease == replica.now + LEASE
+    assert worker.attached.until == worker.lease
+
+
+async def test_a_newcomer_does_not_keep_the_others_from_the_lease(replica: Replica) -> None:
+    """Its catching up cannot be read: it starts with an empty memory."""
+    one = await replica.worker(1)
+    replica.now += 5
+
+    def fault(operation: str) -> None:
+        replica.store.fault = GONE if operation == "read" else None
+
+    replica.store.before = fault
+    newcomer = Worker(replica, 2, Place(0, uuid4()))
+    await replica.step()
+    assert one.lease == replica.now + LEASE
+    assert isinstance(newcomer.orders[0], Start)
+
+
+async def test_a_channel_that_fails_costs_only_its_own_worker(
+    replica: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others get the order; that worker gets no lease any more, and is waited for until it has none."""
+    one, broken, other = [await replica.worker(pid) for pid in (1, 2, 3)]
+    broken.send = lambda _: 1 / 0  # type: ignore[assignment, method-assign]
+    replica.store.publish("a")
+    await replica.read()
+    for worker in (one, other):
+        assert isinstance(worker.orders[-1], Apply)
+        worker.confirm()
+    await replica.step()
+    assert "could not be sent to process 2" in caplog.text
+    assert replica.acknowledged == 0
+    replica.now = 1000 + LEASE
+    await replica.read()
+    assert broken.is_closed
+    await replica.step()
+    assert replica.acknowledged == 1
 
 
 @pytest.mark.parametrize("loss", ["reaped", "another history"])

@@ -1,6 +1,7 @@
 """Orders and answers between processes: as bytes, and over real sockets."""
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from authsvc.revocation.holder import Holder
 from authsvc.revocation.holders import Attached
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Reconnect, Start
 from authsvc.revocation.remote_follower import RemoteFollower
-from authsvc.revocation.remote_holders import RemoteHolders
+from authsvc.revocation.remote_holders import RemoteHolders, _RemoteHolder
 from authsvc.revocation.wire import Confirmed, Hello, Hint
 from authsvc.verify.clock import DatabaseClock, boottime
 from authsvc.verify.lease import Lease
@@ -208,3 +209,71 @@ async def test_a_fault_of_the_follower_does_not_free_it_from_waiting(
         assert store.workers[follower.worker_id] == 0
         assert follower.holders.confirmed_seq(store.entries[-1].place) == 0
         worker.task.cancel()
+
+
+def fail(connection: wire.Connection | None, error: Exception | None) -> None:
+    """End a connection as asyncio does after an error."""
+    assert connection is not None
+    connection._transport._force_close(error)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOBUFS, "no buffers"), ValueError("bad bytes")])
+async def test_a_channel_that_fails_at_the_worker_costs_its_lease(
+    listener: PrivateListener, error: Exception
+) -> None:
+    """The follower sees the end of the channel next, and takes it to mean that the worker has no lease."""
+    store = FakeFeedStore()
+    worker = Worker(listener)
+    async with following(store, listener):
+        async with asyncio.timeout(20):
+            await worker.lease.taken()
+        ended: list[float] = []
+        connection = worker.remote._connection
+        assert connection is not None
+        on_end = connection._on_end
+
+        def noted(error: Exception | None) -> None:
+            on_end(error)
+            ended.append(worker.lease.until)
+
+        connection._on_end = noted
+        fail(connection, error)
+        await eventually(lambda: ended)
+        assert ended == [-inf]
+        worker.task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "frees"),
+    [(None, True), (ConnectionResetError(), True), (OSError(errno.ENOBUFS, "no buffers"), False)],
+)
+async def test_which_ends_of_a_channel_free_the_follower_from_waiting(
+    listener: PrivateListener, error: Exception | None, frees: bool
+) -> None:
+    """The worker has closed it, or has ended; not when it has failed here."""
+    store = FakeFeedStore()
+    worker = Worker(listener)
+    async with following(store, listener) as follower:
+        async with asyncio.timeout(20):
+            await worker.lease.taken()
+        [attached] = follower.holders._attached
+        channel = attached.channel
+        assert isinstance(channel, _RemoteHolder)
+        fail(channel._connection, error)
+        await eventually(lambda: channel._connection.has_ended)
+        assert (attached not in follower.holders._attached) == frees
+        assert attached.missed != frees
+        worker.task.cancel()
+
+
+async def test_a_worker_that_cannot_connect_keeps_what_it_has(listener: PrivateListener) -> None:
+    """It has no channel that its follower could see end."""
+    worker = Worker(listener)
+    worker.task.cancel()
+    worker.holder.obey(Start(PLACE, None))
+    worker.holder.obey(Grant(boottime() + 30, datetime.now(UTC), boottime(), boottime()))
+    listener.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await worker.remote._attach()
+    assert worker.lease.left > 0
+    assert worker.holder.place == PLACE

@@ -13,6 +13,7 @@ from authsvc.store.literal import quoted, quoted_array
 from authsvc.store.migrate import migrate
 from authsvc.store.pool import Database
 from authsvc.store.publication import NewEntry, announce, find_place, publication
+from authsvc.store.queries import load_queries
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HOSTILE = [
@@ -63,6 +64,24 @@ async def test_an_entry_has_a_place_after_the_commit(database: Database) -> None
         (None, None),
     ]
     assert [row["about_tag_keys"] for row in rows] == [False, False, True]
+
+
+async def test_the_feed_is_walked_from_its_end(database: Database) -> None:
+    """The place of a new entry is found without reading all others, also before the feed is analyzed."""
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO authsvc.feed (seq, nonce)
+            SELECT n, gen_random_uuid() FROM generate_series(1, 20000) AS n;
+            UPDATE authsvc.feed_head SET seq = 20000;
+            """
+        )
+    entry = NewEntry()
+    await publish(database, entry)
+    async with database.connection() as connection, connection.transaction():
+        assert await connection.fetchval(load_queries("feed.sql")["find_place"], entry.nonce) == 20001
+        reads = "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'feed'"
+        assert tuple(await connection.fetchrow(reads) or ()) == (0, 1)
 
 
 async def test_an_unknown_entry_has_no_place(database: Database) -> None:

@@ -28,7 +28,11 @@ class Registration:
 
 
 def follower_of(
-    settings: Settings, url: str, registration: Registration, stopwatch: Stopwatch
+    settings: Settings,
+    url: str,
+    registration: Registration,
+    stopwatch: Stopwatch,
+    on_turn: Callable[[], object] = lambda: None,
 ) -> tuple[Follower, FeedConnection]:
     """Return a follower, and the connection that it follows the feed on."""
     lease = settings.lease.total_seconds()
@@ -42,6 +46,7 @@ def follower_of(
         stopwatch=stopwatch,
         predecessors=registration.predecessors,
         on_register=registration.on_register,
+        on_turn=on_turn,
     )
     connection.on_hint(follower.hint)
     return follower, connection
@@ -65,9 +70,14 @@ async def join(
 
 @asynccontextmanager
 async def following(
-    settings: Settings, registration: Registration, listener: PrivateListener
+    settings: Settings,
+    registration: Registration,
+    listener: PrivateListener,
+    on_turn: Callable[[], object],
 ) -> AsyncIterator[Follower]:
-    """Follow the feed for the workers that attach by `listener`, while the block runs.
+    """Follow the feed for the workers that attach by the `listener`, while the block runs or one is left.
+
+    `on_turn` is called every few seconds as long as it does.
 
     Raises ConfigError when the database cannot be used.
     """
@@ -76,11 +86,13 @@ async def following(
     # The first worker says what is waited for.
     wait = Wait(settings.wait_for_database, logging.DEBUG)
     async with served_database(one, wait) as (database, url):
-        follower, connection = follower_of(settings, url, registration, boottime)
+        follower, connection = follower_of(settings, url, registration, boottime, on_turn)
         with RemoteHolders(follower, listener):
-            await join(follower, connection, database, settings)
             try:
+                await join(follower, connection, database, settings)
                 async with in_background(follower.run()):
                     yield follower
+                    # Workers that drain have their leases until then, also if their supervisor is gone.
+                    await follower.holders.emptied()
             finally:
                 await follower.stop()

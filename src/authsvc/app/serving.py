@@ -75,15 +75,15 @@ async def running(
     stopwatch: Stopwatch = boottime,
     tick: Tick | None = None,
     slot: int = 0,
-    loads: WorkerLoads | None = None,
     registration: Registration | None = None,
     follower_listener: PrivateListener | None = None,
+    loads: WorkerLoads | None = None,
     pauses: DrainPauses = DRAIN_PAUSES,
 ) -> AsyncIterator[App]:
     """Run a worker while the block runs; drain it at the end.
 
     `clock` stands in for the database's time, `stopwatch` for the machine's; `tick` is awaited between two
-    writes of last uses. The worker is number `slot` of its supervisor, all of whose workers have the `loads`.
+    writes of last uses. The worker is number `slot` of its supervisor, all of whose workers have its `loads`.
     With `follower_listener`, it attaches to the process that follows the feed; otherwise this one does, which
     registers as `registration` says. `pauses` are those of its stop. Raises ConfigError when the database
     cannot be served from, and OpenFilesError when the limit of open files is too low.

@@ -90,11 +90,7 @@ class HttpServer:
             )
         else:
             self._server = await loop.create_server(
-                lambda: Connection(self),
-                listen.host,
-                listen.port,
-                reuse_port=shared,
-                backlog=self._backlog,
+                lambda: Connection(self), listen.host, listen.port, reuse_port=shared, backlog=self._backlog
             )
         port: int = self._server.sockets[0].getsockname()[1]
         self._listen = listen.with_port(port)

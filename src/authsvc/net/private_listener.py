@@ -4,7 +4,8 @@ Mechanism: a datagram pair that is made before the forks. To connect, a process 
 sockets and sends one of them through the datagram pair (SCM_RIGHTS); whoever accepts receives it. The process
 that made the listener keeps both ends, so connections wait there while nobody accepts.
 
-Bound: about ten connections wait (`net.unix.max_dgram_qlen`); another one is refused, to be tried again.
+Bound: some hundred connections wait, as many as the send buffer has room for; another one is refused, to be
+tried again.
 
 Failure: a connection ends for one side when the process of the other side has ended.
 """

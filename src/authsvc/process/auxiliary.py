@@ -12,13 +12,16 @@ Failure: its end is logged and stops no worker. How workers do without it is the
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from authsvc.process.backoff import Backoff
 from authsvc.process.child import NEVER, Child, Context
 from authsvc.process.children import Children
 
 _log = logging.getLogger(__name__)
+
+# How much later it is looked at again before it is killed for its silence.
+_RECHECK_SECONDS = 1.0
 
 
 class Auxiliary:
@@ -54,6 +57,8 @@ class Auxiliary:
         self._stopping = False
         self._ready_time = NEVER
         self._backoff = Backoff()
+        self._silent_time = NEVER
+        self._was_silent = False
         #: When it is to be started again, in monotonic seconds.
         self.start_time = NEVER
         #: Why it has never been ready, if it is needed and has ended.
@@ -64,9 +69,14 @@ class Auxiliary:
         """Whether no process of it is left, and none follows."""
         return self._stopping and self._child is None
 
+    @property
+    def look_time(self) -> float:
+        """When to look at the latest, in monotonic seconds."""
+        return self.start_time if self._child is None else self._silent_time
+
     def start(self) -> None:
         """Fork it; if the system has no room for it, that is logged and tried again later."""
-        self.start_time = self._ready_time = NEVER
+        self.start_time = self._ready_time = self._silent_time = NEVER
         try:
             self._child = self._children.fork(
                 self._context,
@@ -87,11 +97,14 @@ class Auxiliary:
                     self._note(word, text)
                 elif not self._child.stopping:
                     self._ready_time, self._is_needed = time.monotonic(), False
-                if self._ready_time < NEVER and not self._child.stopping:
-                    self._child.deadline = time.monotonic() + self._max_silence_seconds
+                    self._child.deadline = NEVER
+                if self._ready_time < NEVER:
+                    self._silent_time, self._was_silent = time.monotonic() + self._max_silence_seconds, False
             if end:
                 self._children.remove(self._child)
                 self._note_ended(self._child, end)
+            elif self._silent_time <= time.monotonic() and not self._child.stopping:
+                self._note_silent(self._child)
         if self.start_time <= time.monotonic():
             self.start()
 
@@ -107,6 +120,13 @@ class Auxiliary:
         if self._child is not None:
             self._child.send(signal.SIGKILL)
 
+    def _note_silent(self, child: Child) -> None:
+        """Kill it at the second look: after the first, this process itself may have been stopped."""
+        if self._was_silent:
+            _log.error("%s has not reported for %g s and is killed", self._name, self._max_silence_seconds)
+            child.send(signal.SIGKILL)
+        self._silent_time, self._was_silent = time.monotonic() + _RECHECK_SECONDS, True
+
     def _note_ended(self, child: Child, end: str) -> None:
         self._child = None
         cause = f"{child.failure} ({end})" if child.failure else end
@@ -121,3 +141,37 @@ class Auxiliary:
         delay = self._backoff.next(self._ready_time)
         self.start_time = time.monotonic() + delay
         _log.error("%s %s; it is started again%s", self._name, reason, f" in {delay:g} s" if delay else "")
+
+
+class Auxiliaries:
+    """All auxiliary processes of a supervisor, in the order in which they start."""
+
+    def __init__(self, each: Sequence[Auxiliary]) -> None:
+        self._each = each
+
+    @property
+    def look_time(self) -> float:
+        """When to look at the latest, in monotonic seconds."""
+        return min((auxiliary.look_time for auxiliary in self._each), default=NEVER)
+
+    def start(self) -> None:
+        """Fork them."""
+        for auxiliary in self._each:
+            auxiliary.start()
+
+    def look(self) -> str:
+        """Read their reports; return why one that is needed could not start, or an empty string."""
+        for auxiliary in self._each:
+            auxiliary.look()
+        return next((auxiliary.fault for auxiliary in self._each if auxiliary.fault), "")
+
+    def stop(self) -> bool:
+        """Tell them to stop, once; return whether all have ended."""
+        for auxiliary in self._each:
+            auxiliary.stop()
+        return all(auxiliary.ended for auxiliary in self._each)
+
+    def kill(self) -> None:
+        """Kill them."""
+        for auxiliary in self._each:
+            auxiliary.kill()

@@ -2,20 +2,18 @@
 
 Mechanism: an auxiliary process. Workers connect to a listener that exists before all of them.
 
-Bound: it reports that it lives at each renewal. After half a lease without a report it is killed, and its
-successor has the other half to renew the lease.
+Bound: it reports that it lives every few seconds. After half a lease without a report it is killed, and its
+successor has the other half to renew the lease. At a stop it follows until its last worker has ended.
 
 Failure: workers keep their leases and attach to the next follower.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import UUID
 
 from authsvc import app
-from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.auxiliary import Auxiliary
@@ -24,10 +22,9 @@ from authsvc.process.children import Children
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.verify.clock import boottime
 
-# It has nothing to finish but its registration.
-_MAX_STOP_SECONDS = 15.0
+#: It has nothing to finish but its registration.
+MAX_STOP_SECONDS = 15.0
 _MAX_START_SECONDS = 60.0
-_BEATS_PER_LEASE = 10
 # Reports may be late by this much on a busy machine.
 _MIN_SILENCE_SECONDS = 5.0
 # Registrations that it gave up long ago expire by themselves.
@@ -37,7 +34,7 @@ _MAX_IDS = 16
 def auxiliary(
     settings: Settings,
     children: Children,
-    follower_listener: PrivateListener,
+    listener: PrivateListener,
     pids: Callable[[], Collection[int]],
 ) -> Auxiliary:
     """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
@@ -49,13 +46,14 @@ def auxiliary(
 
     def context(report: Report) -> AbstractAsyncContextManager[str]:
         # In the new process, which has what its parent knew at the fork.
-        return following(settings, follower_listener, tuple(ids), pids(), report)
+        return following(settings, listener, tuple(ids), pids(), report)
 
     return Auxiliary(
         children,
         "the follower",
         context,
-        max_stop_seconds=_MAX_STOP_SECONDS,
+        # If the supervisor is gone, the workers end by themselves, and it ends after them.
+        max_stop_seconds=settings.drain_grace.total_seconds() + 2 * MAX_STOP_SECONDS,
         max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
         max_silence_seconds=max(_MIN_SILENCE_SECONDS, settings.lease.total_seconds() / 2),
         is_needed=True,
@@ -66,7 +64,7 @@ def auxiliary(
 @asynccontextmanager
 async def following(
     settings: Settings,
-    follower_listener: PrivateListener,
+    listener: PrivateListener,
     predecessors: Collection[UUID],
     pids: Collection[int],
     report: Report,
@@ -80,14 +78,12 @@ async def following(
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))
 
-    async def live() -> None:
-        while True:
-            await asyncio.sleep(settings.lease.total_seconds() / _BEATS_PER_LEASE)
-            report("alive", "")
+    def live() -> None:
+        report("alive", "")
 
     over = boottime() + settings.lease.total_seconds()
     registration = app.Registration(
         predecessors=Predecessors(predecessors, pids, over), on_register=registered
     )
-    async with app.following(settings, registration, follower_listener), in_background(live()):
+    async with app.following(settings, registration, listener, live):
         yield ""

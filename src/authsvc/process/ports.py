@@ -20,7 +20,7 @@ def held_ports(settings: Settings, children: Children) -> Iterator[Settings]:
     """Hold the ports while the block runs; yield the settings with the ports that 0 stood for.
 
     Raises AddressInUseError when AUTHSVC_LISTEN cannot be held, ConfigError for AUTHSVC_HTTP_LISTEN, and
-    OpenFilesError when the limit of open files is too low for the connections to them.
+    OpenFilesError when the process could not open enough connections to them.
     """
     app.check_open_files(settings)
     with ExitStack() as stack:

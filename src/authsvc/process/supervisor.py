@@ -19,7 +19,7 @@ others continue to serve. A rolling restart stops at the first new worker that f
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
 from uuid import UUID
@@ -31,13 +31,14 @@ from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import worker_loads
 from authsvc.process import follower as follower_process
 from authsvc.process import worker as worker_process
-from authsvc.process.admin.listener import listening
-from authsvc.process.auxiliary import Auxiliary
+from authsvc.process.admin import listener as admin_process
+from authsvc.process.auxiliary import Auxiliaries, Auxiliary
 from authsvc.process.child import NEVER
 from authsvc.process.children import Children
 from authsvc.process.ports import held_ports
 from authsvc.process.rolling_restart import RollingRestart
 from authsvc.process.service_manager import ServiceManager, State
+from authsvc.process.shared import Shared
 from authsvc.process.slots import Slot, Worker
 
 _log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ _log = logging.getLogger(__name__)
 _MAX_START_SECONDS = 60.0
 # After the drain grace. Last uses are written and connections closed, which may wait for the database.
 _MAX_CLEANUP_SECONDS = 15.0
-# The admin listener ends its connections.
-_MAX_ADMIN_STOP_SECONDS = 5.0
+# The follower removes its registration, and the admin listener ends its connections.
+_MAX_AUXILIARY_STOP_SECONDS = max(follower_process.MAX_STOP_SECONDS, admin_process.MAX_STOP_SECONDS)
 # For processes that were killed to end.
 _MAX_KILL_SECONDS = 5.0
 
@@ -91,26 +92,21 @@ class Supervisor:
     ) -> None:
         """Take what to run; the `auxiliaries` start before the workers and stop after them.
 
-        `announce` is called once, when all workers serve, with their port. `check` is called whenever a child
-        has reported or ended; it returns why all have to stop, or "". The `manager` is told what happens.
+        `announce` is called once, when all workers serve, with their port. `check` is
+        called whenever a child has reported or ended; it returns why all workers have to
+        stop, or an empty string. The `manager` is told what happens.
         """
         self._settings = settings
         self._children = children
         self._announce = announce
         self._check = check
-        self._loads = worker_loads(settings.workers)
-        self._auxiliaries = list(auxiliaries)
-        self._follower_listener = PrivateListener() if settings.workers > 1 else None
-        if self._follower_listener is not None:
-            follower = follower_process.auxiliary(settings, children, self._follower_listener, self._pids)
-            self._auxiliaries.insert(0, follower)
+        self._shared = Shared(
+            follower=PrivateListener() if settings.workers > 1 else None,
+            admin=PrivateListener() if settings.admin_listen is not None else None,
+            loads=worker_loads(settings.workers),
+        )
+        self._auxiliaries = Auxiliaries([*self._own_auxiliaries(), *auxiliaries])
         self._manager = manager or ServiceManager()
-        self._admin = PrivateListener() if settings.admin_listen is not None else None
-        if settings.admin_listen is not None and self._admin is not None:
-            context = partial(listening, settings.admin_listen, self._admin, settings.workers)
-            self._auxiliaries.append(
-                Auxiliary(children, "the admin listener", context, max_stop_seconds=_MAX_ADMIN_STOP_SECONDS)
-            )
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
         self._orphaned: set[UUID] = set()  # ids of workers that have ended
@@ -121,8 +117,7 @@ class Supervisor:
 
     def run(self) -> str:
         """Run until all workers have stopped; return why they had to, or an empty string after a signal."""
-        for auxiliary in self._auxiliaries:
-            auxiliary.start()
+        self._auxiliaries.start()
         for slot in self._slots:
             if self._phase is _Phase.STARTING:
                 self._start(slot)
@@ -132,7 +127,7 @@ class Supervisor:
             if self._drain_time <= time.monotonic() or (self._phase is _Phase.LEAVING and not self._workers):
                 self._stop()
             self._children.kill_late()
-            if self._phase is _Phase.STOPPING and not self._workers and self._stop_auxiliaries():
+            if self._phase is _Phase.STOPPING and not self._workers and self._auxiliaries.stop():
                 return self._fault
             self._start_and_restart()
             self._tell_manager()
@@ -142,10 +137,8 @@ class Supervisor:
         """Read the reports, then handle the ends of workers: what a worker reported comes first."""
         if fault := self._check():
             self._stop(fault)
-        for auxiliary in self._auxiliaries:
-            auxiliary.look()
-            if auxiliary.fault:
-                self._stop(auxiliary.fault)
+        if fault := self._auxiliaries.look():
+            self._stop(fault)
         for worker in tuple(self._workers):
             end = worker.child.end()
             for word, text in worker.child.reports():
@@ -157,8 +150,8 @@ class Supervisor:
                 self._children.remove(worker.child)
                 self._workers.remove(worker)
                 self._orphaned.update(worker.ids)
-                if self._loads is not None:
-                    self._loads.clear(worker.child.pid)
+                if self._shared.loads is not None:
+                    self._shared.loads.clear(worker.child.pid)
                 self._note_ended(worker, end)
 
     def _start_and_restart(self) -> None:
@@ -170,11 +163,20 @@ class Supervisor:
                 self._start(slot)
         self._restart.advance(self._children.signals)
 
+    def _own_auxiliaries(self) -> Iterator[Auxiliary]:
+        settings, children, shared = self._settings, self._children, self._shared
+        if shared.follower is not None:
+            yield follower_process.auxiliary(settings, children, shared.follower, self._pids)
+        if shared.admin is not None and settings.admin_listen is not None:
+            context = partial(admin_process.listening, settings.admin_listen, shared.admin, settings.workers)
+            most = admin_process.MAX_STOP_SECONDS
+            yield Auxiliary(children, "the admin listener", context, max_stop_seconds=most)
+
     def _pids(self) -> list[int]:
         return [worker.child.pid for worker in self._workers]
 
     def _next_step(self) -> float:
-        times = [self._drain_time, *(auxiliary.start_time for auxiliary in self._auxiliaries)]
+        times = [self._drain_time, self._auxiliaries.look_time]
         if self._phase is _Phase.SERVING:
             times += [slot.start_time for slot in self._slots]
         return min(times)
@@ -188,9 +190,8 @@ class Supervisor:
 
     def _fork(self, number: int) -> Worker:
         predecessors = frozenset(self._orphaned)
-        given = self._loads, predecessors, self._follower_listener, self._admin
         child = self._children.fork(
-            partial(worker_process.serving, self._settings, number, *given),
+            partial(worker_process.serving, self._settings, number, self._shared, predecessors),
             f"worker {number}",
             max_start_seconds=_MAX_START_SECONDS + self._settings.wait_for_database.total_seconds(),
             max_stop_seconds=self._settings.drain_grace.total_seconds() + _MAX_CLEANUP_SECONDS,
@@ -261,12 +262,6 @@ class Supervisor:
             for worker in self._workers:
                 worker.child.stop()
 
-    def _stop_auxiliaries(self) -> bool:
-        """Stop what helped the workers, which have ended; return whether it has ended as well."""
-        for auxiliary in self._auxiliaries:
-            auxiliary.stop()
-        return all(auxiliary.ended for auxiliary in self._auxiliaries)
-
     def _hurry(self) -> bool:
         """End the delay before the drain; if it has ended, kill all, and return True."""
         if self._phase is _Phase.LEAVING:
@@ -274,15 +269,14 @@ class Supervisor:
             return False
         for worker in self._workers:
             worker.child.send(signal.SIGKILL)
-        for auxiliary in self._auxiliaries:
-            auxiliary.kill()
+        self._auxiliaries.kill()
         return True
 
     @property
     def _max_leave_seconds(self) -> float:
         """How long a stop may take, after which all that is left was killed."""
         given = self._settings.drain_delay + self._settings.drain_grace
-        return given.total_seconds() + _MAX_CLEANUP_SECONDS + _MAX_ADMIN_STOP_SECONDS + _MAX_KILL_SECONDS
+        return given.total_seconds() + _MAX_CLEANUP_SECONDS + _MAX_AUXILIARY_STOP_SECONDS + _MAX_KILL_SECONDS
 
     def _tell_manager(self) -> None:
         serving = sum(slot.worker is not None and slot.worker.ready for slot in self._slots)

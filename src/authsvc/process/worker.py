@@ -9,10 +9,9 @@ from uuid import UUID
 from authsvc import app
 from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
-from authsvc.net.private_listener import PrivateListener
-from authsvc.net.worker_loads import WorkerLoads
 from authsvc.process.admin.answers import Answers
 from authsvc.process.child import Report
+from authsvc.process.shared import Shared
 from authsvc.revocation.predecessors import Predecessors
 
 #: Tells a worker that serves not to be ready any more; it serves on until it is told to stop.
@@ -23,18 +22,15 @@ NOT_READY = signal.SIGUSR1
 async def serving(
     settings: Settings,
     slot: int,
-    loads: WorkerLoads | None,
+    shared: Shared,
     predecessors: Collection[UUID],
-    follower_listener: PrivateListener | None,
-    admin: PrivateListener | None,
     report: Report,
 ) -> AsyncIterator[str]:
     """Serve while the block runs; yield the port, and report each id that the worker registers under.
 
-    `slot` is the worker's number, `loads` the table of all of them, and `predecessors` are ids of workers
-    that have ended. With `follower_listener`, it does not register, but attaches to the follower of its
-    replica. Questions of the `admin` listener are answered until the worker has drained. Raises an
-    OperatorError when it cannot serve.
+    `slot` is the worker's number, and `predecessors` are ids of workers that have ended. With a follower in
+    what is `shared`, it does not register, but attaches to that one. Questions of the admin listener are
+    answered until the worker has drained. Raises an OperatorError when it cannot serve.
     """
 
     def registered(worker_id: UUID) -> None:
@@ -46,13 +42,13 @@ async def serving(
             app.running(
                 settings,
                 slot=slot,
-                loads=loads,
                 registration=registration,
-                follower_listener=follower_listener,
+                follower_listener=shared.follower,
+                loads=shared.loads,
             )
         )
         asyncio.get_running_loop().add_signal_handler(NOT_READY, service.readiness.end)
-        if admin is not None:
+        if shared.admin is not None:
             answers = Answers(slot, lambda: service.readiness.reason, service.metrics.registry)
-            await outer.enter_async_context(in_background(answers.run(admin)))
+            await outer.enter_async_context(in_background(answers.run(shared.admin)))
         yield str(service.port)

@@ -26,8 +26,9 @@ from uuid import UUID, uuid4
 from authsvc.model.errors import RetryableError
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.revocation.catch_up import catch_up
 from authsvc.revocation.history import History
-from authsvc.revocation.holders import Attached, Holders
+from authsvc.revocation.holders import Holders
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Reconnect, Start
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.revocation.worker_feed import WorkerFeed
@@ -54,10 +55,12 @@ class Follower:
         poll_interval: float = 0.1,
         stopwatch: Stopwatch = boottime,
         on_register: Callable[[UUID], object] = lambda _: None,
+        on_turn: Callable[[], object] = lambda: None,
         predecessors: Predecessors | None = None,
     ) -> None:
-        """`seconds` is the length of the lease."""
-        self.holders = Holders(stopwatch, self._wake)
+        """`seconds` is the length of the lease. `on_turn` is called every few seconds while it runs."""
+        self._woken = asyncio.Event()
+        self.holders = Holders(stopwatch, self._woken.set)
         self.lease = Lease(stopwatch)
         self.registrations = 0
         self._store = store
@@ -65,6 +68,7 @@ class Follower:
         self._poll_interval = poll_interval
         self._stopwatch = stopwatch
         self._on_register = on_register
+        self._on_turn = on_turn
         self._predecessors = predecessors or Predecessors()
         self._worker_id = uuid4()
         self._place: Place | None = None
@@ -76,8 +80,9 @@ class Follower:
         # An entry that the holders forget because of a hint, and that is not acknowledged yet.
         self._forgetting: FeedEntry | None = None
         self._renew_at = 0.0
+        # Somebody attached who may have followed a hint.
+        self._is_place_due = False
         self._shown_pids: list[int] = []  # to operators, with the last renewal
-        self._woken = asyncio.Event()
         self._must_read = False
         self._hinted: FeedEntry | None = None
 
@@ -92,7 +97,7 @@ class Follower:
             self._must_read = True
         elif self._hinted is None or entry.place.seq > self._hinted.place.seq:
             self._hinted = entry  # Hints may come in any order.
-        self._wake()
+        self._woken.set()
 
     async def start(self) -> None:
         """Register and take the lease; raise RetryableError when the database cannot answer."""
@@ -104,6 +109,7 @@ class Follower:
         """Follow until cancelled. An outage is logged when it begins and when it ends."""
         failing = False
         while True:
+            self._on_turn()
             try:
                 await self._wait()
                 await self._step()
@@ -137,9 +143,6 @@ class Follower:
         """Tell the holders that the connection to the database is a new one."""
         self.holders.send(Reconnect())
 
-    def _wake(self) -> None:
-        self._woken.set()
-
     async def _wait(self) -> None:
         """Wait until there is something to do, or until the feed has to be read or the lease renewed."""
         # The clock of the event loop stops while the machine is suspended, so no wait is long.
@@ -160,13 +163,14 @@ class Follower:
         if place is None:
             await self.start()
             return
-        await self._admit(place)
         if self._stopwatch() >= self._renew_at or self.holders.pids != self._shown_pids:
             await self._renew(place)
         elif must_read or (hinted is not None and hinted.place.seq > place.seq + 1):
             await self._read(place)
         elif hinted is not None and hinted.place.seq > place.seq:
             self._forget(hinted)
+        if self._place is not None:
+            await self._admit(self._place)
         await self._settle()
 
     async def _settle(self) -> None:
@@ -200,23 +204,16 @@ class Follower:
     async def _admit(self, place: Place) -> None:
         """Bring holders that have attached to this place, each from where it is (R10)."""
         while (newcomer := self.holders.newcomer) is not None:
-            orders: list[Order] = [await self._from(newcomer, place)]
+            orders: list[Order] = [await catch_up(self._store, newcomer.place, place, self._tag_keys)]
             if self._forgetting is not None:
                 orders.append(Forget(self._forgetting))
             self.holders.admit(newcomer, orders)
-
-    async def _from(self, newcomer: Attached, place: Place) -> Order:
-        if newcomer.place is not None and newcomer.place.seq <= place.seq:
-            entries = await self._store.read(newcomer.place)
-            missed = [entry for entry in entries or () if entry.place.seq <= place.seq]
-            if entries is not None and (missed[-1].place if missed else newcomer.place) == place:
-                return Apply(missed, place)
-        return Start(place, self._tag_keys)
+            self._is_place_due = True
+            self._woken.set()
 
     async def _renew(self, place: Place) -> None:
         """Renew the lease, which counts from before the query; first apply the entries that came (R2)."""
-        asked = self._stopwatch()
-        holders = self.holders
+        asked, holders = self._stopwatch(), self.holders
         applied_seq, pids = holders.confirmed_seq(place), holders.pids
         renewal = await self._store.renew(self._worker_id, place, applied_seq, pids, holders.unconfirmed_pids)
         answered = self._stopwatch()
@@ -225,6 +222,10 @@ class Follower:
             return
         self._acknowledged_seq, self._shown_pids = max(self._acknowledged_seq, applied_seq), pids
         end = self._apply(place, renewal.entries)
+        if self._is_place_due or self._forgetting is not None:
+            # This node is the primary, so a hint that it does not know is false.
+            self._is_place_due, self._forgetting = False, None
+            holders.send(Advance(end))
         until = asked + self._lease_seconds
         self.lease.renew(until)
         holders.grant(Grant(until, renewal.now, asked, answered), end.seq)
@@ -240,14 +241,13 @@ class Follower:
 
     def _apply(self, place: Place, entries: Sequence[FeedEntry]) -> Place:
         """Have entries applied; return the place after them."""
-        was_hint = self._forgetting is not None
-        self._forgetting = None
         for entry in entries:
             if entry.tag_keys is not None:
                 self._tag_keys = entry.tag_keys
             self._advance(entry.place)
         end = entries[-1].place if entries else place
-        if entries or was_hint:
+        if entries:
+            self._forgetting = None
             self.holders.send(Apply(entries, end))
         return end
 
@@ -268,8 +268,8 @@ class Follower:
             self._advance(entry.place)
             self.holders.send(Advance(entry.place))
             return
-        # The hint is false, or the registration or the place is gone. Reading tells.
-        await self._read(place)
+        # The hint is false, or the place is gone. A renewal tells; a read may be from a replaced node.
+        await self._renew(place)
 
     async def _acknowledge(self, place: Place) -> None:
         """Record what all holders have confirmed (R3, R10)."""
@@ -288,7 +288,7 @@ class Follower:
     def _lose(self, reason: str) -> None:
         _log.warning("the lease and the cache are dropped: %s", reason)
         self._drop(reason)
-        self._wake()
+        self._woken.set()
 
     def _drop(self, reason: str) -> None:
         """Have leases and caches dropped; the next step registers again."""

@@ -79,6 +79,7 @@ class Holder:
                 self._forgotten_seq = entry.place.seq
             case Advance(place):
                 self._advance(place)
+                self._forgotten_seq = place.seq
             case Grant(until, now, asked, answered):
                 self._clock.set(now, asked, answered)
                 self.lease.renew(until)
@@ -121,6 +122,7 @@ class Holder:
         self._cache.clear()
         self._use_tag_keys(tag_keys)
         self._history.clear()
+        self._forgotten_seq = 0
         self._advance(place)
         self.starts += 1
 
@@ -129,7 +131,6 @@ class Holder:
             self._forget(entry)
             self._use_tag_keys(entry.tag_keys)
             self._advance(entry.place)
-        # A hint that was not true counts no more.
         self._set_place(place)
 
     def _use_tag_keys(self, tag_keys: AcceptedTagKeys | None) -> None:
@@ -147,6 +148,7 @@ class Holder:
 
     def _set_place(self, place: Place | None) -> None:
         self._place = place
-        self._forgotten_seq = place.seq if place else 0
+        # A hint may be ahead of the place, until the follower knows better (`Advance`).
+        self._forgotten_seq = max(self._forgotten_seq, place.seq) if place else 0
         self._advanced.set()
         self._advanced = asyncio.Event()

@@ -12,6 +12,8 @@ Failure: the end of a channel says that the process has ended or has given up it
 behind by `_MAX_UNCONFIRMED` orders is detached when its lease is over; it attaches again and starts anew.
 """
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,10 @@ from authsvc.model.feed import Place
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Start
 from authsvc.verify.clock import Stopwatch
 
+_log = logging.getLogger(__name__)
+
 _MAX_UNCONFIRMED = 100_000
+_LOOK_SECONDS = 0.05
 
 
 class Channel(Protocol):
@@ -73,13 +78,17 @@ class Attached:
         self._sent += 1
         match order:
             case Start(place):
-                self.seq = -1  # What it confirmed before is of another history, or of no use any more.
-                self._expect(place.seq)
+                # What it has not confirmed yet is of another history; the next confirmation covers it.
+                ends_lease = any(each.ends_lease for each in self._unconfirmed)
+                self._unconfirmed.clear()
+                self.seq = -1
+                self._expect(place.seq, ends_lease=ends_lease)
             case Apply(_, place):
                 self._expect(place.seq)
             case Forget():
                 self._expect(None)
             case Drop():
+                self._unconfirmed.clear()
                 self.seq = -1
                 self._expect(None, ends_lease=True)
             case Advance(place) if self._unconfirmed:
@@ -154,19 +163,22 @@ class Holders:
     def send(self, order: Order) -> None:
         """Send an order to all."""
         for holder in tuple(self._attached):
-            if holder.missed or holder.is_far_behind:
+            if holder.is_far_behind:
                 holder.missed = True
-                if holder.until <= self._stopwatch():
-                    holder.channel.close()
-                    self.detach(holder)
-                continue
-            holder.send(order)
+            if not holder.missed:
+                try:
+                    holder.send(order)
+                except Exception:  # noqa: BLE001 - the others have to get it all the same
+                    _log.exception("an order could not be sent to process %d", holder.pid)
+                    holder.missed = True
+        self._close_missed()
 
     def grant(self, grant: Grant, seq: int) -> None:
         """Give a lease to each as soon as it has confirmed the entries up to `seq`."""
         self._grant, self._grant_seq = grant, seq
         for holder in tuple(self._attached):
             self._grant_to(holder)
+        self._close_missed()
 
     def withdraw(self) -> None:
         """Give the last lease to nobody any more."""
@@ -175,7 +187,7 @@ class Holders:
     def confirmed_seq(self, place: Place) -> int:
         """Return up to which entry nobody acts on the state before it; all were told up to `place`."""
         now = self._stopwatch()
-        return min((each.seq for each in self._known() if each.until > now), default=place.seq)
+        return min([place.seq, *(each.seq for each in self._known() if each.until > now)])
 
     @property
     def all_settled(self) -> bool:
@@ -205,6 +217,19 @@ class Holders:
     def settled_pids(self) -> set[int]:
         """Return the processes that have carried out all orders since they were admitted."""
         return {each.pid for each in self._attached if each.settled}
+
+    async def emptied(self) -> None:
+        """Wait until all holders have gone."""
+        while self._attached or self._newcomers:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _close_missed(self) -> None:
+        """Detach those to whom orders were not sent, when their leases are over: they start anew."""
+        now = self._stopwatch()
+        for holder in tuple(self._attached):
+            if holder.missed and holder.until <= now:
+                holder.channel.close()
+                self.detach(holder)
 
     def _known(self) -> Iterator[Attached]:
         # A newcomer may have a lease from an earlier follower.

@@ -1,10 +1,13 @@
 """The way to the holder in the process of its own follower."""
 
+import logging
 import os
 
 from authsvc.revocation.holder import Holder
 from authsvc.revocation.holders import Attached, Holders
 from authsvc.revocation.orders import Order
+
+_log = logging.getLogger(__name__)
 
 
 class LocalChannel:
@@ -13,14 +16,24 @@ class LocalChannel:
     def __init__(self, holder: Holder, holders: Holders) -> None:
         self._holder = holder
         self._holders = holders
-        self._sent = 0
-        self._attached: Attached = holders.attach(self, os.getpid())
+        self._attach()
 
     def send(self, order: Order) -> None:
-        """Carry out an order."""
+        """Carry out an order. After one that fails, the holder starts anew."""
         self._sent += 1
-        self._holder.obey(order)
-        self._holders.confirm(self._attached, self._sent)
+        try:
+            self._holder.obey(order)
+        except Exception:  # noqa: BLE001 - nobody else may miss it
+            self._holder.drop("an order of the follower could not be carried out")
+            _log.exception("an order of the follower could not be carried out; this worker starts anew")
+            self._holders.detach(self._attached)
+            self._attach()
+        else:
+            self._holders.confirm(self._attached, self._sent)
+
+    def _attach(self) -> None:
+        self._sent = 0
+        self._attached: Attached = self._holders.attach(self, os.getpid())
 
     def close(self) -> None:
         """Do nothing: the holder is here as long as its follower."""

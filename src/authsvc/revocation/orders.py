@@ -29,7 +29,7 @@ class Forget(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """The feed has the entry of the last `Forget`, and this is its place."""
+    """This is the place, for certain: what a `Forget` said is true up to here, and was not true beyond."""
 
     place: Place
 

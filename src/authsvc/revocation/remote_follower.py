@@ -5,14 +5,13 @@ they come; then the worker confirms them. When the channel ends, the follower ha
 the worker keeps its memory, and its lease until that is over, and attaches to the next follower with its
 place in the feed.
 
-Failure: an order that cannot be carried out is a fault of this program. The worker gives up its lease and its
-memory before it closes the channel, and attaches again.
+Failure: an order that cannot be carried out, or a channel that fails here, is a fault of this process. The
+worker gives up its lease and its memory before the channel is closed, and attaches again.
 """
 
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from typing import Any
 
 from authsvc.model.feed import FeedEntry
@@ -38,19 +37,30 @@ class RemoteFollower:
     async def run(self) -> None:
         """Stay attached until cancelled; then give up the lease. Cancel it after the last answer."""
         while True:
-            # Too many may be connecting at the same time.
-            with suppress(OSError):
+            try:
                 await self._attach()
                 _log.debug("the follower has ended; this worker attaches to the next one")
+            except OSError as error:
+                _log.debug("this worker cannot attach to the follower yet: %s", error)
+            except Exception:  # noqa: BLE001 - a fault must not end the attachment
+                _log.exception("an unexpected error in the attachment to the follower")
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _attach(self) -> None:
         """Attach to the follower, and return when it has ended."""
         self._number, ended = 0, asyncio.Event()
-        connection = Connection(self._obey, on_batch=self._confirm, on_end=lambda _: ended.set())
+
+        def end(error: Exception | None) -> None:
+            if error is not None and not isinstance(error, ConnectionError):
+                # Not the follower has ended, but this process closes the channel. This comes before it does.
+                self._holder.drop("the channel to the follower has failed")
+            ended.set()
+
+        connection = Connection(self._obey, on_batch=self._confirm, on_end=end)
+        # May raise OSError, when too many are connecting.
+        ours = self._listener.connect()
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
         try:
-            loop = asyncio.get_running_loop()
-            await loop.create_unix_connection(lambda: connection, sock=self._listener.connect())
             connection.send(Hello(os.getpid(), self._holder.place, self._holder.lease.until))
             self._connection = connection
             await ended.wait()

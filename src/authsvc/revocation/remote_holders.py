@@ -76,8 +76,9 @@ class _RemoteHolder:
     def _end(self, error: Exception | None) -> None:
         if self._attached is None:
             return
-        if error is None or isinstance(error, OSError):
+        if error is None or isinstance(error, ConnectionError):
             self._follower.holders.detach(self._attached)
         else:
-            # A fault of ours has closed the channel. The worker may have its lease until that is over.
+            # This process has closed the channel. The worker may have its lease until that is over.
+            _log.error("the channel to worker process %d has failed: %s", self._attached.pid, error)
             self._attached.missed = True

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 # Connections with one request each; the probes and scrapes of a replica have one or two at a time.
 MAX_CONNECTIONS = 64
 # Seconds between two attempts to listen, and for answers in progress at a stop.
+#: It ends its connections.
+MAX_STOP_SECONDS = 5.0
 _RETRY_SECONDS, _GRACE_SECONDS = 2.0, 0.5
 
 

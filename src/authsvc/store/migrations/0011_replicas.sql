@@ -17,5 +17,5 @@ ALTER TABLE authsvc.workers
     ADD COLUMN unconfirmed_pids integer[] NOT NULL DEFAULT '{}',   -- those that changes waited for at the last renewal
     ADD COLUMN database_id      text;                              -- where it was registered
 ALTER TABLE authsvc.workers ALTER COLUMN database_id SET DEFAULT authsvc.database_id();
--- Those who are registered now have renewed here.
+-- Those who are registered now have renewed here, unless they came with a dump of the schema before.
 UPDATE authsvc.workers SET database_id = authsvc.database_id();

@@ -64,6 +64,19 @@ CREATE FUNCTION authsvc.publish(
         PERFORM authsvc.refuse_from(end_time, sent_time);
     END $$;
 
+-- R6. Returns the place of an entry with this nonce; NULL if it is not among the last million. It walks from the end, near which
+-- the entry is: a plan for a table that was not analyzed would read all of it.
+CREATE FUNCTION authsvc.find_place(nonce uuid) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    AS $$
+    BEGIN
+        RETURN (SELECT f.seq FROM authsvc.feed f
+                 WHERE f.nonce = find_place.nonce AND f.seq > (SELECT h.seq FROM authsvc.feed_head h) - 1000000
+                 ORDER BY f.seq DESC LIMIT 1);
+    END $$;
+
 -- Creates a key, in a transaction of its own, if the caller and the policy of the owner are still as the service has judged
 -- them. Returns whether it did. Otherwise nothing was done, and the service has to judge again, under locks.
 --

@@ -60,17 +60,13 @@ SELECT pg_notify('authsvc_feed', $1);
 -- R6. Finds an entry by its nonce, near the end of the feed, and sends a hint: with the prefixes $2, or without an entry if they
 -- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That commit need not
 -- wait for the disk or the standby: a hint may be lost.
-SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || f.nonce || ' ' || $2::text, ''))
-  FROM (SELECT seq, nonce FROM authsvc.feed
-         WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
-         ORDER BY seq DESC LIMIT 1) AS f
- WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL;
+SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || $1::uuid || ' ' || $2::text, ''))
+  FROM authsvc.find_place($1) AS f (seq)
+ WHERE f.seq IS NOT NULL AND set_config('synchronous_commit', 'off', true) IS NOT NULL;
 
 -- name: find_place
 -- The same without a hint.
-SELECT seq FROM authsvc.feed
- WHERE nonce = $1 AND seq > (SELECT seq FROM authsvc.feed_head) - 1000000
- ORDER BY seq DESC LIMIT 1;
+SELECT authsvc.find_place($1);
 
 -- name: find_behind
 -- R6. The workers that may still act on the state before this entry. No row at all if this node does not have the entry; then
