@@ -207,6 +207,8 @@ async def test_no_change_of_the_schema_is_a_fault(
     caplog.set_level(logging.WARNING)
     connection = await asyncpg.connect(database_url)
     tables = [row["relname"] for row in await connection.fetch(TABLES)]
+    # Otherwise the definitions have no schema, for a user of its name.
+    await connection.execute("SET search_path = public")
     views = [(row["relname"], row["definition"]) for row in await connection.fetch(VIEWS)]
     # A column type of ours would have to be changed here, too.
     assert await connection.fetchval(COMPOSITE_TYPES) == 0
