@@ -370,7 +370,7 @@ async def test_a_kill_of_the_supervisor_leaves_nobody(directory: Path) -> None:
     """Its workers and its PostgreSQL notice this and end."""
     with running("dev", directory, workers=3) as server:
         family = children(server.process.pid)
-        assert len(family) == 4
+        assert len(family) == 5  # workers, the follower, the database
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
         until(lambda: not alive(family))
         assert processes_in(server.cluster) == []

@@ -22,13 +22,18 @@ from authsvc.process.children import Children
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.verify.clock import boottime
 
-#: It has nothing to finish but its registration.
-MAX_STOP_SECONDS = 15.0
+# For the workers, beyond their grace, and then for the registration.
+_MAX_STOP_SECONDS = 30.0
 _MAX_START_SECONDS = 60.0
 # Reports may be late by this much on a busy machine.
 _MIN_SILENCE_SECONDS = 5.0
 # Registrations that it gave up long ago expire by themselves.
 _MAX_IDS = 16
+
+
+def max_stop_seconds(settings: Settings) -> float:
+    """Return how long it may take to stop. If the supervisor is gone, the workers drain at the same time."""
+    return settings.drain_grace.total_seconds() + _MAX_STOP_SECONDS
 
 
 def auxiliary(
@@ -52,8 +57,7 @@ def auxiliary(
         children,
         "the follower",
         context,
-        # If the supervisor is gone, the workers end by themselves, and it ends after them.
-        max_stop_seconds=settings.drain_grace.total_seconds() + 2 * MAX_STOP_SECONDS,
+        max_stop_seconds=max_stop_seconds(settings),
         max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
         max_silence_seconds=max(_MIN_SILENCE_SECONDS, settings.lease.total_seconds() / 2),
         is_needed=True,

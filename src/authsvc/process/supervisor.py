@@ -47,8 +47,6 @@ _log = logging.getLogger(__name__)
 _MAX_START_SECONDS = 60.0
 # After the drain grace. Last uses are written and connections closed, which may wait for the database.
 _MAX_CLEANUP_SECONDS = 15.0
-# The follower removes its registration, and the admin listener ends its connections.
-_MAX_AUXILIARY_STOP_SECONDS = max(follower_process.MAX_STOP_SECONDS, admin_process.MAX_STOP_SECONDS)
 # For processes that were killed to end.
 _MAX_KILL_SECONDS = 5.0
 
@@ -276,7 +274,8 @@ class Supervisor:
     def _max_leave_seconds(self) -> float:
         """How long a stop may take, after which all that is left was killed."""
         given = self._settings.drain_delay + self._settings.drain_grace
-        return given.total_seconds() + _MAX_CLEANUP_SECONDS + _MAX_AUXILIARY_STOP_SECONDS + _MAX_KILL_SECONDS
+        auxiliaries = max(follower_process.max_stop_seconds(self._settings), admin_process.MAX_STOP_SECONDS)
+        return given.total_seconds() + _MAX_CLEANUP_SECONDS + auxiliaries + _MAX_KILL_SECONDS
 
     def _tell_manager(self) -> None:
         serving = sum(slot.worker is not None and slot.worker.ready for slot in self._slots)
