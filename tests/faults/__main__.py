@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.faults.table import VOLUME
 
 _HERE = Path(__file__).parent
-_FILES = ("kill", "pause", "partition", "hints", "database", "start", "lost_answer", "sessions")
-_TESTS = 29
+_FILES = ("kill", "pause", "partition", "hints", "database", "start", "lost_answer", "sessions", "replicas")
+_TESTS = 33
 
 
 def main() -> int:

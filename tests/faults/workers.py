@@ -42,7 +42,8 @@ class Worker:
         self._predecessors: tuple[str, ...] = ()
         self._home = directory / f"worker-{number}"
         self._directory = self._home
-        self._settings = {"database_url": database_url, **settings}
+        self.directory = directory
+        self.settings = {"database_url": database_url, **settings}
         self._process: subprocess.Popen[bytes] | forks.Process | None = None
         self._channel: grpc.aio.Channel | None = None
 
@@ -87,7 +88,7 @@ class Worker:
         self.starts += 1
         self._directory = self._home / str(self.starts)
         self._directory.mkdir(parents=True)
-        given = environment(**{"listen": f"{self.host}:0", **self._settings})
+        given = environment(**{"listen": f"{self.host}:0", **self.settings})
         given["FAULTS_PREDECESSORS"] = " ".join(predecessors)
         given["FAULTS_WALL_CLOCK"] = str(self.wall_clock)
         with (self._directory / "stderr").open("wb") as stderr:
@@ -149,7 +150,7 @@ class Worker:
 
     def use_database(self, url: str) -> None:
         """Make it use this proxy to the database from its next start on."""
-        self._settings["database_url"] = url
+        self.settings["database_url"] = url
 
     def stop_at(self, stage: str) -> None:
         """Make it stop itself when it reaches a stage."""

@@ -14,5 +14,6 @@ def address_of(peer: str) -> str:
 
 
 def end_of(peer: str) -> End:
-    """Return the address and the port."""
-    return address_of(peer), int(peer.rpartition(":")[2])
+    """Return the address and the port; "" and 0 for a peer that has none, whose connection is gone."""
+    port = peer.rpartition(":")[2]
+    return address_of(peer), int(port) if port.isdecimal() else 0
