@@ -34,8 +34,8 @@ async def _run(url: str, number: int) -> None:
     await asyncio.to_thread(sys.stdin.read)
     for task in following:
         task.cancel()
-    for follower in followers:
-        await follower.stop()
+    await asyncio.gather(*following, return_exceptions=True)
+    await asyncio.gather(*(follower.stop() for follower in followers))
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ async def _followers(url: str, number: int) -> AsyncIterator[None]:
             raise RuntimeError("the followers have ended instead of following")
         yield
     finally:
-        await process.communicate()
+        await process.communicate(b"")
 
 
 async def _median_ms(address: str, admin_key: str, count: int) -> float:
