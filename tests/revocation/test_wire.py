@@ -91,6 +91,11 @@ class Worker:
         self.remote = RemoteFollower(self.holder, listener)
         self.task = asyncio.ensure_future(self.remote.run())
 
+    async def leased(self) -> None:
+        """Wait until it has the lease."""
+        async with asyncio.timeout(20):
+            await self.lease.taken()
+
     def _reconnect(self) -> None:
         self.reconnected += 1
 
@@ -119,8 +124,7 @@ async def test_the_whole_way(listener: PrivateListener) -> None:
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener) as follower:
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         assert follower.holders.pids == [os.getpid()]
         follower.note_reconnected()
         store.publish("a")
@@ -142,8 +146,7 @@ async def test_a_successor_takes_over(listener: PrivateListener) -> None:
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener) as follower:
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         for attached in list(follower.holders._attached):
             attached.channel.close()
     until = worker.lease.until
@@ -164,8 +167,7 @@ async def test_a_fault_costs_the_lease_before_the_channel(
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener) as follower:
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         held: list[float] = []
         detach = follower.holders.detach
 
@@ -183,8 +185,7 @@ async def test_a_fault_costs_the_lease_before_the_channel(
         worker.cache.forget = forget  # type: ignore[method-assign]
         assert held[0] == -inf
         assert "could not be carried out" in caplog.text
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         assert worker.holder.starts == 2
         assert boottime() < worker.lease.until
         worker.task.cancel()
@@ -197,8 +198,7 @@ async def test_a_fault_of_the_follower_does_not_free_it_from_waiting(
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener) as follower:
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         [attached] = follower.holders._attached
         until = attached.until
         follower.holders.confirm = lambda *_: 1 / 0  # type: ignore[assignment, method-assign]
@@ -225,8 +225,7 @@ async def test_a_channel_that_fails_at_the_worker_costs_its_lease(
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener):
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         ended: list[float] = []
         connection = worker.remote._connection
         assert connection is not None
@@ -254,8 +253,7 @@ async def test_which_ends_of_a_channel_free_the_follower_from_waiting(
     store = FakeFeedStore()
     worker = Worker(listener)
     async with following(store, listener) as follower:
-        async with asyncio.timeout(20):
-            await worker.lease.taken()
+        await worker.leased()
         [attached] = follower.holders._attached
         channel = attached.channel
         assert isinstance(channel, _RemoteHolder)

@@ -1,7 +1,7 @@
 """An auxiliary process: a child that works for the workers of a replica and serves none of their calls.
 
 Mechanism: it is forked before the workers, forked again when it ends, and stopped when all workers have
-ended. Its supervisor calls `look` whenever a child has reported or ended, and at `start_time`.
+ended. Its supervisor calls `look` whenever a child has reported or ended, and at `look_time`.
 
 Bound: like a worker that fails again and again, it is started every five seconds. After `stop` it has
 `max_stop_seconds` to end, and is killed then.
@@ -98,19 +98,19 @@ class Auxiliary:
                 elif not self._child.stopping:
                     self._ready_time, self._is_needed = time.monotonic(), False
                     self._child.deadline = NEVER
-                if self._ready_time < NEVER:
+                if self._ready_time < NEVER and not self._child.stopping:
                     self._silent_time, self._was_silent = time.monotonic() + self._max_silence_seconds, False
             if end:
                 self._children.remove(self._child)
                 self._note_ended(self._child, end)
-            elif self._silent_time <= time.monotonic() and not self._child.stopping:
+            elif self._silent_time <= time.monotonic():
                 self._note_silent(self._child)
         if self.start_time <= time.monotonic():
             self.start()
 
     def stop(self) -> None:
-        """Tell it to stop, once; nothing follows it."""
-        self._stopping, self.start_time = True, NEVER
+        """Tell it to stop, once; nothing follows it. From then on only its deadline counts."""
+        self._stopping, self.start_time, self._silent_time = True, NEVER, NEVER
         if self._child is not None:
             self._child.stop()
 
