@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import count
 from typing import Any
 from unittest import mock
@@ -28,6 +29,14 @@ from tests.faults.caller_history import CallerHistory, Look, Positions, Taken, T
 
 _CERTIFICATE = "CN=deploy,O=Example"
 _MANAGERS = owner_policy_service_pb2.KEY_MANAGERS_SESSIONS_ONLY
+
+
+class By(Enum):
+    """How a caller changes a key of acme."""
+
+    CREATION = "one statement that creates it"
+    REVOCATION = "one statement that revokes it"
+    ROTATION = "a transaction of several statements"
 
 
 class Listed:
@@ -96,11 +105,12 @@ class Course:
         self.history.taken.append(Taken(caller_id, taking, "the worker", self.now(), self.now()))
 
     async def look(self, caller_id: str) -> None:
-        """Record which keys of acme a caller has created, and which of its sessions there are alive."""
+        """Record which keys of acme a caller has created or revoked, and which of its sessions are alive."""
         invoked = self.now()
-        keys = await self.service.admin.ListKeys(owner_id="acme", filter={"creator_id": caller_id})
+        keys = await self.service.admin.ListKeys(owner_id="acme")
         sessions = await self.service.admin.ListSessions(owner_id="acme")
-        made = {key.key_id for key in keys.keys}
+        made = {key.key_id for key in keys.keys if key.creator_id == caller_id}
+        made |= {f"revoked {key.key_id}" for key in keys.keys if key.revoker_id == caller_id}
         made |= {opened.session_id for opened in sessions.sessions if opened.creator_id == caller_id}
         self.history.looks.append(Look(caller_id, invoked, frozenset(made)))
 
@@ -153,9 +163,9 @@ async def over(calling: "asyncio.Future[Any]") -> None:
 # The scenarios.
 
 
-async def a_key_is_revoked_under_way(going: Course, *, rotates: bool = False) -> None:
+async def a_key_is_revoked_under_way(going: Course, *, by: By = By.CREATION) -> None:
     """A key is revoked while its change waits."""
-    key_id, change = await caller(going, rotates=rotates)
+    key_id, change = await caller(going, by)
     revoke = going.service.admin.RevokeKey
     await going.under_way(key_id, change, lambda: revoke(key_id=key_id), Taking.REVOKED)
 
@@ -186,9 +196,9 @@ async def a_first_session_is_opened(going: Course) -> None:
     )
 
 
-async def a_key_expires_under_way(going: Course, *, rotates: bool = False) -> None:
+async def a_key_expires_under_way(going: Course, *, by: By = By.CREATION) -> None:
     """A key expires while its change waits."""
-    key_id, change = await caller(going, rotates=rotates, ttl=Duration(seconds=600))
+    key_id, change = await caller(going, by, ttl=Duration(seconds=600))
     async with database_clock(going.database_url) as let_a_day_pass:
 
         async def take() -> None:
@@ -198,9 +208,9 @@ async def a_key_expires_under_way(going: Course, *, rotates: bool = False) -> No
         await going.under_way(key_id, change, take, Taking.EXPIRED)
 
 
-async def a_key_expires_at_the_end_of_the_feed(going: Course) -> None:
+async def a_key_expires_at_the_end_of_the_feed(going: Course, *, by: By = By.ROTATION) -> None:
     """A key expires while the message that commits its change waits for the end of the feed."""
-    key_id, change = await caller(going, rotates=True, ttl=Duration(seconds=600))
+    key_id, change = await caller(going, by, ttl=Duration(seconds=600))
     connection = await asyncpg.connect(going.database_url)
     try:
         async with database_clock(going.database_url) as let_a_day_pass:
@@ -232,9 +242,9 @@ async def a_certificate_is_taken_off_under_way(going: Course) -> None:
     )
 
 
-async def a_change_comes_after_a_revocation(going: Course, *, rotates: bool = False) -> None:
+async def a_change_comes_after_a_revocation(going: Course, *, by: By = By.CREATION) -> None:
     """A revocation has its locks when a change arrives, and both wait; later the change waits again."""
-    key_id, change = await caller(going, rotates=rotates)
+    key_id, change = await caller(going, by)
     async with going.chain("authsvc") as platform, going.chain("acme") as acme:
         revoking = asyncio.ensure_future(going.service.admin.RevokeKey(key_id=key_id))
         await platform.waited_for(1)
@@ -249,9 +259,9 @@ async def a_change_comes_after_a_revocation(going: Course, *, rotates: bool = Fa
     await going.look(key_id)
 
 
-async def a_change_comes_after_a_policy(going: Course, *, rotates: bool = False) -> None:
+async def a_change_comes_after_a_policy(going: Course, *, by: By = By.CREATION) -> None:
     """Keys lose the permission to manage keys, by a change that has its locks when a key's change arrives."""
-    key_id, change = await caller(going, rotates=rotates, owner_id="acme")
+    key_id, change = await caller(going, by, owner_id="acme")
     policy = owner_policy_service_pb2.OwnerPolicy(owner_id="acme", key_managers=_MANAGERS)
     async with going.chain("acme") as acme:
         setting = asyncio.ensure_future(
@@ -270,13 +280,14 @@ async def a_change_comes_after_a_policy(going: Course, *, rotates: bool = False)
 
 
 async def caller(
-    going: Course, *, rotates: bool, owner_id: str = "authsvc", **fields: object
+    going: Course, by: By, *, owner_id: str = "authsvc", **fields: object
 ) -> tuple[str, Callable[[], Awaitable[Any]]]:
-    """Return a new key, and its call that creates a key of acme: by one statement, or by a rotation."""
+    """Return a new key, and its call that changes a key of acme."""
     admin = going.service.admin
     made = await admin.CreateKey(owner_id=owner_id, display_name="caller", scopes=["keys:write"], **fields)
-    by = going.service.as_caller(made.key_string)
-    if not rotates:
-        return made.key.key_id, lambda: by.CreateKey(owner_id="acme", display_name="late")
+    calls = going.service.as_caller(made.key_string)
+    if by is By.CREATION:
+        return made.key.key_id, lambda: calls.CreateKey(owner_id="acme", display_name="late")
     old = await admin.CreateKey(owner_id="acme", display_name="old")
-    return made.key.key_id, lambda: by.RotateKey(key_id=old.key.key_id)
+    method = calls.RotateKey if by is By.ROTATION else calls.RevokeKey
+    return made.key.key_id, lambda: method(key_id=old.key.key_id)

@@ -19,6 +19,7 @@ from authsvc.store import authority as authority_store
 from authsvc.store.authority import Claim
 from authsvc.store.policies import PolicyStore
 from tests.faults.authority_course import (
+    By,
     Course,
     a_certificate_is_taken_off_under_way,
     a_change_comes_after_a_policy,
@@ -135,18 +136,18 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "all sessions ended without a lock": (_function(*_EXCLUSIVE), all_sessions_end_under_way),
     "locks that go before the commit": (
         _patched(authority_store, "hold", _hold_and_let_go),
-        partial(a_key_is_revoked_under_way, rotates=True),
+        partial(a_key_is_revoked_under_way, by=By.ROTATION),
     ),
     "credentials read before the locks": (_function(*_READ_FIRST), a_change_comes_after_a_revocation),
     "policies read before the locks": (
         _policies_read_first,
-        partial(a_change_comes_after_a_policy, rotates=True),
+        partial(a_change_comes_after_a_policy, by=By.ROTATION),
     ),
     "callers not judged again": (
         _both(
             _patched(Authority, "judge", lambda _, caller, *__: caller), _function(_NO_LOOK, name="publish")
         ),
-        partial(a_change_comes_after_a_revocation, rotates=True),
+        partial(a_change_comes_after_a_revocation, by=By.ROTATION),
     ),
     "a key created without locks": (
         _function((r"SELECT \* INTO held FROM authsvc.hold_authority.*?;", _READ_ONLY), name="create_key"),
@@ -171,6 +172,33 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         _function(_NO_LOOK, name="create_key"),
         a_key_expires_under_way,
     ),
+    "a key revoked without locks": (
+        _function((r"SELECT \* INTO held FROM authsvc.hold_authority.*?;", _READ_ONLY), name="revoke_keys"),
+        partial(a_key_is_revoked_under_way, by=By.REVOCATION),
+    ),
+    "a key revoked for a caller that was not judged again": (
+        _function(
+            (r"IF NOT FOUND OR .*?END IF;", ""),
+            (r"least\(held.expire_time, held.revoke_time\), sent_time\);", "NULL, sent_time);"),
+            name="revoke_keys",
+        ),
+        partial(a_change_comes_after_a_revocation, by=By.REVOCATION),
+    ),
+    "a key revoked by a policy that was not compared": (
+        _function((r"IF \(judged ->> 'version'\).*?OR cardinality", "IF cardinality"), name="revoke_keys"),
+        partial(a_change_comes_after_a_policy, by=By.REVOCATION),
+    ),
+    "a key revoked by a policy that was compared before the locks": (
+        _function(
+            (r"(SELECT \* INTO held .*?END IF;)(.*?)(IF \(judged ->> 'version'\).*?END IF;)", r"\3\1\2"),
+            name="revoke_keys",
+        ),
+        partial(a_change_comes_after_a_policy, by=By.REVOCATION),
+    ),
+    "a key revoked without a last look at the clock": (
+        _function(_NO_LOOK, name="publish"),
+        partial(a_key_expires_at_the_end_of_the_feed, by=By.REVOCATION),
+    ),
     "no look at the clock behind the end of the feed": (
         _function(_NO_LOOK, name="publish"),
         a_key_expires_at_the_end_of_the_feed,
@@ -179,7 +207,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "sessions opened without a lock": (_sessions_not_shared, a_first_session_is_opened),
     "no last look at the clock": (
         _both(_patched(Authorized, "refuse_if_gone", lambda *_: None), _function(_NO_LOOK, name="publish")),
-        partial(a_key_expires_under_way, rotates=True),
+        partial(a_key_expires_under_way, by=By.ROTATION),
     ),
     "no last look at the file": (
         _patched(Authority, "read_caller_file", _not_read),

@@ -240,9 +240,9 @@ async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
     find_behind = feed_store.find_behind
 
     async def looked(*given: Any) -> Any:
-        behind = await find_behind(*given)
-        going.looks, going.behind = going.looks + 1, set(behind or ())
-        return behind
+        listed = await find_behind(*given)
+        going.looks, going.behind = going.looks + 1, set().union(*filter(None, listed))
+        return listed
 
     with (
         mock.patch.object(app_follower, "FeedConnection", Held),
@@ -621,8 +621,10 @@ def _list_before_the_commit() -> Iterator[None]:
         await confirm(authorized)
 
     async def of_those(*given: Any) -> Any:
-        behind = await find_behind(*given)
-        return {worker: lease for worker, lease in (behind or {}).items() if worker in listed}
+        return [
+            behind and {worker: lease for worker, lease in behind.items() if worker in listed}
+            for behind in await find_behind(*given)
+        ]
 
     with (
         mock.patch.object(Authorized, "confirm", list_first),

@@ -23,11 +23,12 @@ _SSL_REQUEST = (80877103).to_bytes(4)
 
 
 class Counter(Proxy):
-    """A proxy that counts the round trips on connections that do not follow the feed, by LISTEN."""
+    """A proxy that counts round trips and transactions, except on connections that follow the feed."""
 
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
         self.trips = 0
+        self.begun = 0  # transactions of several messages
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one direction. Only a client begins with a length, whose first byte is 0."""
@@ -53,6 +54,7 @@ class Counter(Proxy):
             head = await reader.readexactly(5)
             body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
             follows = follows or b"LISTEN" in body
+            self.begun += body.startswith(b"BEGIN")
             self.trips += head[:1] in _ANSWERED and not follows
             writer.write(head + body)
 

@@ -328,8 +328,8 @@ async def test_a_commit_that_no_node_knows(database: Database, monkeypatch: pyte
     """What a failover to an asynchronous standby lost is not answered OK, and not waited for forever."""
     monkeypatch.setattr("authsvc.revocation.barrier._MAX_FAILOVER_SECONDS", 0.0)
 
-    async def unknown(*_: object) -> None:
-        return None
+    async def unknown(*_: object) -> list[None]:
+        return [None]
 
     monkeypatch.setattr("authsvc.revocation.barrier.feed_store.find_behind", unknown)
     with pytest.raises(Unavailable) as refusal:
@@ -368,12 +368,14 @@ async def test_a_change_that_is_about_to_commit_holds_nobody_up(
 
     async with serving(database_url, None) as service:
         made = [
-            await service.admin.CreateKey(owner_id=owner, display_name="x") for owner in ("acme", "other")
+            await service.admin.CreateKey(owner_id=owner, display_name="x")
+            for owner in ("acme", "other", "third")
         ]
         monkeypatch.setattr(pool, "_commit", first_waits)
-        waiting = asyncio.ensure_future(service.admin.RevokeKey(key_id=made[0].key.key_id))
+        waiting = asyncio.ensure_future(service.admin.RotateKey(key_id=made[0].key.key_id))
         await about_to.wait()
-        await service.admin.RevokeKey(key_id=made[1].key.key_id)
+        await service.admin.RotateKey(key_id=made[1].key.key_id)
+        await service.admin.RevokeKey(key_id=made[2].key.key_id)
         assert not waiting.done()
         go_on.set()
-        assert (await waiting).state == resources_pb2.KEY_STATE_REVOKED
+        assert (await waiting).key.rotated_from_key_id == made[0].key.key_id

@@ -1,6 +1,7 @@
 """UpdateKey."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -212,12 +213,12 @@ async def test_an_update_that_changes_nothing_waits_for_workers(
 ) -> None:
     """An earlier call with the same values may not have waited for all workers (R7)."""
     made = await make(service)
-    published = []
+    published: list[Any] = []
     announce = publication.announce
 
-    async def noted(database: Database, entry: publication.NewEntry) -> Any:
-        published.append(entry.key_prefixes)
-        return await announce(database, entry)
+    async def noted(database: Database, entries: Sequence[publication.NewEntry]) -> Any:
+        published.extend(entry.key_prefixes for entry in entries)
+        return await announce(database, entries)
 
     monkeypatch.setattr(publication, "announce", noted)
     await update(service, made.key.key_id, "scopes", scopes=["orders:read"])

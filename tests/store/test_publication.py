@@ -52,7 +52,7 @@ async def test_an_entry_has_a_place_after_the_commit(database: Database) -> None
     for entry in entries:
         await publish(database, entry)
     places = [await find_place(database, entry) for entry in entries]
-    assert [await announce(database, entry) for entry in entries] == places
+    assert await announce(database, [*entries, NewEntry()]) == [*places, None]
     assert [place and place.seq for place in places] == [1, 2, 3]
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT * FROM authsvc.feed WHERE seq > 0 ORDER BY seq")
@@ -87,7 +87,7 @@ async def test_the_feed_is_walked_from_its_end(database: Database) -> None:
 async def test_an_unknown_entry_has_no_place(database: Database) -> None:
     """A primary that was replaced does not have the entry."""
     assert await find_place(database, NewEntry()) is None
-    assert await announce(database, NewEntry()) is None
+    assert await announce(database, [NewEntry()]) == [None]
 
 
 async def test_the_authority_ends_while_the_message_waits(database: Database) -> None:

@@ -27,7 +27,7 @@ async def refuse_to_end_last(
     The keys are locked. Of two transactions that end the last two keys, the second waits here and is refused.
     """
     now = clock()
-    ids = [key.key_id for key in ended if _is_administrator(key, now)]
+    ids = [key.key_id for key in ended if is_administrator(key, now)]
     if not ids or allowed:
         return
     await lock_count(connection, PLATFORM_OWNER)
@@ -48,7 +48,8 @@ async def refuse_to_end_all(
         raise _last_administrator(owner_id=owner_id)
 
 
-def _is_administrator(key: Key, now: datetime) -> bool:
+def is_administrator(key: Key, now: datetime) -> bool:
+    """Return whether this is an active administrator key."""
     has_full_access = key.owner_id == PLATFORM_OWNER and FULL_ACCESS in key.scopes
     return has_full_access and key.state(now) is KeyState.ACTIVE
 

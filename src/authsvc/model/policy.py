@@ -154,11 +154,14 @@ class OwnerPolicy:
             problem = f"{limit} active key{plural}; revoke or rotate one first"
         raise self._forbidden("MAX_ACTIVE_KEYS", "max_active_keys", problem, limit=str(self.max_active_keys))
 
+    def allows_manager(self, caller: Caller) -> bool:
+        """Return whether a caller may manage the owner's keys (rule 6)."""
+        is_any = self.key_managers is KeyManagers.ANY or caller.owner_id == PLATFORM_OWNER
+        return is_any or caller.kind is CredentialKind.SESSION
+
     def refuse_manager(self, caller: Caller) -> None:
         """Raise PermissionDenied for a caller that may not manage the owner's keys (rule 6)."""
-        if self.key_managers is KeyManagers.ANY or caller.owner_id == PLATFORM_OWNER:
-            return
-        if caller.kind is not CredentialKind.SESSION:
+        if not self.allows_manager(caller):
             raise PermissionDenied(
                 f"the policy of {self.owner_id} allows only signed-in users to manage its keys; "
                 "call with a session token",

@@ -13,7 +13,7 @@ A repeated call waits for the rest: "already revoked" is answered after the same
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -38,6 +38,7 @@ from authsvc.store import feed as feed_store
 from authsvc.store import publication as publication_store
 from authsvc.store.pool import Connection, Database
 from authsvc.store.publication import NewEntry, publication
+from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.clock import Stopwatch, boottime
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ _MARGIN = 1 / 6
 _RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
+# Changes that wait share the statements that announce them and that list the workers.
+_MAX_SHARING, _AT_ONCE = 10_000, 2
+_TOO_MANY = "too many changes wait for the workers"
 
 
 def certainly_over(lease: float) -> float:
@@ -95,6 +99,12 @@ class Barrier:
         self._hint = hint
         self._stopwatch = stopwatch
         self._looks = Looks()
+        self._announcements = SharedStatement(
+            self._announce_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, at_once=_AT_ONCE
+        )
+        self._lists = SharedStatement(
+            self._list_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, at_once=_AT_ONCE
+        )
 
     @asynccontextmanager
     async def change(
@@ -149,6 +159,23 @@ class Barrier:
         if refusal is not None:
             raise refusal
 
+    async def change_at_once(
+        self, caller: Caller, entry: NewEntry, committing: Awaitable[bool], *, done: str = "changed"
+    ) -> bool:
+        """Await a statement that commits a change with its entry; wait for all workers; return True.
+
+        Return False if the statement has done nothing. Raises what it raises, and the same as `change` when
+        the outcome is unknown or not all workers have confirmed.
+        """
+        try:
+            committed = await committing
+        except BaseException:
+            self._hint(None)  # The commit may have succeeded.
+            raise
+        if committed:
+            await self._wait(entry, self._stopwatch(), caller.deadline, f"durably {done}")
+        return committed
+
     async def _wait(self, entry: NewEntry, committed: float, deadline: float, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
         looks, pauses = 0, self._looks.pauses()
@@ -183,12 +210,19 @@ class Barrier:
     async def _announce(self, entry: NewEntry) -> Place | None:
         """Send a hint to all workers; return the place of the entry, None if nobody can tell it now."""
         try:
-            place = await publication_store.announce(self._database, entry)
+            return await self._announcements.ask(entry)
         except Exception as error:  # noqa: BLE001 - the change is durable, and workers see it when they poll
             _log.warning("could not notify the workers; they will see the change later: %s", error)
-            place = None
-        self._hint(entry.at(place) if place else None)
-        return place
+            self._hint(None)
+            return None
+
+    async def _announce_all(self, entries: Sequence[NewEntry]) -> list[Place | None]:
+        places = await publication_store.announce(self._database, entries)
+        if len(entries) == 1 and places[0] is not None:
+            self._hint(entries[0].at(places[0]))
+        else:
+            self._hint(None)
+        return places
 
     async def _find(self, entry: NewEntry, committed: float) -> Place | None:
         """Return the place of a committed entry; None if nobody can tell it now."""
@@ -196,7 +230,10 @@ class Barrier:
 
     async def _list(self, place: Place, committed: float) -> dict[UUID, float] | None:
         """Return the workers that have not acknowledged, with their leases; None if nobody can tell now."""
-        return await self._ask(feed_store.find_behind(self._database, place), committed)
+        return await self._ask(self._lists.ask(place), committed)
+
+    async def _list_all(self, places: Sequence[Place]) -> list[dict[UUID, float] | None]:
+        return await feed_store.find_behind(self._database, places)
 
     async def _ask(self, asking: Awaitable[Told | None], committed: float) -> Told | None:
         """Return what a node tells that has the entry; None if none can be asked now."""

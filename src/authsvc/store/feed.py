@@ -197,16 +197,19 @@ class FeedConnection:
         self._connection = None
 
 
-async def find_behind(database: Database, place: Place) -> dict[UUID, float] | None:
-    """Return the workers that have not applied an entry, with their leases in seconds.
+async def find_behind(database: Database, places: Sequence[Place]) -> list[dict[UUID, float] | None]:
+    """Return for each entry the workers that have not applied it, with their leases in seconds.
 
-    None when the node does not have the entry: it is a primary that was replaced.
+    None for an entry that the node does not have: it is a primary that was replaced.
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(_SQL["find_behind"], *place)
-    if not rows:
-        return None
-    return {row["worker_id"]: row["lease_ms"] / 1000 for row in rows if row["worker_id"] is not None}
+        rows = await connection.fetch(_SQL["find_behind"], *map(list, zip(*places, strict=True)))
+    behind: dict[Place, dict[UUID, float]] = {}
+    for row in rows:
+        workers = behind.setdefault(Place(row["seq"], row["nonce"]), {})
+        if row["worker_id"] is not None:
+            workers[row["worker_id"]] = row["lease_ms"] / 1000
+    return [behind.get(place) for place in places]
 
 
 async def find_workers(database: Database) -> tuple[list[Worker], int, datetime]:

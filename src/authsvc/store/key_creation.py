@@ -5,10 +5,10 @@ from datetime import datetime
 
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
-from authsvc.model.credential import CredentialKind
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.text import folded
+from authsvc.store import authority as authority_store
 from authsvc.store.audit import events_json
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
@@ -36,14 +36,9 @@ async def create(
     `Database.commit` raises.
     """
     judged = {
-        "caller_id": caller.credential_id,
-        "caller_owner_id": caller.owner_id,
-        "is_session": caller.kind is CredentialKind.SESSION,
-        "scopes": caller.scopes,
-        "keys_enabled": default_policy.keys_enabled,
+        **authority_store.judged(caller, default_policy, now),
         "version": policy.version,
         "max_active_keys": policy.max_active_keys,
-        "time": now.isoformat(),
     }
     given = {
         "key_id": key.key_id,

@@ -149,12 +149,14 @@ class Database:
         ):
             yield connection
 
-    async def commit(self, owner_id: str, statement: str, *arguments: object) -> object:
+    async def commit(
+        self, owner_id: str, statement: str, *arguments: object, revokes: bool = False
+    ) -> object:
         """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
 
         It is never cancelled, so it has to bound its waits. Raises the same as `transaction`.
         """
-        choices = self.slots.for_change(owner_id, revokes=False)
+        choices = self.slots.for_change(owner_id, revokes=revokes)
         async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
             with raise_on_warning(connection):
                 executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)

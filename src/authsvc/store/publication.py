@@ -1,6 +1,6 @@
 """Publishing a change: its entry in the feed, the place of the entry, and the hint to all workers."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -46,20 +46,26 @@ def publication(entry: NewEntry, end: datetime | None = None, now: datetime | No
     )
 
 
-async def announce(database: Database, entry: NewEntry) -> Place | None:
-    """Send a hint to all workers, with the entry if it is small; return the place of the entry.
+async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Place | None]:
+    """Send a hint to all workers, with the entry if it is one and small; return the places of the entries.
 
-    None, and no hint, when the node does not have the entry: it is a primary that was replaced.
+    None, and no hint, for an entry that the node does not have: it is a primary that was replaced.
     """
-    has_more = entry.owner_id is not None or entry.about_tag_keys
-    prefixes = (
-        None
-        if has_more or len(entry.key_prefixes) > _MAX_HINT_PREFIXES
-        else " ".join(sorted(entry.key_prefixes))
-    )
+    nonces = [entry.nonce for entry in entries]
+    # Those who hear of several have to read the feed. PostgreSQL sends equal hints of one transaction once.
+    hints = [_hint(entry) if len(entries) == 1 else None for entry in entries]
     async with database.connection() as connection:
-        row = await connection.fetchrow(_SQL["announce"], entry.nonce, prefixes)
-    return None if row is None else Place(row["seq"], entry.nonce)
+        rows = await connection.fetch(_SQL["announce"], nonces, hints)
+    places = {row["nonce"]: Place(row["seq"], row["nonce"]) for row in rows}
+    return [places.get(nonce) for nonce in nonces]
+
+
+def _hint(entry: NewEntry) -> str | None:
+    """Return the prefixes for a hint; None if there are too many, or if they are not all there is."""
+    has_more = entry.owner_id is not None or entry.about_tag_keys
+    if has_more or len(entry.key_prefixes) > _MAX_HINT_PREFIXES:
+        return None
+    return " ".join(sorted(entry.key_prefixes))
 
 
 async def find_place(database: Database, entry: NewEntry) -> Place | None:

@@ -94,7 +94,8 @@ class SharedStatement(Generic[Item, Answer]):
         if not wanted:
             return
         try:
-            answers = await self._execute([item for item, _ in wanted])
+            found = await self._execute([item for item, _ in wanted])
+            answers = list(zip([answer for _, answer in wanted], found, strict=True))
         except Exception as error:  # noqa: BLE001 - raised for those who wait
             if len(wanted) > 1 and not isinstance(error, AuthsvcError):
                 for each in wanted:
@@ -104,6 +105,6 @@ class SharedStatement(Generic[Item, Answer]):
                 if not answer.done():
                     answer.set_exception(error)
         else:
-            for (_, answer), found in zip(wanted, answers, strict=True):
+            for answer, result in answers:
                 if not answer.done():
-                    answer.set_result(found)
+                    answer.set_result(result)

@@ -6,8 +6,9 @@ chain and of the feed), checks the clock and the file, commits, and is answered.
 pause for any time between two steps, and may die before its commit. (The message that commits locks the
 end of the feed and checks the clock, so in truth there are fewer pauses.)
 
-The creation of a key is judged before it locks anything, by a policy that it reads for this. Under its
-locks, one statement compares what was judged with what is there, and does nothing if they differ.
+The creation of a key is judged before it locks anything, by a policy that it reads for this, and so is a
+revocation by one statement, by the policy and by the key that it revokes. Under its locks, the statement
+compares what was judged with what is there, and does nothing if they differ.
 
 The database is PostgreSQL at READ COMMITTED:
 
@@ -158,7 +159,7 @@ class Model:
             locks, read = [("snapshot",), *locks], [("compare",)]
             if self.has("compare-before-lock"):
                 locks, read = [locks[0], *read, *locks[1:]], []
-            elif self.has("never-compare"):
+            elif self.has("never-compare") or (plan.takes and self.has("never-compare-the-key")):
                 read = []
         elif self.has("read-before-lock"):
             locks, read = [*read, *locks], []

@@ -91,6 +91,13 @@ A_REVOKES_ALL = REVOKE_OWNER._replace(
 B_REVOKES_ALL = A_REVOKES_ALL._replace(
     name="BatchRevokeKeys of the owner by B", own="row b", needs=("key b",), shared=("row b",)
 )
+# The same by one statement, which relies on the revoked key as it was read, too.
+A_REVOKES_B_AT_ONCE = A_REVOKES_B._replace(
+    name="RevokeKey of b by A, by one statement", needs=("key a", "policy", "key b"), judged_first=True
+)
+B_REVOKES_A_AT_ONCE = B_REVOKES_A._replace(
+    name="RevokeKey of a by B, by one statement", needs=("key a", "policy", "key b"), judged_first=True
+)
 
 SIGNED_IN = frozenset({0})
 REVOKED = Model("a key is revoked", (BY_KEY, REVOKE_KEY))
@@ -120,6 +127,21 @@ CREATED_IN_TIME = Model(
 SELF = Model(
     "a key revokes itself twice", (REVOKE_SELF, REVOKE_SELF._replace(name="RevokeKey of a by A again"))
 )
+AT_ONCE = Model(
+    "a key is revoked by one statement, and by another call", (A_REVOKES_B_AT_ONCE, B_REVOKES_A, REVOKE_KEY)
+)
+AT_ONCE_BY_POLICY = Model(
+    "a key is revoked by one statement, and a policy is changed", (A_REVOKES_B_AT_ONCE, SWITCH_OFF)
+)
+AT_ONCE_IN_TIME = Model(
+    "a key is revoked by one statement, by one that expires",
+    (A_REVOKES_B_AT_ONCE, REVOKE_KEY),
+    gone=frozenset({"key a, later"}),
+    outside=frozenset({CLOCK}),
+)
+ONE_ANOTHER_AT_ONCE = Model(
+    "two keys revoke each other by one statement", (A_REVOKES_B_AT_ONCE, B_REVOKES_A_AT_ONCE)
+)
 ONE_ANOTHER = Model("two keys revoke each other", (A_REVOKES_B, B_REVOKES_A))
 EACH_ALL = Model("two keys revoke all", (A_REVOKES_ALL, B_REVOKES_ALL, BY_KEY))
 ALL_AT_ONCE = Model("all of it at once", (OPENING, A_REVOKES_ALL, REVOKE_KEY, END_SESSIONS))
@@ -142,6 +164,10 @@ FLOORS = {
     CREATED_BY_POLICY: 100,
     CREATED_IN_TIME: 200,
     SELF: 90,
+    AT_ONCE: 1_700,
+    AT_ONCE_BY_POLICY: 130,
+    AT_ONCE_IN_TIME: 380,
+    ONE_ANOTHER_AT_ONCE: 140,
     ONE_ANOTHER: 100,
     EACH_ALL: 750,
     ALL_AT_ONCE: 15_000,
@@ -176,6 +202,7 @@ MUTANTS = {
     ),
     "never-compare": Variant(CREATED_BY_POLICY, "a key is created by the policy that it was judged by"),
     "compare-before-lock": Variant(CREATED, "what a key was judged by is compared before it is locked"),
+    "never-compare-the-key": Variant(ONE_ANOTHER_AT_ONCE, "a key is revoked as it was read without a lock"),
     "no-look-at-file": Variant(CERTIFICATE, "nobody looks at the file when the last wait is over"),
     "order-of-arrival": Variant(ONE_ANOTHER, "everybody locks its own credential first", deadlocked),
     "share-first": Variant(SELF, "who revokes itself shares its row, then locks it", deadlocked),

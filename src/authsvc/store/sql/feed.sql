@@ -57,11 +57,11 @@ RETURNING true;
 SELECT pg_notify('authsvc_feed', $1);
 
 -- name: announce
--- R6. Finds an entry by its nonce, near the end of the feed, and sends a hint: with the prefixes $2, or without an entry if they
--- are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That commit need not
--- wait for the disk or the standby: a hint may be lost.
-SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || $1::uuid || ' ' || $2::text, ''))
-  FROM authsvc.find_place($1) AS f (seq)
+-- R6. Finds entries by their nonces $1, near the end of the feed, and sends hints: with the prefixes in $2, or without an entry
+-- where they are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That
+-- commit need not wait for the disk or the standby: a hint may be lost.
+SELECT a.nonce, f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || a.nonce || ' ' || a.prefixes, ''))
+  FROM unnest($1::uuid[], $2::text[]) AS a (nonce, prefixes) CROSS JOIN LATERAL authsvc.find_place(a.nonce) AS f (seq)
  WHERE f.seq IS NOT NULL AND set_config('synchronous_commit', 'off', true) IS NOT NULL;
 
 -- name: find_place
@@ -69,11 +69,11 @@ SELECT f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || $1::uuid || ' '
 SELECT authsvc.find_place($1);
 
 -- name: find_behind
--- R6. The workers that may still act on the state before this entry. No row at all if this node does not have the entry; then
--- it may not know all workers either.
-SELECT w.worker_id, w.lease_ms
+-- R6. The workers that may still act on the state before each of these entries. No row at all for an entry that this node does
+-- not have; then it may not know all workers either.
+SELECT f.seq, f.nonce, w.worker_id, w.lease_ms
   FROM authsvc.feed f LEFT JOIN authsvc.workers w ON w.applied < f.seq
- WHERE f.seq = $1 AND f.nonce = $2;
+ WHERE f.seq = ANY($1) AND f.nonce = ANY($2);
 
 -- name: find_workers
 -- With the time since when each has had an entry to apply.

@@ -2,6 +2,10 @@
 -- In a transaction of its own, unless something is not as it was judged.
 SELECT authsvc.create_key($1, $2, $3);
 
+-- name: revoke_keys_at_once
+-- The same for a revocation, which it publishes, too.
+SELECT authsvc.revoke_keys($1, $2, $3, $4, $5, $6, $7, $8);
+
 -- name: insert_key
 -- Each key gets a row for its last use, by which lists can be ordered. Nothing is inserted if the owner has sent the same
 -- request_id before.

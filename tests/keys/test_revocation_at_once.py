@@ -1,0 +1,99 @@
+"""Revocations by one statement, which relies on keys as they were read without a lock."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from authsvc.v1 import audit_service_pb2, resources_pb2
+from tests.conftest import Service, serving
+from tests.faults.authority_course import Chain
+from tests.faults.load import reason_of
+from tests.keys.test_round_trips import Counter
+from tests.rpc.test_revoke import make
+from tests.rpc.test_update import update
+
+REVOKED = resources_pb2.KEY_STATE_REVOKED
+
+
+@asynccontextmanager
+async def held_chain(database_url: str) -> AsyncIterator[Chain]:
+    """Hold the end of acme's audit chain, where changes of its keys wait with all their other locks."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        chain = Chain(connection)
+        await chain.hold("acme")
+        yield chain
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("keys", [1, 3])
+async def test_no_transaction_of_several_messages(database_url: str, keys: int) -> None:
+    """The statement that revokes is the whole transaction; all workers have forgotten the keys after it."""
+    async with Counter(database_url) as counter, serving(counter.url, None) as service:
+        made = [await make(service) for _ in range(keys)]
+        begun = counter.begun
+        if keys == 1:
+            key = await service.admin.RevokeKey(key_id=made[0].key.key_id, reason="leaked")
+            revoked = [key]
+        else:
+            answer = await service.admin.BatchRevokeKeys(
+                key_ids=[each.key.key_id for each in made], reason="leaked"
+            )
+            assert answer.revoked_count == keys
+            revoked = list(answer.keys)
+        assert counter.begun == begun
+        for each, key in zip(made, revoked, strict=True):
+            assert await service.admin.GetKey(key_id=each.key.key_id) == key
+            assert (key.state, key.revoke_reason) == (REVOKED, "leaked")
+            verdict = await service.admin.VerifyKey(key_string=each.key_string)
+            assert verdict.code == resources_pb2.VERDICT_CODE_REVOKED
+
+
+async def test_of_two_revocations_one_is_the_first(service: Service, database_url: str) -> None:
+    """Both have read the key as active. The second sees under its locks that it was revoked meanwhile."""
+    made = await make(service)
+    async with held_chain(database_url) as chain:
+        calls = [
+            asyncio.ensure_future(service.admin.RevokeKey(key_id=made.key.key_id, reason=reason))
+            for reason in ("one", "other")
+        ]
+        await chain.waited_for(2)
+        await chain.release()
+    done, refused = [], []
+    for call in asyncio.as_completed(calls):
+        try:
+            done.append(await call)
+        except grpc.aio.AioRpcError as error:
+            refused.append(reason_of(error))
+    assert (len(done), refused) == (1, ["KEY_ALREADY_REVOKED"])
+    assert await service.admin.GetKey(key_id=made.key.key_id) == done[0]
+    page = await service.admin.ListAuditEvents(owner_id="acme")
+    actions = [event.action for event in page.events]
+    assert actions.count(audit_service_pb2.AUDIT_ACTION_KEY_REVOKED) == 1
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_key_that_changes_meanwhile(service: Service, database_url: str, batch: bool) -> None:
+    """A revocation that waited for an update revokes the key as the update left it."""
+    made = await make(service)
+    key_id = made.key.key_id
+    async with held_chain(database_url) as chain:
+        updating = asyncio.ensure_future(update(service, key_id, "description", description="new"))
+        await chain.waited_for(1)
+        calls = service.admin
+        revoking: Any = calls.BatchRevokeKeys(key_ids=[key_id]) if batch else calls.RevokeKey(key_id=key_id)
+        revoking = asyncio.ensure_future(revoking)
+        await chain.waited_for(2)
+        await chain.release()
+    updated = await updating
+    answer = await revoking
+    revoked = answer.keys[0] if batch else answer
+    assert (revoked.state, revoked.description) == (REVOKED, "new")
+    assert len({made.key.etag, updated.etag, revoked.etag}) == 3
+    assert await service.admin.GetKey(key_id=key_id) == revoked
