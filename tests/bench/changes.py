@@ -39,11 +39,11 @@ _HERE = Path(__file__).parents[2]
 _WORKERS = 2
 _BATCH = 100
 _SAMPLE_SECONDS = 0.005
-# How many transactions wait for the end of the feed, in either of the forms of the message that locks it.
+# How many transactions wait for the end of the feed: who waits for a row has, or waits for, its tuple lock.
 _WAITERS = """
-    SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-     WHERE NOT l.granted AND a.datname = $1 AND a.application_name = 'authsvc'
-       AND (a.query LIKE '%feed_head%' OR a.query LIKE '%publish%' OR a.query = 'COMMIT')
+    SELECT count(*) FROM pg_locks
+     WHERE locktype = 'tuple' AND relation = 'authsvc.feed_head'::regclass
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
@@ -52,7 +52,6 @@ class _Side:
     """A checkout that serves, and what was observed of it."""
 
     name: str
-    database: str
     admin: asyncpg.Connection
     keys: Any
     sessions: Any
@@ -122,8 +121,10 @@ async def _serving(
     name: str, checkout: Path, postgres: DevPostgres, server_core: int
 ) -> AsyncIterator[_Side]:
     database = f"bench_{name}"
-    admin = await asyncpg.connect(postgres.url)
-    await admin.execute(f"CREATE DATABASE {database}")
+    creating = await asyncpg.connect(postgres.url)
+    await creating.execute(f"CREATE DATABASE {database}")
+    await creating.close()
+    admin = await asyncpg.connect(postgres.url_for(database))
     environment = {n: value for n, value in os.environ.items() if not n.startswith("AUTHSVC_")} | {
         "PYTHONPATH": str(checkout / "src"),
         "AUTHSVC_DATABASE_URL": postgres.url_for(database),
@@ -152,7 +153,6 @@ async def _serving(
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             yield _Side(
                 name,
-                database,
                 admin,
                 KeyServiceStub(channel),
                 SessionServiceStub(channel),
@@ -207,7 +207,7 @@ async def _keys(side: _Side, owner_ids: Sequence[str]) -> list[str]:
 
 async def _watch(side: _Side, seen: list[float]) -> None:
     while True:
-        seen.append(await side.admin.fetchval(_WAITERS, side.database))
+        seen.append(await side.admin.fetchval(_WAITERS))
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 

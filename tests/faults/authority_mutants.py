@@ -173,24 +173,33 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         a_key_expires_under_way,
     ),
     "a key revoked without locks": (
-        _function((r"SELECT \* INTO held FROM authsvc.hold_authority.*?;", _READ_ONLY), name="revoke_keys"),
+        _function(
+            (
+                r"SELECT \* INTO held FROM authsvc.hold_authority.*?;",
+                _READ_ONLY.replace("caller_id;", "given.caller_id;"),
+            ),
+            name="revoke_keys",
+        ),
         partial(a_key_is_revoked_under_way, by=By.REVOCATION),
     ),
     "a key revoked for a caller that was not judged again": (
         _function(
-            (r"IF NOT FOUND OR .*?END IF;", ""),
-            (r"least\(held.expire_time, held.revoke_time\), sent_time\);", "NULL, sent_time);"),
+            (r"CONTINUE WHEN NOT FOUND OR .*?;", ""),
+            (r"least\(end_time, held.expire_time, held.revoke_time\)", "NULL"),
             name="revoke_keys",
         ),
         partial(a_change_comes_after_a_revocation, by=By.REVOCATION),
     ),
     "a key revoked by a policy that was not compared": (
-        _function((r"IF \(judged ->> 'version'\).*?OR cardinality", "IF cardinality"), name="revoke_keys"),
+        _function((r"given.version\s*<> coalesce.*?OR cardinality", "cardinality"), name="revoke_keys"),
         partial(a_change_comes_after_a_policy, by=By.REVOCATION),
     ),
     "a key revoked by a policy that was compared before the locks": (
         _function(
-            (r"(SELECT \* INTO held .*?END IF;)(.*?)(IF \(judged ->> 'version'\).*?END IF;)", r"\3\1\2"),
+            (
+                r"(SELECT \* INTO held .*?default_keys_enabled\);)(.*?)(CONTINUE WHEN given.version.*?;)",
+                r"\3\1\2",
+            ),
             name="revoke_keys",
         ),
         partial(a_change_comes_after_a_policy, by=By.REVOCATION),

@@ -14,10 +14,12 @@ from tests.conftest import Service, serving
 from tests.faults.authority_course import Chain
 from tests.faults.load import reason_of
 from tests.keys.test_round_trips import Counter
+from tests.revocation.test_barrier import code, two_workers
 from tests.rpc.test_revoke import make
 from tests.rpc.test_update import update
 
 REVOKED = resources_pb2.KEY_STATE_REVOKED
+_KEY_REVOKED = audit_service_pb2.AUDIT_ACTION_KEY_REVOKED
 
 
 @asynccontextmanager
@@ -75,7 +77,7 @@ async def test_of_two_revocations_one_is_the_first(service: Service, database_ur
     assert await service.admin.GetKey(key_id=made.key.key_id) == done[0]
     page = await service.admin.ListAuditEvents(owner_id="acme")
     actions = [event.action for event in page.events]
-    assert actions.count(audit_service_pb2.AUDIT_ACTION_KEY_REVOKED) == 1
+    assert actions.count(_KEY_REVOKED) == 1
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -97,3 +99,62 @@ async def test_a_key_that_changes_meanwhile(service: Service, database_url: str,
     assert (revoked.state, revoked.description) == (REVOKED, "new")
     assert len({made.key.etag, updated.etag, revoked.etag}) == 3
     assert await service.admin.GetKey(key_id=key_id) == revoked
+
+
+async def test_what_is_revoked_at_the_same_time_shares_a_commit(database_url: str) -> None:
+    """All of them are answered as if each were alone, whoever calls; the entries of the feed are fewer."""
+    async with two_workers(database_url) as (one, other):
+        owners = [f"owner{n}" for n in range(8)]
+        managers = {owner: await make(one, owner, scopes=["keys:write"]) for owner in owners}
+        made = [await make(one, owner) for owner in owners for _ in range(8)]
+        for each in made:
+            assert await code(other, each.key_string) == "VALID"
+        before = one.app.holder.seq
+        calls = []
+        for n, each in enumerate(made):
+            by = one.admin if n % 2 else one.as_caller(managers[each.key.owner_id].key_string)
+            calls.append(by.RevokeKey(key_id=each.key.key_id, reason=f"reason {n}"))
+        revoked = await asyncio.gather(*calls)
+        assert one.app.holder.seq == other.app.holder.seq
+        assert one.app.holder.seq - before < len(made) / 2
+        for n, (each, key) in enumerate(zip(made, revoked, strict=True)):
+            manager = managers[each.key.owner_id].key.key_id
+            assert (key.key_id, key.state) == (each.key.key_id, REVOKED)
+            assert key.revoke_reason == f"reason {n}"
+            assert key.revoker_id == (each.key.creator_id if n % 2 else manager)
+            assert [await code(worker, each.key_string) for worker in (one, other)] == ["REVOKED"] * 2
+        for owner in owners:
+            page = await one.admin.ListAuditEvents(owner_id=owner, page_size=1000)
+            gone = [event.target_id for event in page.events if event.action == _KEY_REVOKED]
+            assert sorted(gone) == sorted(each.key.key_id for each in made if each.key.owner_id == owner)
+
+
+async def test_no_owner_waits_for_another(service: Service, database_url: str) -> None:
+    """Of revocations that would share a statement, those that have to wait for a lock wait alone."""
+    acme = [await make(service) for _ in range(4)]
+    others = [await make(service, f"owner{n}") for n in range(8)]
+    async with held_chain(database_url) as chain:
+        waiting = [asyncio.ensure_future(service.admin.RevokeKey(key_id=each.key.key_id)) for each in acme]
+        answered = await asyncio.gather(*(service.admin.RevokeKey(key_id=each.key.key_id) for each in others))
+        assert {key.state for key in answered} == {REVOKED}
+        assert not any(call.done() for call in waiting)
+        await chain.release()
+    assert {key.state for key in await asyncio.gather(*waiting)} == {REVOKED}
+
+
+async def test_a_caller_that_is_revoked_beside_its_own_revocation(service: Service) -> None:
+    """Whichever comes first, nothing is revoked by a caller after its own revocation in the same chain."""
+    for _ in range(10):
+        caller = await make(service, scopes=["keys:write"])
+        target = await make(service)
+        by = service.as_caller(caller.key_string)
+        await asyncio.gather(
+            service.admin.RevokeKey(key_id=caller.key.key_id),
+            by.RevokeKey(key_id=target.key.key_id),
+            return_exceptions=True,
+        )
+        page = await service.admin.ListAuditEvents(owner_id="acme")
+        places = {event.target_id: event.position for event in page.events if event.action == _KEY_REVOKED}
+        key = await service.admin.GetKey(key_id=target.key.key_id)
+        assert (key.state == REVOKED) == (target.key.key_id in places)
+        assert places.get(target.key.key_id, 0) < places[caller.key.key_id]

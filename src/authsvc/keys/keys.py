@@ -11,6 +11,7 @@ from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minting
 from authsvc.keys.read import KeyReads
 from authsvc.keys.replacement import Replacements
+from authsvc.keys.revocations import Revocations
 from authsvc.keys.revoke import KeyRevocation
 from authsvc.keys.rotate import KeyRotation
 from authsvc.keys.update import KeyUpdates
@@ -56,6 +57,7 @@ class Keys(AdministratorCreation, KeyCreation, KeyRotation, KeyReads, KeyUpdates
         self._catalogue = catalogue
         self._policies = policies
         self._changes = Changes(barrier, policies)
+        self._revocations = Revocations(database, policies, barrier, clock)
         self._replacements = Replacements(database, clock)
         self._minting = Minting(
             database, mint=mint, hasher=hasher, policies=policies, clock=clock, brand=brand

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
-from authsvc.keys.last_administrator import is_administrator, refuse_to_end_all, refuse_to_end_last
+from authsvc.keys.last_administrator import refuse_to_end_all, refuse_to_end_last
 from authsvc.keys.minting import refuse_more
+from authsvc.keys.revocations import Revocations
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -16,12 +17,8 @@ from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.revocation.authority import Claim
 from authsvc.revocation.barrier import Barrier
-from authsvc.store import key_revocation
 from authsvc.store import keys as key_store
-from authsvc.store.driver_errors import AuthorityOver
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Database
-from authsvc.store.publication import NewEntry
 
 # How many keys `revoke_owner` returns. The owner may have many more.
 MAX_RETURNED_KEYS = 1000
@@ -30,8 +27,8 @@ MAX_RETURNED_KEYS = 1000
 class KeyRevocation(Protocol):
     """Revokes keys permanently."""
 
-    _database: Database
     _barrier: Barrier
+    _revocations: Revocations
     _changes: Changes
     _policies: PolicyStore
     _catalogue: Catalogue
@@ -58,7 +55,7 @@ class KeyRevocation(Protocol):
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. If an earlier
                 revocation is moved to a later time, MAX_ACTIVE_KEYS.
         """
-        if at_once := await self._revoke_at_once(caller, [key_id], reason=reason, revoke_in=revoke_in):
+        if at_once := await self._revocations.revoke(caller, [key_id], reason=reason, revoke_in=revoke_in):
             return at_once[0]
         async with self._changes.of_keys(caller, [key_id], done="revoked", revokes=True) as (change, [key]):
             now = self._clock()  # After the wait for the lock: a revocation may have taken effect meanwhile.
@@ -101,7 +98,7 @@ class KeyRevocation(Protocol):
             PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`.
         """
-        if at_once := await self._revoke_at_once(caller, key_ids, reason=reason):
+        if at_once := await self._revocations.revoke(caller, key_ids, reason=reason):
             return at_once, len(at_once)
         async with self._changes.of_keys(caller, key_ids, done="revoked", revokes=True) as (change, keys):
             await refuse_to_end_last(change.connection, keys, self._clock, allowed=allow_last_administrator)
@@ -114,47 +111,6 @@ class KeyRevocation(Protocol):
             events = key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now)
             await key_store.revoke(change.connection, revoked.values(), events)
         return [revoked.get(key.key_id, key) for key in keys], len(revoked)
-
-    async def _revoke_at_once(
-        self, caller: Caller, key_ids: Sequence[str], *, reason: str, revoke_in: timedelta = timedelta()
-    ) -> Sequence[Key]:
-        """Revoke keys by one statement if nothing is to be refused. Return them, or none if it was not done.
-
-        Then everything has to be judged under locks, as for a caller without a credential, whose file is read
-        once more after the last wait for a lock.
-        """
-        if caller.kind is None:
-            return ()
-        async with self._database.connection() as connection:
-            found = await key_store.find(connection, key_ids, owner_id=caller.confined_to)
-            policy = caller.confined_to and await self._policies.find(connection, caller.confined_to)
-        now = self._clock()
-        keys = list(found.values())
-        if (
-            len(keys) < len(key_ids)
-            or any(key.revoke_time or is_administrator(key, now) for key in keys)
-            or (policy and not policy.allows_manager(caller))
-        ):
-            return ()
-        by = caller.credential_id
-        revoked = {key.key_id: key.revoked(now, at=now + revoke_in, by=by, reason=reason) for key in keys}
-        entry = NewEntry(key_prefixes={key.key_prefix for key in keys})
-        revoking = key_revocation.revoke(
-            self._database,
-            caller,
-            keys,
-            revoked[key_ids[0]],
-            policy=policy or None,
-            default_policy=self._policies.default,
-            now=now,
-            events=key_events(caller, Action.KEY_REVOKED, revoked.values(), at=now),
-            nonce=entry.nonce,
-        )
-        try:
-            done = await self._barrier.change_at_once(caller, entry, revoking, done="revoked")
-        except AuthorityOver:
-            return ()
-        return [revoked[key_id] for key_id in key_ids] if done else ()
 
     async def revoke_owner(
         self, caller: Caller, owner_id: str, *, reason: str, allow_last_administrator: bool = False

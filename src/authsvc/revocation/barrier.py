@@ -52,7 +52,7 @@ _RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
 # Changes that wait share the statements that announce them and that list the workers.
-_MAX_SHARING, _AT_ONCE = 10_000, 2
+_MAX_SHARING = 10_000
 _TOO_MANY = "too many changes wait for the workers"
 
 
@@ -100,10 +100,10 @@ class Barrier:
         self._stopwatch = stopwatch
         self._looks = Looks()
         self._announcements = SharedStatement(
-            self._announce_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, at_once=_AT_ONCE
+            self._announce_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, quiet_passes=0
         )
         self._lists = SharedStatement(
-            self._list_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, at_once=_AT_ONCE
+            self._list_all, max_waiting=_MAX_SHARING, full=_TOO_MANY, quiet_passes=0
         )
 
     @asynccontextmanager
@@ -160,7 +160,7 @@ class Barrier:
             raise refusal
 
     async def change_at_once(
-        self, caller: Caller, entry: NewEntry, committing: Awaitable[bool], *, done: str = "changed"
+        self, caller: Caller, committing: Awaitable[NewEntry | None], *, done: str = "changed"
     ) -> bool:
         """Await a statement that commits a change with its entry; wait for all workers; return True.
 
@@ -168,13 +168,14 @@ class Barrier:
         the outcome is unknown or not all workers have confirmed.
         """
         try:
-            committed = await committing
+            entry = await committing
         except BaseException:
             self._hint(None)  # The commit may have succeeded.
             raise
-        if committed:
-            await self._wait(entry, self._stopwatch(), caller.deadline, f"durably {done}")
-        return committed
+        if entry is None:
+            return False
+        await self._wait(entry, self._stopwatch(), caller.deadline, f"durably {done}")
+        return True
 
     async def _wait(self, entry: NewEntry, committed: float, deadline: float, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
@@ -217,12 +218,15 @@ class Barrier:
             return None
 
     async def _announce_all(self, entries: Sequence[NewEntry]) -> list[Place | None]:
-        places = await publication_store.announce(self._database, entries)
-        if len(entries) == 1 and places[0] is not None:
+        # Changes that were committed together have one entry.
+        unique = {entry.nonce: entry for entry in entries}
+        places = await publication_store.announce(self._database, list(unique.values()))
+        by_nonce = dict(zip(unique, places, strict=True))
+        if len(places) == 1 and places[0] is not None:
             self._hint(entries[0].at(places[0]))
         else:
             self._hint(None)
-        return places
+        return [by_nonce[entry.nonce] for entry in entries]
 
     async def _find(self, entry: NewEntry, committed: float) -> Place | None:
         """Return the place of a committed entry; None if nobody can tell it now."""

@@ -41,8 +41,13 @@ async def record(connection: Connection, events: Sequence[AuditEvent]) -> None:
 
 def events_json(events: Sequence[AuditEvent]) -> str:
     """Return events in the form that the function `record_audit` of the schema expects."""
+    return json.dumps(plain(events), default=instant_text)
+
+
+def plain(events: Sequence[AuditEvent]) -> list[dict[str, object]]:
+    """Return the same before it is JSON. Instants become texts by `instant_text`."""
     # Not `asdict`, which copies each value and takes longer than everything else here.
-    return json.dumps([{name: getattr(event, name) for name in _FIELDS} for event in events], default=_text)
+    return [{name: getattr(event, name) for name in _FIELDS} for event in events]
 
 
 async def page(
@@ -191,7 +196,8 @@ def _checked(row: asyncpg.Record) -> ChainedEvent | UnreadableEvent:
     return UnreadableEvent(row["owner_id"], row["event_id"], link, row["previous_hash"], problem)
 
 
-def _text(moment: object) -> str:
+def instant_text(moment: object) -> str:
+    """Return an instant as a text; raise TypeError for anything else that is not JSON."""
     if not isinstance(moment, datetime):
         raise TypeError(f"{moment!r} cannot be stored in an event")
     return moment.isoformat()

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import asyncpg
 
@@ -58,15 +57,13 @@ async def hold(
     return {row["credential_id"]: _credential(row, default_policy) for row in rows}
 
 
-def judged(caller: Caller, default_policy: OwnerPolicy, now: datetime) -> dict[str, object]:
-    """Return how a caller with a credential was judged, for a statement that compares it under locks."""
+def judged(caller: Caller) -> dict[str, object]:
+    """Return what a caller with a credential was judged by, for a statement that compares it under locks."""
     return {
         "caller_id": caller.credential_id,
         "caller_owner_id": caller.owner_id,
         "is_session": caller.kind is CredentialKind.SESSION,
         "scopes": caller.scopes,
-        "keys_enabled": default_policy.keys_enabled,
-        "time": now.isoformat(),
     }
 
 

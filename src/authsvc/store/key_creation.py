@@ -36,9 +36,11 @@ async def create(
     `Database.commit` raises.
     """
     judged = {
-        **authority_store.judged(caller, default_policy, now),
+        **authority_store.judged(caller),
+        "keys_enabled": default_policy.keys_enabled,
         "version": policy.version,
         "max_active_keys": policy.max_active_keys,
+        "time": now.isoformat(),
     }
     given = {
         "key_id": key.key_id,

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from authsvc.model.audit_event import AuditEvent
@@ -10,48 +12,66 @@ from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
 from authsvc.store import authority as authority_store
-from authsvc.store.audit import events_json
+from authsvc.store.audit import instant_text, plain
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("keys.sql")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """Keys of one call, as they were read and as they are when they are revoked, all alike.
+
+    The caller has a credential. `policy` is that of the only owner whose keys it may revoke, if any.
+    """
+
+    caller: Caller
+    policy: OwnerPolicy | None
+    keys: Sequence[Key]
+    revoked: Sequence[Key]
+    events: Sequence[AuditEvent]
+
+
 async def revoke(
     database: Database,
-    caller: Caller,
-    keys: Sequence[Key],
-    revoked: Key,
+    owner_id: str,
+    revocations: Sequence[Revocation],
     *,
-    policy: OwnerPolicy | None,
     default_policy: OwnerPolicy,
     now: datetime,
-    events: Sequence[AuditEvent],
     nonce: UUID,
-) -> bool:
-    """Revoke keys if they, the caller and its policy are as they were judged; return whether that was done.
+) -> list[bool]:
+    """Revoke keys in a slot of an owner; return for each revocation whether it was made (R6, R9).
 
-    The keys are given as they were read, and one of them as it is when it is `revoked`; `policy` is that of
-    the only owner whose keys the caller may revoke. The entry of the feed gets this `nonce` (R6, R9). The
-    caller has a credential. Raises AuthorityOver if its time is over before the commit, and what
-    `Database.commit` raises.
+    It was not if its caller, the policy or the keys are not as they were judged, or if it would have held up
+    others. The entry of the feed gets this `nonce`. Raises AuthorityOver if the time of a caller is over
+    before the commit, and what `Database.commit` raises.
     """
-    judged = {
-        **authority_store.judged(caller, default_policy, now),
-        "confined_to": caller.confined_to,
-        "version": None if policy is None else policy.version,
-    }
-    done = await database.commit(
-        caller.quota_owner,
+    made: Any = await database.commit(
+        owner_id,
         _SQL["revoke_keys_at_once"],
-        json.dumps(judged),
-        [key.key_id for key in keys],
-        [key.version for key in keys],
-        revoked.update_time,
-        revoked.revoke_time,
-        revoked.revoke_reason,
-        events_json(events),
+        json.dumps([_plain(number, each) for number, each in enumerate(revocations)], default=instant_text),
+        default_policy.keys_enabled,
+        now,
         nonce,
         revokes=True,
     )
-    return bool(done)
+    return [number in made for number in range(len(revocations))]
+
+
+def _plain(number: int, revocation: Revocation) -> dict[str, object]:
+    revoked = revocation.revoked[0]
+    policy = revocation.policy
+    return {
+        "number": number,
+        **authority_store.judged(revocation.caller),
+        "confined_to": revocation.caller.confined_to,
+        "version": None if policy is None else policy.version,
+        "key_ids": [key.key_id for key in revocation.keys],
+        "versions": [key.version for key in revocation.keys],
+        "update_time": revoked.update_time,
+        "revoke_time": revoked.revoke_time,
+        "reason": revoked.revoke_reason,
+        "events": plain(revocation.events),
+    }

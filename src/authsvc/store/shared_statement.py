@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 # How many passes of the event loop have to bring no further item. An RPC needs several from its arrival on.
-_MAX_QUIET_PASSES = 8
+_QUIET_PASSES = 8
 
 
 class SharedStatement(Generic[Item, Answer]):
@@ -35,15 +35,18 @@ class SharedStatement(Generic[Item, Answer]):
         full: str,
         max_sharing: int = 100,
         at_once: int = 1,
+        quiet_passes: int = _QUIET_PASSES,
     ) -> None:
         """`full` is the message of Overloaded when `max_waiting` items wait already.
 
-        At most `at_once` statements are under way, each with at most `max_sharing` items.
+        At most `at_once` statements are under way, each with at most `max_sharing` items. A statement is sent
+        when no item has arrived in `quiet_passes` of the event loop; 0 sends it at once.
         """
         self._execute = execute
         self._max_waiting = max_waiting
         self._full = full
         self._max_sharing = max_sharing
+        self._quiet_passes = quiet_passes
         self._turns = asyncio.Semaphore(at_once)
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -85,7 +88,7 @@ class SharedStatement(Generic[Item, Answer]):
     async def _until_quiet(self) -> None:
         """Wait until no further item arrives, or no more fit."""
         quiet = 0
-        while quiet < _MAX_QUIET_PASSES and len(self._waiting) < self._max_sharing:
+        while quiet < self._quiet_passes and len(self._waiting) < self._max_sharing:
             before = len(self._waiting)
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == before else 0
