@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TypeVar
 
 import grpc
@@ -16,7 +15,7 @@ from pydantic import SecretStr
 from authsvc import app
 from authsvc.config.settings import Settings
 from authsvc.model.caller import BOOTSTRAP
-from authsvc.model.errors import FailedPrecondition, NotFound, RetryableError
+from authsvc.model.errors import RetryableError
 from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.new_key import NewKey
 from authsvc.v1 import key_service_pb2 as pb
@@ -24,10 +23,19 @@ from authsvc.v1 import resources_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.verify.clock import boottime
 from tests.conftest import NO_PAUSES, Client
+from tests.faults.load import reason_of
 from tests.faults.replicated import Address, Server, until
 from tests.verify.parts import ask
 
 T = TypeVar("T")
+
+# NOT_FOUND: it was created in a history that was lost.
+_NOT_CONFIRMED = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.NOT_FOUND,
+}
 
 
 @dataclass(frozen=True)
@@ -156,14 +164,13 @@ class History:
         if key in self.alive:
             self.alive.remove(key)
         try:
-            await worker.app.keys.revoke(BOOTSTRAP, key.key_id, reason="", revoke_in=timedelta(0))
-        except RetryableError as error:
-            self.answers[error.reason] += 1
-            return False
-        except FailedPrecondition:
-            self.answers["KEY_ALREADY_REVOKED"] += 1
-        except NotFound:  # Created in a history that was lost.
-            return False
+            await worker.revoke(key)
+        except grpc.aio.AioRpcError as error:
+            self.answers[reason_of(error) or error.code().name] += 1
+            if error.code() in _NOT_CONFIRMED:
+                return False
+            if reason_of(error) != "KEY_ALREADY_REVOKED":
+                raise
         self.revoked[key] = time.monotonic()
         return True
 

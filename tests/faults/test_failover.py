@@ -173,7 +173,7 @@ async def lost_history(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
         await late.renewed()
         await pair.part()
         revoking = asyncio.create_task(early.revoke(lost))
-        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%revoke_keys%"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
         seq = late.app.holder.seq
@@ -280,7 +280,7 @@ async def test_a_cancelled_commit_is_not_ok(pair: Pair) -> None:
         await other.says(key, "VALID")
         await pair.part()
         revoking = asyncio.create_task(worker.revoke(key))
-        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%revoke_keys%"))
         with refused(UNAVAILABLE, "COMMIT_UNCERTAIN"):
             await revoking
         revoking = asyncio.create_task(worker.revoke(key))
@@ -325,11 +325,11 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         # No waiting caller is told that it is done: neither one that waits until we give up,
         with refused(UNAVAILABLE, "DATABASE_UNAVAILABLE"):
             await worker.revoke(given_up)
-        [backend] = await pair.primary.waiting("%COMMIT")
+        [backend] = await pair.primary.waiting("%revoke_keys%")
         assert [await each.verdict(alive) for each in workers] == ["VALID", "VALID"]
         for each in workers:
             await each.says(alive, "LEASE_OVER")
-        assert await pair.primary.waiting("%COMMIT") == [backend]
+        assert await pair.primary.waiting("%revoke_keys%") == [backend]
         assert f"[{backend}] WARNING" not in pair.primary.log
         await pair.join()
         for each in workers:
@@ -343,7 +343,7 @@ async def test_the_standby_is_gone_and_comes_back(pair: Pair) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as late:
             await worker.revoke(too_late, timeout=0.3)
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        backend = await pair.primary.one_waiting("%COMMIT")
+        backend = await pair.primary.one_waiting("%revoke_keys%")
         await pair.join()
         for each in workers:
             await each.says(too_late, "REVOKED")
@@ -468,7 +468,7 @@ async def test_already_revoked_is_said_by_the_primary(pair: Pair) -> None:
         key = await patiently(worker.issue)
         await pair.part()
         revoking = asyncio.create_task(history.revoke(worker, key))
-        await pair.primary.cancel(await pair.primary.one_waiting("%COMMIT"))
+        await pair.primary.cancel(await pair.primary.one_waiting("%revoke_keys%"))
         assert not await revoking
         await pair.promote()
         worker.address.move(pair.standby)

@@ -1,5 +1,6 @@
 """Several hosts in the URL of the database: a standby that stands first, and a primary that falls silent."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,9 +12,12 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from authsvc.model.errors import Unavailable
+from authsvc.store import pool
 from authsvc.store.connect import connect
 from authsvc.store.connect_error import ConnectError
 from authsvc.store.migrate import Migration, known_migrations, migrate
+from authsvc.store.pool import Database
 from tests.conftest import Client
 from tests.e2e.process import authsvc, processes_in, running
 from tests.faults import replicated
@@ -92,6 +96,40 @@ async def test_a_primary_that_falls_silent(pair: Pair, tmp_path: Path) -> None:
                     async with another.client(key_string) as new:
                         assert not (await new.VerifyKey(key_string=made.key_string)).valid
                         await new.CreateKey(owner_id="acme", display_name="Billing")
+
+
+async def test_a_commit_at_a_primary_that_was_replaced(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up when another host has become the primary, and does not keep its slot for long."""
+    monkeypatch.setattr(pool, "_MAX_COMMIT_SECONDS", 3600.0)
+    monkeypatch.setattr(pool, "_MAX_LEFT_COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "_COMMIT_LOOK_SECONDS", 0.01)
+    begun, commit = asyncio.Event(), asyncio.Event()
+
+    async def change(database: Database) -> None:
+        async with database.transaction("acme") as connection:
+            await connection.execute("CREATE TABLE lost ()")
+            begun.set()
+            await commit.wait()
+
+    async with Database.open(url_of(pair.primary.port, pair.standby.port)) as database:
+        changing = asyncio.ensure_future(change(database))
+        await begun.wait()
+        with fallen_silent(pair.primary.directory):
+            commit.set()
+            await pair.standby.fetch("SELECT pg_promote()")
+
+            async def moved() -> bool:
+                assert not changing.done()
+                with contextlib.suppress(Unavailable):
+                    async with database.connection() as connection:
+                        await connection.fetchval("SELECT true")
+                        return True
+                return False
+
+            await until(moved, seconds=60)
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(changing, 20)
+        assert database.slots.changes.in_use == 0
 
 
 async def _is_done(admin: Client, key_id: str) -> bool:

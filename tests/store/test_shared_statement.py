@@ -87,6 +87,24 @@ async def test_so_many_statements_are_under_way() -> None:
     assert doubling.max_at_once == 2
 
 
+async def test_a_statement_that_hangs_holds_nobody_up() -> None:
+    """Who waits for its turn for too long gets a statement of its own, once."""
+    doubling = Doubling()
+    statement: SharedStatement[int | None, int] = SharedStatement(
+        doubling, max_waiting=250, full="too many numbers wait", max_wait=0.01
+    )
+    [hangs] = asking(statement, [1])
+    await doubling.began.wait()
+    later = asking(statement, [2, 3])
+    while len(doubling.sent) < 3:
+        doubling.began.clear()
+        await doubling.began.wait()
+    assert not hangs.done()
+    doubling.go.set()
+    assert await asyncio.gather(hangs, *later) == [2, 4, 6]
+    assert sorted(doubling.sent) == [[1], [2], [3]]
+
+
 async def test_nobody_fails_for_the_sake_of_a_stranger() -> None:
     """An error of one item affects only that item."""
     doubling = Doubling()

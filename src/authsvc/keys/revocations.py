@@ -35,6 +35,8 @@ from authsvc.store.shared_statement import SharedStatement
 from authsvc.store.uncancelled import uncancelled
 
 _MAX_WAITING, _MAX_SHARING, _MAX_SHARING_OF_OWNER = 1000, 32, 100
+# How long a revocation waits for one that is under way, before it gets a statement of its own.
+_MAX_TURN_SECONDS = 1.0
 _FULL = "too many keys are being revoked"
 
 
@@ -49,7 +51,7 @@ class Revocations:
         self._barrier = barrier
         self._clock = clock
         self._reads = SharedStatement(
-            self._read_all, max_waiting=_MAX_WAITING, full=_FULL, at_once=2, quiet_passes=0
+            self._read_all, max_waiting=_MAX_WAITING, full=_FULL, quiet_passes=0, max_wait=_MAX_TURN_SECONDS
         )
         # Apart, so that the platform does not wait for others.
         self._of_platform = self._shared(PLATFORM_OWNER)
@@ -61,7 +63,12 @@ class Revocations:
             return await self._execute(owner_id, revocations)
 
         return SharedStatement(
-            execute, max_waiting=_MAX_WAITING, full=_FULL, max_sharing=_MAX_SHARING, quiet_passes=0
+            execute,
+            max_waiting=_MAX_WAITING,
+            full=_FULL,
+            max_sharing=_MAX_SHARING,
+            quiet_passes=0,
+            max_wait=_MAX_TURN_SECONDS,
         )
 
     async def revoke(

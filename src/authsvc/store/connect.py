@@ -28,10 +28,10 @@ from authsvc.store.session import SERVER_SETTINGS, pin
 
 if TYPE_CHECKING:
     # The classes of asyncpg are generic for type checkers only.
-    DirectConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    _Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 else:
-    DirectConnection = asyncpg.Connection
-_Attempt: TypeAlias = Callable[[], Coroutine[Any, Any, DirectConnection | None]]
+    _Connection = asyncpg.Connection
+_Attempt: TypeAlias = "Callable[[], Coroutine[Any, Any, DirectConnection | None]]"
 
 # The delay that RFC 8305 recommends.
 _MAX_STAGGER_SECONDS = 0.25
@@ -39,6 +39,20 @@ _MAX_REMEMBERED = 100
 _MAX_STATEMENT_SECONDS = 5.0
 # For each list of hosts: the one that was the primary last, and its address.
 _primaries: dict[tuple[Host, ...], tuple[Host, str]] = {}
+
+
+class DirectConnection(_Connection):
+    """A connection that knows where it was opened."""
+
+    __slots__ = ("hosts", "node")
+
+    hosts: tuple[Host, ...]
+    node: tuple[Host, str]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether another host, or another address, was the primary when it was looked for since."""
+        return _primaries.get(self.hosts, self.node) != self.node
 
 
 async def connect(
@@ -123,7 +137,8 @@ class _Search:
         # all of them, this one first, and connects to the last one only.
         listed = [host, *self._hosts, host]
         loop: Any = _Loop(asyncio.get_running_loop(), address, skip=len(listed) - 1)
-        options: Any = {"command_timeout": _MAX_STATEMENT_SECONDS, **self._options}
+        defaults = {"command_timeout": _MAX_STATEMENT_SECONDS, "connection_class": DirectConnection}
+        options: Any = {**defaults, **self._options}
         settings = dict(SERVER_SETTINGS)
         if self._pooler:
             options["statement_cache_size"] = 0
@@ -141,6 +156,7 @@ class _Search:
             server_settings=settings,
             **options,
         )
+        connection.hosts, connection.node = self._hosts, (host, address)
         try:
             try:
                 if not self._pooler:

@@ -21,14 +21,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from functools import partial
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
 import asyncpg
 from asyncpg import exceptions as pg
 from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
-from authsvc.store.connect import connect
+from authsvc.store.connect import DirectConnection, connect
 from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
 from authsvc.store.uncancelled import uncancelled
@@ -43,8 +43,9 @@ _MAX_WAIT_SECONDS = 5.0
 # Less than a caller waits, so that it learns what happened at each host.
 _MAX_CONNECT_SECONDS = 4.0
 _WAITERS_PER_CONNECTION = 100
-# A commit that takes longer has lost its connection or its standby. Its outcome is unknown then.
-_MAX_COMMIT_SECONDS = 30.0
+# A commit that takes longer has lost its connection or its standby, and its outcome is unknown: in general,
+# and when another node has become the primary. The last is how often that is looked at.
+_MAX_COMMIT_SECONDS, _MAX_LEFT_COMMIT_SECONDS, _COMMIT_LOOK_SECONDS = 30.0, 5.0, 1.0
 _NO_TIMEOUT_SECONDS = 86_400.0
 # A transaction whose client was cut off ends before callers that wait for its locks give up.
 _MAX_IDLE_MS = 3000
@@ -93,6 +94,7 @@ class Database:
             # No session state outlives a transaction here, so a reset would be a wasted round trip.
             reset=_no_reset,
             connect=partial(connect, timeout=_MAX_CONNECT_SECONDS, pooler=pooler),
+            connection_class=DirectConnection,
         )
         async with pool:
             try:
@@ -266,10 +268,16 @@ async def _commit(connection: Connection, last: str = "") -> None:
 async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Result]) -> Result:
     """Await a commit without the timeout of the driver, which would cancel the wait for the standby."""
     task = asyncio.ensure_future(committing)
-    done, _ = await asyncio.wait({task}, timeout=_MAX_COMMIT_SECONDS)
-    if not done:
-        _log.error("a commit did not end within %g s; its outcome is unknown", _MAX_COMMIT_SECONDS)
-        connection.terminate()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not (await asyncio.wait((task,), timeout=_COMMIT_LOOK_SECONDS))[0]:
+        waited = loop.time() - began
+        # The proxy of the pool passes the attribute on.
+        is_left = cast("DirectConnection", connection).is_left
+        if waited >= (_MAX_LEFT_COMMIT_SECONDS if is_left else _MAX_COMMIT_SECONDS):
+            _log.error("a commit did not end within %.0f s; its outcome is unknown", waited)
+            connection.terminate()
+            break
     return await task
 
 

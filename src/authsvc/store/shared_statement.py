@@ -5,7 +5,9 @@ and commits become one, the more the busier the service is. A statement is sent 
 in a few passes of the event loop. This costs a single caller some microseconds. It helps because answers are
 sent together, and so the next requests of their clients arrive together.
 
-Bound: `max_sharing` items in each statement, `at_once` statements, and `max_waiting` items that wait.
+Bound: `max_sharing` items in each statement, `at_once` statements, and `max_waiting` items that wait. With
+`max_wait`, an item waits for its turn for so many seconds, and then gets a statement of its own, so that a
+statement that hangs holds nobody up.
 
 Failure: when a statement fails because of the database, all its callers get the error. After any other error,
 each item is executed alone, so that one bad item does not fail the others.
@@ -36,6 +38,7 @@ class SharedStatement(Generic[Item, Answer]):
         max_sharing: int = 100,
         at_once: int = 1,
         quiet_passes: int = _QUIET_PASSES,
+        max_wait: float | None = None,
     ) -> None:
         """`full` is the message of Overloaded when `max_waiting` items wait already.
 
@@ -47,6 +50,7 @@ class SharedStatement(Generic[Item, Answer]):
         self._full = full
         self._max_sharing = max_sharing
         self._quiet_passes = quiet_passes
+        self._max_wait = max_wait
         self._turns = asyncio.Semaphore(at_once)
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -67,6 +71,12 @@ class SharedStatement(Generic[Item, Answer]):
         self._waiting.append((item, answer))
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
+        if self._max_wait is not None:
+            await asyncio.wait((answer,), timeout=self._max_wait)
+            if not answer.done() and any(waiting is answer for _, waiting in self._waiting):
+                self._waiting = [each for each in self._waiting if each[1] is not answer]
+                [alone] = await self._execute([item])
+                return alone
         return await answer
 
     async def _send(self) -> None:
