@@ -1,13 +1,16 @@
 """A replica as a state and its steps (R10 and R11): a follower, its successor, and one worker.
 
 What a registration and the database do is explored in `protocol`; here their statements are one step each.
-There is one entry, the revocation of the only key. The worker fills its memory from nodes that may be behind.
+There is one entry, the revocation of the only key. The worker fills its memory from nodes that may be behind,
+and the follower may read the feed there. The database may acknowledge without the follower hearing of it.
 It may hang (take no step) for as long as it likes, die and be replaced, or close its channel because of a
-fault. The follower may die at any time; its successor registers anew and takes over.
+fault. The follower may die at any time; its successor registers anew and takes over. Or it loses its
+registration, or its place in the feed, and registers again itself.
 
 Orders to the worker are a queue. "S0" and "S1" start it with an empty memory at that place, "A0" and "A1" say
 that it has applied everything up to there, "F" has the key forgotten because of a hint, "V" says that the
-hint was true, and a number is a lease, in ticks left. All other times are ticks left, too.
+hint was true, "D" drops the lease and the memory, and a number is a lease, in ticks left. All other times are
+ticks left, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,10 +69,10 @@ class Row(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole state. `rows` are those of the first follower and of its successor.
+    """The whole state. `rows` are the first registration and that of the successor, or the second.
 
-    `over` is when the successor takes all leases of the first to be over; `awaited` says that it waits for
-    the worker to attach. `wait` is the revoker's, and -1 before the commit.
+    `over` is when all leases of the first are taken to be over; `awaited` says that the worker is waited for
+    until then. `wait` is the revoker's, and -1 before the commit.
     """
 
     rows: tuple[Row | None, Row | None]
@@ -93,6 +96,7 @@ class Model:
 
     name: str
     successor: bool = False
+    again: bool = False
     changes: frozenset[str] = frozenset()
 
     def has(self, change: str) -> bool:
@@ -209,6 +213,8 @@ def send(follower: Follower, order: Order) -> Follower:
             proves = 1
         case "F":
             proves = FORGOTTEN
+        case "D":
+            pass
         case _:
             proves = int(order[1:])
     return follower._replace(
@@ -282,6 +288,24 @@ def follow_hint(model: Model, state: State) -> Steps:
         "R3: the follower acknowledges the hinted entry",
         _granted(model, _applied(state._replace(follower=follower), 1)),
     )
+
+
+def lose_answer(model: Model, state: State) -> Steps:
+    """R3: the hinted entry is acknowledged, but the follower does not hear of it."""
+    follower = state.follower
+    if follower is not None and follower.hinted and (not follower.attached or is_settled(follower)):
+        yield "R3: the answer to an acknowledgement is lost", _applied(state, 1)
+
+
+def read_behind(model: Model, state: State) -> Steps:
+    """R3: the follower reads the feed on a node that is behind. That does not take a hint back."""
+    follower = state.follower
+    if follower is None or not follower.hinted or not model.has("read-takes-hint-back"):
+        return
+    follower = follower._replace(hinted=False)
+    if follower.attached:
+        follower = send(follower, f"A{follower.place}")
+    yield "the follower takes the hint back", state._replace(follower=follower)
 
 
 def acknowledge(model: Model, state: State) -> Steps:
@@ -378,6 +402,35 @@ def succeed(model: Model, state: State) -> Steps:
         )
 
 
+def register_again(model: Model, state: State) -> Steps:
+    """R1, R11: the follower has lost its registration or its place, and starts again under another id."""
+    follower = state.follower
+    if not model.again or state.generation or follower is None:
+        return
+    place = 1 if is_committed(state) else 0
+    channel = follower.channel
+    # What was confirmed before the new start does not count.
+    before = tuple(NOTHING_PROVED for _ in channel.unconfirmed)
+    follower = follower._replace(
+        place=place,
+        acknowledged=place,
+        lease=0,
+        lease_place=0,
+        hinted=False,
+        seen=-1,
+        channel=channel._replace(unconfirmed=before),
+    )
+    if follower.attached:
+        if not model.has("start-without-drop"):
+            follower = send(follower, "D")
+        follower = send(follower, f"S{place}")
+    first = None if model.has("former-removed-at-once") else state.rows[0]
+    yield (
+        f"R11: the follower registers again at place {place}",
+        state._replace(rows=(first, Row(place)), generation=1, follower=follower, over=LEASE, awaited=True),
+    )
+
+
 def remove(model: Model, state: State) -> Steps:
     """R11: remove the old registration when the worker has confirmed, or all its leases are over."""
     follower = state.follower
@@ -408,6 +461,8 @@ def carried_out(model: Model, worker: Worker, order: Order) -> Worker:
             return worker._replace(forgotten=worker.place)
         case "F":
             return worker._replace(forgotten=1, memory="", fill="")
+        case "D":
+            return worker._replace(memory="", fill="", lease=0)
         case _:
             return worker._replace(place=1, forgotten=1)
 
@@ -489,11 +544,14 @@ STEPS: tuple[Callable[[Model, State], Steps], ...] = (
     read,
     hint,
     follow_hint,
+    lose_answer,
+    read_behind,
     acknowledge,
     confirm,
     attach,
     die,
     succeed,
+    register_again,
     remove,
     obey,
     end_worker,
