@@ -115,9 +115,15 @@ def _both(one: Mutation, other: Mutation) -> Mutation:
 
 
 _NO_LOOK = (r"PERFORM authsvc.refuse_from\([^;]*;", "")
+# In the statements that create and revoke keys.
 _READ_ONLY = (
-    "SELECT c.*, false AS is_over INTO held FROM authsvc.credentials c WHERE c.credential_id = caller_id;"
+    r"SELECT \* INTO held FROM authsvc.hold_authority.*?;",
+    "SELECT c.*, false AS is_over INTO held FROM authsvc.credentials c"
+    " WHERE c.credential_id = given.caller_id;",
 )
+_NOT_JUDGED = (r"CONTINUE WHEN NOT FOUND OR .*?;", "")
+_NO_END = (r"least\(end_time, held.expire_time, held.revoke_time\)", "NULL")
+_HELD = r"SELECT \* INTO held .*?default_keys_enabled\);"
 _SHARED = (
     (r"PERFORM pg_advisory_xact_lock_shared", "PERFORM "),
     (r"FOR KEY SHARE", ""),
@@ -150,44 +156,34 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         partial(a_change_comes_after_a_revocation, by=By.ROTATION),
     ),
     "a key created without locks": (
-        _function((r"SELECT \* INTO held FROM authsvc.hold_authority.*?;", _READ_ONLY), name="create_key"),
+        _function(_READ_ONLY, name="create_keys"),
         a_key_is_revoked_under_way,
     ),
     "a key created for a caller that was not judged again": (
-        _function((r"IF NOT FOUND OR .*?END IF;", ""), _NO_LOOK, name="create_key"),
+        _function(_NOT_JUDGED, _NO_END, name="create_keys"),
         a_change_comes_after_a_revocation,
     ),
     "a key created by a policy that was not compared": (
-        _function((r"IF new_owner <> 'authsvc' AND .*?END IF;", ""), name="create_key"),
+        _function((r"CONTINUE WHEN key.owner_id <> 'authsvc' AND .*?;", ""), name="create_keys"),
         a_change_comes_after_a_policy,
     ),
     "a key created by a policy that was compared before the locks": (
         _function(
-            (r"(SELECT \* INTO held .*?END IF;)(.*?)(IF new_owner <> .*?END IF;)", r"\3\1\2"),
-            name="create_key",
+            (rf"({_HELD})(.*?)(CONTINUE WHEN key.owner_id <> 'authsvc' AND .*?;)", r"\3\1\2"),
+            name="create_keys",
         ),
         a_change_comes_after_a_policy,
     ),
     "a key created without a last look at the clock": (
-        _function(_NO_LOOK, name="create_key"),
+        _function(_NO_LOOK, name="create_keys"),
         a_key_expires_under_way,
     ),
     "a key revoked without locks": (
-        _function(
-            (
-                r"SELECT \* INTO held FROM authsvc.hold_authority.*?;",
-                _READ_ONLY.replace("caller_id;", "given.caller_id;"),
-            ),
-            name="revoke_keys",
-        ),
+        _function(_READ_ONLY, name="revoke_keys"),
         partial(a_key_is_revoked_under_way, by=By.REVOCATION),
     ),
     "a key revoked for a caller that was not judged again": (
-        _function(
-            (r"CONTINUE WHEN NOT FOUND OR .*?;", ""),
-            (r"least\(end_time, held.expire_time, held.revoke_time\)", "NULL"),
-            name="revoke_keys",
-        ),
+        _function(_NOT_JUDGED, _NO_END, name="revoke_keys"),
         partial(a_change_comes_after_a_revocation, by=By.REVOCATION),
     ),
     "a key revoked by a policy that was not compared": (
@@ -195,13 +191,7 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         partial(a_change_comes_after_a_policy, by=By.REVOCATION),
     ),
     "a key revoked by a policy that was compared before the locks": (
-        _function(
-            (
-                r"(SELECT \* INTO held .*?default_keys_enabled\);)(.*?)(CONTINUE WHEN given.version.*?;)",
-                r"\3\1\2",
-            ),
-            name="revoke_keys",
-        ),
+        _function((rf"({_HELD})(.*?)(CONTINUE WHEN given.version.*?;)", r"\3\1\2"), name="revoke_keys"),
         partial(a_change_comes_after_a_policy, by=By.REVOCATION),
     ),
     "a key revoked without a last look at the clock": (

@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from authsvc.store.migrate import migrate
+from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2, resources_pb2
-from tests.conftest import Service, serving
+from tests.conftest import Clock, Service, eventually, serving
 from tests.faults.authority_course import Chain
 from tests.faults.load import reason_of
 from tests.keys.test_round_trips import Counter
 from tests.revocation.test_barrier import code, two_workers
+from tests.rpc.refusal import refused
 from tests.rpc.test_revoke import make
 from tests.rpc.test_update import update
 
@@ -101,9 +106,19 @@ async def test_a_key_that_changes_meanwhile(service: Service, database_url: str,
     assert await service.admin.GetKey(key_id=key_id) == revoked
 
 
-async def test_what_is_revoked_at_the_same_time_shares_a_commit(database_url: str) -> None:
+@pytest.fixture(params=["owner", "serving role"])
+async def url(request: pytest.FixtureRequest, empty_database_url: str, plain_role: str) -> str:
+    """The URL of a database, by which the owner of the schema connects or a role that may only serve."""
+    await migrate(empty_database_url, serving_role=plain_role)
+    if request.param == "owner":
+        return empty_database_url
+    place = urlsplit(empty_database_url)
+    return f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
+
+
+async def test_what_is_revoked_at_the_same_time_shares_a_commit(url: str) -> None:
     """All of them are answered as if each were alone, whoever calls; the entries of the feed are fewer."""
-    async with two_workers(database_url) as (one, other):
+    async with two_workers(url) as (one, other):
         owners = [f"owner{n}" for n in range(8)]
         managers = {owner: await make(one, owner, scopes=["keys:write"]) for owner in owners}
         made = [await make(one, owner) for owner in owners for _ in range(8)]
@@ -116,7 +131,7 @@ async def test_what_is_revoked_at_the_same_time_shares_a_commit(database_url: st
             calls.append(by.RevokeKey(key_id=each.key.key_id, reason=f"reason {n}"))
         revoked = await asyncio.gather(*calls)
         assert one.app.holder.seq == other.app.holder.seq
-        assert one.app.holder.seq - before < len(made) / 2
+        assert one.app.holder.seq - before < len(made) - 8
         for n, (each, key) in enumerate(zip(made, revoked, strict=True)):
             manager = managers[each.key.owner_id].key.key_id
             assert (key.key_id, key.state) == (each.key.key_id, REVOKED)
@@ -129,16 +144,21 @@ async def test_what_is_revoked_at_the_same_time_shares_a_commit(database_url: st
             assert sorted(gone) == sorted(each.key.key_id for each in made if each.key.owner_id == owner)
 
 
-async def test_no_owner_waits_for_another(service: Service, database_url: str) -> None:
+@pytest.mark.parametrize("number", [1, 4])
+async def test_no_owner_waits_for_another(service: Service, database_url: str, number: int) -> None:
     """Of revocations that would share a statement, those that have to wait for a lock wait alone."""
-    acme = [await make(service) for _ in range(4)]
+    acme = [await make(service) for _ in range(number)]
     others = [await make(service, f"owner{n}") for n in range(8)]
     async with held_chain(database_url) as chain:
         waiting = [asyncio.ensure_future(service.admin.RevokeKey(key_id=each.key.key_id)) for each in acme]
+        await chain.waited_for(1)
+        creating = asyncio.ensure_future(make(service))
+        await asyncio.gather(*(make(service, f"owner{n}") for n in range(4)))
         answered = await asyncio.gather(*(service.admin.RevokeKey(key_id=each.key.key_id) for each in others))
         assert {key.state for key in answered} == {REVOKED}
-        assert not any(call.done() for call in waiting)
+        assert not any(call.done() for call in [*waiting, creating])
         await chain.release()
+    await creating
     assert {key.state for key in await asyncio.gather(*waiting)} == {REVOKED}
 
 
@@ -158,3 +178,34 @@ async def test_a_caller_that_is_revoked_beside_its_own_revocation(service: Servi
         key = await service.admin.GetKey(key_id=target.key.key_id)
         assert (key.state == REVOKED) == (target.key.key_id in places)
         assert places.get(target.key.key_id, 0) < places[caller.key.key_id]
+
+
+async def test_a_caller_that_expires_while_it_waits_for_a_slot(service: Service, clock: Clock) -> None:
+    """The time is that at which the statement is sent, after all waits."""
+    caller = await make(service, scopes=["keys:write"], ttl=Duration(seconds=60))
+    target = await make(service)
+    database = service.app.keys._database
+    by = service.as_caller(caller.key_string)
+    await by.UpdateKey(  # It is in memory now.
+        key={"key_id": target.key.key_id, "display_name": "y"}, update_mask={"paths": ["display_name"]}
+    )
+    async with AsyncExitStack() as stack:
+        for n in range(database.slots.changes.size):
+            await stack.enter_async_context(database.transaction(f"owner{n}"))
+        for n in range(database.slots.reserve.size):
+            await stack.enter_async_context(database.transaction(f"owner{n}", revokes=True))
+        calls = [
+            asyncio.ensure_future(by.RevokeKey(key_id=target.key.key_id)),
+            asyncio.ensure_future(by.CreateKey(owner_id="acme", display_name="late")),
+        ]
+        await eventually(lambda: _waiting(database), lambda waiting: waiting >= 2)
+        clock.advance(seconds=61)
+    for call in calls:
+        with refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_EXPIRED"):
+            await call
+    assert (await service.admin.GetKey(key_id=target.key.key_id)).state != REVOKED
+
+
+async def _waiting(database: Database) -> int:
+    await asyncio.sleep(0)
+    return sum(slots.waiting for slots in (database.slots.changes, database.slots.reserve))

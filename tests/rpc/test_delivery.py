@@ -35,7 +35,7 @@ async def wait_for_long(database_url: str) -> None:
     """Let the statement that creates a key wait for a lock for as long as it takes."""
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "ALTER FUNCTION authsvc.create_key(jsonb, jsonb, jsonb) SET lock_timeout = '60s'"
+        "ALTER FUNCTION authsvc.create_keys(jsonb, boolean, boolean, timestamptz) SET lock_timeout = '60s'"
     )
     await connection.close()
 

@@ -14,8 +14,10 @@ from authsvc.model.policy import OwnerPolicy
 from authsvc.store import key_creation
 from authsvc.store import keys as key_store
 from authsvc.store.driver_errors import AuthorityOver
+from authsvc.store.key_creation import Creation
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection, Database
+from authsvc.store.shared_commit import SharedCommit
 from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.hasher import MINTED, Hasher
 
@@ -61,6 +63,7 @@ class Minting:
             # While the database executes one, the next is prepared.
             at_once=2,
         )
+        self._creations = SharedCommit(self._create_all)
 
     async def mint(self, caller: Caller, owner_id: str, *, brand: str, environment: str) -> Minted:
         """Return a new key string for an owner, hashed with argon2id; check the policy before the hashing.
@@ -83,25 +86,36 @@ class Minting:
         return [policies[owner_id] for owner_id in owner_ids]
 
     async def create(self, caller: Caller, key: Key, minted: Minted, request_id: str) -> bool:
-        """Create a key by one statement; return whether that was done.
+        """Create a key by one statement, which calls at the same time share; return whether that was done.
 
         Nothing was done if the caller or the policy has changed since both were judged.
         """
+        creation = Creation(
+            caller=caller,
+            policy=minted.policy,
+            key=key,
+            secret_hash=minted.secret_hash,
+            secret_origin=MINTED,
+            request_id=request_id,
+            event=key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)[0],
+        )
         try:
-            return await key_creation.create(
-                self._database,
-                caller,
-                key,
-                policy=minted.policy,
-                default_policy=self._policies.default,
-                now=self._clock(),
-                event=key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)[0],
-                secret_hash=minted.secret_hash,
-                secret_origin=MINTED,
-                request_id=request_id,
-            )
+            return bool(await self._creations.make(caller, creation))
         except AuthorityOver:
             return False
+
+    async def _create_all(
+        self, owner_id: str, creations: Sequence[Creation], at_once: bool
+    ) -> list[bool | None]:
+        made = await key_creation.create(
+            self._database,
+            owner_id,
+            creations,
+            at_once=at_once,
+            default_policy=self._policies.default,
+            clock=self._clock,
+        )
+        return [each or None for each in made]
 
     async def insert(
         self,

@@ -1,25 +1,17 @@
-"""Revokes keys by one statement; what is revoked at the same time shares it, and its commit (R6, R9).
+"""Revokes keys by one statement, which those that are revoked at the same time share (R6, R9).
 
 Mechanism: the keys and the policy are read without a lock, and the call is judged by them. The statement
 compares this under its locks. If it differs, or something is to be refused, nothing is done and the call has
-to be judged under locks, in a transaction of several messages. Of revocations that share a statement, those
-are left out that would have to wait for a lock, and each of them gets a statement of its own.
-
-Bound: 32 revocations in a statement, one statement at a time for callers of the platform and one for all
-others; those that arrive meanwhile share the next. Of one owner, 100 revocations share statements; further
-ones, and batches, have statements of their own, in slots of the owner.
-
-Failure: an error of the database is raised for all revocations of the statement. If the time of one caller is
-over before the commit, each gets a statement of its own.
+to be judged under locks, in a transaction of several messages. `store.shared_commit` has the bounds and what
+happens on failures. A batch has a statement of its own.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from authsvc.keys.last_administrator import is_administrator
 from authsvc.model.audit_event import Action
-from authsvc.model.caller import PLATFORM_OWNER, Caller
+from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.policy import OwnerPolicy
@@ -31,11 +23,11 @@ from authsvc.store.key_revocation import Revocation
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.publication import NewEntry
+from authsvc.store.shared_commit import SharedCommit
 from authsvc.store.shared_statement import SharedStatement
-from authsvc.store.uncancelled import uncancelled
 
-_MAX_WAITING, _MAX_SHARING, _MAX_SHARING_OF_OWNER = 1000, 32, 100
-# How long a revocation waits for one that is under way, before it gets a statement of its own.
+_MAX_WAITING_READS = 1000
+# How long a read waits for one that is under way, before it gets a statement of its own.
 _MAX_TURN_SECONDS = 1.0
 _FULL = "too many keys are being revoked"
 
@@ -51,25 +43,13 @@ class Revocations:
         self._barrier = barrier
         self._clock = clock
         self._reads = SharedStatement(
-            self._read_all, max_waiting=_MAX_WAITING, full=_FULL, quiet_passes=0, max_wait=_MAX_TURN_SECONDS
-        )
-        # Apart, so that the platform does not wait for others.
-        self._of_platform = self._shared(PLATFORM_OWNER)
-        self._of_others = self._shared("")
-        self._sharing: Counter[str] = Counter()  # revocations by owner
-
-    def _shared(self, owner_id: str) -> SharedStatement[Revocation, NewEntry | None]:
-        async def execute(revocations: Sequence[Revocation]) -> list[NewEntry | None]:
-            return await self._execute(owner_id, revocations)
-
-        return SharedStatement(
-            execute,
-            max_waiting=_MAX_WAITING,
+            self._read_all,
+            max_waiting=_MAX_WAITING_READS,
             full=_FULL,
-            max_sharing=_MAX_SHARING,
             quiet_passes=0,
             max_wait=_MAX_TURN_SECONDS,
         )
+        self._commits = SharedCommit(self._execute)
 
     async def revoke(
         self, caller: Caller, key_ids: Sequence[str], *, reason: str, revoke_in: timedelta = timedelta()
@@ -101,44 +81,30 @@ class Revocations:
 
     async def _read(self, caller: Caller, key_ids: Sequence[str]) -> tuple[list[Key], OwnerPolicy | None]:
         """Return those of the keys that the caller may see, and the policy of its owner if it is confined."""
-        if len(key_ids) == 1:
-            found, policy = await self._reads.ask((key_ids, caller.confined_to))
-        else:
-            [(found, policy)] = await self._read_all([(key_ids, caller.confined_to)])
-        return [found[key_id] for key_id in key_ids if key_id in found], policy
-
-    async def _read_all(
-        self, asked: Sequence[tuple[Sequence[str], str | None]]
-    ) -> list[tuple[dict[str, Key], OwnerPolicy | None]]:
-        owner_ids = dict.fromkeys(owner_id for _, owner_id in asked)
-        found, policies = {}, {}
+        policy = None
+        if caller.confined_to is None and len(key_ids) == 1:
+            found = await self._reads.ask(key_ids[0])
+            return ([] if found is None else [found]), None
         async with self._database.connection() as connection:
-            for owner_id in owner_ids:
-                ids = {key_id for key_ids, whose in asked if whose == owner_id for key_id in key_ids}
-                found[owner_id] = await key_store.find(connection, ids, owner_id=owner_id)
-                if owner_id is not None:
-                    policies[owner_id] = await self._policies.find(connection, owner_id)
-        return [(found[owner_id], policies.get(owner_id or "")) for _, owner_id in asked]
+            keys = await key_store.find(connection, key_ids, owner_id=caller.confined_to)
+            if caller.confined_to is not None:
+                policy = await self._policies.find(connection, caller.confined_to)
+        return [keys[key_id] for key_id in key_ids if key_id in keys], policy
+
+    async def _read_all(self, key_ids: Sequence[str]) -> list[Key | None]:
+        async with self._database.connection() as connection:
+            found = await key_store.find(connection, key_ids)
+        return [found.get(key_id) for key_id in key_ids]
 
     async def _commit(self, revocation: Revocation) -> NewEntry | None:
         """Make a revocation; return its entry in the feed, None if it was not made."""
-        owner_id = revocation.caller.quota_owner
-        if len(revocation.keys) == 1 and self._sharing[owner_id] < _MAX_SHARING_OF_OWNER:
-            shared = self._of_platform if revocation.caller.confined_to is None else self._of_others
-            self._sharing[owner_id] += 1
-            try:
-                # Not cancelled, so that workers hear of what is committed.
-                entry = await uncancelled(shared.ask(revocation))
-            finally:
-                self._sharing[owner_id] -= 1
-                if not self._sharing[owner_id]:
-                    del self._sharing[owner_id]
-            if entry is not None:
-                return entry
-        [entry] = await self._execute(owner_id, [revocation])
-        return entry
+        if len(revocation.keys) == 1:
+            return await self._commits.make(revocation.caller, revocation)
+        return await self._commits.make_alone(revocation.caller, revocation)
 
-    async def _execute(self, owner_id: str, revocations: Sequence[Revocation]) -> list[NewEntry | None]:
+    async def _execute(
+        self, owner_id: str, revocations: Sequence[Revocation], at_once: bool
+    ) -> list[NewEntry | None]:
         """Make revocations in a slot of an owner; return the entry of the feed for those that were made."""
         prefixes = {key.key_prefix for revocation in revocations for key in revocation.keys}
         entry = NewEntry(key_prefixes=prefixes)
@@ -146,8 +112,9 @@ class Revocations:
             self._database,
             owner_id,
             revocations,
+            at_once=at_once,
             default_policy=self._policies.default,
-            now=self._clock(),
+            clock=self._clock,
             nonce=entry.nonce,
         )
         return [entry if each else None for each in made]

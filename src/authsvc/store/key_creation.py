@@ -1,7 +1,10 @@
-"""Creating a key by one statement, which is a transaction of its own."""
+"""Creating keys by one statement, which is a transaction of its own."""
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
@@ -9,58 +12,73 @@ from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.text import folded
 from authsvc.store import authority as authority_store
-from authsvc.store.audit import events_json
+from authsvc.store.audit import instant_text, plain
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("keys.sql")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """A key that a caller with a credential creates, judged by the `policy` of its owner."""
+
+    caller: Caller
+    policy: OwnerPolicy
+    key: Key
+    secret_hash: str = field(repr=False)
+    secret_origin: str
+    request_id: str
+    event: AuditEvent
+
+
 async def create(
     database: Database,
-    caller: Caller,
-    key: Key,
+    owner_id: str,
+    creations: Sequence[Creation],
     *,
-    policy: OwnerPolicy,
+    at_once: bool,
     default_policy: OwnerPolicy,
-    now: datetime,
-    event: AuditEvent,
-    secret_hash: str,
-    secret_origin: str,
-    request_id: str,
-) -> bool:
-    """Create a key if its caller and `policy` are as they were judged; return whether that was done (R9).
+    clock: Callable[[], datetime],
+) -> list[bool]:
+    """Create keys in a slot of an owner; return for each whether it was created (R9).
 
-    Nothing was done otherwise, also if the policy allows no further active key, or the `request_id` was used.
-    The caller has a credential. Raises AuthorityOver if its time is over before the commit, and what
-    `Database.commit` raises.
+    It was not if its caller or the policy is not as it was judged, if the policy allows no further active
+    key, if the `request_id` was used, or if it would have to wait for a lock and all is done `at_once`.
+    Raises AuthorityOver if the time of a caller is over before the commit, and what `Database.commit` raises.
     """
-    judged = {
-        **authority_store.judged(caller),
-        "keys_enabled": default_policy.keys_enabled,
-        "version": policy.version,
-        "max_active_keys": policy.max_active_keys,
-        "time": now.isoformat(),
-    }
-    given = {
-        "key_id": key.key_id,
-        "owner_id": key.owner_id,
-        "key_prefix": key.key_prefix,
-        "secret_hash": secret_hash,
-        "secret_origin": secret_origin,
-        "display_name": key.display_name,
-        "folded_name": folded(key.display_name),
-        "description": key.description,
-        "scopes": key.scopes,
-        "technical_contacts": [{"name": c.name, "email": c.email} for c in key.technical_contacts],
-        "annotations": dict(key.annotations),
-        "create_time": key.create_time.isoformat(),
-        "creator_id": key.creator_id,
-        "expire_time": key.expire_time and key.expire_time.isoformat(),
-        "request_id": request_id or None,
-        "version": key.version,
-    }
-    created = await database.commit(
-        caller.quota_owner, _SQL["create_key"], json.dumps(judged), json.dumps(given), events_json([event])
+    asked = [_plain(number, each) for number, each in enumerate(creations)]
+    as_text = json.dumps(asked, default=instant_text)
+    made: Any = await database.commit(
+        owner_id, _SQL["create_keys"], lambda: (as_text, at_once, default_policy.keys_enabled, clock())
     )
-    return bool(created)
+    return [number in made for number in range(len(creations))]
+
+
+def _plain(number: int, creation: Creation) -> dict[str, object]:
+    key = creation.key
+    return {
+        "number": number,
+        **authority_store.judged(creation.caller),
+        "policy_version": creation.policy.version,
+        "max_active_keys": creation.policy.max_active_keys,
+        "events": plain([creation.event]),
+        "key": {
+            "key_id": key.key_id,
+            "owner_id": key.owner_id,
+            "key_prefix": key.key_prefix,
+            "secret_hash": creation.secret_hash,
+            "secret_origin": creation.secret_origin,
+            "display_name": key.display_name,
+            "folded_name": folded(key.display_name),
+            "description": key.description,
+            "scopes": key.scopes,
+            "technical_contacts": [{"name": c.name, "email": c.email} for c in key.technical_contacts],
+            "annotations": dict(key.annotations),
+            "create_time": key.create_time,
+            "creator_id": key.creator_id,
+            "expire_time": key.expire_time,
+            "request_id": creation.request_id or None,
+            "version": key.version,
+        },
+    }

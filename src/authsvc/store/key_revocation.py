@@ -1,7 +1,7 @@
 """Revoking keys by one statement, which is a transaction of its own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,23 +38,23 @@ async def revoke(
     owner_id: str,
     revocations: Sequence[Revocation],
     *,
+    at_once: bool,
     default_policy: OwnerPolicy,
-    now: datetime,
+    clock: Callable[[], datetime],
     nonce: UUID,
 ) -> list[bool]:
     """Revoke keys in a slot of an owner; return for each revocation whether it was made (R6, R9).
 
-    It was not if its caller, the policy or the keys are not as they were judged, or if it would have held up
-    others. The entry of the feed gets this `nonce`. Raises AuthorityOver if the time of a caller is over
-    before the commit, and what `Database.commit` raises.
+    It was not if its caller, the policy or the keys are not as they were judged, or if it would have to wait
+    for a lock and all is done `at_once`. The entry of the feed gets this `nonce`. Raises AuthorityOver
+    if the time of a caller is over before the commit, and what `Database.commit` raises.
     """
+    asked = [_plain(number, each) for number, each in enumerate(revocations)]
+    as_text = json.dumps(asked, default=instant_text)
     made: Any = await database.commit(
         owner_id,
         _SQL["revoke_keys_at_once"],
-        json.dumps([_plain(number, each) for number, each in enumerate(revocations)], default=instant_text),
-        default_policy.keys_enabled,
-        now,
-        nonce,
+        lambda: (as_text, at_once, default_policy.keys_enabled, clock(), nonce),
         revokes=True,
     )
     return [number in made for number in range(len(revocations))]

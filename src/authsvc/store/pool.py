@@ -17,11 +17,11 @@ the synchronous standby: PostgreSQL would commit with a warning. A commit with a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from functools import partial
-from typing import Any, Self, TypeAlias, TypeVar, cast
+from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -152,16 +152,22 @@ class Database:
             yield connection
 
     async def commit(
-        self, owner_id: str, statement: str, *arguments: object, revokes: bool = False
+        self,
+        owner_id: str,
+        statement: str,
+        arguments: Callable[[], Sequence[object]],
+        *,
+        revokes: bool = False,
     ) -> object:
         """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
 
-        It is never cancelled, so it has to bound its waits. Raises the same as `transaction`.
+        `arguments` are asked for when it is sent, after the waits for a slot and a connection. It is never
+        cancelled, so it has to bound its waits. Raises the same as `transaction`.
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
         async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
             with raise_on_warning(connection):
-                executing = connection.fetchval(statement, *arguments, timeout=_NO_TIMEOUT_SECONDS)
+                executing = connection.fetchval(statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
                 return await uncancelled(_bounded(connection, executing))
 
     @asynccontextmanager
@@ -272,8 +278,8 @@ async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Resul
     began = loop.time()
     while not (await asyncio.wait((task,), timeout=_COMMIT_LOOK_SECONDS))[0]:
         waited = loop.time() - began
-        # The proxy of the pool passes the attribute on.
-        is_left = cast("DirectConnection", connection).is_left
+        # Passed on by the pool's proxy, which may have lost its connection.
+        is_left = getattr(connection, "is_left", False)
         if waited >= (_MAX_LEFT_COMMIT_SECONDS if is_left else _MAX_COMMIT_SECONDS):
             _log.error("a commit did not end within %.0f s; its outcome is unknown", waited)
             connection.terminate()

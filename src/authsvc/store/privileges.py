@@ -11,6 +11,7 @@ _GRANTS = """
     REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
     REVOKE UPDATE ON authsvc.feed FROM {role};
     SELECT authsvc.grant_audit({name});
+    GRANT EXECUTE ON FUNCTION authsvc.lock_heads_at_once(text[]) TO {role};
 """
 
 

@@ -6,8 +6,8 @@ in a few passes of the event loop. This costs a single caller some microseconds.
 sent together, and so the next requests of their clients arrive together.
 
 Bound: `max_sharing` items in each statement, `at_once` statements, and `max_waiting` items that wait. With
-`max_wait`, an item waits for its turn for so many seconds, and then gets a statement of its own, so that a
-statement that hangs holds nobody up.
+`max_wait`, an item waits for its turn for so many seconds, and then leaves, so that a statement that hangs
+holds nobody up.
 
 Failure: when a statement fails because of the database, all its callers get the error. After any other error,
 each item is executed alone, so that one bad item does not fail the others.
@@ -24,6 +24,10 @@ Answer = TypeVar("Answer")
 
 # How many passes of the event loop have to bring no further item. An RPC needs several from its arrival on.
 _QUIET_PASSES = 8
+
+
+class NoTurn(Exception):
+    """An item has waited too long for its turn, and was not sent."""
 
 
 class SharedStatement(Generic[Item, Answer]):
@@ -57,9 +61,21 @@ class SharedStatement(Generic[Item, Answer]):
         self._sent: set[asyncio.Task[None]] = set()
 
     async def ask(self, item: Item) -> Answer:
-        """Return the answer of a statement that is sent after this call.
+        """Return the answer of a statement that is sent after this call: a shared one, or one of its own.
 
         Raises Overloaded when too many items wait, and what `execute` raises.
+        """
+        try:
+            return await self.ask_in_turn(item)
+        except NoTurn:
+            [alone] = await self._execute([item])
+            return alone
+
+    async def ask_in_turn(self, item: Item) -> Answer:
+        """Return the answer of a shared statement that is sent after this call.
+
+        Raises NoTurn, with nothing sent, when that takes longer than `max_wait`; Overloaded when too many
+        items wait, and what `execute` raises.
         """
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(
@@ -71,13 +87,15 @@ class SharedStatement(Generic[Item, Answer]):
         self._waiting.append((item, answer))
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
-        if self._max_wait is not None:
-            await asyncio.wait((answer,), timeout=self._max_wait)
-            if not answer.done() and any(waiting is answer for _, waiting in self._waiting):
-                self._waiting = [each for each in self._waiting if each[1] is not answer]
-                [alone] = await self._execute([item])
-                return alone
-        return await answer
+        try:
+            if self._max_wait is not None:
+                await asyncio.wait((answer,), timeout=self._max_wait)
+                if any(waiting is answer for _, waiting in self._waiting):
+                    raise NoTurn
+            return await answer
+        finally:
+            # Nothing is done for those who left.
+            answer.cancel()
 
     async def _send(self) -> None:
         while self._waiting:

@@ -1,10 +1,10 @@
--- name: create_key
--- In a transaction of its own, unless something is not as it was judged.
-SELECT authsvc.create_key($1, $2, $3);
+-- name: create_keys
+-- In a transaction of its own: those for which nothing differs from what they were judged by.
+SELECT authsvc.create_keys($1, $2, $3, $4);
 
 -- name: revoke_keys_at_once
 -- The same for revocations, with their entry of the feed.
-SELECT authsvc.revoke_keys($1, $2, $3, $4);
+SELECT authsvc.revoke_keys($1, $2, $3, $4, $5);
 
 -- name: insert_key
 -- Each key gets a row for its last use, by which lists can be ordered. Nothing is inserted if the owner has sent the same
