@@ -117,13 +117,13 @@ def _both(one: Mutation, other: Mutation) -> Mutation:
 _NO_LOOK = (r"PERFORM authsvc.refuse_from\([^;]*;", "")
 # In the statements that create and revoke keys.
 _READ_ONLY = (
-    r"SELECT \* INTO held FROM authsvc.hold_authority.*?;",
+    r"SELECT h.kind.*? INTO held\s*FROM authsvc.hold_authority.*?;",
     "SELECT c.*, false AS is_over INTO held FROM authsvc.credentials c"
     " WHERE c.credential_id = given.caller_id;",
 )
 _NOT_JUDGED = (r"CONTINUE WHEN NOT FOUND OR .*?;", "")
 _NO_END = (r"least\(end_time, held.expire_time, held.revoke_time\)", "NULL")
-_HELD = r"SELECT \* INTO held .*?default_keys_enabled\);"
+_HELD = r"SELECT h.kind.*? INTO held.*?default_keys_enabled\);"
 _SHARED = (
     (r"PERFORM pg_advisory_xact_lock_shared", "PERFORM "),
     (r"FOR KEY SHARE", ""),

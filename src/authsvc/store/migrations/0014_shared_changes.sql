@@ -92,9 +92,10 @@ CREATE FUNCTION authsvc.create_keys(creations jsonb, at_once boolean, default_ke
                 creator_id text, expire_time timestamptz, request_id text, version integer);
             CONTINUE WHEN at_once AND NOT authsvc.lock_at_once(
                 given.caller_id, given.caller_owner_id, given.is_session, ARRAY[key.owner_id], '{}');
-            SELECT * INTO held FROM authsvc.hold_authority(
-                ARRAY[given.caller_id], ARRAY[given.caller_owner_id, key.owner_id], NULL,
-                CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, '{}', NULL);
+            SELECT h.kind, h.owner_id, h.scopes, h.expire_time, h.revoke_time, h.revoked_at_once, h.keys_enabled, h.is_over INTO held
+              FROM authsvc.hold_authority(
+                  ARRAY[given.caller_id], ARRAY[given.caller_owner_id, key.owner_id], NULL,
+                  CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, '{}', NULL) AS h;
             CONTINUE WHEN NOT FOUND OR held.is_over OR held.revoked_at_once IS TRUE
                 OR least(held.expire_time, held.revoke_time) <= authsvc.service_time(sent_time)
                 OR held.scopes <> given.scopes
@@ -189,9 +190,11 @@ CREATE FUNCTION authsvc.revoke_keys(
                 AND NOT authsvc.lock_at_once(
                     given.caller_id, given.caller_owner_id, given.is_session,
                     ARRAY(SELECT DISTINCT k.owner_id FROM authsvc.keys k WHERE k.key_id = ANY(given.key_ids)), given.key_ids);
-            SELECT * INTO held FROM authsvc.hold_authority(
-                ARRAY[given.caller_id], ARRAY[given.caller_owner_id], NULL,
-                CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, given.key_ids, given.confined_to);
+            SELECT h.kind, h.owner_id, h.scopes, h.expire_time, h.revoke_time, h.revoked_at_once, h.keys_enabled, h.is_over INTO held
+              FROM authsvc.hold_authority(
+                  ARRAY[given.caller_id], ARRAY[given.caller_owner_id], NULL,
+                  CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, given.key_ids,
+                  given.confined_to) AS h;
             CONTINUE WHEN NOT FOUND OR held.is_over OR held.revoked_at_once IS TRUE
                 OR least(held.expire_time, held.revoke_time) <= authsvc.service_time(sent_time)
                 OR held.scopes <> given.scopes
