@@ -188,6 +188,27 @@ async def test_a_stop_with_a_delay_serves_on(directory: Path, database_url: str)
         assert on.told("draining") == 2
 
 
+@on_linux
+async def test_a_stop_that_all_processes_get(directory: Path, database_url: str) -> None:
+    """As systemd sends it by default: workers and the admin listener go on for as long as the delay says."""
+    async with (
+        pack(directory, database_url, **with_delay(LONG)) as on,
+        on.client() as admin,
+        grpc.aio.insecure_channel(on.server.address) as channel,
+    ):
+        await admin.ListKeys(owner_id="acme")
+        before = children(on.server.process.pid)
+        assert set(await on.pids()) < set(before)
+        for pid in (*before, on.server.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        await Leaving(on.server, admin, channel).is_leaving()
+        assert on.told("calls are accepted for another 5m") == 1
+        assert children(on.server.process.pid) == before
+        on.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(on.server.process.wait, 30) == 0
+        assert on.told("draining") == 2
+
+
 async def test_a_delay_ends_by_itself(directory: Path, database_url: str) -> None:
     """Without a second signal."""
     async with pack(directory, database_url, **with_delay("300ms")) as on:

@@ -22,6 +22,7 @@ from tests.conftest import Client
 from tests.e2e.process import authsvc, processes_in, running
 from tests.faults import replicated
 from tests.faults.replicated import Pair, until
+from tests.faults.test_pooler import needs_pgbouncer, pgbouncer
 
 _NEW = Migration(9001, "new", "CREATE TABLE authsvc.new (n integer)")
 
@@ -71,6 +72,20 @@ async def test_a_standby_stands_first(pair: Pair, tmp_path: Path) -> None:
     try:
         assert not await connection.fetchval("SELECT pg_is_in_recovery()")
     finally:
+        await connection.close()
+
+
+@needs_pgbouncer
+async def test_a_pooler_that_repeats_what_the_standby_was(
+    pair: Pair, reachable_dir: Path, unique: str
+) -> None:
+    """What pgbouncer reports of its first server is not believed: it may have become the primary."""
+    directory, settings = reachable_dir / f"{unique}-pooler", {"ignore_startup_parameters": "jit"}
+    async with pgbouncer(directory, url_of(pair.standby.port), pool_mode="session", **settings) as url:
+        with pytest.raises(ConnectError, match=r"is a standby$"):
+            await connect(url, timeout=20)
+        await pair.standby.fetch("SELECT pg_promote()")
+        connection = await connect(url, timeout=20)
         await connection.close()
 
 

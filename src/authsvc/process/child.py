@@ -1,8 +1,9 @@
 """A forked child that runs one asynchronous context, reports over a pipe, and does not outlive its parent.
 
 Mechanism: the child enters the context under uvloop, reports what the context yields as `ready`, and waits
-for SIGTERM or for the end of its lifeline, a pipe whose write end only the parent holds. Then it leaves the
-context, and exits. A report is a line: a word, and a text as JSON.
+for SIGUSR2 from its parent or for the end of its lifeline, a pipe whose write end only the parent holds. Then
+it leaves the context, and exits. A report is a line: a word, and a text as JSON. The child ignores SIGTERM:
+systemd and others send it to all processes of a service, and the parent decides which ones stop when.
 
 Bound: an orphan has as long to leave the context as its parent would have given it; then SIGALRM ends it. A
 child whose parent lives is killed by the parent.
@@ -34,7 +35,8 @@ Report = Callable[[str, str], None]
 Context = Callable[[Report], AbstractAsyncContextManager[str]]
 
 NEVER = float("inf")  # a point in time, in monotonic seconds
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_STOP = signal.SIGUSR2
+_SIGNALS = (_STOP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Closeable(Protocol):
@@ -169,7 +171,7 @@ class Child:
         if not self.stopping:
             self.stopping = True
             self.deadline = time.monotonic() + self._max_stop_seconds
-            self.send(signal.SIGTERM)
+            self.send(_STOP)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
@@ -198,8 +200,9 @@ def _live(
 
     try:
         signal.set_wakeup_fd(-1)
-        # Ctrl-C and the end of a terminal reach the whole process group; the parent decides what to do.
-        for number in (signal.SIGINT, signal.SIGHUP):
+        # Ctrl-C and the end of a terminal reach the whole process group, and SIGTERM often all processes of a
+        # service; the parent decides what to do.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.run(_run(context, report, lifeline, max_stop_seconds, unblocked))
@@ -239,7 +242,7 @@ async def _run(
         signal.setitimer(signal.ITIMER_REAL, max_stop_seconds)
         end()
 
-    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(_STOP, end)
     loop.add_reader(lifeline, orphaned)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     try:

@@ -252,13 +252,12 @@ async def _first(attempts: Sequence[_Attempt], seconds: float) -> DirectConnecti
 
 
 async def _refuse_standby(connection: DirectConnection) -> None:
-    settings = connection.get_settings()
-    standby = getattr(settings, "in_hot_standby", None)
-    read_only = getattr(settings, "default_transaction_read_only", None)
-    if standby is None or read_only is None:  # A pooler does not pass them on.
-        standby = "on" if await connection.fetchval("SELECT pg_is_in_recovery()") else "off"
-        read_only = await connection.fetchval("SHOW default_transaction_read_only")
-    if standby == "on":
+    # Not by what the server reports when the connection is opened: a pooler repeats what its first server
+    # reported, which may have been promoted or demoted since.
+    row = await connection.fetchrow(
+        "SELECT pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') AS read_only"
+    )
+    if row is None or row["standby"]:
         raise NotPrimaryError("is a standby")
-    if read_only == "on":
+    if row["read_only"] == "on":
         raise NotPrimaryError("is read-only (default_transaction_read_only is on)")
