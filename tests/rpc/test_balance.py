@@ -229,12 +229,32 @@ def test_a_burst_is_not_led_to_one_worker(packs: ExitStack) -> None:
     assert (len(pack.loads.excluded) == 1) == (pack.counts[0] != pack.counts[1])
 
 
+@on_linux
+def test_a_worker_that_hangs_gets_nothing(packs: ExitStack, caplog: pytest.LogCaptureFixture) -> None:
+    """Also in a burst, and for as long as it hangs; this is logged once."""
+    pack = _pack(packs, 2)
+    _learned(pack)
+    hangs = pack.workers.pop(0)
+    before = len(hangs.ends)
+    pack.now += 10
+    pack.look()
+    pack.connect(4)
+    pack.connect(4, calmly=False)  # Each is accepted by the other.
+    assert caplog.text.count("hangs; new connections go to the others") == 1
+    pack.workers.append(hangs)
+    pack.look()
+    pack.connect(8)
+    assert len(hangs.ends) > before
+
+
 def test_who_has_more_than_its_share() -> None:
-    """By the number that it told in this epoch; nobody while one of them may hang."""
+    """By the number that it told in this epoch; only those that may hang, unless all may."""
     rows = [Row(1, 10.0, True, 5, 7, 0), Row(2, 10.0, True, 3, 7, 1), Row(3, 10.0, True, 5, 6, 2)]
     assert over_share(rows, 7, 10.5) == {0}
     assert over_share(rows, 6, 10.5) == {2}
     assert over_share(rows[:2], 7, 13.5) == frozenset()
+    assert over_share([rows[0], rows[1]._replace(time=13.0)], 7, 13.5) == {0}
+    assert over_share([rows[0]._replace(time=13.0), rows[1]], 7, 13.5) == {1}
     assert over_share([rows[0], rows[1]._replace(connections=5)], 7, 10.5) == frozenset()
     assert over_share([rows[0]._replace(socket=UNKNOWN), rows[1]], 7, 10.5) == frozenset()
     assert over_share([], 7, 10.5) == frozenset()

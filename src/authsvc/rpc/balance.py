@@ -10,8 +10,8 @@ from the first new connection in an epoch: while a number belongs to no worker i
 worker that has it gets the connections that lead there.
 
 Bound: of connections that are opened at the same moment nobody knows yet which worker gets them. So in a
-burst no worker is excluded, and it is spread at random. None is, either, while a worker has not written its
-row for three seconds, since it may hang.
+burst no worker is excluded, and it is spread at random. A worker that has not written its row for three
+seconds may hang: then it alone is excluded.
 
 Failure: where the system has none of this, or a host name stands for several addresses, the kernel decides.
 """
@@ -37,14 +37,19 @@ _BURST, _BURST_SHARE, _WINDOW_SECONDS, _BURST_SECONDS = 4, 1 / 16, 0.1, 0.5
 def over_share(rows: Sequence[Row], epoch: int, now: float) -> frozenset[int]:
     """Return the numbers of the sockets of those workers that have more than their share of the connections.
 
-    There are none while a worker may hang. Workers whose numbers are not known yet are left out.
+    While some workers may hang, but not all, it is those. Workers whose numbers are not known yet are left
+    out.
     """
-    if any(now - row.time > _STALE_SECONDS for row in rows):
-        return frozenset()
     share = sum(row.connections for row in rows) // max(1, len(rows))
-    return frozenset(
-        row.socket for row in rows if row.connections > share and row.epoch == epoch and row.socket != UNKNOWN
-    )
+    passed = hung(rows, now) or [row for row in rows if row.connections > share]
+    if len(passed) == len(rows):
+        return frozenset()
+    return frozenset(row.socket for row in passed if row.epoch == epoch and row.socket != UNKNOWN)
+
+
+def hung(rows: Sequence[Row], now: float) -> list[Row]:
+    """Return the workers that may hang."""
+    return [row for row in rows if now - row.time > _STALE_SECONDS]
 
 
 def arrived(arrivals: Arrivals, most: float, now: float) -> Arrivals:
@@ -67,6 +72,7 @@ class Balance:
         self._listener: Callable[[], socket.socket] | None = None
         self._seen: Set[End] = frozenset()
         self._seen_time = now()
+        self._has_failed = False
 
     def begin(self, listener: Callable[[], socket.socket] | None) -> None:
         """Begin to get connections.
@@ -134,13 +140,15 @@ class Balance:
         if self._loads is None or self._listener is None:
             return
         with self._loads.locked() as locked:
-            now, excluded = self._now(), frozenset[int]()
-            if now >= self._loads.arrivals.burst_until:
-                excluded = over_share(self._loads.listening(), self._loads.epoch.number, now)
+            now, rows, excluded = self._now(), self._loads.listening(), frozenset[int]()
+            if now >= self._loads.arrivals.burst_until or hung(rows, now):
+                excluded = over_share(rows, self._loads.epoch.number, now)
             if fewer:
                 excluded &= self._loads.excluded
-            if locked and excluded != self._loads.excluded:
-                self._attach(self._loads, excluded)
+            if locked and excluded != self._loads.excluded and self._attach(self._loads, excluded):
+                for row in hung(rows, now):
+                    if row.socket in excluded:
+                        _log.warning("worker process %d hangs; new connections go to the others", row.pid)
 
     def _members(self) -> int:
         return 0 if self._loads is None else hash(tuple(row.pid for row in self._loads.listening()))
@@ -153,8 +161,12 @@ class Balance:
             with self._listener() as listener:
                 reuseport.steer(listener, len(loads.listening()), loads.epoch.secret, excluded)
         except OSError as error:
-            self._give_up(str(error))
+            # Our socket stays among those of the others, so the row does, too. It is tried again.
+            if not self._has_failed:
+                _log.info("the kernel spreads connections over the workers by a hash: %s", error)
+            self._has_failed = True
             return False
+        self._has_failed = False
         loads.excluded = excluded
         return True
 
