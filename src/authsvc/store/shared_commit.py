@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from authsvc.model.caller import PLATFORM_OWNER, Caller
-from authsvc.model.errors import AuthsvcError, Overloaded
+from authsvc.model.errors import AuthsvcError
 from authsvc.store.shared_statement import NoTurn, SharedStatement
 from authsvc.store.uncancelled import uncancelled
 
@@ -81,8 +81,8 @@ class SharedCommit(Generic[Change, Made]):
             try:
                 if (made := await shared.ask_in_turn(change)) is not None:
                     return made
-            except (NoTurn, Overloaded) as error:
-                _log.debug("a change gets a statement of its own: %r", error)
+            except NoTurn:
+                pass
             finally:
                 self._sharing[owner_id] -= 1
                 if not self._sharing[owner_id]:

@@ -27,7 +27,7 @@ _QUIET_PASSES = 8
 
 
 class NoTurn(Exception):
-    """An item has waited too long for its turn, and was not sent."""
+    """An item was not sent: it has waited too long for its turn, or too many waited before it."""
 
 
 class SharedStatement(Generic[Item, Answer]):
@@ -65,6 +65,12 @@ class SharedStatement(Generic[Item, Answer]):
 
         Raises Overloaded when too many items wait, and what `execute` raises.
         """
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                f"{self._full}; retry after the delay in RetryInfo",
+                reason="DATABASE_QUEUE_FULL",
+                retry_after=0.5,
+            )
         try:
             return await self.ask_in_turn(item)
         except NoTurn:
@@ -74,15 +80,11 @@ class SharedStatement(Generic[Item, Answer]):
     async def ask_in_turn(self, item: Item) -> Answer:
         """Return the answer of a shared statement that is sent after this call.
 
-        Raises NoTurn, with nothing sent, when that takes longer than `max_wait`; Overloaded when too many
-        items wait, and what `execute` raises.
+        Raises NoTurn, with nothing sent, when too many items wait, or when it takes longer than `max_wait`;
+        and what `execute` raises.
         """
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(
-                f"{self._full}; retry after the delay in RetryInfo",
-                reason="DATABASE_QUEUE_FULL",
-                retry_after=0.5,
-            )
+            raise NoTurn
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._sending is None or self._sending.done():
