@@ -180,8 +180,8 @@ def from_row(row: asyncpg.Record) -> Key:
         display_name=row["display_name"],
         description=row["description"],
         scopes=tuple(row["scopes"]),
-        technical_contacts=tuple(TechnicalContact(**c) for c in json.loads(row["technical_contacts"])),
-        annotations=json.loads(row["annotations"]),
+        technical_contacts=_contacts(row["technical_contacts"]),
+        annotations={} if row["annotations"] == "{}" else json.loads(row["annotations"]),
         create_time=row["create_time"],
         creator_id=row["creator_id"],
         update_time=row["update_time"],
@@ -196,6 +196,11 @@ def from_row(row: asyncpg.Record) -> Key:
         delivery=Delivery(row["answer"]) if row["answer"] else None,
         version=row["version"],
     )
+
+
+def _contacts(text: str) -> tuple[TechnicalContact, ...]:
+    # Most keys have none, and a page has a thousand keys.
+    return () if text == "[]" else tuple(TechnicalContact(**each) for each in json.loads(text))
 
 
 def _contacts_json(key: Key) -> str:
