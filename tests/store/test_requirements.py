@@ -1,9 +1,10 @@
 """What the database has to be: others are refused by `migrate` and `serve`, with the remedy."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
@@ -110,6 +111,31 @@ async def test_triggers_that_do_not_run(database_url: str, plain_role: str) -> N
     await sql(database_url, f"ALTER ROLE {plain_role} SET session_replication_role = replica")
     told = await refusal(as_role(database_url, plain_role))
     assert told.startswith("session_replication_role is replica, so triggers do not run: ALTER ROLE")
+
+
+async def test_names_that_have_to_be_quoted(database_url: str, unique: str) -> None:
+    """The statements that are proposed can be executed as they are."""
+    name = f'{unique}-My "other"'
+    quoted = '"' + name.replace('"', '""') + '"'
+    await sql(database_url, f"CREATE ROLE {quoted} SUPERUSER LOGIN PASSWORD 'x'")
+    await sql(database_url, f"CREATE DATABASE {quoted} ENCODING 'UTF8' TEMPLATE template0")
+    place = urlsplit(database_url)
+    url = f"postgresql://{quote(name)}:x@{place.hostname}:{place.port}/{quote(name)}"
+    try:
+        await sql(database_url, f"ALTER ROLE {quoted} SET session_replication_role = replica")
+        await sql(database_url, f"ALTER DATABASE {quoted} SET session_replication_role = replica")
+        told = await refusal(url)
+        remedies = re.findall(r"ALTER .*? RESET session_replication_role", told)
+        assert [remedy.split()[1] for remedy in remedies] == ["ROLE", "DATABASE"]
+        for remedy in remedies:
+            await sql(database_url, remedy)
+        await sql(database_url, f"ALTER ROLE {quoted} SET lock_timeout = 10")
+        told = await refusal(url, feed="poll")
+        await sql(database_url, told[told.index("ALTER ROLE") :])
+        await migrate(url, pooler=True)
+    finally:
+        await sql(database_url, f"DROP DATABASE {quoted} WITH (FORCE)")
+        await sql(database_url, f"DROP ROLE {quoted}")
 
 
 @pytest_asyncio.fixture

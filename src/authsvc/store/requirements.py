@@ -42,9 +42,10 @@ _IMPOSTORS = {
 }
 _USE = f"use PostgreSQL {_MIN_VERSION} or later"
 _FACTS = """
-    SELECT current_setting('server_encoding') AS encoding, current_database() AS database,
+    SELECT current_setting('server_encoding') AS encoding,
+           quote_ident(current_database()) AS database, quote_ident(current_user) AS role,
            current_setting('crdb_version', true) AS crdb_version,
-           current_setting('session_replication_role') AS replication_role, current_user AS role
+           current_setting('session_replication_role') AS replication_role
 """
 _LOCK = "SELECT pg_advisory_xact_lock_shared($1)"
 _HOLDS = """
@@ -97,7 +98,8 @@ async def check_database(connection: AnyConnection, *, pooler: bool = False) -> 
     if facts["replication_role"] != "origin":
         raise UnfitDatabaseError(
             f"session_replication_role is {facts['replication_role']}, so triggers do not run: "
-            f"ALTER ROLE {facts['role']} RESET session_replication_role, or the same for the database"
+            f"ALTER ROLE {facts['role']} RESET session_replication_role, or, if that is where it is set, "
+            f"ALTER DATABASE {database} RESET session_replication_role"
         )
     if pooler and (found := await unsuitable(connection)):
         role = facts["role"]
