@@ -15,8 +15,9 @@ import pytest
 from authsvc.store import short_transaction
 from authsvc.store.migrate import Migration, MigrationError, migrate
 from authsvc.store.migrate import _connected as connected
-from authsvc.store.short_transaction import LockWaitOver, OverlongError
+from authsvc.store.short_transaction import LockWaitOver, OverlongError, UnknownOutcomeError
 from tests.conftest import Client, eventually, serving
+from tests.faults.proxy import Proxy
 
 READ = "SELECT count(*) FROM authsvc.keys /* a secret of mine */"
 WIDER = Migration(9001, "wider", "ALTER TABLE authsvc.keys ADD COLUMN wider text")
@@ -214,6 +215,89 @@ async def test_a_connection_that_is_lost(database_url: str) -> None:
     lost = Migration(9001, "lost", "SELECT pg_terminate_backend(pg_backend_pid())")
     with pytest.raises(MigrationError, match=r"connection to the database was lost: .* again"):
         await migrate(database_url, migrations=[lost])
+
+
+class Cut(Proxy):
+    """A network that is cut at a statement, before or after the database has received it."""
+
+    def __init__(self, database_url: str, statement: bytes, *, received: bool, skipped: int = 0) -> None:
+        super().__init__(database_url)
+        self._statement, self._received, self._skipped = statement, received, skipped
+        self.is_cut = asyncio.Event()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if data[:1] != b"Q" or not data[5:].startswith(self._statement):
+                pass
+            elif self._skipped:
+                self._skipped -= 1
+            else:
+                self.cut()
+                if self._received:
+                    writer.write(data)
+                self.is_cut.set()
+            await self._open.wait()
+            writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_MAX_ANSWER_SECONDS", "_MAX_ROLLBACK_SECONDS"):
+        monkeypatch.setattr(short_transaction, name, 2.0)
+
+
+@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize("received", [False, True])
+async def test_a_network_that_is_cut_during_a_commit(database_url: str, *, received: bool) -> None:
+    """The error says that the outcome is unknown, and that another run is safe; it is."""
+    # After the commits of the check of the database, and of the creation of the schema.
+    async with Cut(database_url, b"COMMIT", received=received, skipped=2) as proxy:
+        with pytest.raises(
+            UnknownOutcomeError,
+            match=r"^migration 9001 wider: the outcome of its COMMIT is unknown, .* no answer to COMMIT "
+            r"within 2 s. Run `authsvc migrate` again, which is safe",
+        ):
+            await asyncio.wait_for(migrate(proxy.url, migrations=[WIDER]), 30)
+    # The server ends the transaction of the lost connection first.
+    assert await migrate(database_url, migrations=[WIDER]) == (0 if received else 1)
+
+
+@pytest.mark.usefixtures("_no_patience")
+@pytest.mark.parametrize(
+    ("statement", "sql", "told"),
+    [
+        (
+            b"BEGIN ISOLATION",
+            WIDER.sql,
+            "connection to the database was lost: no answer to BEGIN within 2 s. Run ",
+        ),
+        (
+            b"\n    SET LOCAL",
+            WIDER.sql,
+            "was lost: no answer to the first statements of a transaction within",
+        ),
+        (b"ROLLBACK", "SELECT 1/0", "9001 cut failed and was rolled back: division by zero"),
+        (b"ROLLBACK", "LOCK TABLE authsvc.keys", "lost: no answer to ROLLBACK within 2 s. Run `authsvc"),
+    ],
+)
+async def test_a_network_that_is_cut(database_url: str, statement: bytes, sql: str, told: str) -> None:
+    """What is waited for is told; the reason of a rollback is more important."""
+    async with reading(database_url), Cut(database_url, statement, received=True) as proxy:
+        with pytest.raises(MigrationError, match=told):
+            await asyncio.wait_for(migrate(proxy.url, migrations=[Migration(9001, "cut", sql)]), 30)
+
+
+@pytest.mark.usefixtures("_no_patience")
+async def test_an_interruption_while_the_network_is_cut(database_url: str) -> None:
+    """It ends the command, and stays an interruption."""
+    async with Cut(database_url, b"SELECT pg_sleep", received=True) as proxy:
+        sleep = Migration(9001, "sleep", "SELECT pg_sleep(60)")
+        migrating = asyncio.create_task(migrate(proxy.url, migrations=[sleep]))
+        await proxy.is_cut.wait()
+        migrating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(migrating, 30)
 
 
 class Traffic:

@@ -6,10 +6,11 @@ connection looks who holds the lock. While workers are registered, an attempt ha
 shortest lease, so that they can renew their leases in time. The database enforces these bounds as well, for
 the case that this process is stopped or cut off.
 
-Bound: `lock_wait` seconds for all attempts; with 0 there is one attempt.
+Bound: `lock_wait` seconds for all attempts; with 0 there is one attempt. The database has a minute to answer
+BEGIN and COMMIT, and ten seconds to answer ROLLBACK.
 
 Failure: LockWaitOver names the sessions that hold the lock. OverlongError says which lease is too short.
-Nothing of the transaction was done in both cases.
+Nothing of the transaction was done in both cases. UnknownOutcomeError: the answer to COMMIT was lost.
 """
 
 import asyncio
@@ -40,6 +41,10 @@ _MIN_PAUSE_SECONDS, _PAUSE_GROWTH, _MAX_PAUSE_SECONDS = 0.5, 1.5, 5.0
 _MAX_OVERLONG = 3
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS, _MAX_LOOK_SECONDS = 0.1, 0.2, 2.0
 _MAX_SILENCE_SECONDS = 30.0
+# For the statements around the work of a transaction. A commit may have to wait for a slow disk or standby.
+_MAX_ANSWER_SECONDS = 60.0
+# Shorter, since somebody who has interrupted the command waits for it, and nothing depends on the answer.
+_MAX_ROLLBACK_SECONDS = 10.0
 # READ COMMITTED, whatever the default of the role is: each statement sees what others have committed.
 _BEGIN = f"""
     SET LOCAL application_name = 'authsvc migrate';
@@ -72,8 +77,15 @@ class OverlongError(OperatorError):
     """The transaction takes longer than the leases of workers allow."""
 
 
+class UnknownOutcomeError(OperatorError):
+    """The connection was lost during COMMIT."""
+
+
 class _TooLong(Exception):
     """An attempt took longer than it may."""
+
+
+_RETRIED = (_TooLong, pg.LockNotAvailableError, pg.DeadlockDetectedError)
 
 
 class ShortTransactions:
@@ -100,14 +112,15 @@ class ShortTransactions:
     async def run(self, what: str, work: Callable[[], Awaitable[Done]]) -> Done:
         """Return what `work` returns, whose statements are committed together. It may be repeated.
 
-        `what` names the transaction in messages. Raises LockWaitOver, OverlongError, and what `work` raises.
+        `what` names the transaction in messages. Raises LockWaitOver, OverlongError, UnknownOutcomeError,
+        ConnectionError when the database does not answer, and what `work` raises.
         """
         start, pause, overlong = time.monotonic(), _MIN_PAUSE_SECONDS, 0
         self._told = None
         while True:
             try:
-                return await self._attempt(work)
-            except (_TooLong, pg.LockNotAvailableError, pg.DeadlockDetectedError) as error:
+                return await self._attempt(what, work)
+            except _RETRIED as error:
                 waited = time.monotonic() - start
                 is_over = waited >= self._lock_wait
                 if isinstance(error, _TooLong) and not self._holders:
@@ -126,21 +139,59 @@ class ShortTransactions:
         if self._second is not None:
             await closed(self._second)
 
-    async def _attempt(self, work: Callable[[], Awaitable[Done]]) -> Done:
+    async def _attempt(self, what: str, work: Callable[[], Awaitable[Done]]) -> Done:
         self._holders = ()
-        async with self._connection.transaction(isolation="read_committed"):
+        transaction = self._connection.transaction(isolation="read_committed")
+        async with self._answered("BEGIN"):
+            await transaction.start()
+        try:
+            done = await self._work(work)
+        except BaseException as error:
+            try:
+                async with self._answered("ROLLBACK", _MAX_ROLLBACK_SECONDS):
+                    await transaction.rollback()
+            except ConnectionError:
+                if isinstance(error, _RETRIED):
+                    raise
+                raise error from None
+            raise
+        try:
+            async with self._answered("COMMIT"):
+                await transaction.commit()
+        except (OSError, pg.PostgresConnectionError) as error:
+            raise UnknownOutcomeError(
+                f"{what}: the outcome of its COMMIT is unknown, since the connection to the database was "
+                f"lost: {error}. Run `authsvc migrate` again, which is safe: it continues with what was not "
+                "applied"
+            ) from error
+        return done
+
+    async def _work(self, work: Callable[[], Awaitable[Done]]) -> Done:
+        async with self._answered("the first statements of a transaction"):
             await self._connection.execute(_BEGIN)
             pid: int = await self._connection.fetchval("SELECT pg_backend_pid()")
-            async with self._watched(pid):
+        async with self._watched(pid):
+            async with self._answered("a request for a lock"):
                 await self._connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
                 await self._bound()
-                try:
-                    async with asyncio.timeout(None if self._lease is None else self._lease * _WHOLE_SHARE):
-                        return await work()
-                except (TimeoutError, pg.QueryCanceledError) as error:
-                    if self._lease is None:
-                        raise
-                    raise _TooLong from error
+            try:
+                async with asyncio.timeout(None if self._lease is None else self._lease * _WHOLE_SHARE):
+                    return await work()
+            except (TimeoutError, pg.QueryCanceledError) as error:
+                if self._lease is None:
+                    raise
+                raise _TooLong from error
+
+    @asynccontextmanager
+    async def _answered(self, statement: str, seconds: float | None = None) -> AsyncIterator[None]:
+        """Give up the connection when the database does not answer: it, or the network, may be gone."""
+        seconds = _MAX_ANSWER_SECONDS if seconds is None else seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            self._connection.terminate()
+            raise ConnectionError(f"no answer to {statement} within {seconds:g} s") from error
 
     async def _bound(self) -> None:
         """Set the bounds of this transaction by the leases of workers."""
