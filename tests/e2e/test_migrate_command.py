@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
 from authsvc.store.migrate import known_migrations, migrate
 from tests.e2e import forks
@@ -60,7 +62,10 @@ async def test_what_would_be_executed(directory: Path, empty_database_url: str, 
             await connection.execute(f"LOCK TABLE authsvc.{table} IN ACCESS EXCLUSIVE MODE")
         done = await command(directory, serving_url, "--dry-run", migration_database_url=empty_database_url)
     assert (done.code, done.stderr) == (0, "1 migration is missing; nothing was executed.\n")
-    assert done.stdout.startswith(f"-- migration {LATEST}\n\nBEGIN;\n{LATEST.sql.strip()}\nCOMMIT;\n")
+    assert done.stdout.startswith(
+        "-- For reading only. Do not execute this by hand: `authsvc migrate` applies"
+    )
+    assert f"\n\n-- migration {LATEST}\n\nBEGIN;\n{LATEST.sql.strip()}\nCOMMIT;\n" in done.stdout
     assert f'GRANT USAGE ON SCHEMA authsvc TO "{plain_role}";' in done.stdout
     assert await objects(empty_database_url) == before
     # It is SQL as it would be executed.
@@ -90,15 +95,70 @@ async def test_what_cannot_be_told(directory: Path, empty_database_url: str, pla
 
 
 async def test_options_that_make_no_sense(directory: Path, empty_database_url: str) -> None:
-    """They are named, before anything is done."""
+    """They are named, before anything is done, with the status of a wrong command line."""
     for arguments, expected in (
         (("--check", "--dry-run"), "--check and --dry-run: use one of them"),
-        (("--lock-wait=-1s",), "--lock-wait: use 0 or more, for instance 30s"),
+        (("--lock-wait=-1s",), "--lock-wait: use 0 or more"),
+        (("--lock-wait", "soon"), '"soon" is not valid'),
     ):
-        assert refusal(await command(directory, empty_database_url, *arguments)) == expected
-    done = await command(directory, empty_database_url, "--lock-wait", "soon")
-    assert (done.code, '"soon" is' in done.stderr) == (2, True)
+        done = await command(directory, empty_database_url, *arguments)
+        assert (done.code, done.stdout, expected in done.stderr) == (2, "", True)
     assert (await command(directory, empty_database_url, "--check")).code == 3
+
+
+async def test_the_serving_role(
+    directory: Path, empty_database_url: str, plain_role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that the driver would take; without one, or with another database, nothing is done."""
+    place = urlsplit(empty_database_url)
+    monkeypatch.delenv("PGUSER", raising=False)
+    unnamed = f"postgresql://{place.hostname}:{place.port}{place.path}"
+    owner = {"migration_database_url": empty_database_url}
+    for arguments in ((), ("--check",), ("--dry-run",)):
+        told = refusal(await command(directory, unnamed, *arguments, **owner))
+        assert told.startswith("AUTHSVC_DATABASE_URL: name the role that serves, which gets the privileges, ")
+        other = f"postgresql://{plain_role}:secret@{place.hostname}:{place.port}/other"
+        told = refusal(await command(directory, other, *arguments, **owner))
+        assert f'they are for "other" and "{place.path[1:]}"' in told
+        assert "secret" not in told
+    told = refusal(await command(directory, f"{unnamed}?secret", **owner))
+    assert told == "AUTHSVC_DATABASE_URL: the driver cannot read the URL of the database; check its options"
+    assert (await command(directory, empty_database_url, "--check")).code == 3
+    granted = f"granted the use of the tables to {plain_role}"
+    done = await command(directory, f"{unnamed}?user={plain_role}", **owner)
+    assert (done.code, granted in done.stdout.splitlines()) == (0, True)
+    monkeypatch.setenv("PGUSER", plain_role)
+    done = await command(directory, unnamed, **owner)
+    assert (done.code, granted in done.stdout.splitlines()) == (0, True)
+
+
+async def test_a_retention_that_would_change(directory: Path, empty_database_url: str) -> None:
+    """It is told, with the statement, and has no influence on the status of --check."""
+    fresh = await command(directory, empty_database_url, "--dry-run")
+    assert "VALUES (interval '400 days" in fresh.stdout
+    assert "instead of" not in fresh.stderr
+    await command(directory, empty_database_url)
+    done = await command(directory, empty_database_url, "--dry-run")
+    assert done == Ended(0, "", "No migration is missing.\n")
+
+    change = "`authsvc migrate` would keep audit events for 90 days instead of for 400 days"
+    change += "; older ones may then be dropped"
+    done = await command(directory, empty_database_url, "--dry-run", audit_retention="90d")
+    assert (done.code, done.stderr) == (0, f"No migration is missing. {change}.\n")
+    assert f"-- {change}\n\nBEGIN;\n    INSERT INTO authsvc.audit_retention" in done.stdout
+    checked = await command(directory, empty_database_url, "--check", audit_retention="90d")
+    assert checked == Ended(0, f"{change}\nno migration is missing\n", "")
+
+    connection = await asyncpg.connect(empty_database_url)
+    kept = "SELECT retention FROM authsvc.audit_retention"
+    assert await connection.fetchval(kept) == timedelta(days=400)
+    # It is the statement that would be executed.
+    await connection.execute(done.stdout)
+    assert await connection.fetchval(kept) == timedelta(days=90)
+    await connection.close()
+    done = await command(directory, empty_database_url, "--check", audit_retention="0")
+    change = "`authsvc migrate` would keep audit events forever instead of for 90 days"
+    assert done == Ended(0, f"{change}\nno migration is missing\n", "")
 
 
 async def test_an_interruption(directory: Path, empty_database_url: str) -> None:

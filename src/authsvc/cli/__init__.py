@@ -17,7 +17,7 @@ from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.keys import keys
-from authsvc.cli.migrate import migrate
+from authsvc.cli.migrate import check_options, migrate
 from authsvc.cli.parameters import shown_default
 from authsvc.cli.policies import policies
 from authsvc.cli.scopes import scopes
@@ -39,7 +39,7 @@ app = cyclopts.App(
 )
 app.command(service.serve)
 app.command(service.dev)
-app.command(migrate)
+app.command(migrate, validator=check_options)
 app.command(bootstrap)
 app.command(service.settings)
 app.command(keys)

@@ -7,6 +7,7 @@ same time apart. The checksum of each file is stored: a file that was changed af
 With two roles, the serving role gets privileges on the tables, but not their ownership.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,15 @@ class Migration:
         return sha256(self.sql.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `migrate` finds: the missing migrations, the stored retention, and the role that migrates."""
+
+    missing: list[Migration]
+    kept: timedelta | None
+    role: str
+
+
 def known_migrations() -> list[Migration]:
     """Return the migrations of this version, in order."""
     migrations = [
@@ -107,14 +117,15 @@ async def migrate(
     Raises MigrationError when the database is out of reach, when a migration fails (it is rolled back) or was
     changed after it was applied, and when privileges or the retention cannot be set; UnfitDatabaseError when
     the database is not one that authsvc can use; LockWaitOver and OverlongError, which name the transaction
-    that was not done.
+    that was not done; UnknownOutcomeError, which names the one that may have been done.
     """
     connection = await _connected(url, pooler)
     transactions = ShortTransactions(
         connection, partial(_connected, url, pooler), lock_wait=lock_wait.total_seconds(), tell=tell
     )
     try:
-        await check_database(connection, pooler=pooler)
+        async with asyncio.timeout(_MAX_READ_SECONDS):
+            await check_database(connection, pooler=pooler)
         todo = await _created(
             connection, transactions, known_migrations() if migrations is None else migrations
         )
@@ -128,7 +139,7 @@ async def migrate(
                 stores = partial(stored_retention.store, connection, retention)
                 if await transactions.run("the retention of audit events", stores):
                     tell(f"audit events are kept {retention}")
-        if serving_role and serving_role != await connection.fetchval("SELECT current_user"):
+        if serving_role and serving_role != await _current_role(connection):
             what = f"{serving_role} the use of the tables"
             with _refused(f"cannot grant {what}: {{}}"):
                 await transactions.run(f"granting {what}", partial(connection.execute, grants(serving_role)))
@@ -137,8 +148,8 @@ async def migrate(
         # The driver ends the transaction of a lost connection with an error of its own.
         cause = error.__context__ if isinstance(error, asyncpg.InterfaceError) else error
         raise MigrationError(
-            f"the connection to the database was lost: {cause or error}. Run `authsvc migrate` again: it "
-            "continues with what was not applied"
+            f"the connection to the database was lost: {str(cause or error) or 'no answer in time'}. "
+            "Run `authsvc migrate` again: it continues with what was not applied"
         ) from error
     else:
         return done
@@ -147,21 +158,30 @@ async def migrate(
         await closed(connection)
 
 
-async def unapplied(url: str, *, pooler: bool = False) -> list[Migration]:
-    """Return the migrations of this version that the database does not have, and change nothing.
+async def plan(url: str, *, pooler: bool = False) -> Plan:
+    """Return what `migrate` of this version finds, and change nothing.
 
     Raises MigrationError when that cannot be told.
     """
     connection = await _connected(url, pooler)
     try:
-        await check_database(connection, pooler=pooler)
-        return _missing(known_migrations(), await _checksums(connection))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        async with asyncio.timeout(_MAX_READ_SECONDS):
+            await check_database(connection, pooler=pooler)
+            missing = _missing(known_migrations(), await _checksums(connection))
+            kept = await stored_retention.stored(connection)
+            return Plan(missing, kept, await _current_role(connection))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise MigrationError(
-            f"cannot tell which migrations the database has: {error or 'it did not answer in time'}"
+            "cannot tell which migrations the database has: "
+            + (str(error) or f"it did not answer within {_MAX_READ_SECONDS:g} s")
         ) from error
     finally:
         await closed(connection)
+
+
+async def _current_role(connection: "DirectConnection") -> str:
+    role: str = await connection.fetchval("SELECT current_user", timeout=_MAX_READ_SECONDS)
+    return role
 
 
 async def pending(database: Database) -> list[str]:

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 if TYPE_CHECKING:
     from authsvc.store.short_transaction import DirectConnection
 
 _RETENTION = "SELECT retention FROM authsvc.audit_retention"
 _SET_RETENTION = """
-    INSERT INTO authsvc.audit_retention (retention) VALUES ($1)
-    ON CONFLICT (is_set) DO UPDATE SET retention = excluded.retention
+    INSERT INTO authsvc.audit_retention (retention) VALUES (interval '{days} days {seconds} seconds')
+    ON CONFLICT (is_set) DO UPDATE SET retention = excluded.retention;
 """
 
 
@@ -34,10 +36,24 @@ class Retention:
             return self.length != kept
         return bool(kept) and (not self.length or self.length > kept)
 
+    @property
+    def sql(self) -> str:
+        """The statement that stores it."""
+        return _SET_RETENTION.format(days=self.length.days, seconds=self.length.seconds)
+
+
+async def stored(connection: "DirectConnection", *, timeout: float | None = None) -> timedelta | None:
+    """Return the stored retention; None if none was stored yet. Not within a transaction."""
+    try:
+        kept: timedelta | None = await connection.fetchval(_RETENTION, timeout=timeout)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return kept
+
 
 async def store(connection: "DirectConnection", retention: Retention) -> bool:
     """Store a retention, if it replaces the stored one; return whether it did."""
     replaces = retention.replaces(await connection.fetchval(_RETENTION))
     if replaces:
-        await connection.execute(_SET_RETENTION, retention.length)
+        await connection.execute(retention.sql)
     return replaces
