@@ -232,7 +232,7 @@ async def test_families_take_turns(
         ("postgresql:///d?host=a,b:1&port=6000,6001", "a:6000 b:6001"),
         ("postgresql:///d?host=/run/pg,b", "/run/pg/.s.PGSQL.5432 b:5432"),
         ("postgresql://%2Frun%2Fpg/d", "/run/pg/.s.PGSQL.5432"),
-        ("postgresql://a,a/d?sslmode=verify-full&sslrootcert=/nowhere&sslnegotiation=direct", "a:5432"),
+        ("postgresql://a,a/d?sslmode=require&sslcert=/nowhere&sslnegotiation=direct", "a:5432"),
     ],
 )
 async def test_the_driver_reads_the_hosts(url: str, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,19 @@ async def test_a_url_that_cannot_be_read(url: str) -> None:
 
 async def test_a_missing_file_of_tls_is_told() -> None:
     with pytest.raises(ConnectError, match="a file that the TLS options of its URL name does not exist"):
-        await connect("postgresql://u@127.0.0.1:1/d?sslmode=verify-ca&sslrootcert=/nowhere", timeout=_LONG)
+        await connect("postgresql://u@127.0.0.1:1/d?sslmode=require&sslcert=/nowhere", timeout=_LONG)
+
+
+async def test_an_option_that_the_server_does_not_know(database_url: str) -> None:
+    """As `connect_timeout`, which is usual elsewhere: the message says that it can come from the URL."""
+    with pytest.raises(ConnectError, match=r'"connect_timeout" \(if it is in the URL, remove it there'):
+        await connect(f"{database_url}?connect_timeout=5", timeout=_LONG)
+
+
+async def test_a_port_that_does_not_exist() -> None:
+    """It is refused before anything is tried, without a part of the URL."""
+    with pytest.raises(InvalidUrlError, match=r"has a port above 65535$"):
+        await connect("postgresql://u@127.0.0.1,h:99999/d", timeout=_LONG)
 
 
 @pytest.mark.parametrize("listed", ["first only", "each its own"])

@@ -44,6 +44,10 @@ def _told(where: str, error: Exception, seconds: float) -> str:
                 told += (
                     " (pgbouncer: set AUTHSVC_FEED=poll, or session mode and ignore_startup_parameters = jit)"
                 )
+            if isinstance(error, asyncpg.UndefinedObjectError):
+                told += (
+                    " (if it is in the URL, remove it there: options that the driver does not know are sent)"
+                )
             return told
         case _:
             return "its answers are not those of PostgreSQL"

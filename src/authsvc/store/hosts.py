@@ -20,7 +20,10 @@ from typing import Any
 
 import asyncpg
 
-UNREADABLE = "the driver cannot read the URL of the database; check its options"
+from authsvc.store.driver_files import check_files
+
+UNREADABLE = "the driver cannot read the URL of the database; check its hosts and options"
+_MAX_PORT = 65535
 _NAME = re.compile(r"[\w.:%-]+")
 _lookups: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[list[Any]]] = {}
 
@@ -102,17 +105,22 @@ class _Listing:
 
 
 async def hosts_of(url: str) -> tuple[Host, ...]:
-    """Return the hosts of a URL in their order, each once. Raises InvalidUrlError."""
+    """Return the hosts of a URL in their order, each once.
+
+    Raises InvalidUrlError, and ConnectError when the root certificates that TLS requires cannot be used.
+    """
     listing: Any = _Listing(asyncio.get_running_loop())
     try:
-        # Neither the files of TLS nor that of passwords are needed for this.
+        # The files of TLS and that of passwords are not needed for this, and are looked at afterwards.
         await asyncpg.connect(url, loop=listing, ssl=False, direct_tls=False, password="")
     except ConnectionRefusedError:
         pass
     except (ValueError, LookupError):
         # The driver's own words may hold a part of the password.
         raise InvalidUrlError(UNREADABLE) from None
-    return _checked(listing.hosts)
+    hosts = _checked(listing.hosts)
+    check_files(url)
+    return hosts
 
 
 def _checked(hosts: Iterable[Host]) -> tuple[Host, ...]:
@@ -120,4 +128,6 @@ def _checked(hosts: Iterable[Host]) -> tuple[Host, ...]:
         if not (host.is_socket or _NAME.fullmatch(host.name)):
             # It may be a part of the password, so it must not be shown.
             raise InvalidUrlError("the URL of the database has no valid host; in a password write @ as %40")
+        if host.port > _MAX_PORT:
+            raise InvalidUrlError(f"the URL of the database has a port above {_MAX_PORT}")
     return tuple(dict.fromkeys(hosts))
