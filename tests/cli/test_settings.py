@@ -91,9 +91,44 @@ def test_an_address_is_host_and_port(field: str, value: str) -> None:
 )
 def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
     """Names, IPv4 and bracketed IPv6 are addresses."""
-    loaded = load_settings(listen=value, http_listen=value, admin_listen=value, address=value)
-    assert str(loaded.listen) == str(loaded.http_listen) == str(loaded.admin_listen) == value
-    assert loaded.address == value
+    for field in ("listen", "http_listen", "admin_listen", "address"):
+        given = {"listen": "127.0.0.1:0", field: value}
+        assert str(getattr(load_settings(**given), field)) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"admin_listen": "127.0.0.1:50051"}, "ADMIN_LISTEN: 127.0.0.1:50051 has the port of AUTHSVC_LISTEN"),
+        ({"admin_listen": "[::]:50051"}, "ADMIN_LISTEN: [::]:50051 has the port of AUTHSVC_LISTEN"),
+        ({"listen": "0.0.0.0:7", "admin_listen": "10.0.0.1:7"}, "ADMIN_LISTEN: 10.0.0.1:7 has the port"),
+        ({"http_listen": "localhost:50051"}, "HTTP_LISTEN: localhost:50051 has the port of AUTHSVC_LISTEN"),
+        (
+            {"http_listen": "127.0.0.1:7", "admin_listen": "127.0.0.1:7"},
+            "HTTP_LISTEN: 127.0.0.1:7 has the port of AUTHSVC_ADMIN_LISTEN, 127.0.0.1:7; use another port",
+        ),
+    ],
+)
+def test_two_servers_at_one_port(given: dict[str, str], told: str) -> None:
+    """Both settings are named. One of the servers would try to listen for ever."""
+    assert refusal(**given).startswith(f"AUTHSVC_{told}")
+
+
+def test_servers_that_do_not_collide() -> None:
+    """Any free port, another port, another address."""
+    load_settings(listen="127.0.0.1:0", http_listen="127.0.0.1:0", admin_listen="127.0.0.1:0")
+    load_settings(listen="[::]:1", http_listen="[::]:2", admin_listen="[::]:3")
+    load_settings(listen="127.0.0.1:1", http_listen="[::1]:1", admin_listen="127.0.0.2:1")
+    load_settings(listen="0.0.0.0:1", admin_listen="[::1]:1")
+
+
+@pytest.mark.parametrize("hosts", ["db1:5432, db2", "db1,,db2", "db1,,", "db1:5432 ,db2", " db1"])
+@pytest.mark.parametrize("user", ["", f"u:{SECRET}@"])
+def test_a_list_of_hosts_is_not_blamed_on_the_password(hosts: str, user: str) -> None:
+    assert refusal(database_url=f"postgresql://{user}{hosts}/d") == (
+        "AUTHSVC_DATABASE_URL: its list of hosts has a space or an empty entry; "
+        "write it like host1:5432,host2:5432"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_settings import NoDecode
 
 from authsvc.net.listen_address import ListenAddress
@@ -24,6 +24,15 @@ def _check_service(value: str) -> str:
             raise ValueError(
                 "use host:port, for instance 127.0.0.1:50051, or https://host:port for TLS"
             ) from None
+    return value
+
+
+def check_free(value: ListenAddress | None, info: ValidationInfo) -> ListenAddress | None:
+    """Return an address at which no server listens whose setting comes before; raise ValueError."""
+    for name in ("listen", "admin_listen"):
+        other = info.data.get(name)
+        if value and other and name != info.field_name and value.overlaps(other):
+            raise ValueError(f"{value} has the port of AUTHSVC_{name.upper()}, {other}; use another port")
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from authsvc.config.address import Listen, OptionalListen, ServiceAddress
+from authsvc.config.address import Listen, OptionalListen, ServiceAddress, check_free
 from authsvc.config.brand import Brand
 from authsvc.config.comma_separated import Paths
 from authsvc.config.cores import usable_cores
@@ -257,6 +257,8 @@ class Settings(BaseSettings):
         None, description="PEM file of the client certificate of these commands"
     )
     call_tls_key: Path | None = Field(None, description="PEM file of the private key of that certificate")
+
+    _check_free = field_validator("admin_listen", "http_listen")(check_free)
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod

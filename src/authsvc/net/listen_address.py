@@ -47,6 +47,18 @@ class ListenAddress:
         """The address as a client on this machine can call it, also when it means all addresses."""
         return replace(self, host=_LOOPBACK_OF.get(self.host, self.host))
 
+    def overlaps(self, other: "ListenAddress") -> bool:
+        """Whether only one of two servers can listen there. Names are not resolved."""
+        if self.port != other.port or not self.port:
+            return False
+        hosts = {self.host.lower(), other.host.lower()}
+        if len(hosts) == 1 or "::" in hosts:
+            return True
+        if hosts in ({"localhost", "127.0.0.1"}, {"localhost", "::1"}):
+            return True
+        # An IPv4 wildcard leaves IPv6 addresses free.
+        return "0.0.0.0" in hosts and not any(":" in host for host in hosts)  # noqa: S104 - compared, not bound
+
     def with_port(self, port: int) -> "ListenAddress":
         """Return the address with another port."""
         return replace(self, port=port)
