@@ -60,9 +60,33 @@ def test_other_lines(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
     )
     assert {level for level, _ in told} == {logging.WARNING}
     texts = [text.removeprefix("on standard error: ") for _, text in told]
-    assert texts[0] == "free"
+    assert texts[0] == "free(): invalid pointer"
     assert len(texts[1]) <= 1000
     assert texts[2:] == ["No \N{REPLACEMENT CHARACTER} text", "end"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("malloc(): invalid size (unsorted)", "malloc(): invalid size (unsorted)"),
+        ("malloc(): corrupted unsorted chunks 3", "malloc(): corrupted unsorted chunks 3"),
+        ("double free or corruption (!prev)", "double free or corruption (!prev)"),
+        ("*** stack smashing detected ***: terminated", "*** stack smashing detected ***: terminated"),
+        ("Fatal Python error: Segmentation fault", "Fatal Python error: Segmentation fault"),
+        ("Fatal Python error: Aborted hunter2", "Fatal Python error: Aborted"),
+        ("free(): invalid pointer: hunter2", "free(): invalid pointer"),
+        ("free(): hunter2", "free"),
+        ("malloc(): invalid hunter2", "malloc"),
+        ("Fatal Python error: hunter2", "Fatal Python error"),
+        ("at free(): 'hunter2' free(): invalid pointer", "at free"),
+        ("terminate called after throwing an instance of 'hunter2'", None),
+    ],
+)
+def test_last_words(pipe: Pipe, caplog: pytest.LogCaptureFixture, line: str, told: str | None) -> None:
+    """Phrases of the C library and the interpreter are kept whole, and nothing besides them."""
+    [(_, text)] = _logged(pipe, caplog, f"{line}\n".encode())
+    told = line.partition(" '")[0] if told is None else told
+    assert text == f"on standard error: {told}"
 
 
 def test_lines_are_limited_by_their_place(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,8 @@
 
 Mechanism: descriptor 2 of the child is a pipe, and its own log keeps a copy of the real standard error. The
 parent reads the pipe, also after the child has crashed, and logs what it says. As of other libraries, only
-the fixed words of a line are kept. A line of gRPC's core counts as one of its place in gRPC.
+the fixed words of a line are kept, or its phrase of `last_words`. A line of gRPC's core counts as one of its
+place in gRPC.
 
 Bound: a line has at most 1,000 bytes, the rest is dropped; the log limits how many of a kind are written. The
 child never waits for the parent: what does not fit into the pipe is lost.
@@ -18,6 +19,7 @@ from typing import BinaryIO
 
 import structlog
 
+from authsvc.process.last_words import last_words
 from authsvc.telemetry import wording
 
 _log = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ class StandardError:
 def _log_line(text: str) -> None:
     core = _CORE.fullmatch(text)
     if core is None:
-        _log.warning("on standard error: %s", wording.fixed_words(text))
+        _log.warning("on standard error: %s", last_words(text) or wording.fixed_words(text))
         return
     letter, file, line, message = core.groups()
     words = wording.fixed_words(message)
