@@ -327,3 +327,13 @@ def test_no_key_string_is_cut_so_that_it_is_not_known(longest: int) -> None:
         told = redact(cut(" " * (longest - place) + _KEY + " " * longest, longest))
         assert "ssss" not in told
         assert "A1b2C3d4E5f6s" not in told
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_colours_are_for_terminals(log: Log, monkeypatch: pytest.MonkeyPatch, on_terminal: bool) -> None:
+    """A file of text lines has no control sequences."""
+    monkeypatch.setattr(log.stream, "isatty", lambda: on_terminal)
+    configure_logging("info", "text", redact, log.stream)
+    logging.getLogger("authsvc.test").warning("a line")
+    assert "a line" in log.text
+    assert ("\x1b[" in log.text) == on_terminal

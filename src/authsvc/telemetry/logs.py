@@ -30,7 +30,7 @@ def configure_logging(
     """
     target = sys.stderr if stream is None else stream
     as_text = style == "text" or (style == "auto" and target.isatty())
-    handler = LogHandler(target, _formatter(as_text), redact)
+    handler = LogHandler(target, _formatter(as_text, colors=target.isatty()), redact)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     structlog.configure(
         processors=[*_BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -136,9 +136,9 @@ _BEFORE: list[structlog.types.Processor] = [
 ]
 
 
-def _formatter(as_text: bool) -> logging.Formatter:
+def _formatter(as_text: bool, *, colors: bool) -> logging.Formatter:
     renderer = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
         if as_text
         else structlog.processors.JSONRenderer()
     )
