@@ -23,7 +23,7 @@ _MAX_UNREAD_BYTES = 16 * 1024
 # For a head to arrive, between requests, for an answer. Proxies keep idle connections for a minute.
 _HEAD_SECONDS, _IDLE_SECONDS, _ANSWER_SECONDS = 10.0, 75.0, 10.0
 _CLOSE = (b"connection", b"close")
-_NO_BODY = "configure the proxy not to send Content-Length and Transfer-Encoding"
+_NO_BODY = "send none, and configure a proxy not to send Content-Length and Transfer-Encoding"
 _END_OF_LINE, _END_OF_HEAD = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             reply = Reply(503, [("retry-after", "1")])
         except Exception:  # noqa: BLE001 - the proxy gets an answer in any case
-            _log.exception("a fault in the check over HTTP")
+            _log.exception("a fault in the answer to an HTTP request")
             reply = Reply(500)
         self._send(reply, with_body=request.method != b"HEAD")
         self._answering = None
@@ -241,8 +241,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse_body(self) -> None:
         """Refuse a request with a body: it is that of the client, and the proxy must not forward it."""
-        _log.warning("refused a request for a check over HTTP, since it has a body; %s", _NO_BODY)
-        self._refuse(413, f"{_NO_BODY}\n")
+        _log.warning("refused an HTTP request, since it has a body; %s", _NO_BODY)
+        self._refuse(413, f"the request has a body; {_NO_BODY}\n")
 
     def _refuse(self, status: int, problem: str = "") -> None:
         """Answer what cannot be served, and close the connection, since where the request ends is unknown."""

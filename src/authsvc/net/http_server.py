@@ -18,6 +18,7 @@ fault of ours is 500, an answer that takes too long 503.
 import asyncio
 import logging
 import math
+import os
 import socket
 import time
 from contextlib import suppress
@@ -76,6 +77,18 @@ class HttpServer:
 
         `[::]` is IPv6 and IPv4, as for gRPC.
         """
+        try:
+            self._server = await self._bound(listen, shared)
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or not error.errno:
+                raise
+            # The words of asyncio repeat the address.
+            raise OSError(error.errno, os.strerror(error.errno)) from error
+        port: int = self._server.sockets[0].getsockname()[1]
+        self._listen = listen.with_port(port)
+        return port
+
+    async def _bound(self, listen: ListenAddress, shared: bool) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         if listen.host == "::":
             # asyncio itself would make it IPv6 only.
@@ -85,16 +98,10 @@ class HttpServer:
                 reuse_port=shared,
                 dualstack_ipv6=socket.has_dualstack_ipv6(),
             )
-            self._server = await loop.create_server(
-                lambda: Connection(self), sock=both, backlog=self._backlog
-            )
-        else:
-            self._server = await loop.create_server(
-                lambda: Connection(self), listen.host, listen.port, reuse_port=shared, backlog=self._backlog
-            )
-        port: int = self._server.sockets[0].getsockname()[1]
-        self._listen = listen.with_port(port)
-        return port
+            return await loop.create_server(lambda: Connection(self), sock=both, backlog=self._backlog)
+        return await loop.create_server(
+            lambda: Connection(self), listen.host, listen.port, reuse_port=shared, backlog=self._backlog
+        )
 
     def has_room(self) -> bool:
         """Return whether one more connection is accepted; close another one for it if necessary."""

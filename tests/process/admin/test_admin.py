@@ -18,6 +18,8 @@ from authsvc.process.admin.answers import Answers
 from authsvc.process.admin.listener import MAX_CONNECTIONS, listening
 from tests.e2e.process import eventually, free_port
 
+_NOT_SERVING = "it does not serve: it is starting, or has ended; see the log"
+
 
 class Replica:
     """A running admin listener, and workers that a test starts and ends."""
@@ -36,11 +38,11 @@ class Replica:
         async with in_background(Answers(slot, reason, registry).run(self.listener)):
             yield registry
 
-    async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+    async def get(self, path: str, method: str = "GET", headers: str = "") -> tuple[int, str]:
         """Return the status and the body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n".encode())
             head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
         finally:
             writer.close()
@@ -77,7 +79,7 @@ async def test_one_ready_worker_makes_the_replica_ready() -> None:
     async with replica() as on:
         assert await on.get("/readyz") == (
             503,
-            "worker 0: not ready: it is not running\nworker 1: not ready: it is not running\n",
+            "".join(f"worker {slot}: not ready: {_NOT_SERVING}\n" for slot in (0, 1)),
         )
         async with on.worker(0, lambda: problem):
             await on.tells("worker 0: not ready: its lease is over")
@@ -90,7 +92,7 @@ async def test_one_ready_worker_makes_the_replica_ready() -> None:
                 )
                 problem = ""
                 assert await on.get("/readyz") == (200, "worker 0: ready\nworker 1: ready\n")
-            await on.tells("worker 1: not ready: it is not running")
+            await on.tells(f"worker 1: not ready: {_NOT_SERVING}")
 
 
 async def test_it_answers_nothing_else() -> None:
@@ -102,6 +104,15 @@ async def test_it_answers_nothing_else() -> None:
             assert (await on.get(path))[0] == 404
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await on.get(path, "DELETE"))[0] == 405
+
+
+async def test_a_request_with_a_body(caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused in words that fit a probe as well as a proxy."""
+    async with replica() as on:
+        status, body = await on.get("/readyz", headers="content-length: 1\r\n")
+    told = "has a body; send none, and configure a proxy not to send Content-Length and Transfer-Encoding"
+    assert (status, body) == (413, f"the request {told}\n")
+    assert f"refused an HTTP request, since it {told}" in caplog.text
 
 
 async def test_metrics_of_all_workers_by_slot() -> None:
@@ -242,4 +253,5 @@ async def test_an_address_that_is_taken_is_tried_again(
         other.close()
         await eventually(lambda: f"probes and metrics at {address}" in caplog.text)
         assert caplog.text.count("cannot listen") == 1
+        assert f"cannot listen at {address}: Address already in use; calls are served" in caplog.text
     listener.close()

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 # Of an answer. The metrics of a worker have some 50 KiB.
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 
-_NOT_RUNNING = "it is not running"
+_NOT_SERVING = "it does not serve: it is starting, or has ended; see the log"
 
 Answer = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class Workers:
         for connection in sorted(self._connections, key=lambda connection: connection.since):
             newest[connection.slot] = connection
         asking = (
-            newest[slot].ask(question, seconds) if slot in newest else _not_running()
+            newest[slot].ask(question, seconds) if slot in newest else _not_serving()
             for slot in range(self._slots)
         )
         return list(await asyncio.gather(*asking))
@@ -102,8 +102,8 @@ class _Connection:
     def end(self) -> None:
         """Tell those who wait that no answer comes."""
         for _, waiting in self._waiting.values():
-            waiting.set_result(_NOT_RUNNING)
+            waiting.set_result(_NOT_SERVING)
 
 
-async def _not_running() -> str:
-    return _NOT_RUNNING
+async def _not_serving() -> str:
+    return _NOT_SERVING
