@@ -274,12 +274,10 @@ async def _commit(connection: Connection, last: str = "") -> None:
 async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Result]) -> Result:
     """Await a commit without the timeout of the driver, which would cancel the wait for the standby."""
     task = asyncio.ensure_future(committing)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    waited = 0.0
     while not (await asyncio.wait((task,), timeout=_COMMIT_LOOK_SECONDS))[0]:
-        waited = loop.time() - began
-        # Passed on by the pool's proxy, which may have lost its connection.
-        is_left = getattr(connection, "is_left", False)
+        waited += _COMMIT_LOOK_SECONDS
+        is_left = getattr(connection, "is_left", False)  # The pool's proxy may have lost its connection.
         if waited >= (_MAX_LEFT_COMMIT_SECONDS if is_left else _MAX_COMMIT_SECONDS):
             _log.error("a commit did not end within %.0f s; its outcome is unknown", waited)
             connection.terminate()
