@@ -122,7 +122,10 @@ async def test_the_serving_role(
         assert f'they are for "other" and "{place.path[1:]}"' in told
         assert "secret" not in told
     told = refusal(await command(directory, f"{unnamed}?secret", **owner))
-    assert told == "AUTHSVC_DATABASE_URL: the driver cannot read the URL of the database; check its options"
+    assert (
+        told
+        == "AUTHSVC_DATABASE_URL: the driver cannot read the URL of the database; check its hosts and options"
+    )
     assert (await command(directory, empty_database_url, "--check")).code == 3
     granted = f"granted the use of the tables to {plain_role}"
     done = await command(directory, f"{unnamed}?user={plain_role}", **owner)

@@ -17,6 +17,7 @@ from uuid import UUID
 import grpc
 
 from authsvc.app import follower as app_follower
+from authsvc.keys.revocations import Revocations
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
@@ -388,14 +389,20 @@ async def a_slow_commit(going: Course) -> None:
 
 @contextmanager
 def _paused_commit() -> Iterator[Pause]:
-    """Pause any transaction that is about to commit."""
+    """Pause any transaction that is about to commit. Revocations are of several messages then."""
     commit, about_to = pool._commit, Pause()
+
+    async def longer_way(*_: Any, **__: Any) -> tuple[()]:
+        return ()
 
     async def paused(connection: Any, last: str) -> None:
         await about_to.here()
         await commit(connection, last)
 
-    with mock.patch.object(pool, "_commit", paused):
+    with (
+        mock.patch.object(pool, "_commit", paused),
+        mock.patch.object(Revocations, "revoke", longer_way),
+    ):
         yield about_to
 
 

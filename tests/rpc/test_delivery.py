@@ -16,8 +16,8 @@ from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests import http2
 from tests.conftest import Clock, Service, eventually, serving
+from tests.keys.test_revocation_at_once import held_chain
 from tests.rpc.refusal import refused
-from tests.rpc.test_authority import nothing_commits, waiting
 
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 CREATE: dict[str, Any] = {"owner_id": "acme", "display_name": "Orders", "request_id": "r-1"}
@@ -142,20 +142,23 @@ async def test_a_rotation_that_was_not_told(service: Service) -> None:
 @pytest.mark.parametrize("how", ["is cancelled", "runs out of time"])
 async def test_a_call_that_ends_while_it_is_committed(service: Service, database_url: str, how: str) -> None:
     """A retry that arrives before the commit waits for it, and replaces the key."""
-    async with nothing_commits(database_url) as database:
-        await wait_for_long(database_url)
+    first = await service.admin.CreateKey(owner_id="acme", display_name="first")
+    await wait_for_long(database_url)
+    async with held_chain(database_url) as chain:
         timeout = 30 if how == "is cancelled" else 0.5
         call: Any = service.admin.CreateKey(pb.CreateKeyRequest(**CREATE), timeout=timeout)
         # gRPC sends the call in the next iteration of the event loop.
         code = asyncio.ensure_future(call.code())
-        await waiting(database, 1)
+        await chain.waited_for(1)
         if how == "is cancelled":
             call.cancel()
         assert await code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
         again = asyncio.ensure_future(service.admin.CreateKey(pb.CreateKeyRequest(**CREATE)))
-        await waiting(database, 2)
+        await chain.waited_for(2)
+        await chain.release()
     made = await again
     states = {key.key_id: (key.state, key.never_delivered) for key in await keys(service)}
+    assert states.pop(first.key.key_id) == (ACTIVE, False)
     assert states.pop(made.key.key_id) == (ACTIVE, False)
     assert list(states.values()) == [(REVOKED, True)]
 

@@ -1,6 +1,7 @@
 """VerifyKey, BatchVerifyKeys, LookupKey."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import grpc
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authsvc.model.errors import Unavailable
-from authsvc.store import pool
+from authsvc.store.pool import Database
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Clock, Service, eventually
@@ -289,14 +290,14 @@ async def test_a_change_whose_answer_was_lost_is_known_all_the_same(
     """A revocation commits, but its connection is lost: the caller gets an error, the feed has the change."""
     made = await make(service)
     assert await code_of(service, made.key_string) == "VALID"
-    commit = pool._commit
+    commit = Database.commit
 
-    async def lost(connection: pool.Connection, last: str) -> None:
-        await commit(connection, last)
+    async def lost(*given: Any, **named: Any) -> object:
+        await commit(*given, **named)
         raise Unavailable("lost", reason="DATABASE_UNAVAILABLE", retry_after=1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "_commit", lost)
+        patch.setattr(Database, "commit", lost)
         with refused(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
             await service.admin.RevokeKey(key_id=made.key.key_id)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "KEY_ALREADY_REVOKED"):  # rule 17
