@@ -21,7 +21,7 @@ from authsvc.store.shared_commit import SharedCommit
 from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.hasher import MINTED, Hasher
 
-_MAX_WAITING_READS = 1000
+_MAX_WAITING_READS, _MAX_TURN_SECONDS = 1000, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Minting:
             self._read_policies,
             max_waiting=_MAX_WAITING_READS,
             full="too many keys are being created",
-            # While the database executes one, the next is prepared.
-            at_once=2,
+            quiet_passes=0,
+            max_wait=_MAX_TURN_SECONDS,
         )
         self._creations = SharedCommit(self._create_all)
 
