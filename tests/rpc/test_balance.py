@@ -230,12 +230,21 @@ def test_a_burst_is_not_led_to_one_worker(packs: ExitStack) -> None:
 
 
 @on_linux
-def test_a_worker_that_hangs_gets_nothing(packs: ExitStack, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("already", [False, True])
+def test_a_worker_that_hangs_gets_nothing(
+    packs: ExitStack, caplog: pytest.LogCaptureFixture, already: bool
+) -> None:
     """Also in a burst, and for as long as it hangs; this is logged once."""
     pack = _pack(packs, 2)
     _learned(pack)
-    hangs = pack.workers.pop(0)
+    if pack.counts[0] == pack.counts[1]:
+        pack.connect()
+    # The one with more than its share is excluded already.
+    hangs = (max if already else min)(pack.workers, key=lambda worker: len(worker.ends))
+    pack.workers.remove(hangs)
     before = len(hangs.ends)
+    packs.callback(hangs.drop, before)
+    packs.callback(hangs.listener.close)
     pack.now += 10
     pack.look()
     pack.connect(4)

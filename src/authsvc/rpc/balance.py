@@ -73,6 +73,7 @@ class Balance:
         self._seen: Set[End] = frozenset()
         self._seen_time = now()
         self._has_failed = False
+        self._told: set[int] = set()
 
     def begin(self, listener: Callable[[], socket.socket] | None) -> None:
         """Begin to get connections.
@@ -107,6 +108,19 @@ class Balance:
         self._learn(seen - self._seen)
         self._seen, self._seen_time = seen, self._now()
         self._steer()
+        self._tell_hung()
+
+    def _tell_hung(self) -> None:
+        """Log which workers hang, once, if we are the first of those that do not."""
+        if self._loads is None:
+            return
+        rows = self._loads.listening()
+        late = {row.pid for row in hung(rows, self._now())}
+        others = [row.pid for row in rows if row.pid not in late]
+        if others[:1] == [self._loads.row(self._place).pid]:
+            for pid in late - self._told:
+                _log.warning("worker process %d hangs; new connections go to the others", pid)
+        self._told = late
 
     def _write(self, **changes: Any) -> None:
         if self._loads is not None:
@@ -145,10 +159,8 @@ class Balance:
                 excluded = over_share(rows, self._loads.epoch.number, now)
             if fewer:
                 excluded &= self._loads.excluded
-            if locked and excluded != self._loads.excluded and self._attach(self._loads, excluded):
-                for row in hung(rows, now):
-                    if row.socket in excluded:
-                        _log.warning("worker process %d hangs; new connections go to the others", row.pid)
+            if locked and excluded != self._loads.excluded:
+                self._attach(self._loads, excluded)
 
     def _members(self) -> int:
         return 0 if self._loads is None else hash(tuple(row.pid for row in self._loads.listening()))
