@@ -119,11 +119,12 @@ _NO_LOOK = (r"PERFORM authsvc.refuse_from\([^;]*;", "")
 _READ_ONLY = (
     r"SELECT h.kind.*? INTO held\s*FROM authsvc.hold_authority.*?;",
     "SELECT c.*, false AS is_over INTO held FROM authsvc.credentials c"
-    " WHERE c.credential_id = given.caller_id;",
+    " WHERE c.credential_id = hold_judged.caller_id;",
 )
-_NOT_JUDGED = (r"CONTINUE WHEN NOT FOUND OR .*?;", "")
-_NO_END = (r"least\(end_time, held.expire_time, held.revoke_time\)", "NULL")
-_HELD = r"SELECT h.kind.*? INTO held.*?default_keys_enabled\);"
+_NOT_JUDGED = _function(
+    (r"end_time := least\(.*?;", ""), (r"is_as_judged := FOUND .*?;", ""), name="hold_judged"
+)
+_HELD = r"SELECT h.is_as_judged.*?NOT held.is_as_judged;"
 _SHARED = (
     (r"PERFORM pg_advisory_xact_lock_shared", "PERFORM "),
     (r"FOR KEY SHARE", ""),
@@ -156,11 +157,11 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         partial(a_change_comes_after_a_revocation, by=By.ROTATION),
     ),
     "a key created without locks": (
-        _function(_READ_ONLY, name="create_keys"),
+        _function(_READ_ONLY, name="hold_judged"),
         a_key_is_revoked_under_way,
     ),
     "a key created for a caller that was not judged again": (
-        _function(_NOT_JUDGED, _NO_END, name="create_keys"),
+        _NOT_JUDGED,
         a_change_comes_after_a_revocation,
     ),
     "a key created by a policy that was not compared": (
@@ -179,11 +180,11 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
         a_key_expires_under_way,
     ),
     "a key revoked without locks": (
-        _function(_READ_ONLY, name="revoke_keys"),
+        _function(_READ_ONLY, name="hold_judged"),
         partial(a_key_is_revoked_under_way, by=By.REVOCATION),
     ),
     "a key revoked for a caller that was not judged again": (
-        _function(_NOT_JUDGED, _NO_END, name="revoke_keys"),
+        _NOT_JUDGED,
         partial(a_change_comes_after_a_revocation, by=By.REVOCATION),
     ),
     "a key revoked by a policy that was not compared": (

@@ -54,6 +54,30 @@ CREATE FUNCTION authsvc.lock_at_once(
         RETURN authsvc.lock_heads_at_once(owners);
     END $$;
 
+-- Takes the locks of a change (R9), then compares its caller with what the service has judged. `is_as_judged` is false, too, if
+-- `at_once` is true and one of the locks is not free. `end_time` is when the authority of the caller ends.
+CREATE FUNCTION authsvc.hold_judged(
+    caller_id text, caller_owner_id text, is_session boolean, judged_scopes text[], owners text[], key_ids text[], confined_to text,
+    at_once boolean, default_keys_enabled boolean, sent_time timestamptz, OUT is_as_judged boolean, OUT end_time timestamptz)
+    LANGUAGE plpgsql VOLATILE
+    AS $$
+    DECLARE
+        held record;
+    BEGIN
+        is_as_judged := NOT at_once OR authsvc.lock_at_once(caller_id, caller_owner_id, is_session, owners, key_ids);
+        IF is_as_judged THEN
+            SELECT h.kind, h.owner_id, h.scopes, h.expire_time, h.revoke_time, h.revoked_at_once, h.keys_enabled, h.is_over INTO held
+              FROM authsvc.hold_authority(
+                  ARRAY[caller_id], owners || caller_owner_id, NULL,
+                  CASE WHEN is_session THEN ARRAY[caller_owner_id] ELSE '{}' END, NULL, key_ids, confined_to) AS h;
+            end_time := least(held.expire_time, held.revoke_time);
+            is_as_judged := FOUND AND NOT held.is_over AND held.revoked_at_once IS NOT TRUE
+                AND (end_time <= authsvc.service_time(sent_time)) IS NOT TRUE
+                AND held.scopes = judged_scopes
+                AND (held.kind <> 'key' OR held.owner_id = 'authsvc' OR coalesce(held.keys_enabled, default_keys_enabled));
+        END IF;
+    END $$;
+
 -- Creates keys, in a transaction of its own: each if its caller and the policy of its owner are still as the service has judged
 -- them. Returns the numbers of those that it has created. The service has to judge the others again, under locks.
 --
@@ -90,16 +114,11 @@ CREATE FUNCTION authsvc.create_keys(creations jsonb, at_once boolean, default_ke
                 key_id text, owner_id text, key_prefix text, secret_hash text, secret_origin text, display_name text, folded_name text,
                 description text, scopes text[], technical_contacts jsonb, annotations jsonb, create_time timestamptz,
                 creator_id text, expire_time timestamptz, request_id text, version integer);
-            CONTINUE WHEN at_once AND NOT authsvc.lock_at_once(
-                given.caller_id, given.caller_owner_id, given.is_session, ARRAY[key.owner_id], '{}');
-            SELECT h.kind, h.owner_id, h.scopes, h.expire_time, h.revoke_time, h.revoked_at_once, h.keys_enabled, h.is_over INTO held
-              FROM authsvc.hold_authority(
-                  ARRAY[given.caller_id], ARRAY[given.caller_owner_id, key.owner_id], NULL,
-                  CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, '{}', NULL) AS h;
-            CONTINUE WHEN NOT FOUND OR held.is_over OR held.revoked_at_once IS TRUE
-                OR least(held.expire_time, held.revoke_time) <= authsvc.service_time(sent_time)
-                OR held.scopes <> given.scopes
-                OR held.kind = 'key' AND held.owner_id <> 'authsvc' AND NOT coalesce(held.keys_enabled, default_keys_enabled);
+            SELECT h.is_as_judged, h.end_time INTO held
+              FROM authsvc.hold_judged(
+                  given.caller_id, given.caller_owner_id, given.is_session, given.scopes, ARRAY[key.owner_id], '{}', NULL,
+                  at_once, default_keys_enabled, sent_time) AS h;
+            CONTINUE WHEN NOT held.is_as_judged;
             CONTINUE WHEN key.owner_id <> 'authsvc' AND given.policy_version
                 <> coalesce((SELECT p.version FROM authsvc.owner_policies p WHERE p.owner_id = key.owner_id), 0);
             IF key.request_id IS NOT NULL THEN
@@ -140,7 +159,7 @@ CREATE FUNCTION authsvc.create_keys(creations jsonb, at_once boolean, default_ke
             INSERT INTO authsvc.key_uses (key_id, owner_id, answer)
             VALUES (key.key_id, key.owner_id, CASE WHEN key.request_id IS NOT NULL THEN 'pending' END);
             events := events || given.events;
-            end_time := least(end_time, held.expire_time, held.revoke_time);
+            end_time := least(end_time, held.end_time);
             made := made || given.number;
         END LOOP;
         IF made <> '{}' THEN
@@ -155,8 +174,8 @@ CREATE FUNCTION authsvc.create_keys(creations jsonb, at_once boolean, default_ke
 -- of those that were made. The service has to judge the others again, under locks.
 --
 -- A revocation has its `number`, its caller (`caller_id`, `caller_owner_id`, `is_session`, `scopes`), `confined_to` and the
--- `version` of that owner's policy, both null for the platform, its keys (`key_ids`, and their `versions` in the same order), and what is written
--- (`update_time`, `revoke_time`, `reason`, `events`). R9: what authority rests on is locked first, then read and compared, in later
+-- `version` of that owner's policy, both null for the platform, its keys (`key_ids`, and their `versions` in the same order), and
+-- what is written (`update_time`, `revoke_time`, `reason`, `events`). R9: what authority rests on is locked first, then read and compared, in later
 -- snapshots; last, the callers' times are compared with the clock, when the end of the feed is locked. With `at_once`, those are left
 -- out that would have to wait for a lock, so that no owner waits for the locks of another.
 CREATE FUNCTION authsvc.revoke_keys(
@@ -186,19 +205,12 @@ CREATE FUNCTION authsvc.revoke_keys(
                 version integer, key_ids text[], versions integer[], update_time timestamptz, revoke_time timestamptz, reason text,
                 events jsonb)
         LOOP
-            CONTINUE WHEN at_once
-                AND NOT authsvc.lock_at_once(
-                    given.caller_id, given.caller_owner_id, given.is_session,
-                    ARRAY(SELECT DISTINCT k.owner_id FROM authsvc.keys k WHERE k.key_id = ANY(given.key_ids)), given.key_ids);
-            SELECT h.kind, h.owner_id, h.scopes, h.expire_time, h.revoke_time, h.revoked_at_once, h.keys_enabled, h.is_over INTO held
-              FROM authsvc.hold_authority(
-                  ARRAY[given.caller_id], ARRAY[given.caller_owner_id], NULL,
-                  CASE WHEN given.is_session THEN ARRAY[given.caller_owner_id] ELSE '{}' END, NULL, given.key_ids,
-                  given.confined_to) AS h;
-            CONTINUE WHEN NOT FOUND OR held.is_over OR held.revoked_at_once IS TRUE
-                OR least(held.expire_time, held.revoke_time) <= authsvc.service_time(sent_time)
-                OR held.scopes <> given.scopes
-                OR held.kind = 'key' AND held.owner_id <> 'authsvc' AND NOT coalesce(held.keys_enabled, default_keys_enabled);
+            SELECT h.is_as_judged, h.end_time INTO held
+              FROM authsvc.hold_judged(
+                  given.caller_id, given.caller_owner_id, given.is_session, given.scopes,
+                  ARRAY(SELECT DISTINCT k.owner_id FROM authsvc.keys k WHERE k.key_id = ANY(given.key_ids)), given.key_ids,
+                  given.confined_to, at_once, default_keys_enabled, sent_time) AS h;
+            CONTINUE WHEN NOT held.is_as_judged;
             CONTINUE WHEN given.version
                     <> coalesce((SELECT p.version FROM authsvc.owner_policies p WHERE p.owner_id = given.confined_to), 0)
                 OR cardinality(given.key_ids) <> (
@@ -212,7 +224,7 @@ CREATE FUNCTION authsvc.revoke_keys(
                 RETURNING k.key_prefix)
             SELECT prefixes || array_agg(r.key_prefix) INTO prefixes FROM revoked r;
             events := events || given.events;
-            end_time := least(end_time, held.expire_time, held.revoke_time);
+            end_time := least(end_time, held.end_time);
             made := made || given.number;
         END LOOP;
         IF made <> '{}' THEN
