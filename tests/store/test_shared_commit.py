@@ -8,7 +8,7 @@ import pytest
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import Unavailable
-from authsvc.store import shared_commit
+from authsvc.store import shared_commit, shared_statement
 from authsvc.store.shared_commit import SharedCommit
 
 ACME, PLATFORM = (Caller(f"key_{owner}", owner, (), CredentialKind.KEY) for owner in ("acme", "authsvc"))
@@ -85,7 +85,10 @@ async def test_an_outage_is_told_to_all() -> None:
 @pytest.mark.parametrize("setting", ["_MAX_TURN_SECONDS", "_MAX_SHARING_OF_OWNER", "_MAX_WAITING"])
 async def test_a_statement_that_hangs_holds_nobody_up(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others get statements of their own: those that have waited, and those that find too many waiting."""
-    monkeypatch.setattr(shared_commit, setting, 0.01 if setting == "_MAX_TURN_SECONDS" else 1)
+    if setting == "_MAX_TURN_SECONDS":
+        monkeypatch.setattr(shared_statement, setting, 0.01)
+    else:
+        monkeypatch.setattr(shared_commit, setting, 1)
     began, goes_on = asyncio.Event(), asyncio.Event()
 
     async def first_hangs(changes: Sequence[str], at_once: bool) -> list[str | None]:

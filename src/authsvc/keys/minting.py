@@ -21,7 +21,7 @@ from authsvc.store.shared_commit import SharedCommit
 from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.hasher import MINTED, Hasher
 
-_MAX_WAITING_READS, _MAX_TURN_SECONDS = 1000, 1.0
+_MAX_WAITING_READS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,10 @@ class Minting:
         self._policies = policies
         self._clock = clock
         self._brand = brand
-        self._reads = SharedStatement(
+        self._reads = SharedStatement.prompt(
             self._read_policies,
             max_waiting=_MAX_WAITING_READS,
             full="too many keys are being created",
-            quiet_passes=0,
-            max_wait=_MAX_TURN_SECONDS,
         )
         self._creations = SharedCommit(self._create_all)
 

@@ -27,8 +27,6 @@ from authsvc.store.shared_commit import SharedCommit
 from authsvc.store.shared_statement import SharedStatement
 
 _MAX_WAITING_READS = 1000
-# How long a read waits for one that is under way, before it gets a statement of its own.
-_MAX_TURN_SECONDS = 1.0
 _FULL = "too many keys are being revoked"
 
 
@@ -42,13 +40,7 @@ class Revocations:
         self._policies = policies
         self._barrier = barrier
         self._clock = clock
-        self._reads = SharedStatement(
-            self._read_all,
-            max_waiting=_MAX_WAITING_READS,
-            full=_FULL,
-            quiet_passes=0,
-            max_wait=_MAX_TURN_SECONDS,
-        )
+        self._reads = SharedStatement.prompt(self._read_all, max_waiting=_MAX_WAITING_READS, full=_FULL)
         self._commits = SharedCommit(self._execute)
 
     async def revoke(

@@ -52,7 +52,7 @@ _RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
 # Changes that wait share the statements that announce them and that list the workers.
-_MAX_SHARING, _MAX_TURN_SECONDS = 10_000, 1.0
+_MAX_WAITING = 10_000
 _TOO_MANY = "too many changes wait for the workers"
 
 
@@ -99,20 +99,10 @@ class Barrier:
         self._hint = hint
         self._stopwatch = stopwatch
         self._looks = Looks()
-        self._announcements = SharedStatement(
-            self._announce_all,
-            max_waiting=_MAX_SHARING,
-            full=_TOO_MANY,
-            quiet_passes=0,
-            max_wait=_MAX_TURN_SECONDS,
+        self._announcements = SharedStatement.prompt(
+            self._announce_all, max_waiting=_MAX_WAITING, full=_TOO_MANY
         )
-        self._lists = SharedStatement(
-            self._list_all,
-            max_waiting=_MAX_SHARING,
-            full=_TOO_MANY,
-            quiet_passes=0,
-            max_wait=_MAX_TURN_SECONDS,
-        )
+        self._lists = SharedStatement.prompt(self._list_all, max_waiting=_MAX_WAITING, full=_TOO_MANY)
 
     @asynccontextmanager
     async def change(

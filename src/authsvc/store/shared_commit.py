@@ -29,7 +29,6 @@ Change = TypeVar("Change")
 Made = TypeVar("Made")
 
 _MAX_WAITING, _MAX_SHARING, _MAX_SHARING_OF_OWNER = 1000, 32, 100
-_MAX_TURN_SECONDS = 1.0
 
 
 class SharedCommit(Generic[Change, Made]):
@@ -57,13 +56,8 @@ class SharedCommit(Generic[Change, Made]):
                 _log.debug("changes that share a statement are made one by one: %r", error)
                 return [None] * len(changes)
 
-        return SharedStatement(
-            execute,
-            max_waiting=_MAX_WAITING,
-            full="too many changes wait",
-            max_sharing=_MAX_SHARING,
-            quiet_passes=0,
-            max_wait=_MAX_TURN_SECONDS,
+        return SharedStatement.prompt(
+            execute, max_waiting=_MAX_WAITING, full="too many changes wait", max_sharing=_MAX_SHARING
         )
 
     async def make(self, caller: Caller, change: Change) -> Made | None:

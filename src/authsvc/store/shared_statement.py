@@ -15,7 +15,7 @@ each item is executed alone, so that one bad item does not fail the others.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from authsvc.model.errors import AuthsvcError, Overloaded
 
@@ -24,6 +24,8 @@ Answer = TypeVar("Answer")
 
 # How many passes of the event loop have to bring no further item. An RPC needs several from its arrival on.
 _QUIET_PASSES = 8
+# How long an item waits for its turn where a statement that hangs must hold nobody up.
+_MAX_TURN_SECONDS = 1.0
 
 
 class NoTurn(Exception):
@@ -59,6 +61,25 @@ class SharedStatement(Generic[Item, Answer]):
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._sending: asyncio.Task[None] | None = None
         self._sent: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def prompt(
+        cls,
+        execute: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        max_waiting: int,
+        full: str,
+        max_sharing: int = 100,
+    ) -> Self:
+        """Return one that sends a statement at once; items wait a second for their turn at most."""
+        return cls(
+            execute,
+            max_waiting=max_waiting,
+            full=full,
+            max_sharing=max_sharing,
+            quiet_passes=0,
+            max_wait=_MAX_TURN_SECONDS,
+        )
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer of a statement that is sent after this call: a shared one, or one of its own.
