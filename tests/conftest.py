@@ -310,6 +310,25 @@ async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 BRIEFLY = 4
 
 
+TRANSPORTS = ("lane", "grpcio")
+# Tests with one of these run a service.
+_OF_SERVICES = {"service", "database_url", "empty_database_url"}
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What serves gRPC. Tests that ask for it in a directory of `both_transports` run over each."""
+    chosen: str = getattr(request, "param", TRANSPORTS[0])
+    monkeypatch.setenv("AUTHSVC_TRANSPORT", chosen)
+    return chosen
+
+
+def both_transports(metafunc: pytest.Metafunc) -> None:
+    """Run a test that runs a service over each transport; a `pytest_generate_tests`."""
+    if "transport" in metafunc.fixturenames and not _OF_SERVICES.isdisjoint(metafunc.fixturenames):
+        metafunc.parametrize("transport", TRANSPORTS, indirect=True)
+
+
 class Patience:
     """Callers that wait for a worker that never confirms; their deadlines pass when the test says so."""
 

@@ -11,6 +11,7 @@ from tests.bench import (
     access,
     changes,
     cold,
+    front,
     gateway,
     h2load,
     lists,
@@ -27,6 +28,7 @@ from tests.bench.bench import running, say
 _PARTS = (
     "memory",
     "verify",
+    "front",
     "cold",
     "lists",
     "scale",
@@ -39,7 +41,7 @@ _PARTS = (
     "spread",
 )
 
-_LOADED = ("verify", "sessions", "access", "gateway")
+_LOADED = ("verify", "front", "sessions", "access", "gateway")
 
 
 def main() -> None:
@@ -87,6 +89,10 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)
+    if "front" in parts:
+        if "verify" not in parts:
+            facts.append(h2load.described())
+        rows += await front.measure(quick=quick)
     if "scale" in parts:
         rows += await scale.measure(quick=quick)
     if "revocation" in parts:

@@ -40,10 +40,17 @@ class Load:
     """The same request to one RPC repeatedly, with several requests in flight on each connection."""
 
     def __init__(
-        self, address: str, path: str, message: bytes, key_string: str, load: tuple[int, int] = _LOAD
+        self,
+        address: str,
+        path: str,
+        message: bytes,
+        key_string: str,
+        load: tuple[int, int] = _LOAD,
+        *,
+        tls: bool = False,
     ) -> None:
         """Set what to send; without a key string, the caller has no credential."""
-        self._url = f"http://{address}{path}"
+        self._url = f"{'https' if tls else 'http'}://{address}{path}"
         self._body = b"\0" + struct.pack(">I", len(message)) + message
         self._key_string = key_string
         self._load = load

@@ -15,8 +15,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -30,18 +32,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc import app
 from authsvc.app import serving
 from authsvc.config.settings import load_settings
-from authsvc.entrance.entrance import Entrance
+from authsvc.lane import server as lane
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
+from authsvc.net.listen_address import ListenAddress
 from authsvc.rpc import server as rpc_server
-from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Service
-from authsvc.rpc.public import NoSuchRpc
-from authsvc.rpc.server import Server
+from authsvc.rpc.served import Served
+from authsvc.rpc.tls import Tls
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import options_pb2, resources_pb2
 from authsvc.verify.lease import Lease
+from tests.certificates import Authority
 
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
 VERIFY_SESSION = "/authsvc.v1.SessionService/VerifySession"
@@ -65,9 +68,15 @@ _CONSTANT = pb.VerifyKeyResponse(
 class Process:
     """The running process, as the measuring process sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ports: Sequence[int]) -> None:
         self._process = process
-        self.address = address
+        #: The lane, in plain text and by TLS, and the server of grpcio.
+        self.address, self.tls_address, self.grpcio_address = (f"127.0.0.1:{port}" for port in ports)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     async def counts(self) -> dict[str, float]:
         """Return the metrics of the service, for instance `authsvc_verdicts_total VALID`."""
@@ -103,7 +112,7 @@ async def running(database_url: str, *arguments: str, core: int | None = None) -
         env=environment,
     )
     try:
-        yield Process(process, f"127.0.0.1:{int(await _line(process))}")
+        yield Process(process, json.loads(await _line(process)))
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -140,16 +149,6 @@ class _Null:
         return _CONSTANT
 
 
-class _BareToo(NoSuchRpc):
-    """The last handler that gRPC calls, which knows one more RPC."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Return the handler that does nothing for its RPC."""
-        if handler_call_details.method == BARE:
-            return _BARE
-        return super().service(handler_call_details)
-
-
 async def _answer(request: bytes, context: object) -> bytes:
     return _ANSWER
 
@@ -158,14 +157,32 @@ _ANSWER = _CONSTANT.SerializeToString()
 _BARE: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.unary_unary_rpc_method_handler(_answer)
 
 
-class _Server(Server):
-    """The server of the service, with the two RPCs."""
+class _Handlers(rpc_server.Handlers):
+    """The handlers of the service, and the one that does nothing."""
 
-    def __init__(
-        self, services: Sequence[Service], entrance: Entrance, bounds: Bounds, **options: Any
-    ) -> None:
-        with mock.patch.object(rpc_server, "NoSuchRpc", _BareToo):
-            super().__init__((*services, _Null()), entrance, bounds, **options)
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler that does nothing for its RPC."""
+        return _BARE if handler_call_details.method == BARE else super().service(handler_call_details)
+
+
+class _Servers(lane.Server):
+    """The lane, with two more servers of the same RPCs beside it."""
+
+    ports: ClassVar[list[int]] = []
+
+    async def start(self, listen: ListenAddress) -> int:
+        """Start all of them; return the port of the lane."""
+        port = await super().start(listen)
+        with tempfile.TemporaryDirectory() as directory:
+            cert, key = Path(directory, "cert.pem"), Path(directory, "key.pem")
+            Authority().issue().write(cert, key)
+            others = (lane.Server(self.served, tls=Tls(cert, key)), rpc_server.Server(self.served))
+        self.ports[:] = [port, *[await other.start(listen) for other in others]]
+        return port
+
+
+def _served(services: Sequence[Service], *arguments: Any, **options: Any) -> Served:
+    return Served((*services, _Null()), *arguments, **options)
 
 
 async def _serve() -> None:
@@ -176,9 +193,13 @@ async def _serve() -> None:
     asked = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
-    with mock.patch.object(serving, "Server", _Server):
+    with (
+        mock.patch.object(serving, "Served", _served),
+        mock.patch.dict(serving._TRANSPORTS, lane=_Servers),
+        mock.patch.object(rpc_server, "Handlers", _Handlers),
+    ):
         async with app.running(settings) as service:
-            print(service.port, flush=True)
+            print(json.dumps(_Servers.ports), flush=True)
             while await asked.readline():
                 print(json.dumps(_samples(service.metrics)), flush=True)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -81,13 +81,16 @@ async def world(database_url: str, clock: Clock, checkout: Path, reachable_dir: 
 def _end_the_lease(service: Service, patch: pytest.MonkeyPatch) -> None:
     """Make every check from now on unable to decide."""
     access, lease = service.app.access, service.app.lease
-    decide = access.decide
 
-    async def after_the_lease(*arguments: object) -> object:
-        lease.end("this is a test")
-        return await decide(*arguments)  # type: ignore[arg-type]
+    def after_the_lease(decide: Callable[..., Any]) -> Callable[..., Any]:
+        def decides(*arguments: object) -> Any:
+            lease.end("this is a test")
+            return decide(*arguments)
 
-    patch.setattr(access, "decide", after_the_lease)
+        return decides
+
+    for name in ("decide", "recall"):
+        patch.setattr(access, name, after_the_lease(getattr(access, name)))
 
 
 async def test_a_client_of_grpc(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

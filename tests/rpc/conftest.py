@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority, replace
-from tests.conftest import Clock, serving
+from tests.conftest import Clock, both_transports, serving
 from tests.rpc.secure import Files, Secure
+
+pytest_generate_tests = both_transports
+
+
+@pytest.fixture(autouse=True)
+def over_each(transport: str) -> None:
+    """Run all tests of this directory over each transport."""
 
 
 @pytest.fixture

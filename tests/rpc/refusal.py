@@ -44,3 +44,10 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
             refusal.retry_seconds = retry.retry_delay.ToTimedelta().total_seconds()
     assert refusal.info.domain == "authsvc"
     assert refusal.info.reason == reason
+
+
+def missing(header: str, transport: str) -> tuple[grpc.StatusCode, str]:
+    """Return how an authorization header without a key is refused; the lane lets none end with a blank."""
+    if header.endswith(" ") and transport == "lane":
+        return grpc.StatusCode.INVALID_ARGUMENT, "HEADER_MALFORMED"
+    return grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.certificates import Authority, replace
 from tests.conftest import Client, Clock, Service, serving
-from tests.rpc.refusal import refused
+from tests.rpc.refusal import missing, refused
 from tests.rpc.secure import Files, Secure
 from tests.rpc.test_revoke import make
 
@@ -125,7 +125,7 @@ async def test_a_certificate_that_is_not_listed(
         assert refusal.info.metadata["certificate"] == name
 
 
-async def test_a_key_stands_before_the_certificate(door: Door) -> None:
+async def test_a_key_stands_before_the_certificate(door: Door, transport: str) -> None:
     """With both, the caller is the key. A wrong or empty key is refused even with a listed certificate."""
     async with door.client("CN=any", ORDERS) as orders:
         weak = await orders.CreateKey(owner_id="acme", display_name="x", scopes=["a"])
@@ -138,7 +138,7 @@ async def test_a_key_stands_before_the_certificate(door: Door) -> None:
     for empty in ("", " "):
         async with door.channel(door.authority.issue("CN=any", uris=(ORDERS,))) as channel:
             lost = Client(channel, None, authorization=f"Bearer{empty}")
-            with refused(UNAUTHENTICATED, "CREDENTIAL_MISSING"):
+            with refused(*missing(f"Bearer{empty}", transport)):
                 await lost.GetKey(key_id=weak.key.key_id)
     async with door.client("CN=nobody", key_string=door.service.admin_key) as admin:
         assert (await admin.GetKey(key_id=weak.key.key_id)).creator_id == ORDERS
@@ -197,11 +197,12 @@ async def test_without_a_credential(database_url: str, clock: Clock) -> None:
     ],
 )
 async def test_a_wrong_credential_is_not_none(
-    database_url: str, clock: Clock, header: str, reason: str
+    database_url: str, clock: Clock, header: str, reason: str, transport: str
 ) -> None:
     """An invalid credential is refused; its caller does not become anonymous."""
     async with open_to_all(database_url, clock, "full_access") as service:
-        with refused(UNAUTHENTICATED, reason):
+        told = missing(header, transport) if reason == "CREDENTIAL_MISSING" else (UNAUTHENTICATED, reason)
+        with refused(*told):
             await Client(service.channel, None, authorization=header).VerifyKey(key_string="x")
 
 

@@ -6,7 +6,7 @@ import grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authsvc.rpc.server import MAX_BYTES
+from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Service
@@ -39,7 +39,7 @@ async def test_bytes_that_are_no_message(service: Service) -> None:
 async def test_a_message_that_is_too_large(service: Service) -> None:
     """It is refused before it is read, and the service continues."""
     try:
-        await service.admin.VerifyKey(key_string="x" * (MAX_BYTES + 1))
+        await service.admin.VerifyKey(key_string="x" * (MAX_MESSAGE_BYTES + 1))
     except grpc.aio.AioRpcError as error:
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017
     else:

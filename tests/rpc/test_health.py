@@ -12,7 +12,9 @@ from authsvc.entrance.strangers import Strangers
 from authsvc.model.rate import UNLIMITED
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.health import Health
-from authsvc.rpc.public import Public
+from authsvc.rpc.public import NoSuchRpc, Public
+from authsvc.rpc.rpc import Rpc
+from authsvc.rpc.server import Handlers
 from authsvc.verify.clock import boottime
 
 STATES = health_pb2.HealthCheckResponse
@@ -30,8 +32,10 @@ class Stand:
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     health, server = Health(["a.Service"]), grpc.aio.server()
-    public = Public(Strangers(UNLIMITED, boottime), Answers(boottime), boottime)
-    server.add_generic_rpc_handlers([health.handler(public)])
+    strangers = Strangers(UNLIMITED, boottime)
+    public = Public(strangers, Answers(boottime), boottime)
+    rpcs = {rpc.path: rpc for rpc in health.rpcs(public)}
+    server.add_generic_rpc_handlers([Handlers(rpcs, Rpc("", NoSuchRpc(strangers).handle))])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await health.begin()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from authsvc.entrance.gate import QUIET_SECONDS
 from authsvc.net.http_server import IDLE_GRACE_SECONDS
-from authsvc.rpc.server import ANSWERED_SECONDS
+from authsvc.rpc.limits import ANSWERED_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

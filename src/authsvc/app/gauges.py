@@ -1,11 +1,9 @@
 """The metrics of the parts, read when they are scraped, so that they cost nothing otherwise."""
 
 from authsvc.app.parts import App
-from authsvc.entrance.entrance import Entrance
 from authsvc.net.http_server import HttpServer
 from authsvc.net.open_files import in_use
-from authsvc.rpc.bounds import Bounds
-from authsvc.rpc.server import Server
+from authsvc.rpc.served import Served
 from authsvc.telemetry import Metrics, log_lines_dropped
 
 
@@ -138,8 +136,9 @@ def _watch_database(app: App) -> None:
     )
 
 
-def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server: Server) -> None:
+def watch_entrance(metrics: Metrics, served: Served) -> None:
     """Have the metrics of a worker look at its entrance and its port."""
+    entrance, bounds = served.entrance, served.bounds
     metrics.watch_counter(
         "limited",
         "Calls refused or delayed because of a limit.",
@@ -147,7 +146,7 @@ def watch_entrance(metrics: Metrics, entrance: Entrance, bounds: Bounds, server:
             **entrance.limits.refused,
             "in_flight": entrance.gate.refused,
             "unread": bounds.answers.refused,
-            **server.refused,
+            **served.refused,
             "stranger": entrance.strangers.delayed + entrance.probes.delayed,
         },
         label="limit",

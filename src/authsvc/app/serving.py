@@ -25,6 +25,7 @@ from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
+from authsvc.lane import server as lane
 from authsvc.model.address import Proxies
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
@@ -34,6 +35,7 @@ from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
+from authsvc.rpc import server as grpcio
 from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
@@ -42,7 +44,7 @@ from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
-from authsvc.rpc.server import Server
+from authsvc.rpc.served import Served
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import device
 from authsvc.verify.clock import Clock, Stopwatch, boottime
@@ -63,6 +65,12 @@ _MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
 _MAX_ATTACH_SECONDS = 30.0
 # Seconds between two looks for a certificate that was rotated, or another list of callers.
 _FILES_SECONDS = 5.0
+
+# By the value of AUTHSVC_TRANSPORT.
+_TRANSPORTS: "dict[str, type[lane.Server] | type[grpcio.Server]]" = {
+    "lane": lane.Server,
+    "grpcio": grpcio.Server,
+}
 
 Tick = Callable[[], Awaitable[object]]
 
@@ -205,7 +213,8 @@ async def _serve(
     stack: AsyncExitStack,
 ) -> int:
     """Serve gRPC until the stack ends, and return its port. Raises AddressInUseError."""
-    server = Server(
+    check = ext_authz.ExtAuthz(app.access, proxies)
+    served = Served(
         [
             KeyService(app.keys, app.verifier, app.clock),
             SessionService(app.sessions, app.verifier, app.locations, app.clock),
@@ -216,27 +225,22 @@ async def _serve(
         ],
         entrance,
         bounds,
+        raw=[Raw(ext_authz.SERVICE, ext_authz.METHOD, access.SCOPES, check.check, check.recall)],
+        reflects=settings.reflection,
+    )
+    server = _TRANSPORTS[settings.transport](
+        served,
         tls=app.tls,
         connection_age=settings.connection_age.total_seconds(),
         longest=certainly_over(settings.lease.total_seconds()),
-        raw=[
-            Raw(
-                ext_authz.SERVICE,
-                ext_authz.METHOD,
-                access.SCOPES,
-                ext_authz.ExtAuthz(app.access, proxies).check,
-            )
-        ],
-        reflects=settings.reflection,
-        stopwatch=bounds.stopwatch,
         answered=pauses.answered,
     )
-    watch_entrance(app.metrics, entrance, bounds, server)
-    await stack.enter_async_context(in_background(server.tell_health(app.lease)))
-    await stack.enter_async_context(in_background(server.tell_stop(app.readiness)))
+    watch_entrance(app.metrics, served)
+    await stack.enter_async_context(in_background(served.health.follow(app.lease)))
+    await stack.enter_async_context(in_background(served.health.follow_stop(app.readiness)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     port = await server.start(settings.listen)
-    watching = run_forever(server.look, server.due, "watching connections")
+    watching = run_forever(server.watch.look, server.watch.due, "watching connections")
     await stack.enter_async_context(in_background(watching))
     return port
 

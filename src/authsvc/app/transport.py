@@ -15,7 +15,8 @@ def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | 
     check_transport(settings)
     tls = certified = None
     if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        optional = settings.tls_client_auth == "optional"
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca, certificates_optional=optional)
     if settings.callers is not None:
         known = None if settings.scopes is None else [scope.name for scope in settings.scopes]
         certified = reloaded_callers(settings.callers, known)

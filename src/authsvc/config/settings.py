@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     listen: Listen = Field(
         ListenAddress("127.0.0.1", 50051), description="address to serve gRPC on, host:port"
     )
+    transport: Literal["lane", "grpcio"] = Field(
+        "lane", description="what serves gRPC: authsvc's own transport, or that of grpcio, which is slower"
+    )
     tls_cert: Path | None = Field(
         None,
         description="PEM file of the certificate to serve with, followed by its chain; empty: plain text",
@@ -53,6 +56,9 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM file of its private key")
     tls_client_ca: Path | None = Field(
         None, description="PEM file of authorities; every client must show a certificate of one of them"
+    )
+    tls_client_auth: Literal["required", "optional"] = Field(
+        "required", description="optional: clients without a certificate of AUTHSVC_TLS_CLIENT_CA may connect"
     )
     callers: Path | None = Field(
         None,
@@ -249,7 +255,6 @@ class Settings(BaseSettings):
         description="the service that `authsvc keys` and similar commands call; default: the one of `listen`",
     )
     key: SecretStr | None = Field(None, description="key string that these commands authenticate with")
-
     call_tls_ca: Path | None = Field(
         None, description="PEM file of the authority that these commands trust; it enables TLS"
     )

@@ -15,6 +15,11 @@ def check_transport(settings: Settings) -> None:
             f"{PREFIX}TLS_CLIENT_CA: clients show certificates over TLS only; "
             f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
         )
+    if settings.tls_client_auth == "optional" and settings.transport == "grpcio":
+        problems.append(
+            f"{PREFIX}TLS_CLIENT_AUTH: grpcio asks every client for a certificate, or none; "
+            f"use {PREFIX}TRANSPORT=lane"
+        )
     if settings.callers is not None and settings.tls_client_ca is None:
         problems.append(
             f"{PREFIX}CALLERS: without {PREFIX}TLS_CLIENT_CA no caller shows a certificate; set it"

@@ -7,7 +7,7 @@ from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.limits import RATE_LIMITED
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
-from authsvc.model.errors import AuthsvcError, PermissionDenied, Unauthenticated
+from authsvc.model.errors import AuthsvcError, Unauthenticated
 
 
 class Admission:
@@ -36,8 +36,7 @@ class Admission:
         """
         # Not the call itself, which has the credential.
         self._address, self._request_id = call.address, call.request_id
-        self._entrance.gate.enter(slow=not self._operation.is_verification)
-        self._entered = True
+        self._enter_gate()
         caller = self._entrance.authentication.recall(call)
         return None if caller is None else self._known(caller, call)
 
@@ -48,6 +47,10 @@ class Admission:
         failed; Unavailable when a credential cannot be verified now.
         """
         return self._known(await self._entrance.authentication.verify(call), call)
+
+    def _enter_gate(self) -> None:
+        self._entrance.gate.enter(slow=not self._operation.is_verification)
+        self._entered = True
 
     def _known(self, caller: Caller, call: IncomingCall) -> Caller:
         operation = self._operation
@@ -66,15 +69,16 @@ class Admission:
 
         Raises Overloaded (RATE_LIMITED, IN_FLIGHT_LIMIT) and PermissionDenied (SCOPE_MISSING).
         """
-        operation = self._operation
-        if not operation.is_verification:
+        if not self._operation.is_verification:
             self._counted = self._entrance.limits.enter(caller)
-        if lacking := caller.lacks(operation.scopes):
-            raise PermissionDenied(
-                f"{operation.name} needs the scope {' and '.join(lacking)}",
-                reason="SCOPE_MISSING",
-                required_scope=lacking[0],
-            )
+        self._operation.check_scopes(caller)
+
+    def resume(self, call: IncomingCall, caller: Caller | None, *, inside: bool) -> None:
+        """Take over a call that was begun without an admission; if `inside`, it gets a place in the gate."""
+        self._address, self._request_id = call.address, call.request_id
+        self.caller = caller
+        if inside:
+            self._enter_gate()
 
     async def refuse(self, error: AuthsvcError) -> None:
         """Count a refusal; record that of a known caller; delay a failed authentication, beyond a rate.

@@ -43,18 +43,22 @@ class Gate:
         self._closed = False
         self._empty = asyncio.Event()
 
-    def enter(self, *, slow: bool = False) -> None:
-        """Let a call in, which is to `leave`; `slow`: it is not a verification.
-
-        Raises Unavailable (STOPPING) when the gate is closed, and Overloaded (IN_FLIGHT_LIMIT) when there is
-        no room.
-        """
+    def check(self, *, slow: bool = False) -> None:
+        """Raise what `enter` raises."""
         if self._closed:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
         limit = self._max_in_flight
         if self._in_flight >= limit or (slow and self._slow >= limit // 2):
             self.refused += 1
             raise full()
+
+    def enter(self, *, slow: bool = False) -> None:
+        """Let a call in, which is to `leave`; `slow`: it is not a verification.
+
+        Raises Unavailable (STOPPING) when the gate is closed, and Overloaded (IN_FLIGHT_LIMIT) when there is
+        no room.
+        """
+        self.check(slow=slow)
         self._in_flight += 1
         self._slow += slow
 

@@ -1,5 +1,7 @@
 """An operation: an RPC, or the check over HTTP."""
 
+from authsvc.model.caller import Caller
+from authsvc.model.errors import PermissionDenied
 from authsvc.telemetry import Metrics
 
 
@@ -19,6 +21,15 @@ class Operation:
         #: Takes how long a call took, in seconds.
         self.observe = metrics.rpc_seconds.labels(name).observe
         self._errors = metrics.rpc_errors
+
+    def check_scopes(self, caller: Caller) -> None:
+        """Raise PermissionDenied (SCOPE_MISSING) for a caller that lacks one of the scopes."""
+        if lacking := caller.lacks(self.scopes):
+            raise PermissionDenied(
+                f"{self.name} needs the scope {' and '.join(lacking)}",
+                reason="SCOPE_MISSING",
+                required_scope=lacking[0],
+            )
 
     def count_error(self, code: str) -> None:
         """Count a call that ended with a code, a name of `google.rpc.Code`."""

@@ -8,6 +8,7 @@ from authsvc.gateway.denied import Denied
 from authsvc.gateway.path import is_disguised
 from authsvc.gateway.presented import NOTHING, CredentialSources, Headers, Presented
 from authsvc.gateway.routes import Routes
+from authsvc.gateway.verdicts import Presentation, Verdicts
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
@@ -18,7 +19,7 @@ from authsvc.model.refusal import REFUSALS
 from authsvc.model.scope import MAX_LENGTH as MAX_SCOPE_LENGTH
 from authsvc.model.scope import is_scope, missing
 from authsvc.model.user_agent import of_a_user
-from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
+from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
 # Scopes that a route may require, as in VerifyKey; and the length of the text that lists them.
@@ -74,7 +75,7 @@ class Access:
         keep_credential: bool = False,
     ) -> None:
         """Take the sources of credentials, the current routes, and whether upstreams see credentials."""
-        self._verifier = verifier
+        self._verdicts = Verdicts(verifier)
         self._sources = sources
         self._routes = routes
         self._keep_credential = keep_credential
@@ -88,10 +89,27 @@ class Access:
 
     async def decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
         """Answer the proxy `caller`. A retryable error becomes a refusal, so the proxy need not guess."""
+        found = self._credentials(caller, asked)
+        if not isinstance(found, Presentation):
+            return self._counted(found)
         try:
-            answer = await self._decide(caller, asked)
+            verdicts = self._verdicts.recall(found) or await self._verdicts.look_up(found)
         except RetryableError as error:
-            answer = Denied.of(error)
+            return self._counted(Denied.of(error))
+        return self._counted(self._concluded(asked, found, verdicts))
+
+    def recall(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied | None:
+        """Answer as `decide`, from memory alone; None when `decide` has to look further."""
+        found = self._credentials(caller, asked)
+        if not isinstance(found, Presentation):
+            return self._counted(found)
+        try:
+            verdicts = self._verdicts.recall(found)
+        except RetryableError as error:
+            return self._counted(Denied.of(error))
+        return None if verdicts is None else self._counted(self._concluded(asked, found, verdicts))
+
+    def _counted(self, answer: Allowed | Denied) -> Allowed | Denied:
         if isinstance(answer, Denied):
             kind = answer.reason
         else:
@@ -99,7 +117,8 @@ class Access:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         return answer
 
-    async def _decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
+    def _credentials(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied | Presentation:
+        """Return the credentials that decide about a request, or the answer if none does."""
         required, headers = asked.required_scopes, asked.headers
         if len(headers) > MAX_HEADERS:
             return _TOO_MANY_HEADERS
@@ -130,36 +149,21 @@ class Access:
             of_a_user(headers.get("user-agent", "")),
             ClientHints.of_headers(headers),
         )
+        return Presentation(question, presented)
+
+    def _concluded(
+        self, asked: GatewayRequest, found: Presentation, verdicts: dict[str, Verdict]
+    ) -> Allowed | Denied:
+        question, presented = found
         text = presented.texts[0]
-        if len(presented.texts) == 1:
-            verdict = self._verifier.recall(question, text) or await self._verifier.verify(question, text)
-        else:
-            verdicts = await self._each(question, presented.texts)
+        if len(verdicts) > 1:
             good = [text for text, (code, _) in verdicts.items() if code in _GOOD]
             if len(good) > 1:
                 return self._ambiguous()
             # If none is valid, the first one that was minted here: its refusal is more specific.
             known = [text for text, (code, _) in verdicts.items() if code is not VerdictCode.NOT_FOUND]
             text = next(iter((*good, *known, text)))
-            verdict = verdicts[text]
-        return self._answer(verdict, required, asked, presented, text)
-
-    async def _each(self, question: Question, texts: Sequence[str]) -> dict[str, Verdict]:
-        """Return the verdict on each text, all at one instant, so that none is older than the answer."""
-        strangers: set[str] = set()
-        while True:
-            verdicts = {
-                text: NOT_FOUND if text in strangers else self._verifier.recall(question, text)
-                for text in texts
-            }
-            if all(verdicts.values()):
-                return {text: verdict for text, verdict in verdicts.items() if verdict is not None}
-            for text in texts:
-                # An unknown text stays unknown; a known one is in memory now.
-                if verdicts[text] is None:
-                    code, _ = await self._verifier.verify(question, text)
-                    if code is VerdictCode.NOT_FOUND:
-                        strangers.add(text)
+        return self._answer(verdicts[text], question.required_scopes, asked, presented, text)
 
     def _answer(
         self,

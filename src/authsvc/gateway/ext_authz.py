@@ -59,30 +59,50 @@ class ExtAuthz:
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
         """Answer a serialized CheckRequest; raise InvalidArgument if it is invalid or over 128 KiB."""
-        if len(data) > MAX_BYTES:
-            problem = (
-                f"has {len(data)} bytes; at most {MAX_BYTES} are accepted. Remove with_request_body from "
-                "Envoy's configuration, and limit the headers by max_request_headers_kb"
-            )
-            raise InvalidArgument(FieldViolation("", "request.size", problem))
-        try:
-            attributes = CheckRequest.FromString(data).attributes
-        except DecodeError as error:
-            problem = "is not a valid envoy.service.auth.v3.CheckRequest"
-            raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
+        request = _parsed(data)
+        asked = self._asked(request)
+        headers = request.attributes.request.http.headers
+        return _answer(FAULT if asked is None else await self._access.decide(caller, asked), headers)
+
+    def recall(self, caller: Caller, data: bytes) -> bytes | None:
+        """Answer as `check`, from memory alone; None when `check` has to look further."""
+        request = _parsed(data)
+        asked = self._asked(request)
+        answer = FAULT if asked is None else self._access.recall(caller, asked)
+        return None if answer is None else _answer(answer, request.attributes.request.http.headers)
+
+    def _asked(self, request: CheckRequest) -> GatewayRequest | None:
+        """Return what is asked; None for invalid settings of the route."""
+        attributes = request.attributes
         http = attributes.request.http
         scopes = _required(attributes.context_extensions)
         if scopes is None:
-            return _denied(FAULT, http.headers)
+            return None
         # The peer of Envoy, whatever Envoy makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
         forwarded = http.headers.get("x-forwarded-for")
         address = self._proxies.client(address, [forwarded] if forwarded else ())
         # As bytes in ISO-8859-1; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
-        asked = GatewayRequest(http.method, target, http.headers, scopes, address)
-        answer = await self._access.decide(caller, asked)
-        return _denied(answer, http.headers) if isinstance(answer, Denied) else _allowed(answer)
+        return GatewayRequest(http.method, target, http.headers, scopes, address)
+
+
+def _parsed(data: bytes) -> CheckRequest:
+    if len(data) > MAX_BYTES:
+        problem = (
+            f"has {len(data)} bytes; at most {MAX_BYTES} are accepted. Remove with_request_body from "
+            "Envoy's configuration, and limit the headers by max_request_headers_kb"
+        )
+        raise InvalidArgument(FieldViolation("", "request.size", problem))
+    try:
+        return CheckRequest.FromString(data)
+    except DecodeError as error:
+        problem = "is not a valid envoy.service.auth.v3.CheckRequest"
+        raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
+
+
+def _answer(answer: Allowed | Denied, headers: Mapping[str, str]) -> bytes:
+    return _denied(answer, headers) if isinstance(answer, Denied) else _allowed(answer)
 
 
 def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:

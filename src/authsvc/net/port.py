@@ -12,7 +12,22 @@ Failure: OSError of the system; the caller words it.
 import errno
 import socket
 
+from authsvc.model.errors import OperatorError
 from authsvc.net.listen_address import ListenAddress
+
+
+class AddressInUseError(OperatorError):
+    """The address cannot be listened on, most likely because another program has it."""
+
+    def __init__(self, listen: ListenAddress, error: Exception, *, tls: bool = False) -> None:
+        told = (
+            f"cannot listen at {listen} ({error}): is authsvc running there already? "
+            "Set AUTHSVC_LISTEN to another host:port"
+        )
+        if tls:
+            # gRPC does not say which of the two it is. OpenSSL, which looked at the key, takes more kinds.
+            told += "; or gRPC does not support the key in AUTHSVC_TLS_KEY: use RSA, P-256 or P-384"
+        super().__init__(told)
 
 
 def hold(listen: ListenAddress) -> socket.socket:

@@ -9,8 +9,8 @@ from authsvc import app
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.net import port
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.port import AddressInUseError
 from authsvc.process.children import Children
-from authsvc.rpc.server import AddressInUseError
 
 _log = logging.getLogger(__name__)
 

@@ -1,20 +1,24 @@
 """What a gRPC call holds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from authsvc.entrance.admission import Admission
 from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
+from authsvc.model.errors import AuthsvcError
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.context import Context
+from authsvc.rpc.status import status_of
 
 
 class Call:
     """What a call holds until gRPC has sent its answer, or given it up: its admission, and its bytes."""
 
-    __slots__ = ("_bounds", "_context", "_has_answer", "admission", "peer")
+    __slots__ = ("_bounds", "_context", "_has_answer", "account", "admission", "delivered", "peer")
 
     def __init__(self, entrance: Entrance, bounds: Bounds, operation: Operation, context: Context) -> None:
         self._bounds, self._context = bounds, context
@@ -22,23 +26,49 @@ class Call:
         self.admission = Admission(entrance, operation)
         #: The connection, as gRPC names it.
         self.peer = context.peer()
-        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
+        #: Whose the answer is; "" while that is not known.
+        self.account = ""
+        #: The function that is told whether the answer was sent, if there is one.
+        self.delivered: Callable[[bool], object] | None = None
+        context.add_done_callback(self._over)
         bounds.connections.begin(self)
 
-    def answers(self, account: str, size: int = 0) -> None:
-        """Hand an answer of `size` bytes over to gRPC."""
-        self._has_answer = True
-        self._bounds.answers.begin(self, self.peer, account, size)
-
-    async def refuse(self, status: grpc.Status) -> None:
-        """End the call by a status, if the client is still there."""
+    async def answer(self, answer: bytes) -> bytes | None:
+        """Hand an answer over to the transport; return it unless it was sent here."""
+        self._answers(len(answer))
+        if self.delivered is None:
+            return answer
         try:
-            await self._context.abort_with_status(status)
+            await self._context.write(answer)
+        except BaseException:
+            self.delivered(False)
+            raise
+        self.delivered(True)
+        return None
+
+    async def refuse(self, error: AuthsvcError) -> None:
+        """End the call by the status of an error, if the client is still there. Raises what gRPC raises."""
+        await self.admission.refuse(error)
+        if self.admission.caller is not None:
+            self.account = account_of(self.admission.caller) or self.peer
+        self._answers()
+        try:
+            await self._context.abort_with_status(status_of(error))
         except grpc.aio.AbortError:
             raise
         except grpc.aio.BaseError:
             self._has_answer = False
             raise
+
+    async def fail(self) -> None:
+        """End the call by INTERNAL, without a word on the cause."""
+        self._answers()
+        await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
+
+    def _answers(self, size: int = 0) -> None:
+        """Count an answer of `size` bytes as handed over."""
+        self._has_answer = True
+        self._bounds.answers.begin(self, self.peer, self.account, size)
 
     def _over(self, _: Any) -> None:
         self._bounds.answers.end(self)

@@ -1,7 +1,8 @@
-"""Reads the plain values of a call from gRPC's context."""
+"""What endpoints use of a call's context, and the plain values that are read from it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import grpc
 
@@ -10,7 +11,47 @@ from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.rpc.peer import address_of
 from authsvc.verify.clock import Stopwatch
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
+
+class Context(Protocol):
+    """A call, as grpc.aio's ServicerContext of a stream shows it; `lane.stream` has another one."""
+
+    def peer(self) -> str:
+        """Return the other end of the connection, in the form of `rpc.peer`."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Return the headers of the call; the lane has only those that `incoming_call` reads."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what is known of the client's certificate, by gRPC's names."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the caller's deadline, None if it has none."""
+
+    async def read(self) -> Any:
+        """Return the next message, or `grpc.aio.EOF`."""
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; return when the connection has taken it."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have `callback` called when the answer is sent, or the call is given up."""
+
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+        """Send this after the answer."""
+
+    async def abort(self, code: grpc.StatusCode, details: str = "") -> Any:
+        """End the call by a status, and raise `grpc.aio.AbortError`."""
+
+    async def abort_with_status(self, status: grpc.Status) -> Any:
+        """End the call by a status with details, and raise `grpc.aio.AbortError`."""
+
+
+class WholeCall(Context, Protocol):
+    """A call whose whole message has arrived."""
+
+    #: Whose the answer is, once that is known: see `rpc.answers`.
+    account: str
+
 
 # Seconds that an answer gets to arrive before the caller's deadline.
 _ANSWER_SECONDS = 0.2

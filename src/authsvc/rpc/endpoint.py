@@ -1,23 +1,25 @@
-"""The handler of every RPC that needs a caller.
+"""The endpoint of every RPC that needs a caller.
 
 entrance (gate, authentication, limits, scope) → read → parse → validate → use case → bytes; errors become
-statuses. Handlers are built from a service's descriptor: an RPC is served exactly when its proto names the
+statuses. Endpoints are built from a service's descriptor: an RPC is served exactly when its proto names the
 scope that it needs. There are no interceptors, since each would cost every VerifyKey.
 
-To gRPC each is an RPC whose client sends a stream. Of a unary RPC it would read the message before it calls
-us, and anonymous clients could have it keep as many messages as there are streams.
+A message is read when its sender is known: otherwise anonymous clients could have us keep as many messages as
+there are streams. A transport that has a whole message anyway asks `at_once`, which answers verifications
+from memory.
 """
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
@@ -25,9 +27,9 @@ from authsvc.model.errors import AuthsvcError
 from authsvc.rpc.answer_size import refuse_too_large
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.call import Call
-from authsvc.rpc.context import Context, incoming_call
+from authsvc.rpc.context import Context, WholeCall, incoming_call
 from authsvc.rpc.request import parser
-from authsvc.rpc.status import status_of
+from authsvc.rpc.rpc import Rpc
 from authsvc.v1 import options_pb2
 
 _log = logging.getLogger(__name__)
@@ -35,12 +37,21 @@ _log = logging.getLogger(__name__)
 # A message, or the bytes of a message of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
 Method = Callable[[Caller, Any], Awaitable[Answer]]
+# Returns the serialized answer of a verification if memory has it, otherwise None.
+Recall = Callable[[Caller, Any], bytes | None]
 
 
 class Service(Protocol):
     """Serves the RPCs of `descriptor`, each by the method of the same name."""
 
     descriptor: ClassVar[ServiceDescriptor]
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A service that answers some of its RPCs from memory, by their names."""
+
+    recalls: dict[str, Recall]
 
 
 @runtime_checkable
@@ -55,30 +66,6 @@ class Delivering(Protocol):
 Delivery = Callable[[Message, Message], Callable[[bool], object]]
 
 
-def service_handler(service: Service, entrance: Entrance, bounds: Bounds) -> grpc.GenericRpcHandler:
-    """Return the handler of all RPCs of a service."""
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
-    for method in service.descriptor.methods:
-        delivery = _delivery(service, method)
-        endpoint = _endpoint(
-            entrance.operation(method.name, (_scope(method),)),
-            parser(method),
-            getattr(service, method.name),
-            _serialize,
-            entrance,
-            bounds,
-            delivery,
-        )
-        # To learn whether its answer was sent, an endpoint sends it itself, as the one message of a stream.
-        kind = (
-            grpc.stream_unary_rpc_method_handler
-            if delivery is None
-            else grpc.stream_stream_rpc_method_handler
-        )
-        handlers[method.name] = kind(endpoint)
-    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
-
-
 class Raw(NamedTuple):
     """An RPC of another protocol: `serve` takes and returns bytes. Callers need all of `scopes`."""
 
@@ -86,85 +73,159 @@ class Raw(NamedTuple):
     method: str
     scopes: tuple[str, ...]
     serve: Callable[[Caller, bytes], Awaitable[bytes]]
+    recall: Recall
 
 
-def raw_handler(raw: Raw, entrance: Entrance, bounds: Bounds) -> grpc.GenericRpcHandler:
-    """Return the handler of one such RPC, which passes the same entrance."""
+def service_rpcs(service: Service, entrance: Entrance, bounds: Bounds) -> list[Rpc]:
+    """Return all RPCs of a service."""
+    recalls = service.recalls if isinstance(service, Recalling) else {}
+    return [
+        Endpoint(
+            entrance.operation(method.name, (_scope(method),)),
+            parser(method),
+            getattr(service, method.name),
+            _serialize,
+            entrance,
+            bounds,
+            recall=recalls.get(method.name),
+            delivery=_delivery(service, method),
+        ).rpc(service.descriptor.full_name)
+        for method in service.descriptor.methods
+    ]
+
+
+def raw_rpc(raw: Raw, entrance: Entrance, bounds: Bounds) -> Rpc:
+    """Return an RPC of another protocol, which passes the same entrance."""
     operation = entrance.operation(raw.method, raw.scopes)
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
-        _endpoint(operation, lambda data: data, raw.serve, lambda data: data, entrance, bounds)
-    )
-    return grpc.method_handlers_generic_handler(raw.service, {raw.method: handler})
+    endpoint = Endpoint(operation, _unchanged, raw.serve, _unchanged, entrance, bounds, recall=raw.recall)
+    return endpoint.rpc(raw.service)
 
 
-def _endpoint(
-    operation: Operation,
-    parse: Callable[[bytes], Any],
-    serve: Method[Answer],
-    serialize: Callable[[Answer], bytes],
-    entrance: Entrance,
-    bounds: Bounds,
-    delivery: Delivery | None = None,
-) -> Callable[[object, Context], Awaitable[bytes | None]]:
-    arrivals, answers, connections = bounds.arrivals, bounds.answers, bounds.connections
-    stopwatch = bounds.stopwatch
+class Endpoint(Generic[Answer]):
+    """One RPC, over any transport."""
 
-    async def handle(_: object, context: Context) -> bytes | None:
+    def __init__(
+        self,
+        operation: Operation,
+        parse: Callable[[bytes], Any],
+        serve: Method[Answer],
+        serialize: Callable[[Answer], bytes],
+        entrance: Entrance,
+        bounds: Bounds,
+        *,
+        recall: Recall | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self._operation = operation
+        self._parse = parse
+        self._serve: Method[Answer] = serve
+        self._serialize: Callable[[Answer], bytes] = serialize
+        self._entrance, self._bounds = entrance, bounds
+        self._recall, self._delivery = recall, delivery
+
+    def rpc(self, service: str) -> Rpc:
+        """Return what a transport serves as an RPC of this service."""
+        return Rpc(
+            f"/{service}/{self._operation.name}",
+            self.handle,
+            # To learn whether its answer was sent, an endpoint sends it itself.
+            writes=self._delivery is not None,
+            at_once=None if self._recall is None else self.at_once,
+        )
+
+    async def handle(self, _: object, context: Context) -> bytes | None:
+        """Return the answer to a call; None if it was sent already."""
+        call = Call(self._entrance, self._bounds, self._operation, context)
+        return await self._ended(call, self._read(call, context), time.perf_counter())
+
+    def at_once(self, context: WholeCall, data: bytes) -> bytes | Coroutine[Any, Any, bytes | None]:
+        """Return the answer to a call if memory has it; otherwise what has to be awaited, as by `handle`.
+
+        For verifications whose whole message has arrived. Nothing is awaited between the look at the lease,
+        which comes last, and the answer.
+        """
         started = time.perf_counter()
-        account = ""
-        answer = b""
-        sent: Callable[[bool], object] | None = None
-        call = Call(entrance, bounds, operation, context)
-        admission = call.admission
+        entrance, peer, caller = self._entrance, context.peer(), None
+        incoming = incoming_call(context, peer, self._bounds.stopwatch, with_deadline=False)
         try:
-            incoming = incoming_call(context, call.peer, stopwatch, with_deadline=operation.changes)
-            caller = admission.enter(incoming) or await admission.authenticate(incoming)
-            connections.known(call.peer)
-            account = account_of(caller) or call.peer
-            answers.check(account)
-            admission.authorize(caller)
-            request = parse(await arrivals.message(context, account))
-            message = await serve(caller, request)
-            if delivery is not None:
-                sent = delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
-            answer = serialize(message)
-            if not operation.changes:
-                # A change is done, and is answered however much its caller leaves unread.
-                refuse_too_large(len(answer))
-                answers.check(account, len(answer))
+            entrance.gate.check()
+            caller = entrance.authentication.recall(incoming)
+            if caller is None:
+                return self.handle(None, context)
+            context.account = self._account(caller, peer)
+            self._operation.check_scopes(caller)
+            request = self._parse(data)
+            answer = self._recall(caller, request)  # type: ignore[misc]  # see `rpc`
+            if answer is not None:
+                self._bounds.answers.check(context.account, len(answer))
+        except Exception as error:  # noqa: BLE001 - answered like those of `handle`
+            call = self._resumed(context, incoming, caller, inside=False)
+            return self._ended(call, _raised(error), started)
+        if answer is None:
+            call = self._resumed(context, incoming, caller, inside=True)
+            return self._ended(call, self._served(call, caller, request), started)
+        self._operation.observe(time.perf_counter() - started)
+        return answer
+
+    def _resumed(
+        self, context: WholeCall, incoming: IncomingCall, caller: Caller | None, *, inside: bool
+    ) -> Call:
+        """Return a call that `at_once` has begun, and which has to wait."""
+        call = Call(self._entrance, self._bounds, self._operation, context)
+        call.admission.resume(incoming, caller, inside=inside)
+        call.account = context.account
+        return call
+
+    async def _read(self, call: Call, context: Context) -> bytes:
+        """Let a call in, and answer it."""
+        admission, bounds = call.admission, self._bounds
+        incoming = incoming_call(context, call.peer, bounds.stopwatch, with_deadline=self._operation.changes)
+        caller = admission.enter(incoming) or await admission.authenticate(incoming)
+        call.account = self._account(caller, call.peer)
+        admission.authorize(caller)
+        request = self._parse(await bounds.arrivals.message(context, call.account))
+        if self._recall is not None and (answer := self._recall(caller, request)) is not None:
+            bounds.answers.check(call.account, len(answer))
+            return answer
+        return await self._served(call, caller, request)
+
+    async def _served(self, call: Call, caller: Caller, request: Any) -> bytes:
+        message = await self._serve(caller, request)
+        if self._delivery is not None:
+            call.delivered = self._delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
+        answer = self._serialize(message)
+        if not self._operation.changes:
+            # A change is done, and is answered however much its caller leaves unread.
+            refuse_too_large(len(answer))
+            self._bounds.answers.check(call.account, len(answer))
+        return answer
+
+    async def _ended(self, call: Call, work: Coroutine[Any, Any, bytes], started: float) -> bytes | None:
+        """End a call by the answer that its work returns, or by the status of its error."""
+        try:
+            answer = await work
         except AuthsvcError as error:
-            answer = b""  # the error refers to this frame, and may be kept for a while
-            await admission.refuse(error)
-            if admission.caller is not None:
-                account = account_of(admission.caller) or call.peer
-            call.answers(account)
-            await call.refuse(status_of(error))
+            await call.refuse(error)
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            operation.count_error(grpc.StatusCode.INTERNAL.name)
-            _log.exception("unexpected error in %s", operation.name)
-            call.answers(account)
-            await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
+            self._operation.count_error(grpc.StatusCode.INTERNAL.name)
+            _log.exception("unexpected error in %s", self._operation.name)
+            await call.fail()
         else:
-            call.answers(account, len(answer))
-            if sent is None:
-                return answer
-            await _send(context, answer, sent)
-            return None
+            return await call.answer(answer)
         finally:
-            operation.observe(time.perf_counter() - started)
+            self._operation.observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
-    return handle
+    def _account(self, caller: Caller, peer: str) -> str:
+        """Return whose the answer is, if there is room for one more."""
+        self._bounds.connections.known(peer)
+        account = account_of(caller) or peer
+        self._bounds.answers.check(account)
+        return account
 
 
-async def _send(context: Context, answer: bytes, sent: Callable[[bool], object]) -> None:
-    """Send an answer, and report whether the connection has taken it."""
-    try:
-        await context.write(answer)
-    except BaseException:
-        sent(False)
-        raise
-    sent(True)
+async def _raised(error: Exception) -> bytes:
+    raise error
 
 
 def _delivery(service: Service, method: MethodDescriptor) -> Delivery | None:
@@ -184,3 +245,7 @@ def _scope(method: MethodDescriptor) -> str:
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _unchanged(data: bytes) -> bytes:
+    return data

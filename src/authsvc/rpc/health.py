@@ -8,12 +8,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
+from authsvc.entrance.readiness import Readiness
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.rpc.public import Public, PublicCall, Streams
+from authsvc.rpc.rpc import Rpc
 from authsvc.verify.lease import Lease
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,11 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
             await self._tell(health_pb2.HealthCheckResponse.SERVING, "")
             await lease.over()
 
+    async def follow_stop(self, readiness: Readiness) -> None:
+        """Report NOT_SERVING when the worker is about to stop, while calls are still accepted."""
+        await readiness.ended()
+        await self.stop()
+
     async def stop(self) -> None:
         """Report NOT_SERVING from now on."""
         self._stopping = True
@@ -62,13 +68,14 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # it comes witho
         """End the streams of watchers."""
         self._released.set()
 
-    def handler(self, public: Public) -> grpc.GenericRpcHandler:
-        """Return the handler of the service."""
-        handlers = {
-            "Check": public.unary(self._check),
-            "Watch": public.stream(self._serve_watch, self.watchers),
-        }
-        return grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)
+    def rpcs(self, public: Public) -> list[Rpc]:
+        """Return the RPCs of the service."""
+        return [
+            Rpc(f"/{health.SERVICE_NAME}/Check", public.unary(self._check)),
+            Rpc(
+                f"/{health.SERVICE_NAME}/Watch", public.stream(self._serve_watch, self.watchers), writes=True
+            ),
+        ]
 
     async def _check(self, call: PublicCall, data: bytes) -> bytes:
         """Answer a Check, with the reason when it is not SERVING."""

@@ -38,6 +38,7 @@ class KeyService:
         self._keys = keys
         self._verifier = verifier
         self._clock = clock
+        self.recalls = {"VerifyKey": self._recall}
 
     def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
         """Return the function to call with whether an answer with a new key string was sent."""
@@ -136,9 +137,11 @@ class KeyService:
     async def VerifyKey(self, caller: Caller, request: pb.VerifyKeyRequest) -> pb.VerifyKeyResponse:
         """Verify a key string."""
         question, text = _question(caller, request), presented(request.key_string)
-        return verdict_message(
-            self._verifier.recall(question, text) or await self._verifier.verify(question, text)
-        )
+        return verdict_message(await self._verifier.verify(question, text))
+
+    def _recall(self, caller: Caller, request: pb.VerifyKeyRequest) -> bytes | None:
+        verdict = self._verifier.recall(_question(caller, request), presented(request.key_string))
+        return None if verdict is None else verdict_message(verdict).SerializeToString()
 
     async def BatchVerifyKeys(
         self, caller: Caller, request: pb.BatchVerifyKeysRequest

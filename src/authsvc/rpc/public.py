@@ -7,7 +7,7 @@ fixed number. Their messages are small, and larger ones are refused.
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 
@@ -17,10 +17,9 @@ from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.context import Context
 from authsvc.rpc.peer import address_of
+from authsvc.rpc.rpc import Handle
 from authsvc.rpc.status import status_of
 from authsvc.verify.clock import Stopwatch
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 _MAX_MESSAGE_BYTES = 4096
 # Messages of one address that are read at a time, and calls that wait for their turn.
@@ -64,7 +63,7 @@ class PublicCall:
         self.context = context
         self.peer = context.peer()
         self._strangers, self._arrivals, self._answers = strangers, arrivals, answers
-        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stub's is no protocol
+        context.add_done_callback(self._over)
 
     async def message(self) -> bytes:
         """Return the message of a unary call; raise what `Arrivals.message` raises."""
@@ -104,8 +103,8 @@ class Public:
         self.arrivals: list[Arrivals] = []
         self.streams: set[Streams] = set()
 
-    def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handler:
-        """Return the handler of a unary RPC."""
+    def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handle:
+        """Return what handles a unary RPC."""
         arrivals = Arrivals(_MAX_ARRIVING_CALLS, _MAX_WAITING_CALLS, self._now)
         self.arrivals.append(arrivals)
 
@@ -120,10 +119,10 @@ class Public:
             call.ends(len(answer))
             return answer
 
-        return grpc.stream_unary_rpc_method_handler(handle)
+        return handle
 
-    def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handler:
-        """Return the handler of a streaming RPC, with a bounded number of open streams."""
+    def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handle:
+        """Return what handles a streaming RPC, with a bounded number of open streams."""
         arrivals = Arrivals(_MAX_ARRIVING_CALLS, streams.max_open, self._now)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
@@ -139,21 +138,17 @@ class Public:
                 await context.abort_with_status(status_of(error))
             call.ends()
 
-        return grpc.stream_stream_rpc_method_handler(handle)
+        return handle
 
 
-class NoSuchRpc(grpc.GenericRpcHandler):
+class NoSuchRpc:
     """Answers calls of RPCs that do not exist; gRPC itself would answer them without a delay."""
 
     def __init__(self, strangers: Strangers) -> None:
         self._strangers = strangers
-        self._handler: Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """Return the same handler for every call."""
-        return self._handler
-
-    async def _refuse(self, _: object, context: Context) -> bytes:
+    async def handle(self, _: object, context: Context) -> bytes:
+        """Refuse a call."""
         await self._strangers.wait(address_of(context.peer()))
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown RPC; use reflection to list the RPCs")
         raise AssertionError("abort always raises")

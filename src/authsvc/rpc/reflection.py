@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha._base import BaseReflectionServicer
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.rpc import protos
 from authsvc.rpc.public import Public, PublicCall, Streams
+from authsvc.rpc.rpc import Rpc
 
 # The names of the service.
 SERVICES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
@@ -39,10 +40,10 @@ class Reflection(BaseReflectionServicer):  # type: ignore[misc]  # it comes with
         self.streams = Streams("reflection", max_open=_MAX_STREAMS, max_per_connection=_STREAMS_OF_ONE)
         self._of_file: dict[str, bytes] = {}
 
-    def handlers(self, public: Public) -> list[grpc.GenericRpcHandler]:
-        """Return a handler for each name of the service. Their streams are bounded together."""
-        handlers = {"ServerReflectionInfo": public.stream(self._serve, self.streams)}
-        return [grpc.method_handlers_generic_handler(name, handlers) for name in SERVICES]
+    def rpcs(self, public: Public) -> list[Rpc]:
+        """Return an RPC for each name of the service. Their streams are bounded together."""
+        handle = public.stream(self._serve, self.streams)
+        return [Rpc(f"/{name}/ServerReflectionInfo", handle, writes=True) for name in SERVICES]
 
     async def _serve(self, call: PublicCall) -> None:
         for _ in range(_MAX_QUESTIONS):

@@ -39,6 +39,7 @@ class SessionService:
         self._verifier = verifier
         self._locations = locations
         self._clock = clock
+        self.recalls = {"VerifySession": self._recall}
 
     async def CreateSession(
         self, caller: Caller, request: pb.CreateSessionRequest
@@ -61,18 +62,12 @@ class SessionService:
         self, caller: Caller, request: pb.VerifySessionRequest
     ) -> pb.VerifySessionResponse:
         """Verify a session token."""
-        question = Question(
-            CredentialKind.SESSION,
-            caller,
-            request.required_scopes,
-            normalized(request.client_ip),
-            request.user_agent,
-            _hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
-        )
-        token = presented(request.session_token)
-        return _verdict_message(
-            self._verifier.recall(question, token) or await self._verifier.verify(question, token)
-        )
+        question, token = _question(caller, request), presented(request.session_token)
+        return _verdict_message(await self._verifier.verify(question, token))
+
+    def _recall(self, caller: Caller, request: pb.VerifySessionRequest) -> bytes | None:
+        verdict = self._verifier.recall(_question(caller, request), presented(request.session_token))
+        return None if verdict is None else _verdict_message(verdict).SerializeToString()
 
     async def GetSession(self, caller: Caller, request: pb.GetSessionRequest) -> resources_pb2.Session:
         """Show a session."""
@@ -144,6 +139,17 @@ class SessionService:
             message.location.region = location.region
             message.location.country_code = location.country_code
         return message
+
+
+def _question(caller: Caller, request: pb.VerifySessionRequest) -> Question:
+    return Question(
+        CredentialKind.SESSION,
+        caller,
+        request.required_scopes,
+        normalized(request.client_ip),
+        request.user_agent,
+        _hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
+    )
 
 
 def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:

@@ -1,0 +1,293 @@
+"""One connection of a client: its calls, and how long it lasts.
+
+Mechanism: `data_received` is called with what one wake-up has brought. Each call whose message is complete is
+answered before the next event is looked at, and what the answers take is written once, at the end. Calls
+that are not complete by then become tasks, as do those that have to wait.
+
+Bound: a call has one window of its message taken before its sender is known, and more only after that.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol, cast
+
+from authsvc.lane import head, message, wire
+from authsvc.lane.certificate import auth_context
+from authsvc.lane.lifetime import NEVER, Due, Lifetime
+from authsvc.lane.stream import Stream
+from authsvc.lane.wire import Wire
+from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
+from authsvc.rpc.peer import End, end_of
+from authsvc.rpc.rpc import Rpc
+from authsvc.rpc.served import Served
+
+# Seconds that the message of a call has to follow its headers, before the call becomes a task.
+_MESSAGE_SECONDS = 0.005
+
+
+class Owner(Protocol):
+    """The server, as its connections see it."""
+
+    served: Served
+
+    @property
+    def connection_age(self) -> float:
+        """Seconds after which a connection is closed; 0: never."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds that no RPC takes longer than."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, from when it is accepted."""
+
+    def __init__(self, owner: Owner, peer: str) -> None:
+        bounds = owner.served.bounds
+        self._owner, self._answers, self._connections = owner, bounds.answers, bounds.connections
+        self._rpcs, self._unknown = owner.served.rpcs, owner.served.unknown
+        #: The other end, in the form of gRPC.
+        self.peer = peer
+        self.wire = Wire(self._closed, self._malformed)
+        self._streams: dict[int, Stream] = self.wire.streams
+        self._loop = asyncio.get_running_loop()
+        self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
+        self._transport: asyncio.Transport | None = None
+        # Whether the client takes less than a window of each answer.
+        self._is_narrow = False
+        # Calls whose message has a moment to arrive.
+        self._waiting: list[Stream] = []
+
+    @property
+    def end(self) -> End:
+        """The other end."""
+        return end_of(self.peer)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was set up, and is not lost."""
+        return self._transport is not None
+
+    @cached_property
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What is known of the client's certificate, by gRPC's names."""
+        shown = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        return {} if shown is None else auth_context(shown)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; a client whose TLS has not agreed on HTTP/2 is disconnected."""
+        self._transport = made = cast("asyncio.Transport", transport)
+        shown = made.get_extra_info("ssl_object")
+        if shown is not None and shown.selected_alpn_protocol() != "h2":
+            made.abort()
+        else:
+            self.wire.begin(made)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Give up all calls."""
+        self._transport = None
+        self._owner.lost(self)
+        self._give_up()
+
+    def pause_writing(self) -> None:
+        """Stop until the transport has sent what it holds."""
+        self._lifetime.behind_since = self._loop.time()
+        self.wire.pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._lifetime.behind_since = NEVER
+        self.wire.resume()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what one wake-up has brought."""
+        self._lifetime.heard = True
+        answered = self._take(self.wire.receive(data))
+        self.wire.flush()
+        if answered:
+            self._lifetime.answers()
+            if self._streams and not self._is_narrow:
+                for stream in answered:
+                    if stream.number in self._streams:  # the client takes no more
+                        self._answers.begin(stream, self.peer, stream.account, stream.size)
+        self._look_at_end()
+
+    # Calls.
+
+    def _take(self, events: Sequence[Any]) -> list[Stream]:
+        """Answer what can be answered at once, and return that; begin tasks for the rest."""
+        streams, begun, answered = self._streams, [], []
+        for event in events:
+            if isinstance(event, wire.Request):
+                stream = Stream(self, event.stream_id, head.read(event.headers))
+                streams[event.stream_id] = stream
+                stream.is_ended = event.end_stream
+                begun.append(stream)
+            elif isinstance(event, wire.Data):
+                if (known := streams.get(event.stream_id)) is not None:
+                    if event.end_stream and self._is_answered_at_once(known, event.data):
+                        answered.append(known)
+                    else:
+                        known.data(event.data, ends=event.end_stream)
+            elif isinstance(event, wire.Closed):
+                self._closed(event.stream_id)
+            else:
+                self._take_other(event)
+        if len(begun) > len(answered) or self._waiting:
+            self._begin_others(begun)
+        return answered
+
+    def _is_answered_at_once(self, stream: Stream, data: bytes) -> bool:
+        """Answer a call whose last bytes these are, if memory can; return whether it has."""
+        rpc = self._rpcs.get(stream.head.path)
+        if rpc is None or rpc.at_once is None or not stream.is_new or stream.head.refusal:
+            return False
+        if stream.received:
+            data = bytes(stream.received) + data
+        if (request := message.whole(data)) is None:
+            return False
+        answer = rpc.at_once(stream, request)
+        if not isinstance(answer, bytes):
+            stream.begin(answer)
+            return False
+        self.wire.acknowledge(stream.number, len(data))
+        stream.is_ended, stream.held = True, 0
+        stream.answer(answer)
+        if self._is_narrow:
+            self._answers.begin(stream, self.peer, stream.account, len(answer))
+        return True
+
+    def _begin_others(self, begun: list[Stream]) -> None:
+        """Begin the tasks of calls that were not answered at once.
+
+        The message of one that can be answered at once has a moment to arrive, as it may in another segment.
+        """
+        for stream in begun:
+            if not stream.is_new or stream.is_closed:
+                continue
+            rpc = self._rpcs.get(stream.head.path, self._unknown)
+            if rpc.at_once is None or stream.is_ended or stream.head.refusal:
+                self._begin(stream, rpc)
+            else:
+                if not self._waiting:
+                    self._loop.call_later(_MESSAGE_SECONDS, self._begin_waiting)
+                self._waiting.append(stream)
+
+    def _begin_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for stream in waiting:
+            if stream.is_new and not stream.is_closed:
+                self._begin(stream, self._rpcs[stream.head.path])
+
+    def _begin(self, stream: Stream, rpc: Rpc) -> None:
+        if stream.head.refusal is None:
+            stream.begin(rpc.handle(None, stream))
+        else:
+            stream.end_by(stream.head.refusal)
+
+    def _take_other(self, event: object) -> None:
+        if isinstance(event, wire.Settings):
+            self._lifetime.settled = True
+            if (window := wire.initial_window(event)) is not None:
+                self._is_narrow = window < WINDOW_BYTES
+        elif isinstance(event, wire.Ping):
+            if self._lifetime.is_pinged_too_often(self._loop.time()):
+                self._left(too_many_pings=True)
+        elif isinstance(event, wire.PingAcknowledged):
+            self._lifetime.acknowledged()
+            if self._lifetime.leaving < NEVER:
+                self._left()
+        elif isinstance(event, wire.Trailers) and event.stream_id in self._streams:
+            self._streams[event.stream_id].data(b"", ends=True)
+
+    def allow(self, stream: Stream) -> None:
+        """Let the client send as much again as is held of a call."""
+        if stream.held:
+            self.wire.acknowledge(stream.number, stream.held)
+            stream.held = 0
+            self.wire.flush_soon()
+
+    def answered(self, stream: Stream) -> None:
+        """Send the end of an answer soon."""
+        self._lifetime.answers()
+        if not stream.is_ended:
+            self.wire.stop(stream.number)
+        self.wire.flush_soon()
+
+    def _closed(self, number: int) -> None:
+        if (stream := self._streams.pop(number, None)) is not None:
+            self.allow(stream)
+            if stream.is_new:
+                self._connections.broken(self.peer)
+            self._answers.end(stream)
+            stream.close()
+            if not self._streams:
+                self._look_at_end()
+
+    def _malformed(self) -> None:
+        self._connections.broken(self.peer)
+
+    def _give_up(self) -> None:
+        """Give up the calls that are not answered."""
+        streams = list(self._streams.values())
+        self._streams.clear()
+        for stream in streams:
+            self._answers.end(stream)
+            stream.close()
+
+    # Its end.
+
+    def leave(self, deadline: float) -> None:
+        """Ask the client to use another connection; end this one when its calls are answered, or at last.
+
+        The client is told twice, as RFC 9113, 6.8 says: first that it may begin no more calls, and then, when
+        those under way have arrived, which ones are answered.
+        """
+        lifetime = self._lifetime
+        lifetime.deadline = min(lifetime.deadline, deadline)
+        if lifetime.leaving == NEVER and self.is_open:
+            lifetime.leaving = self._loop.time()
+            self.wire.leave()
+
+    def look(self, now: float) -> None:
+        """Do what is due."""
+        due = self._lifetime.due(now)
+        if due is Due.PING:
+            self.wire.ping()
+        elif due is Due.LEAVE:
+            self.leave(now + self._owner.longest + AGED_GRACE_SECONDS)
+        elif due is Due.LEFT:
+            self._left()
+        elif due is Due.UNREAD:
+            self._connections.closing({"unread": 1})
+            self.abort()
+        elif due is Due.END:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _left(self, *, too_many_pings: bool = False) -> None:
+        if self._lifetime.left == NEVER:
+            self._lifetime.left = self._loop.time()
+            self.wire.left(too_many_pings=too_many_pings)
+            if too_many_pings:
+                self._give_up()
+            self._loop.call_soon(self._look_at_end)
+
+    def _look_at_end(self) -> None:
+        """End the connection when the client has left, and its calls are answered."""
+        if self._lifetime.left < NEVER and not self._streams:
+            self.wire.flush()
+            self.wire.end()
+        if self.wire.is_ended and self._lifetime.closing == NEVER:
+            self._lifetime.closing = self._loop.time()
+            self._give_up()

@@ -1,0 +1,145 @@
+"""The headers of a gRPC call, and of its answer (gRPC over HTTP/2, "PROTOCOL-HTTP2.md" of grpc/grpc).
+
+Only what the transport and `rpc.context` read is kept of a call's headers.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import quote
+
+import grpc
+from google.rpc.code_pb2 import Code
+
+from authsvc.entrance.rich_status import rich_status
+from authsvc.rpc.limits import MAX_HEADER_BYTES
+
+Headers = Iterable[tuple[bytes, bytes]]
+Answer = list[tuple[bytes, bytes]]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# What each header counts in addition to its name and its value (RFC 9113, 6.5.2).
+_FIELD_BYTES = 32
+#: The headers before an answer, and after one that is OK.
+ANSWER = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+_ENCODINGS = (b"grpc-accept-encoding", b"identity,deflate,gzip")
+OK = ((b"grpc-status", b"0"),)
+# Seconds for each unit of a timeout, which has up to eight digits.
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_MAX_DIGITS = 8
+# What `grpc-message` holds as it is: printable ASCII without the percent sign.
+_PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+_GRPC = b"application/grpc"
+# What is kept for `rpc.context.incoming_call`.
+_READ = frozenset({b"authorization", b"x-forwarded-for", b"x-request-id"})
+
+
+class Head(NamedTuple):
+    """What is read of a call's headers."""
+
+    path: str
+    # Those that `rpc.context.incoming_call` reads, in order.
+    metadata: list[tuple[str, str]]
+    # The value of `grpc-timeout`, and of `grpc-encoding`; empty if it is absent.
+    timeout: bytes
+    encoding: bytes
+    # The headers that refuse the call; None if it is a proper call of gRPC.
+    refusal: Answer | None
+
+
+def read(headers: Headers) -> Head:
+    """Return what the headers of a request say."""
+    path, timeout, encoding, size = "", b"", b"", 0
+    is_grpc = is_post = False
+    metadata: list[tuple[str, str]] = []
+    for name, value in headers:
+        size += len(name) + len(value) + _FIELD_BYTES
+        if name == b":path":
+            path = value.decode("ascii", "replace")
+        elif name in _READ:
+            metadata.append((name.decode(), value.decode("utf-8", "replace")))
+        elif name == b"content-type":
+            is_grpc = value == _GRPC or value.startswith((b"application/grpc+", b"application/grpc;"))
+        elif name == b":method":
+            is_post = value == b"POST"
+        elif name == b"grpc-timeout":
+            timeout = value
+        elif name == b"grpc-encoding":
+            encoding = value
+    refusal = None if is_grpc and is_post and size <= MAX_HEADER_BYTES else _refusal(is_post, is_grpc)
+    return Head(path, metadata, timeout, encoding, refusal)
+
+
+def _refusal(is_post: bool, is_grpc: bool) -> Answer:
+    if not is_post:
+        return [(b":status", b"405"), (b"allow", b"POST")]
+    if not is_grpc:
+        return [(b":status", b"415"), (b"accept", _GRPC)]
+    told = f"the headers of the call have more than {MAX_HEADER_BYTES} bytes"
+    return only_status(status(grpc.StatusCode.RESOURCE_EXHAUSTED, told))
+
+
+def seconds(timeout: bytes) -> float | None:
+    """Return a timeout in seconds; None for none, and for one that cannot be read, as gRPC does."""
+    digits, unit = timeout[:-1], _UNITS.get(timeout[-1:])
+    if unit is None or not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return None
+    return int(digits) * unit
+
+
+def status(code: grpc.StatusCode, message: str, metadata: Metadata = ()) -> Answer:
+    """Return the trailers that end a call by a status."""
+    number: int = code.value[0]
+    trailers = [(b"grpc-status", str(number).encode())]
+    if message:
+        trailers.append((b"grpc-message", quote(message, safe=_PLAIN).encode()))
+    return trailers + encoded(metadata)
+
+
+def ok(metadata: Metadata) -> Answer:
+    """Return the trailers that end a call by OK."""
+    return [*OK, *encoded(metadata)]
+
+
+def encoded(metadata: Metadata) -> Answer:
+    """Return metadata as headers: values of names with -bin in base64 without padding."""
+    return [
+        (
+            name.encode(),
+            b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("ascii", "replace"),
+        )
+        for name, value in metadata
+    ]
+
+
+def only_status(trailers: Answer) -> Answer:
+    """Return the headers of an answer that is a status only."""
+    return [*ANSWER, _ENCODINGS, *trailers]
+
+
+def malformed(number: int) -> bytes:
+    """Return the frame of an answer to a stream whose headers break the rules of HTTP/2 (RFC 9113, 8.2.1).
+
+    Its headers are literals (RFC 7541, 6.2.2), so they neither need nor change the state of the compression.
+    """
+    block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in _MALFORMED)
+    return len(block).to_bytes(3) + bytes([_HEADERS, _END_STREAM | _END_HEADERS]) + number.to_bytes(4) + block
+
+
+def _literal(text: bytes) -> bytes:
+    """Return a text of less than 254 bytes (RFC 7541, 5.1 and 5.2)."""
+    size = len(text)
+    return (bytes([size]) if size < _PREFIX_MAX else bytes([_PREFIX_MAX, size - _PREFIX_MAX])) + text
+
+
+_HEADERS, _END_STREAM, _END_HEADERS, _PREFIX_MAX = 1, 1, 4, 127
+_PROBLEM = (
+    "a header is malformed; no value may begin or end with a blank, or hold a control character. "
+    "Is the key in the authorization header empty?"
+)
+_DETAILS = rich_status(Code.INVALID_ARGUMENT, _PROBLEM, "HEADER_MALFORMED", {}).SerializeToString()
+_MALFORMED = only_status(
+    status(grpc.StatusCode.INVALID_ARGUMENT, _PROBLEM, (("grpc-status-details-bin", _DETAILS),))
+)

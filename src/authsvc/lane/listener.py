@@ -1,0 +1,107 @@
+"""Sockets that listen, and share their port with those of other workers."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from authsvc.net.listen_address import ListenAddress
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+# Connections that are accepted in one wake-up, and seconds until it is tried again after an error.
+_MAX_ACCEPTED, _PAUSE_SECONDS = 64, 0.5
+
+Accept = Callable[[socket.socket], object]
+
+
+class Listener:
+    """One socket that listens."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._socket = listening
+        self._accept: Accept = socket.socket.close
+        self._pause: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def copy(self) -> socket.socket:
+        """Return a copy of the socket, for its options."""
+        return self._socket.dup()
+
+    def begin(self, accept: Accept) -> None:
+        """Hand each new connection to `accept`."""
+        self._accept = accept
+        self._socket.listen(_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._socket, self._ready)
+
+    def close(self) -> None:
+        """Accept what waits already, and listen no more."""
+        self._ready()
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def discard(self) -> None:
+        """Close a socket that never listened."""
+        self._socket.close()
+
+    def _ready(self) -> None:
+        for _ in range(_MAX_ACCEPTED):
+            try:
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # most likely, too many files are open
+                _log.error("a connection cannot be accepted: %s", error)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._socket)
+                self._pause = loop.call_later(_PAUSE_SECONDS, self._resume)
+                return
+            accepted.setblocking(False)
+            if accepted.family != socket.AF_UNIX:
+                # An answer is written as a whole, so there is nothing to wait for.
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._accept(accepted)
+
+    def _resume(self) -> None:
+        asyncio.get_running_loop().add_reader(self._socket, self._ready)
+
+
+async def listeners(listen: ListenAddress) -> list[Listener]:
+    """Return a socket for each address that a host name stands for, all with one port; raise OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
+    opened: list[Listener] = []
+    port = listen.port
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            opened.append(Listener(_bound(family, kind, protocol, (address[0], port, *address[2:]))))
+            port = opened[0].port
+    except BaseException:
+        for each in opened:
+            each.discard()
+        raise
+    return opened
+
+
+def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Workers share the port. The supervisor checks that no other program has it.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and address[0] == "::":
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(address)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,165 @@
+"""The server of the lane: accepts connections, lets them age, and drains."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import quote
+
+from authsvc.lane.connection import Connection
+from authsvc.lane.listener import Listener, listeners
+from authsvc.net.listen_address import ListenAddress
+from authsvc.net.port import AddressInUseError
+from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
+from authsvc.rpc.peer import End
+from authsvc.rpc.served import Served
+from authsvc.rpc.tls import Tls
+from authsvc.rpc.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two looks at all connections.
+_LOOK_SECONDS = 0.5
+
+
+class Server:
+    """Serves from `start` until `stop`, which lets the RPCs in flight end."""
+
+    def __init__(
+        self,
+        served: Served,
+        *,
+        tls: Tls | None = None,
+        connection_age: float = 0,
+        longest: float = 0,
+        answered: float = ANSWERED_SECONDS,
+    ) -> None:
+        """Take what to serve.
+
+        Connections are closed after `connection_age` seconds (0: never), so that clients also use workers
+        that start later. No RPC takes longer than `longest` seconds by itself, so ageing cuts none off.
+        Without `tls`, in plain text. A stop gives clients `answered` seconds to read their last answers.
+        """
+        self.served, self.connection_age, self.longest = served, connection_age, longest
+        self._tls, self._answered = tls, answered
+        #: Those that are open, and those that are being set up.
+        self.connections: set[Connection] = set()
+        self._listeners: list[Listener] = []
+        self._balance = served.bounds.balance
+        self._looking: asyncio.TimerHandle | None = None
+        self._lost = asyncio.Event()
+        self._setting_up: set[asyncio.Task[None]] = set()
+        #: Looks at our connections.
+        self.watch = Watch(served, self._read_ends, self._hang_up)
+
+    async def start(self, listen: ListenAddress) -> int:
+        """Serve at an address and return the port; raise AddressInUseError."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._listeners = await listeners(listen)
+        except OSError as error:
+            raise AddressInUseError(listen, error) from error
+        await self.served.health.begin()
+        for each in self._listeners:
+            each.begin(self._accepted)
+        self._looking = loop.call_later(_LOOK_SECONDS, self._look)
+        self._balance.begin(self._listeners[0].copy if len(self._listeners) == 1 else None)
+        return self._listeners[0].port
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new RPCs, notify watchers of our health, and let calls in flight end within `grace` seconds.
+
+        Clients are told by GOAWAY which calls are answered, and make all others on another connection.
+        """
+        deadline = time.monotonic() + grace
+        served = self.served
+        await served.health.stop()
+        for each in self._listeners:
+            each.close()
+        self._balance.leave()
+        await served.entrance.gate.close()
+        loop = asyncio.get_running_loop()
+        for connection in tuple(self.connections):
+            connection.leave(loop.time() + grace)
+        await served.entrance.gate.emptied(deadline - time.monotonic())
+        served.health.release()
+        await self._emptied(max(self._answered, deadline - time.monotonic()))
+        if self._looking is not None:
+            self._looking.cancel()
+        for connection in tuple(self.connections):
+            connection.abort()
+        for task in self._setting_up:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    def _accepted(self, accepted: socket.socket) -> None:
+        """Set up a connection, unless there are too many."""
+        if len(self.connections) >= self.served.bounds.connections.max_connections:
+            accepted.close()
+            return
+        try:
+            connection = Connection(self, _peer(accepted))
+        except OSError:  # it is gone
+            accepted.close()
+            return
+        self.connections.add(connection)
+        task = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
+        self._setting_up.add(task)
+        task.add_done_callback(self._setting_up.discard)
+
+    async def _set_up(self, accepted: socket.socket, connection: Connection) -> None:
+        options: dict[str, object] = {}
+        if self._tls is not None:
+            options = {"ssl": self._tls.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                **options,  # type: ignore[arg-type]
+            )
+        except (OSError, ssl.SSLError) as error:
+            _log.debug("a connection could not be set up: %s", error)
+        finally:
+            if not connection.is_open:
+                accepted.close()
+                self.lost(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        self._lost.set()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(_LOOK_SECONDS, self._look)
+        now = loop.time()
+        for connection in tuple(self.connections):
+            connection.look(now)
+
+    async def _emptied(self, seconds: float) -> None:
+        """Wait until all connections are closed, at most for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections:
+                    self._lost.clear()
+                    await self._lost.wait()
+
+    async def _read_ends(self) -> Sequence[End]:
+        return [connection.end for connection in self.connections]
+
+    async def _hang_up(self, closing: set[End]) -> None:
+        for connection in tuple(self.connections):
+            if connection.end in closing:
+                connection.abort()
+
+
+def _peer(accepted: socket.socket) -> str:
+    """Return the other end of a connection in the form of gRPC; raise OSError when it is gone."""
+    if accepted.family == socket.AF_UNIX:
+        return f"unix:{accepted.fileno()}"
+    host, port = accepted.getpeername()[:2]
+    host = host.removeprefix("::ffff:") if "." in host else host
+    return f"ipv6:%5B{quote(host, safe=':')}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
