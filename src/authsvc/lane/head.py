@@ -9,9 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import grpc
-from google.rpc.code_pb2 import Code
 
-from authsvc.entrance.rich_status import rich_status
 from authsvc.rpc.limits import MAX_HEADER_BYTES
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -117,29 +115,3 @@ def encoded(metadata: Metadata) -> Answer:
 def only_status(trailers: Answer) -> Answer:
     """Return the headers of an answer that is a status only."""
     return [*ANSWER, _ENCODINGS, *trailers]
-
-
-def malformed(number: int) -> bytes:
-    """Return the frame of an answer to a stream whose headers break the rules of HTTP/2 (RFC 9113, 8.2.1).
-
-    Its headers are literals (RFC 7541, 6.2.2), so they neither need nor change the state of the compression.
-    """
-    block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in _MALFORMED)
-    return len(block).to_bytes(3) + bytes([_HEADERS, _END_STREAM | _END_HEADERS]) + number.to_bytes(4) + block
-
-
-def _literal(text: bytes) -> bytes:
-    """Return a text of less than 254 bytes (RFC 7541, 5.1 and 5.2)."""
-    size = len(text)
-    return (bytes([size]) if size < _PREFIX_MAX else bytes([_PREFIX_MAX, size - _PREFIX_MAX])) + text
-
-
-_HEADERS, _END_STREAM, _END_HEADERS, _PREFIX_MAX = 1, 1, 4, 127
-_PROBLEM = (
-    "a header is malformed; no value may begin or end with a blank, or hold a control character. "
-    "Is the key in the authorization header empty?"
-)
-_DETAILS = rich_status(Code.INVALID_ARGUMENT, _PROBLEM, "HEADER_MALFORMED", {}).SerializeToString()
-_MALFORMED = only_status(
-    status(grpc.StatusCode.INVALID_ARGUMENT, _PROBLEM, (("grpc-status-details-bin", _DETAILS),))
-)

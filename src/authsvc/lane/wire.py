@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import ngh2
 
-from authsvc.lane import head
+from authsvc.lane import head, malformed
 from authsvc.rpc.limits import MAX_HEADER_BYTES, MAX_STREAMS, WINDOW_BYTES
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
@@ -210,17 +210,13 @@ class Wire:
             self.end()
 
     def _take_closed(self, events: list[ngh2.Event]) -> bytes:
-        """Tell which streams are closed; return the statuses to send before that.
-
-        ngh2 resets streams with malformed headers, which clients show as an internal error. A status before
-        the reset says what to mend.
-        """
+        """Tell which streams are closed; return the statuses to send before resets for malformed headers."""
         statuses = b""
         for event in events:
             if isinstance(event, ngh2.StreamClosed):
                 number = event.stream_id
                 if number not in self.streams and event.error_code == _PROTOCOL_ERROR:
-                    statuses += head.malformed(number)
+                    statuses += malformed.frame(number)
                     self._malformed()
                 self._early.discard(number)
                 self._closed(number)

@@ -7,11 +7,13 @@ Credentials are cached, so they are small: they have no name and no contacts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
 from authsvc.model.activity import Activity
+
+_MAX_ANSWER_BYTES = 256
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -21,6 +23,8 @@ class CredentialKind(Enum):
 
     KEY = "key"
     SESSION = "session"
+
+    __hash__ = object.__hash__  # see VerdictCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,14 @@ class Credential:
     activity: Activity | None = None
     # A key whose owner's policy has switched keys off. The policy can switch it on again.
     disabled: bool = False
+    # What a transport answers while the credential is valid, or the part of that which does not change; empty
+    # until it was answered once. It is derived from the fields above, and is dropped with them.
+    answer: bytes = field(default=b"", init=False, compare=False, repr=False)
+
+    def keep_answer(self, answer: bytes) -> None:
+        """Keep an answer, unless it is long: credentials are cached, so their size is bounded."""
+        if len(answer) <= _MAX_ANSWER_BYTES:
+            object.__setattr__(self, "answer", answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ class Memo(Generic[P, T]):
 
     def __call__(self, *texts: P.args, **none: P.kwargs) -> T:
         """Return the result, remembered or computed."""
-        if sum(map(len, texts)) > self._max_length:  # type: ignore[arg-type]  # all are texts
+        length = len(texts[0]) if len(texts) == 1 else sum(map(len, texts))  # type: ignore[arg-type]  # texts
+        if length > self._max_length:
             return self.__wrapped__(*texts, **none)
         return self._cached(*texts, **none)  # type: ignore[arg-type]  # texts are hashable
 

@@ -19,6 +19,9 @@ class VerdictCode(Enum):
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
 
+    # That of Enum is computed in Python, for each look into a dictionary.
+    __hash__ = object.__hash__
+
 
 class Verdict(NamedTuple):
     """`credential` is None exactly if `code` is NOT_FOUND: without the right secret, nothing is disclosed."""

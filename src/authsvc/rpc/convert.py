@@ -16,6 +16,7 @@ from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
 
+_NOT_FOUND = service_pb.VerifyKeyResponse(code=pb.VERDICT_CODE_NOT_FOUND).SerializeToString()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
 CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
@@ -83,6 +84,17 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
     if credential.annotations:
         message.annotations.update(credential.annotations)
     return message
+
+
+def verdict_answer(verdict: Verdict) -> bytes:
+    """Return a verdict as a serialized message. That of a valid key is kept beside it."""
+    code, credential = verdict
+    if code is not VerdictCode.VALID or credential is None:
+        return _NOT_FOUND if credential is None else verdict_message(verdict).SerializeToString()
+    if not (answer := credential.answer):
+        answer = verdict_message(verdict).SerializeToString()
+        credential.keep_answer(answer)
+    return answer
 
 
 def presented(text: str) -> str:

@@ -20,6 +20,7 @@ from authsvc.rpc.convert import (
     key_summary,
     new_key,
     presented,
+    verdict_answer,
     verdict_message,
 )
 from authsvc.v1 import key_service_pb2 as pb
@@ -141,7 +142,7 @@ class KeyService:
 
     def _recall(self, caller: Caller, request: pb.VerifyKeyRequest) -> bytes | None:
         verdict = self._verifier.recall(_question(caller, request), presented(request.key_string))
-        return None if verdict is None else verdict_message(verdict).SerializeToString()
+        return None if verdict is None else verdict_answer(verdict)
 
     async def BatchVerifyKeys(
         self, caller: Caller, request: pb.BatchVerifyKeysRequest

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from authsvc.model.activity import Activity
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import NO_HINTS, ClientHints
-from authsvc.model.credential import CredentialKind
+from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
@@ -67,7 +68,7 @@ class SessionService:
 
     def _recall(self, caller: Caller, request: pb.VerifySessionRequest) -> bytes | None:
         verdict = self._verifier.recall(_question(caller, request), presented(request.session_token))
-        return None if verdict is None else _verdict_message(verdict).SerializeToString()
+        return None if verdict is None else _verdict_answer(verdict)
 
     async def GetSession(self, caller: Caller, request: pb.GetSessionRequest) -> resources_pb2.Session:
         """Show a session."""
@@ -152,8 +153,30 @@ def _question(caller: Caller, request: pb.VerifySessionRequest) -> Question:
     )
 
 
-def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
-    """Return a verdict as a message. The hot path, as in `convert.verdict_message`."""
+def _verdict_answer(verdict: Verdict) -> bytes:
+    """Return a verdict as a serialized message. Most of a valid one is kept beside the session."""
+    code, credential = verdict
+    if code is not VerdictCode.VALID or credential is None or credential.activity is None:
+        return _verdict_message(verdict).SerializeToString()
+    if not (answer := credential.answer):
+        answer = _verdict_message(verdict, with_end=False).SerializeToString()
+        credential.keep_answer(answer)
+    # Fields may come in any order, and those of a message in several pieces.
+    return answer + _end_message(credential, credential.activity).SerializeToString()
+
+
+def _end_message(credential: Credential, activity: Activity) -> pb.VerifySessionResponse:
+    """Return a message that says when a session ends."""
+    end = activity.idle_end
+    if credential.expire_time is not None:
+        end = min(end, credential.expire_time)
+    message = pb.VerifySessionResponse()
+    set_timestamp(message.expire_time, end)
+    return message
+
+
+def _verdict_message(verdict: Verdict, *, with_end: bool = True) -> pb.VerifySessionResponse:
+    """Return a verdict as a message, with the time at which the session ends, or without."""
     code, credential = verdict
     if credential is None or credential.activity is None:
         return pb.VerifySessionResponse(code=CODES[code])
@@ -164,10 +187,8 @@ def _verdict_message(verdict: Verdict) -> pb.VerifySessionResponse:
         owner_id=credential.owner_id,
         scopes=credential.scopes,
     )
-    end = credential.activity.idle_end
-    if credential.expire_time is not None:
-        end = min(end, credential.expire_time)
-    set_timestamp(message.expire_time, end)
+    if with_end:
+        message.MergeFrom(_end_message(credential, credential.activity))
     return message
 
 

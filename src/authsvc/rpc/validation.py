@@ -4,7 +4,8 @@ Failure: only InvalidArgument, which names the fields. If a rule cannot be evalu
 because of an overflow, that is an error of the client as well, and the error names the field with the value.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import protovalidate
@@ -17,6 +18,8 @@ from authsvc.rpc import protos
 from authsvc.rpc.field_values import has_values, keep_values, unnamed_texts
 from authsvc.v1 import key_service_pb2
 
+_DESCRIBED = protos.pool(protos.read())
+
 
 def _knowing_rules() -> protovalidate.Validator:
     """Return a validator that knows the rules in rules.proto, which generated code does not import.
@@ -24,9 +27,7 @@ def _knowing_rules() -> protovalidate.Validator:
     Raises protovalidate.CompilationError if it does not know them: a service without them must not start.
     """
     validator = protovalidate.Validator()
-    described = protos.pool(protos.read()).FindMessageTypeByName(
-        key_service_pb2.GetKeyRequest.DESCRIPTOR.full_name
-    )
+    described = _DESCRIBED.FindMessageTypeByName(key_service_pb2.GetKeyRequest.DESCRIPTOR.full_name)
     # It learns the rules in the files that the file of a message imports, and keeps them.
     for request in (GetMessageClass(described)(), key_service_pb2.GetKeyRequest()):
         validator.collect_violations(request)
@@ -41,7 +42,52 @@ def validator(descriptor: Descriptor) -> Callable[[Message], None]:
 
     The function raises InvalidArgument.
     """
-    return _validate if has_values(descriptor) else _validate_rules
+    if has_values(descriptor):
+        return _validate
+    limits = _only_lengths(_DESCRIBED.FindMessageTypeByName(descriptor.full_name))
+    return _validate_rules if limits is None else partial(_validate_lengths, limits)
+
+
+def _only_lengths(descriptor: Descriptor) -> tuple[tuple[str, int], ...] | None:
+    """Return the maximum lengths of a type's lists, by field; None if it has other rules, too.
+
+    `descriptor` is that of the described protos, which have the rules.
+    """
+    if descriptor.oneofs or descriptor.has_options:
+        return None
+    limits = []
+    for field in descriptor.fields:
+        rules = _rules(field)
+        if field.message_type is not None and _only_lengths(field.message_type) != ():
+            return None
+        if set(rules) == {"repeated.max_items"}:
+            limits.append((field.name, rules["repeated.max_items"]))
+        elif rules:
+            return None
+    return tuple(limits)
+
+
+def _rules(field: FieldDescriptor) -> dict[str, Any]:
+    """Return the rules of a field by their paths in buf.validate.FieldRules."""
+    options = GetMessageClass(_DESCRIBED.FindMessageTypeByName("google.protobuf.FieldOptions"))
+    found = options.FromString(field.GetOptions().SerializeToString())
+    extension: Any = _DESCRIBED.FindExtensionByName("buf.validate.field")
+    return dict(_paths(found.Extensions[extension]))
+
+
+def _paths(message: Message, before: str = "") -> Iterator[tuple[str, Any]]:
+    for field, value in message.ListFields():
+        if field.message_type is None or field.is_repeated:
+            yield before + field.name, value
+        else:
+            yield from _paths(value, f"{before}{field.name}.")
+
+
+def _validate_lengths(limits: Sequence[tuple[str, int]], request: Message) -> None:
+    """Validate a request whose only rules are the maximum lengths of lists. The hot path."""
+    for name, limit in limits:
+        if len(getattr(request, name)) > limit:
+            _validate_rules(request)
 
 
 def _validate_rules(request: Message) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from authsvc.telemetry.latencies import Latencies
 
 
 class Metrics:
@@ -18,13 +20,10 @@ class Metrics:
             ["method", "code"],
             registry=self.registry,
         )
-        self.rpc_seconds = Histogram(
-            "authsvc_rpc_seconds",
-            "The time from the arrival of a request to its response, in seconds.",
-            ["method"],
-            buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
-            registry=self.registry,
+        self.rpc_seconds = Latencies(
+            "authsvc_rpc_seconds", "The time from the arrival of a request to its response, in seconds."
         )
+        self.registry.register(self.rpc_seconds)
 
     def watch_gauge(
         self, name: str, text: str, read: Callable[[], float | Mapping[str, float]], label: str = ""

@@ -8,6 +8,7 @@ never used.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 Clock = Callable[[], datetime]
 Stopwatch = Callable[[], float]
@@ -20,9 +21,8 @@ _MAX_JITTER_SECONDS = 1.0
 _MAX_ROUND_TRIP_SECONDS = 0.5
 
 
-def boottime() -> float:
-    """Return the seconds since some instant, suspension included. Nobody can set this clock."""
-    return time.clock_gettime(_BOOTTIME)
+#: Returns the seconds since some instant, suspension included. Nobody can set this clock.
+boottime: Stopwatch = partial(time.clock_gettime, _BOOTTIME)
 
 
 class DatabaseClock:

@@ -4,7 +4,7 @@ Mechanism: a dictionary in the order of arrival, with CLOCK eviction and second 
 sets one flag and moves nothing, so it costs one look-up. Concurrent misses of one string share one fill.
 
 Bound: `capacity` limits the weight of all entries. A usual entry weighs 1, one with large annotations or many
-scopes up to about 40. So the capacity is a bound in bytes, too: at most 1.7 KiB for each unit. An eviction
+scopes up to about 40. So the capacity is a bound in bytes, too: at most 2 KiB for each unit. An eviction
 examines at most twice `_MAX_CHANCES` entries, so a full cache cannot stall the event loop.
 
 Fairness: the share of an owner is an eighth of the capacity. An owner that has reached it evicts its own
@@ -65,7 +65,8 @@ class PrefixCache:
         # The entries of each owner, so that to forget one owner does not mean a scan of all entries.
         self._owned = Holdings(self._entries)
         self._fills: dict[bytes, _Fill] = {}
-        self._digest_key = token_bytes(32)
+        # A copy costs less than to begin with the key.
+        self._keyed = blake2b(digest_size=16, key=token_bytes(32))
         self.evictions = 0
         self.changes = 0
 
@@ -74,7 +75,9 @@ class PrefixCache:
 
     def digest(self, text: str) -> bytes:
         """Return a digest of `text` under the key of this process (keyed BLAKE2b, RFC 7693)."""
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._digest_key).digest()
+        digest = self._keyed.copy()
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        return digest.digest()
 
     def get(self, prefix: str) -> Entry | None:
         """Return the entry of a prefix, and mark it as used."""

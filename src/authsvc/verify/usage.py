@@ -82,8 +82,14 @@ class UsageLog:
         client_hints: ClientHints = NO_HINTS,
     ) -> None:
         """Note a use of a credential of an owner. Does not access the database."""
-        user_agent = noted(user_agent)
         known = self._pending.get(credential_id)
+        if known is not None:
+            latest, ip, agent, owner, hints = known
+            if ip == client_ip and agent == user_agent and hints == client_hints:
+                if now > latest:  # the same client again, as most often
+                    self._pending[credential_id] = now, ip, agent, owner, hints
+                return
+        user_agent = noted(user_agent)
         if known is None:
             if len(self._pending) >= self._limit or self._of_owner[owner_id] >= self._limit_per_owner:
                 self.dropped += 1
