@@ -2,20 +2,23 @@
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any, cast
 
 import pytest
 
-from authsvc.gateway import access, ext_authz, http_check
+from authsvc.gateway import access, http_check
 from authsvc.gateway.access import MAX_HEADERS, MAX_SCOPES, Access, GatewayRequest
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.ext_authz import MAX_BYTES, ExtAuthz
+from authsvc.gateway.identities import Identities
 from authsvc.gateway.path import canonical
 from authsvc.gateway.presented import CredentialSources
 from authsvc.model import address
 from authsvc.model.address import Proxies
 from authsvc.model.caller import BOOTSTRAP
+from authsvc.model.credential import Credential
 from authsvc.model.errors import InvalidArgument
 from authsvc.sessions import device
 from authsvc.store.verification import VerificationStore
@@ -51,13 +54,25 @@ def test_long_texts_are_not_kept(memo: Callable[[str], object]) -> None:
 
 
 def test_long_lists_of_scopes_are_not_kept() -> None:
-    """Only short parts of an answer are cached; longer ones are created each time."""
-    before = ext_authz._header.cache_info().currsize, ext_authz._metadata.cache_info().currsize
+    """Only short parts of an answer are kept; longer ones are created each time."""
+    identities = Identities()
     for number in range(10):
-        scopes = " ".join(f"orders.{number}.{scope}" for scope in range(64))
-        assert scopes.encode() in ext_authz._header("x-auth-scopes", scopes)
-        assert b"orders." in ext_authz._metadata("key", f"key_{number}", "acme", scopes)
-    assert (ext_authz._header.cache_info().currsize, ext_authz._metadata.cache_info().currsize) == before
+        scopes = tuple(f"orders.{number}.{scope}" for scope in range(64))
+        headers, metadata = identities.parts(Credential(f"key_{number}", "acme", scopes, None, None, {}))
+        assert " ".join(scopes).encode() in headers
+        assert b"orders." in metadata
+    assert len(identities) == 0
+
+
+def test_the_parts_of_few_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each for the very credential that it was made from: after a change there is another one."""
+    monkeypatch.setattr("authsvc.gateway.identities._MAX_ENTRIES", 3)
+    identities = Identities()
+    for number in range(10):
+        one = Credential(f"key_{number}", "acme", ("a",), None, None, {})
+        assert identities.parts(one) is identities.parts(one)
+        assert b"b" in identities.parts(replace(one, scopes=("b",)))[0]
+        assert 0 < len(identities) <= 3
 
 
 def test_scopes_of_many_credentials_are_shared_within_a_bound() -> None:

@@ -56,11 +56,22 @@ class GatewayRequest(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """The request may pass: its credential (None on a public route), and the headers to set and to remove."""
+    """The request may pass: its credential, None on a public route, and what is to be done to its headers."""
 
     credential: Credential | None
-    set_headers: list[tuple[str, str]]
-    removed_headers: list[str]
+    # Besides those that tell whose request it is.
+    other_set_headers: list[tuple[str, str]]
+    other_removed_headers: list[str]
+
+    @property
+    def set_headers(self) -> list[tuple[str, str]]:
+        """All headers to set, with their values."""
+        return [*identity.headers(self.credential), *self.other_set_headers]
+
+    @property
+    def removed_headers(self) -> list[str]:
+        """The names of all headers to remove."""
+        return [*identity.absent(self.credential), *self.other_removed_headers]
 
 
 class Access:
@@ -175,10 +186,7 @@ class Access:
     ) -> Allowed | Denied:
         code, credential = verdict
         if code is VerdictCode.VALID and credential is not None:
-            told = identity.headers(credential)
-            # One of the two ids is set; the client may have sent the other.
-            removed = [name for name in (identity.KEY_ID, identity.SESSION_ID) if name != told[0][0]]
-            return self._cleaned(Allowed(credential, told, removed), asked, presented, text)
+            return self._cleaned(credential, asked, presented, text)
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
             lacking = missing(credential.scopes, dict.fromkeys(required))
             return Denied(
@@ -200,20 +208,19 @@ class Access:
         presented = self._sources.find(asked.headers)
         if self._keep_credential or all(redact(text) == text for text in presented.texts):
             presented = NOTHING
-        return self._cleaned(Allowed(None, [], [*identity.NAMES]), asked, presented)
+        return self._cleaned(None, asked, presented)
 
     def _cleaned(
-        self, allowed: Allowed, asked: GatewayRequest, presented: Presented, judged: str = ""
+        self, credential: Credential | None, asked: GatewayRequest, presented: Presented, judged: str = ""
     ) -> Allowed:
         """Remove what the upstream must not see: credentials, except the `judged` one if it is kept."""
-        headers, removed = asked.headers, allowed.removed_headers
-        removed += self._deceptive(asked)
+        headers, allowed = asked.headers, Allowed(credential, [], self._deceptive(asked))
         keep = judged if self._keep_credential else ""
         for name in presented.headers if len(presented.texts) > 1 or not keep else ():
             if name == "cookie" and (rest := self._sources.without_cookie(headers[name], keep)):
-                allowed.set_headers.append((name, rest))
+                allowed.other_set_headers.append((name, rest))
             else:
-                removed.append(name)
+                allowed.other_removed_headers.append(name)
         return allowed
 
     def _deceptive(self, asked: GatewayRequest) -> list[str]:
@@ -221,9 +228,11 @@ class Access:
 
         A route that requires scopes, by the table or by the proxy, was found by method and path.
         """
-        names = identity.imitations(asked.headers)
+        # In one pass, since most requests have many headers, and none of these.
+        suspects = [name for name in asked.headers if "_" in name or name[:2] == "x-"]
+        names = identity.imitations(suspects)
         if self._routes is not None or asked.required_scopes:
-            names += [name for name in asked.headers if name.replace("_", "-") in REWRITING]
+            names += [name for name in suspects if name.replace("_", "-") in REWRITING]
         return names
 
     def _missing(self) -> Denied:

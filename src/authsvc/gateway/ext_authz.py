@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from authsvc.gateway import identity
 from authsvc.gateway.access import FAULT, Access, Allowed, GatewayRequest, required_scopes
 from authsvc.gateway.denied import Denied, grpc_media_type
+from authsvc.gateway.identities import OVERWRITE, Identities
 from authsvc.gateway.v1.ext_authz_pb2 import (
     CheckRequest,
     CheckResponse,
@@ -25,7 +25,7 @@ from authsvc.gateway.v1.ext_authz_pb2 import (
 )
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
-from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.memo import remembered
 from authsvc.telemetry.wording import cut
@@ -36,7 +36,6 @@ SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
 _PREFIX = "authsvc."
 _REQUIRED = "authsvc.required_scopes"
 
-_OVERWRITE = 2
 # Characters of an invalid setting that the log shows.
 _MAX_SHOWN_LENGTH = 200
 # A status with the code OK of google.rpc.Code.
@@ -56,35 +55,49 @@ class ExtAuthz:
         """Take what decides, and the trusted proxies before Envoy."""
         self._access = access
         self._proxies = proxies
+        self._identities = Identities()
 
     async def check(self, caller: Caller, data: bytes) -> bytes:
         """Answer a serialized CheckRequest; raise InvalidArgument if it is invalid or over 128 KiB."""
-        request = _parsed(data)
-        asked = self._asked(request)
-        headers = request.attributes.request.http.headers
-        return _answer(FAULT if asked is None else await self._access.decide(caller, asked), headers)
+        asked, headers = self._asked(data)
+        return self._answer(FAULT if asked is None else await self._access.decide(caller, asked), headers)
 
     def recall(self, caller: Caller, data: bytes) -> bytes | None:
         """Answer as `check`, from memory alone; None when `check` has to look further."""
-        request = _parsed(data)
-        asked = self._asked(request)
+        asked, headers = self._asked(data)
         answer = FAULT if asked is None else self._access.recall(caller, asked)
-        return None if answer is None else _answer(answer, request.attributes.request.http.headers)
+        return None if answer is None else self._answer(answer, headers)
 
-    def _asked(self, request: CheckRequest) -> GatewayRequest | None:
-        """Return what is asked; None for invalid settings of the route."""
-        attributes = request.attributes
+    def _answer(self, answer: Allowed | Denied, headers: Mapping[str, str]) -> bytes:
+        return _denied(answer, headers) if isinstance(answer, Denied) else self._allowed(answer)
+
+    def _allowed(self, answer: Allowed) -> bytes:
+        """Return the serialized answer, joined from parts.
+
+        Building the messages each time would take as long as the rest of the decision.
+        """
+        headers, metadata = self._identities.parts(answer.credential)
+        for name in answer.other_removed_headers:
+            headers += _removed(name)
+        if answer.other_set_headers:
+            headers += OkHttpResponse(headers=_headers(answer.other_set_headers)).SerializeToString()
+        return b"".join((_PASS, _OK_RESPONSE, _varint(len(headers)), headers, metadata))
+
+    def _asked(self, data: bytes) -> tuple[GatewayRequest | None, Mapping[str, str]]:
+        """Return what is asked, None for invalid settings of the route, and the headers of the request."""
+        attributes = _parsed(data).attributes
         http = attributes.request.http
+        headers = http.headers
         scopes = _required(attributes.context_extensions)
         if scopes is None:
-            return None
+            return None, headers
         # The peer of Envoy, whatever Envoy makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
-        forwarded = http.headers.get("x-forwarded-for")
+        forwarded = headers.get("x-forwarded-for")
         address = self._proxies.client(address, [forwarded] if forwarded else ())
         # As bytes in ISO-8859-1; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
-        return GatewayRequest(http.method, target, http.headers, scopes, address)
+        return GatewayRequest(http.method, target, headers, scopes, address), headers
 
 
 def _parsed(data: bytes) -> CheckRequest:
@@ -99,10 +112,6 @@ def _parsed(data: bytes) -> CheckRequest:
     except DecodeError as error:
         problem = "is not a valid envoy.service.auth.v3.CheckRequest"
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
-
-
-def _answer(answer: Allowed | Denied, headers: Mapping[str, str]) -> bytes:
-    return _denied(answer, headers) if isinstance(answer, Denied) else _allowed(answer)
 
 
 def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
@@ -123,51 +132,10 @@ def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
     return scopes
 
 
-def _allowed(answer: Allowed) -> bytes:
-    """Return the serialized answer, joined from parts that are serialized and cached.
-
-    Building the messages each time would take as long as the rest of the decision.
-    """
-    parts = [
-        _header(name, value) if name in identity.NAMES else _header.__wrapped__(name, value)  # a cookie
-        for name, value in answer.set_headers
-    ]
-    parts += map(_removed, answer.removed_headers)
-    ok = b"".join(parts)
-    credential = answer.credential
-    metadata = b"" if credential is None else _metadata_of(credential)
-    return b"".join((_PASS, _OK_RESPONSE, _varint(len(ok)), ok, metadata))
-
-
-@remembered(max_entries=16384, max_length=256)
-def _header(name: str, value: str) -> bytes:
-    """Return a part of OkHttpResponse that sets a header."""
-    return OkHttpResponse(headers=_headers([(name, value)])).SerializeToString()
-
-
 @remembered(max_entries=256, max_length=64)
 def _removed(name: str) -> bytes:
     """Return a part of OkHttpResponse that removes a header."""
     return OkHttpResponse(headers_to_remove=[name]).SerializeToString()
-
-
-def _metadata_of(credential: Credential) -> bytes:
-    """Return a part of CheckResponse: metadata for other filters of Envoy, such as that for rate limits."""
-    scopes = " ".join(credential.scopes)
-    return _metadata(credential.kind.value, credential.credential_id, credential.owner_id, scopes)
-
-
-@remembered(max_entries=8192, max_length=512)
-def _metadata(kind: str, credential_id: str, owner_id: str, scopes: str) -> bytes:
-    metadata = {
-        _IDS[kind]: credential_id,
-        "owner_id": owner_id,
-        "credential_type": kind,
-        "scopes": scopes.split(),
-    }
-    message = CheckResponse()
-    message.dynamic_metadata.update(metadata)
-    return message.SerializeToString()
 
 
 def _varint(number: int) -> bytes:
@@ -198,6 +166,6 @@ def _denied(answer: Denied, asked: Mapping[str, str]) -> bytes:
 
 def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderValueOption]:
     return [
-        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+        HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=OVERWRITE)
         for name, value in headers
     ]

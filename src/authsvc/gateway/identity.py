@@ -11,14 +11,23 @@ NAMES = (KEY_ID, SESSION_ID, OWNER_ID, SCOPES, KIND)
 _ID = {CredentialKind.KEY: KEY_ID, CredentialKind.SESSION: SESSION_ID}
 
 
-def headers(credential: Credential) -> list[tuple[str, str]]:
-    """Return the headers for the upstream."""
+def headers(credential: Credential | None) -> list[tuple[str, str]]:
+    """Return the headers for the upstream; none without a credential."""
+    if credential is None:
+        return []
     return [
         (_ID[credential.kind], credential.credential_id),
         (OWNER_ID, credential.owner_id),
         (SCOPES, " ".join(credential.scopes)),
         (KIND, credential.kind.value),
     ]
+
+
+def absent(credential: Credential | None) -> list[str]:
+    """Return the names of our headers that are not set, and which the client may have sent."""
+    if credential is None:
+        return [*NAMES]
+    return [SESSION_ID if credential.kind is CredentialKind.KEY else KEY_ID]
 
 
 def imitations(names: Iterable[str]) -> list[str]:

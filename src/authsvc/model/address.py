@@ -76,7 +76,7 @@ def normalized(text: str) -> str:
     A port, brackets and a zone are dropped. A zone has a meaning on one machine only.
     """
     text = text.strip()
-    return _written(text) if 0 < len(text) <= MAX_ADDRESS_LENGTH else ""
+    return _written.short(text) if 0 < len(text) <= MAX_ADDRESS_LENGTH else ""
 
 
 @remembered(max_entries=4096, max_length=MAX_ADDRESS_LENGTH)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Memo(Generic[P, T]):
     """Calls a pure function of texts, and remembers the results for short texts."""
 
-    __slots__ = ("__wrapped__", "_cached", "_max_length", "cache_info")
+    __slots__ = ("__wrapped__", "_max_length", "cache_info", "short")
 
     def __init__(self, function: Callable[P, T], *, max_entries: int, max_length: int) -> None:
         """All arguments of the function are texts, given by position.
@@ -33,16 +33,17 @@ class Memo(Generic[P, T]):
         """
         self.__wrapped__ = function
         self._max_length = max_length
-        self._cached = lru_cache(max_entries)(function)
+        #: Does the same for texts that are known to be short.
+        self.short = lru_cache(max_entries)(function)
         #: See functools.lru_cache.
-        self.cache_info = self._cached.cache_info
+        self.cache_info = self.short.cache_info
 
     def __call__(self, *texts: P.args, **none: P.kwargs) -> T:
         """Return the result, remembered or computed."""
         length = len(texts[0]) if len(texts) == 1 else sum(map(len, texts))  # type: ignore[arg-type]  # texts
         if length > self._max_length:
             return self.__wrapped__(*texts, **none)
-        return self._cached(*texts, **none)  # type: ignore[arg-type]  # texts are hashable
+        return self.short(*texts, **none)  # type: ignore[arg-type]  # texts are hashable
 
 
 def remembered(*, max_entries: int, max_length: int) -> Callable[[Callable[P, T]], Memo[P, T]]:

@@ -41,6 +41,14 @@ def is_scope(name: str) -> bool:
     return len(name) <= MAX_LENGTH and _FORM.fullmatch(name) is not None
 
 
+def has_all(granted: Collection[str], required: Iterable[str]) -> bool:
+    """Return whether all required scopes are granted."""
+    for scope in required:  # a generator would cost more than all the looks
+        if scope not in granted:
+            return FULL_ACCESS in granted
+    return True
+
+
 def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:
     """Return the required scopes that are not granted, in order."""
     if FULL_ACCESS in granted:

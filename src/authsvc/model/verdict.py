@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from authsvc.model.credential import Credential
-from authsvc.model.scope import missing
+from authsvc.model.scope import has_all
 
 
 class VerdictCode(Enum):
@@ -40,14 +40,14 @@ def decide(credential: Credential, required_scopes: Sequence[str], now: datetime
     at which its idle timeout is over. Final states take precedence over DISABLED, which the owner's policy
     can take back. Scopes are checked last (rule 7).
     """
-    if credential.revoke_time is not None and now >= credential.revoke_time:
+    if (revoke_time := credential.revoke_time) is not None and now >= revoke_time:
         return Verdict(VerdictCode.REVOKED, credential)
-    if credential.expire_time is not None and now >= credential.expire_time:
+    if (expire_time := credential.expire_time) is not None and now >= expire_time:
         return Verdict(VerdictCode.EXPIRED, credential)
     if credential.activity is not None and credential.activity.is_idle(now):
         return Verdict(VerdictCode.EXPIRED, credential)
     if credential.disabled:
         return Verdict(VerdictCode.DISABLED, credential)
-    if required_scopes and missing(credential.scopes, required_scopes):
+    if not has_all(credential.scopes, required_scopes):
         return Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)
     return Verdict(VerdictCode.VALID, credential)

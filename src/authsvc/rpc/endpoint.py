@@ -152,12 +152,12 @@ class Endpoint(Generic[Answer]):
             caller = entrance.authentication.recall(incoming)
             if caller is None:
                 return self.handle(None, context)
-            context.account = self._account(caller, peer)
+            self._bounds.connections.known(peer)
+            account = context.account = account_of(caller) or peer
             self._operation.check_scopes(caller)
             request = self._parse(data)
             answer = self._recall(caller, request)  # type: ignore[misc]  # see `rpc`
-            if answer is not None:
-                self._bounds.answers.check(context.account, len(answer))
+            self._bounds.answers.check(account, 0 if answer is None else len(answer))
         except Exception as error:  # noqa: BLE001 - answered like those of `handle`
             call = self._resumed(context, incoming, caller, inside=False)
             return self._ended(call, _raised(error), started)
@@ -181,7 +181,9 @@ class Endpoint(Generic[Answer]):
         admission, bounds = call.admission, self._bounds
         incoming = incoming_call(context, call.peer, bounds.stopwatch, with_deadline=self._operation.changes)
         caller = admission.enter(incoming) or await admission.authenticate(incoming)
-        call.account = self._account(caller, call.peer)
+        bounds.connections.known(call.peer)
+        call.account = account_of(caller) or call.peer
+        bounds.answers.check(call.account)
         admission.authorize(caller)
         request = self._parse(await bounds.arrivals.message(context, call.account))
         if self._recall is not None and (answer := self._recall(caller, request)) is not None:
@@ -215,13 +217,6 @@ class Endpoint(Generic[Answer]):
         finally:
             self._operation.observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
-
-    def _account(self, caller: Caller, peer: str) -> str:
-        """Return whose the answer is, if there is room for one more."""
-        self._bounds.connections.known(peer)
-        account = account_of(caller) or peer
-        self._bounds.answers.check(account)
-        return account
 
 
 async def _raised(error: Exception) -> bytes:

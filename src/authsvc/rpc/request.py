@@ -5,6 +5,7 @@ before their items are looked at.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -32,11 +33,11 @@ def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
         method.input_type.fields_by_name
     )
     check = validator(method.input_type)
-    return lambda data: _parse(request_type, data, check, takes_key_string)
+    return partial(_parse, request_type, check, takes_key_string)
 
 
 def _parse(
-    request_type: type[Message], data: bytes, check: Callable[[Message], None], takes_key_string: bool
+    request_type: type[Message], check: Callable[[Message], None], takes_key_string: bool, data: bytes
 ) -> Message:
     if not takes_key_string and len(data) > _MAX_BYTES:
         problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_BYTES}"

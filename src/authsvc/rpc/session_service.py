@@ -162,17 +162,19 @@ def _verdict_answer(verdict: Verdict) -> bytes:
         answer = _verdict_message(verdict, with_end=False).SerializeToString()
         credential.keep_answer(answer)
     # Fields may come in any order, and those of a message in several pieces.
-    return answer + _end_message(credential, credential.activity).SerializeToString()
+    set_timestamp(_END.expire_time, _end(credential, credential.activity))
+    return answer + _END.SerializeToString()
 
 
-def _end_message(credential: Credential, activity: Activity) -> pb.VerifySessionResponse:
-    """Return a message that says when a session ends."""
-    end = activity.idle_end
-    if credential.expire_time is not None:
-        end = min(end, credential.expire_time)
-    message = pb.VerifySessionResponse()
-    set_timestamp(message.expire_time, end)
-    return message
+def _end(credential: Credential, activity: Activity) -> datetime:
+    """Return when a session ends unless there is more activity."""
+    if credential.expire_time is None:
+        return activity.idle_end
+    return min(activity.idle_end, credential.expire_time)
+
+
+# Used again and again: to make a message costs more than to set its fields.
+_END = pb.VerifySessionResponse()
 
 
 def _verdict_message(verdict: Verdict, *, with_end: bool = True) -> pb.VerifySessionResponse:
@@ -188,7 +190,7 @@ def _verdict_message(verdict: Verdict, *, with_end: bool = True) -> pb.VerifySes
         scopes=credential.scopes,
     )
     if with_end:
-        message.MergeFrom(_end_message(credential, credential.activity))
+        set_timestamp(message.expire_time, _end(credential, credential.activity))
     return message
 
 
