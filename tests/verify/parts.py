@@ -302,8 +302,7 @@ class Parts:
     def change(self, key: KeyString, **changed: Any) -> None:
         """Change a key in the store, which the verifier does not know yet."""
         row = self.store.rows[key.prefix]
-        values = {name: getattr(row.credential, name) for name in Credential.__slots__}
-        credential = Credential(**values | changed)
+        credential = replace(row.credential, **changed)
         self.store.rows[key.prefix] = StoredCredential(credential, row.secret_hash, row.secret_origin)
 
     def forge(self, key: KeyString) -> KeyString:

@@ -9,7 +9,6 @@ Bound: a call has one window of its message taken before its sender is known, an
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Protocol, cast
 
 from authsvc.lane import head, message, wire
@@ -57,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
         self._transport: asyncio.Transport | None = None
+        self._auth_context: Mapping[str, Iterable[bytes]] | None = None
         # Whether the client takes less than a window of each answer.
         self._is_narrow = False
         # Calls whose message has a moment to arrive.
@@ -72,11 +72,13 @@ class Connection(asyncio.Protocol):
         """Whether it was set up, and is not lost."""
         return self._transport is not None
 
-    @cached_property
+    @property
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """What is known of the client's certificate, by gRPC's names."""
-        shown = None if self._transport is None else self._transport.get_extra_info("ssl_object")
-        return {} if shown is None else auth_context(shown)
+        if self._auth_context is None:
+            shown = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+            self._auth_context = {} if shown is None else auth_context(shown)
+        return self._auth_context
 
     # What asyncio calls.
 

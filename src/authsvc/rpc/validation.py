@@ -44,7 +44,10 @@ def validator(descriptor: Descriptor) -> Callable[[Message], None]:
     """
     if has_values(descriptor):
         return _validate
-    limits = _only_lengths(_DESCRIBED.FindMessageTypeByName(descriptor.full_name))
+    try:
+        limits = _only_lengths(_DESCRIBED.FindMessageTypeByName(descriptor.full_name))
+    except KeyError:  # a type that is not of our protos
+        limits = None
     return _validate_rules if limits is None else partial(_validate_lengths, limits)
 
 
