@@ -15,6 +15,10 @@ def check_transport(settings: Settings) -> None:
             f"{PREFIX}TLS_CLIENT_CA: clients show certificates over TLS only; "
             f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
         )
+    if settings.tls_client_auth == "optional" and settings.tls_client_ca is None:
+        problems.append(
+            f"{PREFIX}TLS_CLIENT_AUTH: clients are asked for those of {PREFIX}TLS_CLIENT_CA only; set it"
+        )
     if settings.tls_client_auth == "optional" and settings.transport == "grpcio":
         problems.append(
             f"{PREFIX}TLS_CLIENT_AUTH: grpcio asks every client for a certificate, or none; "

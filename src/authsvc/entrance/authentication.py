@@ -104,8 +104,8 @@ class Authentication:
             self._limits.count_failure(address)
             raise
 
-    def _without_bearer(self, certificate_name: str) -> Caller:
-        if self._certified is not None:
+    def _without_bearer(self, certificate_name: str | None) -> Caller:
+        if self._certified is not None and certificate_name is not None:
             if (known := self._certified.value.get(certificate_name)) is not None:
                 return known
             raise Unauthenticated(

@@ -19,8 +19,9 @@ class IncomingCall(NamedTuple):
     credentials: Sequence[str | None] = ()
     # The values of the headers `x-forwarded-for`, as they came.
     forwarded_for: Sequence[str] = ()
-    # The SPIFFE id or the subject of the client's certificate; "" without one.
-    certificate_name: str = ""
+    # The SPIFFE id or the subject of the client's certificate; "" if it has neither, None if it is known that
+    # the client has shown none.
+    certificate_name: str | None = ""
     # What the caller names this call, as it came.
     request_id: str = ""
     # Until when the caller waits, in seconds of the stopwatch.

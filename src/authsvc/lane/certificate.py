@@ -50,7 +50,7 @@ def subject(der: bytes) -> str:
     (_, content), *_ = _items(certificate)
     fields = [value for tag, value in _items(content) if tag != 0xA0]  # the version is optional
     names = [list(_attributes(value)) for _, value in _items(fields[4])]
-    return ",".join("+".join(pairs) for pairs in reversed(names))
+    return ",".join("+".join(reversed(pairs)) for pairs in reversed(names))
 
 
 def _attributes(data: bytes) -> Iterator[str]:

@@ -79,12 +79,17 @@ def incoming_call(context: Context, peer: str, stopwatch: Stopwatch, *, with_dea
     )
 
 
-def certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str:
+def certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
     """Return the SPIFFE id of a client's certificate, or else its subject; "" when it has no name.
+
+    None without a certificate: where one is optional, nothing at all is known of such a client. grpcio always
+    knows something.
 
     Authorities that issue SPIFFE ids often give the same subject to all. A certificate with two SPIFFE ids
     breaks the rules of SPIFFE, and has no name.
     """
+    if not auth_context:
+        return None
     for spiffe_id in auth_context.get("peer_spiffe_id", ()):
         return spiffe_id.decode("utf-8", "replace")
     if any(uri.lower().startswith(b"spiffe:") for uri in auth_context.get("peer_uri", ())):
