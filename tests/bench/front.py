@@ -8,6 +8,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -23,17 +24,20 @@ from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.new_key import NewKey
 from authsvc.process.devpg import DevPostgres
+from authsvc.rpc.served import Served
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2, session_service_pb2
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
-from tests.bench import server, session_rows
+from tests.bench import endpoint, footprint, front_envoy, server, session_rows
 from tests.bench.bench import POSTGRES, say
+from tests.bench.gateway import asked_by_envoy
 from tests.bench.h2load import Load, hold_counts
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.server import BARE, VERIFY, VERIFY_SESSION
 from tests.bench.table import AtLeast, Row
+from tests.gateway import proxies
 
 _PART = "front"
 _SCOPES = ("orders:read", "orders:write", "reports:read")
@@ -50,6 +54,7 @@ class _World:
     process: server.Process
     app: app.App
     caller: str
+    key: str
     messages: Mapping[str, bytes]
 
     @property
@@ -86,24 +91,49 @@ class _Cpu:
 async def measure(*, quick: bool) -> list[Row]:
     """Return the rows about transports."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[1:] or cores)
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        os.sched_setaffinity(0, cores[1:] or cores)
+        try:
             async with DevPostgres(Path(directory) / "postgres", settings=POSTGRES) as postgres:
                 await migrate(postgres.url)
-                settings = load_settings(
-                    listen="127.0.0.1:0", database_url=SecretStr(postgres.url), scopes="*"
-                )
-                async with (
-                    app.running(settings) as service,
-                    server.running(postgres.url, core=cores[0]) as process,
-                ):
-                    world = await _begin(service, process, quick=quick)
-                    rows = [row for name in _SHAPES for row in await _measure_shape(world, name)]
-                    rows += await _measure_kinds(world)
-                    return [*rows, await _measure_cold(world)]
-    finally:
-        os.sched_setaffinity(0, cores)
+                rows, world = await _measure_pinned(postgres.url, cores[0], quick=quick)
+                os.sched_setaffinity(0, cores)
+                message = world.messages["hit"]
+                return rows + await footprint.measure(postgres.url, world.caller, message, quick=quick)
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
+async def _measure_pinned(url: str, core: int, *, quick: bool) -> tuple[list[Row], _World]:
+    settings = load_settings(listen="127.0.0.1:0", database_url=SecretStr(url), scopes="*")
+    async with AsyncExitStack() as stack:
+        served = endpoint.catching(stack)
+        service = await stack.enter_async_context(app.running(settings))
+        process = await stack.enter_async_context(server.running(url, core=core))
+        world = await _begin(service, process, quick=quick)
+        rows = [row for name in _SHAPES for row in await _measure_shape(world, name)]
+        rows += await _measure_kinds(world)
+        rows.append(await _measure_cold(world))
+        messages = {
+            VERIFY: world.messages["hit"],
+            VERIFY_SESSION: world.messages["session"],
+            endpoint.CHECK: asked_by_envoy(world.key).SerializeToString(),
+        }
+        await _warm(served[0], world, messages)
+        rows += await endpoint.measure(served[0], world.caller, messages, rounds=world.rounds)
+        try:
+            rows += await front_envoy.measure(process, world.caller, world.key, core, quick=quick)
+        except proxies.NoProxyError as error:
+            say(f"front: Envoy left out: {error}")
+        return rows, world
+
+
+async def _warm(served: Served, world: _World, messages: Mapping[str, bytes]) -> None:
+    """Have this process know the credentials, too."""
+    for path, message in messages.items():
+        call = endpoint.call(world.caller, message)
+        assert await served.rpcs[path].handle(None, call)
+        call.over()
 
 
 async def _begin(service: app.App, process: server.Process, *, quick: bool) -> _World:
@@ -134,7 +164,7 @@ async def _begin(service: app.App, process: server.Process, *, quick: bool) -> _
     assert session is not None
     messages = {name: request.SerializeToString() for name, request in keys.items()}
     messages["session"] = session.SerializeToString()
-    return _World(quick=quick, process=process, app=service, caller=caller, messages=messages)
+    return _World(quick=quick, process=process, app=service, caller=caller, key=good, messages=messages)
 
 
 async def _measure_shape(world: _World, name: str) -> list[Row]:

@@ -65,7 +65,7 @@ async def measure(bench: Bench) -> list[Row]:
 
 async def _measure_check(bench: Bench, own: str, key: str) -> Row:
     rounds, requests = (3, 3_000) if bench.quick else (7, 8_000)
-    asked = _asked(key)
+    asked = asked_by_envoy(key)
     verify = pb.VerifyKeyRequest(key_string=key, required_scopes=("orders:read",), client_ip="192.0.2.7")
     await _look(bench, own, asked)
     loads = {
@@ -91,8 +91,8 @@ async def _measure_envoy(bench: Bench, own: str, key: str) -> list[Row]:
         times: dict[str, list[list[float]]] = {"with": [], "without": []}
         for _ in range(rounds):
             for side, path in (("with", "/orders/1"), ("without", "/healthz")):
-                rates[side].append((await _send(f"http://{address}{path}", key, requests, _BUSY))[0])
-                times[side].append((await _send(f"http://{address}{path}", key, requests // 2, _CALM))[1])
+                rates[side].append((await send(f"http://{address}{path}", key, requests, _BUSY))[0])
+                times[side].append((await send(f"http://{address}{path}", key, requests // 2, _CALM))[1])
     one, other = (f"{median(rates[side]):,.0f}/s {side}" for side in ("with", "without"))
     what = "requests through Envoy with the check against without"
     rows = [Row(_PART, what, one, other, ratio(rates["with"], rates["without"]))]
@@ -124,7 +124,7 @@ async def _envoy(bench: Bench, own: str) -> AsyncIterator[str]:
         yield f"127.0.0.1:{proxy.port}"
 
 
-async def _send(url: str, key: str, requests: int, load: tuple[int, int]) -> tuple[float, list[float]]:
+async def send(url: str, key: str, requests: int, load: tuple[int, int]) -> tuple[float, list[float]]:
     """Send requests; return the rate of 200 responses per second, and the microseconds that each took."""
     connections, streams = map(str, load)
     with tempfile.NamedTemporaryFile("r") as log:
@@ -141,7 +141,7 @@ async def _send(url: str, key: str, requests: int, load: tuple[int, int]) -> tup
     return float(finished[1]), [float(line[2]) for line in lines]
 
 
-def _asked(key: str) -> CheckRequest:
+def asked_by_envoy(key: str) -> CheckRequest:
     asked = CheckRequest()
     asked.attributes.source.address.socket_address.address = "192.0.2.7"
     http = asked.attributes.request.http

@@ -13,6 +13,7 @@ counted as checkouts of the database. The activity of sessions is written as usu
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from authsvc import app
 from authsvc.app import serving
 from authsvc.config.settings import load_settings
 from authsvc.lane import server as lane
+from authsvc.lane.listener import Listener
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.net.listen_address import ListenAddress
@@ -68,10 +70,12 @@ _CONSTANT = pb.VerifyKeyResponse(
 class Process:
     """The running process, as the measuring process sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, ports: Sequence[int]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ports: Sequence[int], path: str) -> None:
         self._process = process
         #: The lane, in plain text and by TLS, and the server of grpcio.
         self.address, self.tls_address, self.grpcio_address = (f"127.0.0.1:{port}" for port in ports)
+        #: The Unix socket of the lane.
+        self.path = path
 
     @property
     def pid(self) -> int:
@@ -112,7 +116,7 @@ async def running(database_url: str, *arguments: str, core: int | None = None) -
         env=environment,
     )
     try:
-        yield Process(process, json.loads(await _line(process)))
+        yield Process(process, *json.loads(await _line(process)))
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -169,6 +173,7 @@ class _Servers(lane.Server):
     """The lane, with two more servers of the same RPCs beside it."""
 
     ports: ClassVar[list[int]] = []
+    path = str(Path(tempfile.mkdtemp(), "lane.sock"))
 
     async def start(self, listen: ListenAddress) -> int:
         """Start all of them; return the port of the lane."""
@@ -178,6 +183,10 @@ class _Servers(lane.Server):
             Authority().issue().write(cert, key)
             others = (lane.Server(self.served, tls=Tls(cert, key)), rpc_server.Server(self.served))
         self.ports[:] = [port, *[await other.start(listen) for other in others]]
+        listening = socket.socket(socket.AF_UNIX)
+        listening.setblocking(False)
+        listening.bind(self.path)
+        Listener(listening).begin(self._accepted)
         return port
 
 
@@ -199,7 +208,7 @@ async def _serve() -> None:
         mock.patch.object(rpc_server, "Handlers", _Handlers),
     ):
         async with app.running(settings) as service:
-            print(json.dumps(_Servers.ports), flush=True)
+            print(json.dumps([_Servers.ports, _Servers.path]), flush=True)
             while await asked.readline():
                 print(json.dumps(_samples(service.metrics)), flush=True)
 

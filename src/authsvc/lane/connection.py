@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             stream.begin(answer)
             return False
         self.wire.acknowledge(stream.number, len(data))
-        stream.is_ended, stream.held = True, 0
+        stream.is_ended = stream.is_whole = True
         stream.answer(answer)
         if self._is_narrow:
             self._answers.begin(stream, self.peer, stream.account, len(answer))
@@ -224,11 +224,12 @@ class Connection(asyncio.Protocol):
 
     def _closed(self, number: int) -> None:
         if (stream := self._streams.pop(number, None)) is not None:
-            self.allow(stream)
-            if stream.is_new:
-                self._connections.broken(self.peer)
             self._answers.end(stream)
-            stream.close()
+            if not stream.is_whole:
+                self.allow(stream)
+                if stream.is_new:
+                    self._connections.broken(self.peer)
+                stream.close()
             if not self._streams:
                 self._look_at_end()
 

@@ -4,7 +4,7 @@ Only what the transport and `rpc.context` read is kept of a call's headers.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -12,7 +12,6 @@ import grpc
 
 from authsvc.rpc.limits import MAX_HEADER_BYTES
 
-Headers = Iterable[tuple[bytes, bytes]]
 Answer = list[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -30,8 +29,9 @@ _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 _GRPC = b"application/grpc"
+_GRPC_TYPES = (b"application/grpc+", b"application/grpc;")
 # What is kept for `rpc.context.incoming_call`.
-_READ = frozenset({b"authorization", b"x-forwarded-for", b"x-request-id"})
+_READ = {name.encode(): name for name in ("authorization", "x-forwarded-for", "x-request-id")}
 
 
 class Head(NamedTuple):
@@ -47,27 +47,26 @@ class Head(NamedTuple):
     refusal: Answer | None
 
 
-def read(headers: Headers) -> Head:
+def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     """Return what the headers of a request say."""
-    path, timeout, encoding, size = "", b"", b"", 0
-    is_grpc = is_post = False
-    metadata: list[tuple[str, str]] = []
-    for name, value in headers:
-        size += len(name) + len(value) + _FIELD_BYTES
-        if name == b":path":
-            path = value.decode("ascii", "replace")
-        elif name in _READ:
-            metadata.append((name.decode(), value.decode("utf-8", "replace")))
-        elif name == b"content-type":
-            is_grpc = value == _GRPC or value.startswith((b"application/grpc+", b"application/grpc;"))
-        elif name == b":method":
-            is_post = value == b"POST"
-        elif name == b"grpc-timeout":
-            timeout = value
-        elif name == b"grpc-encoding":
-            encoding = value
-    refusal = None if is_grpc and is_post and size <= MAX_HEADER_BYTES else _refusal(is_post, is_grpc)
-    return Head(path, metadata, timeout, encoding, refusal)
+    fields = dict(headers)
+    if len(fields) == len(headers):
+        found = [(name, fields[key]) for key, name in _READ.items() if key in fields]
+        size = sum(map(len, fields)) + sum(map(len, fields.values()))
+    else:  # a name is repeated
+        found = [(_READ[key], value) for key, value in headers if key in _READ]
+        size = sum(len(key) + len(value) for key, value in headers)
+    content_type, is_post = fields.get(b"content-type", b""), fields.get(b":method") == b"POST"
+    is_grpc = content_type == _GRPC or content_type.startswith(_GRPC_TYPES)
+    return Head(
+        fields.get(b":path", b"").decode("ascii", "replace"),
+        [(name, value.decode("utf-8", "replace")) for name, value in found],
+        fields.get(b"grpc-timeout", b""),
+        fields.get(b"grpc-encoding", b""),
+        None
+        if is_grpc and is_post and size + _FIELD_BYTES * len(headers) <= MAX_HEADER_BYTES
+        else _refusal(is_post, is_grpc),
+    )
 
 
 def _refusal(is_post: bool, is_grpc: bool) -> Answer:

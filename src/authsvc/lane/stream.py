@@ -25,6 +25,8 @@ class Stream:
     account = ""
     #: Whether the client has sent all of its request.
     is_ended = False
+    #: Whether it was answered at once, so that nothing is held for it.
+    is_whole = False
     #: Whether nothing more can be sent to the client.
     is_closed = False
     #: Whether the stream was answered: a status was submitted.
@@ -33,6 +35,9 @@ class Stream:
     size = 0
     #: Bytes of data that the client may not send again yet.
     held = 0
+    #: What was received, and not read.
+    received = bytearray()
+    _callbacks: tuple[Callable[[Any], None], ...] = ()
     _task: "asyncio.Task[None] | None" = None
     _deadline: asyncio.TimerHandle | None = None
     _waiter: "asyncio.Future[None] | None" = None
@@ -43,8 +48,6 @@ class Stream:
 
     def __init__(self, connection: "Connection", number: int, request: head.Head) -> None:
         self.connection, self.number, self.head = connection, number, request
-        self.received = bytearray()
-        self._callbacks: list[Callable[[Any], None]] = []
 
     def begin(self, work: Awaitable[bytes | None]) -> None:
         """Answer by what has to be awaited, as a task; end it at the deadline of the caller."""
@@ -63,7 +66,10 @@ class Stream:
     def data(self, data: bytes, *, ends: bool) -> None:
         """Take data of the request for the task."""
         self.is_ended |= ends
-        self.received += data
+        if self.received:
+            self.received += data
+        else:
+            self.received = bytearray(data)
         self.held += len(data)
         if self._reads:
             self.connection.allow(self)
@@ -122,7 +128,7 @@ class Stream:
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """See `rpc.context.Context`."""
-        self._callbacks.append(callback)
+        self._callbacks = (*self._callbacks, callback)
 
     def set_trailing_metadata(self, metadata: head.Metadata) -> None:
         """See `rpc.context.Context`."""
@@ -199,6 +205,6 @@ class Stream:
         if self._deadline is not None:
             self._deadline.cancel()
         if self.is_closed and (self._task is None or self._task.done()):
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:
                 callback(self)

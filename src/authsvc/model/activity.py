@@ -24,12 +24,13 @@ SHORTEST_TIMEOUT = timedelta(minutes=1)
 class Activity:
     """The last activity that this worker knows, and the last one that is surely recorded. Mutable."""
 
-    __slots__ = ("_is_over", "_recorded", "idle_timeout", "last")
+    __slots__ = ("_certain_until", "_is_over", "_recorded", "idle_timeout", "last")
 
     def __init__(self, last: datetime, idle_timeout: timedelta) -> None:
         self.last = last
         self.idle_timeout = idle_timeout
         self._recorded = last
+        self._certain_until = last + idle_timeout - GUARD
         self._is_over = False
 
     @property
@@ -43,7 +44,7 @@ class Activity:
 
     def is_certain(self, now: datetime) -> bool:
         """Return whether `is_idle` is right without asking the database."""
-        return self._is_over or now < self._recorded + self.idle_timeout - GUARD
+        return self._is_over or now < self._certain_until
 
     def note(self, now: datetime) -> None:
         """Take note of a use, which will be written later."""
@@ -53,6 +54,7 @@ class Activity:
     def learn(self, recorded: datetime) -> None:
         """Take over the last activity from the database."""
         self._recorded = max(recorded, self._recorded)
+        self._certain_until = self._recorded + self.idle_timeout - GUARD
         self.last = max(recorded, self.last)
 
     def end(self) -> None:
