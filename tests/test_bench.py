@@ -14,7 +14,7 @@ async def test_the_rpcs_that_do_nothing_answer(database_url: str, path: str) -> 
     """They are registered beside the service's own, through our endpoint and bypassing it."""
     async with (
         server.running(database_url, server.ANONYMOUS) as process,
-        grpc.aio.insecure_channel(process.address) as channel,
+        grpc.aio.insecure_channel(process.grpcio_address) as channel,
     ):
         call = channel.unary_unary(
             path,

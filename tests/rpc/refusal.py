@@ -49,5 +49,5 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
 def missing(header: str, transport: str) -> tuple[grpc.StatusCode, str]:
     """Return how an authorization header without a key is refused; the lane lets none end with a blank."""
     if header.endswith(" ") and transport == "lane":
-        return grpc.StatusCode.INVALID_ARGUMENT, "HEADER_MALFORMED"
+        return grpc.StatusCode.UNAUTHENTICATED, "HEADER_MALFORMED"
     return grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_MISSING"

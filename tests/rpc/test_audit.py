@@ -15,7 +15,7 @@ from authsvc.v1 import key_service_pb2
 from tests import http2
 from tests.conftest import Client, Clock, Service
 from tests.rpc.refusal import refused
-from tests.rpc.test_abuse import INVALID_ARGUMENT, OK, connected, headers
+from tests.rpc.test_abuse import OK, UNAUTHENTICATED, connected, headers
 from tests.rpc.test_access_table import METHODS, scope_of
 
 
@@ -197,7 +197,7 @@ async def test_hostile_request_ids_are_not_kept(service: Service, transport: str
             for name in named
         ]
     found = [event for event in await events(service) if event.actor_id == actor.key.key_id][::-1]
-    refused = [INVALID_ARGUMENT] if transport == "lane" else []
+    refused = [UNAUTHENTICATED] if transport == "lane" else []
     assert [status for status in statuses if status != OK] == refused
     assert [event.request_id for event in found] == [longest] + [""] * (len(named) - 1 - len(refused))
 

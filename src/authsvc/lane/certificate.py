@@ -80,7 +80,7 @@ def _escaped(text: str) -> str:
     return "".join(
         f"\\{character}"
         if character in _SPECIAL
-        or (place == 0 and character in _FIRST)
+        or (place == 0 != last and character in _FIRST)
         or (place == last and character in _LAST)
         else character
         if " " <= character <= "~"

@@ -1,7 +1,8 @@
 """The answer to a call whose headers break the rules of HTTP/2 (RFC 9113, 8.2.1).
 
 nghttp2 resets the stream, and clients show that as an internal error. A status that arrives before the reset
-says what to mend: most often, a program sends `Bearer ` with a key that is not set.
+says what to mend: most often, a program sends `Bearer ` with a key that is not set. Nobody was authenticated,
+whichever header it is.
 """
 
 import grpc
@@ -17,8 +18,8 @@ _PROBLEM = (
     "a header is malformed; no value may begin or end with a blank, or hold a control character. "
     "Is the key in the authorization header empty?"
 )
-_DETAILS = rich_status(Code.INVALID_ARGUMENT, _PROBLEM, "HEADER_MALFORMED", {}).SerializeToString()
-_STATUS = head.status(grpc.StatusCode.INVALID_ARGUMENT, _PROBLEM, (("grpc-status-details-bin", _DETAILS),))
+_DETAILS = rich_status(Code.UNAUTHENTICATED, _PROBLEM, "HEADER_MALFORMED", {}).SerializeToString()
+_STATUS = head.status(grpc.StatusCode.UNAUTHENTICATED, _PROBLEM, (("grpc-status-details-bin", _DETAILS),))
 
 
 def frame(number: int) -> bytes:

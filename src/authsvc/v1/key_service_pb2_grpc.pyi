@@ -34,7 +34,9 @@ class KeyServiceStub:
     presents a credential as `authorization: Bearer <key string or session token>`.
     If the operator has configured it, a caller can present a client certificate
     instead, or nothing. A call with an empty `authorization` header fails with
-    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
+    UNAUTHENTICATED, whatever its certificate: reason CREDENTIAL_MISSING, or
+    HEADER_MALFORMED if the header ends with a blank, as in `Bearer `, which HTTP/2
+    does not allow.
 
     A caller acts within its own owner; a caller of the reserved owner `authsvc`
     acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
@@ -137,7 +139,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     presents a credential as `authorization: Bearer <key string or session token>`.
     If the operator has configured it, a caller can present a client certificate
     instead, or nothing. A call with an empty `authorization` header fails with
-    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
+    UNAUTHENTICATED, whatever its certificate: reason CREDENTIAL_MISSING, or
+    HEADER_MALFORMED if the header ends with a blank, as in `Bearer `, which HTTP/2
+    does not allow.
 
     A caller acts within its own owner; a caller of the reserved owner `authsvc`
     acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
@@ -236,7 +240,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     presents a credential as `authorization: Bearer <key string or session token>`.
     If the operator has configured it, a caller can present a client certificate
     instead, or nothing. A call with an empty `authorization` header fails with
-    UNAUTHENTICATED, reason CREDENTIAL_MISSING, whatever its certificate.
+    UNAUTHENTICATED, whatever its certificate: reason CREDENTIAL_MISSING, or
+    HEADER_MALFORMED if the header ends with a blank, as in `Bearer `, which HTTP/2
+    does not allow.
 
     A caller acts within its own owner; a caller of the reserved owner `authsvc`
     acts on every owner. To any other caller, a key of another owner is NOT_FOUND.
