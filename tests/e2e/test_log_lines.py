@@ -48,10 +48,10 @@ async def _flooded(server: Server) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 async def test_metadata_that_is_no_text(directory: Path, database_url: str, style: str) -> None:
-    """GRPC logs each value; its lines are written without the value, limited in number, and counted."""
+    """Grpcio logs each value; its lines are written without the value, limited in number, and counted."""
     (directory / "data").mkdir()
     listen = f"127.0.0.1:{free_port()}"
-    given = {"database_url": database_url, "log_format": style, "admin_listen": listen}
+    given = {"database_url": database_url, "log_format": style, "admin_listen": listen, "transport": "grpcio"}
     with running("dev", directory, **given) as server:
         secret = server.admin_key[-51:]
         before = len(server.stderr)

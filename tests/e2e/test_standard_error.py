@@ -12,6 +12,7 @@ import pytest
 
 from authsvc.telemetry.line_limit import MAX_LINES
 from tests.certificates import Authority
+from tests.conftest import TRANSPORTS
 from tests.e2e.process import eventually, free_port, on_linux, running_as
 from tests.e2e.test_workers import pack
 
@@ -49,10 +50,11 @@ async def test_no_raw_text_reaches_the_log(directory: Path, database_url: str) -
 
 
 @on_linux
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_why_a_client_cannot_connect(
-    directory: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    directory: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
-    """With GRPC_VERBOSITY=INFO the log says why TLS handshakes fail, in lines of ours."""
+    """The log says why TLS handshakes fail, in lines of ours: at level debug, or with GRPC_VERBOSITY=INFO."""
     monkeypatch.setenv("GRPC_VERBOSITY", "INFO")
     (directory / "data").mkdir()
     Authority().issue("CN=server").write(directory / "tls.pem", directory / "tls.key")
@@ -60,6 +62,8 @@ async def test_why_a_client_cannot_connect(
     given = {
         "database_url": database_url,
         "log_format": "json",
+        "log_level": "debug" if transport == "lane" else "info",
+        "transport": transport,
         "listen": f"127.0.0.1:{port}",
         "tls_cert": directory / "tls.pem",
         "tls_key": directory / "tls.key",

@@ -56,6 +56,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
         self._transport: asyncio.Transport | None = None
+        #: What sets it up: a handshake of TLS takes a while, or for ever.
+        self.setting_up: asyncio.Task[None] | None = None
         self._auth_context: Mapping[str, Iterable[bytes]] | None = None
         # Whether the client takes less than a window of each answer.
         self._is_narrow = False
@@ -274,9 +276,11 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """End the connection now."""
+        """End the connection now, or give it up while it is set up."""
         if self._transport is not None:
             self._transport.abort()
+        elif self.setting_up is not None:
+            self.setting_up.cancel()
 
     def _left(self, *, too_many_pings: bool = False) -> None:
         if self._lifetime.left == NEVER:

@@ -51,7 +51,6 @@ class Server:
         self._balance = served.bounds.balance
         self._looking: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
-        self._setting_up: set[asyncio.Task[None]] = set()
         #: Looks at our connections.
         self.watch = Watch(served, self._read_ends, self._hang_up)
 
@@ -91,8 +90,6 @@ class Server:
             self._looking.cancel()
         for connection in tuple(self.connections):
             connection.abort()
-        for task in self._setting_up:
-            task.cancel()
         await asyncio.sleep(0)
 
     def _accepted(self, accepted: socket.socket) -> None:
@@ -106,9 +103,7 @@ class Server:
             accepted.close()
             return
         self.connections.add(connection)
-        task = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
-        self._setting_up.add(task)
-        task.add_done_callback(self._setting_up.discard)
+        connection.setting_up = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
 
     async def _set_up(self, accepted: socket.socket, connection: Connection) -> None:
         options: dict[str, object] = {}
