@@ -3,8 +3,9 @@
 Only what the transport and `rpc.context` read is kept of a call's headers.
 """
 
+import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -21,13 +22,16 @@ _FIELD_BYTES = 32
 ANSWER = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _ENCODINGS = (b"grpc-accept-encoding", b"identity,deflate,gzip")
 OK = ((b"grpc-status", b"0"),)
-# Seconds for each unit of a timeout, which has up to eight digits.
+# Seconds for each unit of a timeout, which has up to eight digits and is not zero.
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_MAX_DIGITS = 8
+_TIMEOUT = re.compile(rb"(?!0+[^0-9])[0-9]{1,8}[HMSmun]")
+_ZERO = re.compile(rb"0{1,8}[HMSmun]")
 # What `grpc-message` holds as it is: printable ASCII without the percent sign.
 _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
+#: What is told to callers whose deadline has passed.
+LATE = "the deadline of the call has passed"
 _GRPC = b"application/grpc"
 _GRPC_TYPES = (b"application/grpc+", b"application/grpc;")
 # What is kept for `rpc.context.incoming_call`.
@@ -56,34 +60,38 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     else:  # a name is repeated
         found = [(_READ[key], value) for key, value in headers if key in _READ]
         size = sum(len(key) + len(value) for key, value in headers)
-    content_type, is_post = fields.get(b"content-type", b""), fields.get(b":method") == b"POST"
-    is_grpc = content_type == _GRPC or content_type.startswith(_GRPC_TYPES)
+    content_type, timeout = fields.get(b"content-type", b""), fields.get(b"grpc-timeout")
+    is_proper = (
+        fields.get(b":method") == b"POST"
+        and (content_type == _GRPC or content_type.startswith(_GRPC_TYPES))
+        and b"te" in fields  # HTTP/2 allows it only one value
+        and (timeout is None or _TIMEOUT.fullmatch(timeout) is not None)
+        and size + _FIELD_BYTES * len(headers) <= MAX_HEADER_BYTES
+    )
     return Head(
         fields.get(b":path", b"").decode("ascii", "replace"),
         [(name, value.decode("utf-8", "replace")) for name, value in found],
-        fields.get(b"grpc-timeout", b""),
+        timeout or b"",
         fields.get(b"grpc-encoding", b""),
-        None
-        if is_grpc and is_post and size + _FIELD_BYTES * len(headers) <= MAX_HEADER_BYTES
-        else _refusal(is_post, is_grpc),
+        None if is_proper else _refusal(fields, content_type, timeout),
     )
 
 
-def _refusal(is_post: bool, is_grpc: bool) -> Answer:
-    if not is_post:
+def _refusal(fields: Mapping[bytes, bytes], content_type: bytes, timeout: bytes | None) -> Answer:
+    if fields.get(b":method") != b"POST":
         return [(b":status", b"405"), (b"allow", b"POST")]
-    if not is_grpc:
+    if content_type != _GRPC and not content_type.startswith(_GRPC_TYPES):
         return [(b":status", b"415"), (b"accept", _GRPC)]
-    told = f"the headers of the call have more than {MAX_HEADER_BYTES} bytes"
-    return only_status(status(grpc.StatusCode.RESOURCE_EXHAUSTED, told))
+    if b"te" not in fields:
+        return _NO_TRAILERS
+    if timeout is not None and not _TIMEOUT.fullmatch(timeout):
+        return _LATE if _ZERO.fullmatch(timeout) else _NO_TIMEOUT
+    return _TOO_LARGE
 
 
 def seconds(timeout: bytes) -> float | None:
-    """Return a timeout in seconds; None for none, and for one that cannot be read, as gRPC does."""
-    digits, unit = timeout[:-1], _UNITS.get(timeout[-1:])
-    if unit is None or not digits.isdigit() or len(digits) > _MAX_DIGITS:
-        return None
-    return int(digits) * unit
+    """Return a timeout in seconds; None for none."""
+    return int(timeout[:-1]) * _UNITS[timeout[-1:]] if timeout else None
 
 
 def status(code: grpc.StatusCode, message: str, metadata: Metadata = ()) -> Answer:
@@ -114,3 +122,24 @@ def encoded(metadata: Metadata) -> Answer:
 def only_status(trailers: Answer) -> Answer:
     """Return the headers of an answer that is a status only."""
     return [*ANSWER, _ENCODINGS, *trailers]
+
+
+_TOO_LARGE = only_status(
+    status(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, f"the headers of the call have more than {MAX_HEADER_BYTES} bytes"
+    )
+)
+# What drops this header most likely drops trailers, too, so the client would learn no status.
+_NO_TRAILERS = only_status(
+    status(
+        grpc.StatusCode.INTERNAL,
+        "the header `te: trailers` is missing; does a proxy in between remove it? It has to forward gRPC",
+    )
+)
+_NO_TIMEOUT = only_status(
+    status(
+        grpc.StatusCode.INTERNAL,
+        "grpc-timeout is malformed; use up to eight digits and a unit (H, M, S, m, u, n), such as 500m",
+    )
+)
+_LATE = only_status(status(grpc.StatusCode.DEADLINE_EXCEEDED, LATE))

@@ -46,6 +46,8 @@ def take(received: bytearray, encoding: bytes) -> bytes | None:
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             f"the message has {size} bytes; at most {MAX_MESSAGE_BYTES} are accepted",
         )
+    if flag > 1:
+        raise Refused(grpc.StatusCode.INTERNAL, f"the flag before the message is {flag}; use 0 or 1")
     if len(received) < PREFIX_BYTES + size:
         return None
     data = bytes(received[PREFIX_BYTES : PREFIX_BYTES + size])
@@ -62,6 +64,8 @@ def _decompressed(data: bytes, encoding: bytes) -> bytes:
         raise Refused(
             grpc.StatusCode.UNIMPLEMENTED, "the message is compressed in a format that is not known; use gzip"
         )
+    if not data:  # as gRPC has it
+        return b""
     unpacking = zlib.decompressobj(_FORMATS[encoding])
     try:
         unpacked = unpacking.decompress(data, MAX_MESSAGE_BYTES + 1)
@@ -74,4 +78,6 @@ def _decompressed(data: bytes, encoding: bytes) -> bytes:
         )
     if not unpacking.eof:
         raise Refused(grpc.StatusCode.INTERNAL, "the message cannot be decompressed: it ends too early")
+    if unpacking.unused_data:
+        raise Refused(grpc.StatusCode.INTERNAL, "the message cannot be decompressed: more follows its end")
     return unpacked

@@ -196,7 +196,7 @@ class Stream:
             self.end(grpc.StatusCode.OK, "")
 
     def _expire(self) -> None:
-        self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline of the call has passed")
+        self.end(grpc.StatusCode.DEADLINE_EXCEEDED, head.LATE)
         if self._task is not None:
             self._task.cancel()
 

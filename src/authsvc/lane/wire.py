@@ -36,12 +36,20 @@ _SETTINGS = {
 }
 _CHUNK_BYTES = 64 * 1024
 _NO_ERROR, _PROTOCOL_ERROR = int(ngh2.ErrorCode.NO_ERROR), int(ngh2.ErrorCode.PROTOCOL_ERROR)
-_TOO_MANY_PINGS = int(ngh2.ErrorCode.ENHANCE_YOUR_CALM), b"too_many_pings"
+_ENHANCE_YOUR_CALM = int(ngh2.ErrorCode.ENHANCE_YOUR_CALM)
+_TOO_MANY_PINGS = _ENHANCE_YOUR_CALM, b"too_many_pings"
+_GOAWAY, _ANY_STREAM = 7, bytes([0x7F, 0xFF, 0xFF, 0xFF])
 
 # Events, by the names of ngh2.
 Request, Data, Trailers = ngh2.RequestReceived, ngh2.DataReceived, ngh2.TrailersReceived
 Closed, Settings = ngh2.StreamClosed, ngh2.SettingsReceived
 Ping, PingAcknowledged = ngh2.PingReceived, ngh2.PingAcknowledged
+
+
+def _goaway(reason: str) -> bytes:
+    """Return the frame that ends a connection for its flood; any of its calls may have been answered."""
+    told = _ANY_STREAM + _ENHANCE_YOUR_CALM.to_bytes(4) + reason.encode()
+    return len(told).to_bytes(3) + bytes([_GOAWAY, 0]) + bytes(4) + told
 
 
 def initial_window(settings: ngh2.SettingsReceived) -> int | None:
@@ -65,6 +73,8 @@ class Wire:
         self.is_behind = False
         #: Whether everything was said.
         self.is_ended = False
+        # Whether what was handed to the transport may end inside a frame.
+        self._is_cut = False
         # Streams that were answered before their request was complete, and those whose task waits until all
         # that it wrote is sent.
         self._early: set[int] = set()
@@ -87,8 +97,11 @@ class Wire:
             return ()
         try:
             self._http.receive_data(data)
-        except ngh2.NGH2Error:
-            self.flush()  # GOAWAY
+        except ngh2.NGH2Error as error:
+            try:
+                self.flush()  # GOAWAY
+            except ngh2.NGH2Error:  # after a flood, ngh2 sends nothing
+                self._write(_goaway(str(error)))
             self.end()
             return ()
         return self._http.events()
@@ -199,8 +212,11 @@ class Wire:
         while not self.is_behind:
             data = http.data_to_send(_CHUNK_BYTES)
             statuses = self._take_closed(http.events())
+            if statuses:
+                self._write(statuses)
             if data:
-                transport.write(statuses + data if statuses else data)
+                transport.write(data)
+                self._is_cut = len(data) == _CHUNK_BYTES
             if len(data) < _CHUNK_BYTES and not (self._early and self._reset_early()):
                 break
         for number, waiting in self._writing.items():
@@ -208,6 +224,11 @@ class Wire:
                 waiting.set_result(None)
         if not (http.want_read or http.want_write):
             self.end()
+
+    def _write(self, frames: bytes) -> None:
+        """Write frames that ngh2 does not know of, unless it has sent a part of another one."""
+        if self._transport is not None and not self._is_cut:
+            self._transport.write(frames)
 
     def _take_closed(self, events: list[ngh2.Event]) -> bytes:
         """Tell which streams are closed; return the statuses to send before resets for malformed headers."""
