@@ -15,8 +15,8 @@ _HEADERS, _END_STREAM, _END_HEADERS = 1, 1, 4
 # The largest number that a prefix of seven bits holds, and one more.
 _PREFIX_MAX = 127
 _PROBLEM = (
-    "a header is malformed; no value may begin or end with a blank, or hold a control character, and the path "
-    "begins with a slash. Is the key in the authorization header empty?"
+    "a header is malformed; no value may begin or end with a blank, or hold a control character, and the "
+    "path begins with a slash. Is the key in the authorization header empty?"
 )
 _DETAILS = rich_status(Code.UNAUTHENTICATED, _PROBLEM, "HEADER_MALFORMED", {}).SerializeToString()
 _STATUS = head.status(grpc.StatusCode.UNAUTHENTICATED, _PROBLEM, (("grpc-status-details-bin", _DETAILS),))

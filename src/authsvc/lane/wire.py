@@ -6,7 +6,8 @@ that to the transport, once for each wake-up.
 Bound: the transport holds `_CHUNK_BYTES` more than the kernel takes. Beyond that nothing is handed to it, and
 nothing is read, until it has sent that.
 
-Failure: what is sent on a stream that the client has closed meanwhile is dropped.
+Failure: what is sent on a stream that the client has closed meanwhile is dropped, as is all that is sent on a
+connection that has ended by an error.
 """
 
 import asyncio
@@ -168,22 +169,28 @@ class Wire:
 
     def acknowledge(self, number: int, size: int) -> None:
         """Let the client send as much again on a stream."""
-        self._http.acknowledge_received_data(size, number)
+        try:
+            self._http.acknowledge_received_data(size, number)
+        except ngh2.NGH2Error:  # noqa: SIM105 - `suppress` would cost as much as the call
+            pass
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""
-        self._http.ping()
+        with suppress(ngh2.NGH2Error):
+            self._http.ping()
         self.flush_soon()
 
     def leave(self) -> None:
         """Tell the client that it is to use another connection, and ask when it has read that."""
-        self._http.send_shutdown_notice()
+        with suppress(ngh2.NGH2Error):
+            self._http.send_shutdown_notice()
         self.ping()
 
     def left(self, *, too_many_pings: bool = False) -> None:
         """Tell the client which calls are answered; no others are."""
         code, reason = _TOO_MANY_PINGS if too_many_pings else (_NO_ERROR, b"")
-        self._http.send_goaway(code, debug_data=reason)
+        with suppress(ngh2.NGH2Error):
+            self._http.send_goaway(code, debug_data=reason)
         self.flush_soon()
 
     # Sending.
@@ -248,5 +255,6 @@ class Wire:
         sent = [number for number in self._early if not self._http.queued_body_size(number)]
         for number in sent:
             self._early.discard(number)
-            self._http.reset_stream(number, _NO_ERROR)
+            with suppress(ngh2.NGH2Error):
+                self._http.reset_stream(number, _NO_ERROR)
         return bool(sent)
