@@ -114,12 +114,10 @@ class Connection(asyncio.Protocol):
         self._lifetime.heard = True
         answered = self._take(self.wire.receive(data))
         self.wire.flush()
-        if answered:
-            self._lifetime.answers()
-            if self._streams and not self._is_narrow:
-                for stream in answered:
-                    if stream.number in self._streams:  # the client takes no more
-                        self._answers.begin(stream, self.peer, stream.account, stream.size)
+        if answered and self._streams and not self._is_narrow:
+            for stream in answered:
+                if stream.number in self._streams:  # the client takes no more
+                    self._answers.begin(stream, self.peer, stream.account, stream.size)
         self._look_at_end()
 
     # Calls.
@@ -197,11 +195,11 @@ class Connection(asyncio.Protocol):
 
     def _take_other(self, event: object) -> None:
         if isinstance(event, wire.Settings):
-            self._lifetime.settled = True
+            self._lifetime.is_set()
             if (window := wire.initial_window(event)) is not None:
                 self._is_narrow = window < WINDOW_BYTES
         elif isinstance(event, wire.Ping):
-            if self._lifetime.is_pinged_too_often(self._loop.time()):
+            if self._lifetime.is_pinged_too_often(self._loop.time(), self.wire.sent):
                 self._left(too_many_pings=True)
         elif isinstance(event, wire.PingAcknowledged):
             self._lifetime.acknowledged()
@@ -219,7 +217,6 @@ class Connection(asyncio.Protocol):
 
     def answered(self, stream: Stream) -> None:
         """Send the end of an answer soon."""
-        self._lifetime.answers()
         if not stream.is_ended:
             self.wire.stop(stream.number)
         self.wire.flush_soon()

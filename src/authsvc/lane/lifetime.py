@@ -9,6 +9,8 @@ from authsvc.rpc.limits import HANDSHAKE_SECONDS, PING_SECONDS
 NEVER = float("inf")
 # Early pings until a connection ends.
 _MAX_EARLY_PINGS = 2
+# The frames that acknowledge a ping, and settings.
+_PING_BYTES, _SETTINGS_ACK_BYTES = 17, 9
 # Seconds without a byte until a client is asked for a sign of life, and seconds that it has for that.
 _KEEPALIVE_SECONDS, _KEEPALIVE_GRACE_SECONDS = 7200.0, 20.0
 # Seconds that a client has to say that it has read that it is to leave, and to close a connection on which
@@ -48,15 +50,25 @@ class Lifetime:
         self.deadline = NEVER
         self._pinged = NEVER
         self._early_pings, self._last_ping = 0, -NEVER
+        # Bytes that acknowledge what the client sends, and all others that it was sent before its last ping.
+        self._acknowledging = self._sent = 0
 
-    def answers(self) -> None:
-        """Note an answer, after which a ping is not early."""
-        self._early_pings = 0
+    def is_set(self) -> None:
+        """Note settings of the client."""
+        self.settled = True
+        self._acknowledging += _SETTINGS_ACK_BYTES
 
-    def is_pinged_too_often(self, now: float) -> bool:
-        """Note a ping of the client; return whether it has sent too many of them, too early."""
-        early, self._last_ping = now - self._last_ping < PING_SECONDS, now
+    def is_pinged_too_often(self, now: float, sent: int) -> bool:
+        """Note a ping of the client; return whether it has sent too many of them, too early.
+
+        `sent` is how many bytes it was sent. As in gRPC, a ping is not early after anything but
+        acknowledgements: clients measure by pings how fast they can receive.
+        """
+        sent -= self._acknowledging
+        early = now - self._last_ping < PING_SECONDS and sent <= self._sent
         self._early_pings = self._early_pings + 1 if early else 0
+        self._last_ping, self._sent = now, max(sent, self._sent)
+        self._acknowledging += _PING_BYTES
         return self._early_pings > _MAX_EARLY_PINGS
 
     def acknowledged(self) -> None:

@@ -74,8 +74,8 @@ class Wire:
         self.is_behind = False
         #: Whether everything was said.
         self.is_ended = False
-        # Whether what was handed to the transport may end inside a frame.
-        self._is_cut = False
+        #: Bytes that were handed to the transport. Whether they may end inside a frame.
+        self.sent, self._is_cut = 0, False
         # Streams that were answered before their request was complete, and those whose task waits until all
         # that it wrote is sent.
         self._early: set[int] = set()
@@ -102,7 +102,8 @@ class Wire:
             try:
                 self.flush()  # GOAWAY
             except ngh2.NGH2Error:  # after a flood, ngh2 sends nothing
-                self._write(_goaway(str(error)))
+                if self._transport is not None and not self._is_cut:
+                    self._transport.write(_goaway(str(error)))
             self.end()
             return ()
         return self._http.events()
@@ -169,9 +170,9 @@ class Wire:
 
     def acknowledge(self, number: int, size: int) -> None:
         """Let the client send as much again on a stream."""
-        try:
+        try:  # noqa: SIM105 - `suppress` would cost as much as the call
             self._http.acknowledge_received_data(size, number)
-        except ngh2.NGH2Error:  # noqa: SIM105 - `suppress` would cost as much as the call
+        except ngh2.NGH2Error:
             pass
 
     def ping(self) -> None:
@@ -216,14 +217,15 @@ class Wire:
         transport, http = self._transport, self._http
         if transport is None or transport.is_closing() or self.is_ended:
             return
-        while not self.is_behind:
+        while not (self.is_behind or self.is_ended):
             data = http.data_to_send(_CHUNK_BYTES)
-            statuses = self._take_closed(http.events())
-            if statuses:
-                self._write(statuses)
+            closed = [event for event in http.events() if isinstance(event, Closed)]
             if data:
-                transport.write(data)
-                self._is_cut = len(data) == _CHUNK_BYTES
+                transport.write(self._statuses(closed) + data if closed else data)
+                self.sent, self._is_cut = self.sent + len(data), len(data) == _CHUNK_BYTES
+            for event in closed:
+                self._early.discard(event.stream_id)
+                self._closed(event.stream_id)
             if len(data) < _CHUNK_BYTES and not (self._early and self._reset_early()):
                 break
         for number, waiting in self._writing.items():
@@ -232,23 +234,14 @@ class Wire:
         if not (http.want_read or http.want_write):
             self.end()
 
-    def _write(self, frames: bytes) -> None:
-        """Write frames that ngh2 does not know of, unless it has sent a part of another one."""
-        if self._transport is not None and not self._is_cut:
-            self._transport.write(frames)
-
-    def _take_closed(self, events: list[ngh2.Event]) -> bytes:
-        """Tell which streams are closed; return the statuses to send before resets for malformed headers."""
+    def _statuses(self, closed: list[ngh2.StreamClosed]) -> bytes:
+        """Return the statuses to send before the resets of streams with malformed headers."""
         statuses = b""
-        for event in events:
-            if isinstance(event, ngh2.StreamClosed):
-                number = event.stream_id
-                if number not in self.streams and event.error_code == _PROTOCOL_ERROR:
-                    statuses += malformed.frame(number)
-                    self._malformed()
-                self._early.discard(number)
-                self._closed(number)
-        return statuses
+        for event in closed:
+            if event.stream_id not in self.streams and event.error_code == _PROTOCOL_ERROR:
+                self._malformed()
+                statuses += malformed.frame(event.stream_id)
+        return b"" if self._is_cut else statuses  # nothing fits inside a frame
 
     def _reset_early(self) -> bool:
         """Tell clients to stop sending requests that are answered; return whether that is to be sent."""
