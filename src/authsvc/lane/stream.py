@@ -82,7 +82,8 @@ class Stream:
         if self._task is None or self._task.done():
             self._over(None)
         elif not self.is_answered:
-            self._task.cancel()
+            # Not before its first step: what it awaits would never have been awaited.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     def answer(self, answer: bytes) -> None:
         """Send the only message of the answer, and the status OK."""
