@@ -1,28 +1,33 @@
 """The messages of gRPC's interoperability tests, from `interop.proto`."""
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import grpc_tools
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
-from grpc_tools import protoc
 
-_PROTO = Path(__file__).with_name("interop.proto")
+PROTO = Path(__file__).with_name("interop.proto")
+
+
+@cache
+def described() -> bytes:
+    """Return the messages as a FileDescriptorSet."""
+    with TemporaryDirectory() as directory:
+        out = Path(directory) / "set"
+        arguments = [f"-I{PROTO.parent}", f"--descriptor_set_out={out}", str(PROTO)]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=True)
+        return out.read_bytes()
 
 
 @cache
 def _pool() -> DescriptorPool:
-    with TemporaryDirectory() as directory:
-        out = Path(directory) / "set"
-        arguments = ["protoc", f"-I{_PROTO.parent}", f"--descriptor_set_out={out}", str(_PROTO)]
-        assert protoc.main(arguments) == 0, grpc_tools
-        described = FileDescriptorSet.FromString(out.read_bytes())
     pool = DescriptorPool()
-    for file in described.file:
+    for file in FileDescriptorSet.FromString(described()).file:
         pool.Add(file)
     return pool
 

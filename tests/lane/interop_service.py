@@ -80,9 +80,8 @@ class TestService:
             )
         }
         self.unknown = Rpc("", self._unknown)
-        #: Calls whose client has gone before they were answered.
-        self.cancelled = 0
-        self.changed = asyncio.Event()
+        #: Set when a FullDuplexCall is over for its server.
+        self.over = asyncio.Event()
         #: Stops the server, with seconds for the calls in flight.
         self.stop: Callable[[float], Awaitable[None]]
 
@@ -111,6 +110,7 @@ class TestService:
         await self._send(message("StreamingOutputCallRequest").FromString(await context.read()), context)
 
     async def _full_duplex(self, _: object, context: Context) -> None:
+        context.add_done_callback(lambda _: self.over.set())
         async for data in self._messages(context):
             await self._send(message("StreamingOutputCallRequest").FromString(data), context)
 
@@ -121,13 +121,8 @@ class TestService:
             await context.write(self._answer("StreamingOutputCallResponse", wanted.size))
 
     async def _messages(self, context: Context) -> AsyncIterator[bytes]:
-        try:
-            while (data := await context.read()) is not grpc.aio.EOF:
-                yield data
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            self.changed.set()
-            raise
+        while (data := await context.read()) is not grpc.aio.EOF:
+            yield data
 
     async def _unknown(self, _: object, context: Context) -> bytes:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown RPC")
