@@ -145,6 +145,19 @@ async def test_a_flood_is_ended_by_goaway(
     assert not caplog.records
 
 
+async def test_a_client_without_http2_is_told(
+    test_service: tuple[str, TestService], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that speaks HTTP/1.1 gets GOAWAY, and nothing is logged as if it were a bug."""
+    host, _, port = test_service[0].rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    said = await reader.read()
+    writer.close()
+    assert b"\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x01" in said
+    assert not caplog.records
+
+
 async def test_frames_after_an_error_are_dropped(
     exchange: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,8 +6,7 @@ that to the transport, once for each wake-up.
 Bound: the transport holds `_CHUNK_BYTES` more than the kernel takes. Beyond that nothing is handed to it, and
 nothing is read, until it has sent that.
 
-Failure: what is sent on a stream that the client has closed meanwhile is dropped, as is all that is sent on a
-connection that has ended by an error.
+Failure: what is sent on a stream that is closed meanwhile, or on a connection that ends, is dropped.
 """
 
 import asyncio
@@ -47,9 +46,10 @@ Closed, Settings = ngh2.StreamClosed, ngh2.SettingsReceived
 Ping, PingAcknowledged = ngh2.PingReceived, ngh2.PingAcknowledged
 
 
-def _goaway(reason: str) -> bytes:
-    """Return the frame that ends a connection for its flood; any of its calls may have been answered."""
-    told = _ANY_STREAM + _ENHANCE_YOUR_CALM.to_bytes(4) + reason.encode()
+def _goaway(error: ngh2.NGH2Error) -> bytes:
+    """Return the frame that ends a connection by an error; any of its calls may have been answered."""
+    code = _ENHANCE_YOUR_CALM if isinstance(error, ngh2.DenialOfServiceError) else _PROTOCOL_ERROR
+    told = _ANY_STREAM + code.to_bytes(4) + str(error).encode()
     return len(told).to_bytes(3) + bytes([_GOAWAY, 0]) + bytes(4) + told
 
 
@@ -74,8 +74,10 @@ class Wire:
         self.is_behind = False
         #: Whether everything was said.
         self.is_ended = False
-        #: Bytes that were handed to the transport. Whether they may end inside a frame.
-        self.sent, self._is_cut = 0, False
+        #: Bytes that were handed to the transport.
+        self.sent = 0
+        # Whether the last bytes were a part of a frame.
+        self._is_cut = False
         # Streams that were answered before their request was complete, and those whose task waits until all
         # that it wrote is sent.
         self._early: set[int] = set()
@@ -101,9 +103,9 @@ class Wire:
         except ngh2.NGH2Error as error:
             try:
                 self.flush()  # GOAWAY
-            except ngh2.NGH2Error:  # after a flood, ngh2 sends nothing
+            except ngh2.NGH2Error:  # after a flood, or without HTTP/2, ngh2 sends nothing
                 if self._transport is not None and not self._is_cut:
-                    self._transport.write(_goaway(str(error)))
+                    self._transport.write(_goaway(error))
             self.end()
             return ()
         return self._http.events()
@@ -170,7 +172,7 @@ class Wire:
 
     def acknowledge(self, number: int, size: int) -> None:
         """Let the client send as much again on a stream."""
-        try:  # noqa: SIM105 - `suppress` would cost as much as the call
+        try:  # noqa: SIM105 - each call passes here, and `suppress` takes longer
             self._http.acknowledge_received_data(size, number)
         except ngh2.NGH2Error:
             pass
@@ -179,7 +181,7 @@ class Wire:
         """Ask the client for a sign of life."""
         with suppress(ngh2.NGH2Error):
             self._http.ping()
-        self.flush_soon()
+            self.flush_soon()
 
     def leave(self) -> None:
         """Tell the client that it is to use another connection, and ask when it has read that."""
