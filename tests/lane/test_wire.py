@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from authsvc.lane.wire import Wire
+from authsvc.lane import server as lane
+from authsvc.lane.connection import Connection
 from authsvc.rpc.limits import MAX_STREAMS
+from authsvc.rpc.served import Served
 from tests.http2 import END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, frame, message
 from tests.lane.cases import VERIFY
 from tests.lane.exchange import PREFACE, Exchange, Field, data, headers
@@ -34,7 +36,7 @@ class Written:
         self.data += written
 
     def __getattr__(self, _: str) -> Any:
-        return lambda *_, **__: False
+        return lambda *_, **__: None
 
     def frames(self) -> Iterator[tuple[int, int]]:
         """Yield the kind and the stream of each frame."""
@@ -67,16 +69,17 @@ def call(method: str) -> list[Field]:
 @pytest.mark.parametrize("answers", [0, MAX_STREAMS - 1])
 async def test_a_status_is_written_between_frames(answers: int) -> None:
     """It comes before the reset of a malformed call, unless that would be inside another frame."""
-    wire, written = Wire(lambda _: None, lambda: None), Written()
-    wire.begin(cast("asyncio.Transport", written))
+    service, written = TestService(), Written()
+    connection = Connection(lane.Server(cast("Served", service)), "ipv4:127.0.0.1:1")
+    connection.connection_made(cast("asyncio.Transport", written))
     numbers = range(1, 2 * answers, 2)
-    wire.receive(PREFACE + frame(SETTINGS, 0, 0))
-    wire.receive(b"".join(headers(_FIELDS, stream=number, flags=END_STREAM) for number in numbers))
+    begun = b"".join(headers(call("StreamingInputCall"), stream=number) for number in numbers)
+    connection.data_received(PREFACE + frame(SETTINGS, 0, 0) + begun)
     for number in numbers:
-        wire.headers(number, [(b":status", b"200"), (b"x", str(number).encode() * 300)], ends=True)
+        connection.wire.headers(number, [(b":status", b"200"), (b"x", str(number).encode() * 300)], ends=True)
     malformed = 2 * answers + 1
-    wire.receive(headers(_MALFORMED, stream=malformed, flags=END_STREAM))
-    wire.flush()
+    connection.data_received(headers(_MALFORMED, stream=malformed, flags=END_STREAM))
+    connection.connection_lost(None)
     found = list(written.frames())
     assert (len(written.data) > 2 * 65_536) is (answers > 0)
     said = [kind for kind, stream in found if stream == malformed]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -39,6 +39,8 @@ class Stream:
     received = bytearray()
     _callbacks: tuple[Callable[[Any], None], ...] = ()
     _task: "asyncio.Task[None] | None" = None
+    # What the task is to do, until it has begun.
+    _work: "Coroutine[Any, Any, bytes | None] | None" = None
     _deadline: asyncio.TimerHandle | None = None
     _waiter: "asyncio.Future[None] | None" = None
     _reads = False
@@ -49,10 +51,10 @@ class Stream:
     def __init__(self, connection: "Connection", number: int, request: head.Head) -> None:
         self.connection, self.number, self.head = connection, number, request
 
-    def begin(self, work: Awaitable[bytes | None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, bytes | None]) -> None:
         """Answer by what has to be awaited, as a task; end it at the deadline of the caller."""
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(work))
+        self._work, self._task = work, loop.create_task(self._run(work))
         self._task.add_done_callback(self._over)
         if (left := head.seconds(self.head.timeout)) is not None:
             self._deadline = loop.call_later(left, self._expire)
@@ -62,6 +64,11 @@ class Stream:
     def is_new(self) -> bool:
         """Whether it has neither an answer nor a task."""
         return self._task is None and not self.is_answered
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether it was answered, or others hold something for it, and are told when it ends."""
+        return self.is_answered or bool(self._callbacks)
 
     def data(self, data: bytes, *, ends: bool) -> None:
         """Take data of the request for the task."""
@@ -82,8 +89,7 @@ class Stream:
         if self._task is None or self._task.done():
             self._over(None)
         elif not self.is_answered:
-            # Not before its first step: what it awaits would never have been awaited.
-            asyncio.get_running_loop().call_soon(self._task.cancel)
+            self._task.cancel()
 
     def answer(self, answer: bytes) -> None:
         """Send the only message of the answer, and the status OK."""
@@ -179,7 +185,8 @@ class Stream:
         if self.is_closed or self.is_answered:
             raise grpc.aio.UsageError("the call has ended")
 
-    async def _run(self, work: Awaitable[bytes | None]) -> None:
+    async def _run(self, work: Coroutine[Any, Any, bytes | None]) -> None:
+        self._work = None
         try:
             answer = await work
         except grpc.aio.BaseError:  # it has a status, or its client is gone
@@ -205,6 +212,8 @@ class Stream:
         """Tell those that hold something for the call, once it is closed and its task has ended."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._work is not None:  # the call ended before its task began
+            self._work.close()
         if self.is_closed and (self._task is None or self._task.done()):
             callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:

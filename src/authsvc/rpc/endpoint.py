@@ -12,6 +12,7 @@ from memory.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import grpc
@@ -136,7 +137,7 @@ class Endpoint(Generic[Answer]):
     async def handle(self, _: object, context: Context) -> bytes | None:
         """Return the answer to a call; None if it was sent already."""
         call = Call(self._entrance, self._bounds, self._operation, context)
-        return await self._ended(call, self._read(call, context), time.perf_counter())
+        return await self._ended(call, partial(self._read, call, context), time.perf_counter())
 
     def at_once(self, context: WholeCall, data: bytes) -> bytes | Coroutine[Any, Any, bytes | None]:
         """Return the answer to a call if memory has it; otherwise what has to be awaited, as by `handle`.
@@ -160,10 +161,10 @@ class Endpoint(Generic[Answer]):
             self._bounds.answers.check(account, 0 if answer is None else len(answer))
         except Exception as error:  # noqa: BLE001 - answered like those of `handle`
             call = self._resumed(context, incoming, caller, inside=False)
-            return self._ended(call, _raised(error), started)
+            return self._ended(call, partial(_raised, error), started)
         if answer is None:
             call = self._resumed(context, incoming, caller, inside=True)
-            return self._ended(call, self._served(call, caller, request), started)
+            return self._ended(call, partial(self._served, call, caller, request), started)
         self._operation.observe(time.perf_counter() - started)
         return answer
 
@@ -202,10 +203,10 @@ class Endpoint(Generic[Answer]):
             self._bounds.answers.check(call.account, len(answer))
         return answer
 
-    async def _ended(self, call: Call, work: Coroutine[Any, Any, bytes], started: float) -> bytes | None:
+    async def _ended(self, call: Call, work: Callable[[], Awaitable[bytes]], started: float) -> bytes | None:
         """End a call by the answer that its work returns, or by the status of its error."""
         try:
-            answer = await work
+            answer = await work()
         except AuthsvcError as error:
             await call.refuse(error)
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens

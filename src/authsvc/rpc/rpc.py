@@ -1,12 +1,12 @@
 """An RPC, as a transport serves it."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from authsvc.rpc.context import Context, WholeCall
 
 # Answers a call by its context; None if the messages were sent already.
-Handle = Callable[[object, Context], Awaitable[bytes | None]]
+Handle = Callable[[object, Context], Coroutine[Any, Any, bytes | None]]
 # Answers a verification whose whole message has arrived, or returns what has to be awaited for the answer.
 AtOnce = Callable[[WholeCall, bytes], bytes | Coroutine[Any, Any, bytes | None]]
 
