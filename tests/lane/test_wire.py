@@ -73,8 +73,9 @@ async def test_a_status_is_written_between_frames(answers: int) -> None:
     connection = Connection(lane.Server(cast("Served", service)), "ipv4:127.0.0.1:1")
     connection.connection_made(cast("asyncio.Transport", written))
     numbers = range(1, 2 * answers, 2)
-    begun = b"".join(headers(call("StreamingInputCall"), stream=number) for number in numbers)
-    connection.data_received(PREFACE + frame(SETTINGS, 0, 0) + begun)
+    connection.data_received(PREFACE + frame(SETTINGS, 0, 0))
+    for number in numbers:
+        connection.data_received(headers(call("StreamingInputCall"), stream=number))
     for number in numbers:
         connection.wire.headers(number, [(b":status", b"200"), (b"x", str(number).encode() * 300)], ends=True)
     malformed = 2 * answers + 1
