@@ -226,11 +226,11 @@ class Connection(asyncio.Protocol):
             self._answers.end(stream)
             if not stream.is_whole:
                 self.allow(stream)
-                if stream.is_new:
+                if not stream.is_noted:
                     self._connections.broken(self.peer)
                 stream.close()
-            if not self._streams:
-                self._look_at_end()
+            if not self._streams and self._lifetime.left < NEVER:
+                self._loop.call_soon(self._look_at_end)  # what closed the stream is yet to be written
 
     def _malformed(self) -> None:
         self._connections.broken(self.peer)
