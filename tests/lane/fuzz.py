@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase
 
 from tests.http2 import WINDOW_UPDATE, frame
 from tests.lane import frames, memory
+from tests.lane.client import Client
 from tests.lane.loop import Loop, run, turns
 from tests.lane.world import World
 
@@ -31,7 +32,7 @@ def play(beginning: dict[str, Any], plan: Sequence[frames.Step]) -> None:
         async with World.running(loop, connection_age=beginning["age"], tls=beginning["tls"]) as world:
             if beginning["reads"]:
                 world.transport.take_all()
-            client = frames.Client()
+            client = Client()
             await world.feed(_begun(beginning))
             for step in plan:
                 await _take(world, client, step)
@@ -47,7 +48,7 @@ def _begun(beginning: dict[str, Any]) -> bytes:
     return begun[:7] + b"x" + begun[8:] if beginning["mutated"] else begun
 
 
-async def _take(world: World, client: frames.Client, step: frames.Step) -> None:
+async def _take(world: World, client: Client, step: frames.Step) -> None:
     transport = world.transport
     match step:
         case ("send", sent, cuts, mutation):
@@ -73,7 +74,7 @@ async def _take(world: World, client: frames.Client, step: frames.Step) -> None:
             transport.end()
 
 
-async def _wait(world: World, client: frames.Client) -> None:
+async def _wait(world: World, client: Client) -> None:
     """Read all answers; each call has one, unless the connection has ended."""
     world.transport.take_all()
     windows = [frame(WINDOW_UPDATE, 0, stream, (1 << 24).to_bytes(4)) for stream in (0, *client.asked)]

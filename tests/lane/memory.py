@@ -69,6 +69,9 @@ class Transport(asyncio.Transport):
             self._is_behind = True
             self._connection.pause_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.buffer)
+
     def write_eof(self) -> None:
         self._check_alive()
         if self._tls:

@@ -49,6 +49,7 @@ PEER = "ipv4:192.0.2.1:4711"
 _LOOK_SECONDS = 0.5
 _WHILE_SECONDS = 0.02
 _LARGE = "x" * 3000
+_STRANGERS = Rate(20, 20)
 # More than all that is waited for: the delay of strangers, late messages, unread answers, a drain.
 _ALL_SECONDS = 200
 _CHUNK_BYTES = 64 * 1024
@@ -126,11 +127,13 @@ class World:
 
     longest = 30.0
 
-    def __init__(self, loop: Loop, *, connection_age: float = 0.0, tls: bool = False) -> None:
+    def __init__(
+        self, loop: Loop, *, connection_age: float = 0.0, tls: bool = False, strangers: Rate = _STRANGERS
+    ) -> None:
         now, self.loop, self.connection_age = loop.time, loop, connection_age
         self.keys = _Keys()
         self.gate, self.limits = Gate(100, quiet=0), Limits(now, max_in_flight=100)
-        self.strangers = Strangers(Rate(20, 20), now)
+        self.strangers = Strangers(strangers, now)
         entrance = Entrance(
             self.gate,
             _Authentication(),  # type: ignore[arg-type]

@@ -11,6 +11,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.rate import UNLIMITED
 from authsvc.rpc.answers import Answers
+from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.balance import Balance
+from authsvc.rpc.bounds import Bounds
+from authsvc.rpc.connections import Connections
 from authsvc.rpc.health import Health
 from authsvc.rpc.public import NoSuchRpc, Public
 from authsvc.rpc.rpc import Rpc
@@ -33,7 +37,11 @@ class Stand:
 async def stand() -> AsyncIterator[Stand]:
     health, server = Health(["a.Service"]), grpc.aio.server()
     strangers = Strangers(UNLIMITED, boottime)
-    public = Public(strangers, Answers(boottime), boottime)
+    balance = Balance(None, 0, boottime)
+    bounds = Bounds(
+        Arrivals(1, 1, boottime), Answers(boottime), Connections(8, boottime), balance, boottime
+    )
+    public = Public(strangers, bounds)
     rpcs = {rpc.path: rpc for rpc in health.rpcs(public)}
     server.add_generic_rpc_handlers([Handlers(rpcs, Rpc("", NoSuchRpc(strangers).handle))])
     port = server.add_insecure_port("127.0.0.1:0")

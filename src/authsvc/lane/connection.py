@@ -13,11 +13,11 @@ from typing import Any, Protocol, cast
 
 from authsvc.lane import head, message, wire
 from authsvc.lane.certificate import auth_context
-from authsvc.lane.lifetime import NEVER, Due, Lifetime
+from authsvc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
 from authsvc.lane.stream import Stream
 from authsvc.lane.wire import Wire
 from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
-from authsvc.rpc.peer import End, end_of
+from authsvc.rpc.peer import end_of
 from authsvc.rpc.rpc import Rpc
 from authsvc.rpc.served import Served
 
@@ -49,25 +49,20 @@ class Connection(asyncio.Protocol):
         bounds = owner.served.bounds
         self._owner, self._answers, self._connections = owner, bounds.answers, bounds.connections
         self._rpcs, self._unknown = owner.served.rpcs, owner.served.unknown
-        #: The other end, in the form of gRPC.
-        self.peer = peer
+        #: The other end, in the form of gRPC, and as an address and a port.
+        self.peer, self.end = peer, end_of(peer)
+        #: Accepts the connection, and does the handshake of TLS.
+        self.set_up: asyncio.Task[None] | None = None
         self.wire = Wire(self._closed, self._malformed)
         self._streams: dict[int, Stream] = self.wire.streams
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
         self._transport: asyncio.Transport | None = None
-        #: What sets it up: a handshake of TLS takes a while, or for ever.
-        self.setting_up: asyncio.Task[None] | None = None
         self._auth_context: Mapping[str, Iterable[bytes]] | None = None
         # Whether the client takes less than a window of each answer.
         self._is_narrow = False
         # Calls whose message has a moment to arrive.
         self._waiting: list[Stream] = []
-
-    @property
-    def end(self) -> End:
-        """The other end."""
-        return end_of(self.peer)
 
     @property
     def is_open(self) -> bool:
@@ -92,6 +87,8 @@ class Connection(asyncio.Protocol):
             made.abort()
         else:
             self.wire.begin(made)
+            if self._lifetime.deadline < NEVER:  # the server is stopping
+                self.leave(self._lifetime.deadline)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Give up all calls."""
@@ -108,6 +105,7 @@ class Connection(asyncio.Protocol):
         """Go on."""
         self._lifetime.behind_since = NEVER
         self.wire.resume()
+        self._look_at_end()
 
     def data_received(self, data: bytes) -> None:
         """Take what one wake-up has brought."""
@@ -251,15 +249,17 @@ class Connection(asyncio.Protocol):
         The client is told twice, as RFC 9113, 6.8 says: first that it may begin no more calls, and then, when
         those under way have arrived, which ones are answered.
         """
-        lifetime = self._lifetime
-        lifetime.deadline = min(lifetime.deadline, deadline)
+        lifetime, now = self._lifetime, self._loop.time()
+        # A handshake has a moment to end.
+        lifetime.deadline = min(lifetime.deadline, deadline if self.is_open else now + LINGER_SECONDS)
         if lifetime.leaving == NEVER and self.is_open:
-            lifetime.leaving = self._loop.time()
+            lifetime.leaving = now
             self.wire.leave()
 
     def look(self, now: float) -> None:
         """Do what is due."""
-        due = self._lifetime.due(now)
+        self._look_at_end()
+        due = self._lifetime.due(now, is_sent=self.wire.is_sent)
         if due is Due.PING:
             self.wire.ping()
         elif due is Due.LEAVE:
@@ -276,20 +276,21 @@ class Connection(asyncio.Protocol):
         """End the connection now, or give it up while it is set up."""
         if self._transport is not None:
             self._transport.abort()
-        elif self.setting_up is not None:
-            self.setting_up.cancel()
+        elif self.set_up is not None:
+            self.set_up.cancel()
 
     def _left(self, *, too_many_pings: bool = False) -> None:
         if self._lifetime.left == NEVER:
             self._lifetime.left = self._loop.time()
             self.wire.left(too_many_pings=too_many_pings)
             if too_many_pings:
+                self._lifetime.deadline = self._lifetime.left + LINGER_SECONDS
                 self._give_up()
             self._loop.call_soon(self._look_at_end)
 
     def _look_at_end(self) -> None:
         """End the connection when the client has left, and its calls are answered."""
-        if self._lifetime.left < NEVER and not self._streams:
+        if self._lifetime.left < NEVER and not (self._streams or self.wire.is_behind):
             self.wire.flush()
             self.wire.end()
         if self.wire.is_ended and self._lifetime.closing == NEVER:

@@ -13,9 +13,9 @@ _MAX_EARLY_PINGS = 2
 _PING_BYTES, _SETTINGS_ACK_BYTES = 17, 9
 # Seconds without a byte until a client is asked for a sign of life, and seconds that it has for that.
 _KEEPALIVE_SECONDS, _KEEPALIVE_GRACE_SECONDS = 7200.0, 20.0
-# Seconds that a client has to say that it has read that it is to leave, and to close a connection on which
+#: Seconds that a client has to say that it has read that it is to leave, and to close a connection on which
 # all is said.
-_LINGER_SECONDS = 1.0
+LINGER_SECONDS = 1.0
 # The share by which ages differ, so that connections that began together do not end together.
 _AGE_JITTER = 0.1
 
@@ -75,20 +75,20 @@ class Lifetime:
         """Note the answer to our ping."""
         self._pinged = NEVER
 
-    def due(self, now: float) -> Due:
-        """Return what is to be done now."""
+    def due(self, now: float, *, is_sent: bool) -> Due:
+        """Return what is to be done now; `is_sent`: whether the kernel has taken all that was said."""
         if self.heard:
             self.heard, self._silent_since = False, now
         if (
             now >= self.deadline
-            or now >= self.closing + _LINGER_SECONDS
+            or now >= self.closing + (LINGER_SECONDS if is_sent else MAX_UNREAD_SECONDS)
             or now >= self._pinged + _KEEPALIVE_GRACE_SECONDS
             or (not self.settled and now >= self._since + HANDSHAKE_SECONDS)
         ):
             return Due.END
         if now >= self.behind_since + MAX_UNREAD_SECONDS:
             return Due.UNREAD
-        if self.left == NEVER and now >= self.leaving + _LINGER_SECONDS:
+        if self.left == NEVER and now >= self.leaving + LINGER_SECONDS:
             return Due.LEFT
         if self.leaving == NEVER and now >= self._aged:
             return Due.LEAVE

@@ -90,7 +90,9 @@ class Server:
             self._looking.cancel()
         for connection in tuple(self.connections):
             connection.abort()
-        await asyncio.sleep(0)
+        # Calls that are given up now still note that their answers were not sent.
+        await self._emptied(ANSWERED_SECONDS)
+        await served.entrance.gate.emptied(ANSWERED_SECONDS)
 
     def _accepted(self, accepted: socket.socket) -> None:
         """Set up a connection, unless there are too many."""
@@ -103,7 +105,7 @@ class Server:
             accepted.close()
             return
         self.connections.add(connection)
-        connection.setting_up = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
+        connection.set_up = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
 
     async def _set_up(self, accepted: socket.socket, connection: Connection) -> None:
         options: dict[str, object] = {}

@@ -123,6 +123,11 @@ class Wire:
             self._transport.resume_reading()
         self.flush()
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether the kernel has taken all that was handed to the transport."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
     def end(self) -> None:
         """End the connection when the transport has sent what it holds.
 
@@ -130,7 +135,7 @@ class Wire:
         the kernel would drop what the client has not read yet.
         """
         transport = self._transport
-        if transport is None or self.is_ended:
+        if transport is None or transport.is_closing() or self.is_ended:
             return
         self.is_ended = True
         transport.resume_reading()
@@ -233,7 +238,7 @@ class Wire:
         for number, waiting in self._writing.items():
             if not (self.is_behind or waiting.done() or http.queued_body_size(number)):
                 waiting.set_result(None)
-        if not (http.want_read or http.want_write):
+        if not (self.is_behind or http.want_read or http.want_write):
             self.end()
 
     def _statuses(self, closed: list[ngh2.StreamClosed]) -> bytes:

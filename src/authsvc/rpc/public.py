@@ -13,13 +13,12 @@ import grpc
 
 from authsvc.entrance.strangers import Strangers
 from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument, Overloaded
-from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
+from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.context import Context
 from authsvc.rpc.peer import address_of
 from authsvc.rpc.rpc import Handle
 from authsvc.rpc.status import status_of
-from authsvc.verify.clock import Stopwatch
 
 _MAX_MESSAGE_BYTES = 4096
 # Messages of one address that are read at a time, and calls that wait for their turn.
@@ -59,10 +58,12 @@ class Streams:
 class PublicCall:
     """A call of an unknown caller."""
 
-    def __init__(self, context: Context, strangers: Strangers, arrivals: Arrivals, answers: Answers) -> None:
+    def __init__(self, context: Context, strangers: Strangers, arrivals: Arrivals, bounds: Bounds) -> None:
         self.context = context
         self.peer = context.peer()
-        self._strangers, self._arrivals, self._answers = strangers, arrivals, answers
+        self._strangers, self._arrivals = strangers, arrivals
+        self._answers, self._connections = bounds.answers, bounds.connections
+        self._has_answer = False
         context.add_done_callback(self._over)
 
     async def message(self) -> bytes:
@@ -83,33 +84,36 @@ class PublicCall:
 
     async def write(self, data: bytes) -> None:
         """Send a message of a stream."""
-        self._answers.begin(self, self.peer, "", len(data))
+        self.ends(len(data))
         await self.context.write(data)
         self._answers.end(self)
 
     def _over(self, _: Any) -> None:
         self._answers.end(self)
+        if not self._has_answer:
+            self._connections.broken(self.peer)
 
     def ends(self, size: int = 0) -> None:
         """Count the last message, of `size` bytes, as handed over."""
+        self._has_answer = True
         self._answers.begin(self, self.peer, "", size)
 
 
 class Public:
     """Makes handlers of RPCs that need no credential."""
 
-    def __init__(self, strangers: Strangers, answers: Answers, now: Stopwatch) -> None:
-        self._strangers, self._answers, self._now = strangers, answers, now
+    def __init__(self, strangers: Strangers, bounds: Bounds) -> None:
+        self._strangers, self._bounds = strangers, bounds
         self.arrivals: list[Arrivals] = []
         self.streams: set[Streams] = set()
 
     def unary(self, serve: Callable[[PublicCall, bytes], Awaitable[bytes]]) -> Handle:
         """Return what handles a unary RPC."""
-        arrivals = Arrivals(_MAX_ARRIVING_CALLS, _MAX_WAITING_CALLS, self._now)
+        arrivals = Arrivals(_MAX_ARRIVING_CALLS, _MAX_WAITING_CALLS, self._bounds.stopwatch)
         self.arrivals.append(arrivals)
 
         async def handle(_: object, context: Context) -> bytes:
-            call = PublicCall(context, self._strangers, arrivals, self._answers)
+            call = PublicCall(context, self._strangers, arrivals, self._bounds)
             try:
                 answer = await serve(call, await call.message())
             except AuthsvcError as error:
@@ -123,12 +127,12 @@ class Public:
 
     def stream(self, serve: Callable[[PublicCall], Awaitable[None]], streams: Streams) -> Handle:
         """Return what handles a streaming RPC, with a bounded number of open streams."""
-        arrivals = Arrivals(_MAX_ARRIVING_CALLS, streams.max_open, self._now)
+        arrivals = Arrivals(_MAX_ARRIVING_CALLS, streams.max_open, self._bounds.stopwatch)
         self.arrivals.append(arrivals)
         self.streams.add(streams)
 
         async def handle(_: object, context: Context) -> None:
-            call = PublicCall(context, self._strangers, arrivals, self._answers)
+            call = PublicCall(context, self._strangers, arrivals, self._bounds)
             try:
                 with streams.counted(call.peer):
                     await serve(call)

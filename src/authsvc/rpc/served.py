@@ -29,7 +29,7 @@ class Served:
         names = [service.descriptor.full_name for service in services]
         self.entrance, self.bounds = entrance, bounds
         self.health = Health(names)
-        public = Public(entrance.strangers, bounds.answers, bounds.stopwatch)
+        public = Public(entrance.strangers, bounds)
         rpcs = [
             *(rpc for service in services for rpc in service_rpcs(service, entrance, bounds)),
             *(raw_rpc(each, entrance, bounds) for each in raw),
