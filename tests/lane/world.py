@@ -128,7 +128,12 @@ class World:
     longest = 30.0
 
     def __init__(
-        self, loop: Loop, *, connection_age: float = 0.0, tls: bool = False, strangers: Rate = _STRANGERS
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        connection_age: float = 0.0,
+        tls: bool = False,
+        strangers: Rate = _STRANGERS,
     ) -> None:
         now, self.loop, self.connection_age = loop.time, loop, connection_age
         self.keys = _Keys()
@@ -158,21 +163,27 @@ class World:
     @classmethod
     @asynccontextmanager
     async def running(cls, loop: Loop, **options: Any) -> "AsyncIterator[World]":
-        """Serve a connection while the block runs; then lose it, and check that nothing is left of it."""
+        """Serve a connection while the block runs."""
         world = cls(loop, **options)
+        async with world.serving():
+            yield world
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve the connection while the block runs; then lose it, and check that nothing is left of it."""
         with (
-            mock.patch.object(Stream, "add_done_callback", world._counting(Stream.add_done_callback)),
+            mock.patch.object(Stream, "add_done_callback", self._counting(Stream.add_done_callback)),
             mock.patch.object(endpoint, "_log"),
             mock.patch.object(stream, "_log") as log,
         ):
-            world.connection.connection_made(world.transport)
-            yield world
-            if not world.transport.is_lost:
-                world.transport.abort()
+            self.connection.connection_made(self.transport)
+            yield
+            if not self.transport.is_lost:
+                self.transport.abort()
             await turns()
-            await world.passes(_ALL_SECONDS)
-            world.check()
-            world._check_empty()
+            await self.passes(_ALL_SECONDS)
+            self.check()
+            self._check_empty()
             assert log.mock_calls == []
 
     def lost(self, connection: lane.Connection) -> None:
