@@ -247,10 +247,9 @@ class Connection(asyncio.Protocol):
         """Ask the client to use another connection; end this one when its calls are answered, or at last.
 
         The client is told twice, as RFC 9113, 6.8 says: first that it may begin no more calls, and then, when
-        those under way have arrived, which ones are answered.
+        those under way have arrived, which ones are answered. A handshake under way has a moment to end.
         """
         lifetime, now = self._lifetime, self._loop.time()
-        # A handshake has a moment to end.
         lifetime.deadline = min(lifetime.deadline, deadline if self.is_open else now + LINGER_SECONDS)
         if lifetime.leaving == NEVER and self.is_open:
             lifetime.leaving = now

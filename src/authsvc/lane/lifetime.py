@@ -14,7 +14,7 @@ _PING_BYTES, _SETTINGS_ACK_BYTES = 17, 9
 # Seconds without a byte until a client is asked for a sign of life, and seconds that it has for that.
 _KEEPALIVE_SECONDS, _KEEPALIVE_GRACE_SECONDS = 7200.0, 20.0
 #: Seconds that a client has to say that it has read that it is to leave, and to close a connection on which
-# all is said.
+#: all is said.
 LINGER_SECONDS = 1.0
 # The share by which ages differ, so that connections that began together do not end together.
 _AGE_JITTER = 0.1
