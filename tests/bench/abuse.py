@@ -2,6 +2,7 @@
 
 The service is `authsvc serve` with one worker on its own core and the default settings; the attack and
 VerifyKey share another core. Each attack runs against a newly started service. The attacks are in `attacks`.
+AUTHSVC_TRANSPORT may name another transport than the default.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,12 +30,14 @@ from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
-from tests.bench.attacks import ATTACKS
+from tests.bench.attacks import ATTACKS, BY_TLS, SETTINGS
 from tests.bench.bench import say
 from tests.bench.table import AtMost, Row
+from tests.certificates import Authority
 
 _PART = "abuse"
 _AIM = AtMost(3)
+_AUTHORITY = Authority()
 _CORES = sorted(os.sched_getaffinity(0))
 _MIB = 1024 * 1024
 # A page of such keys has about 20 MB.
@@ -61,6 +64,22 @@ class _Target:
     tenant: str
     caller: str
     directory: Path
+
+    @property
+    def cert(self) -> Path:
+        return self.directory / "tls.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.directory / "tls.key"
+
+    def channel(self, address: str, *, tls: bool) -> grpc.aio.Channel:
+        """Return a channel that shares no connections with others."""
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        if not tls:
+            return grpc.aio.insecure_channel(address, options=options)
+        credentials = grpc.ssl_channel_credentials(_AUTHORITY.cert)
+        return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 @dataclass
@@ -100,18 +119,21 @@ async def _prepare(database_url: str, directory: Path) -> _Target:
     connection = await asyncpg.connect(database_url)
     await connection.execute(_LARGE_KEYS)
     await connection.close()
-    return _Target(database_url, tenant, caller, directory)
+    target = _Target(database_url, tenant, caller, directory)
+    _AUTHORITY.issue().write(target.cert, target.key)
+    return target
 
 
 async def _measure(target: _Target, name: str, seconds: float) -> Row:
-    async with _service(target) as (address, worker):
-        await _verify_for(address, target, 1)
-        quiet = await _verify_for(address, target, seconds)
+    tls = name in BY_TLS
+    async with _service(target, SETTINGS.get(name, {}), tls=tls) as (address, worker):
+        await _verify_for(address, target, 1, tls=tls)
+        quiet = await _verify_for(address, target, seconds, tls=tls)
         before = _resident(worker)
         peak = [before]
         async with _sampled(worker, peak):
             async with _attack(name, address, target.tenant) as told:
-                during = await _verify_for(address, target, seconds)
+                during = await _verify_for(address, target, seconds, tls=tls)
             await asyncio.sleep(3)
         held = _resident(worker)
     say(f"abuse: {name}: {told}; {during}; quiet {quiet}; {before:.0f}, {max(peak):.0f}, {held:.0f} MiB")
@@ -121,14 +143,13 @@ async def _measure(target: _Target, name: str, seconds: float) -> Row:
     return Row(_PART, what, memory, times, during.at(0.99) / quiet.at(0.99), _AIM)
 
 
-async def _verify_for(address: str, target: _Target, seconds: float) -> _Latencies:
+async def _verify_for(address: str, target: _Target, seconds: float, *, tls: bool) -> _Latencies:
     """Verify one key repeatedly, on a connection that is opened for it."""
     latencies = _Latencies([], 0)
     metadata = (("authorization", f"Bearer {target.caller}"),)
     request = pb.VerifyKeyRequest(key_string=target.caller)
     end = time.perf_counter() + seconds
-    options = (("grpc.use_local_subchannel_pool", 1),)
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    async with target.channel(address, tls=tls) as channel:
         stub = KeyServiceStub(channel)
         while (begun := time.perf_counter()) < end:
             try:
@@ -176,16 +197,22 @@ async def _sampled(worker: int, peak: list[float]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
+async def _service(
+    target: _Target, settings: Mapping[str, str], *, tls: bool
+) -> AsyncIterator[tuple[str, int]]:
     """Run `authsvc serve` on the first core; yield its address and its worker."""
     os.sched_setaffinity(0, _CORES[1:] or _CORES)
     listen = f"127.0.0.1:{_free_port()}"
+    if tls:
+        settings = {**settings, "AUTHSVC_TLS_CERT": str(target.cert), "AUTHSVC_TLS_KEY": str(target.key)}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
+        "AUTHSVC_TRANSPORT": os.environ.get("AUTHSVC_TRANSPORT", "lane"),
         "AUTHSVC_DATABASE_URL": target.database_url,
         "AUTHSVC_LISTEN": listen,
         "AUTHSVC_SCOPES": "*",
         "AUTHSVC_WORKERS": "1",
         "AUTHSVC_LOG_LEVEL": "error",
+        **settings,
     }
     log = target.directory / "log"
     with log.open("ab") as written:
@@ -196,7 +223,7 @@ async def _service(target: _Target) -> AsyncIterator[tuple[str, int]]:
             stderr=written,
         )
     try:
-        async with asyncio.timeout(60), grpc.aio.insecure_channel(listen) as channel:
+        async with asyncio.timeout(60), target.channel(listen, tls=tls) as channel:
             await channel.channel_ready()
         yield listen, _child_of(process.pid)
     finally:

@@ -13,34 +13,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import uvloop
-from grpc_reflection.v1alpha import reflection_pb2
 
 from authsvc.v1 import key_service_pb2 as pb
-from tests.http2 import (
-    CONTINUATION,
-    PING,
-    RST_STREAM,
-    SETTINGS,
-    Connection,
-    block,
-    call_headers,
-    frame,
-    message,
-)
+from tests.bench.floods import FLOODS, LIST, REFLECTION, VERIFY, Attack, ready, reflection_request
+from tests.http2 import DATA, END_HEADERS, HEADERS, Connection, block, call_headers, frame, message
 
-VERIFY = "/authsvc.v1.KeyService/VerifyKey"
-LIST = "/authsvc.v1.KeyService/ListKeys"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _MIB = 1024 * 1024
 _STREAMS = 1000
 _CONNECTIONS = 10
-
-Attack = Callable[[str, str], Awaitable[None]]
-
-
-def ready(told: str = "") -> None:
-    """Report that the attack has begun."""
-    print("ready", told, flush=True)
+# Connections that say nothing, and those that say it slowly.
+_SILENT, _SLOW = 3000, 500
 
 
 async def _connections(address: str, window: int = 65_535) -> list[Connection]:
@@ -116,14 +98,9 @@ async def unread_verdicts(address: str, key: str) -> None:
     await _hold(await _connections(address, window=0), begin)
 
 
-def _reflection_request() -> bytes:
-    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="authsvc.v1.KeyService")
-    return message(asked.SerializeToString())
-
-
 async def unread_reflection(address: str, key: str) -> None:
     """Streams of reflection without a credential, whose responses are not read."""
-    headers, asked = block(call_headers(REFLECTION)), _reflection_request()
+    headers, asked = block(call_headers(REFLECTION)), reflection_request()
 
     async def begin(one: Connection) -> None:
         await one.send(one.call(headers, end=False), asked * 20)
@@ -131,100 +108,85 @@ async def unread_reflection(address: str, key: str) -> None:
     await _hold(await _connections(address, window=0), begin)
 
 
-async def _flood(address: str, turn: Callable[[Connection], Awaitable[None]]) -> None:
-    """Repeat something on one connection, and on a new one when that is lost."""
-    told = False
-    while True:
-        with suppress(OSError):
-            one = await Connection.open(address)
-            while not one.closed.is_set():
-                if not told:
-                    ready()
-                    told = True
-                await turn(one)
-            await one.close()
-        await asyncio.sleep(0.01)
-
-
-def _calls(headers: bytes, data: bytes | None) -> Attack:
-    """Keep as many calls in flight as a connection accepts, at most 100."""
+def _idle(count: int, *, calls: bool = False) -> Attack:
+    """Connections that speak HTTP/2 and send no request, or one, by a tenant."""
 
     async def attack(address: str, key: str) -> None:
-        async def turn(one: Connection) -> None:
-            while one.open_streams < min(100, one.max_streams):
-                one.call(headers, data)
-            await one.drain()
-            await one.changed()
+        headers = block(call_headers(VERIFY, f"Bearer {key}"))
+        request = message(pb.VerifyKeyRequest(key_string=key).SerializeToString())
+        held: list[Connection] = []
 
-        await _flood(address, turn)
+        async def opened() -> None:
+            with suppress(OSError):
+                one = await Connection.open(address)
+                held.append(one)
+                if calls:
+                    await one.status(one.call(headers, request))
+
+        for _ in range(count // 100):
+            await asyncio.gather(*(opened() for _ in range(100)))
+        ready(f"{sum(not one.closed.is_set() for one in held)} of {count} connections open")
+        await asyncio.Event().wait()
 
     return attack
 
 
-async def reflection(address: str, key: str) -> None:
-    """Request files, sixteen at a time."""
-    headers, asked = block(call_headers(REFLECTION)), _reflection_request()
+async def silent_connections(address: str, key: str) -> None:
+    """Connections that say nothing, also in a handshake of TLS; those that are closed are opened again."""
+    host, _, port = address.rpartition(":")
+    open_now = 0
 
-    async def turn(one: Connection) -> None:
-        while one.open_streams < 16:
-            one.call(headers, asked)
-        await one.changed()
+    async def hold() -> None:
+        nonlocal open_now
+        while True:
+            with suppress(OSError):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                open_now += 1
+                await reader.read()
+                writer.close()
+                open_now -= 1
+            await asyncio.sleep(0.01)
 
-    await _flood(address, turn)
-
-
-async def resets(address: str, key: str) -> None:
-    """Begin calls and reset each immediately (CVE-2023-44487)."""
-    headers = block(call_headers(VERIFY))
-
-    async def turn(one: Connection) -> None:
-        for _ in range(50):
-            stream = one.call(headers, end=False)
-            one.write(frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
-        await one.drain()
-        await asyncio.sleep(0)
-
-    await _flood(address, turn)
+    holding = [asyncio.ensure_future(hold()) for _ in range(_SILENT)]
+    await asyncio.sleep(3)
+    ready(f"{open_now} of {_SILENT} connections open")
+    await asyncio.gather(*holding)
 
 
-async def continuation(address: str, key: str) -> None:
-    """Send a header block without an end (CVE-2024-27983 and similar ones)."""
-    piece = block([("x-filler", "y" * 100)]) * 100
+def _slow(*, message_of_tenant: bool) -> Attack:
+    """Headers, or the message of a tenant's call, byte by byte, on 500 connections."""
 
-    async def turn(one: Connection) -> None:
-        if one.begun == 0:
-            one.call(block(call_headers(VERIFY)), headers_end=False)
-        for _ in range(10):
-            one.write(frame(CONTINUATION, 0, 1, piece))
-        await one.drain()
-        await asyncio.sleep(0)
+    async def attack(address: str, key: str) -> None:
+        headers = block(call_headers(VERIFY, f"Bearer {key}" if message_of_tenant else ""))
+        open_now = 0
 
-    await _flood(address, turn)
+        async def drip() -> None:
+            nonlocal open_now
+            while True:
+                with suppress(OSError):
+                    one = await Connection.open(address)
+                    open_now += 1
+                    if message_of_tenant:
+                        stream = one.call(headers, end=False)
+                        rest = [frame(DATA, 0, stream, b"\0") for _ in range(1000)]
+                    else:
+                        rest = [bytes([byte]) for byte in frame(HEADERS, END_HEADERS, 1, headers)]
+                    for piece in rest:
+                        one.write(piece)
+                        await asyncio.sleep(0.1)
+                        if one.closed.is_set():
+                            break
+                    await one.close()
+                    open_now -= 1
+                await asyncio.sleep(0.01)
 
+        dripping = [asyncio.ensure_future(drip()) for _ in range(_SLOW)]
+        await asyncio.sleep(3)
+        ready(f"{open_now} of {_SLOW} connections open")
+        await asyncio.gather(*dripping)
 
-async def control_frames(address: str, key: str) -> None:
-    """Settings and pings, each of which must be acknowledged."""
-    frames = (frame(SETTINGS, 0, 0) + frame(PING, 0, 0, bytes(8))) * 100
+    return attack
 
-    async def turn(one: Connection) -> None:
-        one.write(frames)
-        await one.drain()
-        await asyncio.sleep(0)
-
-    await _flood(address, turn)
-
-
-async def idle_connections(address: str, key: str) -> None:
-    """Connections that speak HTTP/2 and send no request."""
-    held = []
-    for _ in range(1500):
-        with suppress(OSError):
-            held.append(await Connection.open(address))
-    ready(f"{sum(not one.closed.is_set() for one in held)} of 1500 connections open")
-    await asyncio.Event().wait()
-
-
-_MANY_HEADERS = [(f"x-{number}", "v") for number in range(5000)]
 
 ATTACKS: dict[str, Attack] = {
     "partial messages, no credential": _partial(False),
@@ -234,19 +196,18 @@ ATTACKS: dict[str, Attack] = {
     "answers unread, 40 large pages": unread_lists,
     "answers unread, 1000 verdicts": unread_verdicts,
     "reflection, answers unread": unread_reflection,
-    "idle connections, 1500": idle_connections,
-    "reflection, 16 at a time": reflection,
-    "calls without a credential": _calls(block(call_headers(VERIFY)), message(b"")),
-    "calls without a frame of data": _calls(block(call_headers(VERIFY)), None),
-    "calls of no RPC": _calls(block(call_headers("/no.Service/Call")), message(b"")),
-    "60 KB of headers": _calls(
-        block(call_headers(VERIFY, more=[("x-filler", "y" * 20_000)] * 3)), message(b"")
-    ),
-    "4 KB of small headers": _calls(block(call_headers(VERIFY, more=_MANY_HEADERS[:100])), message(b"")),
-    "resets": resets,
-    "endless header blocks": continuation,
-    "settings and pings": control_frames,
+    "idle connections, 1500": _idle(1500),
+    "idle connections, 10000": _idle(10_000),
+    "connections of a tenant, 10000": _idle(10_000, calls=True),
+    "silent connections": silent_connections,
+    "handshakes of TLS that are not continued": silent_connections,
+    "headers byte by byte": _slow(message_of_tenant=False),
+    "messages byte by byte, a tenant": _slow(message_of_tenant=True),
+    **FLOODS,
 }
+#: Attacks on a service by TLS, and settings of the service, by attack.
+BY_TLS = {"handshakes of TLS that are not continued"}
+SETTINGS = {name: {"AUTHSVC_CONNECTION_LIMIT": "16000"} for name in ATTACKS if name.endswith("10000")}
 
 
 async def _until_told(work: Awaitable[None]) -> None:

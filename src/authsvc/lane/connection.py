@@ -9,6 +9,7 @@ Bound: a call has one window of its message taken before its sender is known, an
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from authsvc.lane import head, message, wire
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
         self.peer, self.end = peer, end_of(peer)
         #: Accepts the connection, and does the handshake of TLS.
         self.set_up: asyncio.Task[None] | None = None
-        self.wire = Wire(self._closed, self._malformed)
+        self.wire = Wire(self.data_received, self._closed, partial(self._connections.broken, peer))
         self._streams: dict[int, Stream] = self.wire.streams
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Give up all calls."""
         self._transport = None
+        self.wire.lost()
         self._owner.lost(self)
         self._give_up()
 
@@ -108,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._look_at_end()
 
     def data_received(self, data: bytes) -> None:
-        """Take what one wake-up has brought."""
+        """Take what one wake-up has brought, or a part of it."""
         self._lifetime.heard = True
         answered = self._take(self.wire.receive(data))
         self.wire.flush()
@@ -230,9 +232,6 @@ class Connection(asyncio.Protocol):
             if not self._streams and self._lifetime.left < NEVER:
                 self._loop.call_soon(self._look_at_end)  # what closed the stream is yet to be written
 
-    def _malformed(self) -> None:
-        self._connections.broken(self.peer)
-
     def _give_up(self) -> None:
         """Give up the calls that are not answered."""
         streams = list(self._streams.values())
@@ -247,7 +246,7 @@ class Connection(asyncio.Protocol):
         """Ask the client to use another connection; end this one when its calls are answered, or at last.
 
         The client is told twice, as RFC 9113, 6.8 says: first that it may begin no more calls, and then, when
-        those under way have arrived, which ones are answered. A handshake under way has a moment to end.
+        those under way have arrived, which ones are answered. A handshake has a moment to end.
         """
         lifetime, now = self._lifetime, self._loop.time()
         lifetime.deadline = min(lifetime.deadline, deadline if self.is_open else now + LINGER_SECONDS)

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import ngh2
 
 from authsvc.lane import head, malformed
+from authsvc.lane.reading import PART_BYTES, Reading
 from authsvc.rpc.limits import MAX_HEADER_BYTES, MAX_STREAMS, WINDOW_BYTES
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
@@ -61,8 +62,11 @@ def initial_window(settings: ngh2.SettingsReceived) -> int | None:
 class Wire:
     """The frames of one connection."""
 
-    def __init__(self, closed: Callable[[int], None], malformed: Callable[[], None]) -> None:
-        """Take what is called for each stream that is closed, and for each whose headers were malformed."""
+    def __init__(
+        self, take: Callable[[bytes], None], closed: Callable[[int], None], malformed: Callable[[], None]
+    ) -> None:
+        """Take what is called for parts of what has arrived; streams that are closed; malformed headers."""
+        self._reading = Reading(take)
         self._closed, self._malformed = closed, malformed
         self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
         self._transport: asyncio.Transport | None = None
@@ -88,6 +92,7 @@ class Wire:
     def begin(self, transport: asyncio.Transport) -> None:
         """Say what we accept."""
         self._transport = transport
+        self._reading.begin(transport)
         transport.set_write_buffer_limits(high=_CHUNK_BYTES)
         self._http.initiate_connection(_SETTINGS)
         # One window for all streams, so that a stream that nobody reads does not hold up the others.
@@ -95,9 +100,11 @@ class Wire:
         self.flush()
 
     def receive(self, data: bytes) -> Sequence[ngh2.Event]:
-        """Return what some bytes say; end the connection if they break the rules of HTTP/2."""
+        """Return what a part of all bytes says; end the connection if they break the rules of HTTP/2."""
         if self.is_ended:
             return ()
+        if len(data) > PART_BYTES or self._reading.rest:
+            data = self._reading.part(data)
         try:
             self._http.receive_data(data)
         except ngh2.NGH2Error as error:
@@ -113,14 +120,12 @@ class Wire:
     def pause(self) -> None:
         """Hand nothing to the transport, and read nothing."""
         self.is_behind = True
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._reading.pause()
 
     def resume(self) -> None:
         """Go on."""
         self.is_behind = False
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._reading.resume()
         self.flush()
 
     @property
@@ -138,11 +143,16 @@ class Wire:
         if transport is None or transport.is_closing() or self.is_ended:
             return
         self.is_ended = True
-        transport.resume_reading()
+        self._reading.drop()
         if transport.can_write_eof():
             transport.write_eof()
         else:
             transport.close()
+
+    def lost(self) -> None:
+        """Drop what was not taken: the connection is lost."""
+        self.is_ended = True
+        self._reading.drop()
 
     # Frames.
 
