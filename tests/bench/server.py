@@ -33,13 +33,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc import app
 from authsvc.app import serving
 from authsvc.config.settings import load_settings
-from authsvc.lane import server as lane
-from authsvc.lane.listener import Listener
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.net.listen_address import ListenAddress
 from authsvc.rpc import server as rpc_server
 from authsvc.rpc.endpoint import Service
+from authsvc.rpc.lane import server as lane
+from authsvc.rpc.lane.listener import Listener
 from authsvc.rpc.served import Served
 from authsvc.rpc.tls import Tls
 from authsvc.telemetry import Metrics, configure_logging

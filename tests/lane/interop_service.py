@@ -14,7 +14,6 @@ from typing import Any, cast
 import grpc
 
 from authsvc.entrance.gate import Gate
-from authsvc.lane import server as lane
 from authsvc.net.listen_address import ListenAddress
 from authsvc.rpc import server as grpcio
 from authsvc.rpc.answers import Answers
@@ -23,6 +22,7 @@ from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.context import Context
+from authsvc.rpc.lane import server as lane
 from authsvc.rpc.rpc import Rpc
 from authsvc.rpc.served import Served
 from authsvc.rpc.tls import Tls

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import hpack
 
-from authsvc.lane.connection import Connection
+from authsvc.rpc.lane.connection import Connection
 from tests.http2 import (
     ACK,
     CONTINUATION,

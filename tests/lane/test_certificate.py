@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.lane.certificate import _is_spiffe_id, subject
+from authsvc.rpc.lane.certificate import _is_spiffe_id, subject
 
 _KEY = ec.generate_private_key(ec.SECP256R1())
 _NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authsvc.lane.lifetime import LINGER_SECONDS
+from authsvc.rpc.lane.lifetime import LINGER_SECONDS
 from tests import http2
 from tests.http2 import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, frame
 from tests.lane.loop import Loop, run, turns

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.lane import connection, server
-from authsvc.lane.server import Server
 from authsvc.net.listen_address import ListenAddress
+from authsvc.rpc.lane import connection, server
+from authsvc.rpc.lane.server import Server
 from authsvc.rpc.tls import Tls
 from tests.certificates import Authority
 from tests.conftest import eventually

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from authsvc.lane import server as lane
-from authsvc.lane.connection import Connection
+from authsvc.rpc.lane import server as lane
+from authsvc.rpc.lane.connection import Connection
 from authsvc.rpc.limits import MAX_STREAMS
 from authsvc.rpc.served import Served
 from tests.http2 import END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, frame, message

@@ -24,9 +24,6 @@ from authsvc.entrance.gate import Gate
 from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.entrance.limits import Limits
 from authsvc.entrance.strangers import Strangers
-from authsvc.lane import connection as lane
-from authsvc.lane import stream
-from authsvc.lane.stream import Stream
 from authsvc.model.caller import Caller
 from authsvc.model.errors import Unauthenticated
 from authsvc.model.rate import Rate
@@ -37,6 +34,9 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
+from authsvc.rpc.lane import connection as lane
+from authsvc.rpc.lane import stream
+from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.limits import MAX_MESSAGE_BYTES, MAX_STREAMS, WINDOW_BYTES
 from authsvc.rpc.served import Served
 from authsvc.telemetry import Metrics

@@ -38,9 +38,7 @@ async def stand() -> AsyncIterator[Stand]:
     health, server = Health(["a.Service"]), grpc.aio.server()
     strangers = Strangers(UNLIMITED, boottime)
     balance = Balance(None, 0, boottime)
-    bounds = Bounds(
-        Arrivals(1, 1, boottime), Answers(boottime), Connections(8, boottime), balance, boottime
-    )
+    bounds = Bounds(Arrivals(1, 1, boottime), Answers(boottime), Connections(8, boottime), balance, boottime)
     public = Public(strangers, bounds)
     rpcs = {rpc.path: rpc for rpc in health.rpcs(public)}
     server.add_generic_rpc_handlers([Handlers(rpcs, Rpc("", NoSuchRpc(strangers).handle))])

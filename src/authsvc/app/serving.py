@@ -25,7 +25,6 @@ from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
-from authsvc.lane import server as lane
 from authsvc.model.address import Proxies
 from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
@@ -41,6 +40,7 @@ from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw
 from authsvc.rpc.key_service import KeyService
+from authsvc.rpc.lane import server as lane
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
-from authsvc.lane import head, message, wire
-from authsvc.lane.certificate import auth_context
-from authsvc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
-from authsvc.lane.stream import Stream
-from authsvc.lane.wire import Wire
+from authsvc.rpc.lane import head, message, wire
+from authsvc.rpc.lane.certificate import auth_context
+from authsvc.rpc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
+from authsvc.rpc.lane.stream import Stream
+from authsvc.rpc.lane.wire import Wire
 from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
 from authsvc.rpc.peer import end_of
 from authsvc.rpc.rpc import Rpc

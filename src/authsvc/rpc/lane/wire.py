@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import ngh2
 
-from authsvc.lane import head, malformed
-from authsvc.lane.reading import PART_BYTES, Reading
+from authsvc.rpc.lane import head, malformed
+from authsvc.rpc.lane.reading import PART_BYTES, Reading
 from authsvc.rpc.limits import MAX_HEADER_BYTES, MAX_STREAMS, WINDOW_BYTES
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import quote
 
-from authsvc.lane.connection import Connection
-from authsvc.lane.listener import Listener, listeners
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
+from authsvc.rpc.lane.connection import Connection
+from authsvc.rpc.lane.listener import Listener, listeners
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
 from authsvc.rpc.served import Served

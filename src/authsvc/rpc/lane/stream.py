@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from authsvc.lane import head, message
+from authsvc.rpc.lane import head, message
 
 if TYPE_CHECKING:
-    from authsvc.lane.connection import Connection
+    from authsvc.rpc.lane.connection import Connection
 
 _log = logging.getLogger(__name__)
 

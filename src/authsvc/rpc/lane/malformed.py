@@ -9,7 +9,7 @@ import grpc
 from google.rpc.code_pb2 import Code
 
 from authsvc.entrance.rich_status import rich_status
-from authsvc.lane import head
+from authsvc.rpc.lane import head
 
 _HEADERS, _END_STREAM, _END_HEADERS = 1, 1, 4
 # The largest number that a prefix of seven bits holds, and one more.
