@@ -78,6 +78,7 @@ def _of_openssl(certificate: x509.Certificate) -> str:
     return written.decode().removeprefix("subject=").removesuffix("\n")
 
 
+@pytest.mark.filterwarnings("ignore:Attribute.s length must be")
 @settings(max_examples=150)
 @given(st.lists(st.lists(_attributes(), min_size=1, max_size=3), max_size=5))
 def test_subjects_are_written_as_openssl_does(names: list[list[x509.NameAttribute[str]]]) -> None:

@@ -12,7 +12,6 @@ from tests.lane.race import (
     COLD,
     DEADLINE_EXCEEDED,
     HANGS,
-    INVALID_ARGUMENT,
     LARGE,
     LIST,
     NO_ERROR,
@@ -143,5 +142,5 @@ async def test_the_status_of_malformed_headers_does_not_cut_a_frame(world: World
 async def test_malformed_headers_have_a_status(world: World) -> None:
     bad = http2.block([*http2.call_headers(VERIFY), ("connection", "x")])
     await world.feed(frame(HEADERS, END_HEADERS | END_STREAM, 1, bad))
-    assert world.answers.statuses == {1: INVALID_ARGUMENT}
+    assert world.answers.statuses == {1: UNAUTHENTICATED}
     assert broken(world) == 1
