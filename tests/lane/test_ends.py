@@ -16,6 +16,7 @@ from tests.lane.race import (
     LIST,
     NO_ERROR,
     OK,
+    UNAUTHENTICATED,
     VERIFY,
     WIDE,
     broken,

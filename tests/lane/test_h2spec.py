@@ -31,6 +31,8 @@ _NGHTTP2 = {
     "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 "
     "on a stream",
 }
+# The answer may be complete before the trailers arrive.
+_RACES = {"http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers"}
 
 
 @pytest.mark.slow
@@ -48,4 +50,4 @@ async def test_conformance(checkout: Path, tmp_path: Path) -> None:
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
-    assert failed == _ANSWERED_WITHOUT_DATA | _NGHTTP2, output
+    assert failed - _RACES == _ANSWERED_WITHOUT_DATA | _NGHTTP2, output
