@@ -29,8 +29,8 @@ LIST = "/authsvc.v1.KeyService/ListKeys"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _CHECK = "/grpc.health.v1.Health/Check"
 _PRIORITY, _UNKNOWN = 2, 99
-# Frames that are sent at a time.
-_BATCH = 200
+# Bytes that are sent at a time.
+_BATCH_BYTES = 64 * 1024
 
 Attack = Callable[[str, str], Awaitable[None]]
 
@@ -124,10 +124,11 @@ async def _continuation(address: str, key: str) -> None:
 
 def _frames(frames: bytes) -> Attack:
     """Repeat frames that belong to no call."""
+    many = frames * (_BATCH_BYTES // len(frames))
 
     async def attack(address: str, key: str) -> None:
         async def turn(one: Connection) -> None:
-            one.write(frames * _BATCH)
+            one.write(many)
             await one.drain()
             await asyncio.sleep(0)
 
@@ -145,7 +146,8 @@ def _of_a_call(kind: int, payload: bytes, *, tenant: bool) -> Attack:
         async def turn(one: Connection) -> None:
             if one.open_streams == 0:
                 one.call(headers, end=False)
-            one.write(frame(kind, 0, 2 * one.begun - 1, payload) * _BATCH)
+            repeated = frame(kind, 0, 2 * one.begun - 1, payload)
+            one.write(repeated * (_BATCH_BYTES // len(repeated)))
             await one.drain()
             await asyncio.sleep(0)
 
@@ -187,7 +189,17 @@ async def _connections(address: str, key: str) -> None:
 _MANY_HEADERS = [(f"x-{number}", "v") for number in range(100)]
 _ONE = struct.pack(">I", 1)
 
+
+async def _nothing(address: str, key: str) -> None:
+    """Only compute, on the core that the attacker shares with VerifyKey: what an attack costs in itself."""
+    ready()
+    while True:
+        sum(range(10_000))
+        await asyncio.sleep(0)
+
+
 FLOODS: dict[str, Attack] = {
+    "nothing, but a busy core": _nothing,
     "reflection, 16 at a time": reflection,
     "calls without a credential": _calls(block(call_headers(VERIFY)), message(b"")),
     "calls without a frame of data": _calls(block(call_headers(VERIFY)), None),

@@ -77,6 +77,10 @@ class Connections:
         """Return the peers of calls that hold a place in the gate."""
         return {call.peer for call in self._calls if call.admission.is_inside}
 
+    def is_known(self, peer: str) -> bool:
+        """Return whether a caller was authenticated on a connection."""
+        return peer in self._known
+
     def known(self, peer: str) -> None:
         """Note that a caller was authenticated on a connection."""
         if peer not in self._known:

@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 # Connections that are accepted in one wake-up, and seconds until it is tried again after an error.
-_MAX_ACCEPTED, _PAUSE_SECONDS = 64, 0.5
+_MAX_ACCEPTED, _PAUSE_SECONDS = 8, 0.5
 
 Accept = Callable[[socket.socket], object]
 
@@ -41,8 +41,9 @@ class Listener:
         asyncio.get_running_loop().add_reader(self._socket, self._ready)
 
     def close(self) -> None:
-        """Accept what waits already, and listen no more."""
-        self._ready()
+        """Accept all that waits already, and listen no more."""
+        while self._ready():
+            pass
         if self._pause is not None:
             self._pause.cancel()
         asyncio.get_running_loop().remove_reader(self._socket)
@@ -52,23 +53,27 @@ class Listener:
         """Close a socket that never listened."""
         self._socket.close()
 
-    def _ready(self) -> None:
+    def _ready(self) -> bool:
+        """Accept some connections; return whether more may wait."""
         for _ in range(_MAX_ACCEPTED):
             try:
                 accepted, _ = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+            except (InterruptedError, ConnectionAbortedError):
+                continue
+            except BlockingIOError:
+                return False
             except OSError as error:  # most likely, too many files are open
                 _log.error("a connection cannot be accepted: %s", error)
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(self._socket)
                 self._pause = loop.call_later(_PAUSE_SECONDS, self._resume)
-                return
+                return False
             accepted.setblocking(False)
             if accepted.family != socket.AF_UNIX:
                 # An answer is written as a whole, so there is nothing to wait for.
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._accept(accepted)
+        return True
 
     def _resume(self) -> None:
         asyncio.get_running_loop().add_reader(self._socket, self._ready)
@@ -105,3 +110,14 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -
         listening.close()
         raise
     return listening
+
+
+async def readable(accepted: socket.socket) -> None:
+    """Wait until a client has said something, or has disconnected."""
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(accepted, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(accepted)

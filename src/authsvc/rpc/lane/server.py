@@ -12,7 +12,7 @@ from urllib.parse import quote
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
-from authsvc.rpc.lane.listener import Listener, listeners
+from authsvc.rpc.lane.listener import Listener, listeners, readable
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
 from authsvc.rpc.served import Served
@@ -47,6 +47,10 @@ class Server:
         self._tls, self._answered = tls, answered
         #: Those that are open, and those that are being set up.
         self.connections: set[Connection] = set()
+        # Those that have said nothing, and those without a caller, of which some have one by now; the oldest
+        # one comes first.
+        self._silent: dict[Connection, None] = {}
+        self._strangers: dict[Connection, None] = {}
         self._listeners: list[Listener] = []
         self._balance = served.bounds.balance
         self._looking: asyncio.TimerHandle | None = None
@@ -95,8 +99,9 @@ class Server:
         await served.entrance.gate.emptied(ANSWERED_SECONDS)
 
     def _accepted(self, accepted: socket.socket) -> None:
-        """Set up a connection, unless there are too many."""
-        if len(self.connections) >= self.served.bounds.connections.max_connections:
+        """Set up a connection; if there are too many, in place of one without a caller."""
+        full = len(self.connections) >= self.served.bounds.connections.max_connections
+        if full and not self._made_room():
             accepted.close()
             return
         try:
@@ -105,13 +110,30 @@ class Server:
             accepted.close()
             return
         self.connections.add(connection)
+        self._silent[connection] = None
         connection.set_up = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
 
+    def _made_room(self) -> bool:
+        """End the oldest connection that is silent, or without a caller; return whether there was one."""
+        connections = self.served.bounds.connections
+        while found := self._silent or self._strangers:
+            oldest = next(iter(found))
+            del found[oldest]
+            if not connections.is_known(oldest.peer):
+                oldest.abort()
+                connections.closing({"room": 1})
+                return True
+        return False
+
     async def _set_up(self, accepted: socket.socket, connection: Connection) -> None:
+        """Set up a connection when its client has said something: until then, it takes little."""
         options: dict[str, object] = {}
         if self._tls is not None:
             options = {"ssl": self._tls.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         try:
+            await readable(accepted)
+            if self._silent.pop(connection, self) is None:
+                self._strangers[connection] = None
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
                 accepted,
@@ -127,6 +149,8 @@ class Server:
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        self._silent.pop(connection, None)
+        self._strangers.pop(connection, None)
         self._lost.set()
 
     def _look(self) -> None:

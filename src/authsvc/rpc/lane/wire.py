@@ -68,7 +68,7 @@ class Wire:
         """Take what is called for parts of what has arrived; streams that are closed; malformed headers."""
         self._reading = Reading(take)
         self._closed, self._malformed = closed, malformed
-        self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
+        self._http: ngh2.Connection
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._flushes = False
@@ -92,6 +92,7 @@ class Wire:
     def begin(self, transport: asyncio.Transport) -> None:
         """Say what we accept."""
         self._transport = transport
+        self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
         self._reading.begin(transport)
         transport.set_write_buffer_limits(high=_CHUNK_BYTES)
         self._http.initiate_connection(_SETTINGS)
