@@ -132,7 +132,8 @@ class Server:
             options = {"ssl": self._tls.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         try:
             await readable(accepted)
-            if self._silent.pop(connection, self) is None:
+            if connection in self._silent:
+                del self._silent[connection]
                 self._strangers[connection] = None
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
