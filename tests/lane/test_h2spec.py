@@ -31,8 +31,16 @@ _NGHTTP2 = {
     "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 "
     "on a stream",
 }
-# The answer may be complete before the trailers arrive.
-_RACES = {"http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers"}
+# A request, and then a frame that is wrong while it is open. Mostly both arrive together. When the machine is
+# busy, the answer may be complete before, and the frame is one of a closed stream. `test_oracle.py` has these
+# cases with requests that are not answered so soon.
+_MAY_COME_LATE = (
+    "http2/5.1: half closed (remote): ",
+    "http2/8.1: Sends a second HEADERS frame without the END_STREAM flag",
+    "http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers",
+    'http2/8.1.2.6: Sends a HEADERS frame with the "content-length" header field which does not equal the ',
+    "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 ",
+)
 
 
 @pytest.mark.slow
@@ -50,4 +58,5 @@ async def test_conformance(checkout: Path, tmp_path: Path) -> None:
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
-    assert failed - _RACES == _ANSWERED_WITHOUT_DATA | _NGHTTP2, output
+    always = _ANSWERED_WITHOUT_DATA | _NGHTTP2
+    assert {case for case in failed ^ always if not case.startswith(_MAY_COME_LATE)} == set(), output
