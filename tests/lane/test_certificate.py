@@ -13,7 +13,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authsvc.rpc.lane.certificate import _is_spiffe_id, subject
+from authsvc.rpc.context import certificate_name
+from authsvc.rpc.lane.certificate import _is_spiffe_id, auth_context, subject
 
 _KEY = ec.generate_private_key(ec.SECP256R1())
 _NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -109,3 +110,19 @@ def test_subjects_are_written_as_openssl_does(names: list[list[x509.NameAttribut
 def test_what_is_a_spiffe_id(uri: str, is_one: bool) -> None:
     """By the rules of gRPC."""
     assert _is_spiffe_id(uri) is is_one
+
+
+class _Shown:
+    """A connection with a certificate whose names Python cannot read."""
+
+    def getpeercert(self, binary_form: bool = False) -> bytes:
+        if not binary_form:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orders")])
+        return _certificate(name).public_bytes(serialization.Encoding.DER)
+
+
+def test_names_that_cannot_be_read_are_none() -> None:
+    """The client has shown a certificate, which identifies nobody."""
+    assert certificate_name(auth_context(_Shown())) == ""  # type: ignore[arg-type]
+    assert certificate_name({}) is None

@@ -175,6 +175,7 @@ class World:
             mock.patch.object(Stream, "add_done_callback", self._counting(Stream.add_done_callback)),
             mock.patch.object(endpoint, "_log"),
             mock.patch.object(stream, "_log") as log,
+            mock.patch.object(lane, "_log", log),
         ):
             self.connection.connection_made(self.transport)
             yield
@@ -190,6 +191,9 @@ class World:
         """Note that the connection was lost, as the server does."""
         assert connection is self.connection
         self._lost += 1
+
+    def noted(self) -> None:
+        """Note that the client was told that it has left."""
 
     # What happens.
 
@@ -227,7 +231,7 @@ class World:
         streams = self.connection.wire.streams.values()
         assert len(streams) <= MAX_STREAMS
         for each in streams:
-            assert len(each.received) <= MAX_MESSAGE_BYTES + 2 * _CHUNK_BYTES
+            assert len(each.received or b"") <= MAX_MESSAGE_BYTES + 2 * _CHUNK_BYTES
         assert sum(each.held for each in streams) <= MAX_STREAMS * WINDOW_BYTES
 
     def _check_empty(self) -> None:

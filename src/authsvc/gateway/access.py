@@ -104,7 +104,7 @@ class Access:
         if not isinstance(found, Presentation):
             return self._counted(found)
         try:
-            verdicts = self._verdicts.recall(found) or await self._verdicts.look_up(found)
+            verdicts = await self._verdicts.look_up(found)
         except RetryableError as error:
             return self._counted(Denied.of(error))
         return self._counted(self._concluded(asked, found, verdicts))

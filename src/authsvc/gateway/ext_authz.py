@@ -25,7 +25,6 @@ from authsvc.gateway.v1.ext_authz_pb2 import (
 )
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
-from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.memo import remembered
 from authsvc.telemetry.wording import cut
@@ -42,7 +41,6 @@ _MAX_SHOWN_LENGTH = 200
 _PASS = CheckResponse(status=Status(code=0)).SerializeToString()
 # The tag of the field `ok_response` of CheckResponse.
 _OK_RESPONSE = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()[:1]
-_IDS = {CredentialKind.KEY.value: "key_id", CredentialKind.SESSION.value: "session_id"}
 # Bytes of a CheckRequest. Envoy accepts 60 KiB of headers by default. A megabyte of short headers would
 # block the event loop for some 60 ms.
 MAX_BYTES = 128 * 1024

@@ -1,7 +1,7 @@
 """The parts of Envoy's answer that tell whose request it is, serialized, and kept for each credential.
 
 Bound: `_MAX_ENTRIES` credentials, and `_MAX_BYTES` of each; when there are more, all are dropped. An entry is
-used for the very object that it was made from, so it ends when the credential is dropped from memory.
+used for as long as the credential has the kind, the owner and the scopes that it was made from.
 """
 
 from authsvc.gateway import identity
@@ -14,13 +14,15 @@ OVERWRITE = 2
 _IDS = {CredentialKind.KEY: "key_id", CredentialKind.SESSION: "session_id"}
 # A part of OkHttpResponse, and a part of CheckResponse.
 _Parts = tuple[bytes, bytes]
+# What they say of a credential, besides its id.
+_Told = tuple[CredentialKind, str, tuple[str, ...]]
 
 
 class Identities:
     """Makes the parts, and keeps them."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Credential, _Parts]] = {}
+        self._kept: dict[str, tuple[_Told, _Parts]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -30,13 +32,14 @@ class Identities:
         if credential is None:
             return _NOBODY
         kept = self._kept.get(credential.credential_id)
-        if kept is not None and kept[0] is credential:
+        told = credential.kind, credential.owner_id, credential.scopes
+        if kept is not None and kept[0] == told:
             return kept[1]
         parts = _headers(credential), _metadata(credential)
         if sum(map(len, parts)) <= _MAX_BYTES:
             if len(self._kept) >= _MAX_ENTRIES:
                 self._kept.clear()
-            self._kept[credential.credential_id] = credential, parts
+            self._kept[credential.credential_id] = told, parts
         return parts
 
 

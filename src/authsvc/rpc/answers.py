@@ -36,7 +36,8 @@ class Answers:
         return sum(self._bytes.values())
 
     def begin(self, call: Any, peer: str, account: str, size: int) -> None:
-        """Count the answer of a call as not sent; `size` in bytes."""
+        """Count the answer of a call as not sent; `size` in bytes. May be called again."""
+        self.end(call)
         size += CALL_BYTES
         self._unsent[call] = peer, account, size, self._now()
         self._bytes[account] = self._bytes.get(account, 0) + size

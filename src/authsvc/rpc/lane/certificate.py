@@ -27,10 +27,14 @@ def auth_context(shown: ssl.SSLObject) -> Mapping[str, Iterable[bytes]]:
     der = shown.getpeercert(binary_form=True)
     if der is None:
         return {}
-    told: dict[str, Any] = shown.getpeercert() or {}
+    try:
+        told: dict[str, Any] = shown.getpeercert() or {}
+        named = subject(der).encode()
+    except ValueError:  # names that cannot be read are no names
+        return {"x509_subject": [b""]}
     uris = [value for kind, value in told.get("subjectAltName", ()) if kind == "URI"]
     return {
-        "x509_subject": [subject(der).encode()],
+        "x509_subject": [named],
         "peer_uri": [uri.encode() for uri in uris],
         "peer_spiffe_id": [uri.encode() for uri in uris if len(uris) == 1 and _is_spiffe_id(uri)],
     }

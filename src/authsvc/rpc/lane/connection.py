@@ -8,6 +8,7 @@ Bound: a call has one window of its message taken before its sender is known, an
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -21,6 +22,8 @@ from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
 from authsvc.rpc.peer import end_of
 from authsvc.rpc.rpc import Rpc
 from authsvc.rpc.served import Served
+
+_log = logging.getLogger(__name__)
 
 # Seconds that the message of a call has to follow its headers, before the call becomes a task.
 _MESSAGE_SECONDS = 0.005
@@ -42,6 +45,9 @@ class Owner(Protocol):
     def lost(self, connection: "Connection") -> None:
         """Forget a connection."""
 
+    def noted(self) -> None:
+        """Note that a client was told that it has left."""
+
 
 class Connection(asyncio.Protocol):
     """One connection, from when it is accepted."""
@@ -60,7 +66,8 @@ class Connection(asyncio.Protocol):
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
         self._transport: asyncio.Transport | None = None
         self._auth_context: Mapping[str, Iterable[bytes]] | None = None
-        # Whether the client takes less than a window of each answer.
+        # Whether the client takes less than a window of each answer. Then each is counted before the next one
+        # is given.
         self._is_narrow = False
         # Calls whose message has a moment to arrive.
         self._waiting: list[Stream] = []
@@ -111,10 +118,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what one wake-up has brought, or a part of it."""
+        try:
+            self._receive(data)
+        except Exception:  # noqa: BLE001 - the calls that are not answered yet would wait for ever
+            _log.exception("unexpected error on a connection")
+            self.abort()
+
+    def _receive(self, data: bytes) -> None:
         self._lifetime.heard = True
         answered = self._take(self.wire.receive(data))
         self.wire.flush()
-        if answered and self._streams and not self._is_narrow:
+        if answered and self._streams:
             for stream in answered:
                 if stream.number in self._streams:  # the client takes no more
                     self._answers.begin(stream, self.peer, stream.account, stream.size)
@@ -254,6 +268,11 @@ class Connection(asyncio.Protocol):
             lifetime.leaving = now
             self.wire.leave()
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client was told which calls are answered, or says nothing yet."""
+        return self._lifetime.left < NEVER or not self.is_open
+
     def look(self, now: float) -> None:
         """Do what is due."""
         self._look_at_end()
@@ -280,6 +299,7 @@ class Connection(asyncio.Protocol):
     def _left(self, *, too_many_pings: bool = False) -> None:
         if self._lifetime.left == NEVER:
             self._lifetime.left = self._loop.time()
+            self._owner.noted()
             self.wire.left(too_many_pings=too_many_pings)
             if too_many_pings:
                 self._lifetime.deadline = self._lifetime.left + LINGER_SECONDS

@@ -50,6 +50,10 @@ class Head(NamedTuple):
     # The headers that refuse the call; None if it is a proper call of gRPC.
     refusal: Answer | None
 
+    def __repr__(self) -> str:
+        """Return a text without the credential, so that no log line or traceback has it."""
+        return f"Head({self.path!r})"
+
 
 def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     """Return what the headers of a request say."""

@@ -31,8 +31,6 @@ class Reading:
 
     def part(self, data: bytes) -> bytes:
         """Return the next part of what was left and of new data."""
-        if not self.rest and len(data) <= PART_BYTES and not self._is_paused:
-            return data  # as most often
         self.rest += data
         part = bytes(self.rest[:PART_BYTES])
         del self.rest[:PART_BYTES]

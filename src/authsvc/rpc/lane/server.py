@@ -5,13 +5,14 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from urllib.parse import quote
 
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
+from authsvc.rpc.lane.lifetime import LINGER_SECONDS
 from authsvc.rpc.lane.listener import Listener, listeners, readable
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
@@ -54,7 +55,9 @@ class Server:
         self._listeners: list[Listener] = []
         self._balance = served.bounds.balance
         self._looking: asyncio.TimerHandle | None = None
-        self._lost = asyncio.Event()
+        self._changed = asyncio.Event()
+        # Handshakes begin one by one, since each takes the event loop for as long as a signature.
+        self._handshakes = asyncio.Lock()
         #: Looks at our connections.
         self.watch = Watch(served, self._read_ends, self._hang_up)
 
@@ -83,19 +86,21 @@ class Server:
         for each in self._listeners:
             each.close()
         self._balance.leave()
-        await served.entrance.gate.close()
         loop = asyncio.get_running_loop()
         for connection in tuple(self.connections):
             connection.leave(loop.time() + grace)
+        # Calls that are on their way are answered; later ones are made on another connection.
+        await self._until(lambda: all(each.has_left for each in self.connections), LINGER_SECONDS)
+        await served.entrance.gate.close()
         await served.entrance.gate.emptied(deadline - time.monotonic())
         served.health.release()
-        await self._emptied(max(self._answered, deadline - time.monotonic()))
+        await self._until(lambda: not self.connections, max(self._answered, deadline - time.monotonic()))
         if self._looking is not None:
             self._looking.cancel()
         for connection in tuple(self.connections):
             connection.abort()
         # Calls that are given up now still note that their answers were not sent.
-        await self._emptied(ANSWERED_SECONDS)
+        await self._until(lambda: not self.connections, ANSWERED_SECONDS)
         await served.entrance.gate.emptied(ANSWERED_SECONDS)
 
     def _accepted(self, accepted: socket.socket) -> None:
@@ -112,6 +117,7 @@ class Server:
         self.connections.add(connection)
         self._silent[connection] = None
         connection.set_up = asyncio.get_running_loop().create_task(self._set_up(accepted, connection))
+        connection.set_up.add_done_callback(lambda _: self._is_set_up(accepted, connection))
 
     def _made_room(self) -> bool:
         """End the oldest connection that is silent, or without a caller; return whether there was one."""
@@ -135,6 +141,9 @@ class Server:
             if connection in self._silent:
                 del self._silent[connection]
                 self._strangers[connection] = None
+            if self._tls is not None:
+                async with self._handshakes:
+                    await asyncio.sleep(0)  # one signature, and then other connections have their turn
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
                 accepted,
@@ -142,17 +151,22 @@ class Server:
             )
         except (OSError, ssl.SSLError) as error:
             _log.debug("a connection could not be set up: %s", error)
-        finally:
-            if not connection.is_open:
-                accepted.close()
-                self.lost(connection)
+
+    def _is_set_up(self, accepted: socket.socket, connection: Connection) -> None:
+        if not connection.is_open:
+            accepted.close()
+            self.lost(connection)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
         self._silent.pop(connection, None)
         self._strangers.pop(connection, None)
-        self._lost.set()
+        self.noted()
+
+    def noted(self) -> None:
+        """Note that a connection has changed."""
+        self._changed.set()
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -161,13 +175,13 @@ class Server:
         for connection in tuple(self.connections):
             connection.look(now)
 
-    async def _emptied(self, seconds: float) -> None:
-        """Wait until all connections are closed, at most for so long."""
+    async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+        """Wait until something holds of our connections, at most for so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self.connections:
-                    self._lost.clear()
-                    await self._lost.wait()
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _read_ends(self) -> Sequence[End]:
         return [connection.end for connection in self.connections]

@@ -36,7 +36,7 @@ class Stream:
     #: Bytes of data that the client may not send again yet.
     held = 0
     #: What was received, and not read.
-    received = bytearray()
+    received: bytearray | None = None
     _callbacks: tuple[Callable[[Any], None], ...] = ()
     _task: "asyncio.Task[None] | None" = None
     # What the task is to do, until it has begun.
@@ -147,7 +147,7 @@ class Stream:
         self.connection.allow(self)
         while True:
             try:
-                found = message.take(self.received, self.head.encoding)
+                found = message.take(self.received or bytearray(), self.head.encoding)
             except message.Refused as refusal:
                 self.end(refusal.code, refusal.message)
                 raise asyncio.CancelledError from refusal
@@ -212,6 +212,8 @@ class Stream:
         """Tell those that hold something for the call, once it is closed and its task has ended."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._task is not None and not (self.is_closed or self.is_answered):
+            self.end(grpc.StatusCode.UNKNOWN, "the call was given up")
         if self._work is not None:  # the call ended before its task began
             self._work.close()
         if self.is_closed and (self._task is None or self._task.done()):
