@@ -15,11 +15,19 @@ from google.protobuf.json_format import MessageToDict
 from authsvc.gateway.identity import NAMES
 from authsvc.gateway.v1.ext_authz_pb2 import CheckRequest, CheckResponse
 from authsvc.v1.owner_policy_service_pb2 import OwnerPolicy
-from tests.conftest import Clock, Service, serving
+from tests.conftest import Clock, Service, both_transports, serving
 from tests.gateway.conftest import ASKS, key
 from tests.rpc.refusal import refused
 
 _PATH = "/envoy.service.auth.v3.Authorization/Check"
+
+
+pytest_generate_tests = both_transports
+
+
+@pytest.fixture(autouse=True)
+def over_each(transport: str) -> None:
+    """Run all tests of this file over each transport."""
 
 
 class Envoy:

@@ -22,7 +22,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from tests.conftest import Clock, Service, serving
+from tests.conftest import Clock, Service, both_transports, serving
 from tests.gateway.client import Headers, get_http1
 from tests.gateway.conftest import Behind, bearer, key, new_directory, protected
 from tests.gateway.proxies import uncommented
@@ -36,6 +36,14 @@ _UNKNOWN = "authsvc_live_" + "0" * 63
 _MISSING = "Send your key, for instance as authorization: Bearer <key string>."
 _INVALID = "The credential is not known; check that it was copied completely."
 _SCOPE = "This request requires the scope orders:write; use a credential that has it."
+
+
+pytest_generate_tests = both_transports
+
+
+@pytest.fixture(autouse=True)
+def over_each(transport: str) -> None:
+    """Run all tests of this file over each transport."""
 
 
 @dataclass

@@ -21,7 +21,12 @@ from tests.gateway.upstream import Seen
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_COMBINATIONS = [(proxy, version) for proxy in ("envoy", "nginx", "caddy") for version in ("1.1", "2")]
+_VERSIONS = ("1.1", "2")
+# Only Envoy asks over gRPC, and so over each transport.
+_COMBINATIONS = [
+    *((proxy, version, "lane") for proxy in ("envoy", "nginx", "caddy") for version in _VERSIONS),
+    *(("envoy", version, "grpcio") for version in _VERSIONS),
+]
 
 
 @dataclass
@@ -42,12 +47,12 @@ class World:
 async def world(
     request: pytest.FixtureRequest, postgres: DevPostgres, reachable_dir: Path, checkout: Path
 ) -> AsyncIterator[World]:
-    proxy, version = request.param
+    proxy, version, transport = request.param
     directory = new_directory(reachable_dir)
     clock = Clock()
     async with (
-        new_database(postgres, f"matrix_{proxy}_{version[0]}") as url,
-        serving(url, clock, http_listen="127.0.0.1:0") as service,
+        new_database(postgres, f"matrix_{proxy}_{version[0]}_{transport}") as url,
+        serving(url, clock, http_listen="127.0.0.1:0", transport=transport) as service,
         protected(service, proxy, checkout, directory, http2=version == "2") as behind,
     ):
         good, good_id = await key(service, "orders:read")
