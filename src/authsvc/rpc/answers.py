@@ -1,7 +1,7 @@
 """Answers that are not sent yet: their bytes by account, and for how long.
 
-gRPC keeps an answer until the client reads it. An account is an owner, an address for callers without a
-credential, or a connection for callers of the platform, who act for all owners.
+A transport keeps an answer until the client reads it. An account is an owner, an address for callers without
+a credential, or a connection for callers of the platform, who act for all owners.
 
 Bound: an account has at most `MAX_BYTES` of answers that are not sent, or one answer. A connection that
 does not take an answer in `MAX_UNREAD_SECONDS` seconds is closed, which frees everything that is kept for it.

@@ -4,8 +4,8 @@ A connection is known once a caller was authenticated on it. gRPC accepts a fixe
 Unknown ones are closed when few are left, so that they cannot take them all. A connection is also closed
 when its calls end again and again before their caller is known, most often because the client resets them.
 
-Mechanism: gRPC offers no way to close a connection, so our sockets are found by their port and shut down.
-gRPC sees that as a disconnect of the client.
+Mechanism: connections are known by their other ends. The lane closes its own. grpcio has no call that closes
+one, so our sockets are found by their port and shut down, which it sees as a disconnect of the client.
 
 Bound: the tables are as large as the limit of connections. A new connection starts with a clean record.
 """
