@@ -192,8 +192,8 @@ class World:
         assert connection is self.connection
         self._lost += 1
 
-    def noted(self) -> None:
-        """Note that the client was told that it has left."""
+    def left(self) -> None:
+        """Note that the connection takes no more calls, as the server does."""
 
     # What happens.
 

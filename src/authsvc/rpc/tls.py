@@ -1,7 +1,7 @@
 """The server's side of TLS: certificate, key and authorities, reloaded when their files change.
 
-Mechanism: a look every few seconds reads the files, see `reloaded_files`. The lane takes the latest context for
-each connection. Before each handshake grpcio asks, on a thread of its own, whether there is a new
+Mechanism: a look every few seconds reads the files, see `reloaded_files`. A connection of the lane gets the
+latest context. Before each handshake grpcio asks, on a thread of its own, whether there is a new
 configuration, which costs a comparison.
 
 Bound: open connections stay as they are until AUTHSVC_CONNECTION_AGE ends them. Session tickets from before

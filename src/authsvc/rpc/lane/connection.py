@@ -11,42 +11,22 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from authsvc.rpc.lane import head, message, wire
 from authsvc.rpc.lane.certificate import auth_context
 from authsvc.rpc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
+from authsvc.rpc.lane.owner import Owner
 from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.lane.wire import Wire
 from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
 from authsvc.rpc.peer import end_of
 from authsvc.rpc.rpc import Rpc
-from authsvc.rpc.served import Served
 
 _log = logging.getLogger(__name__)
 
 # Seconds that the message of a call has to follow its headers, before the call becomes a task.
 _MESSAGE_SECONDS = 0.005
-
-
-class Owner(Protocol):
-    """The server, as its connections see it."""
-
-    served: Served
-
-    @property
-    def connection_age(self) -> float:
-        """Seconds after which a connection is closed; 0: never."""
-
-    @property
-    def longest(self) -> float:
-        """Seconds that no RPC takes longer than."""
-
-    def lost(self, connection: "Connection") -> None:
-        """Forget a connection."""
-
-    def noted(self) -> None:
-        """Note that a client was told that it has left."""
 
 
 class Connection(asyncio.Protocol):
@@ -84,6 +64,11 @@ class Connection(asyncio.Protocol):
             shown = None if self._transport is None else self._transport.get_extra_info("ssl_object")
             self._auth_context = {} if shown is None else auth_context(shown)
         return self._auth_context
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether its client may begin more calls."""
+        return self.is_open and not (self.wire.is_ended or self._lifetime.left < NEVER)
 
     # What asyncio calls.
 
@@ -268,11 +253,6 @@ class Connection(asyncio.Protocol):
             lifetime.leaving = now
             self.wire.leave()
 
-    @property
-    def has_left(self) -> bool:
-        """Whether the client was told which calls are answered, or says nothing yet."""
-        return self._lifetime.left < NEVER or not self.is_open
-
     def look(self, now: float) -> None:
         """Do what is due."""
         self._look_at_end()
@@ -299,11 +279,11 @@ class Connection(asyncio.Protocol):
     def _left(self, *, too_many_pings: bool = False) -> None:
         if self._lifetime.left == NEVER:
             self._lifetime.left = self._loop.time()
-            self._owner.noted()
             self.wire.left(too_many_pings=too_many_pings)
             if too_many_pings:
                 self._lifetime.deadline = self._lifetime.left + LINGER_SECONDS
                 self._give_up()
+            self._owner.left()
             self._loop.call_soon(self._look_at_end)
 
     def _look_at_end(self) -> None:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
-from authsvc.rpc.lane.lifetime import LINGER_SECONDS
 from authsvc.rpc.lane.listener import Listener, listeners, readable
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
@@ -42,7 +41,8 @@ class Server:
 
         Connections are closed after `connection_age` seconds (0: never), so that clients also use workers
         that start later. No RPC takes longer than `longest` seconds by itself, so ageing cuts none off.
-        Without `tls`, in plain text. A stop gives clients `answered` seconds to read their last answers.
+        Without `tls`, in plain text. A stop gives the last calls `answered` seconds to begin, and clients as
+        long to read the last answers.
         """
         self.served, self.connection_age, self.longest = served, connection_age, longest
         self._tls, self._answered = tls, answered
@@ -55,6 +55,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._balance = served.bounds.balance
         self._looking: asyncio.TimerHandle | None = None
+        # Set when a connection has left, or is lost.
         self._changed = asyncio.Event()
         # Handshakes begin one by one, since each takes the event loop for as long as a signature.
         self._handshakes = asyncio.Lock()
@@ -76,9 +77,10 @@ class Server:
         return self._listeners[0].port
 
     async def stop(self, grace: float) -> None:
-        """Refuse new RPCs, notify watchers of our health, and let calls in flight end within `grace` seconds.
+        """Notify watchers of our health, and let calls in flight end within `grace` seconds.
 
-        Clients are told by GOAWAY which calls are answered, and make all others on another connection.
+        Clients are told to use another connection, and are served until they have read that. Only then calls
+        are refused: those of clients that do not answer, and those by HTTP.
         """
         deadline = time.monotonic() + grace
         served = self.served
@@ -89,8 +91,8 @@ class Server:
         loop = asyncio.get_running_loop()
         for connection in tuple(self.connections):
             connection.leave(loop.time() + grace)
-        # Calls that are on their way are answered; later ones are made on another connection.
-        await self._until(lambda: all(each.has_left for each in self.connections), LINGER_SECONDS)
+        await self._until(lambda: not any(each.takes_calls for each in self.connections), grace)
+        await asyncio.sleep(min(self._answered, grace))  # calls that have arrived by then begin
         await served.entrance.gate.close()
         await served.entrance.gate.emptied(deadline - time.monotonic())
         served.health.release()
@@ -162,10 +164,10 @@ class Server:
         self.connections.discard(connection)
         self._silent.pop(connection, None)
         self._strangers.pop(connection, None)
-        self.noted()
+        self._changed.set()
 
-    def noted(self) -> None:
-        """Note that a connection has changed."""
+    def left(self) -> None:
+        """Note that a connection takes no more calls."""
         self._changed.set()
 
     def _look(self) -> None:
