@@ -35,7 +35,7 @@ from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.lane import connection as lane
-from authsvc.rpc.lane import stream
+from authsvc.rpc.lane import reading, stream
 from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.limits import MAX_MESSAGE_BYTES, MAX_STREAMS, WINDOW_BYTES
 from authsvc.rpc.served import Served
@@ -174,6 +174,7 @@ class World:
         with (
             mock.patch.object(Stream, "add_done_callback", self._counting(Stream.add_done_callback)),
             mock.patch.object(endpoint, "_log"),
+            mock.patch.object(reading, "perf_counter", self.loop.time),
             mock.patch.object(stream, "_log") as log,
             mock.patch.object(lane, "_log", log),
         ):

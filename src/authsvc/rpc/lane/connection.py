@@ -1,8 +1,8 @@
 """One connection of a client: its calls, and how long it lasts.
 
-Mechanism: `data_received` is called with what one wake-up has brought. Each call whose message is complete is
-answered before the next event is looked at, and what the answers take is written once, at the end. Calls
-that are not complete by then become tasks, as do those that have to wait.
+Mechanism: `_received` is called with what one wake-up has brought, or with a part of it. Each call whose
+message is complete is answered before the next event is looked at, and what the answers take is written once,
+at the end. Calls that are not complete by then become tasks, as do those that have to wait.
 
 Bound: a call has one window of its message taken before its sender is known, and more only after that.
 """
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self.peer, self.end = peer, end_of(peer)
         #: Accepts the connection, and does the handshake of TLS.
         self.set_up: asyncio.Task[None] | None = None
-        self.wire = Wire(self.data_received, self._closed, partial(self._connections.broken, peer))
+        self.wire = Wire(self._received, self._closed, partial(self._connections.broken, peer))
         self._streams: dict[int, Stream] = self.wire.streams
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
@@ -102,7 +102,12 @@ class Connection(asyncio.Protocol):
         self._look_at_end()
 
     def data_received(self, data: bytes) -> None:
-        """Take what one wake-up has brought, or a part of it."""
+        """Take what one wake-up has brought, now or in parts."""
+        self.wire.reading.take(data)
+
+    # Calls.
+
+    def _received(self, data: bytes) -> None:
         try:
             self._receive(data)
         except Exception:  # noqa: BLE001 - the calls that are not answered yet would wait for ever
@@ -118,8 +123,6 @@ class Connection(asyncio.Protocol):
                 if stream.number in self._streams:  # the client takes no more
                     self._answers.begin(stream, self.peer, stream.account, stream.size)
         self._look_at_end()
-
-    # Calls.
 
     def _take(self, events: Sequence[Any]) -> list[Stream]:
         """Answer what can be answered at once, and return that; begin tasks for the rest."""

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import ngh2
 
 from authsvc.rpc.lane import head, malformed
-from authsvc.rpc.lane.reading import PART_BYTES, Reading
+from authsvc.rpc.lane.reading import Reading
 from authsvc.rpc.limits import MAX_HEADER_BYTES, MAX_STREAMS, WINDOW_BYTES
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
@@ -66,7 +66,8 @@ class Wire:
         self, take: Callable[[bytes], None], closed: Callable[[int], None], malformed: Callable[[], None]
     ) -> None:
         """Take what is called for parts of what has arrived; streams that are closed; malformed headers."""
-        self._reading = Reading(take)
+        #: Takes what arrives.
+        self.reading = Reading(take)
         self._closed, self._malformed = closed, malformed
         self._http: ngh2.Connection
         self._transport: asyncio.Transport | None = None
@@ -93,7 +94,7 @@ class Wire:
         """Say what we accept."""
         self._transport = transport
         self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
-        self._reading.begin(transport)
+        self.reading.begin(transport)
         transport.set_write_buffer_limits(high=_CHUNK_BYTES)
         self._http.initiate_connection(_SETTINGS)
         # One window for all streams, so that a stream that nobody reads does not hold up the others.
@@ -101,11 +102,9 @@ class Wire:
         self.flush()
 
     def receive(self, data: bytes) -> Sequence[ngh2.Event]:
-        """Return what a part of all bytes says; end the connection if they break the rules of HTTP/2."""
+        """Return what some bytes say; end the connection if they break the rules of HTTP/2."""
         if self.is_ended:
             return ()
-        if len(data) > PART_BYTES or self._reading.rest:
-            data = self._reading.part(data)
         try:
             self._http.receive_data(data)
         except ngh2.NGH2Error as error:
@@ -121,12 +120,12 @@ class Wire:
     def pause(self) -> None:
         """Hand nothing to the transport, and read nothing."""
         self.is_behind = True
-        self._reading.pause()
+        self.reading.pause()
 
     def resume(self) -> None:
         """Go on."""
         self.is_behind = False
-        self._reading.resume()
+        self.reading.resume()
         self.flush()
 
     @property
@@ -144,7 +143,7 @@ class Wire:
         if transport is None or transport.is_closing() or self.is_ended:
             return
         self.is_ended = True
-        self._reading.drop()
+        self.reading.drop()
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -153,7 +152,7 @@ class Wire:
     def lost(self) -> None:
         """Drop what was not taken: the connection is lost."""
         self.is_ended = True
-        self._reading.drop()
+        self.reading.drop()
 
     # Frames.
 
