@@ -33,7 +33,7 @@ from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.bench import endpoint, footprint, front_envoy, server, session_rows
 from tests.bench.bench import POSTGRES, say
 from tests.bench.gateway import asked_by_envoy
-from tests.bench.h2load import Load, hold_counts
+from tests.bench.h2load import H2LoadError, Load, hold_counts
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.server import BARE, VERIFY, VERIFY_SESSION
 from tests.bench.table import AtLeast, Row
@@ -123,7 +123,7 @@ async def _measure_pinned(url: str, core: int, *, quick: bool) -> tuple[list[Row
         rows += await endpoint.measure(served[0], world.caller, messages, rounds=world.rounds)
         try:
             rows += await front_envoy.measure(process, world.caller, world.key, core, quick=quick)
-        except proxies.NoProxyError as error:
+        except (proxies.NoProxyError, H2LoadError) as error:
             say(f"front: Envoy left out: {error}")
         return rows, world
 
