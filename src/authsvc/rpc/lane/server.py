@@ -21,8 +21,8 @@ from authsvc.rpc.watch import Watch
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two looks at all connections.
-_LOOK_SECONDS = 0.5
+# Seconds between two looks at a connection, and how many are looked at in one turn.
+_LOOK_SECONDS, _LOOKS_AT_ONCE = 0.5, 100
 
 
 class Server:
@@ -55,6 +55,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._balance = served.bounds.balance
         self._looking: asyncio.TimerHandle | None = None
+        self._to_look_at: list[Connection] = []
         # Set when a connection has left, or is lost.
         self._changed = asyncio.Event()
         # Handshakes begin one by one, since each takes the event loop for as long as a signature.
@@ -171,11 +172,17 @@ class Server:
         self._changed.set()
 
     def _look(self) -> None:
+        """Look at some connections; all of them have their turn, and no call waits for more than a few."""
         loop = asyncio.get_running_loop()
-        self._looking = loop.call_later(_LOOK_SECONDS, self._look)
         now = loop.time()
-        for connection in tuple(self.connections):
-            connection.look(now)
+        if not self._to_look_at:
+            self._to_look_at = list(self.connections)
+        for _ in range(min(_LOOKS_AT_ONCE, len(self._to_look_at))):
+            connection = self._to_look_at.pop()
+            if connection in self.connections:
+                connection.look(now)
+        turns = 1 + len(self.connections) // _LOOKS_AT_ONCE
+        self._looking = loop.call_later(_LOOK_SECONDS / turns, self._look)
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
         """Wait until something holds of our connections, at most for so long."""
