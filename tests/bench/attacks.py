@@ -131,8 +131,16 @@ def _idle(count: int, *, calls: bool = False) -> Attack:
     return attack
 
 
-async def silent_connections(address: str, key: str) -> None:
-    """Connections that say nothing, also in a handshake of TLS; those that are closed are opened again."""
+def _connects(said: bytes) -> Attack:
+    """Connections that say that and then nothing; those that are closed are opened again."""
+
+    async def attack(address: str, key: str) -> None:
+        await _connect(address, said)
+
+    return attack
+
+
+async def _connect(address: str, said: bytes) -> None:
     host, _, port = address.rpartition(":")
     open_now = 0
 
@@ -141,6 +149,7 @@ async def silent_connections(address: str, key: str) -> None:
         while True:
             with suppress(OSError):
                 reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(said)
                 open_now += 1
                 await reader.read()
                 writer.close()
@@ -199,14 +208,15 @@ ATTACKS: dict[str, Attack] = {
     "idle connections, 1500": _idle(1500),
     "idle connections, 10000": _idle(10_000),
     "connections of a tenant, 10000": _idle(10_000, calls=True),
-    "silent connections": silent_connections,
-    "handshakes of TLS that are not continued": silent_connections,
+    "silent connections": _connects(b""),
+    "handshakes of TLS that are not begun": _connects(b""),
+    "handshakes of TLS that are not continued": _connects(b"\x16\x03\x01\x02\x00"),
     "headers byte by byte": _slow(message_of_tenant=False),
     "messages byte by byte, a tenant": _slow(message_of_tenant=True),
     **FLOODS,
 }
 #: Attacks on a service by TLS, and settings of the service, by attack.
-BY_TLS = {"handshakes of TLS that are not continued"}
+BY_TLS = {name for name in ATTACKS if "TLS" in name}
 SETTINGS = {name: {"AUTHSVC_CONNECTION_LIMIT": "16000"} for name in ATTACKS if name.endswith("10000")}
 
 

@@ -36,7 +36,7 @@ Attack = Callable[[str, str], Awaitable[None]]
 
 
 def ready(told: str = "") -> None:
-    """Report that the attack has begun."""
+    """Report that the attack has begun; only once is looked at."""
     print("ready", told, flush=True)
 
 
@@ -190,6 +190,15 @@ _MANY_HEADERS = [(f"x-{number}", "v") for number in range(100)]
 _ONE = struct.pack(">I", 1)
 
 
+def _many(attack: Attack, count: int = 32) -> Attack:
+    """The same on many connections."""
+
+    async def attacks(address: str, key: str) -> None:
+        await asyncio.gather(*(attack(address, key) for _ in range(count)))
+
+    return attacks
+
+
 async def _nothing(address: str, key: str) -> None:
     """Only compute, on the core that the attacker shares with VerifyKey: what an attack costs in itself."""
     ready()
@@ -230,4 +239,17 @@ FLOODS: dict[str, Attack] = {
     "empty frames of data, a tenant": _of_a_call(DATA, b"", tenant=True),
     "frames of a byte, a tenant": _of_a_call(DATA, b"\0", tenant=True),
     "window updates of a call, a tenant": _of_a_call(WINDOW_UPDATE, _ONE, tenant=True),
+}
+FLOODS |= {
+    f"{name}, 32 connections": _many(FLOODS[name])
+    for name in (
+        "calls without a credential",
+        "calls of no RPC",
+        "resets of whole calls",
+        "resets, a tenant",
+        "settings",
+        "window updates",
+        "empty frames of data, a tenant",
+        "malformed headers",
+    )
 }

@@ -139,8 +139,13 @@ class Transport(asyncio.Transport):
 
     def _deliver(self) -> None:
         if self._unread and not (self.is_paused or self._is_closing):
-            data, self._unread = bytes(self._unread), bytearray()
-            self._connection.data_received(data)
+            buffer = self._connection.get_buffer(-1)
+            size = min(len(self._unread), len(buffer))
+            buffer[:size] = self._unread[:size]
+            del self._unread[:size]
+            self._connection.buffer_updated(size)
+            if self._unread and not self.is_paused:
+                self._loop.call_soon(self._deliver)
 
     def _lose(self) -> None:
         if not self.is_lost:

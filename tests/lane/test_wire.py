@@ -66,20 +66,27 @@ def call(method: str) -> list[Field]:
     return [(name, f"{SERVICE}/{method}" if name == ":path" else value) for name, value in _FIELDS]
 
 
+def arrives(connection: Connection, data: bytes) -> None:
+    """Have a transport put some bytes into the buffer of a connection."""
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
 @pytest.mark.parametrize("answers", [0, MAX_STREAMS - 1])
 async def test_a_status_is_written_between_frames(answers: int) -> None:
     """It comes before the reset of a malformed call, unless that would be inside another frame."""
     service, written = TestService(), Written()
     connection = Connection(lane.Server(cast("Served", service)), "ipv4:127.0.0.1:1")
+    service.bounds.connections.known(connection.peer)  # whatever it sends is looked at when it arrives
     connection.connection_made(cast("asyncio.Transport", written))
     numbers = range(1, 2 * answers, 2)
-    connection.data_received(PREFACE + frame(SETTINGS, 0, 0))
+    arrives(connection, PREFACE + frame(SETTINGS, 0, 0))
     for number in numbers:
-        connection.data_received(headers(call("StreamingInputCall"), stream=number))
+        arrives(connection, headers(call("StreamingInputCall"), stream=number))
     for number in numbers:
         connection.wire.headers(number, [(b":status", b"200"), (b"x", str(number).encode() * 300)], ends=True)
     malformed = 2 * answers + 1
-    connection.data_received(headers(_MALFORMED, stream=malformed, flags=END_STREAM))
+    arrives(connection, headers(_MALFORMED, stream=malformed, flags=END_STREAM))
     connection.connection_lost(None)
     found = list(written.frames())
     assert (len(written.data) > 2 * 65_536) is (answers > 0)

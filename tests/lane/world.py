@@ -36,7 +36,9 @@ from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.lane import connection as lane
 from authsvc.rpc.lane import reading, stream
+from authsvc.rpc.lane import turns as turns_of_readings
 from authsvc.rpc.lane.stream import Stream
+from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import MAX_MESSAGE_BYTES, MAX_STREAMS, WINDOW_BYTES
 from authsvc.rpc.served import Served
 from authsvc.telemetry import Metrics
@@ -152,6 +154,7 @@ class World:
         self.connections = Connections(8, now)
         bounds = Bounds(self.arrivals, self.unread, self.connections, Balance(None, 0, now), now)
         self.served = Served([self.keys], entrance, bounds)
+        self.queues = Queues()
         self.connection = lane.Connection(self, PEER)
         self.transport = memory.Transport(self.connection, tls=tls)
         self.answers = memory.Answers()
@@ -175,6 +178,7 @@ class World:
             mock.patch.object(Stream, "add_done_callback", self._counting(Stream.add_done_callback)),
             mock.patch.object(endpoint, "_log"),
             mock.patch.object(reading, "perf_counter", self.loop.time),
+            mock.patch.object(turns_of_readings, "perf_counter", self.loop.time),
             mock.patch.object(stream, "_log") as log,
             mock.patch.object(lane, "_log", log),
         ):

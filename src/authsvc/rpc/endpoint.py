@@ -216,12 +216,16 @@ class Endpoint(Generic[Answer]):
         else:
             return await call.answer(answer)
         finally:
+            del work  # which may hold the error, whose traceback holds this frame
             self._operation.observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
 
 async def _raised(error: Exception) -> bytes:
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # its traceback has this frame, and would keep both until a garbage collection
 
 
 def _delivery(service: Service, method: MethodDescriptor) -> Delivery | None:

@@ -17,6 +17,7 @@ from authsvc.rpc.lane import head, message, wire
 from authsvc.rpc.lane.certificate import auth_context
 from authsvc.rpc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
 from authsvc.rpc.lane.owner import Owner
+from authsvc.rpc.lane.reading import Reader, Reading
 from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.lane.wire import Wire
 from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 _MESSAGE_SECONDS = 0.005
 
 
-class Connection(asyncio.Protocol):
+class Connection(Reader):
     """One connection, from when it is accepted."""
 
     def __init__(self, owner: Owner, peer: str) -> None:
@@ -40,7 +41,8 @@ class Connection(asyncio.Protocol):
         self.peer, self.end = peer, end_of(peer)
         #: Accepts the connection, and does the handshake of TLS.
         self.set_up: asyncio.Task[None] | None = None
-        self.wire = Wire(self._received, self._closed, partial(self._connections.broken, peer))
+        self.reading = Reading(self._received, owner.queues, partial(self._connections.is_known, peer))
+        self.wire = Wire(self.reading, self._closed, partial(self._connections.broken, peer))
         self._streams: dict[int, Stream] = self.wire.streams
         self._loop = asyncio.get_running_loop()
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
@@ -100,10 +102,6 @@ class Connection(asyncio.Protocol):
         self._lifetime.behind_since = NEVER
         self.wire.resume()
         self._look_at_end()
-
-    def data_received(self, data: bytes) -> None:
-        """Take what one wake-up has brought, now or in parts."""
-        self.wire.reading.take(data)
 
     # Calls.
 

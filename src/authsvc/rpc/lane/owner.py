@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.served import Served
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ class Owner(Protocol):
     """What a connection belongs to."""
 
     served: Served
+    queues: Queues
 
     @property
     def connection_age(self) -> float:

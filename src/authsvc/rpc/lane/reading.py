@@ -1,30 +1,33 @@
 """What has arrived from one client: it is taken in parts, so that a flood leaves other clients their turn.
 
-Mechanism: of what a wake-up brings, one part is taken at once, and the next one when the event loop has
-looked at all other connections. Until then nothing is read. Parts grow while they take less than a
-millisecond, and shrink when they take longer, since the work for some bytes depends on what they say.
+Mechanism: of what a wake-up brings, one part is taken at once, and the next ones when it is their turn
+(`turns`). From a client without a caller also the first part waits when others like it have used up their
+time. Until all parts are taken, nothing is read. Parts grow while they take less than a turn has, and shrink
+when they take longer, since the work for some bytes depends on what they say.
 
-Bound: what the transport hands over at once, which is 256 KB, is kept.
+Bound: the transport reads one buffer at a time, and what is left of it is kept.
 """
 
 import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
-# Bytes of a part, at first, at least and at most; seconds that one may take.
-_PART_BYTES, _MIN_PART_BYTES, _MAX_PART_BYTES = 4096, 512, 64 * 1024
-_PART_SECONDS = 0.001
+from authsvc.rpc.lane.turns import Queues, Turns
+
+# Bytes of a part, at first, at least and at most. A part is less than a buffer, so that no wake-up fills two.
+_PART_BYTES, _MIN_PART_BYTES, _MAX_PART_BYTES = 4096, 512, 8192
+# Where transports put what has arrived. It is copied at once, so one is enough for all connections.
+_BUFFER = memoryview(bytearray(16 * 1024))
 
 
 class Reading:
     """Reads from one transport, unless it is paused."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        """Take what is called with each part."""
-        self._take = take
+    def __init__(self, take: Callable[[bytes], None], queues: Queues, is_known: Callable[[], bool]) -> None:
+        """Take what is called with each part, and what says whether a caller was authenticated."""
+        self._take, self._queues, self._is_known = take, queues, is_known
         self._rest = bytearray()
         self._part_bytes = _PART_BYTES
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._is_paused = self._is_due = False
 
@@ -32,20 +35,19 @@ class Reading:
         """Read from a transport."""
         self._transport = transport
 
-    def take(self, data: bytes) -> None:
-        """Take a part of what was left and of new data."""
-        size = self._part_bytes
-        if self._rest or len(data) > size:
+    def take(self, size: int) -> None:
+        """Take a first part of so many bytes in the buffer, unless others come first."""
+        data, turns = bytes(_BUFFER[:size]), self._turns()
+        if self._rest or (turns is self._queues.strangers and turns.are_taken):
             self._rest += data
-            data = bytes(self._rest[:size])
-            del self._rest[:size]
             self._look()
-        begun = perf_counter()
-        self._take(data)
-        if perf_counter() - begun > _PART_SECONDS:
-            self._part_bytes = max(size // 2, _MIN_PART_BYTES)
-        elif len(data) == size:
-            self._part_bytes = min(size * 2, _MAX_PART_BYTES)
+            return
+        if len(data) > self._part_bytes:
+            self._rest += data
+            data = self._part()
+        seconds = self._timed(data, turns)
+        if turns is self._queues.strangers:
+            turns.spend(seconds)
 
     def pause(self) -> None:
         """Take and read nothing."""
@@ -62,6 +64,26 @@ class Reading:
         self._rest.clear()
         self.resume()
 
+    def _turns(self) -> Turns:
+        return self._queues.callers if self._is_known() else self._queues.strangers
+
+    def _part(self) -> bytes:
+        part = bytes(self._rest[: self._part_bytes])
+        del self._rest[: self._part_bytes]
+        self._look()
+        return part
+
+    def _timed(self, data: bytes, turns: Turns) -> float:
+        """Take a part, and return the seconds that it took."""
+        size, begun = self._part_bytes, perf_counter()
+        self._take(data)
+        seconds = perf_counter() - begun
+        if seconds > turns.seconds:
+            self._part_bytes = max(size // 2, _MIN_PART_BYTES)
+        elif len(data) == size:
+            self._part_bytes = min(size * 2, _MAX_PART_BYTES)
+        return seconds
+
     def _look(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
@@ -71,9 +93,23 @@ class Reading:
             self._transport.resume_reading()
         if self._rest and not (self._is_paused or self._is_due):
             self._is_due = True
-            self._loop.call_soon(self._next)
+            self._turns().ask(self._next)
 
     def _next(self) -> None:
         self._is_due = False
         if self._rest and not self._is_paused:
-            self.take(b"")
+            self._timed(self._part(), self._turns())
+
+
+class Reader(asyncio.BufferedProtocol):
+    """A protocol that has a `Reading`."""
+
+    reading: Reading
+
+    def get_buffer(self, _: int) -> memoryview:
+        """Return where to put what has arrived."""
+        return _BUFFER
+
+    def buffer_updated(self, size: int) -> None:
+        """Take what one wake-up has brought, now or in parts."""
+        self.reading.take(size)

@@ -13,6 +13,7 @@ from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
 from authsvc.rpc.lane.listener import Listener, listeners, readable
+from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
 from authsvc.rpc.served import Served
@@ -46,6 +47,8 @@ class Server:
         """
         self.served, self.connection_age, self.longest = served, connection_age, longest
         self._tls, self._answered = tls, answered
+        #: In which connections wait that have more to say than others leave them time for.
+        self.queues = Queues()
         #: Those that are open, and those that are being set up.
         self.connections: set[Connection] = set()
         # Those that have said nothing, and those without a caller, of which some have one by now; the oldest

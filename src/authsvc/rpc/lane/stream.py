@@ -217,6 +217,7 @@ class Stream:
         if self._work is not None:  # the call ended before its task began
             self._work.close()
         if self.is_closed and (self._task is None or self._task.done()):
+            self._task = self._work = None  # a task that was cancelled refers to us by its traceback
             callbacks, self._callbacks = self._callbacks, ()
             for callback in callbacks:
                 callback(self)

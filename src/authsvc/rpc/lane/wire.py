@@ -63,11 +63,10 @@ class Wire:
     """The frames of one connection."""
 
     def __init__(
-        self, take: Callable[[bytes], None], closed: Callable[[int], None], malformed: Callable[[], None]
+        self, reading: Reading, closed: Callable[[int], None], malformed: Callable[[], None]
     ) -> None:
-        """Take what is called for parts of what has arrived; streams that are closed; malformed headers."""
-        #: Takes what arrives.
-        self.reading = Reading(take)
+        """Take what reads, and what is called for streams that are closed, and for malformed headers."""
+        self._reading = reading
         self._closed, self._malformed = closed, malformed
         self._http: ngh2.Connection
         self._transport: asyncio.Transport | None = None
@@ -94,7 +93,7 @@ class Wire:
         """Say what we accept."""
         self._transport = transport
         self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
-        self.reading.begin(transport)
+        self._reading.begin(transport)
         transport.set_write_buffer_limits(high=_CHUNK_BYTES)
         self._http.initiate_connection(_SETTINGS)
         # One window for all streams, so that a stream that nobody reads does not hold up the others.
@@ -120,12 +119,12 @@ class Wire:
     def pause(self) -> None:
         """Hand nothing to the transport, and read nothing."""
         self.is_behind = True
-        self.reading.pause()
+        self._reading.pause()
 
     def resume(self) -> None:
         """Go on."""
         self.is_behind = False
-        self.reading.resume()
+        self._reading.resume()
         self.flush()
 
     @property
@@ -143,7 +142,7 @@ class Wire:
         if transport is None or transport.is_closing() or self.is_ended:
             return
         self.is_ended = True
-        self.reading.drop()
+        self._reading.drop()
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -152,7 +151,7 @@ class Wire:
     def lost(self) -> None:
         """Drop what was not taken: the connection is lost."""
         self.is_ended = True
-        self.reading.drop()
+        self._reading.drop()
 
     # Frames.
 
