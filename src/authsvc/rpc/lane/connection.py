@@ -86,8 +86,8 @@ class Connection(Reader):
                 self.leave(self._lifetime.deadline)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Give up all calls."""
-        self._transport = None
+        """Give up all calls, and refer to nothing that refers to us."""
+        self._transport = self.set_up = None
         self.wire.lost()
         self._owner.lost(self)
         self._give_up()

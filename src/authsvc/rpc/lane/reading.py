@@ -20,6 +20,10 @@ _PART_BYTES, _MIN_PART_BYTES, _MAX_PART_BYTES = 4096, 512, 8192
 _BUFFER = memoryview(bytearray(16 * 1024))
 
 
+def _forget(_: bytes) -> None:
+    """Take what is not looked at any more."""
+
+
 class Reading:
     """Reads from one transport, unless it is paused."""
 
@@ -63,6 +67,11 @@ class Reading:
         """Drop what is left; whatever follows is read, so that the end of the connection is seen."""
         self._rest.clear()
         self.resume()
+
+    def lost(self) -> None:
+        """Drop what is left, and whatever refers to a connection that is lost."""
+        self._rest.clear()
+        self._transport, self._take = None, _forget
 
     def _turns(self) -> Turns:
         return self._queues.callers if self._is_known() else self._queues.strangers

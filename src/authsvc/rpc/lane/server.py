@@ -161,7 +161,7 @@ class Server:
     def _is_set_up(self, accepted: socket.socket, connection: Connection) -> None:
         if not connection.is_open:
             accepted.close()
-            self.lost(connection)
+            connection.connection_lost(None)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""

@@ -59,6 +59,10 @@ def initial_window(settings: ngh2.SettingsReceived) -> int | None:
     return settings.settings.get(int(ngh2.Setting.INITIAL_WINDOW_SIZE))
 
 
+def _forget(_: int) -> None:
+    """Take what nobody is to be told any more."""
+
+
 class Wire:
     """The frames of one connection."""
 
@@ -149,9 +153,10 @@ class Wire:
             transport.close()
 
     def lost(self) -> None:
-        """Drop what was not taken: the connection is lost."""
+        """Drop what was not taken, and whatever refers to a connection that is lost."""
         self.is_ended = True
-        self._reading.drop()
+        self._reading.lost()
+        self._transport, self._closed = None, _forget
 
     # Frames.
 
