@@ -151,9 +151,11 @@ async def _connect(address: str, said: bytes) -> None:
                 reader, writer = await asyncio.open_connection(host, int(port))
                 writer.write(said)
                 open_now += 1
-                await reader.read()
-                writer.close()
-                open_now -= 1
+                try:
+                    await reader.read()
+                finally:
+                    open_now -= 1
+                    writer.close()
             await asyncio.sleep(0.01)
 
     holding = [asyncio.ensure_future(hold()) for _ in range(_SILENT)]

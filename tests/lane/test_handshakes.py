@@ -81,6 +81,22 @@ async def test_a_stop_does_not_wait_for_them(tls: Tls) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("said", [b"\x16", b"\x16\x03\x01\x02\x00" + bytes(511)])
+async def test_a_client_that_has_said_too_little_is_silent(tls: Tls, said: bytes) -> None:
+    """Nothing is done for it before its first record is complete, so it is the first to make room."""
+    async with serving(tls) as (stand, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        await connections(stand, lambda count: count == 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(stand._silent) == 1
+        writer.write(bytes(600))  # not a handshake
+        await connections(stand, lambda count: count == 0)
+        await reader.read()
+        writer.close()
+
+
 async def test_a_client_that_gives_up_its_handshake(tls: Tls, authority: Authority) -> None:
     """It is forgotten; the next one is served."""
     async with serving(tls) as (stand, port):

@@ -9,9 +9,13 @@ from authsvc.net.listen_address import ListenAddress
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
+# Connections that wait to be accepted; beyond that, the kernel lets clients try again after a second.
+_BACKLOG = 4096
 # Connections that are accepted in one wake-up, and seconds until it is tried again after an error.
 _MAX_ACCEPTED, _PAUSE_SECONDS = 8, 0.5
+
+# Of a record of TLS: its type, version and length; and what it holds at most (RFC 8446, 5.1).
+_RECORD_HEAD_BYTES, _MAX_RECORD_BYTES = 5, 16_384
 
 Accept = Callable[[socket.socket], object]
 
@@ -112,10 +116,27 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -
     return listening
 
 
-async def readable(accepted: socket.socket) -> None:
-    """Wait until a client has said something, or has disconnected."""
+async def spoken(accepted: socket.socket, *, by_tls: bool) -> None:
+    """Wait until a client has said something, which is a whole record if it is `by_tls`, or has disconnected.
+
+    Raises OSError when it is gone.
+    """
+    if not by_tls:
+        await _holds(accepted, 1)
+        return
+    await _holds(accepted, _RECORD_HEAD_BYTES)
+    head = accepted.recv(_RECORD_HEAD_BYTES, socket.MSG_PEEK)
+    if len(head) == _RECORD_HEAD_BYTES:
+        await _holds(accepted, len(head) + min(int.from_bytes(head[3:]), _MAX_RECORD_BYTES))
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+async def _holds(accepted: socket.socket, size: int) -> None:
+    """Wait until so many bytes have arrived, or the client has disconnected."""
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
+    if size > 1:
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
     loop.add_reader(accepted, arrived.set)
     try:
         await arrived.wait()

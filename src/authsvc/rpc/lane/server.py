@@ -12,7 +12,7 @@ from urllib.parse import quote
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
-from authsvc.rpc.lane.listener import Listener, listeners, readable
+from authsvc.rpc.lane.listener import Listener, listeners, spoken
 from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End
@@ -143,7 +143,7 @@ class Server:
         if self._tls is not None:
             options = {"ssl": self._tls.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         try:
-            await readable(accepted)
+            await spoken(accepted, by_tls=self._tls is not None)
             if connection in self._silent:
                 del self._silent[connection]
                 self._strangers[connection] = None
