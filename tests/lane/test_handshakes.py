@@ -97,6 +97,19 @@ async def test_a_client_that_has_said_too_little_is_silent(tls: Tls, said: bytes
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\n\r\n", PREFACE, b"\x17\x03\x03\xff\xff", b"\x16\x04\x03\xff\xff"]
+)
+async def test_a_client_that_does_not_speak_tls(tls: Tls, said: bytes) -> None:
+    """It is refused at once: what would be the length of a record is no reason to wait for more."""
+    async with serving(tls) as (stand, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        await reader.read()
+        await connections(stand, lambda count: count == 0)
+        writer.close()
+
+
 async def test_a_client_that_gives_up_its_handshake(tls: Tls, authority: Authority) -> None:
     """It is forgotten; the next one is served."""
     async with serving(tls) as (stand, port):

@@ -14,8 +14,10 @@ _BACKLOG = 4096
 # Connections that are accepted in one wake-up, and seconds until it is tried again after an error.
 _MAX_ACCEPTED, _PAUSE_SECONDS = 8, 0.5
 
-# Of a record of TLS: its type, version and length; and what it holds at most (RFC 8446, 5.1).
+# Of a record of TLS: its type, version and length; what it holds at most; and the type and first byte of the
+# version of the one with which a client begins (RFC 8446, 5.1).
 _RECORD_HEAD_BYTES, _MAX_RECORD_BYTES = 5, 16_384
+_HANDSHAKE = b"\x16\x03"
 
 Accept = Callable[[socket.socket], object]
 
@@ -126,7 +128,9 @@ async def spoken(accepted: socket.socket, *, by_tls: bool) -> None:
         return
     await _holds(accepted, _RECORD_HEAD_BYTES)
     head = accepted.recv(_RECORD_HEAD_BYTES, socket.MSG_PEEK)
-    if len(head) == _RECORD_HEAD_BYTES:
+    if len(head) == _RECORD_HEAD_BYTES and head.startswith(
+        _HANDSHAKE
+    ):  # OpenSSL refuses anything else at once
         await _holds(accepted, len(head) + min(int.from_bytes(head[3:]), _MAX_RECORD_BYTES))
     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 

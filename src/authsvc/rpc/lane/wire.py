@@ -147,10 +147,13 @@ class Wire:
             return
         self.is_ended = True
         self._reading.drop()
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
+        if not transport.can_write_eof():
             transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # the client has reset the connection, and nobody has told us yet
+            transport.abort()
 
     def lost(self) -> None:
         """Drop what was not taken, and whatever refers to a connection that is lost."""
