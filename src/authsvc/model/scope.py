@@ -26,6 +26,7 @@ OWN_SCOPES = {
     "policies:write": "Change the policies of owners",
     "audit_logs:read": "Look at the audit events",
     "replicas:read": "Look at the workers of all replicas",
+    "holders:follow": "Verify in its own process, by following the changes of credentials",
 }
 
 
