@@ -23,7 +23,7 @@ from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.feed import FeedEntry, Place, Renewal
 from authsvc.revocation import reaper
 from authsvc.revocation.authority import Authorized
-from authsvc.revocation.barrier import Barrier, certainly_over
+from authsvc.revocation.barrier import Barrier
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.holder import Holder
 from authsvc.store import feed as feed_store
@@ -32,7 +32,7 @@ from authsvc.store.feed import FeedConnection
 from authsvc.store.publication import NewEntry
 from authsvc.v1 import resources_pb2
 from authsvc.verify.clock import boottime
-from authsvc.verify.lease import Lease
+from authsvc.verify.lease import Lease, certainly_over
 from authsvc.verify.prefix_cache import PrefixCache, _Fill
 from tests.conftest import Service, serving
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification

@@ -2,7 +2,7 @@
 
 import random
 
-from authsvc.revocation.barrier import certainly_over
+from authsvc.verify.lease import certainly_over
 from tests.faults.conftest import Scene
 from tests.faults.history import Ending
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-from authsvc.revocation.barrier import certainly_over
+from authsvc.verify.lease import certainly_over
 from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome
 from tests.faults.load import Load

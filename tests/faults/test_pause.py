@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authsvc.revocation.barrier import certainly_over
+from authsvc.verify.lease import certainly_over
 from tests.e2e.process import on_linux
 from tests.faults.conftest import Scene
 from tests.faults.history import Ending, Outcome

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-from authsvc.revocation.barrier import certainly_over
+from authsvc.verify.lease import certainly_over
 from tests.faults.conftest import Scene
 from tests.faults.history import Ending
 from tests.faults.load import Load

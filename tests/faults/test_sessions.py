@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from authsvc.revocation.barrier import certainly_over
+from authsvc.verify.lease import certainly_over
 from tests.faults.conftest import Scene
 from tests.faults.history import Change, Ending, Operation, Outcome
 from tests.faults.load import SESSION, Key

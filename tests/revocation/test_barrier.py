@@ -14,13 +14,14 @@ from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.errors import DeadlineExceeded, Unavailable
 from authsvc.model.policy import OwnerPolicy
 from authsvc.revocation.authority import Authority
-from authsvc.revocation.barrier import Barrier, certainly_over
+from authsvc.revocation.barrier import Barrier
 from authsvc.store import feed as feed_store
 from authsvc.store import pool
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.v1 import resources_pb2
 from authsvc.verify.clock import DatabaseClock, Stopwatch, boottime
+from authsvc.verify.lease import certainly_over
 from tests.conftest import BRIEFLY, MovedStopwatch, Patience, Service, serving
 from tests.rpc.refusal import refused
 

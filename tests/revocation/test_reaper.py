@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest_asyncio
 
-from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.reaper import Reaper
 from authsvc.store import feed as feed_store
 from authsvc.store.pool import Database
 from authsvc.store.publication import NewEntry, publication
+from authsvc.verify.lease import certainly_over
 from tests.conftest import serving
 
 LEASE = 30.0

@@ -10,6 +10,7 @@ from authsvc.app.background import in_background
 from authsvc.app.database import Wait, served_database
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import RetryableError
+from authsvc.net.lent_leases import LentLeases
 from authsvc.net.private_listener import PrivateListener
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.predecessors import Predecessors
@@ -24,6 +25,8 @@ class Registration:
     """How a replica registers: whom it succeeds, and whom it tells each id that it registers under."""
 
     predecessors: Predecessors = field(default_factory=Predecessors)
+    # Until when clients of the replica's workers may answer.
+    lent: LentLeases = field(default_factory=LentLeases)
     on_register: Callable[[UUID], object] = lambda _: None
 
 
@@ -45,6 +48,7 @@ def follower_of(
         poll_interval=settings.feed_poll_interval.total_seconds(),
         stopwatch=stopwatch,
         predecessors=registration.predecessors,
+        lent_until=lambda: registration.lent.latest,
         on_register=registration.on_register,
         on_turn=on_turn,
     )

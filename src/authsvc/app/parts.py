@@ -1,6 +1,6 @@
 """The parts of a worker, put together, before any of them runs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,8 +80,12 @@ async def composed(
     tls: Tls | None = None,
     certified: ReloadedFiles[Callers] | None = None,
     wait: Wait = AT_ONCE,
+    note_lent: Callable[[float], object] = lambda _: None,
 ) -> AsyncIterator[App]:
-    """Yield the parts, put together, before any of them runs. Raises ConfigError."""
+    """Yield the parts, put together, before any of them runs. Raises ConfigError.
+
+    `note_lent` is that of `verification_of`.
+    """
     locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
@@ -95,6 +99,7 @@ async def composed(
             await accepted_tag_keys(database),
             clock=clock,
             stopwatch=stopwatch,
+            note_lent=note_lent,
         )
         clock = verification.clock
         authority = Authority(

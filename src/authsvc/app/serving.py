@@ -5,6 +5,7 @@ What is built first is stopped last: the server takes no more calls, last uses a
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +31,6 @@ from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
-from authsvc.revocation.barrier import certainly_over
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
@@ -39,6 +39,7 @@ from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw
+from authsvc.rpc.holder_service import HolderService
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.lane import server as lane
 from authsvc.rpc.policy_service import OwnerPolicyService
@@ -48,6 +49,7 @@ from authsvc.rpc.served import Served
 from authsvc.rpc.session_service import SessionService
 from authsvc.sessions import device
 from authsvc.verify.clock import Clock, Stopwatch, boottime
+from authsvc.verify.lease import certainly_over
 
 _log = logging.getLogger(__name__)
 
@@ -97,10 +99,12 @@ async def running(
     cannot be served from, and OpenFilesError when the limit of open files is too low.
     """
     tls, certified = transport(settings)
+    registration = registration or Registration()
+    note_lent = registration.lent.claim(slot, os.getpid())
     # All workers wait for the same, so one of them says for what.
     wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, tls, certified, wait) as app,
+        composed(settings, clock, stopwatch, tls, certified, wait, note_lent) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)
@@ -112,7 +116,7 @@ async def running(
             (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
-        app = await _join(app, settings, registration or Registration(), follower_listener, stopwatch, stack)
+        app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
@@ -138,10 +142,12 @@ async def _join(
 ) -> App:
     """Take the lease, and keep it until the stack ends. Raises ConfigError when that is not possible.
 
-    It ends when the server has stopped answering, and before the pool closes.
+    It ends when the server and clients that hold credentials have stopped answering, and before the pool
+    closes.
     """
     if follower_listener is not None:
         await stack.enter_async_context(in_background(RemoteFollower(app.holder, follower_listener).run()))
+        stack.push_async_callback(app.holder.clients.over)
         await _leased(app)
         return app
     follower, connection = follower_of(settings, app.url, registration, stopwatch)
@@ -150,6 +156,7 @@ async def _join(
     stack.push_async_callback(follower.stop)
     await join(follower, connection, app.database, settings)
     await stack.enter_async_context(in_background(follower.run()))
+    stack.push_async_callback(app.holder.clients.over)
     return replace(app, own_follower=follower)
 
 
@@ -222,6 +229,7 @@ async def _serve(
             AuditService(app.audit),
             ReplicaService(Replicas(app.database)),
             ScopeService(app.catalogue),
+            HolderService(app.holder.clients, app.verifier),
         ],
         entrance,
         bounds,
@@ -239,6 +247,7 @@ async def _serve(
     await stack.enter_async_context(in_background(served.health.follow(app.lease)))
     await stack.enter_async_context(in_background(served.health.follow_stop(app.readiness)))
     stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
+    stack.push_async_callback(app.holder.clients.stop)
     port = await server.start(settings.listen)
     watching = run_forever(server.watch.look, server.watch.due, "watching connections")
     await stack.enter_async_context(in_background(watching))

@@ -1,6 +1,7 @@
 """The parts that verify, and that make a change true on every worker."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -9,6 +10,7 @@ from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
@@ -49,8 +51,12 @@ def verification_of(
     *,
     clock: Clock | None,
     stopwatch: Stopwatch,
+    note_lent: Callable[[float], object],
 ) -> Verification:
-    """Return the parts; `clock` stands in for the database's time."""
+    """Return the parts; `clock` stands in for the database's time.
+
+    `note_lent` writes down until when clients may answer by the leave of this worker.
+    """
     mint, page_tokens = KeyMint(*tag_keys.secrets), PageTokens(*tag_keys.secrets)
     database_clock = DatabaseClock(stopwatch)
     clock = clock or database_clock
@@ -75,6 +81,14 @@ def verification_of(
         clock=database_clock,
         on_tag_keys=use,
         on_reconnect=refresh,
+        clients=ClientHolders(
+            lease,
+            clock,
+            seconds=settings.holder_lease.total_seconds(),
+            limit=settings.holders,
+            note_lent=note_lent,
+            stopwatch=stopwatch,
+        ),
     )
     return Verification(
         cache=cache,

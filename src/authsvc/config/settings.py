@@ -137,6 +137,12 @@ class Settings(BaseSettings):
         description="how long workers answer from memory without the database; "
         "a revocation waits this long for an unreachable worker",
     )
+    holders: int = Field(
+        100, ge=0, le=10_000, description="clients that may verify by themselves, per worker; 0: none"
+    )
+    holder_lease: Annotated[Duration, between(_SECOND, _MINUTE)] = Field(
+        timedelta(seconds=5), description="how long a revocation waits for such a client out of reach"
+    )
     feed: Literal["listen", "poll"] = Field(
         "listen",
         description="how workers learn of changes; poll: for poolers in transaction mode",

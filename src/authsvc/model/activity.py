@@ -38,6 +38,16 @@ class Activity:
         """When the session ends unless there is more activity."""
         return self.last + self.idle_timeout
 
+    @property
+    def recorded(self) -> datetime:
+        """The last activity that is surely recorded."""
+        return self._recorded
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the database has said that the session is over."""
+        return self._is_over
+
     def is_idle(self, now: datetime) -> bool:
         """Return whether the timeout is over, as far as this worker knows."""
         return self._is_over or now >= self.last + self.idle_timeout

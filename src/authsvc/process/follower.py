@@ -15,6 +15,7 @@ from uuid import UUID
 
 from authsvc import app
 from authsvc.config.settings import Settings
+from authsvc.net.lent_leases import LentLeases
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Report
@@ -40,6 +41,7 @@ def auxiliary(
     settings: Settings,
     children: Children,
     listener: PrivateListener,
+    lent: LentLeases,
     pids: Callable[[], Collection[int]],
 ) -> Auxiliary:
     """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
@@ -51,7 +53,7 @@ def auxiliary(
 
     def context(report: Report) -> AbstractAsyncContextManager[str]:
         # In the new process, which has what its parent knew at the fork.
-        return following(settings, listener, tuple(ids), pids(), report)
+        return following(settings, listener, lent, tuple(ids), pids(), report)
 
     return Auxiliary(
         children,
@@ -69,13 +71,15 @@ def auxiliary(
 async def following(
     settings: Settings,
     listener: PrivateListener,
+    lent: LentLeases,
     predecessors: Collection[UUID],
     pids: Collection[int],
     report: Report,
 ) -> AsyncIterator[str]:
     """Follow the feed while the block runs; report each id that it registers under.
 
-    `predecessors` are ids of followers that have ended; the processes `pids` may have leases of theirs.
+    `predecessors` are ids of followers that have ended; the processes `pids` may have leases of theirs, and
+    their clients may answer as long as is noted in `lent`.
     Raises an OperatorError when it cannot follow.
     """
 
@@ -87,7 +91,9 @@ async def following(
 
     over = boottime() + settings.lease.total_seconds()
     registration = app.Registration(
-        predecessors=Predecessors(predecessors, pids, over), on_register=registered
+        predecessors=Predecessors(predecessors, pids, over, lambda: lent.latest),
+        lent=lent,
+        on_register=registered,
     )
     async with app.following(settings, registration, listener, live):
         yield ""

@@ -27,6 +27,7 @@ from uuid import UUID
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import Settings
 from authsvc.model.errors import OperatorError
+from authsvc.net.lent_leases import LentLeases
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import worker_loads
 from authsvc.process import follower as follower_process
@@ -102,6 +103,7 @@ class Supervisor:
             follower=PrivateListener() if settings.workers > 1 else None,
             admin=PrivateListener() if settings.admin_listen is not None else None,
             loads=worker_loads(settings.workers),
+            lent=LentLeases(settings.workers),
         )
         self._auxiliaries = Auxiliaries([*self._own_auxiliaries(), *auxiliaries])
         self._manager = manager or ServiceManager()
@@ -150,6 +152,7 @@ class Supervisor:
                 self._orphaned.update(worker.ids)
                 if self._shared.loads is not None:
                     self._shared.loads.clear(worker.child.pid)
+                self._shared.lent.clear(worker.child.pid)
                 self._note_ended(worker, end)
 
     def _start_and_restart(self) -> None:
@@ -164,7 +167,7 @@ class Supervisor:
     def _own_auxiliaries(self) -> Iterator[Auxiliary]:
         settings, children, shared = self._settings, self._children, self._shared
         if shared.follower is not None:
-            yield follower_process.auxiliary(settings, children, shared.follower, self._pids)
+            yield follower_process.auxiliary(settings, children, shared.follower, shared.lent, self._pids)
         if shared.admin is not None and settings.admin_listen is not None:
             context = partial(admin_process.listening, settings.admin_listen, shared.admin, settings.workers)
             most = admin_process.MAX_STOP_SECONDS

@@ -36,7 +36,11 @@ async def serving(
     def registered(worker_id: UUID) -> None:
         report("registered", str(worker_id))
 
-    registration = app.Registration(predecessors=Predecessors(predecessors), on_register=registered)
+    registration = app.Registration(
+        predecessors=Predecessors(predecessors, lent_until=lambda: shared.lent.latest),
+        lent=shared.lent,
+        on_register=registered,
+    )
     async with AsyncExitStack() as outer, AsyncExitStack() as inner:
         service = await inner.enter_async_context(
             app.running(

@@ -40,25 +40,18 @@ from authsvc.store.pool import Connection, Database
 from authsvc.store.publication import NewEntry, publication
 from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.clock import Stopwatch, boottime
+from authsvc.verify.lease import certainly_over
 
 _log = logging.getLogger(__name__)
 
 Told = TypeVar("Told")
 
-# The drift that is allowed between two stopwatches, and a margin, as factors of a lease.
-_DRIFT = 1.02
-_MARGIN = 1 / 6
 _RECONNECT_PAUSE_SECONDS = 1.0
 # How long to look for the node that has the commit, after a failover.
 _MAX_FAILOVER_SECONDS = 30.0
 # Changes that wait share the statements that announce them and that list the workers.
 _MAX_WAITING = 10_000
 _TOO_MANY = "too many changes wait for the workers"
-
-
-def certainly_over(lease: float) -> float:
-    """Return the seconds on this stopwatch after which another worker's lease of that length is over."""
-    return lease * (_DRIFT + _MARGIN)
 
 
 @dataclass(slots=True)

@@ -9,8 +9,7 @@ one statement at a time. An entry about tag keys comes with all of them, read in
 registration.
 
 Bound: with hints (NOTIFY), an entry is read at once, and a lost hint is made up for at the next renewal, ten
-times in each lease and at least every three seconds. Without hints, the feed is read every `poll_interval`
-seconds.
+times in each lease and at least every three seconds. Otherwise, it is read every `poll_interval` seconds.
 
 Failure: without the registration, or when the feed does not know the place (after a failover that lost it, or
 a restored backup), the holders drop their leases and caches, and it registers again. While the database is
@@ -21,6 +20,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from uuid import UUID, uuid4
 
 from authsvc.model.errors import RetryableError
@@ -57,10 +57,11 @@ class Follower:
         on_register: Callable[[UUID], object] = lambda _: None,
         on_turn: Callable[[], object] = lambda: None,
         predecessors: Predecessors | None = None,
+        lent_until: Callable[[], float] = lambda: -inf,
     ) -> None:
-        """`seconds` is the length of the lease. `on_turn` is called every few seconds while it runs."""
+        """`seconds` is the length of the lease, and `lent_until` returns until when clients may answer."""
         self._woken = asyncio.Event()
-        self.holders = Holders(stopwatch, self._woken.set)
+        self.holders = Holders(stopwatch, self._woken.set, lent_until)
         self.lease = Lease(stopwatch)
         self.registrations = 0
         self._store = store

@@ -2,7 +2,8 @@
 
 Mechanism: the orders come one after another (`orders`), and each is carried out before the next. An entry of
 the feed is forgotten before a later lease is taken, so a lease that is held says that all entries before it
-were applied.
+were applied. Clients that answer from memory by the leave of this process are told in the same step
+(`client_holders`).
 
 Failure: without orders, the lease runs out.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from authsvc.model.errors import Unavailable
 from authsvc.model.feed import FeedEntry, Place
 from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.history import History
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Reconnect, Start
 from authsvc.verify.clock import DatabaseClock
@@ -34,8 +36,12 @@ class Holder:
         clock: DatabaseClock,
         on_tag_keys: Callable[[AcceptedTagKeys], object] = lambda _: None,
         on_reconnect: Callable[[], object] = lambda: None,
+        clients: ClientHolders | None = None,
     ) -> None:
+        """`clients` may answer from memory, too, by what this holder is ordered to do."""
         self.lease = lease
+        #: The clients that follow this worker.
+        self.clients = clients or ClientHolders(lease, clock, seconds=0, limit=0)
         # How often it started with an empty memory.
         self.starts = 0
         self._cache = cache
@@ -87,6 +93,7 @@ class Holder:
                 self.drop(reason)
             case Reconnect():
                 self._on_reconnect()
+        self.clients.pass_on(order)
 
     def drop(self, reason: str) -> None:
         """Give up the lease, and forget everything."""
@@ -94,6 +101,7 @@ class Holder:
         self._cache.clear()
         self._history.clear()
         self._set_place(None)
+        self.clients.end(reason)
 
     async def knows(self, place: Place, since: int) -> bool:
         """Return whether a row that was read at `place` may be remembered (R5).

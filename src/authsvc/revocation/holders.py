@@ -8,8 +8,9 @@ processes measure leases on the stopwatch of their machine.
 Bound: a holder that does not confirm is waited for until its lease is over. Then it delays nothing, and gets
 no lease until it has confirmed what it missed.
 
-Failure: the end of a channel says that the process has ended or has given up its lease. A holder that falls
-behind by `_MAX_UNCONFIRMED` orders is detached when its lease is over; it attaches again and starts anew.
+Failure: the end of a channel says that the process has ended or has given up its lease. If it had lent to
+clients (R15), it is waited for until the last of their sub-leases is over. A holder that falls behind by
+`_MAX_UNCONFIRMED` orders is detached when its lease is over; it attaches again and starts anew.
 """
 
 import asyncio
@@ -115,12 +116,23 @@ class Attached:
 class Holders:
     """All holders of one follower."""
 
-    def __init__(self, stopwatch: Stopwatch, on_change: Callable[[], object]) -> None:
-        """`on_change` is called when there is something for the follower to do."""
+    def __init__(
+        self,
+        stopwatch: Stopwatch,
+        on_change: Callable[[], object],
+        lent_until: Callable[[], float] = lambda: -inf,
+    ) -> None:
+        """`on_change` is called when there is something for the follower to do.
+
+        `lent_until` returns until when clients of any worker may answer.
+        """
         self._stopwatch = stopwatch
         self._on_change = on_change
+        self._lent_until = lent_until
         self._newcomers: deque[Attached] = deque()
         self._attached: list[Attached] = []
+        # Holders that have ended, and whose clients may answer.
+        self._orphaned: list[Attached] = []
         self._grant: Grant | None = None
         self._grant_seq = 0
 
@@ -132,10 +144,16 @@ class Holders:
         return newcomer
 
     def detach(self, holder: Attached) -> None:
-        """Forget a holder whose process has ended, or which has given up its lease."""
+        """Forget a holder whose process has ended, or which has given up its lease.
+
+        Its clients may answer for a while (R15), though no longer than it could itself.
+        """
         for holders in (self._newcomers, self._attached):
             if holder in holders:
                 holders.remove(holder)
+                holder.until, holder.missed = min(holder.until, self._lent_until()), True
+                if holder.until > self._stopwatch():
+                    self._orphaned.append(holder)
         self._on_change()
 
     def confirm(self, holder: Attached, number: int) -> None:
@@ -230,11 +248,13 @@ class Holders:
             if holder.missed and holder.until <= now:
                 holder.channel.close()
                 self.detach(holder)
+        self._orphaned = [holder for holder in self._orphaned if holder.until > now]
 
     def _known(self) -> Iterator[Attached]:
         # A newcomer may have a lease from an earlier follower.
         yield from self._newcomers
         yield from self._attached
+        yield from self._orphaned
 
     def _grant_to(self, holder: Attached) -> None:
         grant = self._grant

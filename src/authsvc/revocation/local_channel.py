@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import deque
 
 from authsvc.revocation.holder import Holder
 from authsvc.revocation.holders import Attached, Holders
@@ -11,11 +12,12 @@ _log = logging.getLogger(__name__)
 
 
 class LocalChannel:
-    """Has each order carried out at once."""
+    """Has each order carried out at once, and confirms it when the clients of this process have confirmed."""
 
     def __init__(self, holder: Holder, holders: Holders) -> None:
         self._holder = holder
         self._holders = holders
+        holder.clients.on_settled(self._confirm)
         self._attach()
 
     def send(self, order: Order) -> None:
@@ -29,10 +31,20 @@ class LocalChannel:
             self._holders.detach(self._attached)
             self._attach()
         else:
-            self._holders.confirm(self._attached, self._sent)
+            self._unconfirmed.append((self._sent, self._holder.clients.mark))
+            self._confirm()
+
+    def _confirm(self) -> None:
+        settled, number = self._holder.clients.settled_mark, 0
+        while self._unconfirmed and self._unconfirmed[0][1] <= settled:
+            number, _ = self._unconfirmed.popleft()
+        if number:
+            self._holders.confirm(self._attached, number)
 
     def _attach(self) -> None:
         self._sent = 0
+        # Orders that were carried out, by number and mark.
+        self._unconfirmed: deque[tuple[int, int]] = deque()
         self._attached: Attached = self._holders.attach(self, os.getpid())
 
     def close(self) -> None:

@@ -2,11 +2,12 @@
 
 Mechanism: a registration stays while somebody may answer under it. Nobody does when each process that could
 have had a lease under it has carried out the orders of its new follower, or has ended, or when all leases
-that were granted under it are over.
+that were granted under it are over. Clients of a process that has ended may answer until their sub-leases are
+over (R15).
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import inf
 from uuid import UUID
 
@@ -19,14 +20,24 @@ _MAX_KEPT = 100
 class Predecessors:
     """The registrations that this replica has given up."""
 
-    def __init__(self, ids: Collection[UUID] = (), pids: Collection[int] = (), over: float = inf) -> None:
+    def __init__(
+        self,
+        ids: Collection[UUID] = (),
+        pids: Collection[int] = (),
+        over: float = inf,
+        lent_until: Callable[[], float] = lambda: -inf,
+    ) -> None:
         """`ids` are those of followers that have ended; `pids` may have leases of theirs until `over`.
 
-        `over` is in seconds on the stopwatch.
+        `lent_until` returns until when clients of any process of this replica may answer. Instants are in
+        seconds on the stopwatch.
         """
         self._ids = list(ids)
         self._pids = set(pids)
         self._over = over
+        self._read_lent_until = lent_until
+        # Until when clients of processes that have ended may answer.
+        self._lent_until = lent_until()
 
     def add(self, worker_id: UUID) -> None:
         """Note a registration that the follower itself has given up."""
@@ -36,7 +47,12 @@ class Predecessors:
         """Return the registrations that nobody answers under any more."""
         if not self._ids or not holders.all_settled:
             return []
-        self._pids = {pid for pid in self._pids - holders.settled_pids() if _is_alive(pid)}
+        left = self._pids - holders.settled_pids()
+        self._pids = {pid for pid in left if _is_alive(pid)}
+        if self._pids != left:
+            self._lent_until = self._read_lent_until()
+        if now < min(self._lent_until, self._over):
+            return []
         return self._ids if not self._pids or now >= self._over else []
 
     def note_removed(self, ids: Collection[UUID]) -> None:

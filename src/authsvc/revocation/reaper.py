@@ -12,10 +12,10 @@ same. A replica whose registration is deleted by mistake notices at its next ren
 import logging
 from uuid import UUID
 
-from authsvc.revocation.barrier import certainly_over
 from authsvc.store import feed as feed_store
 from authsvc.store.pool import Database
 from authsvc.verify.clock import Stopwatch, boottime
+from authsvc.verify.lease import certainly_over
 
 _log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ worker gives up its lease and its memory before the channel is closed, and attac
 import asyncio
 import logging
 import os
+from collections import deque
 from typing import Any
 
 from authsvc.model.feed import FeedEntry
@@ -32,7 +33,10 @@ class RemoteFollower:
         self._listener = listener
         self._connection: Connection | None = None
         self._number = 0
+        # Orders that were carried out, and that clients of this worker may not have confirmed: by mark.
+        self._unconfirmed: deque[tuple[int, int]] = deque()
         holder.on_hint(self._hint)
+        holder.clients.on_settled(self._confirm)
 
     async def run(self) -> None:
         """Stay attached until cancelled; then give up the lease. Cancel it after the last answer."""
@@ -49,6 +53,7 @@ class RemoteFollower:
     async def _attach(self) -> None:
         """Attach to the follower, and return when it has ended."""
         self._number, ended = 0, asyncio.Event()
+        self._unconfirmed.clear()
 
         def end(error: Exception | None) -> None:
             if error is not None and not isinstance(error, ConnectionError):
@@ -83,7 +88,12 @@ class RemoteFollower:
             _log.exception("an order of the follower could not be carried out; this worker starts anew")
             raise
         self._number += 1
+        self._unconfirmed.append((self._number, self._holder.clients.mark))
 
     def _confirm(self) -> None:
-        if self._connection is not None:
-            self._connection.send(Confirmed(self._number))
+        """Confirm what the clients of this worker have confirmed, too (R14)."""
+        settled, number = self._holder.clients.settled_mark, 0
+        while self._unconfirmed and self._unconfirmed[0][1] <= settled:
+            number, _ = self._unconfirmed.popleft()
+        if number and self._connection is not None:
+            self._connection.send(Confirmed(number))

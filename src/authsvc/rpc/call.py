@@ -46,6 +46,10 @@ class Call:
         self.delivered(True)
         return None
 
+    def end(self) -> None:
+        """Note that a stream has ended, without an error."""
+        self._answers()
+
     async def refuse(self, error: AuthsvcError) -> None:
         """End the call by the status of an error, if the client is still there. Raises what gRPC raises."""
         await self.admission.refuse(error)

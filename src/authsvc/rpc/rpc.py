@@ -20,3 +20,5 @@ class Rpc(NamedTuple):
     # Whether `handle` sends the messages itself.
     writes: bool = False
     at_once: AtOnce | None = None
+    # Whether it is a stream that may last longer than a connection does otherwise.
+    lasts: bool = False

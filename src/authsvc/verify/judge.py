@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from authsvc.model.activity import Activity
-from authsvc.model.credential import Credential
+from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
@@ -60,6 +61,16 @@ class Judge:
                 )
         self.counts[code] += 1
         return verdict
+
+    def note(self, kind: CredentialKind, owner_id: str, use: Use) -> None:
+        """Note a use that a client has seen, which judges by the same rules. One of the future is of now."""
+        now = min(use.time, self._clock())
+        if kind is CredentialKind.KEY:
+            self._usage.note(use.credential_id, now, use.client_ip, "", owner_id)
+        else:
+            self._activity.note(
+                use.credential_id, now, use.client_ip, use.user_agent, owner_id, use.client_hints
+            )
 
 
 def _is_in_doubt(credential: Credential, activity: Activity, code: VerdictCode, now: datetime) -> bool:

@@ -17,6 +17,15 @@ from math import inf
 from authsvc.model.errors import Unavailable
 from authsvc.verify.clock import Stopwatch, boottime
 
+# The drift that is allowed between two stopwatches, and a margin, as factors of a lease.
+_DRIFT = 1.02
+_MARGIN = 1 / 6
+
+
+def certainly_over(lease: float) -> float:
+    """Return the seconds on this stopwatch after which a lease of that length on another machine is over."""
+    return lease * (_DRIFT + _MARGIN)
+
 
 class Lease:
     """Held until an instant on the stopwatch. Only the follower renews it."""

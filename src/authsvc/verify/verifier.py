@@ -9,8 +9,9 @@ from datetime import datetime
 from hmac import compare_digest
 
 from authsvc.model.caller import Caller
-from authsvc.model.credential import Credential
+from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
+from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.hasher import Hasher
@@ -48,6 +49,7 @@ class Verifier:
         """
         self._mint = mint
         self._cache = cache
+        self._lease = lease
         self._loader = Loader(
             cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_loads_per_owner
         )
@@ -61,7 +63,7 @@ class Verifier:
 
         Raises Unavailable without a lease.
         """
-        proved = self._prove_from_memory(presented)
+        proved = self.prove(presented)
         if isinstance(proved, KeyString):
             return None
         return self._judge.verdict(question, proved)
@@ -97,7 +99,7 @@ class Verifier:
                 found = {text: None for text, credential in found.items() if credential is None}
         verdicts = []
         for question, text in asked:
-            proved = self._prove_from_memory(text)
+            proved = self.prove(text)
             credential = found[text] if isinstance(proved, KeyString) else proved
             verdict = self._judge.verdict(question, credential)
             if verdict is None:
@@ -111,14 +113,16 @@ class Verifier:
         Raises Overloaded when too many keys are being looked up, for all callers or for this caller's owner;
         Unavailable when the database is needed and cannot answer.
         """
-        while isinstance(proved := self._prove_from_memory(presented), KeyString):
+        while isinstance(proved := self.prove(presented), KeyString):
             if await self._loader.load(proved, caller) is None:
                 return None
             # Read memory again: a change that was applied meanwhile has removed the entry.
         return proved
 
-    def _prove_from_memory(self, presented: str) -> Credential | KeyString | None:
-        """Return the proved credential; None if it is not one; its parts if it is unknown.
+    def prove(self, presented: str) -> Credential | KeyString | None:
+        """Return the credential that memory has for exactly this string; None if the string is not one.
+
+        Returns its parts if memory does not know it.
 
         An entry whose digest equals that of the string has proved its form and tag before. A different digest
         means a wrong secret, and costs the same time (rule 21).
@@ -132,5 +136,17 @@ class Verifier:
             return entry.credential
         return None
 
+    @property
+    def may_answer(self) -> bool:
+        """Whether this worker holds the lease."""
+        return self._lease.left > 0
+
+    def note_use(self, kind: CredentialKind, owner_id: str, prefix: str, use: Use) -> None:
+        """Note a use of a credential that a client has verified which holds it (R12)."""
+        entry = self._cache.get(prefix)
+        if entry is not None and entry.credential is not None and entry.credential.activity is not None:
+            entry.credential.activity.note(use.time)
+        self._judge.note(kind, owner_id, use)
+
     def _is_cold(self, presented: str) -> bool:
-        return isinstance(self._prove_from_memory(presented), KeyString)
+        return isinstance(self.prove(presented), KeyString)

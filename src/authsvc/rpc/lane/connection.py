@@ -189,6 +189,7 @@ class Connection(Reader):
 
     def _begin(self, stream: Stream, rpc: Rpc) -> None:
         if stream.head.refusal is None:
+            stream.lasts = rpc.lasts
             stream.begin(rpc.handle(None, stream))
         else:
             stream.end_by(stream.head.refusal)
@@ -257,7 +258,8 @@ class Connection(Reader):
     def look(self, now: float) -> None:
         """Do what is due."""
         self._look_at_end()
-        due = self._lifetime.due(now, is_sent=self.wire.is_sent)
+        lasts = any(stream.lasts for stream in self._streams.values())
+        due = self._lifetime.due(now, is_sent=self.wire.is_sent, lasts=lasts)
         if due is Due.PING:
             self.wire.ping()
         elif due is Due.LEAVE:

@@ -75,8 +75,11 @@ class Lifetime:
         """Note the answer to our ping."""
         self._pinged = NEVER
 
-    def due(self, now: float, *, is_sent: bool) -> Due:
-        """Return what is to be done now; `is_sent`: whether the kernel has taken all that was said."""
+    def due(self, now: float, *, is_sent: bool, lasts: bool) -> Due:
+        """Return what is to be done now.
+
+        `is_sent`: the kernel has taken all that was said. `lasts`: a stream is open that may outlast the age.
+        """
         if self.heard:
             self.heard, self._silent_since = False, now
         if (
@@ -90,7 +93,7 @@ class Lifetime:
             return Due.UNREAD
         if self.left == NEVER and now >= self.leaving + LINGER_SECONDS:
             return Due.LEFT
-        if self.leaving == NEVER and now >= self._aged:
+        if self.leaving == NEVER and now >= self._aged and not lasts:
             return Due.LEAVE
         if self._pinged == NEVER and now >= self._silent_since + _KEEPALIVE_SECONDS:
             self._pinged = now

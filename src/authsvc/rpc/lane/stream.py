@@ -31,6 +31,8 @@ class Stream:
     is_closed = False
     #: Whether the stream was answered: a status was submitted.
     is_answered = False
+    #: Whether it is a stream that may last longer than a connection does otherwise.
+    lasts = False
     #: Bytes of the answer.
     size = 0
     #: Bytes of data that the client may not send again yet.

@@ -1,0 +1,47 @@
+"""A credential as a client gets it that holds it."""
+
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from authsvc.model.activity import Activity
+from authsvc.model.credential import Credential, CredentialKind
+from authsvc.rpc.convert import set_timestamp
+from authsvc.v1 import holder_service_pb2 as pb
+
+KINDS = {
+    pb.HOLDER_CREDENTIAL_KIND_KEY: CredentialKind.KEY,
+    pb.HOLDER_CREDENTIAL_KIND_SESSION: CredentialKind.SESSION,
+}
+KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
+
+
+def held_credential(credential: Credential) -> pb.HeldCredential:
+    """Return a credential as a message."""
+    message = pb.HeldCredential(
+        credential_id=credential.credential_id,
+        owner_id=credential.owner_id,
+        kind=KIND_NUMBERS[credential.kind],
+        scopes=credential.scopes,
+        disabled=credential.disabled,
+        annotations=credential.annotations,
+    )
+    if credential.expire_time is not None:
+        set_timestamp(message.expire_time, credential.expire_time)
+    if credential.revoke_time is not None:
+        set_timestamp(message.revoke_time, credential.revoke_time)
+    if credential.activity is not None:
+        _set_activity(message.activity, credential.activity)
+    return message
+
+
+def _set_activity(message: pb.HeldCredential.Activity, activity: Activity) -> None:
+    set_timestamp(message.last_activity_time, activity.last)
+    set_timestamp(message.record_time, activity.recorded)
+    message.idle_timeout.FromTimedelta(activity.idle_timeout)
+    message.over = activity.is_over
+
+
+def set_seconds(duration: Duration, seconds: float) -> None:
+    """Set a duration to some seconds, rounded down to microseconds."""
+    duration.FromTimedelta(timedelta(microseconds=int(seconds * 1_000_000)))
