@@ -1,6 +1,8 @@
 """What a follower knows of those who answer from memory under its lease (R10, R11)."""
 
 import os
+import signal
+from math import inf
 from uuid import uuid4
 
 import pytest
@@ -51,9 +53,14 @@ class Replica:
 
     def __init__(self, predecessors: Predecessors | None = None) -> None:
         self.now = 1000.0
+        self.lent_until = -inf
         self.store = FakeFeedStore()
         self.follower = Follower(
-            self.store, seconds=LEASE, stopwatch=lambda: self.now, predecessors=predecessors
+            self.store,
+            seconds=LEASE,
+            stopwatch=lambda: self.now,
+            predecessors=predecessors,
+            lent_until=lambda: self.lent_until,
         )
 
     @property
@@ -118,6 +125,41 @@ async def test_all_have_to_confirm(replica: Replica, by_hint: bool) -> None:
     assert replica.acknowledged == 1
     if by_hint:
         assert one.orders[-1] == other.orders[-1] == Advance(replica.store.entries[-1].place)
+
+
+async def test_the_clients_of_a_worker_that_dies_are_waited_for(replica: Replica) -> None:  # R15
+    """Until the last of their sub-leases is over; what the dead worker had not confirmed counts."""
+    one, other = await replica.worker(1), await replica.worker(2)
+    replica.lent_until = replica.now + 6
+    other.end()
+    replica.store.publish("a")
+    await replica.read()
+    one.confirm()
+    replica.now += 5.99
+    await replica.step()
+    assert replica.acknowledged == 0
+    assert replica.follower.holders.next_end == 1006
+    assert replica.follower.holders.pids == [1]
+    replica.now += 0.01
+    await replica.step()
+    assert replica.acknowledged == 1
+
+
+async def test_they_cannot_answer_longer_than_the_worker_itself(replica: Replica) -> None:
+    """Its lease, as it was granted, ends later than any sub-lease of it; those of others do not count."""
+    worker = await replica.worker(1)
+    replica.lent_until = replica.now + 1000
+    worker.end()
+    assert replica.follower.holders.next_end == worker.lease
+
+
+async def test_a_worker_that_has_confirmed_its_drop_has_no_clients(replica: Replica) -> None:
+    worker = await replica.worker(1)
+    replica.follower._lose("lost")
+    worker.confirm()
+    replica.lent_until = replica.now + 6
+    worker.end()
+    assert replica.follower.holders.next_end == inf
 
 
 async def test_a_worker_that_dies_is_not_waited_for(replica: Replica) -> None:
@@ -392,6 +434,26 @@ class TestASuccessor:
         os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
         await replica.step()
         assert self.dead not in replica.store.workers
+
+    async def test_the_clients_of_dead_processes_are_waited_for(self) -> None:  # R15
+        """Of those that had ended before, and of one that ends later."""
+        until = 1006.0
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        replica = Replica(Predecessors([self.dead], [pid], 1000.0 + LEASE, lambda: until))
+        replica.store.workers[self.dead] = 0
+        await replica.follower.start()
+        assert replica.follower._predecessors.next_end(replica.now) == 1006
+        replica.now, until = 1007.0, 1012.0
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)  # noqa: ASYNC222 - it ends at once
+        await replica.step()
+        assert replica.follower._predecessors.next_end(replica.now) == 1012
+        for now, is_there in ((1011.99, True), (1012.0, False)):
+            replica.now = now
+            await replica.step()
+            assert (self.dead in replica.store.workers) == is_there
 
 
 async def test_a_stop_leaves_the_registration_to_who_may_still_answer(replica: Replica) -> None:  # R8

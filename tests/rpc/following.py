@@ -18,7 +18,7 @@ class FollowingClient:
 
     def __init__(self, channel: grpc.aio.Channel, key_string: str) -> None:
         metadata = [("authorization", f"Bearer {key_string}")]
-        self.call = HolderServiceStub(channel).Follow(metadata=metadata, timeout=120)
+        self.call: Any = HolderServiceStub(channel).Follow(metadata=metadata, timeout=120)
         self._number = 0
 
     async def send(self, **fields: Any) -> None:
@@ -27,7 +27,7 @@ class FollowingClient:
 
     async def read(self, kind: str) -> Any:
         """Return the next message, which has to be of this kind."""
-        response = await self.call.read()
+        response: Any = await self.call.read()
         assert response is not grpc.aio.EOF, f"{await self.call.code()}: {await self.call.details()}"
         assert response.WhichOneof("message") == kind, response
         return getattr(response, kind)
@@ -37,7 +37,7 @@ class FollowingClient:
         await self.send(join=pb.FollowRequest.Join(instance=instance, capacity=capacity))
         return await self.read("joined")
 
-    async def hold(self, text: str, kind: int = KEY) -> Any:
+    async def hold(self, text: str, kind: pb.HolderCredentialKind.ValueType = KEY) -> Any:
         """Ask for a credential, and return the answer."""
         self._number += 1
         await self.send(hold=pb.FollowRequest.Hold(number=self._number, credential=text, kind=kind))

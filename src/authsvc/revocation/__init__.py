@@ -26,6 +26,16 @@ proof.
                     acknowledged when all have confirmed it, or have no lease.    Holders.confirmed_seq
     R11 Succeed.    Workers outlive their follower and attach to the next. The    Predecessors.removable
                     old registration stays while one may answer under it.
+    R12 Hold.       A client gets a credential from the memory of the worker that ClientHolders.hold
+                    it follows, in one step with the note that it holds that.
+    R13 Sub-lease.  It counts from before the client asked, and is certainly over ClientHolders.renew
+                    before the lease of the worker.
+    R14 Pass on.    A worker confirms what it has forgotten when each client that ClientHolders.pass_on,
+                    held it has, too, or its sub-lease is certainly over.         RemoteFollower._confirm
+    R15 Lend.       A worker that has ended counts as one that answers until the  Holders.detach,
+                    sub-leases that it has granted are over.                      Predecessors.removable
+    R16 Answer in   The process that follows has the entry, and the sub-lease.    Memory.recall
+        the client.
 
 Bound: a change is answered within milliseconds while all workers are well, and within one lease plus a margin
 while a worker is unreachable.

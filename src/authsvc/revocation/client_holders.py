@@ -131,17 +131,17 @@ class ClientHolders:
             self._note_late(client)
         client.confirm(number)
         self._grant(client)
-        self._settle()
+        self.settle()
 
     def leave(self, client: ClientHolder) -> None:
         """Note that a client has given up its sub-lease and its memory."""
         client.leave()
-        self._settle()
+        self.settle()
 
     def lost(self, client: ClientHolder) -> None:
         """Note that the stream of a client has ended. It may answer until its sub-lease is over."""
         client.is_lost, client.renewal = True, None
-        self._settle()
+        self.settle()
 
     def _grant(self, client: ClientHolder) -> None:
         """Grant what a client has asked for, if it may have it (R13)."""
@@ -181,12 +181,12 @@ class ClientHolders:
         now = self._stopwatch()
         for client in tuple(self._clients):
             client.end(reason, self._mark, now)
-        self._settle()
+        self.settle()
 
     def end_one(self, client: ClientHolder, reason: str) -> None:
         """Have one client give up its sub-lease and what it holds."""
         client.end(reason, self._mark, self._stopwatch())
-        self._settle()
+        self.settle()
 
     def _forget(self, entry: FeedEntry) -> None:
         now = self._stopwatch()
@@ -214,7 +214,7 @@ class ClientHolders:
 
     # The end of sub-leases.
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Forget clients that cannot answer any more; tell what is settled now."""
         now = self._stopwatch()
         for client in tuple(self._clients):
@@ -244,7 +244,7 @@ class ClientHolders:
             self._look_at = None
         if due < inf:
             wait = min(max(0.0, due - now), _MAX_LOOK_SECONDS)
-            self._look_at = asyncio.get_running_loop().call_later(wait, self._settle)
+            self._look_at = asyncio.get_running_loop().call_later(wait, self.settle)
 
     # Clients that were waited for.
 
@@ -282,7 +282,7 @@ class ClientHolders:
         """Wait until no client may answer from memory."""
         while any(True for _ in self._answering(self._stopwatch())):
             await asyncio.sleep(0.02)
-            self._settle()
+            self.settle()
 
     @property
     def status(self) -> list[tuple[Member, int, float]]:

@@ -4,16 +4,14 @@ Mechanism: each change of a credential appends one entry to the feed, in its own
 lock, so that the entries are in the order of the commits. A follower registers, follows the feed from its
 end, has its holders drop from their caches what an entry names, and acknowledges the entry when all of them
 have confirmed that. The statement that renews the lease checks that the registration is there, that the place
-is in this feed, and that the node is the primary. It returns the entries that follow. One task does all this,
-one statement at a time. An entry about tag keys comes with all of them, read in the same snapshot; so does a
-registration.
+is in this feed, and that the node is the primary. It returns the entries that follow. One task does all this.
+An entry about tag keys comes with all of them, read in the same snapshot; so does a registration.
 
 Bound: with hints (NOTIFY), an entry is read at once, and a lost hint is made up for at the next renewal, ten
-times in each lease and at least every three seconds. Otherwise, it is read every `poll_interval` seconds.
+times in each lease and at least every three seconds; otherwise it is read every `poll_interval` seconds.
 
-Failure: without the registration, or when the feed does not know the place (after a failover that lost it, or
-a restored backup), the holders drop their leases and caches, and it registers again. While the database is
-out of reach, the lease runs out. docs/revocation.md has the proof.
+Failure: without the registration, or when the feed does not know the place (after a failover or a restored
+backup), the holders drop leases and caches, and it registers again. docs/revocation.md has the proof.
 """
 
 import asyncio
@@ -81,8 +79,7 @@ class Follower:
         # An entry that the holders forget because of a hint, and that is not acknowledged yet.
         self._forgetting: FeedEntry | None = None
         self._renew_at = 0.0
-        # Somebody attached who may have followed a hint.
-        self._is_place_due = False
+        self._is_place_due = False  # somebody attached who may have followed a hint
         self._shown_pids: list[int] = []  # to operators, with the last renewal
         self._must_read = False
         self._hinted: FeedEntry | None = None
@@ -96,8 +93,8 @@ class Follower:
         """Look at the feed soon. With an entry, the feed is read only if others come before it."""
         if entry is None or entry.tag_keys is not None:
             self._must_read = True
-        elif self._hinted is None or entry.place.seq > self._hinted.place.seq:
-            self._hinted = entry  # Hints may come in any order.
+        elif self._hinted is None or entry.place.seq > self._hinted.place.seq:  # they come in any order
+            self._hinted = entry
         self._woken.set()
 
     async def start(self) -> None:
@@ -107,7 +104,7 @@ class Follower:
         await self._settle()
 
     async def run(self) -> None:
-        """Follow until cancelled. An outage is logged when it begins and when it ends."""
+        """Follow until cancelled; log when an outage begins and when it ends."""
         failing = False
         while True:
             self._on_turn()
@@ -124,7 +121,7 @@ class Follower:
                 failing = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 self.hint()
-            except Exception:  # noqa: BLE001 - an unexpected error must not end this task
+            except Exception:  # noqa: BLE001 - it must not end this task
                 _log.exception("an unexpected error while following the feed")
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
@@ -147,7 +144,9 @@ class Follower:
     async def _wait(self) -> None:
         """Wait until there is something to do, or until the feed has to be read or the lease renewed."""
         # The clock of the event loop stops while the machine is suspended, so no wait is long.
-        seconds = min(min(self._renew_at, self.holders.next_end) - self._stopwatch(), _MAX_PAUSE_SECONDS)
+        now, holders = self._stopwatch(), self.holders
+        due = min(self._renew_at, holders.next_end, self._predecessors.next_end(now))
+        seconds = min(due - now, _MAX_PAUSE_SECONDS)
         if not self._store.hears:
             seconds = min(seconds, self._poll_interval)
         try:

@@ -151,8 +151,9 @@ class Holders:
         for holders in (self._newcomers, self._attached):
             if holder in holders:
                 holders.remove(holder)
-                holder.until, holder.missed = min(holder.until, self._lent_until()), True
+                holder.until = min(holder.until, self._lent_until())
                 if holder.until > self._stopwatch():
+                    holder.missed = True
                     self._orphaned.append(holder)
         self._on_change()
 

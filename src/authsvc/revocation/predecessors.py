@@ -55,6 +55,11 @@ class Predecessors:
             return []
         return self._ids if not self._pids or now >= self._over else []
 
+    def next_end(self, now: float) -> float:
+        """Return when clients that are waited for cannot answer any more; infinite if none are."""
+        end = min(self._lent_until, self._over)
+        return end if self._ids and end > now else inf
+
     def note_removed(self, ids: Collection[UUID]) -> None:
         """Forget registrations that were removed."""
         self._ids = [each for each in self._ids if each not in ids]
