@@ -60,7 +60,8 @@ class FollowingClient:
     async def ended(self) -> grpc.StatusCode:
         """Return the status of the stream, which ends without another message."""
         assert await self.call.read() is grpc.aio.EOF
-        return await self.call.code()
+        code: grpc.StatusCode = await self.call.code()
+        return code
 
 
 @asynccontextmanager

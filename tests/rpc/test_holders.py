@@ -1,7 +1,8 @@
 """HolderService: what clients that verify by themselves are told (R12 to R15 in docs/revocation.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -89,12 +90,13 @@ async def test_all_that_is_revoked_is_passed_on(service: Service) -> None:
         await client.renew()
         policy = policy_pb.OwnerPolicy(owner_id="acme", keys_enabled=False)
         changed = resources_pb2.Key(key_id=made[1].key.key_id, scopes=["a"])
-        for change in (
+        changes: list[Callable[[], Awaitable[Any]]] = [
             lambda: admin.RotateKey(key_id=made[0].key.key_id),
             lambda: admin.UpdateKey(key=changed, update_mask=FieldMask(paths=["scopes"])),
             lambda: admin.RevokeAllSessions(owner_id="acme"),
             lambda: admin.UpdateOwnerPolicy(policy=policy, update_mask=FieldMask(paths=["keys_enabled"])),
-        ):
+        ]
+        for change in changes:
             changing = asyncio.ensure_future(change())
             forget = await client.read("forget")
             assert not changing.done()
