@@ -49,6 +49,10 @@ class Standin:
         valid = outcome is VerdictCode.VALID
         return pb.VerifyKeyResponse(valid=valid, code=code, key_id="key_1").SerializeToString()
 
+    def more_handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Return handlers of other services."""
+        return []
+
     async def tell_health(self, status: Any) -> None:
         await self.health.set("authsvc.v1.KeyService", status)
 
@@ -58,7 +62,7 @@ class Standin:
         server = grpc.aio.server()
         handlers: dict[str, Any] = {"VerifyKey": grpc.unary_unary_rpc_method_handler(self.verify)}
         server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("authsvc.v1.KeyService", handlers)]
+            [grpc.method_handlers_generic_handler("authsvc.v1.KeyService", handlers), *self.more_handlers()]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         await self.tell_health(health_pb2.HealthCheckResponse.SERVING)

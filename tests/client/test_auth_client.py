@@ -28,6 +28,7 @@ from authsvc.client import (
     Verdict,
     VerdictCode,
     auth_client,
+    backoff,
     rich_status,
     verdict,
 )
@@ -306,10 +307,10 @@ async def test_no_attempt_begins_beyond_the_deadline(monkeypatch: pytest.MonkeyP
 
 def test_pauses_grow_and_differ() -> None:
     """At most 50 ms, then twice as long each time, up to a second; jitter spreads simultaneous failures."""
-    assert [auth_client.wait(n, lambda: 1.0) for n in (1, 2, 3, 4, 5)] == [0.05, 0.1, 0.2, 0.4, 0.8]
-    assert [auth_client.wait(n, lambda: 1.0) for n in (6, 7, 10_000)] == [1.0, 1.0, 1.0]
-    assert auth_client.wait(1, lambda: 0.0) == 0.025
-    assert len({auth_client.wait(1) for _ in range(100)}) > 50
+    assert [backoff.wait(n, lambda: 1.0) for n in (1, 2, 3, 4, 5)] == [0.05, 0.1, 0.2, 0.4, 0.8]
+    assert [backoff.wait(n, lambda: 1.0) for n in (6, 7, 10_000)] == [1.0, 1.0, 1.0]
+    assert backoff.wait(1, lambda: 0.0) == 0.025
+    assert len({backoff.wait(1) for _ in range(100)}) > 50
 
 
 async def test_calls_spread_over_connections() -> None:

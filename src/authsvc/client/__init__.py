@@ -24,6 +24,7 @@ from authsvc.client.authenticated import Authenticated, peer_address
 from authsvc.client.blocking_auth_client import BlockingAuthClient
 from authsvc.client.channels import Tls
 from authsvc.client.errors import ClientError, Refused, Unavailable
+from authsvc.client.hold_state import HoldState
 from authsvc.client.identity import Identity, current
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
 
@@ -33,6 +34,7 @@ __all__ = [
     "BlockingAuthClient",
     "ClientError",
     "CredentialType",
+    "HoldState",
     "Identity",
     "Refused",
     "Tls",

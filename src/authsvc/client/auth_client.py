@@ -1,7 +1,6 @@
 """The asyncio client of authsvc."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,20 +9,25 @@ from typing import Literal, Self, TypeVar
 import grpc
 
 from authsvc.client import client_info, verdict
+from authsvc.client.backoff import wait
 from authsvc.client.channels import Channels, Connection, Tls, is_local
-from authsvc.client.errors import Unavailable, error_of
+from authsvc.client.errors import Unavailable, closed, error_of
+from authsvc.client.hold_state import HoldState
+from authsvc.client.holding import Holding
+from authsvc.client.memory import Memory
 from authsvc.client.own_key import Metadata, OwnKey
-from authsvc.client.scopes import scopes_of
-from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
+from authsvc.client.questions import about_key, about_session, not_found
+from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as key_pb
 from authsvc.v1 import session_service_pb2 as session_pb
+from authsvc.verify.clock import boottime
+from authsvc.verify.question import Question
 
-# The longest wait before the second attempt, and before any later one.
-_FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 0.05, 1.0
 # A worker that does not answer within this time may be hanging. Missing a shorter deadline proves nothing.
 _HANGING_AFTER_SECONDS = 0.1
 # Key strings and session tokens are much shorter than this. Longer texts are not sent.
 _MAX_CREDENTIAL_LENGTH = 1024
+_MAX_HOLD_CAPACITY = 1_000_000
 
 Answer = TypeVar("Answer")
 _Ask = Callable[[Connection, Metadata, float], Awaitable[Answer]]
@@ -45,6 +49,8 @@ class AuthClient:
         deadline: float = 1.0,
         attempts: int = 5,
         connections: int = 4,
+        hold: bool = False,
+        hold_capacity: int = 10_000,
     ) -> None:
         """Take the address of authsvc and the key to call it with, with `keys:verify` and `sessions:verify`.
 
@@ -53,12 +59,16 @@ class AuthClient:
         certificate authenticates the client. `tls=None` means plain text, which is for this machine only. For
         another machine, if a lower layer encrypts the traffic, set `insecure`. A proxy named in the
         environment (`http_proxy`) is not used. `deadline` is the time for an answer in seconds, including all
-        `attempts`.
+        `attempts`. With `hold`, credentials are verified in this process once they are known, up to
+        `hold_capacity` of them, and no longer accepted when their revocation was answered. This requires a
+        key of the owner `authsvc` with the scope `holders:follow`.
 
         Raises ValueError for plain text beyond loopback without `insecure`, and for other invalid arguments.
         """
         if deadline <= 0 or attempts < 1 or connections < 1:
             raise ValueError("deadline, attempts and connections must be positive")
+        if not 1 <= hold_capacity <= _MAX_HOLD_CAPACITY:
+            raise ValueError(f"hold_capacity must be from 1 to {_MAX_HOLD_CAPACITY}")
         if tls is None and not (insecure or is_local(target)):
             raise ValueError(
                 f"keys would be sent to {target} in plain text; omit tls, or pass Tls(ca=…). If a lower "
@@ -71,6 +81,18 @@ class AuthClient:
         self._attempts = attempts
         self._connections = connections
         self._channels: Channels | None = None
+        self._hold_capacity = hold_capacity
+        self._memory = Memory(hold_capacity, boottime) if hold else None
+        self._holding: Holding | None = None
+        self._asked = 0
+
+    @property
+    def hold_state(self) -> HoldState:
+        """What is held, and how verifications were answered, for metrics. It may be read in any thread."""
+        memory = self._memory
+        if memory is None:
+            return HoldState(asked=self._asked)
+        return HoldState(memory.answered, memory.admitted, self._asked, len(memory), memory.lease_left)
 
     @property
     def deadline(self) -> float:
@@ -83,7 +105,10 @@ class AuthClient:
     async def __aenter__(self) -> Self:
         if self._channels is not None:
             raise RuntimeError("this client is already running; create another one")
-        self._channels = Channels(self._target, self._tls, self._connections)
+        memory = self._memory
+        self._channels = Channels(self._target, self._tls, self._connections, follows=memory is not None)
+        if memory is not None and (following := self._channels.following) is not None:
+            self._holding = Holding(memory, following, self._own_key, self._hold_capacity, boottime)
         return self
 
     async def __aexit__(
@@ -95,7 +120,12 @@ class AuthClient:
         if self._channels is not None and self._channels.origin.is_this_process:
             self._channels.origin.check()
             channels, self._channels = self._channels, None
-            await channels.close()
+            holding, self._holding = self._holding, None
+            try:
+                if holding is not None:
+                    await holding.close()
+            finally:
+                await channels.close()
 
     async def verify_key(
         self,
@@ -112,18 +142,30 @@ class AuthClient:
         address is ignored. `deadline` overrides that of the client. Raises Unavailable if the key cannot be
         verified right now, and Refused if authsvc refuses the request.
         """
-        scopes = scopes_of(required_scopes)
+        ends = self._ends(deadline)
         key_string = key_string.strip()
-        if _is_malformed(key_string):
-            return Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
+        question = about_key(required_scopes, client_ip)
+        if (known := self._recall(question, key_string)) is not None:
+            return known
+        if (held := await self._look_up(question, key_string, ends)) is not None:
+            return held
         request = key_pb.VerifyKeyRequest(
-            key_string=key_string, required_scopes=scopes, client_ip=client_info.address(client_ip)
+            key_string=key_string, required_scopes=question.required_scopes, client_ip=question.client_ip
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
             return await on.verify_key(request, metadata=metadata, timeout=timeout)
 
-        return verdict.of_key(await self._answered(ask, deadline))
+        return verdict.of_key(await self._answered(ask, ends))
+
+    def verify_key_now(
+        self, key_string: str, required_scopes: str | Iterable[str] = (), client_ip: str = ""
+    ) -> Verdict | None:
+        """Return the verdict of `verify_key` from memory; None if that has to ask authsvc.
+
+        For code without an event loop, in any thread. Without `hold`, it knows only what cannot be a key.
+        """
+        return self._recall(about_key(required_scopes, client_ip), key_string.strip())
 
     async def verify_session(
         self,
@@ -142,31 +184,75 @@ class AuthClient:
         A value that is not an address, and texts that cannot be sent, are ignored. Everything else is as in
         `verify_key`.
         """
-        scopes = scopes_of(required_scopes)
+        ends = self._ends(deadline)
         session_token = session_token.strip()
-        if _is_malformed(session_token):
-            return Verdict(VerdictCode.NOT_FOUND, CredentialType.SESSION)
+        hints = client_info.client_hints(headers)
+        question = about_session(required_scopes, client_ip, user_agent, hints)
+        if (known := self._recall(question, session_token)) is not None:
+            return known
+        if (held := await self._look_up(question, session_token, ends)) is not None:
+            return held
         request = session_pb.VerifySessionRequest(
             session_token=session_token,
-            required_scopes=scopes,
-            client_ip=client_info.address(client_ip),
-            user_agent=client_info.user_agent(user_agent),
-            client_hints=client_info.client_hints(headers),
+            required_scopes=question.required_scopes,
+            client_ip=question.client_ip,
+            user_agent=question.user_agent,
+            client_hints=hints,
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> session_pb.VerifySessionResponse:
             return await on.verify_session(request, metadata=metadata, timeout=timeout)
 
-        return verdict.of_session(await self._answered(ask, deadline))
+        # If its activity is in doubt, the worker that is followed should be the one that asks the database.
+        is_known = self._memory is not None and self._memory.knows(session_token)
+        answer = await self._answered(ask, ends, by_followed=is_known)
+        if is_known and self._holding is not None:
+            self._holding.look_again(session_token)
+        return verdict.of_session(answer)
 
-    async def _answered(self, ask: _Ask[Answer], deadline: float | None) -> Answer:
+    def verify_session_now(
+        self,
+        session_token: str,
+        required_scopes: str | Iterable[str] = (),
+        client_ip: str = "",
+        user_agent: str = "",
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+    ) -> Verdict | None:
+        """Return the verdict of `verify_session` from memory, as `verify_key_now` does."""
+        hints = client_info.client_hints(headers)
+        question = about_session(required_scopes, client_ip, user_agent, hints)
+        return self._recall(question, session_token.strip())
+
+    def _recall(self, question: Question, presented: str) -> Verdict | None:
+        """Return the verdict from memory; None if authsvc has to be asked."""
+        if _is_malformed(presented):
+            return not_found(question)
+        return None if self._memory is None else self._memory.recall(question, presented)
+
+    async def _look_up(self, question: Question, presented: str, ends: float) -> Verdict | None:
+        """Return the verdict after the credential was asked for on the stream; None if an RPC has to ask."""
+        if self._holding is None or self._channels is None:
+            return None
+        self._channels.origin.check()
+        left = ends - asyncio.get_running_loop().time()
+        verdict = await self._holding.answer(question, presented, left)
+        if verdict is None and self._channels is None:
+            raise closed()
+        return verdict
+
+    def _ends(self, deadline: float | None) -> float:
+        return asyncio.get_running_loop().time() + (self._deadline if deadline is None else deadline)
+
+    async def _answered(self, ask: _Ask[Answer], ends: float, *, by_followed: bool = False) -> Answer:
         """Call until there is an answer, no attempts are left, or the deadline would pass.
 
         Only UNAVAILABLE is retried, almost at once, since another worker may be able to answer.
-        RESOURCE_EXHAUSTED is not retried: an overloaded service needs fewer calls.
+        RESOURCE_EXHAUSTED is not retried: an overloaded service needs fewer calls. With `by_followed`, the
+        worker that is followed is called first.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + (self._deadline if deadline is None else deadline)
+        self._asked += 1
         for attempt in range(1, self._attempts + 1):
             if self._channels is None:
                 raise RuntimeError(
@@ -175,7 +261,7 @@ class AuthClient:
             left = ends - loop.time()
             if left <= 0:
                 raise Unavailable("no time is left", code=grpc.StatusCode.DEADLINE_EXCEEDED)
-            connection = self._channels.next()
+            connection = self._channels.next(prefer_followed=by_followed and attempt == 1)
             try:
                 # gRPC also enforces the deadline, unless it hangs.
                 async with asyncio.timeout_at(ends):
@@ -202,16 +288,6 @@ class AuthClient:
         """Return whether a cancellation is meant for the caller, and is not caused by closing the client."""
         task = asyncio.current_task()
         return self._channels is not None or task is None or task.cancelling() > 0
-
-
-def wait(attempt: int, spread: Callable[[], float] = random.random) -> float:
-    """Return the seconds to wait after attempt 1, 2, …: exponential backoff with jitter."""
-    return min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * spread())
-
-
-def closed() -> Unavailable:
-    """Return the error for a call that was waiting when the client was closed."""
-    return Unavailable("the client was closed", code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED")
 
 
 def _is_malformed(presented: str) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from authsvc.client.auth_client import AuthClient, closed
+from authsvc.client.auth_client import AuthClient
 from authsvc.client.channels import Tls
-from authsvc.client.errors import error_of
+from authsvc.client.errors import closed, error_of
+from authsvc.client.hold_state import HoldState
 from authsvc.client.origin import forked
 from authsvc.client.verdict import Verdict
 
@@ -40,6 +41,8 @@ class BlockingAuthClient:
         deadline: float = 1.0,
         attempts: int = 5,
         connections: int = 4,
+        hold: bool = False,
+        hold_capacity: int = 10_000,
     ) -> None:
         """Take the arguments of `AuthClient`, and raise the same errors."""
         self._client = AuthClient(
@@ -50,10 +53,17 @@ class BlockingAuthClient:
             deadline=deadline,
             attempts=attempts,
             connections=connections,
+            hold=hold,
+            hold_capacity=hold_capacity,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._starting = threading.Lock()
+
+    @property
+    def hold_state(self) -> HoldState:
+        """What is held, and how verifications were answered, for metrics."""
+        return self._client.hold_state
 
     @property
     def deadline(self) -> float:
@@ -82,7 +92,13 @@ class BlockingAuthClient:
         *,
         deadline: float | None = None,
     ) -> Verdict:
-        """Return the verdict on a presented key string, as `AuthClient.verify_key` does."""
+        """Return the verdict on a presented key string, as `AuthClient.verify_key` does.
+
+        With `hold`, a key that is known is answered in the calling thread.
+        """
+        known = self._client.verify_key_now(key_string, required_scopes, client_ip)
+        if known is not None:
+            return known
         question = self._client.verify_key(key_string, required_scopes, client_ip, deadline=deadline)
         return self._answer(question, deadline)
 
@@ -97,10 +113,35 @@ class BlockingAuthClient:
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented session token, as `AuthClient.verify_session` does."""
+        known = self.verify_session_now(
+            session_token, required_scopes, client_ip, user_agent, headers=headers
+        )
+        if known is not None:
+            return known
         question = self._client.verify_session(
             session_token, required_scopes, client_ip, user_agent, headers=headers, deadline=deadline
         )
         return self._answer(question, deadline)
+
+    def verify_key_now(
+        self, key_string: str, required_scopes: str | Iterable[str] = (), client_ip: str = ""
+    ) -> Verdict | None:
+        """Return the verdict from memory; None if `verify_key` has to ask authsvc. Never blocks."""
+        return self._client.verify_key_now(key_string, required_scopes, client_ip)
+
+    def verify_session_now(
+        self,
+        session_token: str,
+        required_scopes: str | Iterable[str] = (),
+        client_ip: str = "",
+        user_agent: str = "",
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+    ) -> Verdict | None:
+        """Return the verdict from memory; None if `verify_session` has to ask authsvc. Never blocks."""
+        return self._client.verify_session_now(
+            session_token, required_scopes, client_ip, user_agent, headers=headers
+        )
 
     def close(self) -> None:
         """Close the connections. Calls in flight end with Unavailable. The next call connects again.

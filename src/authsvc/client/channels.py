@@ -24,6 +24,7 @@ from time import monotonic
 import grpc
 
 from authsvc.client.origin import Origin
+from authsvc.v1.holder_service_pb2_grpc import HolderServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 
@@ -126,6 +127,7 @@ class Connection:
         self.channel = channel
         self.verify_key = KeyServiceStub(channel).VerifyKey
         self.verify_session = SessionServiceStub(channel).VerifySession
+        self.follow = HolderServiceStub(channel).Follow
         self._paused_until = -math.inf
 
     def pause(self) -> None:
@@ -144,9 +146,9 @@ class Connection:
 
 
 class Channels:
-    """Several channels to one target, used in turn."""
+    """Several channels to one target, used in turn, and one more to follow a worker, if that is wanted."""
 
-    def __init__(self, target: str, tls: Tls | None, number: int) -> None:
+    def __init__(self, target: str, tls: Tls | None, number: int, *, follows: bool = False) -> None:
         """Start to connect. Requires a running event loop.
 
         Raises OSError if a TLS file cannot be read, and Refused if no client can run here.
@@ -154,24 +156,30 @@ class Channels:
         options = [*_OPTIONS, *(tls.options if tls is not None else ())]
         credentials = tls.credentials() if tls is not None else None
         self.origin = Origin()
-        self._connections: Sequence[Connection] = [
+        opened = [
             Connection(
                 grpc.aio.insecure_channel(target, options=options)
                 if credentials is None
                 else grpc.aio.secure_channel(target, credentials, options=options)
             )
-            for _ in range(number)
+            for _ in range(number + follows)
         ]
+        self._connections: Sequence[Connection] = opened[:number]
+        # Not among the others: a stream is on it for hours, and calls come and go.
+        self.following = opened[-1] if follows else None
         self._turn = 0
-        for connection in self._connections:
+        for connection in opened:
             connection.channel.get_state(try_to_connect=True)
 
-    def next(self) -> Connection:
+    def next(self, *, prefer_followed: bool = False) -> Connection:
         """Return the next connection that is ready and not paused, or else is ready, or else the next one.
 
-        Raises Refused in a process or event loop other than the one in which the channels were created.
+        With `prefer_followed`, the one on which a worker is followed, if it is ready. Raises Refused in a
+        process or event loop other than the one in which the channels were created.
         """
         self.origin.check()
+        if prefer_followed and self.following is not None and self.following.is_ready:
+            return self.following
         connections = self._connections
         turns = [(self._turn + ahead) % len(connections) for ahead in range(1, len(connections) + 1)]
         ready = [turn for turn in turns if connections[turn].is_ready]
@@ -180,9 +188,10 @@ class Channels:
 
     async def close(self) -> None:
         """Close the connections and cancel calls in flight."""
+        opened = [*self._connections, *([self.following] if self.following is not None else [])]
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-                await asyncio.gather(*(connection.channel.close() for connection in self._connections))
+                await asyncio.gather(*(connection.channel.close() for connection in opened))
         except TimeoutError:
             _log.warning("gRPC did not close its connections within %g s", _CLOSE_TIMEOUT_SECONDS)
         finally:

@@ -1,11 +1,12 @@
 """The description of a user's device, for display only. Invalid values are cleaned or ignored."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from authsvc.v1.session_service_pb2 import ClientHints
 
-_MAX_ADDRESS_LENGTH = 64
+_MAX_TEXT_LENGTH, _MAX_ADDRESS_LENGTH = 256, 64
 # authsvc keeps a quarter of this.
 _MAX_AGENT_LENGTH = 2048
 _MAX_HINT_LENGTH = 512
@@ -25,6 +26,11 @@ def address(text: str) -> str:
 
     The rules are those of `authsvc.model.address`.
     """
+    return "" if not text or len(text) > _MAX_TEXT_LENGTH else _address(text)
+
+
+@lru_cache(maxsize=4096)  # parsing takes longer than a verification from memory
+def _address(text: str) -> str:
     text = text.strip()
     if len(text) > _MAX_ADDRESS_LENGTH:
         return ""

@@ -56,3 +56,8 @@ def error_of(call: grpc.aio.AioRpcError | TimeoutError) -> Unavailable | Refused
         return Refused(f"authsvc refuses the request: {details} ({code.name})", code=code, reason=reason)
     message = f"authsvc cannot verify it: {details} ({code.name})"
     return Unavailable(message, code=code, reason=reason, retry_after=retry_after)
+
+
+def closed() -> Unavailable:
+    """Return the error for a call that was waiting when the client was closed."""
+    return Unavailable("the client was closed", code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED")

@@ -15,14 +15,14 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
-from authsvc.verify.usage import UsageLog
+from authsvc.verify.usage import UsageNotes
 
 
 class Judge:
     """Decides what a proved credential is worth, and notes the use of a valid one."""
 
     def __init__(
-        self, *, lease: Lease, clock: Callable[[], datetime], usage: UsageLog, activity: UsageLog
+        self, *, lease: Lease, clock: Callable[[], datetime], usage: UsageNotes, activity: UsageNotes
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions."""
         self._lease = lease

@@ -54,8 +54,15 @@ class _Fill:
 class PrefixCache:
     """Entries by key prefix. Not thread-safe: it belongs to one event loop."""
 
-    def __init__(self, capacity: int, stopwatch: Stopwatch = boottime) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        stopwatch: Stopwatch = boottime,
+        on_eviction: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Take the capacity, and what to call with the prefix of each entry that makes room for another."""
         self._capacity = capacity
+        self._on_eviction = on_eviction
         self._share = max(1, capacity // _SHARES)
         self._stopwatch = stopwatch
         # The second of the last admission. Entries of one second share this integer, to save memory.
@@ -72,6 +79,10 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, prefix: str) -> bool:
+        """Return whether there is an entry, which does not count as a use."""
+        return prefix in self._entries
 
     def digest(self, text: str) -> bytes:
         """Return a digest of `text` under the key of this process (keyed BLAKE2b, RFC 7693)."""
@@ -149,13 +160,14 @@ class PrefixCache:
         try:
             entry = await load()
             if entry is not None and not fill.outdated and not fill.concerns(entry.credential):
-                self._admit(fill.prefix, entry)
+                self.admit(fill.prefix, entry)
             return entry
         finally:
             if not fill.outdated:
                 del self._fills[digest]
 
-    def _admit(self, prefix: str, entry: Entry) -> None:
+    def admit(self, prefix: str, entry: Entry) -> None:
+        """Remember an entry that is up to date with every change that was applied here."""
         self._remove(prefix)
         if (second := int(self._stopwatch())) != self._second:
             self._second = second
@@ -163,8 +175,10 @@ class PrefixCache:
         weight = entry.weight
         # One entry is admitted whatever its weight, so that the caller finds the answer in memory.
         while self._entries and self.weight + weight > self._capacity:
-            self._remove(self._victim(entry.owner_id))
+            victim = self._victim(entry.owner_id)
+            self._remove(victim)
             self.evictions += 1
+            self._on_eviction(victim)
         self._entries[prefix] = entry
         self._owned.add(prefix, entry)
         self.weight += weight

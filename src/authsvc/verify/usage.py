@@ -47,18 +47,25 @@ class UseStore(Protocol):
 
 # The time, the address of the client, its user agent, the owner of the credential, the client hints.
 _Last: TypeAlias = tuple[datetime, str, str, str, ClientHints]
+#: The id of a credential, and its last use.
+Noted: TypeAlias = tuple[str, _Last]
+
+
+def use_of(noted: Noted) -> Use:
+    """Return what was noted as a use."""
+    credential_id, last = noted
+    return Use(credential_id, *last[:3], last[4])
 
 
 def _length(user_agent: str, client_hints: ClientHints) -> int:
     return len(user_agent) + sum(map(len, client_hints))
 
 
-class UsageLog:
-    """Collects last uses and writes them in batches."""
+class UsageNotes:
+    """Collects last uses, until they are taken from here to be written elsewhere."""
 
-    def __init__(self, store: UseStore, *, limit: int = 200_000, fills_in: bool = False) -> None:
+    def __init__(self, *, limit: int = 200_000, fills_in: bool = False) -> None:
         """With `fills_in`, values that the latest use lacks are taken from an earlier use."""
-        self._store = store
         self._limit = limit
         self._fills_in = fills_in
         self._pending: dict[str, _Last] = {}
@@ -66,11 +73,6 @@ class UsageLog:
         self._of_owner: Counter[str] = Counter()
         self._text = 0
         self.dropped = 0
-
-    @property
-    def refused(self) -> int:
-        """How many uses could never be written, and were dropped."""
-        return self._store.refused
 
     def note(
         self,
@@ -117,29 +119,49 @@ class UsageLog:
         self._text += _length(user_agent, client_hints)
         return user_agent, client_hints
 
+    def take(self) -> list[Noted]:
+        """Return all notes, and have none any more."""
+        # Sorted by id, because neighbouring rows are written faster together.
+        taken = sorted(self._pending.items())
+        self._pending, self._of_owner, self._text = {}, Counter(), 0
+        return taken
+
+    def keep(self, unwritten: Sequence[Noted]) -> None:
+        """Take back notes that could not be written, unless there is a later one."""
+        for credential_id, last in unwritten:
+            self.note(credential_id, *last)
+
+
+class UsageLog(UsageNotes):
+    """Collects last uses and writes them in batches."""
+
+    def __init__(self, store: UseStore, *, limit: int = 200_000, fills_in: bool = False) -> None:
+        """Take where to write, and the arguments of `UsageNotes`."""
+        super().__init__(limit=limit, fills_in=fills_in)
+        self._store = store
+
+    @property
+    def refused(self) -> int:
+        """How many uses could never be written, and were dropped."""
+        return self._store.refused
+
     async def flush(self) -> None:
         """Write all notes. Those that could not be written are kept, and the last error is raised.
 
         Raises RetryableError at once when the database is out of reach. When a batch fails for another
         reason, the others are still written.
         """
-        # Sorted by id, because neighbouring rows are written faster together.
-        gathered = sorted(self._pending.items())
-        self._pending, self._of_owner, self._text = {}, Counter(), 0
+        gathered = self.take()
         fault: Exception | None = None
         for start in range(0, len(gathered), _MAX_BATCH):
             batch = gathered[start : start + _MAX_BATCH]
             try:
-                await self._store.record_uses([Use(key, *last[:3], last[4]) for key, last in batch])
+                await self._store.record_uses([use_of(noted) for noted in batch])
             except (RetryableError, asyncio.CancelledError):
-                self._keep(gathered[start:])
+                self.keep(gathered[start:])
                 raise
             except Exception as error:  # noqa: BLE001 - raised at the end
-                self._keep(batch)
+                self.keep(batch)
                 fault = error
         if fault is not None:
             raise fault
-
-    def _keep(self, unwritten: "Sequence[tuple[str, _Last]]") -> None:
-        for credential_id, last in unwritten:
-            self.note(credential_id, *last)

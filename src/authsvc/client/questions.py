@@ -1,0 +1,49 @@
+"""What is asked about a presented credential, from the arguments of a verification."""
+
+from collections.abc import Iterable
+
+from authsvc.client import client_info
+from authsvc.client.scopes import scopes_of
+from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
+from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.credential import CredentialKind
+from authsvc.v1 import session_service_pb2 as pb
+from authsvc.verify.question import Question
+
+_TYPES = {kind: CredentialType[kind.name] for kind in CredentialKind}
+
+
+def about_key(required_scopes: str | Iterable[str], client_ip: str) -> Question:
+    """Return the question about a key. Raise ValueError for an invalid scope."""
+    return Question(CredentialKind.KEY, None, scopes_of(required_scopes), client_info.address(client_ip))
+
+
+def about_session(
+    required_scopes: str | Iterable[str], client_ip: str, user_agent: str, hints: pb.ClientHints | None
+) -> Question:
+    """Return the question about a session. Raise ValueError for an invalid scope."""
+    return Question(
+        CredentialKind.SESSION,
+        None,
+        scopes_of(required_scopes),
+        client_info.address(client_ip),
+        client_info.user_agent(user_agent),
+        NO_HINTS if hints is None else _noted(hints),
+    )
+
+
+def not_found(question: Question) -> Verdict:
+    """Return the verdict on a credential that does not exist."""
+    return Verdict(VerdictCode.NOT_FOUND, _TYPES[question.kind or CredentialKind.KEY])
+
+
+def _noted(hints: pb.ClientHints) -> ClientHints:
+    """Return client hints as authsvc takes them from a message."""
+    return ClientHints(
+        brands=hints.full_version_list or hints.brands,
+        platform=hints.platform,
+        platform_version=hints.platform_version,
+        model=hints.model,
+        mobile=hints.mobile,
+        form_factors=hints.form_factors,
+    )
