@@ -14,6 +14,7 @@ from tests.bench import (
     front,
     gateway,
     h2load,
+    holding,
     lists,
     memory,
     revocation,
@@ -28,6 +29,7 @@ from tests.bench.bench import running, say
 _PARTS = (
     "memory",
     "verify",
+    "holding",
     "front",
     "cold",
     "lists",
@@ -73,6 +75,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
+    if "holding" in parts:
+        rows += await holding.measure(quick=quick)
     if {"verify", "cold", "lists", "access", "gateway"}.intersection(parts):
         async with running(quick=quick) as bench:
             facts.append(await bench.postgres_fact())

@@ -38,6 +38,7 @@ from tests.bench.table import AtMost, Row
 
 _PART = "memory"
 _STATM = Path("/proc/self/statm")
+_TAG_KEY = b"0" * 32
 _ANNOTATIONS = json.dumps({"team": "payments", "cost-center": "eu-4711"})
 
 
@@ -150,15 +151,14 @@ class _Quiet:
         return True
 
 
-async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, int]:
-    rows = _MadeUpRows(annotations, environment)
-    database = cast("Database", _MadeUpDatabase(rows))
+def made_up_verifier(capacity: int, rows: _MadeUpRows | None = None) -> tuple[Verifier, PrefixCache]:
+    """Return a verifier with a lease that never ends, and its cache."""
+    database = cast("Database", _MadeUpDatabase(rows or _MadeUpRows("{}", "live")))
     store, activities = VerificationStore(database), ActivityStore(database)
-    cache = PrefixCache(capacity)
-    mint, lease = KeyMint(b"0" * 32), Lease()
+    cache, lease = PrefixCache(capacity), Lease()
     lease.renew(inf)
     verifier = Verifier(
-        mint=mint,
+        mint=KeyMint(_TAG_KEY),
         cache=cache,
         hasher=_Trusting(threads=1, queue_limit=1),
         store=store,
@@ -169,6 +169,13 @@ async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, 
         feed=_Quiet(),
         clock=DatabaseClock(),
     )
+    return verifier, cache
+
+
+async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, int]:
+    rows = _MadeUpRows(annotations, environment)
+    verifier, cache = made_up_verifier(capacity, rows)
+    mint = KeyMint(_TAG_KEY)
 
     async def meet_another() -> None:
         minted = mint.mint("bench", environment)
@@ -180,17 +187,18 @@ async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, 
 
     await meet_another()
     gc.collect()
-    before = _resident()
+    before = resident()
     for _ in range(capacity - 1):
         await meet_another()
     gc.collect()
-    grown = _resident() - before
+    grown = resident() - before
     assert len(cache) == capacity
     await meet_another()
     return {"bytes": grown, "kept": len(cache)}
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Return the resident memory of this process in bytes."""
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

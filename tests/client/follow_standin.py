@@ -50,6 +50,13 @@ def a_session(
     return message
 
 
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds that has no event."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 class Time:
     """The stopwatch of a client and its pauses. Time passes when a test says so."""
 
@@ -61,9 +68,13 @@ class Time:
         return self.now
 
     async def pause(self, seconds: float) -> None:
-        waiting = asyncio.Event()
-        self.pauses.append((seconds, waiting))
-        await waiting.wait()
+        pause = seconds, asyncio.Event()
+        self.pauses.append(pause)
+        try:
+            await pause[1].wait()
+        finally:
+            if pause in self.pauses:
+                self.pauses.remove(pause)
 
     async def paused(self, seconds: Callable[[float], bool] = lambda _: True) -> float:
         """Wait for a pause of such a length, end it, and return its length."""
@@ -190,10 +201,10 @@ class Worker(Standin):
         return answer.SerializeToString()
 
     def more_handlers(self) -> list[grpc.GenericRpcHandler]:
-        follow = grpc.stream_stream_rpc_method_handler(
+        follow: Any = grpc.stream_stream_rpc_method_handler(
             self.follow, Request.FromString, Response.SerializeToString
         )
-        verify = grpc.unary_unary_rpc_method_handler(self.verify_session)
+        verify: Any = grpc.unary_unary_rpc_method_handler(self.verify_session)
         return [
             grpc.method_handlers_generic_handler("authsvc.v1.HolderService", {"Follow": follow}),
             grpc.method_handlers_generic_handler("authsvc.v1.SessionService", {"VerifySession": verify}),
@@ -218,8 +229,7 @@ async def holding(worker: Worker, **options: Any) -> AsyncIterator[tuple[AuthCli
         stream = await worker.stream()
         await stream.joined()
         await stream.grant()
-        while not client.hold_state.lease_seconds:
-            await asyncio.sleep(0)
+        await until(lambda: client.hold_state.lease_seconds)
         yield client, stream
 
 

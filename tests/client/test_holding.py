@@ -3,16 +3,24 @@
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from authsvc.client import AuthClient, BlockingAuthClient, CredentialType, HoldState, Verdict, VerdictCode
+from authsvc.client import (
+    AuthClient,
+    BlockingAuthClient,
+    CredentialType,
+    HoldState,
+    Unavailable,
+    Verdict,
+    VerdictCode,
+    look_ups,
+)
 from authsvc.client import auth_client as auth_client_module
 from authsvc.client import holding as holding_module
-from authsvc.client import look_ups
 from authsvc.client.memory import Memory
 from authsvc.client.outbox import Outbox
 from authsvc.client.questions import about_key
@@ -34,6 +42,7 @@ from tests.client.follow_standin import (
     holding,
     key_string,
     prefix,
+    until,
 )
 from tests.client.target import target
 
@@ -47,12 +56,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     monkeypatch.setattr(auth_client_module, "boottime", time)
     monkeypatch.setattr(holding_module, "_pause", time.pause)
     return time
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0)
 
 
 async def soon(call: Awaitable[Any]) -> Any:
@@ -156,7 +159,7 @@ async def test_what_the_worker_cannot_look_up_is_asked() -> None:
     ],
 )
 async def test_a_credential_is_forgotten_before_that_is_confirmed(order: dict[str, Any]) -> None:  # R14
-    """When the worker has the confirmation, no thread gets the old answer. A later look-up gets the new one."""
+    """When the worker has the confirmation, no thread gets the old answer; a look-up gets the new one."""
     worker, text = Worker(), key_string()
     async with holding(worker) as (client, stream):
         await held(client, stream, text, a_key())
@@ -343,11 +346,11 @@ async def test_a_worker_that_grants_nothing_is_left(time: Time) -> None:
     worker, text = Worker(), key_string()
     async with holding(worker) as (client, stream):
         await held(client, stream, text, a_key())
-        for _ in range(5):
+        for _ in range(6):
             assert not stream.ended.is_set()
             time.now += 1
             await time.tick()
-        time.now += 1
+        await soon(stream.ended.wait())
         assert await client.verify_key(text)
         assert worker.asked == 1
         second = await next_stream(worker, time)
@@ -429,7 +432,7 @@ async def test_it_says_goodbye() -> None:
         assert [request.WhichOneof("message") for request in stream.seen[-2:]] == ["uses", "leave"]
         assert client.verify_key_now(text) is None
         assert client.hold_state.size == 0
-        with pytest.raises(auth_client_module.Unavailable, match="was closed"):
+        with pytest.raises(Unavailable, match="was closed"):
             await soon(waiting)
         assert Request.Leave() == stream.seen[-1].leave
 

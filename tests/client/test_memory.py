@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from math import inf
 from typing import Any
@@ -62,14 +62,18 @@ def test_a_verdict_is_that_of_an_answer(memory: Memory) -> None:
     message = a_key(scopes=["b", "a"], annotations={"team": "x"}, expire_time=NOW + timedelta(hours=1))
     admit(memory, text, message)
     first, second = (memory.recall(about_key("a", ""), text) for _ in range(2))
-    assert first == second == Verdict(
-        VerdictCode.VALID,
-        CredentialType.KEY,
-        "key_1",
-        "acme",
-        ("b", "a"),
-        NOW + timedelta(hours=1),
-        {"team": "x"},
+    assert (
+        first
+        == second
+        == Verdict(
+            VerdictCode.VALID,
+            CredentialType.KEY,
+            "key_1",
+            "acme",
+            ("b", "a"),
+            NOW + timedelta(hours=1),
+            {"team": "x"},
+        )
     )
     assert first is not None
     assert isinstance(first.annotations, dict)
@@ -153,7 +157,8 @@ def test_nothing_is_answered_before_the_start(watch: Watch) -> None:
 def test_a_start_and_an_end_empty_it(memory: Memory, watch: Watch) -> None:  # R12
     """Also if there is a new sub-lease at once."""
     text = key_string()
-    for empty in (lambda: memory.start(100), lambda: memory.end("over")):
+    empties: list[Callable[[], None]] = [lambda: memory.start(100), lambda: memory.end("over")]
+    for empty in empties:
         admit(memory, text, a_key())
         assert code(memory, text) is VerdictCode.VALID
         empty()
@@ -365,7 +370,9 @@ def test_nothing_of_a_string_is_kept(memory: Memory) -> None:  # rule 1
     found = [thing for thing in everything(memory, set()) if isinstance(thing, str | bytes)]
     assert prefix(text) in found
     secret = text.removeprefix(prefix(text))
-    assert not [thing for thing in found if secret[:12] in str(thing) or secret.encode()[:12] in repr(thing).encode()]
+    assert not [
+        thing for thing in found if secret[:12] in str(thing) or secret.encode()[:12] in repr(thing).encode()
+    ]
     assert secret not in repr(memory)
 
 
@@ -406,7 +413,7 @@ print("parent", code(memory, text).name)
 
 
 def test_a_forked_process_has_nothing() -> None:  # R16
-    """Both by the hook, and by the number of the process; the lock may be taken; the parent is not affected."""
+    """By the hook and by the number of the process, also if the lock is taken. The parent goes on."""
     done = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [

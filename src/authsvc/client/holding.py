@@ -63,6 +63,7 @@ class Holding:
         self._stream: FollowStream | None = None
         # The problem that was logged last; None while a worker is followed.
         self._told: str | None = None
+        self._is_closing = False
         self._task = asyncio.create_task(self._follow())
 
     async def answer(self, question: Question, presented: str, timeout: float) -> Verdict | None:
@@ -86,6 +87,7 @@ class Holding:
 
     async def close(self) -> None:
         """Say goodbye to the worker, so that no change waits for this client."""
+        self._is_closing = True
         self._memory.end("the client was closed")
         if self._stream is not None and self._stream.was_granted:
             self._stream.leave()
@@ -127,6 +129,8 @@ class Holding:
                 self._tell(f"unexpected {type(error).__name__}")
             finally:
                 self._stream = None
+            if self._is_closing:
+                return
             if stream.was_granted:
                 failures = 0
             failures += 1
@@ -153,7 +157,7 @@ class Holding:
         """Log why nothing is held, once for as long as it is the same."""
         if self._stream is not None and self._stream.was_granted:
             self._told = None
-        if problem != self._told:
+        if problem != self._told and not self._is_closing:
             self._told = problem
             _log.warning("this client holds no credentials and asks for each verification: %s", problem)
 

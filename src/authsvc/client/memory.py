@@ -206,7 +206,7 @@ def _verdict(judgement: Judgement, kind: CredentialKind | None) -> Verdict:
         credential.scopes,
         end,
         # Each has its own, as in an answer: callers may write into it. Those of sessions are not in answers.
-        dict(credential.annotations) if activity is None else {},
+        dict(credential.annotations) if credential.annotations and activity is None else {},
     )
 
 
