@@ -60,7 +60,7 @@ class Replica:
             seconds=LEASE,
             stopwatch=lambda: self.now,
             predecessors=predecessors,
-            lent_until=lambda: self.lent_until,
+            lent_until=lambda _: self.lent_until,
         )
 
     @property

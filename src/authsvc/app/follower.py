@@ -48,7 +48,7 @@ def follower_of(
         poll_interval=settings.feed_poll_interval.total_seconds(),
         stopwatch=stopwatch,
         predecessors=registration.predecessors,
-        lent_until=lambda: registration.lent.latest,
+        lent_until=registration.lent.of,
         on_register=registration.on_register,
         on_turn=on_turn,
     )

@@ -84,7 +84,8 @@ def verification_of(
         clients=ClientHolders(
             lease,
             clock,
-            seconds=settings.holder_lease.total_seconds(),
+            # So a client that does not confirm cannot keep this worker from renewing its own lease.
+            seconds=min(settings.holder_lease, settings.lease / 4).total_seconds(),
             limit=settings.holders,
             note_lent=note_lent,
             stopwatch=stopwatch,

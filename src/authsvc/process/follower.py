@@ -91,7 +91,7 @@ async def following(
 
     over = boottime() + settings.lease.total_seconds()
     registration = app.Registration(
-        predecessors=Predecessors(predecessors, pids, over, lambda: lent.latest),
+        predecessors=Predecessors(predecessors, pids, over, lent.of_dead),
         lent=lent,
         on_register=registered,
     )

@@ -37,7 +37,7 @@ async def serving(
         report("registered", str(worker_id))
 
     registration = app.Registration(
-        predecessors=Predecessors(predecessors, lent_until=lambda: shared.lent.latest),
+        predecessors=Predecessors(predecessors, lent_until=shared.lent.of_dead),
         lent=shared.lent,
         on_register=registered,
     )

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _MAX_HELD = 1_000_000
 # The clock of the event loop stops while the machine is suspended, so no wait is long.
 _MAX_LOOK_SECONDS = 0.5
+# Seconds between two looks at the end of this worker.
+_OVER_SECONDS = 0.02
 # A client that was waited for this long is late; after so many times in so many seconds it has to pause.
 _LATE_SECONDS, _MAX_LATE, _LATE_WITHIN_SECONDS = 1.0, 3, 600.0
 _MAX_LATE_KNOWN = 1000
@@ -279,10 +281,11 @@ class ClientHolders:
         self.end("this worker is stopping")
 
     async def over(self) -> None:
-        """Wait until no client may answer from memory."""
+        """Wait until no client may answer from memory, and note that. Nobody may join any more."""
         while any(True for _ in self._answering(self._stopwatch())):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_OVER_SECONDS)
             self.settle()
+        self._note_lent(-inf)
 
     @property
     def status(self) -> list[tuple[Member, int, float]]:

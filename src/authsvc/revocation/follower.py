@@ -55,9 +55,9 @@ class Follower:
         on_register: Callable[[UUID], object] = lambda _: None,
         on_turn: Callable[[], object] = lambda: None,
         predecessors: Predecessors | None = None,
-        lent_until: Callable[[], float] = lambda: -inf,
+        lent_until: Callable[[int], float] = lambda _: -inf,
     ) -> None:
-        """`seconds` is the length of the lease, and `lent_until` returns until when clients may answer."""
+        """`seconds` is the length of the lease, and `lent_until` that of `Holders`."""
         self._woken = asyncio.Event()
         self.holders = Holders(stopwatch, self._woken.set, lent_until)
         self.lease = Lease(stopwatch)

@@ -120,11 +120,11 @@ class Holders:
         self,
         stopwatch: Stopwatch,
         on_change: Callable[[], object],
-        lent_until: Callable[[], float] = lambda: -inf,
+        lent_until: Callable[[int], float] = lambda _: -inf,
     ) -> None:
         """`on_change` is called when there is something for the follower to do.
 
-        `lent_until` returns until when clients of any worker may answer.
+        `lent_until` returns until when clients of a process that has ended may answer.
         """
         self._stopwatch = stopwatch
         self._on_change = on_change
@@ -151,7 +151,7 @@ class Holders:
         for holders in (self._newcomers, self._attached):
             if holder in holders:
                 holders.remove(holder)
-                holder.until = min(holder.until, self._lent_until())
+                holder.until = min(holder.until, self._lent_until(holder.pid))
                 if holder.until > self._stopwatch():
                     holder.missed = True
                     self._orphaned.append(holder)

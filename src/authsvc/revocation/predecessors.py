@@ -29,8 +29,8 @@ class Predecessors:
     ) -> None:
         """`ids` are those of followers that have ended; `pids` may have leases of theirs until `over`.
 
-        `lent_until` returns until when clients of any process of this replica may answer. Instants are in
-        seconds on the stopwatch.
+        `lent_until` returns until when clients of processes of this replica may answer that have ended.
+        Instants are in seconds on the stopwatch.
         """
         self._ids = list(ids)
         self._pids = set(pids)

@@ -4,8 +4,8 @@ Mechanism: what the client says is handled message by message. Whatever can be a
 answered in the same step; strings that have to be looked up are answered by tasks. What is to be sent waits
 in a queue, in its order, so nothing waits for a client.
 
-Bound: `_MAX_LOOK_UPS` look-ups at a time; `_MAX_QUEUED` messages. A client that reads more slowly is cut off,
-and may answer until its sub-lease is over.
+Bound: `_MAX_LOOK_UPS` look-ups at a time; `_MAX_QUEUED_BYTES` of messages. A client that reads more slowly
+than it has to is cut off, and may answer until its sub-lease is over.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.verify.verifier import Verifier
 
 _MAX_LOOK_UPS = 100
-_MAX_QUEUED = 100_000
+_MAX_QUEUED_BYTES = 1024 * 1024
 # Seconds that a client has to confirm that it has given up everything.
 _MAX_END_SECONDS = 10.0
 
@@ -55,6 +55,7 @@ class Following:
         self._recall, self._judge = recall, judge
         self._client: ClientHolder
         self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
         self._queued = asyncio.Event()
         self._closed = asyncio.Event()
         self._refusal: AuthsvcError | None = None
@@ -224,18 +225,24 @@ class Following:
         self._queued.set()
 
     def _send(self, response: pb.FollowResponse) -> None:
-        if len(self._queue) >= _MAX_QUEUED:
+        if self._closed.is_set():
+            return
+        data = response.SerializeToString()
+        self._queued_bytes += len(data)
+        if self._queued_bytes > _MAX_QUEUED_BYTES:
             self._queue.clear()
             self.close()
-        if not self._closed.is_set():
-            self._queue.append(response.SerializeToString())
-            self._queued.set()
+            return
+        self._queue.append(data)
+        self._queued.set()
 
     async def _write(self) -> None:
         """Send what is queued, until the stream is closed and all of it is sent."""
         while True:
             while self._queue:
-                await self._context.write(self._queue.popleft())
+                data = self._queue.popleft()
+                await self._context.write(data)
+                self._queued_bytes -= len(data)
             if self._closed.is_set():
                 return
             self._queued.clear()
