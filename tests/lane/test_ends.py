@@ -120,6 +120,26 @@ async def test_pings_that_come_too_often(world: World) -> None:
     assert lost(world)
 
 
+# Age.
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_stream_that_may_last_longer_than_its_connection(lasts: bool) -> None:
+    """The connection gets no end by its age before the stream has ended; then it does."""
+
+    @race(connection_age=60)
+    async def played(world: World) -> None:
+        rpcs = world.served.rpcs
+        rpcs[VERIFY] = rpcs[VERIFY]._replace(lasts=lasts, at_once=None)
+        await world.feed(call(1, VERIFY, HANGS, timeout="80S"))
+        await world.passes(70)
+        assert bool(world.answers.goaways) != lasts
+        await world.passes(20)
+        assert world.answers.goaways != []
+
+    played()
+
+
 # Malformed headers.
 
 

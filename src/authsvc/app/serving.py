@@ -229,10 +229,10 @@ async def _serve(
             AuditService(app.audit),
             ReplicaService(Replicas(app.database)),
             ScopeService(app.catalogue),
-            HolderService(app.holder.clients, app.verifier),
         ],
         entrance,
         bounds,
+        holders=HolderService(app.holder.clients, app.verifier),
         raw=[Raw(ext_authz.SERVICE, ext_authz.METHOD, access.SCOPES, check.check, check.recall)],
         reflects=settings.reflection,
     )

@@ -63,14 +63,6 @@ class Delivering(Protocol):
         """Return the function to call with True when the answer was sent, and False when it was lost."""
 
 
-@runtime_checkable
-class Streaming(Protocol):
-    """A service whose RPCs are streams."""
-
-    def rpcs(self, entrance: Entrance, bounds: Bounds) -> list[Rpc]:
-        """Return all RPCs of the service."""
-
-
 # Of a request and its answer.
 Delivery = Callable[[Message, Message], Callable[[bool], object]]
 
@@ -87,8 +79,6 @@ class Raw(NamedTuple):
 
 def service_rpcs(service: Service, entrance: Entrance, bounds: Bounds) -> list[Rpc]:
     """Return all RPCs of a service."""
-    if isinstance(service, Streaming):
-        return service.rpcs(entrance, bounds)
     recalls = service.recalls if isinstance(service, Recalling) else {}
     return [
         Endpoint(

@@ -8,6 +8,7 @@ from authsvc.entrance.entrance import Entrance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.endpoint import Raw, Service, raw_rpc, service_rpcs
 from authsvc.rpc.health import Health
+from authsvc.rpc.holder_service import HolderService
 from authsvc.rpc.public import NoSuchRpc, Public
 from authsvc.rpc.reflection import Reflection
 from authsvc.rpc.rpc import Rpc
@@ -23,16 +24,21 @@ class Served:
         bounds: Bounds,
         *,
         raw: Sequence[Raw] = (),
+        holders: HolderService | None = None,
         reflects: bool = True,
     ) -> None:
-        """`raw` are RPCs of other protocols. If it `reflects`, anybody may list the RPCs."""
-        names = [service.descriptor.full_name for service in services]
+        """`raw` are RPCs of other protocols. If it `reflects`, anybody may list the RPCs.
+
+        `holders` serves clients that verify in their own process.
+        """
+        names = [service.descriptor.full_name for service in (*services, *([holders] if holders else ()))]
         self.entrance, self.bounds = entrance, bounds
         self.health = Health(names)
         public = Public(entrance.strangers, bounds)
         rpcs = [
             *(rpc for service in services for rpc in service_rpcs(service, entrance, bounds)),
             *(raw_rpc(each, entrance, bounds) for each in raw),
+            *(holders.rpcs(entrance, bounds) if holders else ()),
             *self.health.rpcs(public),
             *(Reflection((*names, health.SERVICE_NAME)).rpcs(public) if reflects else ()),
         ]
