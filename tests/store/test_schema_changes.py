@@ -156,6 +156,7 @@ class Load:
             app.usage.flush,
             app.activity.flush,
             app.refusals.flush,
+            app.confirmations.flush,
             app.keys.deliveries.flush,
             app.reaper.look,
             app.audit_months.step,

@@ -10,6 +10,7 @@ from authsvc.telemetry import Metrics, log_lines_dropped
 def watch(app: App) -> None:
     """Have the metrics of a worker look at its parts."""
     _watch_verification(app)
+    _watch_clients(app)
     _watch_records(app)
     _watch_files(app)
     _watch_database(app)
@@ -51,6 +52,24 @@ def _watch_verification(app: App) -> None:
     )
 
 
+def _watch_clients(app: App) -> None:
+    watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
+    clients = app.holder.clients
+    watch_gauge(
+        "clients_following", "Clients that hold credentials of this worker.", lambda: len(clients.clients)
+    )
+    watch_gauge(
+        "clients_held", "Credentials that they hold together.", lambda: sum(map(len, clients.clients))
+    )
+    watch_counter("clients_late", "How often a change had to wait for one of them.", lambda: clients.late)
+    watch_counter(
+        "clients_refused",
+        "Clients that were not allowed to follow, by the reason.",
+        lambda: clients.refused,
+        label="reason",
+    )
+
+
 def _watch_records(app: App) -> None:
     watch_counter = app.metrics.watch_counter
     watch_counter(
@@ -71,6 +90,7 @@ def _watch_records(app: App) -> None:
             "activity": app.activity.refused,
             "delivery": app.keys.deliveries.refused,
             "refused_attempt": app.refusals.refused,
+            "confirmation": app.confirmations.refused,
         },
         label="kind",
     )
@@ -79,6 +99,11 @@ def _watch_records(app: App) -> None:
         "audit_refusals_dropped",
         "Refused attempts that were not recorded in the audit log, for lack of room.",
         lambda: app.refusals.dropped,
+    )
+    watch_counter(
+        "audit_confirmations_dropped",
+        "Confirmations of changes that were not recorded in the audit log, for lack of room.",
+        lambda: app.confirmations.dropped,
     )
     watch_counter(
         "audit_events_dropped",

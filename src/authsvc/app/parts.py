@@ -9,6 +9,7 @@ from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
 from authsvc.app.use_cases import UseCases, use_cases_of
 from authsvc.app.verification import Verification, verification_of
+from authsvc.audit.confirmations import Confirmations
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
 from authsvc.config.reloaded_files import ReloadedFiles
@@ -21,6 +22,7 @@ from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.model.catalogue import Catalogue
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
+from authsvc.revocation.client_report import ClientReport
 from authsvc.revocation.follower import Follower
 from authsvc.revocation.reaper import Reaper
 from authsvc.rpc.tls import Tls
@@ -39,6 +41,8 @@ class App(Verification, UseCases):
     """The parts of a worker, for those who look at them from outside: the command line and the tests."""
 
     refusals: Refusals
+    confirmations: Confirmations
+    client_report: ClientReport
     audit_months: AuditMonths
     purge: Purge
     reaper: Reaper
@@ -105,7 +109,14 @@ async def composed(
         authority = Authority(
             database, policy_store, clock, certified=certified, anonymous=anonymous_caller(settings)
         )
-        barrier = Barrier(database, authority, hint=verification.holder.hint, stopwatch=stopwatch)
+        confirmations = Confirmations(database, clock)
+        barrier = Barrier(
+            database,
+            authority,
+            hint=verification.holder.hint,
+            note_confirmed=confirmations.note,
+            stopwatch=stopwatch,
+        )
         use_cases = use_cases_of(
             settings, database, policy_store, catalogue, verification, authority, barrier
         )
@@ -114,6 +125,8 @@ async def composed(
                 **vars(verification),
                 **vars(use_cases),
                 refusals=Refusals(database, clock),
+                confirmations=confirmations,
+                client_report=ClientReport(database, verification.holder.clients, stopwatch=stopwatch),
                 audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
                 purge=Purge(database, retention=settings.session_retention, clock=clock),
                 reaper=Reaper(database, stopwatch=stopwatch),

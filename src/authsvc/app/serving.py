@@ -31,6 +31,7 @@ from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
+from authsvc.revocation import client_report
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.revocation.replicas import Replicas
@@ -61,6 +62,8 @@ _LOCATIONS_SECONDS = 10.0
 _DELIVERIES_PAUSE_SECONDS = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
 _REFUSALS_SECONDS, _MONTHS_SECONDS = 60.0, 60.0
+# Seconds between two writes of what changes were confirmed by.
+_CONFIRMATIONS_SECONDS = 5.0
 # Seconds between two looks at the registrations, at most, and between two deletions in the feed.
 _MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
 # How long a worker that starts waits for its lease, which the follower of the replica gives it.
@@ -113,6 +116,8 @@ async def running(
             (app.usage.flush, "most recent last-use times"),
             (app.activity.flush, "most recent activities"),
             (app.refusals.flush, "most recent refused attempts"),
+            (app.confirmations.flush, "most recent confirmations of changes"),
+            (app.client_report.withdraw, "end of the clients of this worker"),
             (app.keys.deliveries.flush, "delivery status of new keys"),
         ):
             stack.push_async_callback(flush_at_end, flush, what)
@@ -195,6 +200,10 @@ async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stac
         *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
+        run_forever(
+            app.confirmations.flush, each(_CONFIRMATIONS_SECONDS), "writing confirmations of changes"
+        ),
+        run_forever(app.client_report.write, each(client_report.SECONDS), "reporting clients"),
         run_forever(app.audit_months.step, each(_MONTHS_SECONDS), "maintaining the audit log"),
         run_forever(
             deliveries.flush,

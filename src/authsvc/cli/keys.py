@@ -6,7 +6,7 @@ Tables and notes go to standard error then.
 
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from rich.text import Text
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
 from authsvc.cli.parameters import Duration, Time
 from authsvc.cli.table import Table, table
+from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -162,8 +163,11 @@ async def revoke(
     if revoke_in is not None:
         request.revoke_in.FromTimedelta(revoke_in)
     async with _service() as (stub, metadata):
-        key = await stub.RevokeKey(request, metadata=metadata)
+        call = stub.RevokeKey(request, metadata=metadata)
+        key = await call
+        trailers = await call.trailing_metadata()
     output.print(_table([key]))
+    _tell_confirmation(dict(trailers or ()))
 
 
 @keys.command
@@ -227,6 +231,15 @@ def _tell(key_string: str) -> None:
     if sys.stdout.isatty():
         notes.print("The key string, which is shown only once:")
     print(key_string)
+
+
+def _tell_confirmation(trailers: Mapping[str, str | bytes]) -> None:
+    """Say what a change waited for, if clients hold credentials."""
+    holders = str(trailers.get(HOLDERS, "0"))
+    if holders != "0":
+        who = "the client that holds" if holders == "1" else f"the {holders} clients that hold"
+        wait = str(trailers.get(WAIT_MS))
+        notes.print(f"Confirmed for all workers and {who} credentials, {wait} ms after the commit.")
 
 
 def _table(found: Sequence[resources_pb2.Key]) -> Table:

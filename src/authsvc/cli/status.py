@@ -1,18 +1,21 @@
 """`authsvc status`: shows the workers of all replicas, and which of them delay a revocation."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
 from authsvc.cli.call import calling, output
-from authsvc.cli.table import table
+from authsvc.cli.table import Table, table
 from authsvc.v1 import replica_service_pb2 as pb
 from authsvc.v1 import replica_service_pb2_grpc
 
 
 async def status() -> None:
     """Show the replicas and their workers, with their leases and the changes that they have applied.
+
+    Clients that verify in their own process are shown with the worker that they follow, and what they hold.
 
     Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the
     service of `authsvc dev` and its admin.key. The key must belong to the owner `authsvc`.
@@ -39,12 +42,44 @@ async def status() -> None:
     output.print(table(columns, rows))
     if answer.omitted_worker_count:
         output.print(f"{answer.omitted_worker_count} more workers are not shown.")
+    if answer.clients:
+        output.print()
+        output.print(_clients(answer.clients, now))
+    if answer.omitted_client_count:
+        output.print(f"{answer.omitted_client_count} more clients are not shown.")
     behind = [worker for worker in answer.workers if worker.HasField("behind_since")]
     if behind:
         output.print(
             f"Replicas that have not applied the latest changes: {len(behind)} of {len(answer.workers)}. "
             "A revocation waits for each of them until it has applied it or its lease has certainly expired."
         )
+    late = sum(client.HasField("behind_since") for client in answer.clients)
+    if late:
+        output.print(
+            f"Clients that have not confirmed the latest changes: {late}. A revocation waits for each of "
+            "them until it has confirmed it or its sub-lease (AUTHSVC_HOLDER_LEASE) has certainly expired."
+        )
+
+
+def _clients(clients: Iterable[pb.ClientStatus], now: datetime) -> Table:
+    columns = ("client", "address", "credential", "follows", "holds", "late", "state")
+    return table(
+        columns,
+        (
+            (
+                client.instance or "-",
+                client.address,
+                client.credential_id,
+                f"{client.pid} on {client.host}",
+                str(client.held_count),
+                f"{client.late_count} times" if client.late_count else "never",
+                Text(f"behind for {_since(client.behind_since, now)}", "red")
+                if client.HasField("behind_since")
+                else Text("following", "green"),
+            )
+            for client in clients
+        ),
+    )
 
 
 def _state(worker: pb.WorkerStatus, now: datetime) -> Text:

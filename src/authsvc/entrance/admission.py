@@ -7,6 +7,7 @@ from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.limits import RATE_LIMITED
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
+from authsvc.model.confirmation import Confirmation
 from authsvc.model.errors import AuthsvcError, Unauthenticated
 
 
@@ -60,6 +61,7 @@ class Admission:
                 deadline=call.deadline,
                 request_id=loggable(call.request_id),
                 required_scopes=operation.scopes,
+                confirmation=Confirmation(),
             )
         self.caller = caller
         return caller

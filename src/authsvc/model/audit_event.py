@@ -12,6 +12,7 @@ from functools import cache
 from typing import NamedTuple, Self
 
 from authsvc.model.caller import Caller
+from authsvc.model.confirmation import Recorded
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import redact
 from authsvc.model.page_token import Position
@@ -36,6 +37,7 @@ class Action(StrEnum):
     EVENTS_DROPPED = "EVENTS_DROPPED"
     TAG_KEY_ROTATED = "TAG_KEY_ROTATED"
     TAG_KEY_RETIRED = "TAG_KEY_RETIRED"
+    CHANGE_CONFIRMED = "CHANGE_CONFIRMED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,14 @@ class AuditEvent:
         at: datetime,
         targets: Iterable[tuple[str, str, Mapping[str, str]]],
     ) -> list[Self]:
-        """Return an event for each target: its id, its owner and the details."""
+        """Return an event for each target: its id, its owner and the details.
+
+        They are noted in the caller's confirmation.
+        """
         # Many of the texts are the same for all targets.
         kept = cache(_kept)
         actor_type = caller.kind.value if caller.kind else ""
-        return [
+        events = [
             cls(
                 event_id=new_identifier("evt", at),
                 event_time=at,
@@ -101,6 +106,11 @@ class AuditEvent:
             )
             for target_id, owner_id, details in targets
         ]
+        if caller.confirmation is not None:
+            caller.confirmation.recorded.extend(
+                Recorded(each.event_id, each.target_id, each.owner_id) for each in events
+            )
+        return events
 
 
 class Link(NamedTuple):

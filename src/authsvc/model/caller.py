@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
+from authsvc.model.confirmation import Confirmation
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import PermissionDenied
 from authsvc.model.scope import FULL_ACCESS, missing
@@ -27,6 +28,8 @@ class Caller(NamedTuple):
     deadline: float = inf
     # The scopes that this call needs.
     required_scopes: tuple[str, ...] = ()
+    # Where it is noted what the change of this call waited for, if somebody wants to know.
+    confirmation: Confirmation | None = None
 
     def acts_on(self, owner_id: str) -> bool:
         """Return whether this caller may see and change what belongs to `owner_id`."""

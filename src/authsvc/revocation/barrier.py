@@ -37,7 +37,7 @@ from authsvc.revocation.looks import Looks
 from authsvc.store import feed as feed_store
 from authsvc.store import publication as publication_store
 from authsvc.store.pool import Connection, Database
-from authsvc.store.publication import NewEntry, publication
+from authsvc.store.publication import Announced, NewEntry, publication
 from authsvc.store.shared_statement import SharedStatement
 from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.lease import certainly_over
@@ -85,11 +85,14 @@ class Barrier:
         authority: Authority,
         *,
         hint: Callable[[FeedEntry | None], object] = lambda _: None,
+        note_confirmed: Callable[[Caller], object] = lambda _: None,
         stopwatch: Stopwatch = boottime,
     ) -> None:
+        """`note_confirmed` gets the caller of each change that was waited for, with its `confirmation`."""
         self._database = database
         self._authority = authority
         self._hint = hint
+        self._note_confirmed = note_confirmed
         self._stopwatch = stopwatch
         self._looks = Looks()
         self._announcements = SharedStatement.prompt(
@@ -114,6 +117,8 @@ class Barrier:
         """
         entry: NewEntry | None = None
         refusal: AuthsvcError | None = None
+        if caller.confirmation is not None:
+            caller.confirmation.begin()
 
         def last(authorized: Authorized) -> str:
             return "" if entry is None else publication(entry, authorized.end, authorized.now)
@@ -146,7 +151,7 @@ class Barrier:
             raise
         if entry is not None:
             outcome = f"durably {done}" if refusal is None else "nothing is left to do"
-            await self._wait(entry, self._stopwatch(), caller.deadline, outcome)
+            await self._wait(entry, self._stopwatch(), caller, outcome)
         if refusal is not None:
             raise refusal
 
@@ -165,15 +170,16 @@ class Barrier:
             raise
         if entry is None:
             return False
-        await self._wait(entry, self._stopwatch(), caller.deadline, f"durably {done}")
+        await self._wait(entry, self._stopwatch(), caller, f"durably {done}")
         return True
 
-    async def _wait(self, entry: NewEntry, committed: float, deadline: float, outcome: str) -> None:
+    async def _wait(self, entry: NewEntry, committed: float, caller: Caller, outcome: str) -> None:
         behind: dict[UUID, float] | None = None
-        looks, pauses = 0, self._looks.pauses()
+        holders: int | None = None
+        looks, pauses, deadline = 0, self._looks.pauses(), caller.deadline
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
-                place = await self._announce(entry)
+                place, holders = await self._announce(entry) or (None, None)
                 announced = self._stopwatch()
                 while behind != {}:
                     over = committed + certainly_over(max(behind.values())) if behind else inf
@@ -185,7 +191,7 @@ class Barrier:
                             place and place.seq,
                             ", ".join(map(str, behind or ())),
                         )
-                        return
+                        break
                     await asyncio.sleep(min(next(pauses), left))
                     looks += 1
                     place = place or await self._find(entry, committed)
@@ -195,11 +201,21 @@ class Barrier:
                     # Unlike the clock of the event loop, this one continues while the machine is suspended.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError
-                self._looks.learn(looks, self._stopwatch() - announced)
+                else:
+                    self._looks.learn(looks, self._stopwatch() - announced)
         except TimeoutError as error:
+            self._note(caller, holders, committed, behind)
             raise _unconfirmed(behind, outcome) from error
+        self._note(caller, holders, committed, behind)
+        self._note_confirmed(caller)
 
-    async def _announce(self, entry: NewEntry) -> Place | None:
+    def _note(
+        self, caller: Caller, holders: int | None, committed: float, behind: dict[UUID, float] | None
+    ) -> None:
+        if caller.confirmation is not None:
+            caller.confirmation.note(holders, self._stopwatch() - committed, len(behind or ()))
+
+    async def _announce(self, entry: NewEntry) -> Announced | None:
         """Send a hint to all workers; return the place of the entry, None if nobody can tell it now."""
         try:
             return await self._announcements.ask(entry)
@@ -208,13 +224,13 @@ class Barrier:
             self._hint(None)
             return None
 
-    async def _announce_all(self, entries: Sequence[NewEntry]) -> list[Place | None]:
+    async def _announce_all(self, entries: Sequence[NewEntry]) -> list[Announced | None]:
         # Changes that were committed together have one entry.
         unique = {entry.nonce: entry for entry in entries}
-        places = await publication_store.announce(self._database, list(unique.values()))
-        by_nonce = dict(zip(unique, places, strict=True))
-        if len(places) == 1 and places[0] is not None:
-            self._hint(entries[0].at(places[0]))
+        found = await publication_store.announce(self._database, list(unique.values()))
+        by_nonce = dict(zip(unique, found, strict=True))
+        if len(found) == 1 and found[0] is not None:
+            self._hint(entries[0].at(found[0].place))
         else:
             self._hint(None)
         return [by_nonce[entry.nonce] for entry in entries]

@@ -67,6 +67,8 @@ class ClientHolders:
         self._late: dict[tuple[str, str], deque[float]] = {}
         #: How many sub-leases were waited for.
         self.late = 0
+        #: How many clients were not let follow, by the reason.
+        self.refused = dict.fromkeys(("STOPPING", "HOLDER_LIMIT", "HOLDER_LATE"), 0)
 
     def on_settled(self, call: Callable[[], object]) -> None:
         """Have `call` called when clients have confirmed more orders."""
@@ -288,7 +290,11 @@ class ClientHolders:
         self._note_lent(-inf)
 
     @property
-    def status(self) -> list[tuple[Member, int, float]]:
-        """Who follows, how many credentials each holds, and for how many seconds it is waited for."""
-        now = self._stopwatch()
-        return [(each.member, len(each), max(0.0, now - each.waited_since)) for each in self._clients]
+    def clients(self) -> tuple[ClientHolder, ...]:
+        """Who follows, or may answer still."""
+        return tuple(self._clients)
+
+    def times_late(self, member: Member) -> int:
+        """Return how often changes had to wait for a client in the last ten minutes, three times at most."""
+        since = self._stopwatch() - _LATE_WITHIN_SECONDS
+        return sum(time > since for time in self._late.get((member.credential_id, member.address), ()))

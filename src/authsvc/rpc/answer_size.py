@@ -34,10 +34,12 @@ _FRAME_BYTES = 5
 _SLICE_ITEMS, _SLICE_BYTES = 25, 64 * 1024
 
 
-async def fitting(items: Sequence[Item], convert: Callable[[Item], Converted]) -> list[Converted]:
+async def fitting(
+    items: Sequence[Item], convert: Callable[[Item], Converted], *, max_bytes: int = MAX_BYTES
+) -> list[Converted]:
     """Return the first items as messages: as many as fit into an answer, but at least one."""
     messages: list[Converted] = []
-    left, pause = MAX_BYTES, MAX_BYTES - _SLICE_BYTES
+    left, pause = max_bytes, max_bytes - _SLICE_BYTES
     for item in items:
         message = convert(item)
         left -= message.ByteSize() + _FRAME_BYTES

@@ -9,8 +9,10 @@ from authsvc.entrance.admission import Admission
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
+from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
 from authsvc.rpc.bounds import Bounds
+from authsvc.rpc.confirmation import Trailers, confirmation_trailers
 from authsvc.rpc.context import Context
 from authsvc.rpc.status import status_of
 
@@ -46,6 +48,11 @@ class Call:
         self.delivered(True)
         return None
 
+    def tell_confirmation(self, caller: Caller) -> None:
+        """Say after the answer what the change of a caller waited for, if it did."""
+        if trailers := confirmation_trailers(caller):
+            self._context.set_trailing_metadata(trailers)
+
     def end(self) -> None:
         """Note that a stream has ended, without an error."""
         self._answers()
@@ -53,11 +60,13 @@ class Call:
     async def refuse(self, error: AuthsvcError) -> None:
         """End the call by the status of an error, if the client is still there. Raises what gRPC raises."""
         await self.admission.refuse(error)
-        if self.admission.caller is not None:
-            self.account = account_of(self.admission.caller) or self.peer
+        trailers: Trailers = ()
+        if (caller := self.admission.caller) is not None:
+            self.account = account_of(caller) or self.peer
+            trailers = confirmation_trailers(caller)
         self._answers()
         try:
-            await self._context.abort_with_status(status_of(error))
+            await self._context.abort_with_status(status_of(error, trailers))
         except grpc.aio.AbortError:
             raise
         except grpc.aio.BaseError:

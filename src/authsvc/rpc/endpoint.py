@@ -194,6 +194,7 @@ class Endpoint(Generic[Answer]):
 
     async def _served(self, call: Call, caller: Caller, request: Any) -> bytes:
         message = await self._serve(caller, request)
+        call.tell_confirmation(caller)
         if self._delivery is not None:
             call.delivered = self._delivery(request, message)  # type: ignore[arg-type]  # no RPC of bytes has one
         answer = self._serialize(message)

@@ -19,7 +19,7 @@ import grpc
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
-from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument
+from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument, RetryableError
 from authsvc.model.key_string import TAIL_LENGTH, KeyString
 from authsvc.model.use import Use
 from authsvc.revocation.client_holder import ClientHolder, Member
@@ -65,7 +65,11 @@ class Following:
 
     async def run(self, member: Member, capacity: int, seconds: float) -> None:
         """Serve the stream until one of both ends it, at most for so long; raise why a client is refused."""
-        self._client = self._clients.join(self, member, capacity)
+        try:
+            self._client = self._clients.join(self, member, capacity)
+        except RetryableError as error:
+            self._clients.refused[error.reason] += 1
+            raise
         loop = asyncio.get_running_loop()
         age = loop.call_later(seconds, self._clients.end_one, self._client, "follow again by another stream")
         try:

@@ -6,9 +6,10 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.model.caller import Caller
+from authsvc.model.following_client import ReportedClient
 from authsvc.model.worker import Worker
 from authsvc.revocation.replicas import Replicas
-from authsvc.rpc.answer_size import fitting
+from authsvc.rpc.answer_size import MAX_BYTES, fitting
 from authsvc.rpc.convert import timestamp
 from authsvc.v1 import replica_service_pb2 as pb
 
@@ -22,14 +23,17 @@ class ReplicaService:
         self._replicas = replicas
 
     async def GetReplicaStatus(self, caller: Caller, request: pb.GetReplicaStatusRequest) -> pb.ReplicaStatus:
-        """Show the workers."""
+        """Show the workers, and the clients that follow them."""
         status = await self._replicas.status(caller)
         workers = await fitting(status.workers, lambda worker: _message(worker, status.read_time))
+        clients = await fitting(status.clients, _client_message, max_bytes=MAX_BYTES // 2)
         return pb.ReplicaStatus(
             read_time=timestamp(status.read_time),
             head_seq=status.head_seq,
             workers=workers,
             omitted_worker_count=len(status.workers) - len(workers),
+            clients=clients,
+            omitted_client_count=status.client_count - len(clients),
         )
 
 
@@ -49,3 +53,17 @@ def _message(worker: Worker, now: datetime) -> pb.WorkerStatus:
     )
     message.lease.FromTimedelta(lease)
     return message
+
+
+def _client_message(reported: ReportedClient) -> pb.ClientStatus:
+    client = reported.client
+    return pb.ClientStatus(
+        instance=client.instance,
+        credential_id=client.credential_id,
+        address=client.address,
+        host=reported.host,
+        pid=reported.pid,
+        held_count=client.held,
+        behind_since=timestamp(reported.waited_since),
+        late_count=client.late,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from authsvc.model.credential import CredentialKind
@@ -46,7 +47,14 @@ def publication(entry: NewEntry, end: datetime | None = None, now: datetime | No
     )
 
 
-async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Place | None]:
+class Announced(NamedTuple):
+    """The place of an entry, and how many clients held credentials when it was announced."""
+
+    place: Place
+    holders: int
+
+
+async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Announced | None]:
     """Send a hint to all workers, with the entry if it is one and small; return the places of the entries.
 
     None, and no hint, for an entry that the node does not have: it is a primary that was replaced.
@@ -56,8 +64,8 @@ async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Plac
     hints = [_hint(entry) if len(entries) == 1 else None for entry in entries]
     async with database.connection() as connection:
         rows = await connection.fetch(_SQL["announce"], nonces, hints)
-    places = {row["nonce"]: Place(row["seq"], row["nonce"]) for row in rows}
-    return [places.get(nonce) for nonce in nonces]
+    found = {row["nonce"]: Announced(Place(row["seq"], row["nonce"]), row["holders"]) for row in rows}
+    return [found.get(nonce) for nonce in nonces]
 
 
 def _hint(entry: NewEntry) -> str | None:

@@ -105,6 +105,14 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """`authsvc tag-key retire`: key strings tagged with this tag key are refused from
     then on.
     """
+    AUDIT_ACTION_CHANGE_CONFIRMED: _AuditAction.ValueType  # 15
+    """A change was answered when no worker and no client could act on the state before
+    it any more. Recorded some seconds later, for the target of the change, and only
+    if clients held credentials (HolderService). Details: `event_id` of the change;
+    `holders`, the number of these clients; `wait_ms`, how long the answer waited
+    after the commit; `unconfirmed`, the number of replicas that had not confirmed
+    when their lease was over.
+    """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """An action that the audit log records."""
@@ -159,6 +167,14 @@ Recorded for the owner `authsvc`; the target is the number of the new tag key.
 AUDIT_ACTION_TAG_KEY_RETIRED: AuditAction.ValueType  # 14
 """`authsvc tag-key retire`: key strings tagged with this tag key are refused from
 then on.
+"""
+AUDIT_ACTION_CHANGE_CONFIRMED: AuditAction.ValueType  # 15
+"""A change was answered when no worker and no client could act on the state before
+it any more. Recorded some seconds later, for the target of the change, and only
+if clients held credentials (HolderService). Details: `event_id` of the change;
+`holders`, the number of these clients; `wait_ms`, how long the answer waited
+after the commit; `unconfirmed`, the number of replicas that had not confirmed
+when their lease was over.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 

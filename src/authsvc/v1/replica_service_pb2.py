@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authsvc/v1/replica_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\x17GetReplicaStatusRequest\"\x99\x01\n\rReplicaStatus\x12-\n\tread_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12)\n\x07workers\x18\x03 \x03(\x0b\x32\x18.authsvc.v1.WorkerStatus\x12\x1c\n\x14omitted_worker_count\x18\x04 \x01(\x05\"\xd3\x02\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\rregister_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrenew_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61pplied_seq\x18\x07 \x01(\x03\x12\x30\n\x0c\x62\x65hind_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlease_over\x18\t \x01(\x08\x12\x13\n\x0bworker_pids\x18\n \x03(\x05\x12\x18\n\x10unconfirmed_pids\x18\x0b \x03(\x05\x32w\n\x0eReplicaService\x12\x65\n\x10GetReplicaStatus\x12#.authsvc.v1.GetReplicaStatusRequest\x1a\x19.authsvc.v1.ReplicaStatus\"\x11\xc2\xc1\x18\rreplicas:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authsvc/v1/replica_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\x17GetReplicaStatusRequest\"\xe2\x01\n\rReplicaStatus\x12-\n\tread_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12)\n\x07workers\x18\x03 \x03(\x0b\x32\x18.authsvc.v1.WorkerStatus\x12\x1c\n\x14omitted_worker_count\x18\x04 \x01(\x05\x12)\n\x07\x63lients\x18\x05 \x03(\x0b\x32\x18.authsvc.v1.ClientStatus\x12\x1c\n\x14omitted_client_count\x18\x06 \x01(\x05\"\xbd\x01\n\x0c\x43lientStatus\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\x05\x12\x12\n\nheld_count\x18\x06 \x01(\x05\x12\x30\n\x0c\x62\x65hind_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlate_count\x18\x08 \x01(\x05\"\xd3\x02\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\rregister_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrenew_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61pplied_seq\x18\x07 \x01(\x03\x12\x30\n\x0c\x62\x65hind_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlease_over\x18\t \x01(\x08\x12\x13\n\x0bworker_pids\x18\n \x03(\x05\x12\x18\n\x10unconfirmed_pids\x18\x0b \x03(\x05\x32w\n\x0eReplicaService\x12\x65\n\x10GetReplicaStatus\x12#.authsvc.v1.GetReplicaStatusRequest\x1a\x19.authsvc.v1.ReplicaStatus\"\x11\xc2\xc1\x18\rreplicas:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETREPLICASTATUSREQUEST']._serialized_start=139
   _globals['_GETREPLICASTATUSREQUEST']._serialized_end=164
   _globals['_REPLICASTATUS']._serialized_start=167
-  _globals['_REPLICASTATUS']._serialized_end=320
-  _globals['_WORKERSTATUS']._serialized_start=323
-  _globals['_WORKERSTATUS']._serialized_end=662
-  _globals['_REPLICASERVICE']._serialized_start=664
-  _globals['_REPLICASERVICE']._serialized_end=783
+  _globals['_REPLICASTATUS']._serialized_end=393
+  _globals['_CLIENTSTATUS']._serialized_start=396
+  _globals['_CLIENTSTATUS']._serialized_end=585
+  _globals['_WORKERSTATUS']._serialized_start=588
+  _globals['_WORKERSTATUS']._serialized_end=927
+  _globals['_REPLICASERVICE']._serialized_start=929
+  _globals['_REPLICASERVICE']._serialized_end=1048
 # @@protoc_insertion_point(module_scope)

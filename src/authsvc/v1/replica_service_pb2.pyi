@@ -47,10 +47,14 @@ class ReplicaStatus(_message.Message):
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     OMITTED_WORKER_COUNT_FIELD_NUMBER: _builtins.int
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    OMITTED_CLIENT_COUNT_FIELD_NUMBER: _builtins.int
     head_seq: _builtins.int
     """The number of the latest change: the end of the feed that workers follow."""
     omitted_worker_count: _builtins.int
     """The number of registrations that are left out of `workers`."""
+    omitted_client_count: _builtins.int
+    """The number of clients that are left out of `clients`."""
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """When the state was read, by the database's clock."""
@@ -61,6 +65,14 @@ class ReplicaStatus(_message.Message):
         as many as take 2 MiB, which are some ten thousand.
         """
 
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientStatus]:
+        """The clients that hold credentials of some worker, as the workers have reported
+        them in the last ten seconds: those that a change waits for, then those that were
+        late, then the others. All of them, or as many as take 1 MiB, which are several
+        thousand.
+        """
+
     def __init__(
         self,
         *,
@@ -68,14 +80,72 @@ class ReplicaStatus(_message.Message):
         head_seq: _builtins.int = ...,
         workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
         omitted_worker_count: _builtins.int = ...,
+        clients: _abc.Iterable[Global___ClientStatus] | None = ...,
+        omitted_client_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_seq", b"head_seq", "omitted_worker_count", b"omitted_worker_count", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "head_seq", b"head_seq", "omitted_client_count", b"omitted_client_count", "omitted_worker_count", b"omitted_worker_count", "read_time", b"read_time", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
+
+@_typing.final
+class ClientStatus(_message.Message):
+    """The state of a client that verifies in its own process (HolderService)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    HELD_COUNT_FIELD_NUMBER: _builtins.int
+    BEHIND_SINCE_FIELD_NUMBER: _builtins.int
+    LATE_COUNT_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """The name that the client gives itself, such as its host and process id. Nothing
+    proves it.
+    """
+    credential_id: _builtins.str
+    """The id of the key or session by which it follows, or the name in its certificate."""
+    address: _builtins.str
+    """The address that it follows from."""
+    host: _builtins.str
+    """The host name of the machine of the worker that it follows."""
+    pid: _builtins.int
+    """The process id of that worker."""
+    held_count: _builtins.int
+    """How many credentials it holds."""
+    late_count: _builtins.int
+    """How often in the last ten minutes a change had to wait for it, because it was
+    paused or out of reach. After three times it has to verify by RPCs for a while.
+    """
+    @_builtins.property
+    def behind_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has delayed a change. Unset if it has confirmed all changes."""
+
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        credential_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        host: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        held_count: _builtins.int = ...,
+        behind_since: _timestamp_pb2.Timestamp | None = ...,
+        late_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["behind_since", b"behind_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "behind_since", b"behind_since", "credential_id", b"credential_id", "held_count", b"held_count", "host", b"host", "instance", b"instance", "late_count", b"late_count", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientStatus: _TypeAlias = ClientStatus  # noqa: Y015
 
 @_typing.final
 class WorkerStatus(_message.Message):
