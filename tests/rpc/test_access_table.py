@@ -88,6 +88,8 @@ ROWS = {
     "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "ListScopes": Row(lambda _: {}, OK),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
+    # A stream with one message in each direction.
+    "Follow": Row(lambda _: {"join": {"instance": "x", "capacity": 1}}, PLATFORM, PLATFORM),
 }
 
 

@@ -212,6 +212,30 @@ async def test_replica_status(service: Service, database_url: str, count: int, i
     assert (status.omitted_worker_count == 0) is is_complete
 
 
+_REPORT = """
+    INSERT INTO authsvc.client_reports
+    SELECT gen_random_uuid(), repeat('h', 64), n, clock_timestamp(), 100, jsonb_agg(jsonb_build_object(
+           'credential_id', 'key_' || repeat('k', 26), 'address', '192.0.2.1', 'instance', repeat($2, 100),
+           'held', 10000, 'late', 0, 'waited_seconds', 0))
+      FROM generate_series(1, $1::int) AS n, generate_series(1, 100) GROUP BY n
+"""
+
+
+@pytest.mark.parametrize(("workers", "is_complete"), [(5, True), (150, False)])
+async def test_client_status(service: Service, database_url: str, workers: int, is_complete: bool) -> None:
+    """Hundreds of clients are all shown; of very many, the rest is counted, beside all workers."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(_REPORT, workers, WIDE)
+    await connection.close()
+    status = await ReplicaServiceStub(service.channel).GetReplicaStatus(
+        replica_pb.GetReplicaStatusRequest(), metadata=[("authorization", f"Bearer {service.admin_key}")]
+    )
+    assert len(status.clients) + status.omitted_client_count == 100 * workers
+    assert (status.omitted_client_count == 0) is is_complete
+    assert sum(client.ByteSize() for client in status.clients) <= MAX_BYTES // 2
+    assert len(status.workers) == 1
+
+
 async def test_list_scopes(database_url: str, clock: Clock) -> None:
     """A catalogue of a thousand scopes with the longest descriptions."""
     scopes = "\n".join(f"{number:04}{'s' * 60} = {WIDE * 500}" for number in range(1000))
@@ -391,6 +415,14 @@ _VALUES = {
     # Twice the number of workers of a replica: a rolling restart has new ones beside the old ones.
     "WorkerStatus.worker_pids": 512,
     "WorkerStatus.unconfirmed_pids": 512,
+    "ClientStatus.instance": 100 * 4,
+    "ClientStatus.credential_id": _CALLER,
+    "ClientStatus.address": 64,
+    "ClientStatus.host": 255,
+    "HeldCredential.credential_id": 64,
+    "HeldCredential.owner_id": 128,
+    "Forget.owner_id": 128,
+    "End.reason": _TEXT,
     "ListScopesResponse.scopes": 1000 + len(OWN_SCOPES),
     "Scope.name": 64,
     "Scope.description": 500 * 4,
@@ -403,6 +435,8 @@ _LIKE = {
     "VerifyKeyResponse.annotations": "Key.annotations",
     "VerifySessionResponse.scopes": "CreateSessionRequest.scopes",
     "Session.scopes": "CreateSessionRequest.scopes",
+    "HeldCredential.scopes": "Key.scopes",
+    "HeldCredential.annotations": "Key.annotations",
     "Session.annotations": "CreateSessionRequest.annotations",
     "ListKeysResponse.next_page_token": "ListKeysRequest.page_token",
     "ListSessionsResponse.next_page_token": "ListSessionsRequest.page_token",
@@ -415,6 +449,14 @@ _CUT = {
     "ListAuditEventsResponse.events": test_list_audit_events,
     "BatchRevokeKeysResponse.keys": test_revoke_an_owner,
     "ReplicaStatus.workers": test_replica_status,
+    "ReplicaStatus.clients": test_client_status,
+}
+_WHOLE = {
+    **dict.fromkeys(_CUT, MAX_BYTES),
+    # Of two lists in an answer, one gets less.
+    "ReplicaStatus.clients": MAX_BYTES // 2,
+    # An entry of the feed names so many keys at most; more are named by their owner.
+    "Forget.key_prefixes": MAX_RETURNED_KEYS * (31 + 6),
 }
 
 
@@ -424,7 +466,7 @@ def test_each_answer_has_a_bound() -> None:
     If this fails for a new field: give it a rule or its bound here. If it is a list of any length, let
     `answer_size.shown` or `fitting` cut it, and write a test that reads it to its end.
     """
-    sizes = Sizes(_VALUES, _LIKE, dict.fromkeys(_CUT, MAX_BYTES))
+    sizes = Sizes(_VALUES, _LIKE, _WHOLE)
     for method in methods():
         assert not sizes.unbounded(method.output_type), method.full_name
         assert sizes.message(method.output_type) < CLIENT_BYTES, method.full_name

@@ -44,6 +44,9 @@ class KeyServiceStub:
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.
@@ -146,6 +149,9 @@ class KeyServiceServicer:
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.
@@ -366,6 +372,9 @@ class KeyService:
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.

@@ -45,6 +45,9 @@ class KeyServiceStub:
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.
@@ -150,6 +153,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.
@@ -251,6 +257,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     milliseconds, or a lease (30 s by default) if a worker is unreachable.
     DEADLINE_EXCEEDED, reason WORKERS_UNCONFIRMED, means that the change is durable
     but some workers have not confirmed it yet. The same call again waits for these.
+    Trailing metadata says what the answer waited for: `authsvc-holders`, the number of
+    clients that verify in their own process (HolderService), as the workers reported
+    them last, and `authsvc-wait-ms`, the milliseconds since the commit.
 
     A request that the owner's policy forbids fails with FAILED_PRECONDITION and a
     reason: see OwnerPolicy.
