@@ -30,7 +30,9 @@ def log(database: Database, clock: Clock) -> Confirmations:
 def changed(clock: Clock, *owners: str, holders: int | None = 2, unconfirmed: int = 0) -> Caller:
     """Return a caller whose change had an event for each of these owners, and was waited for."""
     caller = Caller("key_1", "authsvc", (), confirmation=Confirmation())
-    targets = [(f"key_{number}", owner_id, {}) for number, owner_id in enumerate(owners)]
+    targets: list[tuple[str, str, dict[str, str]]] = [
+        (f"key_{number}", owner_id, {}) for number, owner_id in enumerate(owners)
+    ]
     AuditEvent.of_each(caller, Action.KEY_REVOKED, at=clock(), targets=targets)
     assert caller.confirmation is not None
     caller.confirmation.note(holders, 0.25, unconfirmed)

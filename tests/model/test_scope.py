@@ -61,7 +61,7 @@ def test_own_scopes() -> None:
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
     policies = {"policies:read", "policies:write"}
     keys = {"keys:verify", "keys:read", "keys:write"}
-    others = {"full_access", "audit_logs:read", "replicas:read"}
+    others = {"full_access", "audit_logs:read", "replicas:read", "holders:follow"}
     assert set(OWN_SCOPES) == keys | sessions | policies | others
     assert all(OWN_SCOPES.values())
 

@@ -52,7 +52,8 @@ async def test_an_entry_has_a_place_after_the_commit(database: Database) -> None
     for entry in entries:
         await publish(database, entry)
     places = [await find_place(database, entry) for entry in entries]
-    assert await announce(database, [*entries, NewEntry()]) == [*places, None]
+    announced = await announce(database, [*entries, NewEntry()])
+    assert [each and each.place for each in announced] == [*places, None]
     assert [place and place.seq for place in places] == [1, 2, 3]
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT * FROM authsvc.feed WHERE seq > 0 ORDER BY seq")

@@ -95,7 +95,7 @@ async def composed(
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
     async with served_database(settings, wait) as (database, url):
         default_policy = default_policy_of(settings)
-        policy_store = PolicyStore(default_policy)
+        policies = PolicyStore(default_policy)
         verification = verification_of(
             settings,
             database,
@@ -107,19 +107,11 @@ async def composed(
         )
         clock = verification.clock
         authority = Authority(
-            database, policy_store, clock, certified=certified, anonymous=anonymous_caller(settings)
+            database, policies, clock, certified=certified, anonymous=anonymous_caller(settings)
         )
         confirmations = Confirmations(database, clock)
-        barrier = Barrier(
-            database,
-            authority,
-            hint=verification.holder.hint,
-            note_confirmed=confirmations.note,
-            stopwatch=stopwatch,
-        )
-        use_cases = use_cases_of(
-            settings, database, policy_store, catalogue, verification, authority, barrier
-        )
+        barrier = _barrier(database, authority, verification, confirmations, stopwatch)
+        use_cases = use_cases_of(settings, database, policies, catalogue, verification, authority, barrier)
         try:
             yield App(
                 **vars(verification),
@@ -144,6 +136,22 @@ async def composed(
         finally:
             verification.hasher.close()
             locations.close()
+
+
+def _barrier(
+    database: Database,
+    authority: Authority,
+    verification: Verification,
+    confirmations: Confirmations,
+    stopwatch: Stopwatch,
+) -> Barrier:
+    return Barrier(
+        database,
+        authority,
+        hint=verification.holder.hint,
+        note_confirmed=confirmations.note,
+        stopwatch=stopwatch,
+    )
 
 
 def _access(settings: Settings, verifier: Verifier, routes: ReloadedFiles[Routes] | None) -> Access:

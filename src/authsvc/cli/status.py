@@ -62,7 +62,7 @@ async def status() -> None:
 
 
 def _clients(clients: Iterable[pb.ClientStatus], now: datetime) -> Table:
-    columns = ("client", "address", "credential", "follows", "holds", "late", "state")
+    columns = ("client", "address", "credential", "follows", "holds", "late (10 min)", "state")
     return table(
         columns,
         (
@@ -72,7 +72,7 @@ def _clients(clients: Iterable[pb.ClientStatus], now: datetime) -> Table:
                 client.credential_id,
                 f"{client.pid} on {client.host}",
                 str(client.held_count),
-                f"{client.late_count} times" if client.late_count else "never",
+                str(client.late_count),
                 Text(f"behind for {_since(client.behind_since, now)}", "red")
                 if client.HasField("behind_since")
                 else Text("following", "green"),
