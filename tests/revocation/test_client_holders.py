@@ -193,7 +193,7 @@ async def test_a_client_that_does_not_confirm_is_waited_for_until_its_sub_lease_
     stand.pass_time(0.02)
     assert stand.is_settled(order)
     assert client.is_closed
-    assert stand.clients.late == 1
+    assert stand.clients.late.count == 1
 
 
 async def test_a_client_that_has_not_confirmed_gets_no_sub_lease() -> None:
@@ -220,7 +220,7 @@ async def test_a_stream_that_has_ended_frees_nobody() -> None:
     assert not stand.is_settled(after)
     stand.pass_time(0.02)
     assert stand.is_settled(after)
-    assert stand.clients.status == []
+    assert not stand.clients.clients
 
 
 async def test_a_client_that_leaves_is_not_waited_for() -> None:
@@ -343,10 +343,10 @@ async def test_a_client_that_confirms_late_counts_once() -> None:
     stand.revoke("a")
     stand.pass_time(2)
     client.confirm()
-    assert stand.clients.late == 1
+    assert stand.clients.late.count == 1
     stand.revoke("b")
     client.confirm()
-    assert stand.clients.late == 1
+    assert stand.clients.late.count == 1
 
 
 async def test_a_stop_ends_all() -> None:
@@ -362,3 +362,29 @@ async def test_a_stop_ends_all() -> None:
     client.confirm()
     await stand.clients.over()
     assert stand.clients.settled_mark == inf
+
+
+async def test_a_client_without_a_sub_lease_is_not_late() -> None:
+    """Nothing waits for it, so it may take its time; it gets none before it has confirmed."""
+    stand = Stand()
+    client = holding(stand, "a")
+    stand.pass_time(certainly_over(SUB_LEASE) + 1)
+    assert stand.is_settled(stand.revoke("a"))
+    stand.pass_time(100)
+    assert client.renew() == 0
+    client.confirm()
+    assert client.granted == SUB_LEASE
+    assert stand.clients.late.count == 0
+
+
+async def test_clients_that_are_gone_make_room() -> None:
+    """They have asked for no sub-lease for a minute; their streams may hang."""
+    stand = Stand(limit=2)
+    gone, alive = holding(stand, "a"), holding(stand, "a")
+    stand.pass_time(59)
+    alive.renew()
+    stand.pass_time(2)
+    Client(stand)
+    assert gone.sent[-1].kind == "end"
+    assert gone.is_closed
+    assert [alive.is_closed] == [False]

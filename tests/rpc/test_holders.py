@@ -28,7 +28,7 @@ async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
 
 async def _number(service: Service) -> int:
     await asyncio.sleep(0.001)
-    return len(service.app.holder.clients.status)
+    return len(service.app.holder.clients.clients)
 
 
 async def follows(service: Service, count: int = 1) -> None:
@@ -74,7 +74,7 @@ async def test_a_revocation_waits_until_the_client_has_confirmed(service: Servic
         assert not revoking.done()
         await client.confirm(forget)
         await revoking
-        assert service.app.holder.clients.late == 0
+        assert service.app.holder.clients.late.count == 0
 
 
 async def test_all_that_is_revoked_is_passed_on(service: Service) -> None:

@@ -61,7 +61,9 @@ def _watch_clients(app: App) -> None:
     watch_gauge(
         "clients_held", "Credentials that they hold together.", lambda: sum(map(len, clients.clients))
     )
-    watch_counter("clients_late", "How often a change had to wait for one of them.", lambda: clients.late)
+    watch_counter(
+        "clients_late", "How often a change had to wait for one of them.", lambda: clients.late.count
+    )
     watch_counter(
         "clients_refused",
         "Clients that were not allowed to follow, by the reason.",

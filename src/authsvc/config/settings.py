@@ -43,9 +43,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    listen: Listen = Field(
-        ListenAddress("127.0.0.1", 50051), description="address to serve gRPC on, host:port"
-    )
+    listen: Listen = Field(ListenAddress("127.0.0.1", 50051), description="address of gRPC, host:port")
     transport: Literal["lane", "grpcio"] = Field(
         "lane", description="what serves gRPC: authsvc's own transport, or that of grpcio, which is slower"
     )
@@ -103,9 +101,7 @@ class Settings(BaseSettings):
     connection_limit: int = Field(
         1000, ge=8, le=100_000, description="maximum number of client connections, per worker"
     )
-    reflection: bool = Field(
-        True, description="whether gRPC reflection, which grpcurl uses, is served to all clients"
-    )
+    reflection: bool = Field(True, description="whether gRPC reflection (for grpcurl) is served")
     workers: int = Field(
         default_factory=usable_cores,
         ge=1,
@@ -137,9 +133,7 @@ class Settings(BaseSettings):
         description="how long workers answer from memory without the database; "
         "a revocation waits this long for an unreachable worker",
     )
-    holders: int = Field(
-        100, ge=0, le=10_000, description="clients that may verify by themselves, per worker; 0: none"
-    )
+    holders: int = Field(100, ge=0, le=10_000, description="clients that hold keys, per worker; 0: none")
     holder_lease: Annotated[Duration, between(_SECOND, _MINUTE)] = Field(
         timedelta(seconds=5), description="how long a revocation waits for such a client out of reach"
     )
@@ -185,9 +179,7 @@ class Settings(BaseSettings):
         KeyManagers.ANY,
         description="who may manage keys of an owner without a policy of its own: any or sessions_only",
     )
-    cache_capacity: int = Field(
-        200_000, ge=1000, description="keys kept in memory, about 1 KiB each, per worker"
-    )
+    cache_capacity: int = Field(200_000, ge=1000, description="keys in memory, 1 KiB each, per worker")
     argon2_threads: int = Field(
         default_factory=lambda given: max(1, usable_cores() // given.get("workers", 1)),
         ge=1,
@@ -264,9 +256,7 @@ class Settings(BaseSettings):
     call_tls_ca: Path | None = Field(
         None, description="PEM file of the authority that these commands trust; it enables TLS"
     )
-    call_tls_cert: Path | None = Field(
-        None, description="PEM file of the client certificate of these commands"
-    )
+    call_tls_cert: Path | None = Field(None, description="PEM file of the certificate of these commands")
     call_tls_key: Path | None = Field(None, description="PEM file of the private key of that certificate")
 
     _check_free = field_validator("admin_listen", "http_listen")(check_free)

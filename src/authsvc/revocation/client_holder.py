@@ -64,8 +64,10 @@ class _Unconfirmed(NamedTuple):
 class ClientHolder:
     """One client, for as long as its sub-lease may be held."""
 
-    def __init__(self, channel: ClientChannel, member: Member, capacity: int) -> None:
+    def __init__(self, channel: ClientChannel, member: Member, capacity: int, now: float) -> None:
         self.channel, self.member = channel, member
+        #: When it has asked for a sub-lease last, or has joined.
+        self.renewed = now
         #: When its sub-lease is certainly over, on our stopwatch.
         self.until = -inf
         #: The number of the sub-lease that it has asked for, and that was not granted yet.
@@ -187,5 +189,10 @@ class ClientHolder:
 
     @property
     def waited_since(self) -> float:
-        """Since when it is waited for, on our stopwatch; infinite if it is not."""
+        """Since when it has not confirmed what it was sent, on our stopwatch; infinite if it has."""
         return self._unconfirmed[0].since if self._unconfirmed else inf
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it held a sub-lease when it was sent what it has not confirmed."""
+        return self.waited_since < self.until

@@ -12,8 +12,6 @@ Failure: without a lease of its own, the worker grants none.
 """
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from math import inf
@@ -22,20 +20,18 @@ from authsvc.model.credential import Credential
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.feed import FeedEntry
 from authsvc.revocation.client_holder import ClientChannel, ClientHolder, Member
+from authsvc.revocation.late_clients import LATE_SECONDS, MAX_TIMES, LateClients
 from authsvc.revocation.orders import Apply, Forget, Grant, Order, Start
 from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.lease import Lease, certainly_over
-
-_log = logging.getLogger(__name__)
 
 _MAX_HELD = 1_000_000
 # The clock of the event loop stops while the machine is suspended, so no wait is long.
 _MAX_LOOK_SECONDS = 0.5
 # Seconds between two looks at the end of this worker.
 _OVER_SECONDS = 0.02
-# A client that was waited for this long is late; after so many times in so many seconds it has to pause.
-_LATE_SECONDS, _MAX_LATE, _LATE_WITHIN_SECONDS = 1.0, 3, 600.0
-_MAX_LATE_KNOWN = 1000
+# A client that has asked for no sub-lease for so long makes room for others.
+_IDLE_SECONDS = 60.0
 
 
 class ClientHolders:
@@ -63,10 +59,8 @@ class ClientHolders:
         self._is_stopping = False
         self._on_settled: Callable[[], object] = lambda: None
         self._look_at: asyncio.TimerHandle | None = None
-        # When sub-leases had to be waited for, by who follows.
-        self._late: dict[tuple[str, str], deque[float]] = {}
-        #: How many sub-leases were waited for.
-        self.late = 0
+        #: Those that changes had to wait for.
+        self.late = LateClients(stopwatch)
         #: How many clients were not let follow, by the reason.
         self.refused = dict.fromkeys(("STOPPING", "HOLDER_LIMIT", "HOLDER_LATE"), 0)
 
@@ -95,20 +89,22 @@ class ClientHolders:
         if self._is_stopping:
             raise Unavailable("this worker is stopping; follow another one", reason="STOPPING", retry_after=0)
         if len(self._clients) >= self._limit:
+            self._end_idle()
+        if len(self._clients) >= self._limit:
             raise Overloaded(
                 f"too many clients hold credentials of this worker; the limit is {self._limit}. The operator "
                 "sets it with AUTHSVC_HOLDERS",
                 reason="HOLDER_LIMIT",
                 retry_after=30,
             )
-        if pause := self._pause_of(member):
+        if pause := self.late.pause(member):
             raise Overloaded(
-                f"changes waited for this client {_MAX_LATE} times within ten minutes, because it was paused "
+                f"changes waited for this client {MAX_TIMES} times within ten minutes, because it was paused "
                 "or out of reach; verify by VerifyKey and VerifySession, and follow again later",
                 reason="HOLDER_LATE",
                 retry_after=pause,
             )
-        client = ClientHolder(channel, member, min(capacity, self.capacity))
+        client = ClientHolder(channel, member, min(capacity, self.capacity), self._stopwatch())
         self._clients.append(client)
         return client
 
@@ -126,13 +122,13 @@ class ClientHolders:
     def renew(self, client: ClientHolder, number: int) -> None:
         """Grant a client a sub-lease, now or as soon as it may have one."""
         if not client.has_ended:
-            client.renewal = number
+            client.renewal, client.renewed = number, self._stopwatch()
             self._grant(client)
 
     def confirm(self, client: ClientHolder, number: int) -> None:
         """Note that a client has carried out everything up to a number."""
-        if self._stopwatch() >= client.waited_since + _LATE_SECONDS:
-            self._note_late(client)
+        if client.is_waited_for and self._stopwatch() >= client.waited_since + LATE_SECONDS:
+            self.late.note(client.member)
         client.confirm(number)
         self._grant(client)
         self.settle()
@@ -224,13 +220,20 @@ class ClientHolders:
         for client in tuple(self._clients):
             if client.until > now:
                 continue
-            if not client.is_settled and client.until > -inf:
-                self._note_late(client)
+            if client.is_waited_for:
+                self.late.note(client.member)
                 client.end("its sub-lease was over before it had confirmed a change", self._mark, now)
             if client.has_ended or client.is_lost:
                 self._remove(client)
         self._on_settled()
         self._plan()
+
+    def _end_idle(self) -> None:
+        """Have clients that seem to be gone make room for others."""
+        idle = self._stopwatch() - _IDLE_SECONDS
+        for client in self.clients:
+            if client.renewed < idle:
+                self.end_one(client, "it has asked for no sub-lease for a minute")
 
     def _remove(self, client: ClientHolder) -> None:
         self._clients.remove(client)
@@ -240,7 +243,7 @@ class ClientHolders:
         """Look again when the next sub-lease ends that is waited for."""
         now = self._stopwatch()
         due = min(
-            (each.until for each in self._clients if each.has_ended or each.is_lost or not each.is_settled),
+            (each.until for each in self._clients if each.has_ended or each.is_lost or each.is_waited_for),
             default=inf,
         )
         if self._look_at is not None:
@@ -249,31 +252,6 @@ class ClientHolders:
         if due < inf:
             wait = min(max(0.0, due - now), _MAX_LOOK_SECONDS)
             self._look_at = asyncio.get_running_loop().call_later(wait, self.settle)
-
-    # Clients that were waited for.
-
-    def _note_late(self, client: ClientHolder) -> None:
-        self.late += 1
-        member, now = client.member, self._stopwatch()
-        who = member.credential_id, member.address
-        _log.warning(
-            "a change waited for the client %s at %s, which holds credentials by %s",
-            member.instance,
-            member.address,
-            member.credential_id,
-        )
-        times = self._late.pop(who, None) or deque(maxlen=_MAX_LATE)
-        times.append(now)
-        self._late[who] = times
-        while len(self._late) > _MAX_LATE_KNOWN:
-            del self._late[next(iter(self._late))]
-
-    def _pause_of(self, member: Member) -> float:
-        """Return the seconds for which this client may not follow."""
-        times = self._late.get((member.credential_id, member.address))
-        if times is None or len(times) < _MAX_LATE:
-            return 0.0
-        return max(0.0, times[0] + _LATE_WITHIN_SECONDS - self._stopwatch())
 
     # The end of this worker.
 
@@ -293,8 +271,3 @@ class ClientHolders:
     def clients(self) -> tuple[ClientHolder, ...]:
         """Who follows, or may answer still."""
         return tuple(self._clients)
-
-    def times_late(self, member: Member) -> int:
-        """Return how often changes had to wait for a client in the last ten minutes, three times at most."""
-        since = self._stopwatch() - _LATE_WITHIN_SECONDS
-        return sum(time > since for time in self._late.get((member.credential_id, member.address), ()))

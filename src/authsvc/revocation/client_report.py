@@ -33,7 +33,7 @@ def status_of(clients: ClientHolders, stopwatch: Stopwatch = boottime) -> list[F
             instance=each.member.instance,
             held=len(each),
             waited_seconds=max(0.0, now - each.waited_since),
-            late=clients.times_late(each.member),
+            late=clients.late.times(each.member),
         )
         for each in clients.clients
     ]
