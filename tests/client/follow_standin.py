@@ -86,6 +86,10 @@ class Time:
                     return each[0]
             await asyncio.sleep(0)
 
+    async def pausing(self, seconds: Callable[[float], bool]) -> None:
+        """Wait for a pause of such a length, and do not end it."""
+        await until(lambda: any(seconds(each) for each, _ in self.pauses))
+
     async def tick(self) -> None:
         """Let the next renewal come."""
         await self.paused(lambda seconds: seconds == LEASE / 5)

@@ -89,6 +89,7 @@ async def test_a_client_that_may_not_hold(
         stream = await worker.stream()
         await stream.joined()
         await stream.grant()
+        await until(lambda: client.hold_state.lease_seconds)
         await held(client, stream, key_string(), a_key())
 
 
@@ -110,7 +111,7 @@ async def test_a_right_that_is_taken_away(time: Time) -> None:
     async with holding(worker) as (client, stream):
         await held(client, stream, text, a_key())
         stream.end(grpc.StatusCode.PERMISSION_DENIED)
-        assert await time.paused(is_backoff) == 30
+        await time.pausing(lambda seconds: seconds == 30)
         assert client.verify_key_now(text) is None
         assert client.hold_state.lease_seconds == 0
 
@@ -223,12 +224,13 @@ async def test_a_worker_that_breaks_the_protocol(
         await held(client, stream, text, a_key())
         asking = asyncio.ensure_future(client.verify_key(key_string()))
         await say(stream)
-        await time.paused(is_backoff)
+        await time.pausing(is_backoff)
+        assert client.verify_key_now(text) is None
         assert await asking
         assert worker.asked == 1
-        assert client.verify_key_now(text) is None
         assert client.hold_state.size == client.hold_state.lease_seconds == 0
         assert "broke the protocol" in told(caplog)[-1]
+        await time.paused(is_backoff)
         await worker.stream()
 
 

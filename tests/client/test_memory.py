@@ -167,22 +167,40 @@ def test_a_start_and_an_end_empty_it(memory: Memory, watch: Watch) -> None:  # R
         assert code(memory, text) is None
 
 
-def test_no_order_is_carried_out_between_the_entry_and_the_sub_lease(watch: Watch) -> None:  # R16
+def _later_sub_lease(memory: Memory, text: str) -> None:
+    memory.forget([prefix(text)], "", None, everything=False)
+    memory.grant(1200, NOW, 1100, 1100)
+
+
+ORDERS: dict[str, Callable[[Memory, str], None]] = {
+    "a later sub-lease": _later_sub_lease,
+    "forget": lambda memory, text: memory.forget([prefix(text)], "", None, everything=False),
+    "grant": lambda memory, text: memory.grant(1200, NOW, 1100, 1100),
+    "end": lambda memory, text: memory.end("over"),
+    "start": lambda memory, text: memory.start(10),
+    "admit": lambda memory, text: admit(memory, text, a_key()),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_no_order_is_carried_out_between_the_entry_and_the_sub_lease(
+    watch: Watch, order: Callable[[Memory, str], None]
+) -> None:  # R16
     """A thread that is stopped there does not continue under a later sub-lease, with an entry from before."""
-    orders = threading.Event()
+    is_done = threading.Event()
+    overtook: list[bool] = []
 
     def stopped() -> float:
         """Let the time pass in which the orders of the worker come, if they can be carried out."""
-        if threading.current_thread() is asking:
+        if threading.current_thread() is asking and not overtook:
             watch.now = 1100
             carrying_out.start()
-            orders.wait(0.3)
+            overtook.append(is_done.wait(0.2))
         return watch.now
 
     def carry_out() -> None:
-        memory.forget([prefix(text)], "", None, everything=False)
-        memory.grant(1200, NOW, 1100, 1100)
-        orders.set()
+        order(memory, text)
+        is_done.set()
 
     memory, text, found = Memory(10, stopped), key_string(), []
     asking = threading.Thread(target=lambda: found.append(memory.recall(KEY, text)))
@@ -193,7 +211,7 @@ def test_no_order_is_carried_out_between_the_entry_and_the_sub_lease(watch: Watc
     asking.start()
     asking.join()
     carrying_out.join()
-    assert found == [None]
+    assert (found, overtook) == ([None], [False])
 
 
 def test_many_threads_ask_while_orders_come(memory: Memory) -> None:
@@ -300,9 +318,13 @@ def test_a_session_that_is_sent_again_keeps_its_last_activity(memory: Memory, wa
     watch.now += 3
     assert code(memory, text, SESSION) is VerdictCode.VALID
     admit(memory, text, a_session())
-    found = memory.recall(SESSION, text)
+    # A verdict that is not VALID is no activity.
+    found = memory.recall(about_session("b", "", "", None), text)
     assert found is not None
-    assert found.expire_time == NOW + timedelta(seconds=1803)
+    assert (found.code, found.expire_time) == (
+        VerdictCode.INSUFFICIENT_SCOPE,
+        NOW + timedelta(seconds=1803),
+    )
 
 
 def test_what_is_evicted_is_released(watch: Watch) -> None:
