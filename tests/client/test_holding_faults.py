@@ -105,6 +105,30 @@ async def test_an_older_service(time: Time) -> None:
         assert client.hold_state.asked == 1
 
 
+@pytest.mark.parametrize(("times", "lines"), [(2, 0), (3, 1), (5, 1)])
+async def test_a_refusal_that_grpc_does_not_pass_on(
+    time: Time,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    lines: int,
+) -> None:
+    """It is tried again, and logged only if that is all that there is to say."""
+
+    async def fail(*_: object) -> None:
+        nothing = grpc.aio.Metadata()
+        details = "Internal error from Core"
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details)
+
+    monkeypatch.setattr(follow_stream.FollowStream, "run", fail)
+    async with following(Worker()):
+        for turn in range(times):
+            await time.pausing(is_backoff)
+            if turn < times - 1:
+                await time.paused(is_backoff)
+        assert len(told(caplog)) == lines
+
+
 async def test_a_right_that_is_taken_away(time: Time) -> None:
     """Nothing is answered from memory any more, although there was a sub-lease."""
     worker, text = Worker(), key_string()

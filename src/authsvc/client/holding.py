@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.0
 _pause: Callable[[float], Awaitable[object]] = asyncio.sleep
 _REFUSED_SECONDS, _LONGEST_REFUSAL_SECONDS = 30.0, 600.0
+# What gRPC's client says instead of a refusal that arrives while it still sends. The next attempt tells more.
+_GRPC_BUG, _TOLD_UNCLEAR = "Internal error from Core", 3
 _REMEDIES = {
     grpc.StatusCode.PERMISSION_DENIED: "give its key the scope holders:follow, and the owner authsvc",
     grpc.StatusCode.UNAUTHENTICATED: "check the client's own key",
@@ -64,6 +66,7 @@ class Holding:
         # The problem that was logged last; None while a worker is followed.
         self._told: str | None = None
         self._is_closing = False
+        self._unclear = 0
         self._task = asyncio.create_task(self._follow())
 
     async def answer(self, question: Question, presented: str, timeout: float) -> Verdict | None:
@@ -147,7 +150,9 @@ class Holding:
         if error.code is not grpc.StatusCode.UNAVAILABLE:
             # This worker will not serve this client any more; so nothing is to be kept.
             self._memory.end("authsvc has refused the stream")
-        self._tell(f"{error}; {remedy}" if remedy else str(error))
+        self._unclear = self._unclear + 1 if _GRPC_BUG in str(error) else 0
+        if self._unclear not in range(1, _TOLD_UNCLEAR):
+            self._tell(f"{error}; {remedy}" if remedy else str(error))
         if remedy is None:
             return 0.0
         after = error.retry_after if isinstance(error, Unavailable) else None
