@@ -314,7 +314,7 @@ async def test_an_outage_does_not_flood_the_log(
 ) -> None:
     """Problems of one kind are logged once per second, with their number."""
     now = 0.0
-    monkeypatch.setattr("authsvc.client.authenticated.monotonic", lambda: now)
+    monkeypatch.setattr("authsvc.client.faults.monotonic", lambda: now)
     client = AuthClient("127.0.0.1:1", key="x", tls=None, deadline=60, attempts=1)
     async with client, target(client, scopes=()) as on:
         for now in (0.0, 0.5, 0.9, 1.0, 1.5, 2.5):  # noqa: B007 - the lambda reads it

@@ -4,6 +4,9 @@
         verdict = await client.verify_key(presented, ["orders:read"])
         server = grpc.aio.server(interceptors=[Authenticated(client, scopes=["orders:read"])])
 
+    app = AuthenticatedAsgi(app, AuthClient(…), scopes={"GET /orders": "orders:read"})
+    app = AuthenticatedWsgi(app, BlockingAuthClient(…), scopes={"GET /orders": "orders:read"})
+
 Mechanism: the client keeps several connections, since each leads to one worker. A call is sent on a
 connection that works. If it fails with UNAVAILABLE, it is retried on another one, within one deadline.
 
@@ -14,11 +17,13 @@ A client works in the process and the event loop that it was started in. `Blocki
 without an event loop.
 
 Failure: when a credential cannot be verified, `Unavailable` is raised, and `Authenticated` refuses the call
-with UNAVAILABLE. No failure of the client, of authsvc or of the network lets a call through.
+with UNAVAILABLE, the middlewares with 503. No failure of the client, of authsvc or of the network lets a call
+or request through.
 
 This package imports `authsvc.v1`, grpc and protobuf, and nothing of the service.
 """
 
+from authsvc.client.asgi import AuthenticatedAsgi
 from authsvc.client.auth_client import AuthClient
 from authsvc.client.authenticated import Authenticated, peer_address
 from authsvc.client.blocking_auth_client import BlockingAuthClient
@@ -27,10 +32,13 @@ from authsvc.client.errors import ClientError, Refused, Unavailable
 from authsvc.client.hold_state import HoldState
 from authsvc.client.identity import Identity, current
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
+from authsvc.client.wsgi import AuthenticatedWsgi
 
 __all__ = [
     "AuthClient",
     "Authenticated",
+    "AuthenticatedAsgi",
+    "AuthenticatedWsgi",
     "BlockingAuthClient",
     "ClientError",
     "CredentialType",

@@ -1,12 +1,8 @@
 """The interceptor of a `grpc.aio` server that authenticates every call with authsvc."""
 
 import asyncio
-import logging
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
-from math import inf
-from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,17 +11,12 @@ import grpc
 from authsvc.client import client_info, refusal
 from authsvc.client.access import Access, Rule, Scopes
 from authsvc.client.auth_client import AuthClient
-from authsvc.client.errors import Refused, Unavailable
+from authsvc.client.faults import Faults
 from authsvc.client.guard import guarded
-from authsvc.client.identity import Identity, set_current
-from authsvc.client.presented import presented_in, type_of
-from authsvc.client.refusal import Refusal
+from authsvc.client.identity import Identity, identified, set_current
+from authsvc.client.presented import accepted, presented_in, type_of
+from authsvc.client.question import Question
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
-
-_log = logging.getLogger(__name__)
-
-# The minimum time between two log lines about one kind of problem.
-_LOG_INTERVAL_SECONDS = 1.0
 
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -73,12 +64,9 @@ class Authenticated(grpc.aio.ServerInterceptor):
         """
         self._client = client
         self._access = Access(scopes, public)
-        self._accept = frozenset(map(CredentialType, accept))
-        if not self._accept:
-            raise ValueError("accept is empty; give at least one type of credential")
+        self._accept = accepted(accept)
         self._client_address = client_address
-        # When a kind of problem was last logged, and how often it has occurred since.
-        self._logged: dict[type[Exception], tuple[float, int]] = {}
+        self._faults = Faults()
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -100,36 +88,9 @@ class Authenticated(grpc.aio.ServerInterceptor):
         try:
             if rule is None:
                 raise refusal.method_not_listed(method)
-            verdict = await self._verify(rule, context)
-        except Refusal:
-            raise
-        except Unavailable as error:
-            self._tell(logging.WARNING, method, error, str(error))
-            raise refusal.unavailable(error.retry_after) from None
-        except Refused as error:
-            self._tell(logging.ERROR, method, error, f"{error}; retrying does not help: fix the cause")
-            raise refusal.unavailable(None) from None
+            return identified(await self._verify(rule, context), rule.scopes)
         except Exception as error:  # noqa: BLE001 - no failure lets a call through
-            # Without its message, which could contain the credential.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            self._tell(logging.ERROR, method, error, f"{type(error).__name__}\n{where}")
-            raise refusal.unavailable(None) from None
-        if verdict.code is VerdictCode.VALID:
-            return Identity.of(verdict)
-        if verdict.code is VerdictCode.INSUFFICIENT_SCOPE:
-            raise refusal.scope_missing(verdict.lacks(rule.scopes))
-        raise refusal.bad_credential(verdict.code)
-
-    def _tell(self, level: int, method: str, error: Exception, problem: str) -> None:
-        """Log a problem, each kind at most once per second, since in an outage every call has it."""
-        now = monotonic()
-        last, kept = self._logged.get(type(error), (-inf, 0))
-        if now - last < _LOG_INTERVAL_SECONDS:
-            self._logged[type(error)] = last, kept + 1
-            return
-        self._logged[type(error)] = now, 0
-        more = f" ({kept} more since this was last logged)" if kept else ""
-        _log.log(level, "%s cannot be authenticated%s: %s", method, more, problem)
+            raise self._faults.refusal(method, error) from None
 
     async def _verify(self, rule: Rule, context: Any) -> Verdict:
         metadata = list(context.invocation_metadata() or ())
@@ -137,19 +98,7 @@ class Authenticated(grpc.aio.ServerInterceptor):
         kind = type_of(presented)
         if kind not in self._accept:
             return Verdict(VerdictCode.NOT_FOUND, kind)
-        address = self._client_address(context)
         left = context.time_remaining()
         deadline = self._client.deadline if left is None else min(left, self._client.deadline)
-        if kind is CredentialType.KEY:
-            return await self._client.verify_key(presented, rule.scopes, address, deadline=deadline)
-        return await self._client.verify_session(
-            presented, rule.scopes, address, _user_agent(metadata), headers=metadata, deadline=deadline
-        )
-
-
-def _user_agent(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the user agent of the user; "" for that of gRPC, which would be shown as the user's device."""
-    for name, value in metadata:
-        if name == "user-agent" and isinstance(value, str) and "grpc-" not in value:
-            return value
-    return ""
+        question = Question(presented, rule.scopes, self._client_address(context), metadata)
+        return await question.ask(self._client, deadline)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from authsvc.client.verdict import FULL_ACCESS, CredentialType, Verdict
+from authsvc.client import refusal
+from authsvc.client.verdict import FULL_ACCESS, CredentialType, Verdict, VerdictCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,25 @@ class Identity:
         return scope in self.scopes or FULL_ACCESS in self.scopes
 
 
+def identified(verdict: Verdict, scopes: tuple[str, ...]) -> Identity:
+    """Return the identity for a verdict about these scopes. Raise Refusal if it is not VALID."""
+    if verdict.code is VerdictCode.VALID:
+        return Identity.of(verdict)
+    if verdict.code is VerdictCode.INSUFFICIENT_SCOPE:
+        raise refusal.scope_missing(verdict.lacks(scopes))
+    raise refusal.bad_credential(verdict.code)
+
+
 _current: ContextVar[Identity | None] = ContextVar("authsvc_identity", default=None)
 
 
 def current() -> Identity:
-    """Return the caller. Raises LookupError outside of a call, and in a call of a public method."""
+    """Return the caller. Raises LookupError outside of a call, and in one that needs no credential."""
     identity = _current.get()
     if identity is None:
-        raise LookupError("no caller is authenticated: the method is public, or this is not within a call")
+        raise LookupError(
+            "no caller is authenticated: the method or path is public, or this is not within a call"
+        )
     return identity
 
 

@@ -1,4 +1,4 @@
-"""Refusals of calls: a status code, a machine-readable reason, and a message that says what to do."""
+"""Refusals of calls and requests: a status code, a stable reason, and a message that says what to do."""
 
 import grpc
 
@@ -36,7 +36,14 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.trailers = rich_status.write(code, message, reason, metadata, retry_after)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.metadata = metadata
+
+    @property
+    def trailers(self) -> tuple[tuple[str, bytes], ...]:
+        """The details for clients of gRPC."""
+        return rich_status.write(self.code, self.message, self.reason, self.metadata, self.retry_after)
 
 
 def unauthenticated(message: str, reason: str) -> Refusal:
@@ -68,6 +75,16 @@ def method_not_listed(method: str) -> Refusal:
         "the service has no scopes configured for this method; it must list the method",
         "METHOD_NOT_LISTED",
         method=method[:_MAX_METADATA_LENGTH],
+    )
+
+
+def route_not_permitted() -> Refusal:
+    """Return the refusal of an HTTP request whose method and path are not listed, or are ambiguous."""
+    return Refusal(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "the service has no scopes configured for this method and path, or the path can be read in several "
+        "ways",
+        "ROUTE_NOT_PERMITTED",
     )
 
 
