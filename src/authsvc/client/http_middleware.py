@@ -105,9 +105,10 @@ class HttpMiddleware(Generic[App, ClientT]):
         if not callable(app):
             raise TypeError(f"{app!r} is not an application; pass a callable")
         if not isinstance(client, self._kind_of_client):
-            raise TypeError(
-                f"{type(self).__name__} needs {self._kind_of_client.__name__}, not {type(client).__name__}"
-            )
+            needed, given = self._kind_of_client.__name__, type(client).__name__
+            raise TypeError(f"the client of {type(self).__name__} has to be: {needed}; this is: {given}")
+        if client_address is not None and not callable(client_address):
+            raise TypeError(f"client_address is a function of the environ or scope, not {client_address!r}")
         self._app = app
         self._client: ClientT = client
         self._routes = Routes(scopes, public)

@@ -59,17 +59,16 @@ class Routes:
         """
         if isinstance(public, str):
             raise TypeError("public takes a list of patterns, not a string")
-        is_mapping = isinstance(scopes, Mapping)
-        self._for_all = None if isinstance(scopes, Mapping) else Rule(scopes_of(scopes))
+        self._for_all = None if isinstance(scopes, Mapping) else _rule(scopes)
         # By method, or "" for all methods.
         listed: dict[str, dict[_Segments, Rule]] = {"": {}}
         for pattern, needed in scopes.items() if isinstance(scopes, Mapping) else ():
-            _add(listed, pattern, Rule(scopes_of(needed)))
+            _add(listed, pattern, _rule(needed))
         for pattern in public:
             _add(listed, pattern, Rule((), is_public=True))
         #: Whether requests differ in what they require.
         self.differ = any(listed.values())
-        if is_mapping and not self.differ:
+        if self._for_all is None and not self.differ:
             raise ValueError(
                 f'no path is listed, so every request would be refused; list one, like "{_EXAMPLE}"'
             )
@@ -83,6 +82,12 @@ class Routes:
         if path is None or _METHOD.fullmatch(method) is None:
             return self._for_all
         return self._by_method.get(method, self._others).find(path) or self._for_all
+
+
+def _rule(scopes: Scopes) -> Rule:
+    if not isinstance(scopes, Iterable):
+        raise TypeError(f"scopes takes a scope or a list of scopes, not {scopes!r}")
+    return Rule(scopes_of(scopes))
 
 
 def _add(listed: dict[str, dict[_Segments, Rule]], pattern: str, rule: Rule) -> None:
