@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from tests.client.web import Answer, Web
 from tests.e2e.process import Server, environment, run, running, until
 
 # Serves an application at a free port, with one process per request.
@@ -24,16 +24,23 @@ server.serve_forever()
 _FLASK = "from recipe import app\n" + _SERVE.format(application="app")
 _DJANGO = """
 from django.conf import settings
-from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
 
+from authsvc.client import current
+
 def orders(request):
-    return HttpResponse(f"the orders of {request.owner_id}\\n")
+    return HttpResponse(f"the orders of {current().owner_id}\\n")
 
 urlpatterns = [path("orders", orders)]
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=["recipe.authenticated"])
-""" + _SERVE.format(application="get_wsgi_application()")
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
+from recipe import application
+""" + _SERVE.format(application="application")
+# One process, as uvicorn runs it.
+_FASTAPI = """
+import uvicorn
+uvicorn.run("recipe:app", port=0)
+"""
 # Sends a task to the worker, and prints the result.
 _ENQUEUE = """
 import sys
@@ -83,7 +90,7 @@ class Recipe:
         [text] = [block for block in self._blocks if f"from {about} import" in block]
         for documented, here in (
             ('"authsvc.internal:50051"', f'"{self._server.address}"'),
-            ('Path("/run/secrets/authsvc.key"))', 'Path("authsvc.key"), tls=None, deadline=30)'),
+            ('Path("/run/secrets/authsvc.key")', 'Path("authsvc.key"), tls=None, deadline=30'),
         ):
             assert documented in text
             text = text.replace(documented, here)
@@ -121,30 +128,32 @@ class Recipe:
             process.wait()
 
 
-@pytest.mark.parametrize(("framework", "program"), [("flask", _FLASK), ("django.http", _DJANGO)])
-def test_a_web_application(recipe: Recipe, framework: str, program: str) -> None:
-    """Every request is served by a process that was forked for it, each with a client of its own."""
+@pytest.mark.parametrize(
+    ("framework", "program", "text"),
+    [
+        ("flask", _FLASK, "the orders of acme\n"),
+        ("django.core.wsgi", _DJANGO, "the orders of acme\n"),
+        ("fastapi", _FASTAPI, '{"orders_of":"acme"}'),
+    ],
+)
+def test_a_web_application(recipe: Recipe, framework: str, program: str, text: str) -> None:
+    """With WSGI, every request is served by a process that was forked for it, with a client of its own."""
     recipe.write("recipe", framework)
     reader, writer = recipe.create("acme", "orders:read"), recipe.create("acme", "orders:write")
-    with recipe.running("-c", program, ready=r"port (\d+)") as port:
-        assert get(port, f"Bearer {reader}") == (200, "the orders of acme\n")
-        assert get(port, f"bearer {reader}") == (200, "the orders of acme\n")
-        assert get(port, f"Bearer {writer}") == (403, "INSUFFICIENT_SCOPE\n")
-        assert get(port, "Bearer nonsense") == (401, "NOT_FOUND\n")
-        assert get(port, "") == (401, "send Authorization: Bearer <key string>\n")
+    with recipe.running("-c", program, ready=r"(?:port |running on http://127.0.0.1:)(\d+)") as port:
+        web = Web(int(port), recipe.directory)
+
+        def get(credential: str) -> Answer:
+            return web.send("GET", "/orders", ("authorization", f"Bearer {credential}"))
+
+        assert get(reader).body.decode() == text
+        assert get(writer).outcome == (403, "SCOPE_MISSING")
+        assert get("nonsense").outcome == (401, "CREDENTIAL_INVALID")
+        assert web.send("GET", "/orders").outcome == (401, "CREDENTIAL_MISSING")
+        assert web.send("POST", "/orders").outcome == (403, "ROUTE_NOT_PERMITTED")
         (recipe.directory / "authsvc.key").write_text("nonsense")
-        assert get(port, f"Bearer {reader}") == (503, "try again later\n")
+        assert get(reader).outcome == (503, "VERIFIER_UNAVAILABLE")
     assert reader not in (recipe.directory / "output").read_text("utf-8")
-
-
-def get(port: str, authorization: str) -> tuple[int, str]:
-    """Return the status and the text of a response, after checking the headers for its status."""
-    connection = HTTPConnection("127.0.0.1", int(port), timeout=60)
-    connection.request("GET", "/orders", headers={"Authorization": authorization} if authorization else {})
-    answer = connection.getresponse()
-    assert (answer.status == 503) is ("Retry-After" in answer.headers)
-    assert (answer.status in {401, 403}) is ("WWW-Authenticate" in answer.headers)
-    return answer.status, answer.read().decode()
 
 
 def test_a_task_of_celery(recipe: Recipe) -> None:
