@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from fastapi import FastAPI, Request
@@ -122,13 +122,72 @@ async def test_the_client_lives_as_long_as_the_application(service: Service) -> 
     made = await make(service)
     client = AuthClient(service.address, key=await own_key(service), tls=None, deadline=30)
     app = App(client)
-    for _ in range(2):  # with the same client
-        async with serving_asgi(AuthenticatedAsgi(app, client, scopes=[])) as port:
+    guarded = AuthenticatedAsgi(app, client, scopes=[])
+    for _ in range(2):
+        async with serving_asgi(guarded) as port:
             answer = await Target(port).get(made.key_string)
             assert answer.body.decode() == made.key.key_id
         with pytest.raises(RuntimeError, match="not running"):
             await client.verify_key("x")
     assert app.told == ["started with a client", "ended with a client"] * 2
+
+
+async def test_the_client_is_closed_before_the_server_ends() -> None:
+    """A server may stop the event loop as soon as it is told that the application has ended."""
+    client = AuthClient("127.0.0.1:1", key="x", tls=None)
+    events = iter(["lifespan.startup", "lifespan.shutdown"])
+    told: list[str] = []
+
+    async def receive() -> Message:
+        return {"type": next(events)}
+
+    async def send(message: Message) -> None:
+        told.append(message["type"])
+        if message["type"] == "lifespan.shutdown.complete":
+            with pytest.raises(RuntimeError, match="not running"):
+                await client.verify_key("authsvc_live_x")
+
+    for app in (App(client), Target().asgi):
+        events, told = iter(["lifespan.startup", "lifespan.shutdown"]), []
+        await AuthenticatedAsgi(app, client, scopes=[])({"type": "lifespan"}, receive, send)
+        assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_an_application_that_fails_later() -> None:
+    """The server learns of it, and the client is closed."""
+    client = AuthClient("127.0.0.1:1", key="x", tls=None)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        raise KeyError("later")
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        assert message["type"] == "lifespan.startup.complete"
+
+    with pytest.raises(KeyError, match="later"):
+        await AuthenticatedAsgi(app, client, scopes=[])({"type": "lifespan"}, receive, send)
+    with pytest.raises(RuntimeError, match="not running"):
+        await client.verify_key("authsvc_live_x")
+
+
+async def test_the_caller_is_forgotten(service: Service) -> None:
+    """A server, or an application around ours, may use one task for several requests."""
+    made = await make(service)
+    target = Target()
+
+    async def send(message: Message) -> None:
+        pass
+
+    receive: Any = None
+    headers = [(b"x-api-key", made.key_string.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+    async with AuthClient(service.address, key=await own_key(service), tls=None, deadline=30) as client:
+        await AuthenticatedAsgi(target.asgi, client, scopes=[])(scope, receive, send)
+    assert target.entered[0]["caller"] == made.key.key_id
+    assert caller() is None
 
 
 async def test_a_client_of_somebody_else_stays_open(service: Service) -> None:
@@ -143,11 +202,31 @@ async def test_a_client_of_somebody_else_stays_open(service: Service) -> None:
 async def test_a_server_without_lifespans(service: Service) -> None:
     """The client starts with the first request; many at a time start it once."""
     made = await make(service)
-    client = AuthClient(service.address, key=await own_key(service), tls=None, deadline=30)
-    app = AuthenticatedAsgi(App(client), client, scopes=[])
+    starts = 0
+
+    class Slow(AuthClient):
+        async def __aenter__(self) -> Self:
+            nonlocal starts
+            starts += 1
+            await all_are_here.wait()
+            return await super().__aenter__()
+
+    all_are_here = asyncio.Event()
+    client = Slow(service.address, key=await own_key(service), tls=None, deadline=30)
+    arrived = 0
+
+    def note(scope: Scope) -> str:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 10:
+            all_are_here.set()
+        return ""
+
+    app = AuthenticatedAsgi(App(client), client, scopes=[], client_address=note)
     async with serving_asgi(app, lifespan="off") as port:
         answers = await asyncio.gather(*(Target(port).get(made.key_string) for _ in range(10)))
         assert {answer.status for answer in answers} == {200}
+        assert starts == 1
     await client.__aexit__(None, None, None)
 
 

@@ -138,6 +138,22 @@ def test_the_path_is_the_applications(request_: WSGIEnvironment, passes: bool) -
     assert bool(entered) is passes
 
 
+def test_several_cookies_share_the_deadline() -> None:
+    """A request waits no longer because of cookies that somebody has planted."""
+    deadlines: list[float] = []
+
+    class Asked(Valid):
+        def verify_key(self, key_string: str, *arguments: Any, **others: Any) -> Verdict:
+            deadlines.append(others["deadline"])
+            return Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)
+
+    app = AuthenticatedWsgi(lambda *_: [], Asked(), scopes=[], cookies=["sid"])
+    request = environ(HTTP_COOKIE="sid=1; sid=2; sid=3; sid=4")
+    del request["HTTP_X_API_KEY"]
+    app(request, started)
+    assert deadlines == [Asked().deadline / 4] * 4
+
+
 async def test_gunicorn(service: Service, directory: Path) -> None:
     """Processes that are forked with the application loaded; raw paths; threads."""
     made = await make(service, scopes=["orders:read"])

@@ -53,7 +53,6 @@ class AuthenticatedAsgi(HttpMiddleware[AsgiApp, AuthClient]):
             return
         if scope["type"] not in ("http", "websocket"):
             raise ValueError(f"requests of the type {scope['type']!r} cannot be authenticated")
-        set_current(None)
         try:
             shown = await self._identified(scope)
         except Exception as error:  # noqa: BLE001 - no failure lets a request through
@@ -111,14 +110,12 @@ def _text(value: bytes) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below `root_path`; "" if frameworks read it in several ways."""
+    """Return the path below `root_path`. Some servers give only that one.
+
+    If it does not begin with a slash then, frameworks differ: Django reads it so, and Starlette as a whole.
+    """
     path: str = scope["path"]
-    root: str = scope.get("root_path") or ""
-    below = path.removeprefix(root)
-    # Some servers give only the path below.
-    if below and root and path.startswith(root) and not below.startswith("/"):
-        return ""
-    return below or "/"
+    return path.removeprefix(scope.get("root_path") or "") or "/"
 
 
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

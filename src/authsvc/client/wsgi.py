@@ -31,8 +31,6 @@ class AuthenticatedWsgi(HttpMiddleware[WSGIApplication, BlockingAuthClient]):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request (PEP 3333)."""
-        set_current(None)
-        environ[IDENTITY] = None
         try:
             identity = self._identify(environ)
         except Exception as error:  # noqa: BLE001 - no failure lets a request through
