@@ -124,6 +124,7 @@ async def test_who_stays_out(service: Service, clock: Clock, kind: str) -> None:
         ([bearer(key), ("x-api-key", token)], 401, "CREDENTIAL_AMBIGUOUS", "invalid_request"),
         ([bearer(key)] * 2, 401, "CREDENTIAL_AMBIGUOUS", "invalid_request"),
         ([("x-api-key", key)] * 2, 401, "CREDENTIAL_AMBIGUOUS", "invalid_request"),
+        ([bearer(key), ("cookie", "sid=stale")], 401, "CREDENTIAL_AMBIGUOUS", "invalid_request"),
         ([bearer(key), ("cookie", f"sid={token}")], 401, "CREDENTIAL_AMBIGUOUS", "invalid_request"),
         (
             [("cookie", f"sid={token}; sid={another.session_token}")],

@@ -138,6 +138,13 @@ def test_the_path_is_the_applications(request_: WSGIEnvironment, passes: bool) -
     assert bool(entered) is passes
 
 
+def test_a_refusal_of_a_head() -> None:
+    """It has no body, which would be read as the next response."""
+    app = AuthenticatedWsgi(lambda *_: [], Valid(), scopes={"/a": []})
+    assert [*app(environ(REQUEST_METHOD="HEAD"), started)] == [b""]
+    assert b"ROUTE_NOT_PERMITTED" in b"".join(app(environ(), started))
+
+
 def test_several_cookies_share_the_deadline() -> None:
     """A request waits no longer because of cookies that somebody has planted."""
     deadlines: list[float] = []
