@@ -300,6 +300,7 @@ _LENGTHS = {
     "connection_age": "90s",
     "wait_for_database": "90s",
     "lease": "90s",
+    "holder_lease": "5s",
     "feed_poll_interval": "1500ms",
     "default_max_key_lifetime": "90d",
     "usage_interval": "90s",

@@ -193,6 +193,11 @@ class ClientHolder:
         return self._unconfirmed[0].since if self._unconfirmed else inf
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether its confirmation, or the end of its sub-lease, is awaited."""
+        return bool(self._unconfirmed) or self.has_ended or self.is_lost
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether it held a sub-lease when it was sent what it has not confirmed."""
         return self.waited_since < self.until

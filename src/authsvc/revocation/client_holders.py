@@ -12,7 +12,7 @@ Failure: without a lease of its own, the worker grants none.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from math import inf
 
@@ -55,6 +55,8 @@ class ClientHolders:
         self._lease, self._clock, self._stopwatch = lease, clock, stopwatch
         self._seconds, self._limit, self._note_lent = seconds, limit, note_lent
         self._clients: list[ClientHolder] = []
+        # Those of them whose confirmation, or whose end, is awaited.
+        self._awaited: set[ClientHolder] = set()
         self._mark = 0
         self._is_stopping = False
         self._on_settled: Callable[[], object] = lambda: None
@@ -116,7 +118,8 @@ class ClientHolders:
         if client.has_ended or client.is_lost:
             return False
         client.hold(prefix, credential, self._mark, self._stopwatch())
-        self._plan()
+        if client.is_awaited:
+            self._await(client)
         return True
 
     def renew(self, client: ClientHolder, number: int) -> None:
@@ -131,16 +134,22 @@ class ClientHolders:
             self.late.note(client.member)
         client.confirm(number)
         self._grant(client)
-        self.settle()
+        if client.is_awaited:
+            self.settle()
+        else:
+            self._awaited.discard(client)
+            self._on_settled()
 
     def leave(self, client: ClientHolder) -> None:
         """Note that a client has given up its sub-lease and its memory."""
         client.leave()
+        self._await(client)
         self.settle()
 
     def lost(self, client: ClientHolder) -> None:
         """Note that the stream of a client has ended. It may answer until its sub-lease is over."""
         client.is_lost, client.renewal = True, None
+        self._await(client)
         self.settle()
 
     def _grant(self, client: ClientHolder) -> None:
@@ -154,7 +163,6 @@ class ClientHolders:
         client.until = max(client.until, self._stopwatch() + certainly_over(seconds))
         self._note_lent(client.until)  # before the client can know
         client.channel.grant(number, seconds, self._clock())
-        self._plan()
 
     # Orders.
 
@@ -170,23 +178,25 @@ class ClientHolders:
             case Forget(entry):
                 self._forget(entry)
             case Grant():
-                for client in tuple(self._clients):
+                for client in self._clients:
                     self._grant(client)
             case _:
                 pass
-        self._plan()
 
     def end(self, reason: str) -> None:
         """Have all clients give up their sub-leases and what they hold."""
-        now = self._stopwatch()
-        for client in tuple(self._clients):
-            client.end(reason, self._mark, now)
+        for client in self._clients:
+            self._end(client, reason)
         self.settle()
 
     def end_one(self, client: ClientHolder, reason: str) -> None:
         """Have one client give up its sub-lease and what it holds."""
-        client.end(reason, self._mark, self._stopwatch())
+        self._end(client, reason)
         self.settle()
+
+    def _end(self, client: ClientHolder, reason: str) -> None:
+        client.end(reason, self._mark, self._stopwatch())
+        self._await(client)
 
     def _forget(self, entry: FeedEntry) -> None:
         now = self._stopwatch()
@@ -194,6 +204,8 @@ class ClientHolders:
             # One whose stream has ended may answer, too, until its sub-lease is over.
             if not client.has_ended:
                 client.forget(entry, self._mark, now)
+                if client.is_awaited:
+                    self._await(client)
 
     @property
     def mark(self) -> int:
@@ -204,20 +216,14 @@ class ClientHolders:
     def settled_mark(self) -> float:
         """Up to which order no client acts on the state before it."""
         now = self._stopwatch()
-        return min((each.settled_mark for each in self._answering(now)), default=inf)
-
-    def _answering(self, now: float) -> Iterator[ClientHolder]:
-        """Yield the clients that may answer from memory."""
-        for client in self._clients:
-            if client.until > now:
-                yield client
+        return min((each.settled_mark for each in self._awaited if each.until > now), default=inf)
 
     # The end of sub-leases.
 
     def settle(self) -> None:
         """Forget clients that cannot answer any more; tell what is settled now."""
         now = self._stopwatch()
-        for client in tuple(self._clients):
+        for client in tuple(self._awaited):
             if client.until > now:
                 continue
             if client.is_waited_for:
@@ -225,8 +231,14 @@ class ClientHolders:
                 client.end("its sub-lease was over before it had confirmed a change", self._mark, now)
             if client.has_ended or client.is_lost:
                 self._remove(client)
+        self._plan(now)
         self._on_settled()
-        self._plan()
+
+    def _await(self, client: ClientHolder) -> None:
+        """Look again when the sub-lease of a client ends, unless it has confirmed by then."""
+        self._awaited.add(client)
+        if self._look_at is None:
+            self._plan(self._stopwatch())
 
     def _end_idle(self) -> None:
         """Have clients that seem to be gone make room for others."""
@@ -236,21 +248,19 @@ class ClientHolders:
                 self.end_one(client, "it has asked for no sub-lease for a minute")
 
     def _remove(self, client: ClientHolder) -> None:
-        self._clients.remove(client)
-        client.channel.close()
+        self._awaited.discard(client)
+        if client in self._clients:
+            self._clients.remove(client)
+            client.channel.close()
 
-    def _plan(self) -> None:
-        """Look again when the next sub-lease ends that is waited for."""
-        now = self._stopwatch()
-        due = min(
-            (each.until for each in self._clients if each.has_ended or each.is_lost or each.is_waited_for),
-            default=inf,
-        )
+    def _plan(self, now: float) -> None:
+        """Look again when the next sub-lease ends that is waited for, and every now and then until that."""
         if self._look_at is not None:
             self._look_at.cancel()
             self._look_at = None
-        if due < inf:
-            wait = min(max(0.0, due - now), _MAX_LOOK_SECONDS)
+        if self._awaited:
+            due = min(each.until if each.until > now else inf for each in self._awaited)
+            wait = min(due - now, _MAX_LOOK_SECONDS)
             self._look_at = asyncio.get_running_loop().call_later(wait, self.settle)
 
     # The end of this worker.
@@ -262,7 +272,7 @@ class ClientHolders:
 
     async def over(self) -> None:
         """Wait until no client may answer from memory, and note that. Nobody may join any more."""
-        while any(True for _ in self._answering(self._stopwatch())):
+        while any(client.until > self._stopwatch() for client in self._clients):
             await asyncio.sleep(_OVER_SECONDS)
             self.settle()
         self._note_lent(-inf)

@@ -35,6 +35,8 @@ class LocalChannel:
             self._confirm()
 
     def _confirm(self) -> None:
+        if not self._unconfirmed:
+            return
         settled, number = self._holder.clients.settled_mark, 0
         while self._unconfirmed and self._unconfirmed[0][1] <= settled:
             number, _ = self._unconfirmed.popleft()

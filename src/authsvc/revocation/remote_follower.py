@@ -92,6 +92,8 @@ class RemoteFollower:
 
     def _confirm(self) -> None:
         """Confirm what the clients of this worker have confirmed, too (R14)."""
+        if not self._unconfirmed:
+            return
         settled, number = self._holder.clients.settled_mark, 0
         while self._unconfirmed and self._unconfirmed[0][1] <= settled:
             number, _ = self._unconfirmed.popleft()
