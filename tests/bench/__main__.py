@@ -14,7 +14,7 @@ from tests.bench import (
     front,
     gateway,
     h2load,
-    holding,
+    holders,
     lists,
     memory,
     revocation,
@@ -29,7 +29,7 @@ from tests.bench.bench import running, say
 _PARTS = (
     "memory",
     "verify",
-    "holding",
+    "holders",
     "front",
     "cold",
     "lists",
@@ -43,7 +43,7 @@ _PARTS = (
     "spread",
 )
 
-_LOADED = ("verify", "front", "sessions", "access", "gateway")
+_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway")
 
 
 def main() -> None:
@@ -75,8 +75,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
     rows, facts = [], table.machine()
     if "memory" in parts:
         rows += await memory.measure(quick=quick)
-    if "holding" in parts:
-        rows += await holding.measure(quick=quick)
+    if "holders" in parts:
+        rows += await holders.measure(quick=quick)
     if {"verify", "cold", "lists", "access", "gateway"}.intersection(parts):
         async with running(quick=quick) as bench:
             facts.append(await bench.postgres_fact())

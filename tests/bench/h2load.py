@@ -57,10 +57,20 @@ class Load:
 
     async def rate(self, requests: int) -> float:
         """Send this many requests and return the number of responses per second."""
+        return await self._run(requests)
+
+    async def durations(self, requests: int) -> list[float]:
+        """Send this many requests and return the seconds that each took."""
+        with tempfile.NamedTemporaryFile() as log:
+            await self._run(requests, "--log-file", log.name)
+            return [int(line.split()[2]) / 1e6 for line in Path(log.name).read_text().splitlines()]
+
+    async def _run(self, requests: int, *options: str) -> float:
         with tempfile.NamedTemporaryFile() as file:
             file.write(self._body)
             file.flush()
             command = _command(str(requests), Path(file.name), self._url, self._key_string, self._load)
+            command = (*command, *options)
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
             )

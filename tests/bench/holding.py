@@ -22,69 +22,78 @@ from authsvc.client.questions import about_key
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.credential import CredentialKind
 from authsvc.model.identifier import new_identifier
-from authsvc.model.key_string import TAIL_LENGTH, KeyMint
+from authsvc.model.key_string import SESSION, TAIL_LENGTH, KeyMint
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.verify.entry import Entry
 from authsvc.verify.question import Question
 from tests.bench.bench import say
 from tests.bench.memory import made_up_verifier, resident
 from tests.bench.rounds import in_turns
+from tests.bench.session_rows import USER_AGENT
 from tests.bench.table import AtMost, Row
 
-_PART = "holding"
+_PART = "holders"
 _CAPACITY = 10_000
 _MAX_MORE_MICROSECONDS = 3.0
 _MINT = KeyMint(b"0" * 32)
 _IP = "192.0.2.7"
+_SCOPE = "orders:read"
 
 
 async def measure(*, quick: bool) -> list[Row]:
     """Return the rows about a client that holds."""
     rounds, calls = (5, 2_000) if quick else (15, 20_000)
     say(
-        f"holding: {rounds} rounds of {calls:,} verifications in this process, as in a worker and in a client"
+        f"holders: {rounds} rounds of {calls:,} verifications in this process, as in a worker and in a client"
     )
     times = await in_turns(_sides(calls), rounds)
     shown = {name: median(each) * 1e6 for name, each in times.items()}
 
-    def row(what: str, name: str, aim: AtMost | None = None) -> Row:
-        more = [(one - other) * 1e6 for one, other in zip(times[name], times["worker"], strict=True)]
+    def row(what: str, name: str, to: str, aim: AtMost | None = None) -> Row:
+        more = [(one - other) * 1e6 for one, other in zip(times[name], times[to], strict=True)]
         return Row(
             _PART,
             f"{what}, µs more than Verifier.recall",
             f"{shown[name]:.1f} µs",
-            f"{shown['worker']:.1f} µs Verifier.recall",
+            f"{shown[to]:.1f} µs Verifier.recall",
             median(more),
             aim,
         )
 
+    most = AtMost(_MAX_MORE_MICROSECONDS)
     rows = [
-        row("Memory.recall", "memory", AtMost(_MAX_MORE_MICROSECONDS)),
-        row("AuthClient.verify_key_now with a scope and an address", "now"),
-        row("await AuthClient.verify_key with the same", "awaited"),
+        row("Memory.recall of a key", "memory", "worker"),
+        row("AuthClient.verify_key_now with a scope and an address", "now", "worker", most),
+        row("await AuthClient.verify_key from memory with the same", "awaited", "worker", most),
+        row("AuthClient.verify_session_now with the same and a user agent", "session", "worker session", most),
+        row("await AuthClient.verify_session from memory", "awaited session", "worker session", most),
     ]
     if sys.platform != "linux":
-        say("holding: memory left out, since only Linux has /proc/self/statm")
+        say("holders: memory left out, since only Linux has /proc/self/statm")
         return rows
-    say(f"holding: {_CAPACITY:,} held credentials, and as many changes again and again")
+    say(f"holders: {_CAPACITY:,} held credentials, and as many changes again and again")
     return rows + await _memory(20 if quick else 100)
 
 
 def _sides(calls: int) -> dict[str, Callable[[], "asyncio.Future[float]"]]:
-    texts = [_MINT.mint("bench", "live").text for _ in range(100)]
+    keys = [_MINT.mint("bench", "live").text for _ in range(100)]
+    sessions = [_MINT.mint("bench", SESSION).text for _ in range(100)]
     verifier, cache = made_up_verifier(_CAPACITY)
     client = AuthClient("127.0.0.1:1", key="unused", tls=None, hold=True)
     memory = client._memory
     assert memory is not None
     _begin(memory)
-    for number, text in enumerate(texts):
-        credential = credential_of(_message(number))
-        cache.admit(text[:-TAIL_LENGTH], Entry(cache.digest(text), credential))
-        memory.admit(text[:-TAIL_LENGTH], memory.digest(text), credential)
-    asked = Question(CredentialKind.KEY, BOOTSTRAP, ("orders:read",), _IP)
-    question = about_key("orders:read", _IP)
+    for texts, message in ((keys, _message), (sessions, _session)):
+        for number, text in enumerate(texts):
+            # Each side has its own: the activity of a session is noted in it.
+            held, other = credential_of(message(number)), credential_of(message(number))
+            memory.admit(text[:-TAIL_LENGTH], memory.digest(text), held)
+            cache.admit(text[:-TAIL_LENGTH], Entry(cache.digest(text), other))
+    of_key = Question(CredentialKind.KEY, BOOTSTRAP, (_SCOPE,), _IP)
+    of_session = Question(CredentialKind.SESSION, BOOTSTRAP, (_SCOPE,), _IP, USER_AGENT)
+    question = about_key(_SCOPE, _IP)
 
-    def timed(verify: Callable[[str], object]) -> Callable[[], "asyncio.Future[float]"]:
+    def timed(verify: Callable[[str], object], texts: list[str]) -> Callable[[], "asyncio.Future[float]"]:
         async def side() -> float:
             begun = thread_time()
             for at in range(calls):
@@ -96,14 +105,23 @@ def _sides(calls: int) -> dict[str, Callable[[], "asyncio.Future[float]"]]:
     async def awaited() -> float:
         begun = thread_time()
         for at in range(calls):
-            assert await client.verify_key(texts[at % 100], "orders:read", _IP)
+            assert await client.verify_key(keys[at % 100], _SCOPE, _IP)
+        return (thread_time() - begun) / calls
+
+    async def awaited_session() -> float:
+        begun = thread_time()
+        for at in range(calls):
+            assert await client.verify_session(sessions[at % 100], _SCOPE, _IP, USER_AGENT)
         return (thread_time() - begun) / calls
 
     return {
-        "worker": timed(lambda text: verifier.recall(asked, text)),
-        "memory": timed(lambda text: memory.recall(question, text)),
-        "now": timed(lambda text: client.verify_key_now(text, "orders:read", _IP)),
+        "worker": timed(lambda text: verifier.recall(of_key, text), keys),
+        "memory": timed(lambda text: memory.recall(question, text), keys),
+        "now": timed(lambda text: client.verify_key_now(text, _SCOPE, _IP), keys),
         "awaited": lambda: asyncio.ensure_future(awaited()),
+        "worker session": timed(lambda text: verifier.recall(of_session, text), sessions),
+        "session": timed(lambda text: client.verify_session_now(text, _SCOPE, _IP, USER_AGENT), sessions),
+        "awaited session": lambda: asyncio.ensure_future(awaited_session()),
     }
 
 
@@ -123,6 +141,15 @@ def _message(number: int) -> pb.HeldCredential:
         scopes=["orders:read", f"service{here}:write", f"service{there}:read"],
     )
     message.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=365))
+    return pb.HeldCredential.FromString(message.SerializeToString())
+
+
+def _session(number: int) -> pb.HeldCredential:
+    message = _message(number)
+    message.kind = pb.HOLDER_CREDENTIAL_KIND_SESSION
+    message.credential_id = new_identifier("ses", datetime.now(UTC))
+    message.activity.record_time.FromDatetime(datetime.now(UTC))
+    message.activity.idle_timeout.FromTimedelta(timedelta(days=7))
     return pb.HeldCredential.FromString(message.SerializeToString())
 
 

@@ -84,7 +84,7 @@ async def _in_a_process(capacity: int, annotations: str, environment: str = "liv
     return measured
 
 
-class _MadeUpRows:
+class MadeUpRows:
     """A connection on which every row exists, with separate strings for each as asyncpg creates them."""
 
     def __init__(self, annotations: str, environment: str) -> None:
@@ -124,11 +124,11 @@ _NONCE = UUID(int=0)
 
 
 class _MadeUpDatabase:
-    def __init__(self, rows: _MadeUpRows) -> None:
+    def __init__(self, rows: MadeUpRows) -> None:
         self._rows = rows
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[_MadeUpRows]:
+    async def connection(self) -> AsyncIterator[MadeUpRows]:
         yield self._rows
 
 
@@ -151,9 +151,9 @@ class _Quiet:
         return True
 
 
-def made_up_verifier(capacity: int, rows: _MadeUpRows | None = None) -> tuple[Verifier, PrefixCache]:
+def made_up_verifier(capacity: int, rows: MadeUpRows | None = None) -> tuple[Verifier, PrefixCache]:
     """Return a verifier with a lease that never ends, and its cache."""
-    database = cast("Database", _MadeUpDatabase(rows or _MadeUpRows("{}", "live")))
+    database = cast("Database", _MadeUpDatabase(rows or MadeUpRows("{}", "live")))
     store, activities = VerificationStore(database), ActivityStore(database)
     cache, lease = PrefixCache(capacity), Lease()
     lease.renew(inf)
@@ -173,7 +173,7 @@ def made_up_verifier(capacity: int, rows: _MadeUpRows | None = None) -> tuple[Ve
 
 
 async def _fill(capacity: int, annotations: str, environment: str) -> dict[str, int]:
-    rows = _MadeUpRows(annotations, environment)
+    rows = MadeUpRows(annotations, environment)
     verifier, cache = made_up_verifier(capacity, rows)
     mint = KeyMint(_TAG_KEY)
 

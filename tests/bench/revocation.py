@@ -56,7 +56,7 @@ async def measure(*, quick: bool) -> list[Row]:
                 assert minted is not None
             for workers in _WORKERS:
                 say(f"revocation: {count} with {workers} workers")
-                async with _serving(postgres.url, workers) as address:
+                async with serving(postgres.url, workers) as (address, _):
                     rows += await _latency(postgres.url, address, minted.text, workers, count)
                     if workers == _REPLICA_WORKERS:
                         rows.append(await _with_replicas(postgres.url, address, minted.text, quick=quick))
@@ -66,11 +66,13 @@ async def measure(*, quick: bool) -> list[Row]:
 
 
 @asynccontextmanager
-async def _serving(url: str, workers: int) -> AsyncIterator[str]:
+async def serving(url: str, workers: int, **settings: str) -> AsyncIterator[tuple[str, int]]:
+    """Run the service as a program, with settings beside its defaults; yield its address, and its process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTHSVC_")} | {
         "AUTHSVC_DATABASE_URL": url,
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_LOG_FORMAT": "json",
+        **settings,
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "authsvc", "serve", "--workers", str(workers)),
@@ -86,7 +88,7 @@ async def _serving(url: str, workers: int) -> AsyncIterator[str]:
             if told := re.search(r"serving at (\S+:\d+)", line):
                 break
         # The rest is not read; it is short.
-        yield told[1]
+        yield told[1], process.pid
     finally:
         process.terminate()
         await process.communicate()
@@ -129,9 +131,9 @@ async def _latency(url: str, address: str, admin_key: str, workers: int, count: 
         Row(
             _PART,
             f"the same, 99th percentile, against a bare commit's ({workers} workers)",
-            f"{_percentile(revoked):.1f} ms",
-            f"{_percentile(committed):.1f} ms",
-            _percentile(revoked) / _percentile(committed),
+            f"{percentile(revoked):.1f} ms",
+            f"{percentile(committed):.1f} ms",
+            percentile(revoked) / percentile(committed),
         ),
     ]
 
@@ -190,7 +192,8 @@ async def _median_ms(address: str, admin_key: str, count: int) -> float:
     return median(taken[1:])
 
 
-def _percentile(values: list[float]) -> float:
+def percentile(values: list[float]) -> float:
+    """Return the 99th percentile."""
     return quantiles(values, n=100)[98]
 
 
