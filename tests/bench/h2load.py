@@ -77,7 +77,7 @@ class Load:
             output = (await process.communicate())[0].decode()
         finished = re.search(r"finished in .*?, ([\d.]+) req/s", output)
         if finished is None or f" {requests} succeeded, 0 failed" not in output:
-            raise H2LoadError(f"h2load did not get all its answers:\n{output}")
+            raise H2LoadError(f"h2load did not get all its answers ({process.returncode}):\n{output}")
         return float(finished[1])
 
 
