@@ -6,11 +6,11 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from tests.faults.model import authority_scenarios, replica_scenarios, scenarios
+from tests.faults.model import authority_scenarios, clients_scenarios, replica_scenarios, scenarios
 from tests.faults.model.explore import Explorable, explore
 
 # The models: what is explored, and their variants.
-_MODELS = (scenarios, replica_scenarios, authority_scenarios)
+_MODELS = (scenarios, replica_scenarios, clients_scenarios, authority_scenarios)
 _MUTANTS = {name: mutant for model in _MODELS for name, mutant in model.MUTANTS.items()}
 
 

@@ -40,14 +40,15 @@ class Changed(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Result:
-    """The number of states, and the steps to the first violation, if any."""
+class Result(Generic[S]):
+    """The number of states; the steps to the first violation, and its state, if there is one."""
 
     states: int
     trace: list[str] | None
+    last: S | None = None
 
 
-def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result:
+def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result[S]:
     """Explore until a violation is found or there is no new state."""
     start = model.initial()
     parents: dict[S, S | None] = {start: None}
@@ -61,7 +62,7 @@ def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result:
                         continue
                     parents[after] = state
                     if violated(after):
-                        return Result(len(parents), _trace(model, parents, after))
+                        return Result(len(parents), _trace(model, parents, after), after)
                     following.append(after)
             level = following
     return Result(len(parents), None)

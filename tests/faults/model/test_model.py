@@ -1,8 +1,17 @@
 """Revocation and authority keep their guarantees in every run within bounds, and need each of their rules."""
 
+from dataclasses import replace
+
 import pytest
 
-from tests.faults.model import authority, authority_scenarios, replica, replica_scenarios
+from tests.faults.model import (
+    authority,
+    authority_scenarios,
+    clients,
+    clients_scenarios,
+    replica,
+    replica_scenarios,
+)
 from tests.faults.model.explore import explore
 from tests.faults.model.protocol import Model
 from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
@@ -114,3 +123,73 @@ def test_a_spare_rule_of_replicas_is_not_needed(name: str) -> None:
     spare = replica_scenarios.SPARE[name]
     result = explore(spare.model(name), replica_scenarios.any_violation)
     assert result.trace is None, told(result.trace)
+
+
+@pytest.mark.parametrize("scenario", clients_scenarios.FLOORS, ids=lambda scenario: scenario.name)
+def test_a_client_has_no_violation(scenario: clients.Model) -> None:
+    """In a full exploration, no client answers VALID after OK, and none is waited for after its sub-lease."""
+    result = explore(scenario, clients_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)
+    assert result.states >= clients_scenarios.FLOORS[scenario]
+
+
+@pytest.mark.parametrize("scenario", clients_scenarios.FLOORS, ids=lambda scenario: scenario.name)
+def test_a_client_accepts_a_living_key(scenario: clients.Model) -> None:
+    """The rules do not keep a client from answering."""
+    assert explore(scenario, clients_scenarios.accepts).trace is not None
+
+
+@pytest.mark.parametrize("name", clients_scenarios.MUTANTS)
+def test_without_a_rule_of_clients_there_is_a_violation(name: str) -> None:
+    """Each mutant answers VALID after OK, or waits for too long."""
+    mutant = clients_scenarios.MUTANTS[name]
+    assert explore(mutant.model(name), mutant.violated).trace is not None
+
+
+@pytest.mark.parametrize("name", clients_scenarios.SPARE)
+def test_a_spare_rule_of_clients_is_not_needed(name: str) -> None:
+    """A rule that is kept for clarity could be dropped."""
+    spare = clients_scenarios.SPARE[name]
+    result = explore(spare.model(name), clients_scenarios.any_violation)
+    assert result.trace is None, told(result.trace)
+
+
+def holding(scenario: clients.Model) -> clients.Model:
+    """Return a scenario that begins with a client that holds the key, under a sub-lease of this instant."""
+
+    def holds(state: clients.State) -> bool:
+        worker, stream = state.workers[0], state.streams[0]
+        return (
+            clients_scenarios.accepts(state)
+            and state.client.lease == clients.SUB_LEASE + clients.DRIFT
+            and worker.lease == clients.LEASE
+            and stream.until == clients.OVER
+        )
+
+    return replace(scenario, begins=explore(scenario, holds).last)
+
+
+def when_acknowledged(scenario: clients.Model, left: int) -> list[str] | None:
+    """Return a way to an acknowledged revocation that has waited until `left` ticks of a lease were left."""
+    return explore(
+        scenario, lambda state: state.rows[0] == 1 and not state.answered and state.wait == left
+    ).trace
+
+
+def test_a_change_waits_for_no_time_when_the_client_is_well() -> None:
+    """The client that holds the key confirms, and no time has to pass."""
+    scenario = replace(holding(clients_scenarios.ONE), frozen=True)
+    trace = when_acknowledged(scenario, clients.LEASE)
+    assert trace is not None
+    assert "R14: the client forgets the key" in trace
+
+
+@pytest.mark.parametrize(
+    "scenario", [clients_scenarios.ONE, clients_scenarios.ENDS], ids=lambda each: each.name
+)
+def test_a_change_waits_for_a_sub_lease_when_the_client_is_out_of_reach(scenario: clients.Model) -> None:
+    """It waits until the sub-lease is certainly over, and not for the lease of the worker; nor for less."""
+    scenario = replace(holding(scenario), hung=True)
+    for left in range(clients.LEASE + 1):
+        waited_enough = left <= clients.LEASE - clients.OVER
+        assert (when_acknowledged(scenario, left) is not None) == waited_enough, left
