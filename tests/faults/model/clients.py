@@ -72,8 +72,8 @@ class Worker(NamedTuple):
 
     `owes` is what its next confirmation will prove. `lends`: its follower has noted that it lends. `lost` is
     when the sub-leases of clients are certainly over whose streams have ended and who may have the key.
-    `due` is when it has to confirm what it was told, in models that are `bounded`, and else -1. `proved`: in mutants, what a hold that
-    waits has read.
+    `due` is when it has to confirm what it was told, in models that are `bounded`, and else -1. `proved`: in
+    mutants, a hold that waits has read the key.
     """
 
     place: int
@@ -666,7 +666,7 @@ def _lease_asked(model: Model, state: State, number: int, left: int) -> Steps:
         yield f"R13: worker {number} grants nothing to a client that has not confirmed", state
         return
     room = SUB_LEASE if model.has("granted-without-margin") else OVER
-    if worker.lease < room and not (model.has("granted-beyond-the-lease") and worker.lease):
+    if worker.lease < room and not model.has("granted-without-lease"):
         yield f"R13: worker {number} has no lease to grant from", state
         return
     if not worker.lends and not model.has("granted-before-noted"):

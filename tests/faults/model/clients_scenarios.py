@@ -69,7 +69,7 @@ MUTANTS = {
     "left-with-lease": Variant(ONE, "R12: a client that leaves keeps its sub-lease and its memory"),
     "counted-from-the-answer": Variant(ONE, "R13: the client counts its sub-lease from the answer"),
     "counted-from-another-request": Variant(ONE, "R13: it counts the sub-lease from a later request"),
-    "granted-beyond-the-lease": Variant(ONE, "R13: a sub-lease outlives the lease of its worker"),
+    "granted-without-lease": Variant(ONE, "R13: a worker grants without regard to its own lease"),
     "granted-without-margin": Variant(
         ONE, "R13: a sub-lease ends with the lease of its worker, by its clock"
     ),

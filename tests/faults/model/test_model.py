@@ -155,7 +155,7 @@ def test_a_spare_rule_of_clients_is_not_needed(name: str) -> None:
 
 
 def holding(scenario: clients.Model) -> clients.Model:
-    """Return a scenario that begins with a client that holds the key, under a sub-lease of this instant."""
+    """Return a scenario that begins with a commit, and a client with the key and a fresh sub-lease."""
 
     def holds(state: clients.State) -> bool:
         worker, stream = state.workers[0], state.streams[0]
@@ -166,7 +166,9 @@ def holding(scenario: clients.Model) -> clients.Model:
             and stream.until == clients.OVER
         )
 
-    return replace(scenario, begins=explore(scenario, holds).last)
+    held = explore(scenario, holds).last
+    assert held is not None
+    return replace(scenario, begins=held._replace(wait=clients.LEASE))
 
 
 def when_acknowledged(scenario: clients.Model, left: int) -> list[str] | None:
@@ -178,7 +180,7 @@ def when_acknowledged(scenario: clients.Model, left: int) -> list[str] | None:
 
 def test_a_change_waits_for_no_time_when_the_client_is_well() -> None:
     """The client that holds the key confirms, and no time has to pass."""
-    scenario = replace(holding(clients_scenarios.ONE), frozen=True)
+    scenario = replace(holding(clients_scenarios.BOUNDED), frozen=True, loses=False, leaves=False)
     trace = when_acknowledged(scenario, clients.LEASE)
     assert trace is not None
     assert "R14: the client forgets the key" in trace
