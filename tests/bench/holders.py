@@ -60,9 +60,7 @@ async def measure(*, quick: bool) -> list[Row]:
             async with app.administering(given) as keys:
                 minted = await keys.ensure_administrator()
                 assert minted is not None
-            async with serving(
-                postgres.url, _WORKERS, AUTHSVC_HOLDERS="1000", **_SETTINGS
-            ) as (address, pid):
+            async with serving(postgres.url, _WORKERS, AUTHSVC_HOLDERS="1000", **_SETTINGS) as (address, pid):
                 rows += await _revocations(address, pid, minted.text, quick=quick)
             async with serving(postgres.url, 1, **_SETTINGS) as (address, pid):
                 rows += await _idle(address, pid, minted.text, quick=quick)
@@ -197,7 +195,9 @@ class _Service:
 
 async def _idle(address: str, pid: int, admin_key: str, *, quick: bool) -> list[Row]:
     rounds, seconds = (1, 5.0) if quick else (3, 15.0)
-    say(f"holders: {rounds} rounds of {seconds:g} s with {_IDLE_CLIENTS} idle clients of one worker, and none")
+    say(
+        f"holders: {rounds} rounds of {seconds:g} s with {_IDLE_CLIENTS} idle clients of one worker, and none"
+    )
     async with grpc.aio.insecure_channel(address) as channel:
         service = _Service(KeyServiceStub(channel), address, pid, admin_key)
         found = await in_turns(

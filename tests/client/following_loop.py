@@ -86,9 +86,7 @@ class Loop:
         self.clients = ClientHolders(
             self._verifier._lease, clock, seconds=5.0, limit=100, stopwatch=stopwatch
         )
-        self.holder = Holder(
-            cache=cache, lease=self._verifier._lease, clock=clock, clients=self.clients
-        )
+        self.holder = Holder(cache=cache, lease=self._verifier._lease, clock=clock, clients=self.clients)
         self.memory = Memory(capacity, stopwatch)
         self.stream = FollowStream(self.memory, stopwatch=stopwatch, pause=self._pause)
         self.following: Following
@@ -152,7 +150,7 @@ async def following_loop(stopwatch: Callable[[], float], capacity: int) -> Async
     context: Any = line
     loop.following = Following(context, loop.clients, loop.verifier, lambda: BOOTSTRAP, judge)
     follow: Any = line.open
-    tasks = [asyncio.ensure_future(loop.stream.run(follow, (), "loop", capacity))]
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(loop.stream.run(follow, (), "loop", capacity))]
     await asyncio.sleep(0)  # it opens the stream first
     await line.read()  # `join`, which the service reads
     tasks.append(asyncio.ensure_future(loop.following.run(_MEMBER, capacity, 3600.0)))

@@ -48,10 +48,10 @@ async def test_nothing_grows_with_the_changes() -> None:  # R12 to R14
         await loop.changes(400)
         before = _kept_by(loop)
         # What has entries is seen, and what waits for an answer.
-        assert {"ClientHolder._held", "Holdings._entries", "ClientHolder._unconfirmed"} <= before.keys()
+        assert {"ClientHoldings._held", "Holdings._entries", "ClientHolder._unconfirmed"} <= before.keys()
         assert {"Outbox._waiting", "LookUps._asked", "UsageNotes._pending"} <= before.keys()
         await loop.changes(1000)
         grown = {path: count - before[path] for path, count in _kept_by(loop).items() if count > before[path]}
         assert not grown
         # Both sides know of the same keys.
-        assert len(loop.following._client) == len(loop.memory) == len(loop.keys)
+        assert len(loop.following._client.holdings) == len(loop.memory) == len(loop.keys)

@@ -159,7 +159,7 @@ async def test_a_change_of_a_whole_owner() -> None:
     assert client.sent[-1] == Sent("forget", 1, ([], "acme", CredentialKind.SESSION))
     assert not stand.is_settled(stand.revoke(owner_id="acme"))
     assert client.sent[-1] == Sent("forget", 2, ([], "acme", None))
-    assert len(client.holder) == 1
+    assert len(client.holder.holdings) == 1
     client.confirm()
     assert stand.is_settled(stand.revoke(owner_id="acme"))
 
@@ -179,7 +179,7 @@ async def test_other_tag_keys_end_all_that_is_held() -> None:
     entry = FeedEntry(Place(7, UUID(int=7)), (), None, tag_keys=AcceptedTagKeys((b"k" * 32,)))
     stand.clients.pass_on(Apply([entry], entry.place))
     assert client.sent[-1] == Sent("forget", 1, "everything")
-    assert len(client.holder) == 0
+    assert len(client.holder.holdings) == 0
 
 
 async def test_a_client_that_does_not_confirm_is_waited_for_until_its_sub_lease_is_over() -> None:
@@ -282,21 +282,36 @@ async def test_until_when_clients_may_answer_is_noted_before_they_may() -> None:
     assert stand.lent == [stand.now + certainly_over(SUB_LEASE)]
 
 
-async def test_the_oldest_beyond_the_capacity_is_forgotten() -> None:
+async def test_a_client_is_sent_no_more_than_it_may_hold() -> None:
+    """Until it has released some. What it holds already may be sent again."""
     stand = Stand()
     client = Client(stand, capacity=2)
-    for prefix in ("a", "b", "a", "c"):
-        assert client.hold(prefix)
-    assert client.sent == [Sent("forget", 1, (["b"], "", None))]
-    assert len(client.holder) == 2
+    assert [client.hold(prefix) for prefix in ("a", "b", "a", "c")] == [True, True, True, False]
+    client.holder.holdings.release(["a"])
+    assert client.hold("c")
+    assert len(client.holder.holdings) == 2
+
+
+async def test_uses_of_what_it_held_a_moment_ago_are_known() -> None:
+    """Until it has reported twice since: reports come before each renewal."""
+    stand = Stand()
+    client = holding(stand, "a", "b", "c")
+    stand.revoke("a")
+    client.holder.holdings.release(["b"])
+    holdings = client.holder.holdings
+    for is_known in (True, True, False):
+        assert [holdings.find(f"id_{each}") is not None for each in "abc"] == [is_known, is_known, True]
+        client.renew()
+    client.holder.end("", 0, 0)
+    assert holdings.find("id_c") is not None
 
 
 async def test_what_a_client_has_released_is_not_waited_for() -> None:
     stand = Stand()
     client = holding(stand, "a")
-    client.holder.release(["a", "unknown"])
+    client.holder.holdings.release(["a", "unknown"])
     assert stand.is_settled(stand.revoke("a"))
-    assert client.holder.held("id_a") is None
+    assert stand.is_settled(stand.revoke(owner_id="acme"))
 
 
 async def test_a_client_whose_own_credential_changes_is_ended() -> None:
@@ -338,15 +353,35 @@ async def test_a_client_that_is_late_again_and_again_has_to_pause() -> None:
 
 
 async def test_a_client_that_confirms_late_counts_once() -> None:
+    """However much it has not confirmed, and however often it says so."""
     stand = Stand()
-    client = holding(stand, "a", "b")
-    stand.revoke("a")
+    client = holding(stand, "a", "b", "c")
+    for prefix in "ab":
+        stand.revoke(prefix)
     stand.pass_time(2)
+    for number in (0, 0, 1, 2):
+        stand.clients.confirm(client.holder, number)
+    assert stand.clients.late.count == 1
+    stand.revoke("c")
     client.confirm()
     assert stand.clients.late.count == 1
-    stand.revoke("b")
+
+
+async def test_a_client_that_confirms_late_again_and_again_is_ended() -> None:
+    """It need not have waited until its sub-lease was over."""
+    stand = Stand()
+    client = holding(stand, *"abc")
+    for prefix in "abc":
+        assert not client.is_closed
+        client.renew()
+        stand.revoke(prefix)
+        stand.pass_time(1.5)
+        client.confirm()
+    assert client.sent[-1].kind == "end"
     client.confirm()
-    assert stand.clients.late.count == 1
+    assert client.is_closed
+    with pytest.raises(Overloaded):
+        Client(stand)
 
 
 async def test_a_stop_ends_all() -> None:

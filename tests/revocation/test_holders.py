@@ -1,5 +1,6 @@
 """What a follower knows of those who answer from memory under its lease (R10, R11)."""
 
+import asyncio
 import os
 import signal
 from math import inf
@@ -143,6 +144,36 @@ async def test_the_clients_of_a_worker_that_dies_are_waited_for(replica: Replica
     replica.now += 0.01
     await replica.step()
     assert replica.acknowledged == 1
+
+
+async def test_a_follower_stops_when_they_cannot_answer_any_more(replica: Replica) -> None:  # R15
+    """Then it can delete its registration, and changes of other replicas do not wait for that."""
+    worker = await replica.worker(1)
+    replica.lent_until = replica.now + 6
+    worker.end()
+    emptied = asyncio.ensure_future(replica.follower.holders.emptied())
+    await asyncio.sleep(0)
+    assert not emptied.done()
+    replica.now += 6
+    await emptied
+    await replica.follower.stop()
+    assert replica.store.workers == {}
+
+
+async def test_a_worker_that_is_some_renewals_behind_gets_an_earlier_lease(replica: Replica) -> None:
+    """Its clients confirm late, and there is a change before each renewal; its lease does not run out."""
+    worker = await replica.worker(1)
+    number = len(worker.orders)
+    for _ in range(3):
+        replica.now += 3
+        replica.store.publish("a")
+        await replica.step()
+    assert worker.lease == 1000 + LEASE
+    assert [type(order) for order in worker.orders[number:]] == [Apply, Apply, Apply]
+    replica.follower.holders.confirm(worker.attached, number + 2)
+    assert worker.lease == 1006 + LEASE
+    worker.confirm()
+    assert worker.lease == 1009 + LEASE
 
 
 async def test_they_cannot_answer_longer_than_the_worker_itself(replica: Replica) -> None:

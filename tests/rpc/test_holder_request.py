@@ -11,6 +11,7 @@ from authsvc.v1 import holder_service_pb2 as pb
 def test_what_is_not_validated_has_no_rule(name: str) -> None:
     """Such a message is a number, of which every value is valid."""
     kind = pb.FollowRequest.DESCRIPTOR.fields_by_name[name].message_type
+    assert kind is not None
     assert [field.name for field in kind.fields] == ["number"]
     assert not kind.fields[0].GetOptions().ListFields()
     assert not kind.GetOptions().ListFields()

@@ -59,7 +59,9 @@ def _watch_clients(app: App) -> None:
         "clients_following", "Clients that hold credentials of this worker.", lambda: len(clients.clients)
     )
     watch_gauge(
-        "clients_held", "Credentials that they hold together.", lambda: sum(map(len, clients.clients))
+        "clients_held",
+        "Credentials that they hold together.",
+        lambda: sum(len(each.holdings) for each in clients.clients),
     )
     watch_counter(
         "clients_late", "How often a change had to wait for one of them.", lambda: clients.late.count

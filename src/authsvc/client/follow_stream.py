@@ -141,8 +141,9 @@ class FollowStream:
 
     def _renew(self) -> None:
         self._renewal += 1
-        self._release()
+        # Uses first: those of credentials that are not held any more are taken until the next renewal.
         self._report()
+        self._release()
         # Before it is sent (R13). It may be sent much later.
         self._renewed[self._renewal] = self._stopwatch()
         self._outbox.put(pb.FollowRequest(renew=pb.FollowRequest.Renew(number=self._renewal)))

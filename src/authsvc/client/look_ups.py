@@ -63,16 +63,21 @@ class LookUps:
         return {asked.prefix for asked in self._asked.values()}
 
     async def find(self, presented: str, kind: CredentialKind, timeout: float) -> Found:
-        """Ask for the credential of a string, once for all who wait, and wait for the answer."""
+        """Ask for the credential of a string, once for all who wait, and wait for the answer.
+
+        That there is none is told only to who asked first: for others it may be from before their call.
+        """
+        is_first = self._memory.digest(presented) not in self._by_digest
         answer = self.ask(presented, kind)
         if answer is None:
             return Found.UNANSWERED
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(answer)
+                found = await asyncio.shield(answer)
         except TimeoutError:
             self._is_silent = timeout > _SILENT_AFTER_SECONDS
             return Found.UNANSWERED
+        return found if is_first or found is not Found.NOTHING else Found.UNANSWERED
 
     def ask(self, presented: str, kind: CredentialKind) -> asyncio.Future[Found] | None:
         """Ask for the credential of a string, unless that is under way; None if it is not to be awaited."""

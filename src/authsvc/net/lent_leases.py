@@ -9,69 +9,69 @@ Failure: what a dead worker has lent is never forgotten before it is over.
 
 import mmap
 import os
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 
-# Instants are seconds on the stopwatch; 0 for none.
-_DEAD, _ROW = struct.Struct("d"), struct.Struct("qd")
+_BYTES = 8
 
 
 class LentLeases:
-    """The table. Made by the supervisor; each process of the replica has it after the fork."""
+    """The table. Made by the supervisor; each process of the replica has it after the fork.
+
+    Instants are seconds on the stopwatch; 0 for none. Each is written at once, by one copy of eight bytes, so
+    that a worker that is killed while it writes leaves the old one or the new one.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         """Make a table for the slots of so many workers."""
         self._places = range(2 * workers)
-        self._memory = mmap.mmap(-1, _DEAD.size + len(self._places) * _ROW.size)
+        count = len(self._places)
+        memory = memoryview(mmap.mmap(-1, (2 * count + 1) * _BYTES))
+        # The process and the instant of each row, and the last instant of the rows that were cleared.
+        self._pids = memory[: count * _BYTES].cast("q")
+        self._instants = memory[count * _BYTES :].cast("d")
+        self._cleared = count
 
     def claim(self, slot: int, pid: int) -> Callable[[float], None]:
         """Return the function by which the worker in a slot notes until when its clients may answer.
 
         Minus infinity says that none may.
         """
-        place = 2 * slot + (self._row(2 * slot)[0] not in (0, pid))
-        self._write(place, pid, self._row(place)[1])
+        place = 2 * slot + (self._pids[2 * slot] not in (0, pid))
+        # Of a worker that has ended and whose row was not cleared yet, if there is one.
+        inherited = self._instants[place]
+        self._pids[place] = pid
         latest = -inf
 
         def note(until: float) -> None:
             nonlocal latest
             latest = until if until == -inf else max(until, latest)
-            self._write(place, pid, max(0.0, latest))
+            self._instants[place] = max(inherited, latest)
 
         return note
 
     def clear(self, pid: int) -> None:
         """Let another worker have the row of a process that has ended. Called by one process only."""
         for place in self._places:
-            owner, until = self._row(place)
-            if owner == pid:
-                _DEAD.pack_into(self._memory, 0, max(until, self._of_cleared))
-                self._write(place, 0, 0.0)
+            if self._pids[place] == pid:
+                self._instants[self._cleared] = max(self._instants[place], self._instants[self._cleared])
+                self._instants[place] = 0.0
+                self._pids[place] = 0
 
     def of(self, pid: int) -> float:
         """Return until when clients of a worker that has ended may answer; minus infinity if none can."""
-        return max(self._of_cleared, *(until for owner, until in self._rows() if owner == pid), 0.0) or -inf
+        return self._latest(place for place in self._places if self._pids[place] == pid)
 
     def of_dead(self) -> float:
         """Return until when clients of any worker that has ended may answer; minus infinity if none can."""
-        dead = (until for pid, until in self._rows() if pid and not _is_alive(pid))
-        return max(self._of_cleared, *dead, 0.0) or -inf
+        return self._latest(
+            place for place in self._places if self._pids[place] and not _is_alive(self._pids[place])
+        )
 
-    @property
-    def _of_cleared(self) -> float:
-        until: float = _DEAD.unpack_from(self._memory)[0]
-        return until
-
-    def _rows(self) -> list[tuple[int, float]]:
-        return [self._row(place) for place in self._places]
-
-    def _row(self, place: int) -> tuple[int, float]:
-        pid, until = _ROW.unpack_from(self._memory, _DEAD.size + place * _ROW.size)
-        return pid, until
-
-    def _write(self, place: int, pid: int, until: float) -> None:
-        _ROW.pack_into(self._memory, _DEAD.size + place * _ROW.size, pid, until)
+    def _latest(self, places: Iterable[int]) -> float:
+        # The rows first: one that is cleared meanwhile is in the other instant then.
+        instants = [self._instants[place] for place in places]
+        return max(0.0, *instants, self._instants[self._cleared]) or -inf
 
 
 def _is_alive(pid: int) -> bool:

@@ -149,7 +149,8 @@ class Supervisor:
             if end:
                 self._children.remove(worker.child)
                 self._workers.remove(worker)
-                self._orphaned.update(worker.ids)
+                # Its successor removes those, too, that it could not remove yet.
+                self._orphaned.update(worker.ids, worker.predecessors)
                 if self._shared.loads is not None:
                     self._shared.loads.clear(worker.child.pid)
                 self._shared.lent.clear(worker.child.pid)
@@ -204,7 +205,7 @@ class Supervisor:
 
     def _note_ready(self, worker: Worker, port: int) -> None:
         worker.ready_time, worker.child.deadline = time.monotonic(), NEVER
-        # It has removed its predecessors from the database when it registered.
+        # It removes its predecessors from the database, as soon as nobody may answer under them.
         self._orphaned -= worker.predecessors
         if self._restart.note_ready(worker):
             return

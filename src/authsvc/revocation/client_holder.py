@@ -4,13 +4,13 @@ Mechanism: a worker notes which credentials it has sent to the client, and what 
 Everything is sent over one stream that keeps the order, so a change that is applied after a credential was
 sent is sent after it. A client gets a sub-lease only when it has confirmed all that it was sent.
 
-Bound: a client holds `capacity` credentials. Beyond that, it has to forget the oldest ones.
+Bound: a client holds `capacity` credentials. Beyond that, it is sent none until it has released some.
 
 Failure: the sub-lease of a client that does not confirm, or whose stream has ended, is not renewed. From
 `until` on it is certainly over, whatever the client does.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from math import inf
@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.feed import FeedEntry
+from authsvc.revocation.client_holdings import ClientHoldings
 
 
 class ClientChannel(Protocol):
@@ -77,85 +78,40 @@ class ClientHolder:
         #: Whether its stream has ended, so that it gets nothing any more, and confirms nothing.
         self.is_lost = False
         self.capacity = capacity
-        # The id, owner and kind by prefix; the oldest comes first.
-        self._held: OrderedDict[str, tuple[str, str, CredentialKind]] = OrderedDict()
-        self._by_id: dict[str, str] = {}
-        self._of_owner: dict[str, set[str]] = {}
+        #: What it holds.
+        self.holdings = ClientHoldings()
+        #: Whether it was late with what it has not confirmed, and that was noted.
+        self.was_late = False
         self._unconfirmed: deque[_Unconfirmed] = deque()
         self._sent = 0
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     # What it holds.
 
-    def hold(self, prefix: str, credential: Credential, mark: int, now: float) -> None:
-        """Note that it is sent this credential now. The oldest one beyond its capacity is to be forgotten."""
-        self._drop(prefix)
-        self._held[prefix] = credential.credential_id, credential.owner_id, credential.kind
-        self._by_id[credential.credential_id] = prefix
-        self._of_owner.setdefault(credential.owner_id, set()).add(prefix)
-        if len(self._held) > self.capacity:
-            oldest = next(iter(self._held))
-            self._drop(oldest)
-            self.channel.forget(self._next(mark, now), (oldest,), "", None)
-
-    def release(self, prefixes: Iterable[str]) -> None:
-        """Note that it does not hold some credentials any more."""
-        for prefix in prefixes:
-            self._drop(prefix)
-
-    def held(self, credential_id: str) -> tuple[str, str, CredentialKind] | None:
-        """Return the prefix, owner and kind of a credential that it holds; None for any other."""
-        prefix = self._by_id.get(credential_id)
-        return None if prefix is None else (prefix, *self._held[prefix][1:])
+    def hold(self, prefix: str, credential: Credential) -> bool:
+        """Note that it is sent this credential now; return False if it holds as many as it may."""
+        if len(self.holdings) >= self.capacity and prefix not in self.holdings:
+            return False
+        self.holdings.add(prefix, credential)
+        return True
 
     def forget(self, entry: FeedEntry, mark: int, now: float) -> None:
         """Have it forget what an entry names, as far as it holds that."""
         if self.member.key_prefix in entry.key_prefixes or self.member.owner_id == entry.owner_id:
             self.end("its own credential has changed", mark, now)
-            return
-        if entry.tag_keys is not None:
+        elif entry.tag_keys is not None:
             # Strings under a former tag key are not valid any more, and nobody knows which ones they are.
-            self._forget_all(mark, now)
-            return
-        named = [prefix for prefix in entry.key_prefixes if prefix in self._held]
-        owned = set() if entry.owner_id is None else self._owned(entry.owner_id, entry.kind)
-        if not named and not owned:
-            return
-        self.release([*named, *owned])
-        owner_id = entry.owner_id if owned and entry.owner_id is not None else ""
-        self.channel.forget(self._next(mark, now), named, owner_id, entry.kind if owned else None)
-
-    def _forget_all(self, mark: int, now: float) -> None:
-        if self._held:
-            self._clear()
-            self.channel.forget_all(self._next(mark, now))
+            if len(self.holdings):
+                self.holdings.clear()
+                self.channel.forget_all(self._next(mark, now))
+        elif (concerned := self.holdings.take(entry)) is not None:
+            self.channel.forget(self._next(mark, now), *concerned)
 
     def end(self, reason: str, mark: int, now: float) -> None:
         """Have it give up its sub-lease and all that it holds; nothing is sent after that."""
         if not self.has_ended:
             self.has_ended, self.renewal = True, None
-            self._clear()
+            self.holdings.clear()
             self.channel.end(self._next(mark, now), reason)
-
-    def _owned(self, owner_id: str, kind: CredentialKind | None) -> set[str]:
-        prefixes = self._of_owner.get(owner_id, set())
-        return {prefix for prefix in prefixes if kind is None or self._held[prefix][2] is kind}
-
-    def _drop(self, prefix: str) -> None:
-        if (held := self._held.pop(prefix, None)) is not None:
-            credential_id, owner_id, _ = held
-            self._by_id.pop(credential_id, None)
-            prefixes = self._of_owner[owner_id]
-            prefixes.discard(prefix)
-            if not prefixes:
-                del self._of_owner[owner_id]
-
-    def _clear(self) -> None:
-        self._held.clear()
-        self._by_id.clear()
-        self._of_owner.clear()
 
     # What it confirms.
 
@@ -168,13 +124,14 @@ class ClientHolder:
         """Note that it has carried out everything up to a number."""
         while self._unconfirmed and self._unconfirmed[0].number <= number:
             self._unconfirmed.popleft()
+        self.was_late &= bool(self._unconfirmed)
         if self.has_ended and not self._unconfirmed:
             self.until = -inf  # it has given up its sub-lease
 
     def leave(self) -> None:
         """Note that it has given up its sub-lease and its memory by itself."""
         self.has_ended, self.renewal, self.until = True, None, -inf
-        self._clear()
+        self.holdings.clear()
         self._unconfirmed.clear()
 
     @property

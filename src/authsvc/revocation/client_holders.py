@@ -115,23 +115,19 @@ class ClientHolders:
 
         Must be called in one step with the look at the memory and the lease, and with the sending (R12).
         """
-        if client.has_ended or client.is_lost:
-            return False
-        client.hold(prefix, credential, self._mark, self._stopwatch())
-        if client.is_awaited:
-            self._await(client)
-        return True
+        return not (client.has_ended or client.is_lost) and client.hold(prefix, credential)
 
     def renew(self, client: ClientHolder, number: int) -> None:
         """Grant a client a sub-lease, now or as soon as it may have one."""
         if not client.has_ended:
             client.renewal, client.renewed = number, self._stopwatch()
+            client.holdings.note_report()  # which is sent before that
             self._grant(client)
 
     def confirm(self, client: ClientHolder, number: int) -> None:
         """Note that a client has carried out everything up to a number."""
         if client.is_waited_for and self._stopwatch() >= client.waited_since + LATE_SECONDS:
-            self.late.note(client.member)
+            self._note_late(client)
         client.confirm(number)
         self._grant(client)
         if client.is_awaited:
@@ -227,12 +223,20 @@ class ClientHolders:
             if client.until > now:
                 continue
             if client.is_waited_for:
-                self.late.note(client.member)
+                self._note_late(client)
                 client.end("its sub-lease was over before it had confirmed a change", self._mark, now)
             if client.has_ended or client.is_lost:
                 self._remove(client)
         self._plan(now)
         self._on_settled()
+
+    def _note_late(self, client: ClientHolder) -> None:
+        """Note that a change has waited for a client; one that is late too often is to hold nothing more."""
+        if not client.was_late:
+            client.was_late = True
+            self.late.note(client.member)
+            if self.late.pause(client.member):
+                self._end(client, "changes have waited for it too often")
 
     def _await(self, client: ClientHolder) -> None:
         """Look again when the sub-lease of a client ends, unless it has confirmed by then."""

@@ -31,7 +31,7 @@ def status_of(clients: ClientHolders, stopwatch: Stopwatch = boottime) -> list[F
             credential_id=each.member.credential_id,
             address=each.member.address,
             instance=each.member.instance,
-            held=len(each),
+            held=len(each.holdings),
             waited_seconds=max(0.0, now - each.waited_since),
             late=clients.late.times(each.member),
         )

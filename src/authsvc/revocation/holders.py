@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _MAX_UNCONFIRMED = 100_000
 _LOOK_SECONDS = 0.05
+# More than the renewals in a lease.
+_MAX_GRANTS = 16
 
 
 class Channel(Protocol):
@@ -133,8 +135,8 @@ class Holders:
         self._attached: list[Attached] = []
         # Holders that have ended, and whose clients may answer.
         self._orphaned: list[Attached] = []
-        self._grant: Grant | None = None
-        self._grant_seq = 0
+        # The last grants, each with the entry up to which a holder has to have confirmed.
+        self._grants: deque[tuple[Grant, int]] = deque(maxlen=_MAX_GRANTS)
 
     def attach(self, channel: Channel, pid: int, place: Place | None = None, until: float = -inf) -> Attached:
         """Let a process hold leases. It may have memory up to `place`, and a lease until `until`."""
@@ -194,14 +196,14 @@ class Holders:
 
     def grant(self, grant: Grant, seq: int) -> None:
         """Give a lease to each as soon as it has confirmed the entries up to `seq`."""
-        self._grant, self._grant_seq = grant, seq
+        self._grants.append((grant, seq))
         for holder in tuple(self._attached):
             self._grant_to(holder)
         self._close_missed()
 
     def withdraw(self) -> None:
-        """Give the last lease to nobody any more."""
-        self._grant = None
+        """Give the last leases to nobody any more."""
+        self._grants.clear()
 
     def confirmed_seq(self, place: Place) -> int:
         """Return up to which entry nobody acts on the state before it; all were told up to `place`."""
@@ -238,9 +240,10 @@ class Holders:
         return {each.pid for each in self._attached if each.settled}
 
     async def emptied(self) -> None:
-        """Wait until all holders have gone."""
-        while self._attached or self._newcomers:  # noqa: ASYNC110
+        """Wait until all holders have gone, and no clients of theirs may answer."""
+        while any(True for _ in self._known()):
             await asyncio.sleep(_LOOK_SECONDS)
+            self._close_missed()
 
     def _close_missed(self) -> None:
         """Detach those to whom orders were not sent, when their leases are over: they start anew."""
@@ -258,8 +261,11 @@ class Holders:
         yield from self._orphaned
 
     def _grant_to(self, holder: Attached) -> None:
-        grant = self._grant
-        if grant is None or holder.missed or holder not in self._attached:
+        if holder.missed or holder not in self._attached:
             return
-        if holder.seq >= self._grant_seq and grant.until > holder.until:
-            holder.send(grant)
+        # One whose clients confirm late may be some renewals behind, and gets an earlier one.
+        for grant, seq in reversed(self._grants):
+            if holder.seq >= seq:
+                if grant.until > holder.until:
+                    holder.send(grant)
+                return

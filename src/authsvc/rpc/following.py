@@ -10,9 +10,10 @@ than it has to is cut off, and may answer until its sub-lease is over.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 
@@ -35,8 +36,8 @@ _MAX_LOOK_UPS = 100
 _MAX_QUEUED_BYTES = 1024 * 1024
 # Messages that are handled in one turn of the event loop.
 _MAX_AT_ONCE = 16
-# Seconds that a client has to confirm that it has given up everything.
-_MAX_END_SECONDS = 10.0
+# Seconds in which the last messages have to be sent.
+_MAX_END_SECONDS = 2.0
 
 _SCOPES = {CredentialKind.KEY: ("keys:verify",), CredentialKind.SESSION: ("sessions:verify",)}
 
@@ -61,7 +62,9 @@ class Following:
         self._queued = asyncio.Event()
         self._closed = asyncio.Event()
         self._refusal: AuthsvcError | None = None
-        self._look_ups: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # The scopes that the caller had when it joined.
+        self._scopes: frozenset[str] | None = None
 
     async def run(self, member: Member, capacity: int, seconds: float) -> None:
         """Serve the stream until one of both ends it, at most for so long; raise why a client is refused."""
@@ -79,7 +82,7 @@ class Following:
             await self._serve()
         finally:
             age.cancel()
-            for task in self._look_ups:
+            for task in self._tasks:
                 task.cancel()
             self._clients.lost(self._client)
         if self._refusal is not None:
@@ -88,19 +91,19 @@ class Following:
     async def _serve(self) -> None:
         reading = asyncio.create_task(self._read())
         writing = asyncio.create_task(self._write())
+        closing = asyncio.create_task(self._closed.wait())
         try:
-            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
-            if writing.done():
-                await writing
-            else:
+            await asyncio.wait((reading, writing, closing), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
                 await reading
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_MAX_END_SECONDS):
-                        self.close()
-                        await writing
+            self.close()
+            # A client that does not read is not waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_MAX_END_SECONDS):
+                    await writing
         finally:
-            reading.cancel()
-            writing.cancel()
+            for task in (reading, writing, closing):
+                task.cancel()
 
     async def _read(self) -> None:
         """Handle what the client says, until it says no more."""
@@ -112,7 +115,7 @@ class Following:
             request = read(data)
             match request.WhichOneof("message"):
                 case "renew":
-                    await self._renew(request.renew.number)
+                    self._renew(request.renew.number)
                 case "hold":
                     self._hold(request.hold)
                 case "confirm":
@@ -120,7 +123,7 @@ class Following:
                 case "uses":
                     self._note_uses(request.uses.uses)
                 case "release":
-                    self._client.release(request.release.key_prefixes)
+                    self._client.holdings.release(request.release.key_prefixes)
                 case "leave":
                     self._clients.leave(self._client)
                     return
@@ -129,13 +132,38 @@ class Following:
                         FieldViolation("join", "request.first", "is the first message only")
                     )
 
-    async def _renew(self, number: int) -> None:
+    def _renew(self, number: int) -> None:
         try:
-            await self._judge()
+            caller = self._recall()
+        except AuthsvcError as error:
+            self._refuse(error)
+            return
+        if caller is None:
+            self._begin(self._judge_and_renew(number))
+        else:
+            self._grant(caller, number)
+
+    async def _judge_and_renew(self, number: int) -> None:
+        try:
+            caller = await self._judge()
         except AuthsvcError as error:
             self._refuse(error)
         else:
+            self._grant(caller, number)
+
+    def _grant(self, caller: Caller, number: int) -> None:
+        """Grant a sub-lease, unless the caller has lost a scope by which it may have got what it holds."""
+        scopes = frozenset(caller.scopes)
+        if self._scopes is not None and not self._scopes <= scopes:
+            self._clients.end_one(self._client, "the scopes of its caller have changed")
+        else:
+            self._scopes = scopes
             self._clients.renew(self._client, number)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _refuse(self, error: AuthsvcError) -> None:
         """Have the client give up what it holds, and end the stream by the status of an error then."""
@@ -151,16 +179,13 @@ class Following:
         except AuthsvcError as error:
             self._refuse(error)
             return
-        if caller is None or caller.lacks(_SCOPES[kind]):
+        is_full = self._queued_bytes > _MAX_QUEUED_BYTES // 2 or len(self._tasks) >= _MAX_LOOK_UPS
+        if caller is None or caller.lacks(_SCOPES[kind]) or is_full:
             self._send_unanswered(asked.number)
         elif not isinstance(proved := self._verifier.prove(text), KeyString):
             self._send_held(asked.number, text, kind, proved)
-        elif len(self._look_ups) >= _MAX_LOOK_UPS:
-            self._send_unanswered(asked.number)
         else:
-            task = asyncio.create_task(self._look_up(asked.number, text, kind, caller))
-            self._look_ups.add(task)
-            task.add_done_callback(self._look_ups.discard)
+            self._begin(self._look_up(asked.number, text, kind, caller))
 
     async def _look_up(self, number: int, text: str, kind: CredentialKind, caller: Caller) -> None:
         try:
@@ -188,12 +213,11 @@ class Following:
 
     def _note_uses(self, uses: Iterable[pb.FollowRequest.Use]) -> None:
         for use in uses:
-            if (held := self._client.held(use.credential_id)) is not None:
-                prefix, owner_id, kind = held
+            if (held := self._client.holdings.find(use.credential_id)) is not None:
                 self._verifier.note_use(
-                    kind,
-                    owner_id,
-                    prefix,
+                    held.kind,
+                    held.owner_id,
+                    held.key_prefix,
                     Use(
                         use.credential_id,
                         use.use_time.ToDatetime(tzinfo=UTC),

@@ -24,7 +24,8 @@ def held_credential(credential: Credential) -> pb.HeldCredential:
         kind=KIND_NUMBERS[credential.kind],
         scopes=credential.scopes,
         disabled=credential.disabled,
-        annotations=credential.annotations,
+        # As in the answers of VerifyKey and VerifySession.
+        annotations=credential.annotations if credential.activity is None else {},
     )
     if credential.expire_time is not None:
         set_timestamp(message.expire_time, credential.expire_time)

@@ -101,6 +101,8 @@ class _Follow:
             caller.client_ip or address_of(call.peer),
             first.join.instance,
         )
+        # From here on, AUTHSVC_HOLDERS is the limit.
+        admission.leave()
         following = Following(
             context,
             self._clients,

@@ -316,8 +316,8 @@ class FollowResponse(_message.Message):
         LEASE_FIELD_NUMBER: _builtins.int
         CAPACITY_FIELD_NUMBER: _builtins.int
         capacity: _builtins.int
-        """How many credentials the client may hold. When there are more, the oldest ones
-        are forgotten.
+        """How many credentials the client may hold. Beyond that, a `hold` is not answered
+        until it has released some.
         """
         @_builtins.property
         def lease(self) -> _duration_pb2.Duration:
@@ -383,7 +383,9 @@ class FollowResponse(_message.Message):
         number: _builtins.int
         """The number of the `hold`."""
         unanswered: _builtins.bool
-        """Set if the credential cannot be looked up now. The RPCs for verifications say why."""
+        """Set if the credential cannot be looked up or held now. The RPCs for verifications
+        say what it is worth.
+        """
         @_builtins.property
         def credential(self) -> Global___HeldCredential:
             """The credential, which the client may keep from now on. Unset if none has exactly
