@@ -12,7 +12,19 @@ from pathlib import Path
 from tests.faults.table import VOLUME
 
 _HERE = Path(__file__).parent
-_FILES = ("kill", "pause", "partition", "hints", "database", "start", "lost_answer", "sessions", "replicas")
+_FILES = (
+    "kill",
+    "pause",
+    "partition",
+    "hints",
+    "database",
+    "start",
+    "lost_answer",
+    "sessions",
+    "replicas",
+    "holding_clients",
+    "holding_workers",
+)
 _TESTS = 33
 
 

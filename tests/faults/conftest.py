@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.faults.clients import Clients
 from tests.faults.history import Outcome
 from tests.faults.load import Load
 from tests.faults.table import VOLUME
@@ -19,6 +20,9 @@ from tests.faults.workers import Fleet, fleet
 _SOME = 1500
 
 Scene: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load]]]
+Holding: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Fleet, Load, Clients]]]
+# The length of a sub-lease of clients that verify by themselves, in seconds.
+SUB_LEASE = 1.0
 
 
 @pytest.fixture
@@ -68,5 +72,33 @@ def scene(
                 print(*on.faults(), sep="\n")  # noqa: T201
             assert not violations, "\n".join(map(str, violations[:20]))
             assert not on.faults()
+
+    return run
+
+
+@pytest.fixture
+def holding(
+    scene: Scene, tmp_path: Path, volume: int, record_property: Callable[[str, object], None]
+) -> Holding:
+    """Run a scene with clients that verify by themselves, up to the volume of what they have verified."""
+
+    @asynccontextmanager
+    async def run(
+        *, lease: float = 3.0, holder_lease: float = SUB_LEASE, **options: Any
+    ) -> AsyncIterator[tuple[Fleet, Load, Clients]]:
+        async with scene(lease=lease, holder_lease=holder_lease, **options) as (on, load):
+            clients = Clients(on, load, tmp_path)
+            try:
+                yield on, load, clients
+                await clients.reach(volume)
+                await load.see_changes(10)
+            finally:
+                await clients.end()
+                record_property("in_callers", clients.recalled)
+                print(f"{clients.recalled} verifications in callers")  # noqa: T201
+                for client in clients.all:
+                    asked = {outcome.value: count for outcome, count in client.outcomes.items()}
+                    print(client.name, client.recalled, client.unknown, asked)  # noqa: T201
+            assert clients.recalled
 
     return run

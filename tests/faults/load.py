@@ -120,6 +120,8 @@ class Load:
         self._random = random.Random(seed)  # noqa: S311
         self._alive: list[Key] = []
         self._hot: deque[Key] = deque(maxlen=_HOT)
+        #: What is called with each new key or session, before anybody verifies it.
+        self.on_made: list[Callable[[Key], object]] = []
         self._stubs: dict[Worker, tuple[grpc.aio.Channel, Any, Any]] = {}
         self._metadata = [("authorization", f"Bearer {fleet.admin_key}")]
         self._tasks: list[asyncio.Task[None]] = []
@@ -183,6 +185,7 @@ class Load:
             if kind is KEY and made.key.HasField("expire_time"):
                 key.expiry = made.key.expire_time.ToNanoseconds() / 1e9
                 self.history.mortal.add(key.key_id)
+            self._tell(key)
             if warm:
                 await self.verify_everywhere(key)
             return key
@@ -328,6 +331,11 @@ class Load:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def keys(self) -> list[Key]:
+        """The keys and sessions that are alive."""
+        return list(self._alive)
+
     # What runs in the background.
 
     async def _go_on_verifying(self, worker: Worker) -> None:
@@ -367,6 +375,10 @@ class Load:
             for (key, scoped), outcome in zip(asked, outcomes, strict=True):
                 self._note(key, worker, invoked, outcome, scoped)
         return outcomes[0]
+
+    def _tell(self, key: Key) -> None:
+        for tell in self.on_made:
+            tell(key)
 
     def _pick(self) -> Key:
         if self._hot and (not self._alive or self._random.random() < 0.45):
@@ -434,6 +446,7 @@ class Load:
             # The new key has the scopes of the old one; the checker assumes that it has all.
             if ending is Ending.OK and operation is Operation.ROTATE and set(told.key.scopes) == set(_SCOPES):
                 self._alive.append(Key(told.key.key_id, told.key_string, keys[0].owner_id))
+                self._tell(self._alive[-1])
             if ending is Ending.UNKNOWN:
                 await asyncio.sleep(0.02)
         last = Operation.DELETE if keys[0].kind is KEY else Operation.SESSION_REVOKE

@@ -1,4 +1,7 @@
-"""A separate network for one worker: a link to its clients, and one to the database that can be cut."""
+"""A separate network for one process: a link to its clients, and one to what it uses, which can be cut.
+
+For a worker, that is the database; for a client that verifies by itself, it is the service.
+"""
 
 import os
 import shutil
@@ -8,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+
+
+_NOBODY = ("lladdr", "02:00:00:00:00:01", "nud", "permanent")
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,33 @@ class Network:
 
     @property
     def database_address(self) -> str:
-        """The address at which the worker finds the proxy to the database."""
+        """The address at which the process finds what it uses, such as the proxy to the database."""
         return f"198.19.{self.block}.1"
 
     def cut(self) -> None:
         """Take the link to the database down at its far end: packets are lost without an error."""
         _ip("link", "set", f"fd{self.block}", "down")
 
+    def lose_what_it_sends(self) -> None:
+        """Lose only what is sent to the database's side: it goes to a link address that nobody has."""
+        _ip("-n", self.name, "neighbour", "replace", self.database_address, "dev", f"fd{self.block}n", *_NOBODY)
+
+    def lose_what_it_is_sent(self) -> None:
+        """Lose only what is sent from there."""
+        _ip("neighbour", "replace", self._own_address, "dev", f"fd{self.block}", *_NOBODY)
+
     def heal(self) -> None:
-        """Take it up again."""
+        """Lose nothing any more."""
         _ip("link", "set", f"fd{self.block}", "up")
+        for end in (
+            ("-n", self.name, "neighbour", "flush", "to", self.database_address, "nud", "permanent"),
+            ("neighbour", "flush", "to", self._own_address, "nud", "permanent"),
+        ):
+            _ip(*end)
+
+    @property
+    def _own_address(self) -> str:
+        return f"198.19.{self.block}.2"
 
 
 @contextmanager

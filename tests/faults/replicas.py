@@ -18,7 +18,7 @@ import grpc
 
 from tests.e2e.process import environment, eventually
 from tests.e2e.test_workers import children
-from tests.faults.workers import CHANNEL, Fleet, Worker
+from tests.faults.workers import CHANNEL, Fleet, Worker, is_stopped
 
 _CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -42,7 +42,19 @@ class Replica:
     @property
     def log(self) -> str:
         """The log of all its processes."""
-        return "".join(path.read_text("utf-8") for path in sorted(self._home.glob("*")))
+        return "".join(path.read_text("utf-8") for path in sorted(self._home.glob("stderr-*")))
+
+    def order(self, name: str, *, on: bool = True) -> None:
+        """Give one of the orders of `tests.faults.holder_stages`, or withdraw it."""
+        if on:
+            (self._home / name).touch()
+        else:
+            (self._home / name).unlink(missing_ok=True)
+
+    @property
+    def stopped(self) -> list[int]:
+        """The process ids of its children that SIGSTOP holds."""
+        return [pid for pid in children(self.process.pid) if is_stopped(pid)]
 
     def launch(self) -> None:
         """Start it, unless it runs."""
@@ -54,7 +66,7 @@ class Replica:
             self._settings["listen"] = self.address  # Clients know it.
         with (self._home / f"stderr-{self.starts}").open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "authsvc", "serve"],
+                [sys.executable, "-m", "tests.faults.serve", str(self._home)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -126,6 +138,10 @@ class Connection(Worker):
         return self.replica.process
 
     @property
+    def address(self) -> str:
+        return self.replica.address
+
+    @property
     def log(self) -> str:
         return self.replica.log
 
@@ -144,12 +160,15 @@ class Connection(Worker):
             self._channel = None
 
 
-def replicas(number: int, *, workers: int = 2, connections: int = 3) -> Callable[[Fleet], None]:
+def replicas(
+    number: int, *, workers: int = 2, connections: int = 3, **settings: object
+) -> Callable[[Fleet], None]:
     """Return what arranges a fleet of so many replicas, instead of workers."""
 
     def arrange(on: Fleet) -> None:
-        for each in range(number):
-            template = on.add(workers=workers)
+        first = len(replicas_of(on))
+        for each in range(first, first + number):
+            template = on.add(workers=workers, **settings)
             on.workers.remove(template)
             replica = Replica(each, template.directory, template.settings)
             for _ in range(connections):

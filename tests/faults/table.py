@@ -8,6 +8,7 @@ VOLUME = "AUTHSVC_TEST_VERIFICATIONS"
 _COLUMNS = (
     "operations",
     "verifications",
+    "in_callers",
     "of_sessions",
     "unavailable",
     "callers",

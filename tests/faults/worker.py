@@ -5,6 +5,7 @@ not know about them. The test and the worker communicate through the directory:
 
 - `port`, `registered`, `feed-pid`: written by the worker.
 - `stop-<stage>`: it stops itself (SIGSTOP) the next time it reaches that stage; see `STAGES`.
+- the orders of `tests.faults.holder_stages`.
 - `deaf`: while it exists, hints (NOTIFY) are not received.
 - `hold-read`, `hold-proof`: while one exists, fills pause there: with the database's answer received, or
   before the secret is proved. Each that waits is a line in `held`.
@@ -83,6 +84,7 @@ class _Hooks:
         from authsvc.store.feed import FeedConnection
         from authsvc.store.verification import VerificationStore
         from authsvc.verify.hasher import Hasher
+        from tests.faults import holder_stages
 
         wrap, at = self._wrap, self._stop_at
 
@@ -135,6 +137,7 @@ class _Hooks:
         context._deadline = true_deadline  # type: ignore[assignment]
         # Half of a client's longest wait; on a busy machine an answer takes its time.
         context._ANSWER_SECONDS = 2.0
+        holder_stages.install(self._directory)
         wrap(FeedConnection, "renew", renew)
         wrap(FeedConnection, "read", read)
         wrap(FeedConnection, "acknowledge", acknowledge)

@@ -30,6 +30,14 @@ CHANNEL = [
 ]
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether SIGSTOP holds a process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Worker:
     """One worker: its process, and the place of one that died."""
 
@@ -58,6 +66,11 @@ class Worker:
         return self._channel
 
     @property
+    def address(self) -> str:
+        """Where clients reach it."""
+        return f"{self.host}:{self._told('port')}"
+
+    @property
     def serves(self) -> bool:
         """Whether it has a port that clients know."""
         return self._channel is not None
@@ -75,7 +88,7 @@ class Worker:
     @property
     def is_stopped(self) -> bool:
         """Whether SIGSTOP holds it."""
-        return self._state() == "T"
+        return is_stopped(self.process.pid)
 
     async def start(self, *, predecessors: tuple[str, ...] = ()) -> None:
         """Start the process, and return when it serves."""
@@ -120,7 +133,7 @@ class Worker:
             return bool(self._told("port"))
 
         await eventually(serves, 60)
-        self._channel = grpc.aio.insecure_channel(f"{self.host}:{self._told('port')}", options=CHANNEL)
+        self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL)
         await asyncio.wait_for(self._channel.channel_ready(), 30)
 
     async def kill(self) -> None:
@@ -194,12 +207,6 @@ class Worker:
     def _told(self, name: str) -> str:
         try:
             return (self._directory / name).read_text("utf-8")
-        except FileNotFoundError:
-            return ""
-
-    def _state(self) -> str:
-        try:
-            return Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
         except FileNotFoundError:
             return ""
 

@@ -1,0 +1,12 @@
+"""`authsvc serve` with the stages of `tests.faults.holder_stages`: `python -m tests.faults.serve <directory>`."""
+
+import sys
+from pathlib import Path
+
+from authsvc.cli import main
+from tests.faults import holder_stages
+
+if __name__ == "__main__":
+    holder_stages.install(Path(sys.argv[1]))
+    sys.argv[1:] = ["serve"]
+    sys.exit(main())
