@@ -25,7 +25,7 @@ _FILES = (
     "holding_clients",
     "holding_workers",
 )
-_TESTS = 33
+_TESTS = 58
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ event loop, and by whatever `verify_key` does. What it observes, with its times 
 uses, goes to standard output as lines of JSON; standard input has its orders:
 
 - `{"key": [id, string, "key" or "session"]}`: verify this one, too.
+- `{"ask": [id, string, "key" or "session"]}`: ask for this one next.
 - `{"fork": true}`: fork. The child asks the memory that it inherits until it is killed.
 - `{"suspend": true}`: stop as a machine that is suspended: the timers of the event loop do not notice it.
 - `{"ahead": seconds}`: let the stopwatch jump.
@@ -179,6 +180,9 @@ def _obey(order: dict[str, Any], one: _Client, loop: asyncio.AbstractEventLoop) 
         case {"key": [key_id, text, kind]}:
             one.keys.append((key_id, text, kind))
             one.new.append((key_id, text, kind))
+        case {"ask": [key_id, text, kind]}:
+            one.keys.append((key_id, text, kind))
+            one.new.appendleft((key_id, text, kind))
         case {"fork": _}:
             one.fork()
         case {"suspend": _}:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pytest
 
-
 _NOBODY = ("lladdr", "02:00:00:00:00:01", "nud", "permanent")
 
 
@@ -44,7 +43,16 @@ class Network:
 
     def lose_what_it_sends(self) -> None:
         """Lose only what is sent to the database's side: it goes to a link address that nobody has."""
-        _ip("-n", self.name, "neighbour", "replace", self.database_address, "dev", f"fd{self.block}n", *_NOBODY)
+        _ip(
+            "-n",
+            self.name,
+            "neighbour",
+            "replace",
+            self.database_address,
+            "dev",
+            f"fd{self.block}n",
+            *_NOBODY,
+        )
 
     def lose_what_it_is_sent(self) -> None:
         """Lose only what is sent from there."""

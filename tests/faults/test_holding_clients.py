@@ -232,8 +232,8 @@ async def test_a_client_whose_packets_are_lost_stops_within_its_sub_lease(
                 healed = time.monotonic()
                 await lonely.holds(bystander)
                 told.append(
-                    f"revoked in {answer.seconds:.3f} s, last VALID {last.answered - at:.3f} s after the cut, "
-                    f"back in {time.monotonic() - healed:.3f} s"
+                    f"revoked in {answer.seconds:.3f} s, last VALID {last.answered - at:.3f} s after "
+                    f"the cut, back in {time.monotonic() - healed:.3f} s"
                 )
                 await lonely.end()
 
