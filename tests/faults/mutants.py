@@ -126,8 +126,9 @@ class Worker:
 class Course:
     """The events on some workers with one database, by one stopwatch that jumps."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, **settings: object) -> None:
         self.database_url = database_url
+        self.settings: dict[str, object] = {"lease": LEASE, "drain_grace": 0.5, **settings}
         self.history = History()
         self.workers: list[Worker] = []
         self.ahead = 0.0
@@ -144,7 +145,7 @@ class Course:
     async def start_worker(self) -> Worker:
         """Start another worker."""
         service = await self._stack.enter_async_context(
-            serving(self.database_url, None, stopwatch=self.stopwatch, lease=LEASE, drain_grace=0.5)
+            serving(self.database_url, None, stopwatch=self.stopwatch, **self.settings)
         )
         if self.workers:
             service.admin_key = self.workers[0].service.admin_key
@@ -235,9 +236,9 @@ class Course:
 
 
 @asynccontextmanager
-async def course(database_url: str, workers: int = 2) -> AsyncIterator[Course]:
+async def course(database_url: str, workers: int = 2, **settings: object) -> AsyncIterator[Course]:
     """Run some workers, the second of which knows a key."""
-    going = Course(database_url)
+    going = Course(database_url, **settings)
     find_behind = feed_store.find_behind
 
     async def looked(*given: Any) -> Any:
