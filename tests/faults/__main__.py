@@ -23,9 +23,10 @@ _FILES = (
     "sessions",
     "replicas",
     "holding_clients",
+    "holding_failover",
     "holding_workers",
 )
-_TESTS = 58
+_TESTS = 61
 
 
 def main() -> int:

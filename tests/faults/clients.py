@@ -214,12 +214,14 @@ class HoldingClient:
             self._load.on_made.remove(self.tell)
 
     async def _ended(self) -> None:
-        if self._process is not None:
-            await self._process.wait()
-        if self._reading is not None:
-            await self._reading
-        if self._stderr is not None:
-            self._stderr.close()
+        try:
+            if self._process is not None:
+                await self._process.wait()
+            if self._reading is not None:
+                await self._reading
+        finally:
+            if self._stderr is not None:
+                self._stderr.close()
 
 
 class Clients:
@@ -251,5 +253,6 @@ class Clients:
 
     async def end(self) -> None:
         """End all of them."""
-        for client in self.all:
-            await client.end()
+        for ended in await asyncio.gather(*(client.end() for client in self.all), return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended

@@ -1,8 +1,8 @@
 """Where a process that serves clients which follow it can be stopped, or can be made to hang, by a test.
 
 The orders are files in a directory, as those of `tests.faults.worker`. `stop-<stage>`: the process stops
-itself (SIGSTOP) the next time it reaches that stage. `hang-writes`, `hang-reads`: while one exists, nothing is
-sent on the streams of clients, or nothing is read from them; everything else goes on.
+itself (SIGSTOP) the next time it reaches that stage. `hang-writes`, `hang-reads`: while one exists, nothing
+is sent on the streams of clients, or nothing is read from them; everything else goes on.
 """
 
 import asyncio

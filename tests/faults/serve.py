@@ -1,4 +1,4 @@
-"""`authsvc serve` with the stages of `tests.faults.holder_stages`: `python -m tests.faults.serve <directory>`."""
+"""`python -m tests.faults.serve <directory>`: `authsvc serve`, which a test can stop (`holder_stages`)."""
 
 import sys
 from pathlib import Path

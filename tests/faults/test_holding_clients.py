@@ -63,7 +63,7 @@ async def under(
 async def test_without_a_fault_changes_wait_for_no_sub_lease(
     holding: Holding, record_property: Callable[[str, object], None]
 ) -> None:
-    """Clients confirm in milliseconds, and no verification is without a verdict."""
+    """Clients confirm in milliseconds, and no worker is without a lease because of them."""
     async with holding(workers=2) as (on, load, clients):
         one, other = await clients.add(), await clients.add(worker=on.workers[1])
         told = []
@@ -74,7 +74,7 @@ async def test_without_a_fault_changes_wait_for_no_sub_lease(
             in_time(answer, 0)
             told.append(f"{answer.seconds:.3f}")
             await asyncio.gather(*(client.asks(key, *_DEAD) for client in (one, other)))
-        assert not one.outcomes[Outcome.UNAVAILABLE]
+    assert not load.refusals["LEASE_OVER"]
     record_property("note", f"revoked in {', '.join(told)} s")
 
 

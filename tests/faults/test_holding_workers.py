@@ -1,18 +1,20 @@
 """Workers and followers die, hang and are replaced while clients verify by themselves by their leave.
 
-A worker that dies leaves clients that answer until their sub-leases are over. Nobody may take it to be settled
-before that.
+A worker that dies leaves clients that answer until their sub-leases are over. Nobody may take it to be
+settled before that.
 """
 
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from authsvc.verify.lease import certainly_over
 from tests.e2e.process import eventually, on_linux
+from tests.e2e.test_workers import children
 from tests.faults.clients import Clients, HoldingClient
 from tests.faults.conftest import SUB_LEASE, Holding
 from tests.faults.history import Ending, Outcome
@@ -207,6 +209,42 @@ async def test_a_worker_that_is_alone_is_killed(
             assert (await revoking).ending is Ending.OK
             await on.gone(registration)
             told.append(f"{answer.seconds:.3f}")
+            await client.asks(key, *_DEAD)
+            await client.holds(await load.make())
+            await client.end()
+
+        await rounds(clients, volume, once)
+    record_property("note", f"revoked in {', '.join(told)} s")
+
+
+@pytest.mark.parametrize("whom", ["the supervisor", "everybody"])
+async def test_replicas_are_killed(holding: Holding, volume: int, whom: str, record_property: Told) -> None:
+    """Without their supervisor, workers drain, and end what their clients hold.
+
+    If everybody is killed at once, as with a machine that is lost, the lease is waited for; no sub-lease
+    outlives it.
+    """
+    told: list[str] = []
+    async with holding(workers=0, lease=2.0, arrange=two()) as (on, load, clients):
+        replica, load.revokers = replicas_of(on)[0], [other(on)]
+
+        async def once() -> None:
+            await whole(on, replica)
+            client = await clients.add()
+            key = await load.make()
+            await client.holds(key)
+            family = children(replica.process.pid)
+            if whom == "everybody":
+                for pid in (replica.process.pid, *family):
+                    os.kill(pid, signal.SIGKILL)
+            else:
+                replica.process.kill()
+            answer = await revoked(load, on, key, client, certainly_over(on.lease))
+            told.append(f"{answer.seconds:.3f}")
+            await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), 60)
+            replica.process.wait()
+            replica.launch()
+            await replica.ready()
             await client.asks(key, *_DEAD)
             await client.holds(await load.make())
             await client.end()
