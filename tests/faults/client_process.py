@@ -192,7 +192,7 @@ def _obey(order: dict[str, Any], one: _Client, loop: asyncio.AbstractEventLoop) 
 
 
 async def _run(target: str) -> None:
-    auth_client.boottime = _stopwatch  # type: ignore[assignment]
+    setattr(auth_client, "boottime", _stopwatch)  # noqa: B010 - it is not exported
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)

@@ -380,7 +380,7 @@ async def _real(on: HolderCourse) -> AsyncIterator[Callable[[int], None]]:
 def _in_a_child(address: str, key: str) -> None:
     """Be a client that forks; print what the child says when it is asked."""
     if os.environ.get("FAULTS_FORKED_MEMORY"):
-        Memory.forked = lambda _: None  # type: ignore[method-assign]
+        Memory.forked = lambda _: None  # type: ignore[assignment, method-assign]
         pid = os.getpid()
         os.getpid = lambda: pid
 

@@ -38,14 +38,14 @@ def install(directory: Path) -> None:
     begin, grant = following.Following.__init__, following.Following.grant
 
     def staged(stream: Any, context: Any, *given: Any) -> None:
-        begin(stream, _Staged(context, directory), *given)  # type: ignore[arg-type]
+        begin(stream, _Staged(context, directory), *given)
 
     def granted(stream: Any, *given: Any) -> None:
         grant(stream, *given)
         stop_at(directory, "grant-queued")
 
     following.Following.__init__ = staged  # type: ignore[assignment, method-assign]
-    following.Following.grant = granted  # type: ignore[method-assign]
+    following.Following.grant = granted  # type: ignore[assignment, method-assign]
 
 
 class _Staged:

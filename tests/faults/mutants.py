@@ -128,7 +128,7 @@ class Course:
 
     def __init__(self, database_url: str, **settings: object) -> None:
         self.database_url = database_url
-        self.settings: dict[str, object] = {"lease": LEASE, "drain_grace": 0.5, **settings}
+        self.settings: dict[str, Any] = {"lease": LEASE, "drain_grace": 0.5, **settings}
         self.history = History()
         self.workers: list[Worker] = []
         self.ahead = 0.0

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -161,7 +162,7 @@ class Connection(Worker):
 
 
 def replicas(
-    number: int, *, workers: int = 2, connections: int = 3, **settings: object
+    number: int, *, workers: int = 2, connections: int = 3, **settings: Any
 ) -> Callable[[Fleet], None]:
     """Return what arranges a fleet of so many replicas, instead of workers."""
 

@@ -9,4 +9,4 @@ from tests.faults import holder_stages
 if __name__ == "__main__":
     holder_stages.install(Path(sys.argv[1]))
     sys.argv[1:] = ["serve"]
-    sys.exit(main())
+    main()

@@ -4,7 +4,8 @@ import pytest
 
 from tests.e2e.process import on_linux
 from tests.faults.history import Outcome
-from tests.faults.holder_mutants import ASKED, MUTANTS, run
+from tests.faults.holder_mutants import MUTANTS, run
+from tests.faults.mutants import ASKED
 
 pytestmark = on_linux
 
