@@ -63,7 +63,7 @@ class Load:
         """Send this many requests and return the seconds that each took."""
         with tempfile.NamedTemporaryFile() as log:
             await self._run(requests, "--log-file", log.name)
-            return [int(line.split()[2]) / 1e6 for line in Path(log.name).read_text().splitlines()]
+            return [int(line.split()[2]) / 1e6 for line in log]
 
     async def _run(self, requests: int, *options: str) -> float:
         with tempfile.NamedTemporaryFile() as file:

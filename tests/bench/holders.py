@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import grpc
 from pydantic import SecretStr
@@ -30,6 +31,9 @@ from tests.bench.holding_clients import following
 from tests.bench.revocation import percentile, serving
 from tests.bench.rounds import in_turns
 from tests.bench.table import AtMost, Row
+
+if TYPE_CHECKING:
+    from authsvc.v1.key_service_pb2_grpc import KeyServiceAsyncStub
 
 _PART = "holders"
 _WORKERS = 3
@@ -134,7 +138,7 @@ def _cpu(name: str, side: _Side, alone: _Side) -> Row:
 class _Service:
     """The service whose keys are revoked."""
 
-    def __init__(self, stub: KeyServiceStub, address: str, pid: int, admin_key: str) -> None:
+    def __init__(self, stub: "KeyServiceAsyncStub", address: str, pid: int, admin_key: str) -> None:
         self._stub, self._address, self._pid, self._admin_key = stub, address, pid, admin_key
         self._metadata = (("authorization", f"Bearer {admin_key}"),)
 
@@ -195,9 +199,7 @@ class _Service:
 
 async def _idle(address: str, pid: int, admin_key: str, *, quick: bool) -> list[Row]:
     rounds, seconds = (1, 5.0) if quick else (3, 15.0)
-    say(
-        f"holders: {rounds} rounds of {seconds:g} s with {_IDLE_CLIENTS} idle clients of one worker, and none"
-    )
+    say(f"holders: {rounds} rounds of {seconds:g} s with {_IDLE_CLIENTS} idle clients of a worker, and none")
     async with grpc.aio.insecure_channel(address) as channel:
         service = _Service(KeyServiceStub(channel), address, pid, admin_key)
         found = await in_turns(
@@ -248,5 +250,5 @@ def _workers(pid: int) -> list[int]:
 
 
 def _connections(pid: int) -> int:
-    links = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
-    return sum(link.startswith("socket:") for link in links)
+    links = [each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    return sum(str(link).startswith("socket:") for link in links)

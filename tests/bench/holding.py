@@ -65,9 +65,7 @@ async def measure(*, quick: bool) -> list[Row]:
         row("Memory.recall of a key", "memory", "worker"),
         row("AuthClient.verify_key_now with a scope and an address", "now", "worker", most),
         row("await AuthClient.verify_key from memory with the same", "awaited", "worker", most),
-        row(
-            "AuthClient.verify_session_now with the same and a user agent", "session", "worker session", most
-        ),
+        row("AuthClient.verify_session_now with that and a user agent", "session", "worker session", most),
         row("await AuthClient.verify_session from memory", "awaited session", "worker session", most),
     ]
     if sys.platform != "linux":

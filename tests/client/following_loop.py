@@ -1,6 +1,7 @@
 """A client that follows a worker in this process: everything is real except the network between them.
 
-The worker is a holder with its memory and its clients, and the stream that it serves; its database is made up.
+The worker is a holder with its memory and its clients, and the stream that it serves. Its database is made
+up.
 The client is the stream that it carries out, and its memory. The messages are those of the wire.
 """
 

@@ -18,7 +18,7 @@ def _fields(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _kept(*roots: Any) -> Counter[str]:
-    """Return how many elements the containers have that are reached through authsvc's objects, by attribute."""
+    """Return how many elements there are in containers that authsvc's objects refer to, by attribute."""
     seen: set[int] = set()
     counted: Counter[str] = Counter()
     waiting: list[tuple[str, Any]] = [(type(root).__name__, root) for root in roots]

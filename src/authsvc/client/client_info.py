@@ -57,6 +57,8 @@ def user_agent(text: str) -> str:
 
 def client_hints(headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]]) -> ClientHints | None:
     """Return the client hints in headers, with names in any case, or None if there are none."""
+    if not headers:
+        return None
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     hints = {
         _HINTS[name.lower()]: _sendable(value, _MAX_HINT_LENGTH)

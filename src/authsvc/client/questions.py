@@ -6,8 +6,9 @@ from functools import lru_cache
 from authsvc.client import client_info
 from authsvc.client.scopes import scopes_of
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
-from authsvc.model.client_hints import NO_HINTS, ClientHints
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import CredentialKind
+from authsvc.model.memo import remembered
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.verify.question import Question
 
@@ -33,14 +34,18 @@ def about_session(
     required_scopes: str | Iterable[str], client_ip: str, user_agent: str, hints: pb.ClientHints | None
 ) -> Question:
     """Return the question about a session. Raise ValueError for an invalid scope."""
-    return Question(
-        CredentialKind.SESSION,
-        None,
-        scopes_of(required_scopes),
-        client_info.address(client_ip),
-        client_info.user_agent(user_agent),
-        NO_HINTS if hints is None else _noted(hints),
-    )
+    scopes = (required_scopes,) if isinstance(required_scopes, str) else tuple(required_scopes)
+    try:
+        question = _about_session(client_ip, user_agent, *scopes)
+    except TypeError:  # something that is no text
+        question = _about_session.__wrapped__(client_ip, user_agent, *scopes)
+    return question if hints is None else question._replace(client_hints=_noted(hints))
+
+
+@remembered(max_entries=4096, max_length=1024)
+def _about_session(client_ip: str, user_agent: str, *scopes: str) -> Question:
+    address, agent = client_info.address(client_ip), client_info.user_agent(user_agent)
+    return Question(CredentialKind.SESSION, None, scopes_of(scopes), address, agent)
 
 
 def not_found(question: Question) -> Verdict:

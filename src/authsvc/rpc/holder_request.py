@@ -9,7 +9,7 @@ from authsvc.v1 import holder_service_pb2 as pb
 # A thousand uses of sessions, most of whose browsers are the same ones, have less.
 _MAX_BYTES = 1024 * 1024
 _validate = validator(pb.FollowRequest.DESCRIPTOR)
-#: Messages of a number alone, for which there is no rule. Most are of these kinds.
+#: Messages of a number alone, for which there is no rule. Changes wait for them.
 ONLY_NUMBERS = frozenset(("confirm", "renew"))
 
 
