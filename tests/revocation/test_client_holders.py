@@ -1,5 +1,6 @@
 """What a worker knows of the clients that answer from memory by its leave (R12 to R15)."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import inf
@@ -147,6 +148,43 @@ async def test_a_change_waits_for_the_clients_that_hold_the_key() -> None:
     assert stand.is_settled(order)
     assert stand.settled > before
     assert stand.is_settled(stand.revoke("a"))  # it does not hold it any more
+
+
+async def test_a_change_waits_for_all_clients_that_hold_the_key() -> None:
+    """Not only for the first that confirms; each order waits for its own."""
+    stand = Stand()
+    one, other, third = holding(stand, "a"), holding(stand, "a"), holding(stand, "b")
+    first, second = stand.revoke("a"), stand.revoke("b")
+    third.confirm()
+    one.confirm()
+    assert not stand.is_settled(first)
+    one.confirm()  # says nothing new
+    assert not stand.is_settled(first)
+    other.confirm()
+    assert stand.is_settled(second)
+
+
+async def test_an_earlier_change_is_settled_before_a_later_one() -> None:
+    stand = Stand()
+    one, other = holding(stand, "a"), holding(stand, "b")
+    first, second = stand.revoke("a"), stand.revoke("b")
+    assert not stand.is_settled(first)
+    one.confirm()
+    assert stand.is_settled(first)
+    assert not stand.is_settled(second)
+    other.confirm()
+    assert stand.is_settled(second)
+
+
+async def test_the_end_of_a_sub_lease_is_noticed_without_a_word_from_anybody() -> None:
+    """The worker looks by itself: whoever waits for the change is told."""
+    stand, settled = Stand(), asyncio.Event()
+    holding(stand, "a")
+    order = stand.revoke("a")
+    stand.clients.on_settled(lambda: stand.is_settled(order) and settled.set())
+    stand.now += certainly_over(SUB_LEASE)
+    async with asyncio.timeout(20):
+        await settled.wait()
 
 
 async def test_a_change_of_a_whole_owner() -> None:
