@@ -176,12 +176,28 @@ async def test_an_earlier_change_is_settled_before_a_later_one() -> None:
     assert stand.is_settled(second)
 
 
+async def test_a_client_that_has_confirmed_a_part() -> None:
+    stand = Stand()
+    client = holding(stand, "a", "b")
+    first, second = stand.revoke("a"), stand.revoke("b")
+    stand.clients.confirm(client.holder, 1)
+    assert stand.is_settled(first)
+    assert not stand.is_settled(second)
+    client.confirm()
+    assert stand.is_settled(second)
+
+
 async def test_the_end_of_a_sub_lease_is_noticed_without_a_word_from_anybody() -> None:
     """The worker looks by itself: whoever waits for the change is told."""
     stand, settled = Stand(), asyncio.Event()
     holding(stand, "a")
     order = stand.revoke("a")
-    stand.clients.on_settled(lambda: stand.is_settled(order) and settled.set())
+
+    def look() -> None:
+        if stand.is_settled(order):
+            settled.set()
+
+    stand.clients.on_settled(look)
     stand.now += certainly_over(SUB_LEASE)
     async with asyncio.timeout(20):
         await settled.wait()
