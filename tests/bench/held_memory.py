@@ -85,10 +85,9 @@ def _kept() -> dict[str, int]:
     for _ in range(_CLIENTS):
         client = clients.join(nowhere, Member("", "", "", "", ""), _HELD)
         for text, credential in zip(texts, credentials, strict=True):
-            # As `ClientHolders.hold` does, which also plans for the next look.
-            client.hold(text.decode()[:-TAIL_LENGTH], credential, 0, 0.0)
+            assert clients.hold(client, text.decode()[:-TAIL_LENGTH], credential)
     gc.collect()
-    assert sum(map(len, clients._clients)) == _CLIENTS * _HELD
+    assert sum(len(each.holdings) for each in clients.clients) == _CLIENTS * _HELD
     return {"bytes": resident() - before}
 
 

@@ -30,6 +30,7 @@ from authsvc.net.lent_leases import LentLeases
 from authsvc.revocation import client_holders
 from authsvc.revocation.client_holder import ClientHolder
 from authsvc.revocation.client_holders import ClientHolders
+from authsvc.revocation.holders import Attached, Holders
 from authsvc.revocation.predecessors import Predecessors
 from authsvc.rpc.following import Following
 from authsvc.v1 import holder_service_pb2 as pb
@@ -259,12 +260,16 @@ async def a_worker_that_is_alone_and_dies(on: HolderCourse) -> None:
     lent = LentLeases()
     follower = on.followed.service.app.follower
     # What the supervisor shares with all its workers.
-    on.clients._note_lent = lent.claim(0, 1) if "unnoted" not in vars(on) else lambda _: None
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    os.waitpid(ended, 0)  # noqa: ASYNC222 - it ends at once
+    on.clients._note_lent = lent.claim(0, ended) if "unnoted" not in vars(on) else lambda _: None
     async with on.holding() as client:
         on.followed.hold()
         revoking = on.revoke()
         await on.answered_or_waiting(revoking)
-        predecessors = Predecessors([follower.worker_id], lent_until=lambda: lent.latest)
+        predecessors = Predecessors([follower.worker_id], lent_until=lent.of_dead)
         registration = app.Registration(predecessors=predecessors, lent=lent)
         with mock.patch.object(app, "running", partial(app.running, registration=registration)):
             successor = await on.going.start_worker()
@@ -486,7 +491,14 @@ def _flag(name: str) -> Mutation:
     return lambda on: mock.patch.object(on, name, True, create=True)
 
 
-_NEVER = property(lambda _: -inf)
+_detach = Holders.detach
+
+
+def _detached_for_good(holders: Holders, holder: Attached) -> None:
+    holder.until = -inf
+    _detach(holders, holder)
+
+
 _AT_ONCE = property(lambda _: inf)
 # What is left out, how, and the scenario in which it matters.
 MUTANTS: dict[str, tuple[Mutation, Callable[[HolderCourse], Awaitable[None]]]] = {
@@ -530,9 +542,12 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[HolderCourse], Awaitable[None]]]] =
         _patched(FollowStream, "_forget", _only_confirmed),
         a_client_that_is_told,
     ),
-    "R15: an end that frees at once": (_patched(LentLeases, "latest", _NEVER), a_worker_that_has_ended),
+    "R15: an end that frees at once": (
+        _patched(Holders, "detach", _detached_for_good),
+        a_worker_that_has_ended,
+    ),
     "R15: predecessors removed at once": (
-        _patched(LentLeases, "latest", _NEVER),
+        _patched(LentLeases, "of_dead", lambda _: -inf),
         a_worker_that_is_alone_and_dies,
     ),
     "R15: lent and not noted": (_flag("unnoted"), a_worker_that_is_alone_and_dies),

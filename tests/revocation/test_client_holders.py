@@ -401,7 +401,8 @@ async def test_a_client_that_is_late_again_and_again_has_to_pause() -> None:
         Client(stand)
     assert refused.value.reason == "HOLDER_LATE"
     assert refused.value.retry_after is not None
-    Client(stand, _MEMBER._replace(address="192.0.2.2"))
+    for other in (_MEMBER._replace(address="192.0.2.2"), _MEMBER._replace(instance="orders-2")):
+        stand.clients.leave(Client(stand, other).holder)
     stand.pass_time(refused.value.retry_after)
     Client(stand)
 

@@ -1,7 +1,8 @@
 """The clients that changes had to wait for, which may not follow for a while after several times.
 
 Bound: the last times of the `_MAX_KNOWN` clients that were late last. A client is known by the credential and
-the address that it follows with; the name that it gives itself does not count.
+the address that it follows with, and by the name that it gives itself: of several processes on one machine,
+one that was killed says nothing about the others.
 """
 
 import logging
@@ -24,14 +25,14 @@ class LateClients:
 
     def __init__(self, stopwatch: Stopwatch) -> None:
         self._stopwatch = stopwatch
-        self._times: dict[tuple[str, str], deque[float]] = {}
+        self._times: dict[tuple[str, str, str], deque[float]] = {}
         #: How often any client was late.
         self.count = 0
 
     def note(self, member: Member) -> None:
         """Note that a change has waited for a client."""
         self.count += 1
-        who = member.credential_id, member.address
+        who = _who(member)
         _log.warning(
             "a change waited for the client %s at %s, which holds credentials by %s",
             member.instance,
@@ -56,4 +57,8 @@ class LateClients:
         return max(0.0, times[0] + WITHIN_SECONDS - self._stopwatch())
 
     def _of(self, member: Member) -> "deque[float]":
-        return self._times.get((member.credential_id, member.address), deque())
+        return self._times.get(_who(member), deque())
+
+
+def _who(member: Member) -> tuple[str, str, str]:
+    return member.credential_id, member.address, member.instance
