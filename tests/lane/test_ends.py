@@ -24,6 +24,7 @@ from tests.lane.race import (
     ended,
     lost,
     race,
+    reset,
 )
 from tests.lane.world import World
 
@@ -134,7 +135,9 @@ def test_a_stream_that_may_last_longer_than_its_connection(lasts: bool) -> None:
         await world.feed(call(1, VERIFY, HANGS, timeout="80S"))
         await world.passes(70)
         assert bool(world.answers.goaways) != lasts
-        await world.passes(20)
+        await world.feed(reset(1))
+        await turns(3)  # no look is due
+        world.check()
         assert world.answers.goaways != []
 
     played()

@@ -48,11 +48,9 @@ class Connection(Reader):
         self._lifetime = Lifetime(self._loop.time(), owner.connection_age)
         self._transport: asyncio.Transport | None = None
         self._auth_context: Mapping[str, Iterable[bytes]] | None = None
-        # Whether the client takes less than a window of each answer. Then each is counted before the next one
-        # is given.
+        # The client takes less than a window of each answer, so each is counted before the next one is given.
         self._is_narrow = False
-        # Calls whose message has a moment to arrive.
-        self._waiting: list[Stream] = []
+        self._waiting: list[Stream] = []  # calls whose message has a moment to arrive
 
     @property
     def is_open(self) -> bool:
@@ -232,6 +230,8 @@ class Connection(Reader):
                 stream.close()
             if not self._streams and self._lifetime.left < NEVER:
                 self._loop.call_soon(self._look_at_end)  # what closed the stream is yet to be written
+            if stream.lasts:  # if the connection is old, the next one is to begin on another
+                self._loop.call_soon(lambda: self.look(self._loop.time()))
 
     def _give_up(self) -> None:
         """Give up the calls that are not answered."""
