@@ -4,8 +4,15 @@ What a registration and the database do is explored in `protocol`, and what a fo
 each other in `replica`; here both are shorter. There is one entry, the revocation of the only key, and one
 client process, which follows one worker at a time, over a stream of its own. It may hang at any step for as
 long as it likes, answer from memory while it reads nothing, leave, join another worker or the same one, and
-fork. A worker may lose a stream, end the sub-leases of its clients, hang, die and be replaced. The follower
-may die, or register again.
+fork. A worker may lose a stream, end the sub-leases of its clients, hang, die, stop and be replaced. The
+follower may die, register again, or stop after its workers.
+
+Each worker has a row in memory that outlives it, and there is one instant for the rows of dead workers that
+were cleared. The end of a process is seen by its follower and by the supervisor, in any order. Each of them
+takes steps: the follower reads the row and then that instant; the supervisor reaps the process, adds its row
+to that instant, and clears the row. Another worker starts then. It attaches when the follower has seen the
+end of the one before it. A new follower reads both in one step: whatever it may have missed, the supervisor
+has not cleared when it forks, so the new follower finds that process dead later, and reads again.
 
 Orders to a worker are a queue: "S0" and "S1" start it with an empty memory at that place, "D0" and "D1" drop
 its lease first, "A0" and "A1" say that it has applied everything up to there, and a number is a lease, in
@@ -70,44 +77,60 @@ class Client(NamedTuple):
 class Worker(NamedTuple):
     """A worker. `place` is -1 before its start.
 
-    `owes` is what its next confirmation will prove. `lends`: its follower has noted that it lends. `lost` is
-    when the sub-leases of clients are certainly over whose streams have ended and who may have the key.
-    `due` is when it has to confirm what it was told, in models that are `bounded`, and else -1. `proved`: in
-    mutants, a hold that waits has read the key.
+    `owes` is what its next confirmation will prove. `lost` is when the sub-leases of clients are certainly
+    over whose streams have ended and who may have the key. `due` is when it has to confirm what it was told,
+    in models that are `bounded`, and else -1. `row` is when its sub-leases are over by its row in the table.
+    `end` is how far the supervisor has come with a process that has ended. In mutants, `proved` says that a
+    hold that waits has read the key, and `writing` is an instant that is not in the table yet.
     """
 
     place: int
     memory: bool
     lease: int
     owes: tuple[int, ...]
-    lends: bool
     lost: int
     due: int
+    row: int
+    end: int
     proved: bool
+    writing: int
 
 
 class Attached(NamedTuple):
-    """What a follower knows of a worker: what it has confirmed, and the end of its lease. Its orders."""
+    """What a follower knows of a worker: what it has confirmed, and the end of its lease. Its orders.
+
+    `gone`: the process has ended, and its row was cleared. `read` is what the follower has read of the table
+    since it saw that, or -1.
+    """
 
     seen: int
     until: int
-    lends: bool
+    gone: bool
+    read: int
     orders: tuple[Order, ...]
 
 
 class Follower(NamedTuple):
-    """A follower."""
+    """A follower.
+
+    `orphaned` is when the clients of processes are over that were attached and have ended. A successor has
+    `lent`, when those are over of which it read in the table, and `awaited`: whether it waits for the process
+    that each slot had at its start, and whether that is there still.
+    """
 
     place: int
     lease: int
     lease_place: int
     attached: tuple[Attached | None, ...]
+    orphaned: int
+    lent: int
+    awaited: tuple[int, ...]
 
 
 class State(NamedTuple):
     """The whole state. `rows` is what the first registration, and that of the successor, have applied.
 
-    `ended` is when the sub-leases of clients are taken to be over whose workers have ended.
+    `cleared` is when the sub-leases are over of workers whose rows were cleared.
     `wait` is the revoker's, and -1 before the commit.
     """
 
@@ -117,7 +140,7 @@ class State(NamedTuple):
     workers: tuple[Worker, ...]
     streams: tuple[Stream, ...]
     client: Client
-    ended: int
+    cleared: int
     wait: int
     answered: bool
     accepted: bool
@@ -127,15 +150,19 @@ class State(NamedTuple):
 CLOSED = Stream(open=False, up=(), down=(), holds=False, until=0, unconfirmed=0, ended=False)
 JOINED = CLOSED._replace(open=True)
 NOBODY = Client(reads=-1, memory=False, lease=0, seen="", copy=0)
-FRESH = Worker(-1, memory=False, lease=0, owes=(), lends=False, lost=0, due=-1, proved=False)
+FRESH = Worker(-1, memory=False, lease=0, owes=(), lost=0, due=-1, row=0, end=0, proved=False, writing=0)
+# A process has ended; it is reaped; its row is added to what was cleared. Then the row is cleared.
+ENDED, REAPED, ADDED = 1, 2, 3
+# A process that a successor waits for is there, or was followed by another one in its slot.
+HERE, GONE = 1, 2
 
 
 @dataclass(frozen=True)
 class Model:
     """The faults and bounds of one scenario, and the rules that are left out.
 
-    `ends` is how often workers end, and `stops` says whether they end their clients. They begin as lenders
-    unless there is `lending`. A client that does not `move` joins once; if it asks `one_by_one`, it does so
+    `ends` is how often workers end, and `stops` says whether they, and then the follower, may stop. A `lone`
+    worker is its own follower. A client that does not `move` joins once; if it asks `one_by_one`, it does so
     when its last message has arrived. In a `bounded` model, the time that a worker waits is counted. `begins`
     is a state to begin with; in a `frozen` model no time passes, and a `hung` client takes no step.
     """
@@ -145,8 +172,8 @@ class Model:
     ends: int = 0
     stops: bool = False
     successor: bool = False
+    lone: bool = False
     again: bool = False
-    lending: bool = False
     evicts: bool = False
     moves: bool = True
     one_by_one: bool = False
@@ -169,15 +196,15 @@ class Model:
 
     def initial(self) -> State:
         """Return the initial state: a follower that has registered, and workers that have attached."""
-        attached = Attached(seen=0, until=0, lends=not self.lending, orders=())
+        attached = Attached(seen=0, until=0, gone=False, read=-1, orders=())
         return self.begins or State(
             rows=(0, None),
             generation=0,
-            follower=Follower(0, lease=0, lease_place=0, attached=(attached,) * self.workers),
-            workers=(FRESH._replace(place=0, memory=True, lends=not self.lending),) * self.workers,
+            follower=registered(0, (attached,) * self.workers),
+            workers=(FRESH._replace(place=0, memory=True),) * self.workers,
             streams=(CLOSED,) * self.workers,
             client=NOBODY,
-            ended=0,
+            cleared=0,
             wait=-1,
             answered=False,
             accepted=False,
@@ -225,6 +252,11 @@ def with_attached(state: State, number: int, attached: Attached | None) -> State
     return state._replace(follower=follower._replace(attached=each))
 
 
+def registered(place: int, attached: tuple[Attached | None, ...]) -> Follower:
+    """Return a follower that has just registered, and waits for nobody of its predecessor's."""
+    return Follower(place, 0, 0, attached, orphaned=0, lent=0, awaited=(0,) * len(attached))
+
+
 def attached_to(state: State, number: int) -> Attached | None:
     """Return what the follower knows of this worker, if both are there."""
     return None if state.follower is None else state.follower.attached[number]
@@ -251,9 +283,17 @@ def answer(model: Model, state: State) -> Steps:
     if not state.wait or all(applied is None or applied == 1 for applied in state.rows):
         # From now on it does not matter who is waited for.
         rows = (None if state.rows[0] is None else 1, None if state.rows[1] is None else 1)
+        follower = state.follower
         yield (
             "R6: the revocation is answered OK",
-            state._replace(rows=rows, ended=0, wait=0, answered=True),
+            state._replace(
+                rows=rows,
+                follower=follower and follower._replace(orphaned=0, lent=0),
+                workers=tuple(each._replace(row=0, writing=0) for each in state.workers),
+                cleared=0,
+                wait=0,
+                answered=True,
+            ),
         )
 
 
@@ -288,15 +328,26 @@ def tick(state: State) -> Steps:
         follower = follower._replace(
             lease=_later(follower.lease),
             attached=tuple(
-                each and each._replace(until=_later(each.until), orders=_later_all(each.orders))
+                each
+                and each._replace(
+                    until=_later(each.until),
+                    read=min(each.read, _later(each.read)),
+                    orders=_later_all(each.orders),
+                )
                 for each in follower.attached
             ),
+            orphaned=_later(follower.orphaned),
+            lent=_later(follower.lent),
         )
     after = state._replace(
         follower=follower,
         workers=tuple(
             each._replace(
-                lease=_later(each.lease), lost=_later(each.lost), due=min(each.due, _later(each.due))
+                lease=_later(each.lease),
+                lost=_later(each.lost),
+                due=min(each.due, _later(each.due)),
+                row=_later(each.row),
+                writing=_later(each.writing),
             )
             for each in state.workers
         ),
@@ -305,7 +356,7 @@ def tick(state: State) -> Steps:
             for each in state.streams
         ),
         client=client._replace(lease=_later(client.lease), copy=_later(client.copy)),
-        ended=_later(state.ended),
+        cleared=_later(state.cleared),
         wait=_later(state.wait) if is_committed(state) else -1,
     )
     if after != state:
@@ -316,9 +367,9 @@ def tick(state: State) -> Steps:
 
 
 def send(model: Model, state: State, number: int, order: Order) -> State:
-    """Send an order to a worker that has attached."""
+    """Send an order to a worker that has attached. One that has ended does not get it."""
     attached = attached_to(state, number)
-    if attached is None:
+    if attached is None or has_ended(state, number):
         return state
     if not isinstance(order, int):
         return with_attached(state, number, attached._replace(orders=(*attached.orders, order)))
@@ -375,9 +426,9 @@ def read(model: Model, state: State) -> Steps:
 
 
 def acknowledge(model: Model, state: State) -> Steps:
-    """R3, R15: acknowledge the entry when all have confirmed it, also those that ended while they lent."""
+    """R3, R15: acknowledge the entry when all have confirmed it, and no orphaned client may answer."""
     follower = state.follower
-    if follower is None or follower.place == 0 or state.rows[state.generation] != 0 or state.ended:
+    if follower is None or follower.place == 0 or state.rows[state.generation] != 0 or follower.orphaned:
         return
     if all(each is None or each.seen == 1 or not each.until for each in follower.attached):
         rows = (1, None) if state.generation == 0 else (state.rows[0], 1)
@@ -388,7 +439,7 @@ def acknowledge(model: Model, state: State) -> Steps:
 
 
 def die(model: Model, state: State) -> Steps:
-    """R11: the follower dies. What it sent still arrives."""
+    """R11: the follower dies, and a lone worker with it. What it sent still arrives."""
     if not model.successor or state.generation or state.follower is None:
         return
     arrived = [
@@ -399,26 +450,39 @@ def die(model: Model, state: State) -> Steps:
         for number, each in enumerate(state.follower.attached):
             for order in each.orders[:count] if each is not None else ():
                 after = carried_out(model, after, number, order)
-        yield (
-            f"the follower dies; {count} of its orders were still carried out",
-            after._replace(
-                follower=None,
-                generation=1,
-                ended=0 if model.has("successor-forgets-the-ended") else after.ended,
-                workers=tuple(each._replace(owes=()) for each in after.workers),
-            ),
+        after = after._replace(
+            follower=None,
+            generation=1,
+            workers=tuple(each._replace(owes=()) for each in after.workers),
         )
+        if model.lone:
+            after = ended(model, after, 0)._replace(ends=0)
+        yield f"the follower dies; {count} of its orders were still carried out", after
+
+
+def lent_by_the_dead(model: Model, state: State) -> int:
+    """Return when the clients of all processes are over that have ended and are reaped, by the table."""
+    if model.has("successor-does-not-read"):
+        return 0
+    return max(state.cleared, *(each.row for each in state.workers if each.end >= REAPED), 0)
 
 
 def succeed(model: Model, state: State) -> Steps:
-    """R1, R11: the successor registers, and starts at the end of the feed. The old registration stays."""
-    if state.generation and state.follower is None and state.rows[1] is None:
-        place = 1 if is_committed(state) else 0
-        follower = Follower(place, lease=0, lease_place=0, attached=(None,) * model.workers)
-        yield (
-            f"R11: the successor registers at place {place}",
-            state._replace(rows=(state.rows[0], place), follower=follower),
-        )
+    """R1, R11, R15: the successor registers at the end of the feed. The old registration stays."""
+    if not state.generation or state.follower is not None or state.rows[1] is not None:
+        return
+    if model.lone and any(each.end for each in state.workers):
+        return  # The supervisor starts it after that.
+    place = 1 if is_committed(state) else 0
+    follower = registered(place, (None,) * model.workers)
+    if not model.has("not-read-at-the-start"):
+        follower = follower._replace(lent=0 if state.answered else lent_by_the_dead(model, state))
+    if not model.lone:
+        follower = follower._replace(awaited=(HERE,) * model.workers)
+    yield (
+        f"R11: the successor registers at place {place}",
+        state._replace(rows=(state.rows[0], place), follower=follower),
+    )
 
 
 def register_again(model: Model, state: State) -> Steps:
@@ -432,7 +496,7 @@ def register_again(model: Model, state: State) -> Steps:
     after = state._replace(
         rows=(state.rows[0], place),
         generation=1,
-        follower=Follower(place, lease=0, lease_place=0, attached=attached),
+        follower=registered(place, attached)._replace(orphaned=follower.orphaned),
         workers=tuple(each._replace(owes=()) for each in state.workers),
     )
     for number in range(model.workers):
@@ -447,29 +511,63 @@ def last_lease(state: State, number: int) -> int:
 
 
 def remove(model: Model, state: State) -> Steps:
-    """R11, R15: remove the old registration when nobody can answer under it any more."""
+    """R11, R15: remove the old registration when nobody can answer under it any more.
+
+    A process that is found to have ended is not waited for, but the table is read again.
+    """
     follower = state.follower
     if not state.generation or follower is None or state.rows[0] is None or state.answered:
         return
-    settled = all(
-        each is not None and each.seen == follower.place
-        for number, each in enumerate(follower.attached)
-        if last_lease(state, number)
-    )
-    if settled and not state.ended:
-        yield "R11: the old registration is removed", state._replace(rows=(None, state.rows[1]))
+    settled = [each is not None and each.seen == follower.place for each in follower.attached]
+    if follower.orphaned or not all(
+        settled[number] or each is None or not each.until for number, each in enumerate(follower.attached)
+    ):
+        return
+    awaited, lent, left = list(follower.awaited), follower.lent, False
+    for number, (each, attached) in enumerate(zip(follower.awaited, follower.attached, strict=True)):
+        worker = state.workers[number]
+        # The one that is attached now may be another process than the one that is waited for.
+        is_same = attached is not None and (attached.gone or each == HERE)
+        if not each or (settled[number] and is_same):
+            awaited[number] = 0
+        elif each == GONE or worker.end >= REAPED:
+            awaited[number] = 0
+            lent = lent if model.has("not-read-again") else lent_by_the_dead(model, state)
+        else:
+            left = left or bool(worker.end or last_lease(state, number))
+    if not left and not lent:
+        follower = follower._replace(lent=0, awaited=(0,) * model.workers)
+        yield (
+            "R11: the old registration is removed",
+            state._replace(rows=(None, state.rows[1]), follower=follower),
+        )
+    elif (lent, tuple(awaited)) != (follower.lent, follower.awaited):
+        yield (
+            "R15: the successor looks at the processes, and reads the table if one was reaped",
+            state._replace(follower=follower._replace(lent=lent, awaited=tuple(awaited))),
+        )
+
+
+def retire(model: Model, state: State) -> Steps:
+    """R8, R15: the follower stops after its workers, and deletes its registration if no client may answer."""
+    follower = state.follower
+    if not model.stops or follower is None or state.generation or state.answered:
+        return
+    if any(follower.attached) or any(each.place >= 0 for each in state.workers):
+        return
+    if not follower.orphaned or model.has("left-with-orphans"):
+        yield "R8: the follower stops", state._replace(rows=(None, None), follower=None)
 
 
 # A worker and its follower.
 
 
 def attach(model: Model, state: State, number: int) -> Steps:
-    """R10, R15: a worker attaches, and is brought to the follower's place. It says whether it lends."""
+    """R10: a worker attaches, and is brought to the follower's place."""
     follower, worker = state.follower, state.workers[number]
-    if follower is None or follower.attached[number] is not None:
+    if follower is None or follower.attached[number] is not None or worker.end:
         return
-    lends = worker.lends and not model.has("attached-without-a-word")
-    attached = Attached(seen=-1, until=worker.lease, lends=lends, orders=())
+    attached = Attached(seen=-1, until=worker.lease, gone=False, read=-1, orders=())
     known = 0 <= worker.place <= follower.place
     for order in (f"A{follower.place}", f"S{follower.place}") if known else (f"S{follower.place}",):
         after = send(model, with_attached(state, number, attached), number, order)
@@ -501,7 +599,7 @@ def carried_out(model: Model, state: State, number: int, order: Order) -> State:
 def obey(model: Model, state: State, number: int) -> Steps:
     """R10, R14: carry out the next order, and pass it on."""
     attached = attached_to(state, number)
-    if attached is None or not attached.orders:
+    if attached is None or not attached.orders or has_ended(state, number):
         return
     order, *rest = attached.orders
     after = with_attached(state, number, attached._replace(orders=tuple(rest)))
@@ -537,51 +635,97 @@ def confirm(model: Model, state: State, number: int) -> Steps:
     )
 
 
-def lend(model: Model, state: State, number: int) -> Steps:
-    """R15: the worker tells that it lends, and its follower has noted that."""
+def has_ended(state: State, number: int) -> bool:
+    """Return whether the process has ended that the follower knows by this number."""
+    attached = attached_to(state, number)
+    return bool(state.workers[number].end) or (attached is not None and attached.gone)
+
+
+def ended(model: Model, state: State, number: int) -> State:
+    """Return the state after the end of a worker. Its streams end; its row stays."""
     worker, attached = state.workers[number], attached_to(state, number)
-    if attached is not None and worker.place >= 0 and worker.lease and not worker.lends:
-        after = with_worker(state, number, worker._replace(lends=True))
-        yield (
-            f"R15: the follower has noted that worker {number} lends",
-            with_attached(after, number, attached._replace(lends=True)),
-        )
-
-
-def take_back(model: Model, state: State, number: int) -> Steps:
-    """R15: the worker takes that back when all sub-leases are certainly over."""
-    worker, attached, stream = state.workers[number], attached_to(state, number), state.streams[number]
-    if attached is None or not worker.lends or not model.lending:
-        return
-    if model.has("taken-back-early") or (not worker.lost and not stream.until):
-        after = with_worker(state, number, worker._replace(lends=False))
-        yield (
-            f"R15: worker {number} lends no more",
-            with_attached(after, number, attached._replace(lends=False)),
-        )
+    row = 0 if model.has("row-goes-with-the-worker") else worker.row
+    after = with_worker(state, number, FRESH._replace(row=row, end=ENDED))
+    if attached is not None:
+        after = with_attached(after, number, attached._replace(orders=()))
+    stream = state.streams[number]
+    read_on = state.client.reads == number and stream.down
+    return with_stream(after, number, CLOSED._replace(down=stream.down) if read_on else CLOSED)
 
 
 def end_worker(model: Model, state: State, number: int) -> Steps:
-    """R15: the worker dies, or closes its channel; another one takes its place. Its streams end."""
-    worker, attached = state.workers[number], attached_to(state, number)
-    if not state.ends or worker == FRESH:
+    """The worker dies, or, R15, stops: then it has waited until no client may answer, and has noted that."""
+    worker, stream = state.workers[number], state.streams[number]
+    if not state.ends or worker.end or worker == FRESH:
         return
-    left = 0
-    if attached is None:
-        # The follower does not know whether it lent.
-        left = 0 if model.has("unattached-and-gone") else min(OVER, worker.lease)
-    elif attached.lends and attached.seen < 1:
-        left = min(OVER, attached.until)
-    if model.has("end-frees"):
-        left = 0
-    after = with_attached(with_worker(state, number, FRESH), number, None)
-    stream = state.streams[number]
-    read_on = state.client.reads == number and stream.down
-    after = with_stream(after, number, CLOSED._replace(down=stream.down) if read_on else CLOSED)
-    yield (
-        f"worker {number} ends, and another one starts",
-        after._replace(ended=max(state.ended, left), ends=state.ends - 1),
-    )
+    after = state._replace(ends=state.ends - 1)
+    if not model.lone:
+        yield f"worker {number} dies", ended(model, after, number)
+    if model.stops and (model.has("stop-does-not-wait") or not (worker.lost or stream.until)):
+        after = with_worker(after, number, worker._replace(row=0))
+        yield f"R15: worker {number} stops", ended(model, after, number)
+
+
+def detach(model: Model, state: State, number: int) -> Steps:
+    """R15: the follower sees that a process has ended, and reads when its clients are over."""
+    follower, attached = state.follower, attached_to(state, number)
+    if follower is None or attached is None or not has_ended(state, number):
+        return
+    after = with_attached(state, number, None)
+    if attached.seen == 1 or not attached.until or state.answered or model.has("end-frees"):
+        yield f"R10: the follower detaches worker {number}", after
+        return
+    reads = [("row", 0 if attached.gone else state.workers[number].row), ("cleared rows", state.cleared)]
+    if model.has("cleared-rows-read-first"):
+        reads.reverse()
+    what, left = reads[attached.read >= 0]
+    if attached.read < 0:
+        after = with_attached(state, number, attached._replace(read=left))
+    elif after.follower is not None:
+        left = max(after.follower.orphaned, min(attached.until, max(attached.read, left)))
+        after = after._replace(follower=after.follower._replace(orphaned=left))
+    yield f"R15: the follower detaches worker {number}, and reads the {what}", after
+
+
+def reap(model: Model, state: State, number: int) -> Steps:
+    """R15: the supervisor reaps a process, adds its row to what was cleared, and clears it."""
+    worker, follower = state.workers[number], state.follower
+    if worker.end == ENDED:
+        yield f"worker {number} is reaped", with_worker(state, number, worker._replace(end=REAPED))
+    elif worker.end == REAPED:
+        if model.has("cleared-first"):
+            after = with_worker(state, number, worker._replace(row=0, end=ADDED, writing=worker.row))
+        else:
+            after = with_worker(state, number, worker._replace(end=ADDED))
+            if not model.has("clearing-forgets"):
+                after = after._replace(cleared=max(state.cleared, worker.row))
+        yield f"R15: the supervisor adds the row of worker {number} to the cleared ones", after
+    elif worker.end == ADDED:
+        after = with_worker(state, number, FRESH)
+        after = after._replace(cleared=max(state.cleared, worker.writing))
+        if follower is not None:
+            attached, awaited = follower.attached[number], list(follower.awaited)
+            after = with_attached(after, number, attached and attached._replace(gone=True))
+            awaited[number] = GONE if awaited[number] else 0
+            follower = after.follower and after.follower._replace(awaited=tuple(awaited))
+            after = after._replace(follower=follower)
+        yield f"R15: the supervisor clears the row of worker {number}, and starts another one", after
+
+
+def write_row(model: Model, state: State, number: int) -> Steps:
+    """In mutants: the row of a worker changes in between."""
+    worker, stream = state.workers[number], state.streams[number]
+    if worker.end or state.answered:
+        return
+    if model.has("granted-before-noted") and worker.writing:
+        after = worker._replace(row=max(worker.row, worker.writing), writing=0)
+        yield f"worker {number} notes its sub-lease", with_worker(state, number, after)
+    if model.has("written-in-pieces") and worker.row and isinstance((*stream.up, "")[0], int):
+        after = worker._replace(row=0, writing=worker.row)
+        yield f"worker {number} begins to write its row", with_worker(state, number, after)
+    if model.has("successor-overwrites") and worker.row:
+        after = worker._replace(row=0)
+        yield f"a successor in the slot of worker {number} takes its row", with_worker(state, number, after)
 
 
 # A worker and its client.
@@ -669,14 +813,17 @@ def _lease_asked(model: Model, state: State, number: int, left: int) -> Steps:
     if worker.lease < room and not model.has("granted-without-lease"):
         yield f"R13: worker {number} has no lease to grant from", state
         return
-    if not worker.lends and not model.has("granted-before-noted"):
-        yield f"R15: worker {number} does not lend yet", state
-        return
     until = SUB_LEASE if model.has("noted-without-margin") else OVER
     if model.has("not-noted-again") and stream.until:
         until = stream.until
     after = with_stream(state, number, stream._replace(until=until))
-    yield f"R13: worker {number} grants a sub-lease", tell(model, after, number, left)
+    if model.has("granted-before-noted"):
+        after = with_worker(after, number, worker._replace(writing=until))
+    elif state.ends and not state.answered:
+        # A row is read only when its worker has ended.
+        row = max(until, worker.row, worker.writing)
+        after = with_worker(after, number, worker._replace(row=row, writing=0))
+    yield f"R13, R15: worker {number} notes and grants a sub-lease", tell(model, after, number, left)
 
 
 def _key_asked(model: Model, state: State, number: int) -> Steps:
@@ -913,6 +1060,7 @@ STEPS: tuple[Callable[[Model, State], Steps], ...] = (
     succeed,
     register_again,
     remove,
+    retire,
     verify,
     fork,
 )
@@ -920,9 +1068,10 @@ WORKER_STEPS: tuple[Callable[[Model, State, int], Steps], ...] = (
     attach,
     obey,
     confirm,
-    lend,
-    take_back,
     end_worker,
+    detach,
+    reap,
+    write_row,
     evict,
     serve,
     hold_ends,

@@ -13,22 +13,24 @@ from tests.faults.model.explore import Changed
 ONE = Model("a client of one worker", evicts=True, loses=True, leaves=True)
 BOUNDED = Model("the same, and its time", loses=True, leaves=True, bounded=True)
 RELEASES = Model("a client that drops the key", releases=True)
-ENDS = Model("a worker that ends, twice", ends=2, lending=True)
-STOPS = Model("a worker that stops", ends=1, stops=True, lending=True)
+ENDS = Model("a worker that ends, twice", ends=2)
+STOPS = Model("a worker that stops", ends=1, stops=True)
 TWO = Model("a client of two workers", workers=2, one_by_one=True)
 AGAIN = Model("a client, a new registration", again=True, ends=1, moves=False, one_by_one=True)
 SUCCESSOR = Model("a client, a new follower", successor=True, ends=1, moves=False, one_by_one=True)
+LONE = Model("a client of a lone worker", successor=True, lone=True, ends=1, one_by_one=True)
 
 # The minimum number of states of each scenario: fewer mean that a step does not happen any more.
 FLOORS = {
     ONE: 20_000,
     BOUNDED: 20_000,
     RELEASES: 20_000,
-    ENDS: 60_000,
-    STOPS: 70_000,
+    ENDS: 100_000,
+    STOPS: 100_000,
     TWO: 250_000,
-    AGAIN: 200_000,
-    SUCCESSOR: 300_000,
+    AGAIN: 250_000,
+    SUCCESSOR: 400_000,
+    LONE: 25_000,
 }
 
 
@@ -85,18 +87,25 @@ MUTANTS = {
     "stream-end-frees": Variant(ONE, "R14: nobody waits for a client whose stream has ended"),
     "D-without-clients": Variant(AGAIN, "R14: a worker that drops its memory does not end its clients"),
     "S-without-clients": Variant(SUCCESSOR, "R14: a worker that starts anew does not end its clients"),
-    "granted-before-noted": Variant(ENDS, "R15: a worker lends before its follower has noted it"),
-    "taken-back-early": Variant(ENDS, "R15: it takes that back while a sub-lease may last"),
-    "end-frees": Variant(ENDS, "R15: the end of a worker that lends is the end of everything"),
-    "attached-without-a-word": Variant(
-        SUCCESSOR, "R15: a worker that attaches to a new follower does not say that it lends"
+    "granted-before-noted": Variant(ENDS, "R15: a worker grants before it has noted that"),
+    "written-in-pieces": Variant(ENDS, "R15: a row that is being written is empty for a moment"),
+    "row-goes-with-the-worker": Variant(ENDS, "R15: the row of a worker ends with it"),
+    "end-frees": Variant(ENDS, "R15: the end of the channel is the end of everything"),
+    "clearing-forgets": Variant(ENDS, "R15: what a dead worker lent is forgotten when its row is cleared"),
+    "cleared-first": Variant(ENDS, "R15: a row is cleared before it is added to what was cleared"),
+    "cleared-rows-read-first": Variant(
+        ENDS, "R15: the follower reads what was cleared before it reads the row"
     ),
-    "unattached-and-gone": Variant(
-        SUCCESSOR, "R15: the old registration is removed when its last worker dies unattached"
+    "successor-overwrites": Variant(ENDS, "R15: a successor in the slot takes the row of a living worker"),
+    "stop-does-not-wait": Variant(
+        STOPS, "R15: a worker that stops notes that no client may answer, too early"
     ),
-    "successor-forgets-the-ended": Variant(
-        SUCCESSOR, "R15: a new follower does not know of a lender that ended before it started"
+    "left-with-orphans": Variant(
+        STOPS, "R8, R15: a follower that stops deletes its registration while clients may answer"
     ),
+    "successor-does-not-read": Variant(LONE, "R15: a new follower does not read what dead workers lent"),
+    "not-read-at-the-start": Variant(SUCCESSOR, "R15: it does not read that when it starts"),
+    "not-read-again": Variant(SUCCESSOR, "R15: it does not read that again when it finds a process dead"),
     "sub-lease-not-checked": Variant(ONE, "R16: the client answers without a sub-lease"),
     "memory-checked-first": Variant(
         ONE, "R16: the client looks into its memory, waits, and then at its sub-lease"
