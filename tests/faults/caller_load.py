@@ -35,6 +35,11 @@ _SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in ra
 _BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
 _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
 # The audit events of a revocation, if another caller did it.
+# What the service records of a caller after the fact: that it was refused, and when a change was confirmed.
+_NO_CHANGES = {
+    audit_service_pb2.AUDIT_ACTION_REFUSED,
+    audit_service_pb2.AUDIT_ACTION_CHANGE_CONFIRMED,
+}
 _TAKES = {
     audit_service_pb2.AUDIT_ACTION_KEY_REVOKED,
     audit_service_pb2.AUDIT_ACTION_KEY_ROTATED,
@@ -237,7 +242,7 @@ class CallerLoad:
         done = [
             event.position
             for event in page.events
-            if event.actor_id == caller.caller_id and event.action != audit_service_pb2.AUDIT_ACTION_REFUSED
+            if event.actor_id == caller.caller_id and event.action not in _NO_CHANGES
         ]
         taken = min(
             event.position

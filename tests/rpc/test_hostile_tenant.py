@@ -29,7 +29,9 @@ _WORDS = {
     "display_name",
     "email",
     "environment",
+    "instance",
     "key_prefix",
+    "key_prefixes",
     "last_use_ip",
     "client_hints",
     "client_ip",
@@ -66,8 +68,10 @@ class Tenant:
         for ending in ("key_id", "session_id"):
             if field.removesuffix("s").endswith(ending):
                 return self.values[ending]
-        if field in ("creator_id", "actor_id", "target_id"):
+        if field in ("creator_id", "actor_id", "target_id", "credential_id"):
             return self.values["key_id"]
+        if field == "credential":
+            return self.values["key_string"]
         return self.values[field]
 
 
@@ -101,7 +105,7 @@ def ways_of(method: str) -> list[tuple[FieldDescriptor, ...]]:
     return [
         path
         for path in fields(METHODS[method].input_type)
-        if path[-1].name not in _WORDS and path[0].name not in _WORDS
+        if _WORDS.isdisjoint(field.name for field in (path[0], *path[-2:]))
     ]
 
 

@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    listen: Listen = Field(ListenAddress("127.0.0.1", 50051), description="address of gRPC, host:port")
+    listen: Listen = Field(
+        ListenAddress("127.0.0.1", 50051), description="address to serve gRPC on, host:port"
+    )
     transport: Literal["lane", "grpcio"] = Field(
         "lane", description="what serves gRPC: authsvc's own transport, or that of grpcio, which is slower"
     )

@@ -94,16 +94,18 @@ class Following:
         closing = asyncio.create_task(self._closed.wait())
         try:
             await asyncio.wait((reading, writing, closing), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                await reading
             self.close()
             # A client that does not read is not waited for.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_MAX_END_SECONDS):
                     await writing
+            if reading.done():
+                await reading
         finally:
             for task in (reading, writing, closing):
                 task.cancel()
+            # grpcio takes no status while it still reads or writes.
+            await asyncio.gather(reading, writing, closing, return_exceptions=True)
 
     async def _read(self) -> None:
         """Handle what the client says, until it says no more."""
