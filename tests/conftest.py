@@ -185,12 +185,14 @@ async def eventually(read: Callable[[], Awaitable[Any]], holds: Callable[[Any], 
 
 
 def pytest_configure() -> None:
-    """Let programs under test get SIGHUP, also when the tests are run by nohup, which ignores it.
+    """Let programs under test get SIGHUP and SIGINT.
 
-    An ignored signal is inherited by programs, and one with a handler is not.
+    nohup ignores the one, and a shell that starts the tests in the background the other. An ignored signal is
+    inherited by programs, and one with a handler is not.
     """
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture
