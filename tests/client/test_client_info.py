@@ -1,10 +1,13 @@
 """The client cleans the description of a user's device by the same rules as authsvc."""
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsvc.client import client_info
+from authsvc.client.questions import about_key
 from authsvc.model.address import normalized
 from tests.addresses import ADDRESSES
 
@@ -37,3 +40,11 @@ def test_an_address_has_one_spelling(text: str, kept: str) -> None:
 def test_addresses_are_read_as_by_the_service(text: str) -> None:
     """Also for random texts."""
     assert client_info.address(text) == normalized(text)
+
+
+@pytest.mark.parametrize("scope", [1, None, b"a", ["a"], "", " ", "ä"])
+def test_a_scope_that_is_none(scope: Any) -> None:
+    """The error is the same whether the scope can be remembered or not."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is not a valid scope"):
+            about_key(["a", scope], "")

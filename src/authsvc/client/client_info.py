@@ -1,12 +1,12 @@
 """The description of a user's device, for display only. Invalid values are cleaned or ignored."""
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
+from authsvc.model.memo import remembered
 from authsvc.v1.session_service_pb2 import ClientHints
 
-_MAX_TEXT_LENGTH, _MAX_ADDRESS_LENGTH = 256, 64
+_MAX_ADDRESS_LENGTH = 64
 # authsvc keeps a quarter of this.
 _MAX_AGENT_LENGTH = 2048
 _MAX_HINT_LENGTH = 512
@@ -21,16 +21,12 @@ _HINTS = {
 }
 
 
+@remembered(max_entries=4096, max_length=64)  # parsing takes longer than a verification from memory
 def address(text: str) -> str:
     """Return an address as authsvc shows it, without brackets, port and zone, or "" if it is not an address.
 
     The rules are those of `authsvc.model.address`.
     """
-    return "" if not text or len(text) > _MAX_TEXT_LENGTH else _address(text)
-
-
-@lru_cache(maxsize=4096)  # parsing takes longer than a verification from memory
-def _address(text: str) -> str:
     text = text.strip()
     if len(text) > _MAX_ADDRESS_LENGTH:
         return ""

@@ -1,7 +1,6 @@
 """What is asked about a presented credential, from the arguments of a verification."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from authsvc.client import client_info
 from authsvc.client.scopes import scopes_of
@@ -12,21 +11,20 @@ from authsvc.model.memo import remembered
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.verify.question import Question
 
-_MAX_IP_LENGTH = 256
 _TYPES = {kind: CredentialType[kind.name] for kind in CredentialKind}
 
 
 def about_key(required_scopes: str | Iterable[str], client_ip: str) -> Question:
     """Return the question about a key. Raise ValueError for an invalid scope."""
-    scopes = required_scopes if isinstance(required_scopes, str) else tuple(required_scopes)
+    scopes = (required_scopes,) if isinstance(required_scopes, str) else tuple(required_scopes)
     try:
-        return _about_key(scopes, client_ip if len(client_ip) <= _MAX_IP_LENGTH else "")
-    except TypeError:  # a scope that cannot even be looked up
+        return _about_key(client_ip, *scopes)
+    except TypeError:  # a scope that is no text
         return Question(CredentialKind.KEY, None, scopes_of(scopes))
 
 
-@lru_cache(maxsize=4096)  # to check the arguments takes as long as a verification from memory
-def _about_key(scopes: str | tuple[str, ...], client_ip: str) -> Question:
+@remembered(max_entries=4096, max_length=512)  # to check the arguments takes as long as a verification
+def _about_key(client_ip: str, *scopes: str) -> Question:
     return Question(CredentialKind.KEY, None, scopes_of(scopes), client_info.address(client_ip))
 
 
