@@ -79,8 +79,7 @@ async def measure(bench: Bench) -> list[Row]:
         row("null RPC through our endpoint against the bare one, by grpcio", "null", "bare", None),
         row("wrong secret against a warm hit", "wrong", "hit", AtLeast(0.90)),
         row("forged tag against a warm hit", "forged", "hit", AtLeast(0.90)),
-        # What runs beside calls has some a minute.
-        Row(_PART, "database checkouts and argon2 runs in all that", f"{work:.0f}", "", work, AtMost(20)),
+        Row(_PART, "database checkouts and argon2 runs in all that", f"{work:.0f}", "", work, AtMost(0)),
         await _measure_batch(bench, load(BATCH_VERIFY, batch), loads["hit"]),
         await _measure_lease(bench, loads["hit"], requests_of["hit"], caller),
     ]
@@ -119,8 +118,7 @@ async def _measure_batch(bench: Bench, batch: Load, single: Load) -> Row:
         f"BatchVerifyKeys of {_BATCH} against VerifyKey",
         *shown,
         ratio(keys, rates["single"]),
-        # A single call by grpcio costs as much as 30 keys in a batch, and one by the lane as 3.
-        AtLeast(2),
+        AtLeast(8),
     )
 
 

@@ -51,12 +51,9 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 def test_nothing_else_is_remembered_by_text() -> None:
     """The caches of functools are limited in entries, not in bytes; only the memo keeps texts in one."""
     # By types of messages, whose number the protos limit; within one look at a text, or at a batch of events;
-    # by files that the operator names; in the client, once an application, and by addresses of limited length
-    # and scopes that the application asks for.
+    # by files that the operator names; once for an application.
     by_other_things = {
         "client/asgi.py",
-        "client/client_info.py",
-        "client/questions.py",
         "rpc/field_values.py",
         "model/text.py",
         "model/audit_event.py",
