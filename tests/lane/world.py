@@ -28,7 +28,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import Unauthenticated
 from authsvc.model.rate import Rate
 from authsvc.model.scope import FULL_ACCESS
-from authsvc.rpc import endpoint
+from authsvc.rpc import call
 from authsvc.rpc.answers import Answers
 from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.balance import Balance
@@ -176,7 +176,7 @@ class World:
         """Serve the connection while the block runs; then lose it, and check that nothing is left of it."""
         with (
             mock.patch.object(Stream, "add_done_callback", self._counting(Stream.add_done_callback)),
-            mock.patch.object(endpoint, "_log"),
+            mock.patch.object(call, "_log"),
             mock.patch.object(reading, "perf_counter", self.loop.time),
             mock.patch.object(turns_of_readings, "perf_counter", self.loop.time),
             mock.patch.object(stream, "_log") as log,

@@ -16,12 +16,11 @@ concerned.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from authsvc.audit.owner_writer import write_by_owner
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
-from authsvc.model.errors import Unavailable
 from authsvc.store import audit as audit_store
 from authsvc.store.batch_writer import BatchWriter
-from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.pool import Database, LockWait
 
 MAX_PENDING = 1000
@@ -62,24 +61,13 @@ class Confirmations:
         """Write all events, by owner; keep those that could not be written, and raise the error."""
         events, self._pending = self._pending, []
         unwritten = {event.event_id: event for event in events}
-        error: Exception | None = None
 
         def settle(rows: Sequence[AuditEvent]) -> None:
             for event in rows:
                 del unwritten[event.event_id]
 
         try:
-            for owner_id in dict.fromkeys(event.owner_id for event in events):
-                try:
-                    await self._events.write(
-                        [event for event in events if event.owner_id == owner_id], settled=settle
-                    )
-                except Exception as problem:
-                    if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
-                        raise
-                    error = problem  # It concerns only the events or the chain of this owner.
-            if error is not None:
-                raise error
+            await write_by_owner(self._events, events, lambda event: event.owner_id, settle)
         finally:
             kept = [*unwritten.values(), *self._pending]
             self._pending = kept[:MAX_PENDING]

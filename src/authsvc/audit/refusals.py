@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from authsvc.audit.owner_writer import write_by_owner
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.errors import (
@@ -28,11 +29,9 @@ from authsvc.model.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
-    Unavailable,
 )
 from authsvc.store import audit as audit_store
 from authsvc.store.batch_writer import BatchWriter
-from authsvc.store.driver_errors import LOCK_TIMEOUT
 from authsvc.store.pool import Database, LockWait
 
 _log = logging.getLogger(__name__)
@@ -103,23 +102,14 @@ class Refusals:
         """Write all events, by owner; keep those that could not be written, and raise the error."""
         unwritten, self._pending = self._pending, {}
         self._of_caller, self._of_owner = Counter(), Counter()
-        error: Exception | None = None
 
         def settle(rows: Sequence[tuple[_Kind, _Attempts]]) -> None:
             for kind, _ in rows:
                 del unwritten[kind]
 
         try:
-            for owner_id in dict.fromkeys(attempts.caller.owner_id for attempts in unwritten.values()):
-                of_owner = [row for row in unwritten.items() if row[1].caller.owner_id == owner_id]
-                try:
-                    await self._events.write(of_owner, settled=settle)
-                except Exception as problem:
-                    if isinstance(problem, Unavailable) and problem.reason != LOCK_TIMEOUT:
-                        raise
-                    error = problem  # It concerns only the events or the chain of this owner.
-            if error is not None:
-                raise error
+            rows = list(unwritten.items())
+            await write_by_owner(self._events, rows, lambda row: row[1].caller.owner_id, settle)
         finally:
             if unwritten:
                 self._keep(unwritten)

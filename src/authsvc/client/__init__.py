@@ -10,8 +10,9 @@
 Mechanism: the client keeps several connections, since each leads to one worker. A call is sent on a
 connection that works. If it fails with UNAVAILABLE, it is retried on another one, within one deadline.
 
-Bound: a verdict is valid only for the call that requested it. Verdicts are not cached and requests are not
-shared. When RevokeKey has returned, no call that is sent afterwards is accepted with the revoked key.
+Bound: a verdict is valid only for the call that requested it, and requests are not shared. With `hold=True`,
+credentials that are known are verified in this process, which follows their changes. In both cases, when
+RevokeKey has returned, no call that is sent afterwards is accepted with the revoked key.
 
 A client works in the process and the event loop that it was started in. `BlockingAuthClient` is for code
 without an event loop.
@@ -20,7 +21,8 @@ Failure: when a credential cannot be verified, `Unavailable` is raised, and `Aut
 with UNAVAILABLE, the middlewares with 503. No failure of the client, of authsvc or of the network lets a call
 or request through.
 
-This package imports `authsvc.v1`, grpc and protobuf, and nothing of the service.
+This package imports grpc, protobuf, `authsvc.v1`, and of the service only what needs no other library: the
+model, and the parts of `authsvc.verify` that judge a credential in memory.
 """
 
 from authsvc.client.asgi import AuthenticatedAsgi

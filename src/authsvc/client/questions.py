@@ -37,7 +37,7 @@ def about_session(
         question = _about_session(client_ip, user_agent, *scopes)
     except TypeError:  # something that is no text
         question = _about_session.__wrapped__(client_ip, user_agent, *scopes)
-    return question if hints is None else question._replace(client_hints=_noted(hints))
+    return question if hints is None else question._replace(client_hints=ClientHints.of_message(hints))
 
 
 @remembered(max_entries=4096, max_length=1024)
@@ -49,15 +49,3 @@ def _about_session(client_ip: str, user_agent: str, *scopes: str) -> Question:
 def not_found(question: Question) -> Verdict:
     """Return the verdict on a credential that does not exist."""
     return Verdict(VerdictCode.NOT_FOUND, _TYPES[question.kind or CredentialKind.KEY])
-
-
-def _noted(hints: pb.ClientHints) -> ClientHints:
-    """Return client hints as authsvc takes them from a message."""
-    return ClientHints(
-        brands=hints.full_version_list or hints.brands,
-        platform=hints.platform,
-        platform_version=hints.platform_version,
-        model=hints.model,
-        mobile=hints.mobile,
-        form_factors=hints.form_factors,
-    )

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from authsvc.model.device import Device, DeviceType
 from authsvc.model.key_string import redact
@@ -33,6 +33,13 @@ _FORM_FACTORS = {
 _VERSIONED_SYSTEMS = frozenset({"Windows", "macOS", "Android"})
 
 
+class HintsMessage(Protocol):
+    """A message with the hints, in fields of their names; the model knows no generated code."""
+
+    brands: str
+    full_version_list: str
+
+
 class ClientHints(NamedTuple):
     """The values of the headers as they were sent, each cut to its maximum length; empty if not sent."""
 
@@ -51,6 +58,14 @@ class ClientHints(NamedTuple):
         return cls(
             headers.get("sec-ch-ua-full-version-list") or headers.get("sec-ch-ua", ""),
             *(headers.get(f"sec-ch-ua-{name.replace('_', '-')}", "") for name in cls._fields[1:]),
+        ).kept()
+
+    @classmethod
+    def of_message(cls, message: "HintsMessage") -> Self:
+        """Return the hints in a message of the API."""
+        return cls(
+            message.full_version_list or message.brands,
+            *(getattr(message, name) for name in cls._fields[1:]),
         ).kept()
 
     @classmethod

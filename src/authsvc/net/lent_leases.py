@@ -8,9 +8,10 @@ Failure: what a dead worker has lent is never forgotten before it is over.
 """
 
 import mmap
-import os
 from collections.abc import Callable, Iterable
 from math import inf
+
+from authsvc.net.process_ids import is_alive
 
 _BYTES = 8
 
@@ -65,20 +66,10 @@ class LentLeases:
     def of_dead(self) -> float:
         """Return until when clients of any worker that has ended may answer; minus infinity if none can."""
         return self._latest(
-            place for place in self._places if self._pids[place] and not _is_alive(self._pids[place])
+            place for place in self._places if self._pids[place] and not is_alive(self._pids[place])
         )
 
     def _latest(self, places: Iterable[int]) -> float:
         # The rows first: one that is cleared meanwhile is in the other instant then.
         instants = [self._instants[place] for place in places]
         return max(0.0, *instants, self._instants[self._cleared]) or -inf
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections import deque
 
+from authsvc.revocation.carried_out import CarriedOut
 from authsvc.revocation.holder import Holder
 from authsvc.revocation.holders import Attached, Holders
 from authsvc.revocation.orders import Order
@@ -31,22 +31,16 @@ class LocalChannel:
             self._holders.detach(self._attached)
             self._attach()
         else:
-            self._unconfirmed.append((self._sent, self._holder.clients.mark))
+            self._carried_out.note(self._sent)
             self._confirm()
 
     def _confirm(self) -> None:
-        if not self._unconfirmed:
-            return
-        settled, number = self._holder.clients.settled_mark, 0
-        while self._unconfirmed and self._unconfirmed[0][1] <= settled:
-            number, _ = self._unconfirmed.popleft()
-        if number:
+        if number := self._carried_out.take():
             self._holders.confirm(self._attached, number)
 
     def _attach(self) -> None:
         self._sent = 0
-        # Orders that were carried out, by number and mark.
-        self._unconfirmed: deque[tuple[int, int]] = deque()
+        self._carried_out = CarriedOut(self._holder.clients)
         self._attached: Attached = self._holders.attach(self, os.getpid())
 
     def close(self) -> None:

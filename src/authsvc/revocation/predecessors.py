@@ -6,11 +6,11 @@ that were granted under it are over. Clients of a process that has ended may ans
 over (R15).
 """
 
-import os
 from collections.abc import Callable, Collection
 from math import inf
 from uuid import UUID
 
+from authsvc.net.process_ids import is_alive
 from authsvc.revocation.holders import Holders
 
 # Registrations that are older than this many are left to the reaper.
@@ -48,7 +48,7 @@ class Predecessors:
         if not self._ids or not holders.all_settled:
             return []
         left = self._pids - holders.settled_pids()
-        self._pids = {pid for pid in left if _is_alive(pid)}
+        self._pids = {pid for pid in left if is_alive(pid)}
         if self._pids != left:
             self._lent_until = self._read_lent_until()
         if now < min(self._lent_until, self._over):
@@ -63,13 +63,3 @@ class Predecessors:
     def note_removed(self, ids: Collection[UUID]) -> None:
         """Forget registrations that were removed."""
         self._ids = [each for each in self._ids if each not in ids]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

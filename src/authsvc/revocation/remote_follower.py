@@ -12,11 +12,11 @@ worker gives up its lease and its memory before the channel is closed, and attac
 import asyncio
 import logging
 import os
-from collections import deque
 from typing import Any
 
 from authsvc.model.feed import FeedEntry
 from authsvc.net.private_listener import PrivateListener
+from authsvc.revocation.carried_out import CarriedOut
 from authsvc.revocation.holder import Holder
 from authsvc.revocation.wire import Confirmed, Connection, Hello, Hint
 
@@ -33,8 +33,7 @@ class RemoteFollower:
         self._listener = listener
         self._connection: Connection | None = None
         self._number = 0
-        # Orders that were carried out, and that clients of this worker may not have confirmed: by mark.
-        self._unconfirmed: deque[tuple[int, int]] = deque()
+        self._carried_out = CarriedOut(holder.clients)
         holder.on_hint(self._hint)
         holder.clients.on_settled(self._confirm)
 
@@ -53,7 +52,7 @@ class RemoteFollower:
     async def _attach(self) -> None:
         """Attach to the follower, and return when it has ended."""
         self._number, ended = 0, asyncio.Event()
-        self._unconfirmed.clear()
+        self._carried_out = CarriedOut(self._holder.clients)
 
         def end(error: Exception | None) -> None:
             if error is not None and not isinstance(error, ConnectionError):
@@ -88,14 +87,10 @@ class RemoteFollower:
             _log.exception("an order of the follower could not be carried out; this worker starts anew")
             raise
         self._number += 1
-        self._unconfirmed.append((self._number, self._holder.clients.mark))
+        self._carried_out.note(self._number)
 
     def _confirm(self) -> None:
         """Confirm what the clients of this worker have confirmed, too (R14)."""
-        if not self._unconfirmed:
-            return
-        settled, number = self._holder.clients.settled_mark, 0
-        while self._unconfirmed and self._unconfirmed[0][1] <= settled:
-            number, _ = self._unconfirmed.popleft()
+        number = self._carried_out.take()
         if number and self._connection is not None:
             self._connection.send(Confirmed(number))

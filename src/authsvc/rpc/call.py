@@ -1,5 +1,6 @@
 """What a gRPC call holds."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +17,25 @@ from authsvc.rpc.confirmation import Trailers, confirmation_trailers
 from authsvc.rpc.context import Context
 from authsvc.rpc.status import status_of
 
+_log = logging.getLogger(__name__)
+
 
 class Call:
     """What a call holds until gRPC has sent its answer, or given it up: its admission, and its bytes."""
 
-    __slots__ = ("_bounds", "_context", "_has_answer", "account", "admission", "delivered", "peer")
+    __slots__ = (
+        "_bounds",
+        "_context",
+        "_has_answer",
+        "_operation",
+        "account",
+        "admission",
+        "delivered",
+        "peer",
+    )
 
     def __init__(self, entrance: Entrance, bounds: Bounds, operation: Operation, context: Context) -> None:
-        self._bounds, self._context = bounds, context
+        self._bounds, self._context, self._operation = bounds, context, operation
         self._has_answer = False
         self.admission = Admission(entrance, operation)
         #: The connection, as gRPC names it.
@@ -74,7 +86,9 @@ class Call:
             raise
 
     async def fail(self) -> None:
-        """End the call by INTERNAL, without a word on the cause."""
+        """Log the error that is being handled, and end the call by INTERNAL, without a word on the cause."""
+        self._operation.count_error(grpc.StatusCode.INTERNAL.name)
+        _log.exception("unexpected error in %s", self._operation.name)
         self._answers()
         await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
 

@@ -7,7 +7,6 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.model.address import normalized
-from authsvc.model.client_hints import ClientHints
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, TechnicalContact
@@ -16,7 +15,6 @@ from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
-from authsvc.v1 import session_service_pb2 as session_pb
 
 _NOT_FOUND = service_pb.VerifyKeyResponse(code=pb.VERDICT_CODE_NOT_FOUND).SerializeToString()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -227,15 +225,3 @@ def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
 
 def _contacts(contacts: Iterable[pb.TechnicalContact]) -> tuple[TechnicalContact, ...]:
     return tuple(TechnicalContact(contact.name, contact.email) for contact in contacts)
-
-
-def client_hints(message: session_pb.ClientHints) -> ClientHints:
-    """Return the client hints of a request, cut to the lengths that are kept."""
-    return ClientHints(
-        brands=message.full_version_list or message.brands,
-        platform=message.platform,
-        platform_version=message.platform_version,
-        model=message.model,
-        mobile=message.mobile,
-        form_factors=message.form_factors,
-    ).kept()

@@ -9,13 +9,11 @@ there are streams. A transport that has a whole message anyway asks `at_once`, w
 from memory.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
@@ -32,8 +30,6 @@ from authsvc.rpc.context import Context, WholeCall, incoming_call
 from authsvc.rpc.request import parser
 from authsvc.rpc.rpc import Rpc
 from authsvc.v1 import options_pb2
-
-_log = logging.getLogger(__name__)
 
 # A message, or the bytes of a message of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
@@ -211,8 +207,6 @@ class Endpoint(Generic[Answer]):
         except AuthsvcError as error:
             await call.refuse(error)
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            self._operation.count_error(grpc.StatusCode.INTERNAL.name)
-            _log.exception("unexpected error in %s", self._operation.name)
             await call.fail()
         else:
             return await call.answer(answer)

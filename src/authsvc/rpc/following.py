@@ -19,6 +19,7 @@ import grpc
 
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument, RetryableError
 from authsvc.model.key_string import TAIL_LENGTH, KeyString
@@ -26,7 +27,7 @@ from authsvc.model.use import Use
 from authsvc.revocation.client_holder import ClientHolder, Member
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.rpc.context import Context
-from authsvc.rpc.convert import client_hints, presented, set_timestamp
+from authsvc.rpc.convert import presented, set_timestamp
 from authsvc.rpc.held_credential import KIND_NUMBERS, KINDS, held_credential, set_seconds
 from authsvc.rpc.holder_request import read
 from authsvc.v1 import holder_service_pb2 as pb
@@ -225,7 +226,7 @@ class Following:
                         use.use_time.ToDatetime(tzinfo=UTC),
                         normalized(use.client_ip),
                         use.user_agent,
-                        client_hints(use.client_hints),
+                        ClientHints.of_message(use.client_hints),
                     ),
                 )
 

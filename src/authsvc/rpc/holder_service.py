@@ -3,12 +3,10 @@
 A stream passes the same entrance as any other call, and its caller is looked at again with each sub-lease.
 """
 
-import logging
 from functools import partial
 from random import uniform
 from typing import ClassVar
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.entrance.entrance import Entrance
@@ -30,8 +28,6 @@ from authsvc.rpc.rpc import Rpc
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.v1 import options_pb2
 from authsvc.verify.verifier import Verifier
-
-_log = logging.getLogger(__name__)
 
 # The longest that a client follows by one stream, in seconds; the next one may lead to another worker.
 _MAX_FOLLOW_SECONDS = 3600.0
@@ -77,8 +73,6 @@ class _Follow:
         except AuthsvcError as error:
             await call.refuse(error)
         except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            self._operation.count_error(grpc.StatusCode.INTERNAL.name)
-            _log.exception("unexpected error in %s", self._operation.name)
             await call.fail()
         else:
             call.end()

@@ -9,13 +9,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 from authsvc.model.activity import Activity
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
-from authsvc.model.client_hints import NO_HINTS
+from authsvc.model.client_hints import NO_HINTS, ClientHints
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.session import NewSession, Session, SessionState
 from authsvc.model.session_query import SessionQuery
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.answer_size import shown
-from authsvc.rpc.convert import CODES, client_hints, presented, set_timestamp, timestamp
+from authsvc.rpc.convert import CODES, presented, set_timestamp, timestamp
 from authsvc.sessions import Sessions
 from authsvc.sessions.device import describe
 from authsvc.sessions.location_record import NOWHERE
@@ -50,7 +50,9 @@ class SessionService:
             owner_id=request.owner_id,
             user_agent=request.user_agent,
             ip_address=request.ip_address,
-            client_hints=client_hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
+            client_hints=ClientHints.of_message(request.client_hints)
+            if request.HasField("client_hints")
+            else NO_HINTS,
             scopes=tuple(request.scopes),
             idle_timeout=request.idle_timeout.ToTimedelta() if request.HasField("idle_timeout") else None,
             lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
@@ -149,7 +151,7 @@ def _question(caller: Caller, request: pb.VerifySessionRequest) -> Question:
         request.required_scopes,
         normalized(request.client_ip),
         request.user_agent,
-        client_hints(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
+        ClientHints.of_message(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
     )
 
 
