@@ -101,6 +101,7 @@ class Stream:
     def __init__(self, requests: AsyncIterator[pb.FollowRequest], context: Any) -> None:
         self._requests = requests
         self._context = context
+        self._sending = asyncio.Lock()
         self.metadata = dict(context.invocation_metadata())
         self.number = 0
         # All that was read.
@@ -124,7 +125,8 @@ class Stream:
                 return getattr(request, name)
 
     async def send(self, **message: Any) -> None:
-        await self._context.write(pb.FollowResponse(**message))
+        async with self._sending:  # gRPC writes one message at a time
+            await self._context.write(pb.FollowResponse(**message))
 
     async def joined(self, lease: float = LEASE, capacity: int = 1000) -> pb.FollowRequest.Join:
         """Let the client join."""
