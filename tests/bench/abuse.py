@@ -217,7 +217,7 @@ async def _service(
     log = target.directory / "log"
     with log.open("ab") as written:
         process = await asyncio.create_subprocess_exec(
-            *("taskset", "-c", str(_CORES[0]), sys.executable, "-m", "authsvc", "serve"),
+            *("taskset", "-c", str(_CORES[0]), sys.executable, "-m", "authsvc.cli", "serve"),
             env=environment,
             stdout=written,
             stderr=written,

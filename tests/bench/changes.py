@@ -135,14 +135,14 @@ async def _serving(
     admin_key = ""
     for command in ("migrate", "bootstrap"):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "authsvc", command), env=environment, stdout=subprocess.PIPE
+            *(sys.executable, "-m", "authsvc.cli", command), env=environment, stdout=subprocess.PIPE
         )
         told, _ = await process.communicate()
         assert process.returncode == 0, f"authsvc {command} of {checkout} has failed"
         admin_key = told.decode().strip()
     process = await asyncio.create_subprocess_exec(
         *("taskset", "-c", str(server_core)),
-        *(sys.executable, "-m", "authsvc", "serve", "--workers", str(_WORKERS)),
+        *(sys.executable, "-m", "authsvc.cli", "serve", "--workers", str(_WORKERS)),
         stderr=subprocess.PIPE,
         env=environment,
     )

@@ -74,7 +74,7 @@ async def _serving(database_url: str, transport: str, workers: int) -> AsyncIter
         "AUTHSVC_LOG_FORMAT": "json",
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "authsvc", "serve"), stderr=subprocess.PIPE, env=environment
+        *(sys.executable, "-m", "authsvc.cli", "serve"), stderr=subprocess.PIPE, env=environment
     )
     assert process.stderr is not None
     try:

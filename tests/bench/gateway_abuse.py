@@ -79,7 +79,7 @@ async def _running(database_url: str, directory: Path) -> AsyncIterator[Target]:
         "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_FORMAT": "json",
     }
-    command = (sys.executable, "-m", "authsvc")
+    command = (sys.executable, "-m", "authsvc.cli")
     minting = await asyncio.create_subprocess_exec(
         *command,
         "bootstrap",

@@ -75,7 +75,7 @@ async def serving(url: str, workers: int, **settings: str) -> AsyncIterator[tupl
         **settings,
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "authsvc", "serve", "--workers", str(workers)),
+        *(sys.executable, "-m", "authsvc.cli", "serve", "--workers", str(workers)),
         stderr=asyncio.subprocess.PIPE,
         env=environment,
     )

@@ -27,7 +27,7 @@ _PART = "spread"
 _WORKERS, _CONNECTIONS = (2, 4), (8, 16, 64)
 _AGE_SECONDS, _CALL_SECONDS = 10.0, 0.2
 _CALLS = 'authsvc_rpc_seconds_count{method="VerifyKey"}'
-_LED = ("-m", "authsvc")
+_LED = ("-m", "authsvc.cli")
 _HASHED = (
     "-c",
     "from authsvc.process import supervisor; supervisor.worker_loads = lambda workers: None; "

@@ -313,6 +313,7 @@ _LENGTHS = {
     "audit_retention": "100d",
     "drain_delay": "90s",
     "drain_grace": "90s",
+    "default_rotation_period": "30d",
 }
 
 

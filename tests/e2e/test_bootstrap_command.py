@@ -156,7 +156,7 @@ def test_a_key_string_that_cannot_be_written_is_told(directory: Path, database_u
     """A full disk loses it; the error names the key and the remedy."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "authsvc", "bootstrap"],
+            [sys.executable, "-m", "authsvc.cli", "bootstrap"],
             cwd=directory,
             env=environment(database_url=database_url),
             stdout=full,

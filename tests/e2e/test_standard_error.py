@@ -68,7 +68,7 @@ async def test_why_a_client_cannot_connect(
         "tls_cert": directory / "tls.pem",
         "tls_key": directory / "tls.key",
     }
-    with running_as(("-m", "authsvc"), "dev", directory, **given) as server:
+    with running_as(("-m", "authsvc.cli"), "dev", directory, **given) as server:
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
             client.sendall(b"hello world\r\n\r\n")
             with suppress(OSError):

@@ -58,7 +58,7 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
 
 def test_python_reports_nothing(directory: Path) -> None:
     """Development mode finds nothing, and the output is the same as that of a program that was forked."""
-    python = (sys.executable, "-X", "dev", "-W", "error", "-m", "authsvc")
+    python = (sys.executable, "-X", "dev", "-W", "error", "-m", "authsvc.cli")
     for command in ("settings", "--version"):
         done = run(*python, command, cwd=directory)
         assert (done.code, done.stderr) == (0, "")

@@ -57,7 +57,7 @@ RETRYING = json.dumps(
         ]
     }
 )
-AUTHSVC = ("-m", "authsvc")
+AUTHSVC = ("-m", "authsvc.cli")
 # A supervisor with the same rules and shorter waits. Healthy workers are in time even on a busy machine.
 HASTY = (
     "-c",
@@ -535,7 +535,7 @@ def start(command: str, directory: Path, **settings: object) -> "subprocess.Pope
     given = {"listen": "127.0.0.1:0", "data_dir": directory / "data", **settings}
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-m", "authsvc", command],
+            [sys.executable, "-m", "authsvc.cli", command],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -593,7 +593,7 @@ async def test_a_closed_terminal_ends_it(directory: Path, database_url: str, ign
             os.dup2(stderr.fileno(), 2)
         settings = {"database_url": database_url, "listen": "127.0.0.1:0", "workers": 2}
         os.execve(  # noqa: S606
-            sys.executable, [sys.executable, "-m", "authsvc", "serve"], environment(**settings)
+            sys.executable, [sys.executable, "-m", "authsvc.cli", "serve"], environment(**settings)
         )
     log = directory / "stderr"
     await eventually(lambda: log.exists() and "serving at" in log.read_text("utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from authsvc.config.address import Listen, OptionalListen, ServiceAddress, check_free
 from authsvc.config.brand import Brand
@@ -16,6 +16,7 @@ from authsvc.config.credential_sources import CredentialSourceNames
 from authsvc.config.database_url import DatabaseUrl
 from authsvc.config.duration import Duration, between
 from authsvc.config.networks import TrustedNetworks
+from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
 from authsvc.config.unknown_setting import remedy
@@ -36,7 +37,7 @@ class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 
-class Settings(BaseSettings):
+class Settings(NotificationSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(

@@ -38,6 +38,7 @@ class KeyDeletion(Protocol):
                     reason="KEY_NOT_REVOKED",
                     **key_metadata(not_revoked),
                 )
-            await key_store.delete(change.connection, key_ids, at=now)
+            # Before they are gone, because whom to tell is found in them.
             events = key_events(caller, Action.KEY_DELETED, keys, at=now)
             await audit.record_many(change.connection, events)
+            await key_store.delete(change.connection, key_ids, at=now)

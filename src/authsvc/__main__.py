@@ -1,5 +1,0 @@
-"""`python -m authsvc` is `authsvc`."""
-
-from authsvc.cli import main
-
-main()

@@ -1,0 +1,50 @@
+"""The parts that tell contacts and webhooks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from authsvc.app.background import run_forever
+from authsvc.config.settings import Settings
+from authsvc.notifications.purge import NotificationPurge
+from authsvc.notifications.recipients import MailRecipients
+from authsvc.notifications.spread import Spread
+from authsvc.store.pool import Database
+
+# Seconds between two looks for notifications, and for those that are old.
+_SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notifying:
+    """What runs beside requests. One worker of a replica is enough for it."""
+
+    spread: Spread
+    purge: NotificationPurge
+
+    def works(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return the works, to be run for as long as the worker lives."""
+        return (
+            run_forever(self.spread.work, _each(_SPREAD_SECONDS), "spreading notifications"),
+            run_forever(
+                partial(self.purge.work, _each(_PURGE_PAUSE_SECONDS)),
+                _each(_PURGE_SECONDS),
+                "deleting old notifications",
+            ),
+        )
+
+
+def notifying_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifying:
+    """Return the parts, on one database and clock."""
+    recipients = MailRecipients(settings.smtp_url is not None, settings.mail_operator)
+    return Notifying(
+        spread=Spread(database, recipients, clock),
+        purge=NotificationPurge(database, clock=clock),
+    )
+
+
+def _each(seconds: float) -> Callable[[], Awaitable[None]]:
+    return partial(asyncio.sleep, seconds)

@@ -1,0 +1,5 @@
+"""`python -m authsvc.cli` is `authsvc`."""
+
+from authsvc.cli import main
+
+main()

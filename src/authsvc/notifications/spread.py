@@ -1,0 +1,114 @@
+"""Writes down who is to get each notification.
+
+Mechanism: takes the oldest notifications of the outbox, finds the contacts of the key and the webhooks that
+listen, and inserts one row for each address and each webhook, in one transaction. A notification that nobody
+is to get is deleted. Mail for what has no contact goes to the operator.
+
+Bound: one worker of all replicas at a time, `BATCH` notifications in a transaction. It looks twice a second:
+a change sends no NOTIFY, which would keep others from committing while it commits (ADR 29).
+
+Failure: a batch that fails is rolled back and tried again.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.client_hints import ClientHints
+from authsvc.model.identifier import new_identifier
+from authsvc.model.key import TechnicalContact
+from authsvc.model.notification import Notification, NotificationType
+from authsvc.notifications.recipients import MailRecipients
+from authsvc.sessions.device import describe
+from authsvc.store import notifications as notification_store
+from authsvc.store import purge as jobs
+from authsvc.store.notifications import ListeningWebhook, Mail, WebhookDelivery
+from authsvc.store.pool import Connection, Database
+
+#: Notifications in a transaction.
+BATCH = 100
+_JOB = "notifications"
+
+
+class Spread:
+    """Writes down the recipients of notifications."""
+
+    def __init__(self, database: Database, recipients: MailRecipients, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._recipients = recipients
+        self._clock = clock
+
+    async def work(self) -> None:
+        """Spread all notifications that there are."""
+        while await self.step():
+            pass
+
+    async def step(self) -> bool:
+        """Spread one batch; return whether there may be more."""
+        async with self._database.connection() as connection:
+            if not await notification_store.has_unspread(connection):
+                return False
+        async with self._database.transaction() as connection:
+            if await jobs.take(connection, _JOB, self._clock()) is None:
+                return False
+            batch = await notification_store.list_unspread(connection, size=BATCH)
+            await self._spread(connection, batch)
+        return len(batch) == BATCH
+
+    async def _spread(self, connection: Connection, batch: Sequence[Notification]) -> None:
+        """Write down the recipients of a batch."""
+        webhooks = await notification_store.listening_webhooks(
+            connection, {notification.owner_id for notification in batch}
+        )
+        now, mails, deliveries = self._clock(), list[Mail](), list[WebhookDelivery]()
+        for notification in batch:
+            if not await self._is_news(connection, notification):
+                continue
+            contacts = await self._contacts(connection, notification)
+            mails += self._recipients.mails(notification, contacts)
+            deliveries += _deliveries(notification, webhooks, now)
+        await notification_store.insert_mails(connection, mails, now)
+        await notification_store.insert_webhook_deliveries(connection, deliveries, now)
+        told = {mail.notification_id for mail in mails} | {each.notification_id for each in deliveries}
+        await notification_store.mark_spread(connection, told, now)
+        others = [each.notification_id for each in batch if each.notification_id not in told]
+        await notification_store.drop(connection, others)
+
+    async def _is_news(self, connection: Connection, notification: Notification) -> bool:
+        """Return False for a session on a device that the owner was seen on before."""
+        if notification.type != NotificationType.SESSION_CREATED or not notification.subject:
+            return True
+        subject = notification.subject
+        known = await notification_store.devices(
+            connection, notification.owner_id, excluding=notification.target_id, until=notification.event_time
+        )
+        new = _device(subject["user_agent"], ClientHints.of_json(json.dumps(subject["client_hints"])))
+        return all(_device(user_agent, hints) != new for user_agent, hints in known)
+
+    async def _contacts(
+        self, connection: Connection, notification: Notification
+    ) -> Sequence[TechnicalContact]:
+        if not (notification.is_of_all_keys and self._recipients.wants(notification)):
+            return notification.contacts
+        return await notification_store.contacts_of_revoked_keys(
+            connection, notification.owner_id, notification.event_time
+        )
+
+
+def _deliveries(
+    notification: Notification, webhooks: Sequence[ListeningWebhook], now: datetime
+) -> Iterator[WebhookDelivery]:
+    for webhook in webhooks:
+        if webhook.owner_id not in (notification.owner_id, PLATFORM_OWNER):
+            continue
+        if not webhook.event_types or notification.type in webhook.event_types:
+            yield WebhookDelivery(
+                new_identifier("dlv", now), webhook.webhook_id, notification.notification_id
+            )
+
+
+def _device(user_agent: str, client_hints: ClientHints) -> tuple[str, str, str]:
+    """Return what tells one device from another: its browser or program, its system and its model."""
+    device = describe(user_agent, client_hints)
+    return device.browser, device.os, device.model

@@ -1,0 +1,149 @@
+"""The outbox of notifications, and who is to get each of them."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from authsvc.model.client_hints import ClientHints
+from authsvc.model.key import TechnicalContact
+from authsvc.model.notification import Notification
+from authsvc.store.audit import instant_text
+from authsvc.store.pool import Connection
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("notifications.sql")
+# How many sessions of an owner are compared, to say whether a device was seen before.
+_MAX_SESSIONS_READ = 10_000
+
+
+class Mail(NamedTuple):
+    """A notification for one address, which is to be sent."""
+
+    notification_id: str
+    owner_id: str
+    address: str
+    contact_name: str
+
+
+class WebhookDelivery(NamedTuple):
+    """A notification for one webhook, which is to be sent."""
+
+    delivery_id: str
+    webhook_id: str
+    notification_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningWebhook:
+    """An enabled webhook, and what it wants to be told. No types: all of them."""
+
+    webhook_id: str
+    owner_id: str
+    event_types: frozenset[str]
+
+
+async def list_unspread(connection: Connection, *, size: int) -> list[Notification]:
+    """Return the oldest notifications whose recipients are not written down."""
+    return [from_row(row) for row in await connection.fetch(_SQL["list_unspread"], size)]
+
+
+async def has_unspread(connection: Connection) -> bool:
+    """Return whether there are notifications whose recipients are not written down."""
+    return bool(await connection.fetchval(_SQL["has_unspread"]))
+
+
+async def mark_spread(connection: Connection, notification_ids: Collection[str], at: datetime) -> None:
+    """Note that the recipients of notifications are written down."""
+    await connection.execute(_SQL["mark_spread"], list(notification_ids), at)
+
+
+async def drop(connection: Connection, notification_ids: Collection[str]) -> None:
+    """Delete notifications that nobody is to be told of."""
+    await connection.execute(_SQL["drop_notifications"], list(notification_ids))
+
+
+async def insert(connection: Connection, notifications: Iterable[Notification]) -> None:
+    """Insert notifications that are no audit events, such as warnings."""
+    rows = [
+        {
+            "notification_id": each.notification_id,
+            "type": each.type,
+            "owner_id": each.owner_id,
+            "event_time": each.event_time,
+            "target_id": each.target_id,
+            "actor_id": each.actor_id,
+            "actor_owner_id": each.actor_owner_id,
+            "actor_type": each.actor_type,
+            "details": dict(each.details),
+            "subject": dict(each.subject),
+            "contacts": [{"name": contact.name, "email": contact.email} for contact in each.contacts],
+        }
+        for each in notifications
+    ]
+    await connection.execute(_SQL["insert_notifications"], json.dumps(rows, default=instant_text))
+
+
+async def contacts_of_revoked_keys(
+    connection: Connection, owner_id: str, at: datetime
+) -> list[TechnicalContact]:
+    """Return the contacts of all keys of an owner that were revoked at once; each address once."""
+    rows = await connection.fetch(_SQL["list_contacts_of_revoked_keys"], owner_id, at, timeout=60)
+    return [TechnicalContact(row["name"], row["email"]) for row in rows]
+
+
+async def insert_mails(connection: Connection, mails: Sequence[Mail], at: datetime) -> None:
+    """Write down the mails to send, once each."""
+    if mails:
+        await connection.execute(_SQL["insert_mails"], json.dumps([mail._asdict() for mail in mails]), at)
+
+
+async def listening_webhooks(connection: Connection, owner_ids: Collection[str]) -> list[ListeningWebhook]:
+    """Return the enabled webhooks of these owners and of the platform."""
+    rows = await connection.fetch(_SQL["list_listening_webhooks"], list(owner_ids))
+    return [
+        ListeningWebhook(row["webhook_id"], row["owner_id"], frozenset(row["event_types"])) for row in rows
+    ]
+
+
+async def insert_webhook_deliveries(
+    connection: Connection, deliveries: Sequence[WebhookDelivery], at: datetime
+) -> None:
+    """Write down the deliveries to make, once each."""
+    if deliveries:
+        rows = json.dumps([delivery._asdict() for delivery in deliveries])
+        await connection.execute(_SQL["insert_webhook_deliveries"], rows, at)
+
+
+async def devices(
+    connection: Connection, owner_id: str, *, excluding: str, until: datetime
+) -> list[tuple[str, ClientHints]]:
+    """Return the user agents and hints of an owner's other sessions that were created until a time."""
+    rows = await connection.fetch(_SQL["list_devices"], owner_id, excluding, _MAX_SESSIONS_READ, until)
+    return [(row["user_agent"], ClientHints.of_json(row["client_hints"])) for row in rows]
+
+
+async def delete_old(connection: Connection, *, spread_before: datetime, size: int) -> int:
+    """Delete up to `size` old notifications that wait for nobody, with their deliveries; return how many."""
+    return len(await connection.fetch(_SQL["delete_old_notifications"], spread_before, size))
+
+
+def from_row(row: asyncpg.Record | Mapping[str, Any]) -> Notification:
+    """Return the notification of a row of `notifications`."""
+    return Notification(
+        notification_id=row["notification_id"],
+        type=row["type"],
+        owner_id=row["owner_id"],
+        event_time=row["event_time"],
+        position=row["position"],
+        target_id=row["target_id"],
+        actor_id=row["actor_id"],
+        actor_owner_id=row["actor_owner_id"],
+        actor_type=row["actor_type"],
+        details=json.loads(row["details"]),
+        subject=json.loads(row["subject"]),
+        contacts=tuple(TechnicalContact(each["name"], each["email"]) for each in json.loads(row["contacts"])),
+    )
