@@ -1,0 +1,1 @@
+"""Mail about notifications, to technical contacts or the operator."""
