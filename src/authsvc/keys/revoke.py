@@ -142,7 +142,7 @@ class KeyRevocation(Protocol):
                     at=now,
                     target_id=owner_id,
                     owner_id=owner_id,
-                    details={"count": str(len(revoked)), "reason": reason},
+                    details={"count": str(len(revoked)), "revoke_time": now.isoformat(), "reason": reason},
                 )
             if 0 < len(revoked) <= MAX_RETURNED_KEYS:
                 change.key_prefixes.update(revoked.values())

@@ -19,6 +19,7 @@ from authsvc.model.new_key import checked_expire_time
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import keys as key_store
+from authsvc.store import notifications as notification_store
 from authsvc.store.policies import lock_count
 
 # The fields that verification does not read. Other workers need not be told of a change of these.
@@ -86,8 +87,11 @@ class KeyUpdates(Protocol):
                 # This waits for the workers all the same: an earlier call may not have done so (R7).
                 return key
             await key_store.update(change.connection, [changed])
-            events = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
-            await audit.record_many(change.connection, events)
+            [event] = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
+            await audit.record_many(change.connection, [event])
+            if removed := [each for each in key.technical_contacts if each not in changed.technical_contacts]:
+                # So nobody takes over a key by replacing those who would be told.
+                await notification_store.add_contacts(change.connection, event.event_id, removed)
         return changed
 
     def _changed(

@@ -7,15 +7,18 @@ is to get is deleted. Mail for what has no contact goes to the operator.
 Bound: one worker of all replicas at a time, `BATCH` notifications in a transaction. It looks twice a second:
 a change sends no NOTIFY, which would keep others from committing while it commits (ADR 29).
 
-Failure: a batch that fails is rolled back and tried again.
+Failure: a batch that fails is rolled back and tried again. After a fault, its notifications are spread one at
+a time, and the one that fails is set aside for ten minutes, so that it holds up no other.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.client_hints import ClientHints
+from authsvc.model.errors import RetryableError
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import TechnicalContact
 from authsvc.model.notification import Notification, NotificationType
@@ -26,9 +29,13 @@ from authsvc.store import purge as jobs
 from authsvc.store.notifications import ListeningWebhook, Mail, WebhookDelivery
 from authsvc.store.pool import Connection, Database
 
+_log = logging.getLogger(__name__)
+
 #: Notifications in a transaction.
 BATCH = 100
 _JOB = "notifications"
+# How many notifications that failed by themselves are set aside, and for how long.
+_MAX_SET_ASIDE, _SET_ASIDE_FOR = 1000, timedelta(minutes=10)
 
 
 class Spread:
@@ -38,6 +45,8 @@ class Spread:
         self._database = database
         self._recipients = recipients
         self._clock = clock
+        self._set_aside: dict[str, datetime] = {}  # notifications that failed by themselves, and until when
+        self._singly = 0  # for how many steps notifications are spread one at a time
 
     async def work(self) -> None:
         """Spread all notifications that there are."""
@@ -46,15 +55,48 @@ class Spread:
 
     async def step(self) -> bool:
         """Spread one batch; return whether there may be more."""
+        self._set_aside = {each: until for each, until in self._set_aside.items() if until > self._clock()}
+        if not await self._is_needed():
+            return False
+        size, batch = 1 if self._singly else BATCH, list[Notification]()
+        try:
+            async with self._database.transaction() as connection:
+                if await jobs.take(connection, _JOB, self._clock()) is None:
+                    return False
+                batch += await notification_store.list_unspread(
+                    connection, size=size, excluding=list(self._set_aside)
+                )
+                await self._spread(connection, batch)
+        except RetryableError:
+            raise
+        except Exception as error:
+            if not batch:
+                raise
+            self._note_fault(batch, error)
+            return True
+        self._singly = max(0, self._singly - 1)
+        return len(batch) == size
+
+    async def _is_needed(self) -> bool:
         async with self._database.connection() as connection:
-            if not await notification_store.has_unspread(connection):
-                return False
-        async with self._database.transaction() as connection:
-            if await jobs.take(connection, _JOB, self._clock()) is None:
-                return False
-            batch = await notification_store.list_unspread(connection, size=BATCH)
-            await self._spread(connection, batch)
-        return len(batch) == BATCH
+            return await notification_store.has_unspread(connection, excluding=list(self._set_aside))
+
+    def _note_fault(self, batch: Sequence[Notification], error: Exception) -> None:
+        """After a fault in a batch, spread its notifications one at a time; set aside the one that fails."""
+        if len(batch) > 1:
+            self._singly = len(batch)
+            return
+        [notification] = batch
+        if len(self._set_aside) < _MAX_SET_ASIDE:
+            self._set_aside[notification.notification_id] = self._clock() + _SET_ASIDE_FOR
+        self._singly = max(0, self._singly - 1)
+        _log.error(
+            "notification %s (%s of %s) cannot be spread; it will be retried later",
+            notification.notification_id,
+            notification.type,
+            notification.target_id,
+            exc_info=error,
+        )
 
     async def _spread(self, connection: Connection, batch: Sequence[Notification]) -> None:
         """Write down the recipients of a batch."""
@@ -80,8 +122,11 @@ class Spread:
         if notification.type != NotificationType.SESSION_CREATED or not notification.subject:
             return True
         subject = notification.subject
-        known = await notification_store.devices(
-            connection, notification.owner_id, excluding=notification.target_id, until=notification.event_time
+        known = await notification_store.devices_before(
+            connection,
+            notification.owner_id,
+            notification.target_id,
+            datetime.fromisoformat(subject["create_time"]),
         )
         new = _device(subject["user_agent"], ClientHints.of_json(json.dumps(subject["client_hints"])))
         return all(_device(user_agent, hints) != new for user_agent, hints in known)
@@ -92,7 +137,7 @@ class Spread:
         if not (notification.is_of_all_keys and self._recipients.wants(notification)):
             return notification.contacts
         return await notification_store.contacts_of_revoked_keys(
-            connection, notification.owner_id, notification.event_time
+            connection, notification.owner_id, datetime.fromisoformat(notification.details["revoke_time"])
         )
 
 

@@ -46,14 +46,17 @@ class ListeningWebhook:
     event_types: frozenset[str]
 
 
-async def list_unspread(connection: Connection, *, size: int) -> list[Notification]:
+async def list_unspread(
+    connection: Connection, *, size: int, excluding: Collection[str] = ()
+) -> list[Notification]:
     """Return the oldest notifications whose recipients are not written down."""
-    return [from_row(row) for row in await connection.fetch(_SQL["list_unspread"], size)]
+    rows = await connection.fetch(_SQL["list_unspread"], size, list(excluding))
+    return [from_row(row) for row in rows]
 
 
-async def has_unspread(connection: Connection) -> bool:
+async def has_unspread(connection: Connection, *, excluding: Collection[str] = ()) -> bool:
     """Return whether there are notifications whose recipients are not written down."""
-    return bool(await connection.fetchval(_SQL["has_unspread"]))
+    return bool(await connection.fetchval(_SQL["has_unspread"], list(excluding)))
 
 
 async def mark_spread(connection: Connection, notification_ids: Collection[str], at: datetime) -> None:
@@ -80,11 +83,18 @@ async def insert(connection: Connection, notifications: Iterable[Notification]) 
             "actor_type": each.actor_type,
             "details": dict(each.details),
             "subject": dict(each.subject),
-            "contacts": [{"name": contact.name, "email": contact.email} for contact in each.contacts],
+            "contacts": _plain(each.contacts),
         }
         for each in notifications
     ]
     await connection.execute(_SQL["insert_notifications"], json.dumps(rows, default=instant_text))
+
+
+async def add_contacts(
+    connection: Connection, notification_id: str, contacts: Sequence[TechnicalContact]
+) -> None:
+    """Have a notification go to further contacts, in the transaction that wrote it."""
+    await connection.execute(_SQL["add_contacts"], notification_id, json.dumps(_plain(contacts)))
 
 
 async def contacts_of_revoked_keys(
@@ -118,17 +128,21 @@ async def insert_webhook_deliveries(
         await connection.execute(_SQL["insert_webhook_deliveries"], rows, at)
 
 
-async def devices(
-    connection: Connection, owner_id: str, *, excluding: str, until: datetime
+async def devices_before(
+    connection: Connection, owner_id: str, session_id: str, created: datetime
 ) -> list[tuple[str, ClientHints]]:
-    """Return the user agents and hints of an owner's other sessions that were created until a time."""
-    rows = await connection.fetch(_SQL["list_devices"], owner_id, excluding, _MAX_SESSIONS_READ, until)
+    """Return the user agents and hints of an owner's sessions that were created before this one."""
+    rows = await connection.fetch(_SQL["list_devices"], owner_id, session_id, created, _MAX_SESSIONS_READ)
     return [(row["user_agent"], ClientHints.of_json(row["client_hints"])) for row in rows]
 
 
 async def delete_old(connection: Connection, *, spread_before: datetime, size: int) -> int:
     """Delete up to `size` old notifications that wait for nobody, with their deliveries; return how many."""
     return len(await connection.fetch(_SQL["delete_old_notifications"], spread_before, size))
+
+
+def _plain(contacts: Iterable[TechnicalContact]) -> list[dict[str, str]]:
+    return [{"name": contact.name, "email": contact.email} for contact in contacts]
 
 
 def from_row(row: asyncpg.Record | Mapping[str, Any]) -> Notification:

@@ -1,11 +1,12 @@
 -- name: list_unspread
--- The oldest notifications whose recipients are not written down.
+-- The oldest notifications whose recipients are not written down, except $2.
 SELECT notification_id, type, owner_id, event_time, position, target_id, actor_id, actor_owner_id, actor_type, details, subject,
        contacts
-  FROM authsvc.notifications WHERE spread_time IS NULL ORDER BY number LIMIT $1;
+  FROM authsvc.notifications WHERE spread_time IS NULL AND notification_id <> ALL($2::text[]) ORDER BY number LIMIT $1;
 
 -- name: has_unspread
-SELECT EXISTS (SELECT FROM authsvc.notifications WHERE spread_time IS NULL);
+SELECT EXISTS (
+    SELECT FROM authsvc.notifications WHERE spread_time IS NULL AND notification_id <> ALL($1::text[]));
 
 -- name: mark_spread
 UPDATE authsvc.notifications SET spread_time = $2 WHERE notification_id = ANY($1);
@@ -22,6 +23,9 @@ SELECT n.notification_id, n.type, n.owner_id, n.event_time, n.target_id, n.actor
   FROM jsonb_to_recordset($1::jsonb) AS n (
            notification_id text, type text, owner_id text, event_time timestamptz, target_id text, actor_id text,
            actor_owner_id text, actor_type text, details jsonb, subject jsonb, contacts jsonb);
+
+-- name: add_contacts
+UPDATE authsvc.notifications SET contacts = contacts || $2::jsonb WHERE notification_id = $1;
 
 -- name: list_contacts_of_revoked_keys
 -- Of all keys of an owner that were revoked at one time by one call, each address once.
@@ -49,10 +53,10 @@ SELECT d.delivery_id, d.webhook_id, d.notification_id, $2, $2
     ON CONFLICT (webhook_id, notification_id) DO NOTHING;
 
 -- name: list_devices
--- Of other sessions of an owner, each user agent once. At most $3 sessions are looked at.
+-- Of the sessions of an owner that were created before ($3, $2), each user agent once. At most $4 sessions are looked at.
 SELECT DISTINCT s.user_agent, s.client_hints
   FROM (SELECT user_agent, client_hints FROM authsvc.sessions
-         WHERE owner_id = $1 AND session_id <> $2 AND create_time <= $4 LIMIT $3) AS s;
+         WHERE owner_id = $1 AND (create_time, session_id) < ($3, $2::text) LIMIT $4) AS s;
 
 -- name: delete_old_notifications
 -- A batch of those whose recipients were written down before $1, and that wait for nobody.
