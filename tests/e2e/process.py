@@ -60,7 +60,7 @@ def run(
 
 def authsvc(*arguments: str, cwd: Path, **settings: object) -> Ended:
     """Run an authsvc command to its end."""
-    done = forks.run("authsvc", *arguments, cwd=cwd, env=environment(**settings))
+    done = forks.run("authsvc.cli", *arguments, cwd=cwd, env=environment(**settings))
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
@@ -197,7 +197,7 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 
     By default it has one worker, which is faster.
     """
-    start = partial(forks.start, "authsvc", command, *arguments, cwd=directory)
+    start = partial(forks.start, "authsvc.cli", command, *arguments, cwd=directory)
     with _running(start, command, directory, settings) as server:
         yield server
 

@@ -174,7 +174,7 @@ async def test_an_interruption(directory: Path, empty_database_url: str) -> None
         stdout, stderr = directory / "stdout", directory / "stderr"
         with stdout.open("wb") as out, stderr.open("wb") as err:
             process = forks.start(
-                "authsvc",
+                "authsvc.cli",
                 "migrate",
                 cwd=directory,
                 env=environment(database_url=empty_database_url),

@@ -89,8 +89,9 @@ class Told:
 @pytest_asyncio.fixture
 async def told(database_url: str, clock: Clock) -> AsyncIterator[Told]:
     """A service with mail set up, and an operator who gets some of it."""
-    settings = {"smtp_url": "smtp://127.0.0.1:1", "mail_from": "a@b.example", "mail_operator": OPERATOR}
-    async with serving(database_url, clock, **settings) as running:
+    async with serving(
+        database_url, clock, smtp_url="smtp://127.0.0.1:1", mail_from="a@b.example", mail_operator=OPERATOR
+    ) as running:
         connection = await asyncpg.connect(database_url)
         try:
             yield Told(running, connection)

@@ -34,6 +34,7 @@ __all__ = [
     "following",
     "looking_after_tag_keys",
     "running",
+    "served_database",
     "transport",
 ]
 

@@ -18,6 +18,7 @@ from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
+from authsvc.cli.notifications import notifications
 from authsvc.cli.parameters import shown_default
 from authsvc.cli.policies import policies
 from authsvc.cli.scopes import scopes
@@ -46,6 +47,7 @@ app.command(keys)
 app.command(sessions)
 app.command(policies)
 app.command(audit)
+app.command(notifications)
 app.command(scopes)
 app.command(status)
 app.command(tag_key)

@@ -38,6 +38,7 @@ CREATE TABLE authsvc.mails (
     UNIQUE (notification_id, address)
 );
 CREATE INDEX mails_pending ON authsvc.mails (next_time) WHERE state = 'pending';
+CREATE INDEX mails_pending_by_age ON authsvc.mails (create_time) WHERE state = 'pending';
 CREATE INDEX mails_by_address ON authsvc.mails (address, attempt_time);
 CREATE INDEX mails_by_owner ON authsvc.mails (owner_id, attempt_time);
 CREATE INDEX mails_by_message ON authsvc.mails (message_id) WHERE message_id <> '';
@@ -84,6 +85,7 @@ CREATE TABLE authsvc.webhook_deliveries (
 CREATE INDEX webhook_deliveries_of_notification ON authsvc.webhook_deliveries (notification_id);
 CREATE INDEX webhook_deliveries_of_webhook ON authsvc.webhook_deliveries (webhook_id, delivery_id);
 CREATE INDEX webhook_deliveries_pending ON authsvc.webhook_deliveries (webhook_id, next_time) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_pending_by_age ON authsvc.webhook_deliveries (create_time) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_failed ON authsvc.webhook_deliveries (delivery_id) WHERE state = 'failed';
 
 -- The warnings about a key that were given: one row for each kind and threshold.

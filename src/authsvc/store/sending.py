@@ -1,0 +1,56 @@
+"""What is to be sent, was sent or has failed, by mail and to webhooks, as operators see it."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from authsvc.store.pool import Connection
+from authsvc.store.queries import load_queries
+
+_SQL = load_queries("sending.sql")
+
+
+class Sending(NamedTuple):
+    """A notification for one recipient: an address, or a webhook."""
+
+    notification_id: str
+    type: str
+    owner_id: str
+    recipient: str
+    state: str  # pending, sent, delivered or failed
+    attempt_count: int
+    attempt_time: datetime | None  # of the last attempt
+    next_time: datetime | None  # of the next attempt; None if there is none
+    status: int  # of the last answer, by SMTP or HTTP; 0: none
+    error: str
+
+
+class Pending(NamedTuple):
+    """How much waits to be sent, and since when the oldest of it."""
+
+    unspread: int
+    mails: int
+    webhook_deliveries: int
+    oldest: datetime | None
+
+
+async def find(
+    connection: Connection, *, states: list[str], owner_id: str, notification_id: str, size: int
+) -> list[Sending]:
+    """Return the newest `size` of these states; those of an owner and of a notification, if given."""
+    rows = await connection.fetch(_SQL["list_sending"], states, owner_id, notification_id, size)
+    return [Sending(*row) for row in rows]
+
+
+async def retry(connection: Connection, notification_id: str, at: datetime) -> int:
+    """Have what has failed of a notification sent again; of all notifications if the id is empty.
+
+    Webhooks that are disabled are left out. Returns how many will be sent.
+    """
+    retried: int = await connection.fetchval(_SQL["retry"], notification_id, at)
+    return retried
+
+
+async def count_pending(connection: Connection) -> Pending:
+    """Return what waits. The numbers are bounded, so that counting takes milliseconds."""
+    [row] = await connection.fetch(_SQL["count_pending"])
+    return Pending(*row)

@@ -1,0 +1,42 @@
+-- name: list_sending
+-- Mails and deliveries in the states $1, of the owner $2 and the notification $3 unless these are empty, the newest first.
+SELECT n.notification_id, n.type, n.owner_id, s.recipient, s.state, s.attempt_count, s.attempt_time, s.next_time, s.status,
+       s.error
+  FROM (
+    (SELECT m.notification_id, m.address AS recipient, m.state, m.attempt_count, m.attempt_time,
+            CASE WHEN m.state = 'pending' THEN m.next_time END AS next_time, m.reply_code AS status, m.error, m.create_time
+       FROM authsvc.mails m
+      WHERE m.state = ANY($1) AND ($2 = '' OR m.owner_id = $2) AND ($3 = '' OR m.notification_id = $3)
+      ORDER BY m.mail_number DESC LIMIT $4)
+    UNION ALL
+    (SELECT d.notification_id, d.webhook_id, d.state, d.attempt_count, d.attempt_time,
+            CASE WHEN d.state = 'pending' THEN d.next_time END, d.response_status, d.error, d.create_time
+       FROM authsvc.webhook_deliveries d
+      WHERE d.state = ANY($1) AND ($3 = '' OR d.notification_id = $3)
+        AND ($2 = '' OR d.notification_id IN (SELECT o.notification_id FROM authsvc.notifications o WHERE o.owner_id = $2))
+      ORDER BY d.delivery_id DESC LIMIT $4)) AS s
+  JOIN authsvc.notifications n ON n.notification_id = s.notification_id
+ ORDER BY s.create_time DESC, n.number DESC, s.recipient
+ LIMIT $4;
+
+-- name: retry
+-- A mail that has failed becomes part of a new message, because the others of the previous one may have arrived.
+WITH mailed AS (
+    UPDATE authsvc.mails SET state = 'pending', attempt_count = 0, next_time = $2, message_id = '', create_time = $2
+     WHERE state = 'failed' AND ($1 = '' OR notification_id = $1)
+    RETURNING true),
+delivered AS (
+    UPDATE authsvc.webhook_deliveries d SET state = 'pending', attempt_count = 0, next_time = $2
+      FROM authsvc.webhooks w
+     WHERE d.state = 'failed' AND ($1 = '' OR d.notification_id = $1) AND w.webhook_id = d.webhook_id AND w.enabled
+    RETURNING true)
+SELECT (SELECT count(*) FROM mailed) + (SELECT count(*) FROM delivered);
+
+-- name: count_pending
+-- At most 10,000 of each are counted, and when the oldest was written.
+SELECT (SELECT count(*) FROM (SELECT FROM authsvc.notifications WHERE spread_time IS NULL LIMIT 10000) AS n),
+       (SELECT count(*) FROM (SELECT FROM authsvc.mails WHERE state = 'pending' LIMIT 10000) AS m),
+       (SELECT count(*) FROM (SELECT FROM authsvc.webhook_deliveries WHERE state = 'pending' LIMIT 10000) AS d),
+       least((SELECT event_time FROM authsvc.notifications WHERE spread_time IS NULL ORDER BY number LIMIT 1),
+             (SELECT create_time FROM authsvc.mails WHERE state = 'pending' ORDER BY create_time LIMIT 1),
+             (SELECT create_time FROM authsvc.webhook_deliveries WHERE state = 'pending' ORDER BY create_time LIMIT 1));
