@@ -42,7 +42,7 @@ def starting(directory: Path, *arguments: str, **settings: object) -> Iterator[S
     given = {"listen": "127.0.0.1:0", "workers": 2, "log_format": "json", **settings}
     with (directory / "stderr").open("wb") as stderr:
         process = forks.start(
-            "authsvc",
+            "authsvc.cli",
             "serve",
             *arguments,
             cwd=directory,

@@ -31,7 +31,7 @@ def test_a_newcomer_pastes(checkout: Path, reachable_dir: Path) -> None:
     (directory / "docs").mkdir()
     with running("dev", directory) as server:
         places = {
-            ".venv/bin/authsvc": f"{sys.executable} -m authsvc",
+            ".venv/bin/authsvc": f"{sys.executable} -m authsvc.cli",
             ".tools/proxies/bin/envoy": str(envoy),
             "deploy/envoy/envoy.yaml": "envoy.yaml",
             "8080": str(free_port()),
