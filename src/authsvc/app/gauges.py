@@ -12,6 +12,7 @@ def watch(app: App) -> None:
     _watch_verification(app)
     _watch_clients(app)
     _watch_records(app)
+    _watch_notifications(app)
     _watch_files(app)
     _watch_database(app)
 
@@ -119,6 +120,21 @@ def _watch_records(app: App) -> None:
         "Log lines that were not written, since there were too many of their kind.",
         log_lines_dropped,
         label="logger",
+    )
+
+
+def _watch_notifications(app: App) -> None:
+    backlog = app.notifying.backlog
+    app.metrics.watch_gauge(
+        "notifications_pending",
+        "What waits to be sent to contacts and webhooks, of all replicas.",
+        lambda: backlog.pending,
+        label="kind",
+    )
+    app.metrics.watch_gauge(
+        "notifications_oldest_seconds",
+        "How long the oldest of it has waited.",
+        lambda: backlog.oldest_seconds,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from authsvc.app.background import run_forever
 from authsvc.config.settings import Settings
+from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.purge import NotificationPurge
 from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
@@ -16,6 +17,8 @@ from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, and for those that are old.
 _SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
+# Seconds between two counts of what waits.
+_BACKLOG_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class Notifying:
 
     spread: Spread
     purge: NotificationPurge
+    backlog: Backlog
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
@@ -34,6 +38,7 @@ class Notifying:
                 _each(_PURGE_SECONDS),
                 "deleting old notifications",
             ),
+            run_forever(self.backlog.look, _each(_BACKLOG_SECONDS), "counting what waits to be sent"),
         )
 
 
@@ -43,6 +48,7 @@ def notifying_of(settings: Settings, database: Database, clock: Callable[[], dat
     return Notifying(
         spread=Spread(database, recipients, clock),
         purge=NotificationPurge(database, clock=clock),
+        backlog=Backlog(database, clock),
     )
 
 

@@ -95,9 +95,7 @@ async def retry(
             )
     if not known:
         raise ClientError(f"{notification_id} is not known; see `authsvc notifications list`")
-    output.print(
-        f"{retried} will be sent again" if retried else "nothing that has failed can be sent again"
-    )
+    output.print(f"{retried} will be sent again" if retried else "nothing that has failed can be sent again")
 
 
 @asynccontextmanager

@@ -73,7 +73,7 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_KEY_DELETED: _AuditAction.ValueType  # 5
     """A key was deleted."""
     AUDIT_ACTION_OWNER_KEYS_REVOKED: _AuditAction.ValueType  # 6
-    """All keys of an owner were revoked. Details: `count`, `reason`."""
+    """All keys of an owner were revoked. Details: `count`, `revoke_time`, `reason`."""
     AUDIT_ACTION_SESSION_CREATED: _AuditAction.ValueType  # 7
     """A user signed in. Details: `ip_address` of the user, `scopes`."""
     AUDIT_ACTION_SESSION_REVOKED: _AuditAction.ValueType  # 8
@@ -136,7 +136,7 @@ AUDIT_ACTION_KEY_REVOKED: AuditAction.ValueType  # 4
 AUDIT_ACTION_KEY_DELETED: AuditAction.ValueType  # 5
 """A key was deleted."""
 AUDIT_ACTION_OWNER_KEYS_REVOKED: AuditAction.ValueType  # 6
-"""All keys of an owner were revoked. Details: `count`, `reason`."""
+"""All keys of an owner were revoked. Details: `count`, `revoke_time`, `reason`."""
 AUDIT_ACTION_SESSION_CREATED: AuditAction.ValueType  # 7
 """A user signed in. Details: `ip_address` of the user, `scopes`."""
 AUDIT_ACTION_SESSION_REVOKED: AuditAction.ValueType  # 8
