@@ -103,7 +103,7 @@ def both(types: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, address) for name in types for address in (ANN, BOB)]
 
 
-async def test_changes_of_a_key_reach_its_contacts(told: Told) -> None:
+async def test_changes_of_a_key_reach_its_contacts(told: Told) -> None:  # rule 29
     """One mail for each address, even when the key is gone, with what it was at that moment."""
     key = await told.create()
     rotated = (await told.admin.RotateKey(key_id=key.key_id, grace_period=Duration(seconds=60))).key

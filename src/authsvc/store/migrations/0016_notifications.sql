@@ -143,7 +143,8 @@ CREATE FUNCTION authsvc.notify_of_events() RETURNS trigger
                                         'ip_address', s.ip_address, 'create_time', s.create_time) AS subject
                 FROM authsvc.sessions s WHERE s.session_id = e.target_id LIMIT 1) AS s ON e.action = 'SESSION_CREATED'
          WHERE e.action IN ('KEY_CREATED', 'KEY_UPDATED', 'KEY_ROTATED', 'KEY_REVOKED', 'KEY_DELETED', 'OWNER_KEYS_REVOKED',
-                            'SESSION_CREATED', 'OWNER_POLICY_UPDATED');
+                            'SESSION_CREATED', 'OWNER_POLICY_UPDATED')
+            ON CONFLICT DO NOTHING;
         RETURN NULL;
     END $$;
 
