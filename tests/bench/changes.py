@@ -27,7 +27,7 @@ import grpc
 from authsvc.process.devpg import DevPostgres
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
-from authsvc.v1.resources_pb2 import KEY_STATE_REVOKED
+from authsvc.v1.resources_pb2 import KEY_STATE_REVOKED, TechnicalContact
 from authsvc.v1.session_service_pb2 import CreateSessionRequest
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.bench.bench import say
@@ -48,7 +48,7 @@ _WAITERS = """
 
 
 @dataclass
-class _Side:
+class Side:
     """A checkout that serves, and what was observed of it."""
 
     name: str
@@ -56,10 +56,14 @@ class _Side:
     keys: Any
     sessions: Any
     metadata: tuple[tuple[str, str], ...]
+    channel: grpc.aio.Channel
+    contacts: Sequence[TechnicalContact] = ()  # of new keys
     waiters: dict[int, list[float]] = field(default_factory=dict)
 
     async def create(self, owner_id: str) -> str:
-        request = pb.CreateKeyRequest(owner_id=owner_id, display_name="bench")
+        request = pb.CreateKeyRequest(
+            owner_id=owner_id, display_name="bench", technical_contacts=self.contacts
+        )
         made: pb.CreateKeyResponse = await self.keys.CreateKey(request, metadata=self.metadata)
         return made.key.key_id
 
@@ -99,7 +103,7 @@ async def _measure(*, quick: bool, base: Path | None, server_core: int) -> list[
             DevPostgres(Path(directory) / "postgres", settings={"max_connections": "200"})
         )
         sides = [
-            await stack.enter_async_context(_serving(name, path, postgres, server_core))
+            await stack.enter_async_context(serving(name, path, postgres, server_core))
             for name, path in checkouts.items()
         ]
         for side in sides:
@@ -108,7 +112,7 @@ async def _measure(*, quick: bool, base: Path | None, server_core: int) -> list[
         for at_once in (16, 64):
             rows += await _revocations(sides, rounds, at_once)
         rows += await _rates(
-            sides, rounds, "CreateKey, 16 at once, each of an owner of its own", _creates, 1.6
+            sides, rounds, "CreateKey, 16 at once, each of an owner of its own", creates, 1.6
         )
         rows += await _rates(sides, rounds, "CreateKey, 16 at once, of one owner", _creates_of_one)
         rows += await _rates(sides, rounds, "CreateSession, 16 at once", _openings)
@@ -117,9 +121,10 @@ async def _measure(*, quick: bool, base: Path | None, server_core: int) -> list[
 
 
 @asynccontextmanager
-async def _serving(
-    name: str, checkout: Path, postgres: DevPostgres, server_core: int
-) -> AsyncIterator[_Side]:
+async def serving(
+    name: str, checkout: Path, postgres: DevPostgres, server_core: int, **settings: str
+) -> AsyncIterator[Side]:
+    """Run the service of a checkout on a new database, with settings such as `AUTHSVC_SMTP_URL`."""
     database = f"bench_{name}"
     creating = await asyncpg.connect(postgres.url)
     await creating.execute(f"CREATE DATABASE {database}")
@@ -131,6 +136,7 @@ async def _serving(
         "AUTHSVC_LISTEN": "127.0.0.1:0",
         "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_FORMAT": "json",
+        **settings,
     }
     admin_key = ""
     for command in ("migrate", "bootstrap"):
@@ -151,12 +157,13 @@ async def _serving(
         async with AsyncExitStack() as stack:
             # Connections of the same client to both workers.
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            yield _Side(
+            yield Side(
                 name,
                 admin,
                 KeyServiceStub(channel),
                 SessionServiceStub(channel),
                 (("authorization", f"Bearer {admin_key}"),),
+                channel,
             )
     finally:
         process.terminate()
@@ -172,10 +179,10 @@ async def _address(process: asyncio.subprocess.Process) -> str:
     raise RuntimeError("authsvc has ended instead of serving")
 
 
-async def _revocations(sides: Sequence[_Side], rounds: int, at_once: int) -> list[Row]:
+async def _revocations(sides: Sequence[Side], rounds: int, at_once: int) -> list[Row]:
     say(f"changes: revocations, {at_once} at once")
     aim = AtLeast({16: 1.4, 64: 1.6}[at_once])
-    rates = await in_turns({side.name: partial(_revoke, side, at_once) for side in sides}, rounds)
+    rates = await in_turns({side.name: partial(revoke, side, at_once) for side in sides}, rounds)
     rows = [_row(sides, rates, f"RevokeKey, {at_once} at once", aim)]
     waiters = {side.name: mean(side.waiters[at_once]) for side in sides}
     before = f"{waiters['base']:.2f}" if "base" in waiters else ""
@@ -184,7 +191,7 @@ async def _revocations(sides: Sequence[_Side], rounds: int, at_once: int) -> lis
     return rows
 
 
-async def _revoke(side: _Side, at_once: int) -> float:
+async def revoke(side: Side, at_once: int) -> float:
     number = at_once * 8
     made = iter(await _keys(side, [f"owner{n % 16}" for n in range(number)]))
     watching = asyncio.create_task(_watch(side, side.waiters.setdefault(at_once, [])))
@@ -194,7 +201,7 @@ async def _revoke(side: _Side, at_once: int) -> float:
         watching.cancel()
 
 
-async def _keys(side: _Side, owner_ids: Sequence[str]) -> list[str]:
+async def _keys(side: Side, owner_ids: Sequence[str]) -> list[str]:
     made: list[str] = []
     owners = iter(owner_ids)
 
@@ -205,7 +212,7 @@ async def _keys(side: _Side, owner_ids: Sequence[str]) -> list[str]:
     return made
 
 
-async def _watch(side: _Side, seen: list[float]) -> None:
+async def _watch(side: Side, seen: list[float]) -> None:
     while True:
         seen.append(await side.admin.fetchval(_WAITERS))
         await asyncio.sleep(_SAMPLE_SECONDS)
@@ -226,24 +233,24 @@ async def _rate(number: int, at_once: int, call: Callable[[], Awaitable[object]]
     return number / (time.perf_counter() - started)
 
 
-async def _creates(side: _Side) -> float:
+async def creates(side: Side) -> float:
     owners = iter(range(1_000_000))
     return await _rate(160, 16, lambda: side.create(f"owner{next(owners) % 16}"))
 
 
-async def _creates_of_one(side: _Side) -> float:
+async def _creates_of_one(side: Side) -> float:
     return await _rate(160, 16, lambda: side.create("acme"))
 
 
-async def _openings(side: _Side) -> float:
+async def _openings(side: Side) -> float:
     return await _rate(160, 16, lambda: side.open_session("acme"))
 
 
 async def _rates(
-    sides: Sequence[_Side],
+    sides: Sequence[Side],
     rounds: int,
     what: str,
-    load: Callable[[_Side], Awaitable[float]],
+    load: Callable[[Side], Awaitable[float]],
     aim: float | None = None,
 ) -> list[Row]:
     say(f"changes: {what}")
@@ -252,7 +259,7 @@ async def _rates(
 
 
 def _row(
-    sides: Sequence[_Side], rates: dict[str, list[float]], what: str, aim: AtLeast | AtMost | None
+    sides: Sequence[Side], rates: dict[str, list[float]], what: str, aim: AtLeast | AtMost | None
 ) -> Row:
     this = f"{median(rates['this']):.0f}/s"
     if len(sides) == 1:
@@ -260,7 +267,7 @@ def _row(
     return Row(_PART, what, this, f"{median(rates['base']):.0f}/s", ratio(rates["this"], rates["base"]), aim)
 
 
-async def _batches(sides: Sequence[_Side], rounds: int) -> list[Row]:
+async def _batches(sides: Sequence[Side], rounds: int) -> list[Row]:
     say(f"changes: batches of {_BATCH}")
     turns = {}
     for side in sides:
@@ -280,7 +287,7 @@ async def _batches(sides: Sequence[_Side], rounds: int) -> list[Row]:
     ]
 
 
-async def _batch(side: _Side) -> float:
+async def _batch(side: Side) -> float:
     made = await _keys(side, ["acme"] * _BATCH)
     started = time.perf_counter()
     request = pb.BatchRevokeKeysRequest(key_ids=made)
@@ -290,7 +297,7 @@ async def _batch(side: _Side) -> float:
     return took * 1000
 
 
-async def _single(side: _Side) -> float:
+async def _single(side: Side) -> float:
     made = [await side.create("acme") for _ in range(5)]
     took = []
     for key_id in made:

@@ -1,0 +1,150 @@
+"""What changes cost when contacts and webhooks are told of them.
+
+Three services on one PostgreSQL that waits for its disk, measured in turns: one whose schema has no outbox,
+one with an outbox and nobody to tell, and one that sends two mails and makes two calls of webhooks for each
+change. The servers share one core. PostgreSQL, the client and the receivers share another one.
+"""
+
+import asyncio
+import base64
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
+
+from authsvc.process.devpg import DevPostgres
+from authsvc.v1 import webhook_service_pb2 as webhook_pb
+from authsvc.v1.resources_pb2 import TechnicalContact
+from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from tests.bench import changes
+from tests.bench.bench import say
+from tests.bench.changes import Side
+from tests.bench.rounds import in_turns, ratio
+from tests.bench.table import AtLeast, AtMost, Row
+from tests.e2e.process import free_port
+
+_PART = "told"
+_HERE = Path(__file__).parents[2]
+_MAX_RATIO = 1.1
+_CONTACTS = [TechnicalContact(name=name, email=f"{name}@example.org") for name in ("ann", "bob")]
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    """Return the rows about changes of which somebody is told."""
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        os.sched_setaffinity(0, {cores[-1]})
+        return await _measure(rounds=8 if quick else 40, server_core=cores[0])
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+async def _measure(*, rounds: int, server_core: int) -> list[Row]:
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        say("told: starting PostgreSQL and three services")
+        settings = {"max_connections": "200"}
+        postgres = await stack.enter_async_context(
+            DevPostgres(Path(directory) / "postgres", settings=settings)
+        )
+        mail_port, hook_port = await stack.enter_async_context(_receivers())
+        telling = {
+            "AUTHSVC_SMTP_URL": f"smtp://127.0.0.1:{mail_port}",
+            "AUTHSVC_MAIL_FROM": "authsvc@example.org",
+            "AUTHSVC_WEBHOOK_KEYS": base64.b64encode(b"k" * 32).decode(),
+            "AUTHSVC_WEBHOOK_NETWORKS": "127.0.0.0/8",
+        }
+        sides = [
+            await stack.enter_async_context(
+                changes.serving(name, _HERE, postgres, server_core, **(telling if name == "told" else {}))
+            )
+            for name in ("bare", "silent", "told")
+        ]
+        bare, _, told = sides
+        await bare.admin.execute("DROP TRIGGER notify ON authsvc.audit_events")
+        for number in range(2):
+            await WebhookServiceStub(told.channel).CreateWebhook(
+                webhook_pb.CreateWebhookRequest(
+                    owner_id="authsvc", url=f"http://127.0.0.1:{hook_port}/{number}"
+                ),
+                metadata=told.metadata,
+            )
+        for side in sides:
+            side.contacts = _CONTACTS
+            await side.check()
+        await _check_told(told)
+        return await _rows(sides, rounds)
+
+
+@asynccontextmanager
+async def _receivers() -> AsyncIterator[tuple[int, int]]:
+    """Run a mail server and a receiver of webhooks, which accept everything; yield their ports."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    mail_port = free_port()
+    mail_server = Controller(Sink(), hostname="127.0.0.1", port=mail_port)
+    mail_server.start()
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield mail_port, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        mail_server.stop()
+
+
+async def _check_told(told: Side) -> None:
+    """Wait until a mail and a call of a webhook have been accepted."""
+    async with asyncio.timeout(30):
+        while not await told.admin.fetchval(
+            "SELECT EXISTS (SELECT FROM authsvc.mails WHERE state = 'sent')"
+            "   AND EXISTS (SELECT FROM authsvc.webhook_deliveries WHERE state = 'delivered')"
+        ):
+            await asyncio.sleep(0.2)
+
+
+async def _rows(sides: Sequence[Side], rounds: int) -> list[Row]:
+    say("told: revocations, one at a time")
+    took = await in_turns({side.name: partial(_revocations, side) for side in sides}, rounds)
+    say("told: revocations, 16 at once")
+    revoked = await in_turns({side.name: partial(changes.revoke, side, 16) for side in sides}, rounds // 2)
+    say("told: creates, 16 at once")
+    created = await in_turns({side.name: partial(changes.creates, side) for side in sides}, rounds // 2)
+    rows = []
+    for one, other, what in (
+        ("told", "silent", "somebody is told, against nobody"),
+        ("silent", "bare", "with an outbox, against none"),
+    ):
+        rows += [
+            _row(f"RevokeKey, ms: {what}", took, one, other, AtMost(_MAX_RATIO)),
+            _row(f"RevokeKey, 16 at once, /s: {what}", revoked, one, other, AtLeast(1 / _MAX_RATIO)),
+            _row(f"CreateKey, 16 at once, /s: {what}", created, one, other, None),
+        ]
+    sent = await sides[-1].admin.fetchval("SELECT count(*) FROM authsvc.mails WHERE state = 'sent'")
+    made = await sides[-1].admin.fetchval(
+        "SELECT count(*) FROM authsvc.webhook_deliveries WHERE state = 'delivered'"
+    )
+    rows.append(Row(_PART, "mails sent and webhooks called meanwhile", str(sent), str(made), sent / max(1, made)))
+    return rows
+
+
+async def _revocations(side: Side) -> float:
+    """Return how long a revocation takes, in milliseconds."""
+    return 1000 / await changes.revoke(side, 1)
+
+
+def _row(
+    what: str, measured: dict[str, list[float]], one: str, other: str, aim: AtLeast | AtMost | None
+) -> Row:
+    figures = (f"{median(measured[name]):.1f}" for name in (one, other))
+    return Row(_PART, what, *figures, ratio(measured[one], measured[other]), aim)
