@@ -13,6 +13,7 @@ _OPTIONS = [
     ("keys revoke key_1 --in", "revoke_in"),
     ("keys rotate key_1 --grace", "grace"),
     ("policies update acme --max-key-lifetime", "max_key_lifetime"),
+    ("policies update acme --rotation-period", "rotation_period"),
 ]
 
 

@@ -276,6 +276,7 @@ def test_the_list_of_settings_shows_no_values(
         ("DRAIN_GRACE", "-1", "use 0 to 1h"),
         ("DRAIN_GRACE", "61m", "use 0 to 1h"),
         ("DEFAULT_MAX_KEY_LIFETIME", "1ms", "use 1s to 36500d, or 0 for no limit"),
+        ("DEFAULT_ROTATION_PERIOD", "1ms", "use 1s to 36500d, or 0 for never"),
     ],
 )
 def test_lengths_of_time_are_checked(
@@ -343,8 +344,8 @@ def test_defaults_that_are_times_are_shown_as_they_are_written(capsys: pytest.Ca
 
 
 def test_the_default_policy_has_no_limits() -> None:
-    """Without settings, a policy adds no restrictions to those of the callers."""
-    assert default_policy_of(load_settings()) == OwnerPolicy()
+    """Without settings, a policy adds no restrictions to those of the callers. It warns after 90 days."""
+    assert default_policy_of(load_settings()) == OwnerPolicy(rotation_period=timedelta(days=90))
 
 
 def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,6 +359,7 @@ def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "CONTACTS_REQUIRED": "1",
         "KEY_EDITS": "details",
         "KEY_MANAGERS": "sessions_only",
+        "ROTATION_PERIOD": "60d",
     }.items():
         monkeypatch.setenv(f"AUTHSVC_DEFAULT_{name}", value)
     monkeypatch.setenv("AUTHSVC_SCOPES", "orders:read,orders:write")
@@ -370,6 +372,7 @@ def test_the_default_policy_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         contacts_required=True,
         key_edits=KeyEdits.DETAILS,
         key_managers=KeyManagers.SESSIONS_ONLY,
+        rotation_period=timedelta(days=60),
     )
 
 
@@ -417,6 +420,8 @@ def test_nobody_trusts_everybody(value: str) -> None:
         ("ALLOWED_SCOPES", "orders:write"),
         ("MAX_KEY_LIFETIME", "90 days"),
         ("MAX_KEY_LIFETIME", "36501d"),
+        ("ROTATION_PERIOD", "90 days"),
+        ("ROTATION_PERIOD", "36501d"),
         ("KEY_EDITS", "some"),
         ("KEY_MANAGERS", "sessions-only"),
     ],

@@ -23,13 +23,15 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
 
     limits = ("--max-active-keys", "1", "--allowed-scopes", "orders:read, orders:write")
     lifetime = ("--max-key-lifetime", "90d", "--key-edits", "details", "--brand", "eg")
-    done = dev.run("policies", "update", owner, *limits, *lifetime, "--contacts-required")
+    others = ("--contacts-required", "--rotation-period", "60d")
+    done = dev.run("policies", "update", owner, *limits, *lifetime, *others)
     assert done.code == 0, done.stderr
     rows = [line.strip().partition("  ") for line in done.stdout.splitlines()]
     shown = {name: value.strip() for name, _, value in rows}
     assert shown["allowed scopes"] == "orders:read orders:write"
     assert (shown["max active keys"], shown["max key lifetime"]) == ("1", "90 days")
     assert (shown["key edits"], shown["brand"], shown["contacts required"]) == ("details", "eg", "yes")
+    assert shown["rotation period"] == "60 days"
 
     create = ("keys", "create", owner, "Orders", "--scope", "orders:read", "--ttl", "30d")
     done = dev.run(*create)
@@ -51,7 +53,7 @@ def test_a_plan_is_sold_and_cancelled(dev: Server, owner: str) -> None:  # rule 
     assert done.code == 0, done.stderr
     policy = json.loads(dev.run("policies", "get", owner, "--json").stdout)
     assert (policy["keys_enabled"], policy["allowed_scopes"]) == (True, [])
-    assert policy["max_key_lifetime"] == "7776000s"
+    assert (policy["max_key_lifetime"], policy["rotation_period"]) == ("7776000s", "5184000s")
 
 
 def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:

@@ -186,8 +186,8 @@ def test_who_manages() -> None:  # rule 6
 
 def test_the_platform_has_no_policy() -> None:
     """Whatever the default is, the platform has no limits and cannot be disabled."""
-    default = OwnerPolicy(keys_enabled=False, max_active_keys=1, contacts_required=True)
-    assert default.of("authsvc") == OwnerPolicy(owner_id="authsvc")
+    default = OwnerPolicy(keys_enabled=False, max_active_keys=1, contacts_required=True, rotation_period=DAY)
+    assert default.of("authsvc") == OwnerPolicy(owner_id="authsvc", rotation_period=DAY)
     assert default.of("acme").max_active_keys == 1
     for own in (None, False, True):
         assert default.enables_keys("authsvc", own)

@@ -30,6 +30,7 @@ EVERYTHING: dict[str, Any] = {
     "key_edits": pb.KEY_EDITS_DETAILS,
     "key_managers": pb.KEY_MANAGERS_SESSIONS_ONLY,
     "brand": "eg",
+    "rotation_period": Duration(seconds=5184000),
 }
 
 
@@ -52,6 +53,7 @@ async def strict(database_url: str, clock: Clock) -> AsyncIterator[Service]:
     settings |= {
         "default_keys_enabled": False,
         "default_max_key_lifetime": timedelta(days=1),
+        "default_rotation_period": timedelta(days=60),
         "default_key_edits": "details",
         "default_key_managers": "sessions_only",
         "default_allowed_scopes": "orders:write, orders:read",
@@ -68,7 +70,7 @@ def test_the_scopes_that_it_needs() -> None:
 
 
 async def test_an_owner_without_a_policy_has_the_default(service: Service) -> None:
-    """Without settings there are no limits."""
+    """Without settings there are no limits, and keys are due to be rotated after 90 days."""
     policy = await service.admin.GetOwnerPolicy(owner_id="acme")
     assert policy.etag
     assert policy == pb.OwnerPolicy(
@@ -76,6 +78,7 @@ async def test_an_owner_without_a_policy_has_the_default(service: Service) -> No
         keys_enabled=True,
         key_edits=pb.KEY_EDITS_ALL,
         key_managers=pb.KEY_MANAGERS_ANY,
+        rotation_period=Duration(seconds=90 * 86400),
         etag=policy.etag,
     )
 
@@ -87,7 +90,9 @@ async def test_the_operators_default(strict: Service) -> None:
         owner_id="acme", etag=policy.etag, **EVERYTHING | {"brand": "", "keys_enabled": False}
     )
     assert policy == expected
-    assert (await strict.admin.GetOwnerPolicy(owner_id="authsvc")).keys_enabled
+    platform = await strict.admin.GetOwnerPolicy(owner_id="authsvc")
+    assert (platform.keys_enabled, platform.max_active_keys) == (True, 0)
+    assert platform.rotation_period == policy.rotation_period  # It limits nothing.
     assert (await strict.admin.CreateKey(owner_id="authsvc", display_name="x")).key_string
     with refused(PRECONDITION, "API_KEYS_NOT_ENABLED"):
         await make(strict)
@@ -139,6 +144,7 @@ async def test_only_what_the_mask_names_changes(service: Service) -> None:
     changed = await service.admin.UpdateOwnerPolicy(policy=policy, update_mask=FieldMask(paths=["*"]))
     assert not changed.keys_enabled
     assert not changed.HasField("max_key_lifetime")
+    assert not changed.HasField("rotation_period")
     assert (list(changed.allowed_scopes), changed.brand, changed.max_active_keys) == ([], "", 0)
 
 
@@ -176,6 +182,9 @@ async def test_masks_that_make_no_sense(service: Service, paths: list[str], told
         ("max_key_lifetime", Duration(seconds=-1)),
         ("max_key_lifetime", Duration(nanos=500)),
         ("max_key_lifetime", Duration(seconds=3155760001)),
+        ("rotation_period", Duration(seconds=-1)),
+        ("rotation_period", Duration(nanos=500)),
+        ("rotation_period", Duration(seconds=3155760001)),
         ("key_edits", 0),
         ("key_edits", 9),
         ("key_managers", 0),

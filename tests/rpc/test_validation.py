@@ -85,6 +85,11 @@ async def policy(service: Service, length: Duration) -> None:
     await service.admin.UpdateOwnerPolicy(policy=update, update_mask={"paths": ["max_key_lifetime"]})
 
 
+async def rotation_period(service: Service, length: Duration) -> None:
+    update = {"owner_id": "acme", "rotation_period": length}
+    await service.admin.UpdateOwnerPolicy(policy=update, update_mask={"paths": ["rotation_period"]})
+
+
 async def ttl(service: Service, length: Duration) -> None:
     await service.admin.CreateKey(owner_id="acme", display_name="x", ttl=length)
 
@@ -110,6 +115,7 @@ async def lifetime(service: Service, length: Duration) -> None:
     ("send", "field"),
     [
         (policy, "policy.max_key_lifetime"),
+        (rotation_period, "policy.rotation_period"),
         (ttl, "ttl"),
         (grace_period, "grace_period"),
         (revoke_in, "revoke_in"),

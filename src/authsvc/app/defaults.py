@@ -23,4 +23,5 @@ def default_policy_of(settings: Settings) -> OwnerPolicy:
         contacts_required=settings.default_contacts_required,
         key_edits=settings.default_key_edits,
         key_managers=settings.default_key_managers,
+        rotation_period=settings.default_rotation_period,
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import cyclopts
@@ -56,6 +57,7 @@ async def update(
     key_edits: Literal["none", "details", "all"] | None = None,
     key_managers: Literal["any", "sessions-only"] | None = None,
     brand: str | None = None,
+    rotation_period: Duration = None,
     etag: str = "",
     as_json: _AsJson = False,
 ) -> None:
@@ -86,6 +88,8 @@ async def update(
         Which callers of the owner may manage its keys: any, or only sessions.
     brand
         The first part of new key strings; "" for the service's default.
+    rotation_period
+        The age at which contacts are asked to rotate a key, for instance 90d; 0d for never.
     etag
         Update the policy only if this is its current etag.
     as_json
@@ -101,6 +105,7 @@ async def update(
         "key_edits": _number(pb.KeyEdits, "KEY_EDITS", key_edits),
         "key_managers": _number(pb.KeyManagers, "KEY_MANAGERS", key_managers),
         "brand": brand,
+        "rotation_period": rotation_period,
     }
     await _update(pb.OwnerPolicy(owner_id=owner_id, etag=etag), given, as_json=as_json)
 
@@ -147,7 +152,7 @@ def _show(policy: pb.OwnerPolicy, *, as_json: bool) -> None:
 
 
 def _table(policy: pb.OwnerPolicy) -> Table:
-    lifetime = policy.max_key_lifetime.ToTimedelta()
+    lifetime, rotation = policy.max_key_lifetime.ToTimedelta(), policy.rotation_period.ToTimedelta()
     rows = (
         ("owner", policy.owner_id),
         (
@@ -157,15 +162,20 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("keys enabled", "yes" if policy.keys_enabled else "NO: keys do not work and cannot be created"),
         ("max active keys", str(policy.max_active_keys or "no limit")),
         ("allowed scopes", " ".join(policy.allowed_scopes) or "any"),
-        ("max key lifetime", str(lifetime).removesuffix(", 0:00:00") if lifetime else "no limit"),
+        ("max key lifetime", _length(lifetime) if lifetime else "no limit"),
         ("expiration required", _yes(policy.expiration_required)),
         ("contacts required", _yes(policy.contacts_required)),
         ("key edits", _word(pb.KeyEdits.Name(policy.key_edits), "KEY_EDITS_")),
         ("key managers", _word(pb.KeyManagers.Name(policy.key_managers), "KEY_MANAGERS_")),
         ("brand", policy.brand or "the service's default"),
+        ("rotation period", _length(rotation) if rotation else "never due"),
         ("etag", policy.etag),
     )
     return table(("field", "value"), rows, with_header=False)
+
+
+def _length(length: timedelta) -> str:
+    return str(length).removesuffix(", 0:00:00")
 
 
 def _yes(value: bool) -> str:

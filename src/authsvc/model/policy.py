@@ -58,6 +58,7 @@ class OwnerPolicy:
     key_edits: KeyEdits = KeyEdits.ALL
     key_managers: KeyManagers = KeyManagers.ANY
     brand: str = ""
+    rotation_period: timedelta = UNLIMITED  # the age at which contacts are asked to rotate a key; 0: never
     update_time: datetime | None = None
     version: int = 0
 
@@ -67,10 +68,14 @@ class OwnerPolicy:
         return blake2b(f"{self.owner_id}/{self.version}".encode(), digest_size=8).hexdigest()
 
     def of(self, owner_id: str) -> Self:
-        """Return this default policy for an owner. The platform has no policy, and so no limits."""
-        return (
-            type(self)(owner_id=owner_id) if owner_id == PLATFORM_OWNER else replace(self, owner_id=owner_id)
-        )
+        """Return this default policy for an owner.
+
+        The platform has no policy, and so no limits. Its keys become due to be rotated like all others, which
+        refuses nothing.
+        """
+        if owner_id == PLATFORM_OWNER:
+            return type(self)(owner_id=owner_id, rotation_period=self.rotation_period)
+        return replace(self, owner_id=owner_id)
 
     def enables_keys(self, owner_id: str, own: bool | None) -> bool:
         """Return whether the keys of an owner work, under this default policy.

@@ -23,6 +23,7 @@ _EDITABLE = (
     "keys_enabled",
     "max_active_keys",
     "max_key_lifetime",
+    "rotation_period",
 )
 
 
@@ -62,6 +63,8 @@ def _message(policy: OwnerPolicy) -> pb.OwnerPolicy:
     )
     if policy.max_key_lifetime:
         message.max_key_lifetime.FromTimedelta(policy.max_key_lifetime)
+    if policy.rotation_period:
+        message.rotation_period.FromTimedelta(policy.rotation_period)
     return message
 
 
@@ -88,5 +91,6 @@ def _changed_fields(request: pb.UpdateOwnerPolicyRequest) -> dict[str, object]:
         "key_edits": edits,
         "key_managers": managers,
         "brand": policy.brand,
+        "rotation_period": policy.rotation_period.ToTimedelta(),
     }
     return {name: values[name] for name in names}

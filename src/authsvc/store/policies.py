@@ -48,6 +48,7 @@ async def save(connection: Connection, policy: OwnerPolicy) -> None:
         policy.key_edits.value,
         policy.key_managers.value,
         policy.brand,
+        policy.rotation_period,
         policy.update_time,
         policy.version,
     )
@@ -83,6 +84,7 @@ def _from_row(row: asyncpg.Record) -> OwnerPolicy:
         key_edits=KeyEdits(row["key_edits"]),
         key_managers=KeyManagers(row["key_managers"]),
         brand=row["brand"],
+        rotation_period=row["rotation_period"],
         update_time=row["update_time"],
         version=row["version"],
     )

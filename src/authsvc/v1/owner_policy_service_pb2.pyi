@@ -102,6 +102,7 @@ class OwnerPolicy(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     KEY_MANAGERS_FIELD_NUMBER: _builtins.int
+    ROTATION_PERIOD_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner that the policy is for."""
     keys_enabled: _builtins.bool
@@ -171,6 +172,14 @@ class OwnerPolicy(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the policy was last updated. Unset if it is the default policy."""
 
+    @_builtins.property
+    def rotation_period(self) -> _duration_pb2.Duration:
+        """The age at which a key is due to be rotated, at least 1 second. The technical
+        contacts and webhooks are told once (`key.rotation_due`). If 0 or unset, they are
+        never told. Nothing is refused, and keys that are due keep working. This is the one
+        field of the default policy that applies to the owner `authsvc`, too.
+        """
+
     def __init__(
         self,
         *,
@@ -186,10 +195,11 @@ class OwnerPolicy(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         key_managers: Global___KeyManagers.ValueType = ...,
+        rotation_period: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_key_lifetime", b"max_key_lifetime", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_key_lifetime", b"max_key_lifetime", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
