@@ -9,7 +9,7 @@ from authsvc.model.caller import BOOTSTRAP, Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.key import TechnicalContact
-from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
+from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy, duration_text
 from tests.model.samples import HOUR, NOW, TICK, a_key
 
 DAY = timedelta(days=1)
@@ -182,6 +182,15 @@ def test_who_manages() -> None:  # rule 6
         with pytest.raises(PermissionDenied) as caught:
             policy.refuse_manager(Caller("key_1", "acme", (), kind))
         assert caught.value.reason == "KEY_MANAGER_NOT_PERMITTED"
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [(timedelta(0), "0s"), (90 * DAY, "7776000s"), (timedelta(microseconds=1_500_000), "1.5s")],
+)
+def test_lengths_of_time_as_texts(length: timedelta, text: str) -> None:
+    """In full, also beyond a million seconds."""
+    assert duration_text(length) == text
 
 
 def test_the_platform_has_no_policy() -> None:

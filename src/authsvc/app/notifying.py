@@ -8,17 +8,21 @@ from functools import partial
 from typing import Any
 
 from authsvc.app.background import run_forever
+from authsvc.app.defaults import default_policy_of
 from authsvc.config.settings import Settings
 from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.purge import NotificationPurge
 from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
+from authsvc.notifications.warnings import KeyWarnings
 from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, and for those that are old.
 _SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
 # Seconds between two counts of what waits.
 _BACKLOG_SECONDS = 15.0
+# Seconds between two looks whether keys are to be walked over, and between two batches.
+_WARNINGS_SECONDS, _WARNINGS_PAUSE_SECONDS = 5.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class Notifying:
     spread: Spread
     purge: NotificationPurge
     backlog: Backlog
+    warnings: KeyWarnings
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
@@ -39,6 +44,11 @@ class Notifying:
                 "deleting old notifications",
             ),
             run_forever(self.backlog.look, _each(_BACKLOG_SECONDS), "counting what waits to be sent"),
+            run_forever(
+                partial(self.warnings.work, _each(_WARNINGS_PAUSE_SECONDS)),
+                _each(_WARNINGS_SECONDS),
+                "warning about keys",
+            ),
         )
 
 
@@ -49,6 +59,7 @@ def notifying_of(settings: Settings, database: Database, clock: Callable[[], dat
         spread=Spread(database, recipients, clock),
         purge=NotificationPurge(database, clock=clock),
         backlog=Backlog(database, clock),
+        warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
     )
 
 

@@ -17,7 +17,7 @@ from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import Conflict, FailedPrecondition
-from authsvc.model.policy import OwnerPolicy
+from authsvc.model.policy import OwnerPolicy, duration_text
 from authsvc.revocation.authority import Claim
 from authsvc.revocation.barrier import Barrier
 from authsvc.store import policies as policy_store
@@ -116,6 +116,6 @@ def _audit_text(value: object) -> str:
         case tuple():
             return " ".join(value) or "any"
         case timedelta():
-            return f"{value.total_seconds():g}s"
+            return duration_text(value)
         case _:
             return str(value).lower() or "none"

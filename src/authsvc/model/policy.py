@@ -220,6 +220,11 @@ class OwnerPolicy:
         return FailedPrecondition(message, reason=reason, policy_field=field, **metadata)
 
 
+def duration_text(length: timedelta) -> str:
+    """Return a length of time as JSON shows a Duration: in seconds, such as `7776000s`."""
+    return f"{length.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
 def _shown(length: timedelta) -> str:
     days, rest = divmod(length, timedelta(days=1))
     if not rest:

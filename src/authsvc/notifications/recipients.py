@@ -21,7 +21,11 @@ class MailRecipients:
 
     def wants(self, notification: Notification) -> bool:
         """Return whether there may be mail about a notification."""
-        return self.enabled and (not self.types or notification.type in self.types)
+        return self.mails_type(notification.type)
+
+    def mails_type(self, name: str) -> bool:
+        """Return whether there may be mail about notifications of this type."""
+        return self.enabled and (not self.types or name in self.types)
 
     def mails(self, notification: Notification, contacts: Sequence[TechnicalContact]) -> list[Mail]:
         """Return the mails to send, one for each address."""

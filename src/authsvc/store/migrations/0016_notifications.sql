@@ -93,7 +93,7 @@ CREATE TABLE authsvc.key_warnings (
     key_id         text COLLATE "C" NOT NULL REFERENCES authsvc.keys ON DELETE CASCADE,
     kind           text NOT NULL,                             -- key.expiring, key.expired, key.unused, key.rotation_due
     threshold_days integer NOT NULL,                          -- 0 where a kind has one only
-    about_time     timestamptz NOT NULL,                      -- the expiry, last use or creation that it was about
+    about_time     timestamptz NOT NULL,                      -- the expiry, last use or time of rotation that it was about
     warn_time      timestamptz NOT NULL,
     PRIMARY KEY (key_id, kind, threshold_days)
 );
