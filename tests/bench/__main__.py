@@ -23,6 +23,7 @@ from tests.bench import (
     spread,
     table,
     verify,
+    warnings,
 )
 from tests.bench.bench import running, say
 
@@ -41,9 +42,10 @@ _PARTS = (
     "gateway",
     "abuse",
     "spread",
+    "warnings",
 )
 
-_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway")
+_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings")
 
 
 def main() -> None:
@@ -111,6 +113,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await abuse.measure(quick=quick, only=attack)
     if "spread" in parts:
         rows += await spread.measure(quick=quick)
+    if "warnings" in parts:
+        rows += await warnings.measure(quick=quick)
     table.show(rows, facts)
 
 

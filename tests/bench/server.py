@@ -17,9 +17,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -91,8 +92,13 @@ class Process:
 
 
 @asynccontextmanager
-async def running(database_url: str, *arguments: str, core: int | None = None) -> AsyncIterator[Process]:
-    """Run the process while the block runs, on one `core` if it is given.
+async def running(
+    database_url: str,
+    *arguments: str,
+    core: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Process]:
+    """Run the process while the block runs, on one `core` if it is given, with more `settings`.
 
     LEASELESS makes it verify without checking the lease; ANONYMOUS lets every caller verify.
     """
@@ -105,6 +111,7 @@ async def running(database_url: str, *arguments: str, core: int | None = None) -
         # All load is for one owner.
         "AUTHSVC_CALLER_LIMIT": "0",
         "AUTHSVC_LOG_LEVEL": "error",
+        **settings,
     }
     if ANONYMOUS in arguments:
         environment["AUTHSVC_ANONYMOUS_SCOPES"] = "keys:verify"

@@ -72,13 +72,14 @@ async def test_it_finds_what_the_model_says(database: Database) -> None:
     async with database.connection() as connection:
         for owner_id, (period, enabled) in _POLICIES.items():
             await connection.execute(_INSERT_POLICY, owner_id, period, enabled)
+        await connection.execute(_INSERT_POLICY, "authsvc", 2 * DAY, False)  # It has no policy.
         for number in range(1500):
             key = await _random_key(connection, chance, f"key_{number:06}")
             keys[key.key_id] = key
     since = NOW - 3 * DAY
     async with database.transaction() as connection:
-        # Where days have 23 to 25 hours.
-        await connection.execute("SET LOCAL timezone = 'America/New_York'")
+        # In this time zone, a day of each month around now has 23 or 25 hours.
+        await connection.execute("SET LOCAL timezone = 'AST5ADT,M12.1.0,M11.1.0'")
         due = await key_warnings.list_due(
             connection, _TERMS, NOW, since=since, after="", size=5000, most=5000
         )

@@ -1,0 +1,274 @@
+"""VerifyKey while the contacts of 100,000 keys are warned, which all expire in the same week.
+
+One service has one core; PostgreSQL, the load and a mail server that accepts everything share the others. The
+walk over the keys is held and let go in turns. While it goes, the service finds the keys, writes the warnings
+and who is to be told, and mails. Nine of ten keys have a contact of their owner, which has a hundred keys;
+the tenth part has one contact together.
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import asyncpg
+import grpc
+from aiosmtpd.controller import Controller
+from pydantic import SecretStr
+
+from authsvc import app
+from authsvc.config.settings import load_settings
+from authsvc.notifications.warnings import BATCH_KEYS, MAX_WARNED_KEYS
+from authsvc.process.devpg import DevPostgres
+from authsvc.store.migrate import migrate
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from tests.bench import server
+from tests.bench.bench import POSTGRES, say
+from tests.bench.h2load import Load, hold_counts
+from tests.bench.rounds import ratio
+from tests.bench.server import VERIFY
+from tests.bench.table import AtLeast, AtMost, Row
+from tests.e2e.process import free_port
+
+_PART = "warnings"
+_CORES = sorted(os.sched_getaffinity(0))
+_SCOPES = ("orders:read", "orders:write", "reports:read")
+# A week is 604,800 seconds; the first keys expire in a day and a half, so that all are within seven days.
+_FILL = """
+    WITH inserted AS (
+        INSERT INTO authsvc.keys (
+            key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description,
+            scopes, technical_contacts, annotations, create_time, creator_id, update_time, expire_time,
+            revoker_id, revoke_reason, rotated_from_key_id, rotated_to_key_id, version)
+        SELECT 'key_' || md5(i::text), 'owner-' || i / 100, 'bench_live_' || substr(md5('x' || i), 1, 18),
+               '$argon2id$', 'minted', 'Orders ' || i, 'orders ' || i, '', ARRAY['orders:read'],
+               jsonb_build_array(jsonb_build_object('name', 'On call', 'email',
+                   CASE i % 10 WHEN 0 THEN 'all@example.com' ELSE 'team-' || i / 100 || '@example.com' END)),
+               '{}', $2::timestamptz - interval '300 days', 'key_0', $2,
+               $2 + interval '36 hours' + interval '1 second' * (i * 7919 % 470000), '', '', '', '', 1
+          FROM generate_series(1, $1::integer) AS i
+        RETURNING key_id, owner_id)
+    INSERT INTO authsvc.key_uses (key_id, owner_id, last_use_time) SELECT key_id, owner_id, $2 FROM inserted
+"""
+_HOLD = "UPDATE authsvc.jobs SET next_time = 'infinity' WHERE job = 'key_warnings'"
+_LET_GO = "UPDATE authsvc.jobs SET next_time = '-infinity' WHERE job = 'key_warnings'"
+_WARNED = "SELECT count(*) FROM authsvc.key_warnings"
+_WAITING = """
+    SELECT (SELECT count(*) FROM authsvc.notifications WHERE spread_time IS NULL)
+         + (SELECT count(*) FROM authsvc.mails WHERE state = 'pending' AND next_time <= now())
+"""
+# Of the keys that one transaction warned of. Nothing changes the rows later.
+_LARGEST = "SELECT max(count) FROM (SELECT count(*) FROM authsvc.key_warnings GROUP BY xmin::text) AS each"
+# Where the service sends no mail yet, a stand-in says that it was sent.
+_SENDS = find_spec("authsvc.store.mails") is not None
+_STAND_IN = "UPDATE authsvc.mails SET state = 'sent', attempt_time = now() WHERE state = 'pending'"
+
+
+async def measure(*, quick: bool) -> list[Row]:
+    """Return the rows about warnings."""
+    keys, rounds, requests = (10_000, 3, 20_000) if quick else (100_000, 9, 40_000)
+    with _beside_the_service(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        async with DevPostgres(Path(directory) / "postgres", settings=POSTGRES) as postgres:
+            await migrate(postgres.url)
+            say(f"warnings: {keys:,} keys are inserted")
+            connection = await asyncpg.connect(postgres.url)
+            try:
+                await connection.execute(_FILL, keys, datetime.now(UTC), timeout=600)
+                await connection.execute("VACUUM ANALYZE", timeout=600)
+                await connection.execute(_HOLD)
+                return await _warned(postgres.url, connection, keys, rounds, requests)
+            finally:
+                await connection.close()
+
+
+async def _warned(
+    url: str, connection: "asyncpg.Connection[Any]", keys: int, rounds: int, requests: int
+) -> list[Row]:
+    with _mail_server() as (smtp_url, mails):
+        settings = {
+            "AUTHSVC_SMTP_URL": smtp_url,
+            "AUTHSVC_MAIL_FROM": "authsvc@example.com",
+            "AUTHSVC_DEFAULT_ROTATION_PERIOD": "0",
+        }
+        async with (
+            server.running(url, core=_CORES[0], settings=settings) as process,
+            _sending(url),
+        ):
+            load = await _load(url, process)
+            await load.rate(requests)  # all code and all connections are in use
+            before = _resident(process.pid)
+            say(f"warnings: {rounds} rounds of {requests:,} RPCs while warnings are written, and while not")
+            counted = await process.counts()
+            rates: dict[str, list[float]] = {"warning": [], "without": []}
+            went, sizes = 0.0, [before]
+            for number in range(rounds):
+                # Each is first in every other round.
+                for side in ("warning", "without") if number % 2 else ("without", "warning"):
+                    if side == "without":
+                        await _quiet(connection)
+                        rates[side].append(await load.rate(requests))
+                        continue
+                    started = await _let_go(connection)
+                    rates[side].append(await load.rate(requests))
+                    went += time.perf_counter() - started
+                    await connection.execute(_HOLD)
+                    sizes.append(_resident(process.pid))
+            hold_counts(
+                counted, await process.counts(), "authsvc_verdicts_total VALID", 4 * rounds * requests
+            )
+            under_load = await connection.fetchval(_WARNED)
+            if under_load >= keys:
+                raise RuntimeError(f"all {keys:,} keys were warned of before the last round; use more keys")
+            say(
+                f"warnings: {under_load:,} were written in {went:.1f} s under load; now the others, without load"
+            )
+            started = await _let_go(connection)
+            while await connection.fetchval(_WARNED) < keys:
+                await asyncio.sleep(0.5)
+                sizes.append(_resident(process.pid))
+            alone = time.perf_counter() - started
+            await _quiet(connection)
+            sizes.append(_resident(process.pid))
+            largest = await connection.fetchval(_LARGEST)
+            told = await connection.fetchval("SELECT count(*) FROM authsvc.mails")
+            left = keys - under_load
+    if told != keys:
+        raise RuntimeError(f"{told:,} mails for {keys:,} warnings")
+    sender = f"{len(mails):,} messages arrived" if _SENDS else "sending is left to a stand-in"
+    return [
+        Row(
+            _PART,
+            f"VerifyKey while {keys:,} keys are warned of, against without",
+            f"{median(rates['warning']):,.0f}/s, {under_load / went:,.0f} warnings/s",
+            f"{median(rates['without']):,.0f}/s",
+            ratio(rates["warning"], rates["without"]),
+            AtLeast(0.95),
+        ),
+        Row(
+            _PART,
+            f"memory of the worker, the most against before; {sender}",
+            f"{max(sizes) / 2**20:.1f} MiB",
+            f"{before / 2**20:.1f} MiB",
+            max(sizes) / before,
+            AtMost(1.1),
+        ),
+        Row(
+            _PART,
+            f"keys that one transaction warned of, of {BATCH_KEYS} that it may look at",
+            f"{largest}",
+            f"{MAX_WARNED_KEYS}",
+            largest / MAX_WARNED_KEYS,
+            AtMost(1),
+        ),
+        Row(
+            _PART,
+            f"a walk that warns of {left:,} keys, without load, in seconds",
+            f"{alone:.1f} s",
+            f"{left / alone:,.0f} warnings/s",
+            alone,
+        ),
+    ]
+
+
+async def _load(url: str, process: server.Process) -> Load:
+    """Create a caller and a key, and verify the key once; return the load."""
+    given = load_settings(listen="127.0.0.1:0", database_url=SecretStr(url), scopes="*")
+    async with app.administering(given) as keys:
+        minted = await keys.ensure_administrator()
+        assert minted is not None
+    metadata = (("authorization", f"Bearer {minted.text}"),)
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        stub = KeyServiceStub(channel)
+
+        async def mint(name: str, scopes: tuple[str, ...]) -> str:
+            request = pb.CreateKeyRequest(owner_id="acme", display_name=name, scopes=scopes)
+            return (await stub.CreateKey(request, metadata=metadata)).key_string
+
+        caller, key = await mint("gateway", ("keys:verify",)), await mint("client", _SCOPES)
+        request = pb.VerifyKeyRequest(key_string=key, required_scopes=("orders:read",), client_ip="192.0.2.7")
+        assert (await stub.VerifyKey(request, metadata=(("authorization", f"Bearer {caller}"),))).valid
+    return Load(process.address, VERIFY, request.SerializeToString(), caller)
+
+
+async def _let_go(connection: "asyncpg.Connection[Any]") -> float:
+    """Have the walk go on; return when it did."""
+    before = await connection.fetchval(_WARNED)
+    await connection.execute(_LET_GO)
+    while await connection.fetchval(_WARNED) == before:
+        await asyncio.sleep(0.02)
+    return time.perf_counter()
+
+
+async def _quiet(connection: "asyncpg.Connection[Any]") -> None:
+    """Hold the walk, and wait until all that it has written is sent."""
+    await connection.execute(_HOLD)
+    while await connection.fetchval(_WAITING):
+        await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _sending(url: str) -> AsyncIterator[None]:
+    """While the service sends no mail, note all mails as sent, twice a second."""
+    connection = await asyncpg.connect(url)
+
+    async def send() -> None:
+        while True:
+            await connection.execute(_STAND_IN)
+            await asyncio.sleep(0.5)
+
+    task = None if _SENDS else asyncio.create_task(send())
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await connection.close()
+
+
+class _Accepting:
+    """Accepts all mail, and keeps how long each message was."""
+
+    def __init__(self) -> None:
+        self.mails: list[int] = []
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:
+        self.mails.append(len(envelope.content))
+        return "250 OK"
+
+
+@contextmanager
+def _mail_server() -> Iterator[tuple[str, list[int]]]:
+    """Run a mail server; yield its URL, and the messages that have arrived."""
+    handler = _Accepting()
+    controller = Controller(handler, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    try:
+        yield f"smtp://127.0.0.1:{controller.port}", handler.mails
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def _beside_the_service() -> Iterator[None]:
+    """Leave the first core to the service."""
+    os.sched_setaffinity(0, _CORES[1:] or _CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _CORES)
+
+
+def _resident(pid: int) -> int:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
