@@ -22,7 +22,7 @@ _SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
 # Seconds between two counts of what waits.
 _BACKLOG_SECONDS = 15.0
 # Seconds between two looks whether keys are to be walked over, and between two batches.
-_WARNINGS_SECONDS, _WARNINGS_PAUSE_SECONDS = 5.0, 0.1
+_WARNINGS_SECONDS, _WARNINGS_PAUSE_SECONDS = 5.0, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from authsvc.store.key_warnings import DueKeys, Terms
 from authsvc.store.pool import Connection, Database
 
 #: Keys that a transaction looks at, and for how many of them it warns at most.
-BATCH_KEYS, MAX_WARNED_KEYS = 500, 100
+BATCH_KEYS, MAX_WARNED_KEYS = 500, 50
 #: From the end of a walk to the start of the next one.
 WALK_INTERVAL = timedelta(minutes=15)
 #: How many notifications, mails or deliveries may wait until the walk goes slower.
