@@ -130,7 +130,11 @@ async def _warned(
                 raise RuntimeError(f"all {keys:,} keys were warned of before the last round; use more keys")
             say(f"warnings: {under_load:,} were written in {went:.1f} s under load; the others go without")
             worked, started = _worked(process.pid), await _let_go(connection)
-            while await connection.fetchval(_WARNED) < keys:
+            said = under_load
+            while (warned := await connection.fetchval(_WARNED)) < keys:
+                if warned - said >= keys / 10:
+                    said = warned
+                    say(f"warnings: {warned:,} of {keys:,} keys are warned of")
                 sizes.append(_resident(process.pid))
                 await asyncio.sleep(0.5)
             alone = time.perf_counter() - started

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -19,6 +20,7 @@ from authsvc.notifications.warnings import WALK_INTERVAL, KeyWarnings
 from authsvc.store import key_warnings as warning_store
 from authsvc.store import purge as jobs
 from authsvc.store.key_warnings import Terms
+from authsvc.store.migrate import migrate
 from authsvc.store.notifications import from_row
 from authsvc.store.pool import Database
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
@@ -158,6 +160,21 @@ async def test_it_reaches_the_contacts(service: Service, connection: Any, clock:
         " WHERE n.type = 'key.expiring'"
     )
     assert [row["address"] for row in rows] == ["ann@example.org"]
+
+
+async def test_as_the_role_that_serves(plain_role: str, empty_database_url: str, clock: Clock) -> None:
+    """It may do all that warnings need, and they are counted."""
+    await migrate(empty_database_url, serving_role=plain_role)
+    place = urlsplit(empty_database_url)
+    url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
+    async with serving(url, clock, **_MAIL, **_NO_ROTATION) as service:
+        await walk(service)
+        await create(service)
+        clock.now += 90 * DAY
+        await walk(service)
+        registry = service.app.metrics.registry
+        for kind, count in ((UNUSED, 1), (EXPIRING, 0)):
+            assert registry.get_sample_value("authsvc_key_warnings_total", {"kind": kind}) == count
 
 
 async def test_from_creation_to_expiry(service: Service, connection: Any, clock: Clock) -> None:

@@ -136,6 +136,12 @@ def _watch_notifications(app: App) -> None:
         "How long the oldest of it has waited.",
         lambda: backlog.oldest_seconds,
     )
+    app.metrics.watch_counter(
+        "key_warnings",
+        "Warnings about keys that were written.",
+        lambda: app.notifying.warnings.written,
+        label="kind",
+    )
 
 
 def _watch_files(app: App) -> None:

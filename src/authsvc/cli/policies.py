@@ -25,7 +25,10 @@ policies = cyclopts.App(
     "of `authsvc dev` and its admin.key. Only keys of the owner `authsvc` can update a policy.",
 )
 _Service = tuple["owner_policy_service_pb2_grpc.OwnerPolicyServiceAsyncStub", Metadata]
-_AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+_AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print one JSON object instead of a table.")
+]
+_Etag = Annotated[str, Parameter(help="Update the policy only if this is its current etag.")]
 
 
 @policies.command
@@ -36,8 +39,6 @@ async def get(owner_id: str, *, as_json: _AsJson = False) -> None:
     ----------
     owner_id
         The owner whose policy is shown.
-    as_json
-        Print one JSON object instead of a table.
     """
     async with _service() as (stub, metadata):
         policy = await stub.GetOwnerPolicy(pb.GetOwnerPolicyRequest(owner_id=owner_id), metadata=metadata)
@@ -58,7 +59,7 @@ async def update(
     key_managers: Literal["any", "sessions-only"] | None = None,
     brand: str | None = None,
     rotation_period: Duration = None,
-    etag: str = "",
+    etag: _Etag = "",
     as_json: _AsJson = False,
 ) -> None:
     """Update the given fields of an owner's policy, and show the result.
@@ -90,10 +91,6 @@ async def update(
         The first part of new key strings; "" for the service's default.
     rotation_period
         The age at which contacts are asked to rotate a key, for instance 90d; 0d for never.
-    etag
-        Update the policy only if this is its current etag.
-    as_json
-        Print one JSON object instead of a table.
     """
     given = {
         "keys_enabled": keys_enabled,
