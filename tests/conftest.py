@@ -25,12 +25,18 @@ from authsvc.config.settings import Settings
 from authsvc.process.devpg import Binaries, DevPostgres
 from authsvc.store import feed
 from authsvc.store.migrate import migrate
-from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, session_service_pb2
+from authsvc.v1 import (
+    audit_service_pb2,
+    owner_policy_service_pb2,
+    session_service_pb2,
+    webhook_service_pb2,
+)
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from authsvc.verify.clock import Stopwatch, boottime
 
 # Examples that are delayed by a busy machine are valid, too.
@@ -150,6 +156,7 @@ _METHODS: dict[str, tuple[Any, Any]] = {
         (session_service_pb2, "SessionService", SessionServiceStub),
         (owner_policy_service_pb2, "OwnerPolicyService", OwnerPolicyServiceStub),
         (audit_service_pb2, "AuditService", AuditServiceStub),
+        (webhook_service_pb2, "WebhookService", WebhookServiceStub),
     )
     for method in messages.DESCRIPTOR.services_by_name[service].methods
 }

@@ -9,12 +9,14 @@ from typing import Any
 
 from authsvc.app.background import run_forever
 from authsvc.app.defaults import default_policy_of
+from authsvc.app.webhooks import signing_keys_of
 from authsvc.config.settings import Settings
 from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.purge import NotificationPurge
 from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
 from authsvc.notifications.warnings import KeyWarnings
+from authsvc.notifications.webhooks.missing_keys import MissingKeys
 from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, and for those that are old.
@@ -23,6 +25,8 @@ _SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
 _BACKLOG_SECONDS = 15.0
 # Seconds between two looks whether keys are to be walked over, and between two batches.
 _WARNINGS_SECONDS, _WARNINGS_PAUSE_SECONDS = 5.0, 0.25
+# Seconds between two looks for keys of webhooks that are missing.
+_MISSING_KEYS_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Notifying:
     purge: NotificationPurge
     backlog: Backlog
     warnings: KeyWarnings
+    missing_keys: MissingKeys
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
@@ -49,6 +54,9 @@ class Notifying:
                 _each(_WARNINGS_SECONDS),
                 "warning about keys",
             ),
+            run_forever(
+                self.missing_keys.look, _each(_MISSING_KEYS_SECONDS), "looking for missing keys of webhooks"
+            ),
         )
 
 
@@ -60,6 +68,7 @@ def notifying_of(settings: Settings, database: Database, clock: Callable[[], dat
         purge=NotificationPurge(database, clock=clock),
         backlog=Backlog(database, clock),
         warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
+        missing_keys=MissingKeys(database, signing_keys_of(settings), clock),
     )
 
 

@@ -48,6 +48,7 @@ from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.served import Served
 from authsvc.rpc.session_service import SessionService
+from authsvc.rpc.webhook_service import WebhookService
 from authsvc.sessions import device
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 from authsvc.verify.lease import certainly_over
@@ -239,6 +240,7 @@ async def _serve(
             AuditService(app.audit),
             ReplicaService(Replicas(app.database)),
             ScopeService(app.catalogue),
+            WebhookService(app.webhooks, app.clock),
         ],
         entrance,
         bounds,

@@ -1,14 +1,16 @@
-"""The use cases of keys, sessions, policies and the audit log."""
+"""The use cases of keys, sessions, policies, the audit log and webhooks."""
 
 from dataclasses import dataclass
 
 from authsvc.app.verification import Verification
+from authsvc.app.webhooks import webhooks_of
 from authsvc.audit import Audit
 from authsvc.config.settings import Settings
 from authsvc.keys import Keys
 from authsvc.keys.policies import Policies
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.session import SessionBounds
+from authsvc.notifications.webhooks import Webhooks
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
 from authsvc.sessions import Sessions
@@ -24,6 +26,7 @@ class UseCases:
     sessions: Sessions
     policies: Policies
     audit: Audit
+    webhooks: Webhooks
 
 
 def use_cases_of(
@@ -75,4 +78,5 @@ def use_cases_of(
         sessions=sessions,
         policies=policies,
         audit=Audit(database=database, page_tokens=page_tokens),
+        webhooks=webhooks_of(settings, database, authority, page_tokens, clock),
     )

@@ -47,6 +47,7 @@ async def list_(
     target: str = "",
     after: Time = None,
     before: Time = None,
+    after_position: int = 0,
     limit: int = 100,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -66,6 +67,8 @@ async def list_(
         Only events at this time or later, in UTC.
     before
         Only events before this time, in UTC.
+    after_position
+        Only events whose position in the owner's chain is greater than this one.
     limit
         The maximum number of events to show.
     as_json
@@ -74,6 +77,7 @@ async def list_(
     request = pb.ListAuditEventsRequest(owner_id=owner_id)
     request.filter.actions.extend(pb.AuditAction.Value(f"AUDIT_ACTION_{name}") for name in set(action))
     request.filter.actor_id, request.filter.target_id = actor, target
+    request.filter.after_position = after_position
     if after is not None:
         request.filter.time_after.FromDatetime(after)
     if before is not None:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 
 from authsvc.config.duration import Duration, between
 from authsvc.config.networks import TrustedNetworks
+from authsvc.config.webhook_keys import WebhookKeys
 
 _SECOND, _CENTURY = timedelta(seconds=1), timedelta(days=36500)
 
@@ -33,8 +34,8 @@ class NotificationSettings(BaseSettings):
         200, ge=1, le=100_000, description="mails about one owner in an hour; further ones are combined"
     )
     console_url: str = Field("", description="address of a console that mail links to, https://…")
-    webhook_keys: SecretStr | None = Field(
-        None,
+    webhook_keys: WebhookKeys = Field(
+        (),
         description="comma-separated keys that the secrets of webhooks are derived from, each 32 bytes in "
         "base64, the current one first; empty: no webhooks",
     )

@@ -38,6 +38,10 @@ class Action(StrEnum):
     TAG_KEY_ROTATED = "TAG_KEY_ROTATED"
     TAG_KEY_RETIRED = "TAG_KEY_RETIRED"
     CHANGE_CONFIRMED = "CHANGE_CONFIRMED"
+    WEBHOOK_CREATED = "WEBHOOK_CREATED"
+    WEBHOOK_UPDATED = "WEBHOOK_UPDATED"
+    WEBHOOK_DELETED = "WEBHOOK_DELETED"
+    WEBHOOK_SECRET_ROTATED = "WEBHOOK_SECRET_ROTATED"  # noqa: S105 - no secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +167,7 @@ class AuditQuery:
     target_id: str = ""
     time_after: datetime | None = None  # inclusive
     time_before: datetime | None = None  # exclusive
+    after_position: int = 0
 
 
 def _kept(text: str) -> str:

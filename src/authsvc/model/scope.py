@@ -25,6 +25,8 @@ OWN_SCOPES = {
     "policies:read": "Look at the policies of owners",
     "policies:write": "Change the policies of owners",
     "audit_logs:read": "Look at the audit events",
+    "webhooks:read": "Look at webhooks and their deliveries",
+    "webhooks:write": "Register webhooks, which are told what happens to keys, sessions and policies",
     "replicas:read": "Look at the workers of all replicas",
     "holders:follow": "Verify in its own process, by following the changes of credentials",
 }

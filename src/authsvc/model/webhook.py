@@ -1,14 +1,29 @@
 """A webhook: an address of an owner that is told of what happens, and what its secrets are derived from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import StrEnum
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import NamedTuple, Self
 
+from authsvc.model.errors import FailedPrecondition, FieldViolation, InvalidArgument
 from authsvc.model.key import TechnicalContact
+from authsvc.model.notification import NotificationType
 
 #: The longest body, in bytes (Standard Webhooks 1.0).
 MAX_BODY_BYTES = 20_000
+#: Webhooks of an owner.
+MAX_WEBHOOKS = 20
+#: Secrets that sign at a time: each makes the header of a call longer.
+MAX_SECRETS = 5
+#: How long a replaced secret signs as well, unless the caller says otherwise.
+USUAL_OVERLAP = timedelta(hours=24)
+#: The type of a test. No webhook listens to it.
+TEST_TYPE = "webhook.test"
+# How many unknown types an error names.
+_MAX_REPORTED = 5
 
 
 class DisableReason(StrEnum):
@@ -58,3 +73,75 @@ class Webhook:
     def signing(self, now: datetime) -> tuple[SecretVersion, ...]:
         """Return the versions that sign at `now`, the newest first."""
         return tuple(each for each in self.secrets if each.expire_time is None or now < each.expire_time)
+
+    @property
+    def etag(self) -> str:
+        """An identifier of this version of the webhook."""
+        return blake2b(f"{self.webhook_id}/{self.version}".encode(), digest_size=8).hexdigest()
+
+    def old_secret_expire_time(self, now: datetime) -> datetime | None:
+        """Return when the last of the replaced secrets ends; None if none signs at `now`."""
+        return max((end for _, _, end in self.signing(now) if end is not None), default=None)
+
+    def differs(self, fields: Mapping[str, object]) -> bool:
+        """Return whether one of these fields has another value."""
+        return any(getattr(self, name) != value for name, value in fields.items())
+
+    def changed(self, now: datetime, **fields: object) -> Self:
+        """Return the next version with other fields.
+
+        What is known of failures is forgotten when it is enabled, or gets another URL.
+        """
+        changed = replace(self, update_time=now, version=self.version + 1, **fields)  # type: ignore[arg-type]
+        if changed.enabled and not self.enabled:
+            changed = replace(changed, disable_reason=DisableReason.OWNER, failing_since=None, warn_time=None)
+        if changed.url != self.url:
+            changed = replace(changed, failing_since=None, warn_time=None)
+        return changed
+
+    def rotated(self, now: datetime, key_id: str, overlap: timedelta) -> Self:
+        """Return the next version with a new secret. The old ones sign for `overlap` at most.
+
+        Raises FailedPrecondition (MAX_WEBHOOK_SECRETS) when too many secrets would sign.
+        """
+        end = now + overlap
+        kept = [
+            each._replace(expire_time=min(each.expire_time or end, end)) for each in self.signing(now) if overlap
+        ]
+        if len(kept) >= MAX_SECRETS:
+            raise FailedPrecondition(
+                f"webhook {self.webhook_id} has {len(kept)} secrets in use, which is the maximum; rotate "
+                "with an overlap of 0 to end the old ones at once, or wait until one has ended",
+                reason="MAX_WEBHOOK_SECRETS",
+                webhook_id=self.webhook_id,
+                limit=str(MAX_SECRETS),
+            )
+        new = SecretVersion(self.secrets[0].generation + 1, key_id)
+        return replace(self, update_time=now, version=self.version + 1, secrets=(new, *kept))
+
+
+class WebhookQuery(NamedTuple):
+    """The webhooks of an owner, the oldest first."""
+
+    owner_id: str
+
+
+def check_event_types(types: Sequence[str], path: str) -> None:
+    """Raise InvalidArgument for types that no event has; each is named with the nearest one that there is."""
+    unknown = [each for each in types if each not in set(NotificationType)]
+    if unknown:
+        raise InvalidArgument(
+            *(
+                FieldViolation(path, "event_types.known", _unknown_type(each))
+                for each in unknown[:_MAX_REPORTED]
+            )
+        )
+
+
+def _unknown_type(name: str) -> str:
+    known = [each.value for each in NotificationType]
+    if name == TEST_TYPE:
+        return f"{name} is sent by TestWebhook, whatever a webhook listens to; leave it out"
+    if nearest := get_close_matches(name.lower(), known, 1):
+        return f"{name!r} is not a type of event; did you mean {nearest[0]}?"
+    return f"{name!r} is not a type of event; use some of {', '.join(known)}, or leave it empty for all"

@@ -49,6 +49,7 @@ def _query(request: pb.ListAuditEventsRequest) -> AuditQuery:
         target_id=asked.target_id,
         time_after=instant(asked.time_after) if asked.HasField("time_after") else None,
         time_before=instant(asked.time_before) if asked.HasField("time_before") else None,
+        after_position=asked.after_position,
     )
 
 

@@ -36,7 +36,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         description=key.description,
         key_prefix=key.key_prefix,
         scopes=key.scopes,
-        technical_contacts=[pb.TechnicalContact(name=c.name, email=c.email) for c in key.technical_contacts],
+        technical_contacts=contact_messages(key.technical_contacts),
         state=_STATES[key.state(now)],
         create_time=timestamp(key.create_time),
         creator_id=key.creator_id,
@@ -118,7 +118,7 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
         display_name=request.display_name,
         description=request.description,
         scopes=tuple(request.scopes),
-        technical_contacts=_contacts(request.technical_contacts),
+        technical_contacts=contacts(request.technical_contacts),
         annotations=dict(request.annotations),
         expiration=expiration,  # type: ignore[arg-type]
         brand=request.brand,
@@ -165,7 +165,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
     values: dict[str, object] = {
         "display_name": key.display_name,
         "description": key.description,
-        "technical_contacts": _contacts(key.technical_contacts),
+        "technical_contacts": contacts(key.technical_contacts),
         "scopes": tuple(sorted(set(key.scopes))),
         "expire_time": instant(key.expire_time) if key.HasField("expire_time") else None,
         "annotations": dict(key.annotations),
@@ -223,5 +223,11 @@ def set_timestamp(timestamp: Timestamp, moment: datetime) -> None:
     timestamp.nanos = since.microseconds * 1000
 
 
-def _contacts(contacts: Iterable[pb.TechnicalContact]) -> tuple[TechnicalContact, ...]:
-    return tuple(TechnicalContact(contact.name, contact.email) for contact in contacts)
+def contacts(messages: Iterable[pb.TechnicalContact]) -> tuple[TechnicalContact, ...]:
+    """Return the contacts in messages."""
+    return tuple(TechnicalContact(contact.name, contact.email) for contact in messages)
+
+
+def contact_messages(contacts: Iterable[TechnicalContact]) -> list[pb.TechnicalContact]:
+    """Return contacts as messages."""
+    return [pb.TechnicalContact(name=contact.name, email=contact.email) for contact in contacts]

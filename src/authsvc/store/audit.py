@@ -20,7 +20,7 @@ from authsvc.model.audit_event import (
     UnreadableEvent,
 )
 from authsvc.store.bounds import bound
-from authsvc.store.pages import fetch, page_of
+from authsvc.store.pages import Fetched, fetch, page_of
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -70,7 +70,13 @@ async def page(
     else:
         name, more = "list_events", ()
     found = await fetch(connection, _SQL[name], *where, *more, size=size)
-    return page_of(found, size, from_row)
+    return page_of(_after_position(found, query.after_position), size, from_row)
+
+
+def _after_position(found: Fetched, position: int) -> Fetched:
+    """Return the first rows, up to a position. All that follows is older: positions fall along each list."""
+    rows = [row for row in found.rows if row["position"] > position]
+    return Fetched(rows, found.is_cut and len(rows) == len(found.rows))
 
 
 async def find_ends(connection: Connection, *, after: str, only: str, size: int) -> list[Chain]:

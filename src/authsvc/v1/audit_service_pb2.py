@@ -26,7 +26,7 @@ from authsvc.v1 import options_pb2 as authsvc_dot_v1_dot_options__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61uthsvc/v1/audit_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x01\n\x16ListAuditEventsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.authsvc.v1.AuditEventFilter\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\"\xf3\x01\n\x10\x41uditEventFilter\x12=\n\x07\x61\x63tions\x18\x01 \x03(\x0e\x32\x17.authsvc.v1.AuditActionB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x08\x61\x63tor_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12\x1f\n\ttarget_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12.\n\ntime_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0btime_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x17ListAuditEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.authsvc.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x03\n\nAuditEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x17.authsvc.v1.AuditAction\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x10\n\x08owner_id\x18\x05 \x01(\t\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x11\n\tclient_ip\x18\x07 \x01(\t\x12\x34\n\x07\x64\x65tails\x18\x08 \x03(\x0b\x32#.authsvc.v1.AuditEvent.DetailsEntry\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x16\n\x0e\x61\x63tor_owner_id\x18\n \x01(\t\x12)\n\nactor_type\x18\x0b \x01(\x0e\x32\x15.authsvc.v1.ActorType\x12\x10\n\x08position\x18\x0c \x01(\x03\x12\x0c\n\x04hash\x18\r \x01(\x0c\x12\x15\n\rprevious_hash\x18\x0e \x01(\x0c\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\tActorType\x12\x1a\n\x16\x41\x43TOR_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43TOR_TYPE_KEY\x10\x01\x12\x16\n\x12\x41\x43TOR_TYPE_SESSION\x10\x02*\x9c\x04\n\x0b\x41uditAction\x12\x1c\n\x18\x41UDIT_ACTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIT_ACTION_KEY_CREATED\x10\x01\x12\x1c\n\x18\x41UDIT_ACTION_KEY_UPDATED\x10\x02\x12\x1c\n\x18\x41UDIT_ACTION_KEY_ROTATED\x10\x03\x12\x1c\n\x18\x41UDIT_ACTION_KEY_REVOKED\x10\x04\x12\x1c\n\x18\x41UDIT_ACTION_KEY_DELETED\x10\x05\x12#\n\x1f\x41UDIT_ACTION_OWNER_KEYS_REVOKED\x10\x06\x12 \n\x1c\x41UDIT_ACTION_SESSION_CREATED\x10\x07\x12 \n\x1c\x41UDIT_ACTION_SESSION_REVOKED\x10\x08\x12\'\n#AUDIT_ACTION_OWNER_SESSIONS_REVOKED\x10\t\x12%\n!AUDIT_ACTION_OWNER_POLICY_UPDATED\x10\n\x12\x18\n\x14\x41UDIT_ACTION_REFUSED\x10\x0b\x12\x1f\n\x1b\x41UDIT_ACTION_EVENTS_DROPPED\x10\x0c\x12 \n\x1c\x41UDIT_ACTION_TAG_KEY_ROTATED\x10\r\x12 \n\x1c\x41UDIT_ACTION_TAG_KEY_RETIRED\x10\x0e\x12!\n\x1d\x41UDIT_ACTION_CHANGE_CONFIRMED\x10\x0f\x32\x7f\n\x0c\x41uditService\x12o\n\x0fListAuditEvents\x12\".authsvc.v1.ListAuditEventsRequest\x1a#.authsvc.v1.ListAuditEventsResponse\"\x13\xc2\xc1\x18\x0f\x61udit_logs:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61uthsvc/v1/audit_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x01\n\x16ListAuditEventsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12,\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1c.authsvc.v1.AuditEventFilter\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\"\x94\x02\n\x10\x41uditEventFilter\x12=\n\x07\x61\x63tions\x18\x01 \x03(\x0e\x32\x17.authsvc.v1.AuditActionB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x08\x61\x63tor_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12\x1f\n\ttarget_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x04\xd8\xc1\x18\x01\x12.\n\ntime_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0btime_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x0e\x61\x66ter_position\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"Z\n\x17ListAuditEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.authsvc.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x03\n\nAuditEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x17.authsvc.v1.AuditAction\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x10\n\x08owner_id\x18\x05 \x01(\t\x12\x11\n\ttarget_id\x18\x06 \x01(\t\x12\x11\n\tclient_ip\x18\x07 \x01(\t\x12\x34\n\x07\x64\x65tails\x18\x08 \x03(\x0b\x32#.authsvc.v1.AuditEvent.DetailsEntry\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x16\n\x0e\x61\x63tor_owner_id\x18\n \x01(\t\x12)\n\nactor_type\x18\x0b \x01(\x0e\x32\x15.authsvc.v1.ActorType\x12\x10\n\x08position\x18\x0c \x01(\x03\x12\x0c\n\x04hash\x18\r \x01(\x0c\x12\x15\n\rprevious_hash\x18\x0e \x01(\x0c\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\tActorType\x12\x1a\n\x16\x41\x43TOR_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43TOR_TYPE_KEY\x10\x01\x12\x16\n\x12\x41\x43TOR_TYPE_SESSION\x10\x02*\xab\x05\n\x0b\x41uditAction\x12\x1c\n\x18\x41UDIT_ACTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIT_ACTION_KEY_CREATED\x10\x01\x12\x1c\n\x18\x41UDIT_ACTION_KEY_UPDATED\x10\x02\x12\x1c\n\x18\x41UDIT_ACTION_KEY_ROTATED\x10\x03\x12\x1c\n\x18\x41UDIT_ACTION_KEY_REVOKED\x10\x04\x12\x1c\n\x18\x41UDIT_ACTION_KEY_DELETED\x10\x05\x12#\n\x1f\x41UDIT_ACTION_OWNER_KEYS_REVOKED\x10\x06\x12 \n\x1c\x41UDIT_ACTION_SESSION_CREATED\x10\x07\x12 \n\x1c\x41UDIT_ACTION_SESSION_REVOKED\x10\x08\x12\'\n#AUDIT_ACTION_OWNER_SESSIONS_REVOKED\x10\t\x12%\n!AUDIT_ACTION_OWNER_POLICY_UPDATED\x10\n\x12\x18\n\x14\x41UDIT_ACTION_REFUSED\x10\x0b\x12\x1f\n\x1b\x41UDIT_ACTION_EVENTS_DROPPED\x10\x0c\x12 \n\x1c\x41UDIT_ACTION_TAG_KEY_ROTATED\x10\r\x12 \n\x1c\x41UDIT_ACTION_TAG_KEY_RETIRED\x10\x0e\x12!\n\x1d\x41UDIT_ACTION_CHANGE_CONFIRMED\x10\x0f\x12 \n\x1c\x41UDIT_ACTION_WEBHOOK_CREATED\x10\x10\x12 \n\x1c\x41UDIT_ACTION_WEBHOOK_UPDATED\x10\x11\x12 \n\x1c\x41UDIT_ACTION_WEBHOOK_DELETED\x10\x12\x12\'\n#AUDIT_ACTION_WEBHOOK_SECRET_ROTATED\x10\x13\x32\x7f\n\x0c\x41uditService\x12o\n\x0fListAuditEvents\x12\".authsvc.v1.ListAuditEventsRequest\x1a#.authsvc.v1.ListAuditEventsResponse\"\x13\xc2\xc1\x18\x0f\x61udit_logs:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,24 +45,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITEVENTFILTER'].fields_by_name['actor_id']._serialized_options = b'\272H\tr\007\030\200\004\330\301\030\001'
   _globals['_AUDITEVENTFILTER'].fields_by_name['target_id']._loaded_options = None
   _globals['_AUDITEVENTFILTER'].fields_by_name['target_id']._serialized_options = b'\272H\tr\007\030\200\004\330\301\030\001'
+  _globals['_AUDITEVENTFILTER'].fields_by_name['after_position']._loaded_options = None
+  _globals['_AUDITEVENTFILTER'].fields_by_name['after_position']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_AUDITEVENT_DETAILSENTRY']._loaded_options = None
   _globals['_AUDITEVENT_DETAILSENTRY']._serialized_options = b'8\001'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\302\301\030\017audit_logs:read'
-  _globals['_ACTORTYPE']._serialized_start=1047
-  _globals['_ACTORTYPE']._serialized_end=1130
-  _globals['_AUDITACTION']._serialized_start=1133
-  _globals['_AUDITACTION']._serialized_end=1673
+  _globals['_ACTORTYPE']._serialized_start=1080
+  _globals['_ACTORTYPE']._serialized_end=1163
+  _globals['_AUDITACTION']._serialized_start=1166
+  _globals['_AUDITACTION']._serialized_end=1849
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=106
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=267
   _globals['_AUDITEVENTFILTER']._serialized_start=270
-  _globals['_AUDITEVENTFILTER']._serialized_end=513
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=515
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=605
-  _globals['_AUDITEVENT']._serialized_start=608
-  _globals['_AUDITEVENT']._serialized_end=1045
-  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_start=999
-  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_end=1045
-  _globals['_AUDITSERVICE']._serialized_start=1675
-  _globals['_AUDITSERVICE']._serialized_end=1802
+  _globals['_AUDITEVENTFILTER']._serialized_end=546
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=548
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=638
+  _globals['_AUDITEVENT']._serialized_start=641
+  _globals['_AUDITEVENT']._serialized_end=1078
+  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_start=1032
+  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_end=1078
+  _globals['_AUDITSERVICE']._serialized_start=1851
+  _globals['_AUDITSERVICE']._serialized_end=1978
 # @@protoc_insertion_point(module_scope)

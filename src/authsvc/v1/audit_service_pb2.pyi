@@ -113,6 +113,20 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     after the commit; `unconfirmed`, the number of replicas that had not confirmed
     when their lease was over.
     """
+    AUDIT_ACTION_WEBHOOK_CREATED: _AuditAction.ValueType  # 16
+    """A webhook was created. Details: `host` of its URL, whose path may be secret;
+    `event_types` unless it gets all; `enabled`.
+    """
+    AUDIT_ACTION_WEBHOOK_UPDATED: _AuditAction.ValueType  # 17
+    """A webhook was updated. Details: `fields`, comma-separated; the new `host`,
+    `event_types` and `enabled` if they changed.
+    """
+    AUDIT_ACTION_WEBHOOK_DELETED: _AuditAction.ValueType  # 18
+    """A webhook was deleted, with its deliveries. Details: `host`."""
+    AUDIT_ACTION_WEBHOOK_SECRET_ROTATED: _AuditAction.ValueType  # 19
+    """The secret of a webhook was replaced. Details: `old_secret_expire_time`, until when
+    the old one is used as well.
+    """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """An action that the audit log records."""
@@ -176,6 +190,20 @@ if clients held credentials (HolderService). Details: `event_id` of the change;
 after the commit; `unconfirmed`, the number of replicas that had not confirmed
 when their lease was over.
 """
+AUDIT_ACTION_WEBHOOK_CREATED: AuditAction.ValueType  # 16
+"""A webhook was created. Details: `host` of its URL, whose path may be secret;
+`event_types` unless it gets all; `enabled`.
+"""
+AUDIT_ACTION_WEBHOOK_UPDATED: AuditAction.ValueType  # 17
+"""A webhook was updated. Details: `fields`, comma-separated; the new `host`,
+`event_types` and `enabled` if they changed.
+"""
+AUDIT_ACTION_WEBHOOK_DELETED: AuditAction.ValueType  # 18
+"""A webhook was deleted, with its deliveries. Details: `host`."""
+AUDIT_ACTION_WEBHOOK_SECRET_ROTATED: AuditAction.ValueType  # 19
+"""The secret of a webhook was replaced. Details: `old_secret_expire_time`, until when
+the old one is used as well.
+"""
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
 @_typing.final
@@ -233,10 +261,15 @@ class AuditEventFilter(_message.Message):
     TARGET_ID_FIELD_NUMBER: _builtins.int
     TIME_AFTER_FIELD_NUMBER: _builtins.int
     TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The `actor_id` is this one."""
     target_id: _builtins.str
     """The `target_id` is this one."""
+    after_position: _builtins.int
+    """The `position` is greater than this one. A receiver of webhooks that misses
+    positions lists those after the last one that it knows.
+    """
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___AuditAction.ValueType]:
         """The action is one of these."""
@@ -257,10 +290,11 @@ class AuditEventFilter(_message.Message):
         target_id: _builtins.str = ...,
         time_after: _timestamp_pb2.Timestamp | None = ...,
         time_before: _timestamp_pb2.Timestamp | None = ...,
+        after_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_after", b"time_after", "time_before", b"time_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "actor_id", b"actor_id", "target_id", b"target_id", "time_after", b"time_after", "time_before", b"time_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "actor_id", b"actor_id", "after_position", b"after_position", "target_id", b"target_id", "time_after", b"time_after", "time_before", b"time_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,7 +382,7 @@ class AuditEvent(_message.Message):
     owner of the caller.
     """
     target_id: _builtins.str
-    """The target of the action: the id of a key or a session. For an action on all
+    """The target of the action: the id of a key, a session or a webhook. For an action on all
     keys or sessions of an owner, or on its policy, the owner. For an action on a
     tag key, its number. For REFUSED, the owner that was requested, if known.
     """

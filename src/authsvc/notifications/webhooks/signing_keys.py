@@ -22,6 +22,10 @@ class SigningKeys:
         #: The id of the key for new secrets; "" without any key.
         self.current_id = _id_of(keys[0]) if keys else ""
 
+    def has(self, key_id: str) -> bool:
+        """Return whether the key with this id is among those of the operator."""
+        return key_id in self._by_id
+
     def secret(self, webhook_id: str, version: SecretVersion) -> bytes:
         """Return a secret, 32 bytes; raise LookupError if its key is not among those of the operator."""
         return hmac.digest(

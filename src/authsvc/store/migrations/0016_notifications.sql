@@ -83,7 +83,7 @@ CREATE TABLE authsvc.webhook_deliveries (
     UNIQUE (webhook_id, notification_id)
 );
 CREATE INDEX webhook_deliveries_of_notification ON authsvc.webhook_deliveries (notification_id);
-CREATE INDEX webhook_deliveries_of_webhook ON authsvc.webhook_deliveries (webhook_id, delivery_id);
+CREATE INDEX webhook_deliveries_of_webhook ON authsvc.webhook_deliveries (webhook_id, state, delivery_id);
 CREATE INDEX webhook_deliveries_pending ON authsvc.webhook_deliveries (webhook_id, next_time) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_pending_by_age ON authsvc.webhook_deliveries (create_time) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_failed ON authsvc.webhook_deliveries (delivery_id) WHERE state = 'failed';
