@@ -7,7 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from authsvc.cli.call import ClientError
-from authsvc.cli.keys import _annotation, _contact, _table
+from authsvc.cli.contacts import read_contact
+from authsvc.cli.keys import _annotation, _table
 from authsvc.v1 import resources_pb2
 
 
@@ -23,7 +24,7 @@ from authsvc.v1 import resources_pb2
 )
 def test_a_contact_is_a_name_and_an_address(text: str, name: str, email: str) -> None:  # rule 4
     """The name is the text before the address, without surrounding spaces."""
-    contact = _contact(text)
+    contact = read_contact(text)
     assert (contact.name, contact.email) == (name, email)
 
 
@@ -33,7 +34,7 @@ def test_a_contact_is_a_name_and_an_address(text: str, name: str, email: str) ->
 def test_what_is_no_contact_is_told(text: str) -> None:  # rule 4
     """The error has the option, the value and the correct form."""
     with pytest.raises(ClientError, match=r"^--contact .*: write it as 'Name <mail@example.org>'$"):
-        _contact(text)
+        read_contact(text)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
+from authsvc.cli.webhooks import webhooks
 from authsvc.model.errors import OperatorError
 from authsvc.model.key_string import redact
 from authsvc.model.text import Form, cleaned
@@ -51,6 +52,7 @@ app.command(notifications)
 app.command(scopes)
 app.command(status)
 app.command(tag_key)
+app.command(webhooks)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ Commands that create a key print only the key string to standard output, so that
 Tables and notes go to standard error then.
 """
 
-import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.contacts import read_contact
 from authsvc.cli.parameters import Duration, Time
 from authsvc.cli.table import Table, table
 from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
@@ -85,7 +85,7 @@ async def create(
         display_name=display_name,
         description=description,
         scopes=scope,
-        technical_contacts=[_contact(text) for text in contact],
+        technical_contacts=[read_contact(text) for text in contact],
         annotations=dict(_annotation(text) for text in annotation),
         brand=brand,
         environment=environment,
@@ -211,13 +211,6 @@ def _set_expiration(
     if preset is not None:
         name = f"EXPIRATION_PRESET_{preset.upper().replace('-', '_')}"
         request.expiration_preset = pb.ExpirationPreset.Value(name)
-
-
-def _contact(text: str) -> resources_pb2.TechnicalContact:
-    match = re.fullmatch(r"\s*(.+?)\s*<([^<>]+)>\s*", text)
-    if match is None:
-        raise ClientError(f"--contact {text!r}: write it as 'Name <mail@example.org>'")
-    return resources_pb2.TechnicalContact(name=match[1], email=match[2])
 
 
 def _annotation(text: str) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import secrets
 import shlex
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -15,7 +17,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 from authsvc import app
 from authsvc.cli.call import output
@@ -28,6 +30,7 @@ from authsvc.config.settings import (
     Settings,
     load_settings,
 )
+from authsvc.config.webhook_keys import KEY_BYTES, read_keys
 from authsvc.model.key_string import redact
 from authsvc.process import dev as dev_process
 from authsvc.process import supervisor
@@ -101,6 +104,8 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     settings = start(workers, {} if os.environ.get(f"{PREFIX}SCOPES") else {"scopes": "*"})
     app.transport(settings)  # Before anything is created.
     _make_data_dir(settings.data_dir)
+    if not settings.webhook_keys:
+        settings = settings.model_copy(update={"webhook_keys": _webhook_keys(settings.data_dir)})
     return dev_process.serve(
         settings, partial(_dev_database, settings, new_admin_key), partial(_welcome, settings)
     )
@@ -207,6 +212,22 @@ def _admin_key_file(settings: Settings) -> Path:
     return (settings.data_dir / "admin.key").resolve()
 
 
+def _webhook_keys(data_dir: Path) -> tuple[SecretBytes, ...]:
+    """Return the key in the data directory from which secrets of webhooks are derived; make it first."""
+    file = (data_dir / "webhook.key").resolve()
+    try:
+        if not file.exists():
+            _keep(file, b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+        return read_keys(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"AUTHSVC_DATA_DIR: cannot use {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{file}: {error}, or remove the file, so that the next start makes a new one; then the secrets "
+            "of all webhooks have to be rotated"
+        ) from None
+
+
 def _make_data_dir(data_dir: Path) -> None:
     """Make sure, before a key is created, that it can be stored."""
     try:
@@ -217,10 +238,10 @@ def _make_data_dir(data_dir: Path) -> None:
         raise ConfigError(f"AUTHSVC_DATA_DIR: cannot write in {data_dir}: {error.strerror}") from error
 
 
-def _keep(file: Path, key_string: str) -> None:
+def _keep(file: Path, key: str) -> None:
     """Write a file that only its owner can read, and replace an existing one."""
     temporary = file.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(key_string + "\n")
+        stream.write(key + "\n")
     temporary.replace(file)

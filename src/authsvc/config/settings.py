@@ -119,7 +119,7 @@ class Settings(NotificationSettings):
         None,
         description="address of probes and Prometheus metrics, for all workers, host:port; empty: off",
     )
-    data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and admin.key")
+    data_dir: Path = Field(Path(".data"), description="where `authsvc dev` keeps its database and keys")
     database_url: DatabaseUrl | None = Field(None, description="postgresql://…, with the role that serves")
     migration_database_url: DatabaseUrl | None = Field(
         None, description="postgresql://…, with the role that owns the schema; default: AUTHSVC_DATABASE_URL"

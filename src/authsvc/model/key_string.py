@@ -43,6 +43,10 @@ _ANYWHERE = re.compile(
     rf"([a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}})[0-9A-Za-z]{{8,{TAIL_LENGTH}}}"
 )
 
+# The secret of a webhook, in base64. It is no key string, but must not be logged either.
+_WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - no secret
+_WEBHOOK_SECRET = re.compile(rf"({_WEBHOOK_SECRET_PREFIX})[0-9A-Za-z+/=_-]{{8,}}")
+
 # Maps bytes to characters in one C call. 256 is not a multiple of 62, so some characters are more frequent
 # (5/256 instead of 1/62). For a filter, this does not matter.
 _TAG_CHARACTERS = bytes(ord(_BASE62[byte % 62]) for byte in range(256))
@@ -108,8 +112,12 @@ def has_form(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Return the text with each key string in it, complete or truncated, cut down to its prefix."""
-    return _ANYWHERE.sub(r"\1…", text)
+    """Return the text with each key string in it, complete or truncated, cut down to its prefix.
+
+    So are the secrets of webhooks.
+    """
+    text = _ANYWHERE.sub(r"\1…", text)
+    return _WEBHOOK_SECRET.sub(r"\1…", text) if _WEBHOOK_SECRET_PREFIX in text else text
 
 
 def _base62(number: int, length: int) -> str:

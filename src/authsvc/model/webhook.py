@@ -105,9 +105,8 @@ class Webhook:
         Raises FailedPrecondition (MAX_WEBHOOK_SECRETS) when too many secrets would sign.
         """
         end = now + overlap
-        kept = [
-            each._replace(expire_time=min(each.expire_time or end, end)) for each in self.signing(now) if overlap
-        ]
+        old = self.signing(now) if overlap else ()
+        kept = [each._replace(expire_time=min(each.expire_time or end, end)) for each in old]
         if len(kept) >= MAX_SECRETS:
             raise FailedPrecondition(
                 f"webhook {self.webhook_id} has {len(kept)} secrets in use, which is the maximum; rotate "

@@ -121,6 +121,8 @@ def _keep_texts(message: Message, path: str, ignored: Collection[str]) -> Iterat
 def _secret(path: str, text: str) -> Iterator[FieldViolation]:
     """Refuse a text that is a key string once it is normalized: U+212A, for instance, becomes the letter K.
 
+    The same goes for the secrets of webhooks.
+
     Names are also kept in the form for searching, where full-width letters become ordinary ones.
     """
     forms = (text, folded(text)) if is_stream_safe(text) else (text,)

@@ -50,8 +50,8 @@ def _parse(
     # Before any error that could repeat it.
     if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
         problem = (
-            "contains a key string, which this field does not allow; remove it, and revoke the key if others "
-            "saw it"
+            "contains a key string or the secret of a webhook, which this field does not allow; remove it, "
+            "and revoke the key, or rotate the secret, if others saw it"
         )
         raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
     if len(data) > _MIN_COUNTED_BYTES:
