@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
 # The template's files without changes, including what its last connection has cached in them.
 _COPY = "STRATEGY FILE_COPY" if Binaries.find().major >= 15 else ""
 _SHM, _ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
+#: The key from which the secrets of webhooks are derived.
+WEBHOOK_KEY = b64encode(b"the webhooks of tests" + bytes(11)).decode()
 NO_PAUSES = app.DrainPauses(quiet=0, answered=0, idle_grace=0)
 
 
@@ -295,6 +298,7 @@ async def serving(
         "database_url": SecretStr(database_url),
         "drain_grace": 5.0,
         "scopes": "*",
+        "webhook_keys": WEBHOOK_KEY,
         **settings,
     }
     configuration = Settings(**values)  # type: ignore[arg-type]

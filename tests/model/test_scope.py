@@ -11,6 +11,7 @@ from authsvc.v1 import (
     replica_service_pb2,
     scope_service_pb2,
     session_service_pb2,
+    webhook_service_pb2,
 )
 
 scopes = st.lists(
@@ -61,8 +62,9 @@ def test_own_scopes() -> None:
     sessions = {"sessions:verify", "sessions:read", "sessions:write"}
     policies = {"policies:read", "policies:write"}
     keys = {"keys:verify", "keys:read", "keys:write"}
+    webhooks = {"webhooks:read", "webhooks:write"}
     others = {"full_access", "audit_logs:read", "replicas:read", "holders:follow"}
-    assert set(OWN_SCOPES) == keys | sessions | policies | others
+    assert set(OWN_SCOPES) == keys | sessions | policies | webhooks | others
     assert all(OWN_SCOPES.values())
 
 
@@ -70,7 +72,13 @@ def test_each_rpc_asks_for_a_scope_that_there_is() -> None:
     """The access table of the API and the catalogue match."""
     asked = {
         method.GetOptions().Extensions[options_pb2.required_scope]
-        for file in (key_service_pb2, replica_service_pb2, scope_service_pb2, session_service_pb2)
+        for file in (
+            key_service_pb2,
+            replica_service_pb2,
+            scope_service_pb2,
+            session_service_pb2,
+            webhook_service_pb2,
+        )
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

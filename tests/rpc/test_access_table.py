@@ -5,6 +5,7 @@ An RPC without a row here fails a test, so every new RPC needs a decision about 
 
 import importlib
 import pkgutil
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,29 +19,36 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from authsvc import v1
+from authsvc.model.webhook import Attempt
+from authsvc.notifications.webhooks.caller import WebhookCaller
 from authsvc.v1 import options_pb2, resources_pb2
 from tests.certificates import Authority
-from tests.conftest import Clock, Service, serving
+from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.secure import Files, Secure
 
 OWNER = "acme"
+URL = "https://hooks.example.org/authsvc"
 OK = "OK"
 DENIED = "PERMISSION_DENIED OWNER_NOT_PERMITTED"
 PLATFORM = "PERMISSION_DENIED PLATFORM_ONLY"
 NO_KEY = "NOT_FOUND KEY_NOT_FOUND"
 NO_SESSION = "NOT_FOUND SESSION_NOT_FOUND"
+NO_WEBHOOK = "NOT_FOUND WEBHOOK_NOT_FOUND"
+NO_DELIVERY = "NOT_FOUND DELIVERY_NOT_FOUND"
 NO_VERDICT = "verdict NOT_FOUND"
 
 
 @dataclass
 class Target:
-    """What an RPC is about: a key, a revoked key and a session, all of one owner."""
+    """What an RPC is about: keys, a session, a webhook and a delivery to it, all of one owner."""
 
     key_id: str
     key_string: str
     revoked_key_id: str
     session_id: str
     session_token: str
+    webhook_id: str
+    delivery_id: str
 
 
 class Row(NamedTuple):
@@ -86,6 +94,21 @@ ROWS = {
         PLATFORM,
     ),
     "ListAuditEvents": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "CreateWebhook": Row(lambda _: {"owner_id": OWNER, "url": URL}, DENIED),
+    "GetWebhook": Row(lambda at: {"webhook_id": at.webhook_id}, NO_WEBHOOK),
+    "ListWebhooks": Row(lambda _: {"owner_id": OWNER}, DENIED),
+    "UpdateWebhook": Row(
+        lambda at: {
+            "webhook": {"webhook_id": at.webhook_id, "description": "y"},
+            "update_mask": {"paths": ["description"]},
+        },
+        NO_WEBHOOK,
+    ),
+    "DeleteWebhook": Row(lambda at: {"webhook_id": at.webhook_id}, NO_WEBHOOK),
+    "RotateWebhookSecret": Row(lambda at: {"webhook_id": at.webhook_id, "overlap": {}}, NO_WEBHOOK),
+    "TestWebhook": Row(lambda at: {"webhook_id": at.webhook_id}, NO_WEBHOOK),
+    "ListWebhookDeliveries": Row(lambda at: {"webhook_id": at.webhook_id}, NO_WEBHOOK),
+    "RedeliverWebhook": Row(lambda at: {"delivery_id": at.delivery_id}, NO_DELIVERY),
     "ListScopes": Row(lambda _: {}, OK),
     "GetReplicaStatus": Row(lambda _: {}, PLATFORM, PLATFORM),
     # A stream with one message in each direction.
@@ -151,6 +174,46 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     return str(info.reason)
 
 
+@pytest.fixture(autouse=True)
+def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No webhook is called: it is as if each had answered."""
+
+    async def answered(*_: object) -> Attempt:
+        return Attempt(204)
+
+    monkeypatch.setattr(WebhookCaller, "call", answered)
+
+
+async def delivery_of(service: Service, owner_id: str, admin: Client | None = None) -> tuple[str, str]:
+    """Return the ids of a webhook of an owner and of a delivery to it; make them if there are none."""
+    admin, delivery_id = admin or service.admin, f"dlv_{secrets.token_hex(13)}"
+    webhooks = (await admin.ListWebhooks(owner_id=owner_id)).webhooks
+    if not webhooks:
+        # Nothing of what the tests do is delivered to it.
+        webhooks = [
+            (await admin.CreateWebhook(owner_id=owner_id, url=URL, event_types=["key.expired"])).webhook
+        ]
+    async with service.app.database.connection() as connection:
+        await connection.execute(
+            _INSERT_DELIVERY, owner_id, delivery_id, webhooks[0].webhook_id, service.clock()
+        )
+    return webhooks[0].webhook_id, delivery_id
+
+
+# What a change leaves when it was told.
+_INSERT_DELIVERY = """
+    WITH told AS (
+        INSERT INTO authsvc.notifications (
+            notification_id, type, owner_id, event_time, target_id, actor_id, actor_owner_id, actor_type,
+            details, subject, contacts, spread_time)
+        VALUES ('evt_' || $2, 'key.created', $1, $4, 'key_x', '', '', '', '{}', '{}', '[]', $4)
+        RETURNING notification_id)
+    INSERT INTO authsvc.webhook_deliveries (
+        delivery_id, webhook_id, notification_id, state, create_time, next_time)
+    SELECT $2, $3, notification_id, 'delivered', $4, $4 FROM told
+"""
+
+
 async def target(service: Service) -> Target:
     """Create what an RPC can be about."""
     admin = service.admin
@@ -164,6 +227,7 @@ async def target(service: Service) -> Target:
         revoked.key.key_id,
         session.session.session_id,
         session.session_token,
+        *(await delivery_of(service, OWNER)),
     )
 
 

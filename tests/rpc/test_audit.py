@@ -119,6 +119,45 @@ async def update_owner_policy(service: Service, caller: Client) -> Left:
     return [("OWNER_POLICY_UPDATED", "acme", {"max_active_keys": "5", "expiration_required": "true"})]
 
 
+async def register(service: Service) -> str:
+    made = await service.admin.CreateWebhook(
+        owner_id="acme", url="https://example.org/T0/secret", event_types=["key.expired"]
+    )
+    webhook_id: str = made.webhook.webhook_id
+    return webhook_id
+
+
+async def create_webhook(service: Service, caller: Client) -> Left:
+    made = await caller.CreateWebhook(
+        owner_id="acme",
+        url="https://example.org:8443/T0/secret?a=b",
+        event_types=["key.expired", "key.created"],
+    )
+    details = {"host": "example.org:8443", "event_types": "key.created key.expired", "enabled": "true"}
+    return [("WEBHOOK_CREATED", made.webhook.webhook_id, details)]
+
+
+async def update_webhook(service: Service, caller: Client) -> Left:
+    webhook_id = await register(service)
+    webhook = {"webhook_id": webhook_id, "url": "https://example.net/x", "event_types": ["key.expired"]}
+    await caller.UpdateWebhook(webhook=webhook, update_mask={"paths": ["url", "event_types", "enabled"]})
+    details = {"fields": "enabled,event_types,url", "host": "example.net", "enabled": "false"}
+    return [("WEBHOOK_UPDATED", webhook_id, details)]
+
+
+async def delete_webhook(service: Service, caller: Client) -> Left:
+    webhook_id = await register(service)
+    await caller.DeleteWebhook(webhook_id=webhook_id)
+    return [("WEBHOOK_DELETED", webhook_id, {"host": "example.org"})]
+
+
+async def rotate_webhook_secret(service: Service, caller: Client) -> Left:
+    webhook_id = await register(service)
+    await caller.RotateWebhookSecret(webhook_id=webhook_id, overlap={"seconds": 60})
+    details = {"old_secret_expire_time": "2026-11-21T12:01:00+00:00"}
+    return [("WEBHOOK_SECRET_ROTATED", webhook_id, details)]
+
+
 CHANGES: dict[str, Callable[[Service, Client], Awaitable[Left]]] = {
     "CreateKey": create_key,
     "UpdateKey": update_key,
@@ -131,19 +170,25 @@ CHANGES: dict[str, Callable[[Service, Client], Awaitable[Left]]] = {
     "RevokeSession": revoke_session,
     "RevokeAllSessions": revoke_all_sessions,
     "UpdateOwnerPolicy": update_owner_policy,
+    "CreateWebhook": create_webhook,
+    "UpdateWebhook": update_webhook,
+    "DeleteWebhook": delete_webhook,
+    "RotateWebhookSecret": rotate_webhook_secret,
 }
+# They have a webhook called, and change nothing of it.
+CALLS = {"TestWebhook", "RedeliverWebhook"}
 PLATFORM_ONLY = {"UpdateOwnerPolicy"}
 
 
 def test_every_changing_rpc_is_in_the_table() -> None:  # rule 28
     """A new RPC needs a row there, and so an event."""
-    assert set(CHANGES) == {method for method in METHODS if scope_of(method).endswith(":write")}
+    assert set(CHANGES) | CALLS == {method for method in METHODS if scope_of(method).endswith(":write")}
 
 
 @pytest.mark.parametrize("method", CHANGES)
 async def test_each_change_leaves_its_event(service: Service, clock: Clock, method: str) -> None:  # rule 28
     """Actor, action, target, time, address and request id; one event for each changed target."""
-    scopes = ["keys:write", "keys:read", "sessions:write", "policies:write"]
+    scopes = ["keys:write", "keys:read", "sessions:write", "policies:write", "webhooks:write"]
     actors_owner = "authsvc" if method in PLATFORM_ONLY else "acme"
     actor = await make(service, scopes=scopes, owner_id=actors_owner)
     named = Client(service.channel, actor.key_string)
@@ -285,6 +330,7 @@ async def test_filters(service: Service, clock: Clock) -> None:
         "target_id": lambda e: e.target_id == keys[3].key_id,
         "time_after": lambda e: e.event_time.ToDatetime() >= middle.ToDatetime(),
         "time_before": lambda e: e.event_time.ToDatetime() < middle.ToDatetime(),
+        "after_position": lambda e: e.position > 4,
     }
     values: dict[str, Any] = {
         "actions": [pb.AUDIT_ACTION_KEY_DELETED, pb.AUDIT_ACTION_KEY_REVOKED],
@@ -292,6 +338,7 @@ async def test_filters(service: Service, clock: Clock) -> None:
         "target_id": keys[3].key_id,
         "time_after": middle,
         "time_before": middle,
+        "after_position": 4,
     }
     for chosen in range(2 ** len(values)):
         names = [name for n, name in enumerate(values) if chosen >> n & 1]
@@ -307,6 +354,8 @@ async def test_filters(service: Service, clock: Clock) -> None:
         {"actions": [pb.AUDIT_ACTION_KEY_CREATED, pb.AUDIT_ACTION_KEY_REVOKED]},
         {"actor_id": "self"},
         {"target_id": "self"},
+        {"after_position": 6},
+        {"actor_id": "self", "after_position": 7},
     ],
 )
 async def test_pages_are_stable_while_events_come(service: Service, wanted: dict[str, Any]) -> None:
@@ -341,10 +390,31 @@ async def test_a_page_token_is_of_one_query(service: Service) -> None:
         for _ in range(3):
             await make(service, owner_id=owner)
     token = (await service.admin.ListAuditEvents(owner_id="acme", page_size=1)).next_page_token
-    for other in ({"owner_id": "bob"}, {"owner_id": "acme", "filter": {"actor_id": "x"}}):
+    for other in (
+        {"owner_id": "bob"},
+        {"owner_id": "acme", "filter": {"actor_id": "x"}},
+        {"owner_id": "acme", "filter": {"after_position": 1}},
+    ):
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
             await service.admin.ListAuditEvents(page_token=token, **other)
         assert "page_token" in refusal.fields
+
+
+@pytest.mark.parametrize("page_size", [2, 3, 1000])
+async def test_a_hole_is_fetched(service: Service, page_size: int) -> None:
+    """Who knows the events up to a position lists those after it, to the last one, and no page is empty."""
+    for _ in range(7):
+        await make(service)
+    for known in (1, 4, 6, 7, 8):
+        found, token, first = [], "", True
+        while first or token:
+            page = await service.admin.ListAuditEvents(
+                owner_id="acme", filter={"after_position": known}, page_size=page_size, page_token=token
+            )
+            assert page.events or first
+            found += [event.position for event in page.events]
+            first, token = False, page.next_page_token
+        assert found == list(range(7, known, -1))
 
 
 async def test_an_owner_sees_its_own_events_only(service: Service) -> None:
@@ -372,6 +442,7 @@ async def test_an_owner_sees_its_own_events_only(service: Service) -> None:
         {"owner_id": "acme", "filter": {"actor_id": "a\0"}},
         {"owner_id": "acme", "filter": {"target_id": "x" * 513}},
         {"owner_id": "acme", "filter": {"time_after": Timestamp(seconds=2**60)}},
+        {"owner_id": "acme", "filter": {"after_position": -1}},
     ],
 )
 async def test_bad_input(service: Service, fields: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests.certificates import replace
 from tests.conftest import Client, Clock, Service, database_clock, eventually
 from tests.rpc.refusal import refused
-from tests.rpc.test_access_table import METHODS, ROWS, Target, scope_of
+from tests.rpc.test_access_table import METHODS, ROWS, Target, delivery_of, scope_of
 from tests.rpc.test_authentication import Door, door
 from tests.rpc.test_policies import set_policy
 from tests.rpc.test_rotate import rotate
@@ -27,8 +27,9 @@ __all__ = ["door"]
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
-CHANGES = sorted(method for method in METHODS if scope_of(method).endswith(":write"))
-SCOPES = ["keys:write", "sessions:write", "policies:write"]
+# A test of a webhook changes nothing.
+CHANGES = sorted({method for method in METHODS if scope_of(method).endswith(":write")} - {"TestWebhook"})
+SCOPES = ["keys:write", "sessions:write", "policies:write", "webhooks:write"]
 
 
 class Loss(NamedTuple):
@@ -100,11 +101,12 @@ async def owner_of(service: Service, credential_id: str) -> str:
 
 @asynccontextmanager
 async def nothing_commits(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Make every change wait for the head of its audit chain, with its other locks held."""
+    """Make every change wait for its audit chain, or for a delivery, with its other locks held."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE authsvc.audit_heads IN EXCLUSIVE MODE")
+            await connection.execute("SELECT FROM authsvc.webhook_deliveries FOR UPDATE")
             yield connection
     finally:
         await connection.close()
@@ -118,14 +120,19 @@ async def waiting(connection: asyncpg.Connection, count: int) -> None:
     )
 
 
-async def target_of(admin: Client, owner_id: str) -> Target:
+async def target_of(service: Service, admin: Client, owner_id: str) -> Target:
     """Return what the RPCs of the access table are about, for this owner."""
     key = await admin.CreateKey(owner_id=owner_id, display_name="x")
     gone = await admin.CreateKey(owner_id=owner_id, display_name="x")
     await admin.RevokeKey(key_id=gone.key.key_id)
     session = await admin.CreateSession(owner_id=owner_id)
     return Target(
-        key.key.key_id, key.key_string, gone.key.key_id, session.session.session_id, session.session_token
+        key.key.key_id,
+        key.key_string,
+        gone.key.key_id,
+        session.session.session_id,
+        session.session_token,
+        *(await delivery_of(service, owner_id, admin)),
     )
 
 
@@ -137,6 +144,7 @@ async def traces(database_url: str, credential_id: str) -> dict[str, int]:
             "keys": "SELECT count(*) FROM authsvc.keys WHERE $1 IN (creator_id, revoker_id)",
             "sessions": "SELECT count(*) FROM authsvc.sessions WHERE $1 IN (creator_id, revoker_id)",
             "ends": "SELECT count(*) FROM authsvc.session_ends WHERE revoker_id = $1",
+            "webhooks": "SELECT count(*) FROM authsvc.webhooks WHERE creator_id = $1",
             "events": "SELECT count(*) FROM authsvc.audit_events WHERE actor_id = $1",
         }
         return {what: await connection.fetchval(query, credential_id) for what, query in queries.items()}
@@ -144,7 +152,7 @@ async def traces(database_url: str, credential_id: str) -> dict[str, int]:
         await connection.close()
 
 
-NOTHING = {"keys": 0, "sessions": 0, "ends": 0, "events": 0}
+NOTHING = {"keys": 0, "sessions": 0, "ends": 0, "webhooks": 0, "events": 0}
 
 
 def asked(method: str, target: Target, owner_id: str) -> dict[str, Any]:
@@ -163,7 +171,7 @@ async def test_who_loses_authority_while_a_call_waits(
 ) -> None:
     """Every RPC that changes something, every way to lose authority: refused, and nothing is written."""
     for number, (how, loss) in enumerate(LOSSES.items()):
-        target = await target_of(service.admin, f"acme{number}")
+        target = await target_of(service, service.admin, f"acme{number}")
         # Only the platform changes policies.
         owner_id = "authsvc" if method == "UpdateOwnerPolicy" else f"acme{number}"
         if owner_id == "authsvc" and "owner" in how:
@@ -204,13 +212,13 @@ async def test_a_certificate_while_a_call_waits(
     """The file of callers counts as it is before the commit, not as it was at authentication."""
     name = "CN=deploy,O=Example"
     listed = '[[caller]]\nsubject = "{}"\nowner_id = "acme"\nscopes = ["{}"]\n'
-    replace(door.callers, listed.format(name, 'keys:write", "sessions:write').encode())
+    replace(door.callers, listed.format(name, 'keys:write", "sessions:write", "webhooks:write').encode())
     await door.look()
     async with (
         door.client("CN=nobody", key_string=door.service.admin_key) as admin,
         door.client(name) as caller,
     ):
-        target = await target_of(admin, "acme")
+        target = await target_of(door.service, admin, "acme")
         async with nothing_commits(database_url) as other:
             calling = asyncio.ensure_future(getattr(caller, method)(**ROWS[method].request(target)))
             await waiting(other, 1)

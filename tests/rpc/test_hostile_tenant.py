@@ -17,8 +17,9 @@ from grpc_status import rpc_status
 
 from authsvc.model.key_string import SESSION
 from tests.conftest import Service
-from tests.rpc.test_access_table import METHODS, OWNER, ROWS, target
+from tests.rpc.test_access_table import METHODS, OWNER, ROWS, delivery_of, no_calls, target
 
+__all__ = ["no_calls"]
 OTHER, NOBODY = "globex", "nobody"
 # Texts that the caller chooses freely: they do not name anything that exists.
 _WORDS = {
@@ -29,6 +30,7 @@ _WORDS = {
     "display_name",
     "email",
     "environment",
+    "event_types",
     "instance",
     "key_prefix",
     "key_prefixes",
@@ -45,6 +47,7 @@ _WORDS = {
     "rotated_from_key_id",
     "rotated_to_key_id",
     "update_mask",
+    "url",
     "user_agent",
 }
 
@@ -125,6 +128,7 @@ async def other_tenant(service: Service) -> Tenant:
     session = await admin.CreateSession(owner_id=OTHER, annotations={OTHER: OTHER})
     await admin.CreateSession(owner_id=OTHER)
     page = await admin.ListKeys(owner_id=OTHER, page_size=1)
+    webhook_id, delivery_id = await delivery_of(service, OTHER)
     return Tenant(
         OTHER,
         key_id=minted[0].key.key_id,
@@ -132,6 +136,8 @@ async def other_tenant(service: Service) -> Tenant:
         session_id=session.session.session_id,
         session_token=session.session_token,
         page_token=page.next_page_token,
+        webhook_id=webhook_id,
+        delivery_id=delivery_id,
         etag=minted[0].key.etag,
     )
 
@@ -148,6 +154,8 @@ def nobody(service: Service, other: Tenant) -> Tenant:
         session_id=f"ses_{made_up}",
         session_token=mint.mint("authsvc", SESSION).text,
         page_token=other.values["page_token"][::-1],
+        webhook_id=f"whk_{made_up}",
+        delivery_id=f"dlv_{made_up}",
         etag='"nobody"',
     )
 
@@ -155,7 +163,10 @@ def nobody(service: Service, other: Tenant) -> Tenant:
 async def state_of(service: Service) -> list[Message]:
     """Return everything that can be read of the other tenant."""
     admin = service.admin
+    webhooks = await admin.ListWebhooks(owner_id=OTHER)
     return [
+        webhooks,
+        *[await admin.ListWebhookDeliveries(webhook_id=each.webhook_id) for each in webhooks.webhooks],
         await admin.ListKeys(owner_id=OTHER, include_total_size=True),
         await admin.ListSessions(owner_id=OTHER, include_ended=True),
         await admin.GetOwnerPolicy(owner_id=OTHER),
