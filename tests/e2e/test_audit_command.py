@@ -39,6 +39,7 @@ def test_what_was_done_is_listed(dev: Server) -> None:  # rule 28
         (("--actor", "nobody"), []),
         (("--after", "2100-01-01"), []),
         (("--before", "2100-01-01"), ["KEY_REVOKED", "KEY_CREATED"]),
+        (("--after-position", "1"), ["KEY_REVOKED"]),
     ):
         done = dev.run("audit", "list", "listed", "--json", *arguments)
         assert done.code == 0, done.stderr

@@ -4,7 +4,7 @@ One scenario with everything that can happen to a key, on a service with the mos
 verbose log and a PostgreSQL that logs every statement with its parameters. Then
 all output and stored data is searched: for the key strings, for parts of
 their secrets, also where a terminal would break or colour them, and for their
-base64 and hexadecimal forms.
+base64 and hexadecimal forms. The same goes for the secrets of webhooks.
 """
 
 import asyncio
@@ -31,10 +31,12 @@ from authsvc.v1 import audit_service_pb2 as audit_pb
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.v1 import session_service_pb2 as session_pb
+from authsvc.v1 import webhook_service_pb2 as webhook_pb
 from authsvc.v1.audit_service_pb2_grpc import AuditServiceStub
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
+from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from tests.e2e.process import Server, environment, free_port, run, running
 
 LOUD = {
@@ -59,6 +61,8 @@ class Story:
 
     told: dict[str, list[bytes]] = field(default_factory=lambda: {source: [] for source in SOURCES})
     key_strings: list[str] = field(default_factory=list)
+    # The secrets of webhooks, `whsec_` and base64, and the key that they are derived from.
+    webhook_secrets: list[str] = field(default_factory=list)
     # The address of the HTTP check for proxies.
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
@@ -90,6 +94,34 @@ def forms_of(key_string: str) -> set[bytes]:
     encoded = {base64.b64encode(b"x" * offset + secret)[4:44] for offset in range(3)}
     urlsafe = {form.replace(b"+", b"-").replace(b"/", b"_") for form in encoded}
     return stretches | in_hex | encoded | urlsafe
+
+
+def webhook_forms_of(secret: str) -> set[bytes]:
+    """Return the forms by which the secret of a webhook can be recognized: its text, its bytes, and parts."""
+    text = secret.removeprefix("whsec_").rstrip("=")
+    raw = base64.b64decode(secret.removeprefix("whsec_"))
+    stretches = {text[start : start + STRETCH].encode() for start in range(0, len(text) - STRETCH, STRETCH)}
+    encoded = {base64.b64encode(b"x" * offset + secret.encode())[12:48] for offset in range(3)}
+    shown = {
+        repr(raw)[2:-1].encode(),
+        repr(raw[:16])[2:-1].encode(),
+        raw.hex().encode(),
+        raw.hex().upper().encode(),
+    }
+    return stretches | encoded | shown | {raw, raw[:12], raw[16:28], base64.urlsafe_b64encode(raw)[:40]}
+
+
+def webhook_leaks(text: bytes, secrets: list[str]) -> list[str]:
+    """Return where secrets of webhooks are in a text, with the text before them."""
+    found = []
+    for secret in secrets:
+        for form in webhook_forms_of(secret):
+            for where in (text, COLOURS.sub(b"", text)):
+                at = where.find(form)
+                if at >= 0:
+                    found.append(f"{form!r} after {where[max(0, at - 150) : at]!r}")
+                    break
+    return found
 
 
 def leaks(text: bytes, key_strings: list[str]) -> list[str]:
@@ -125,6 +157,7 @@ class Teller:
                 ("Session", session_pb, SessionServiceStub),
                 ("Audit", audit_pb, AuditServiceStub),
                 ("Policy", policy_pb, OwnerPolicyServiceStub),
+                ("Webhook", webhook_pb, WebhookServiceStub),
                 ("", pb, KeyServiceStub),
             )
             if word in method
@@ -146,6 +179,9 @@ class Teller:
         elif isinstance(answer, session_pb.CreateSessionResponse):
             self._story.learn(answer.session_token)
             self._story.note("answers", answer.session, answer.session.SerializeToString())
+        elif isinstance(answer, webhook_pb.CreateWebhookResponse | webhook_pb.RotateWebhookSecretResponse):
+            self._story.webhook_secrets.append(answer.secret)
+            self._story.note("answers", answer.webhook, answer.webhook.SerializeToString())
         else:
             self._story.note("answers", answer, answer.SerializeToString())
         return answer
@@ -195,6 +231,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
         }
         with running("dev", directory, **settings) as server:
             story.learn(server.admin_key)
+            story.webhook_secrets.append((directory / "data" / "webhook.key").read_text().strip())
             yield story, server, postgres.url
             story.note("metrics", server.metrics())
             server.end()
@@ -310,6 +347,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await tell_audit(call, admin, turned.key_string)
         await tell_policies(call, admin, turned.key_string)
         await tell_gateways(story, call, admin)
+        await tell_webhooks(call, admin, turned.key_string)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
 
@@ -474,6 +512,21 @@ async def paste(call: Teller, admin: str, key_id: str, key_string: str) -> None:
 
 def tell_commands(story: Story, server: Server) -> None:
     """Use the command line, where only create and rotate may print key strings."""
+    made = server.run("webhooks", "create", "shell", URL)
+    webhook_id = re.findall(r"whk_\w{26}", made.stderr)[0]
+    turned = server.run("webhooks", "rotate-secret", webhook_id)
+    story.webhook_secrets += [made.stdout.strip(), turned.stdout.strip()]
+    story.note("commands", made.stderr, turned.stderr)
+    for arguments in (
+        ("list", "shell"),
+        ("get", webhook_id, "--json"),
+        ("update", webhook_id, "--description", made.stdout.strip()),
+        ("create", "shell", f"{URL}?secret={turned.stdout.strip()}"),
+        ("create", "shell", URL, "--contact", turned.stdout.strip()),
+        ("get", turned.stdout.strip()),
+    ):
+        done = server.run("webhooks", *arguments)
+        story.note("commands", done.stdout, done.stderr)
     made = server.run("keys", "create", "acme", "Orders", "--scope", "keys:read")
     key_id = re.findall(r"key_\w{26}", made.stderr)[0]
     key_string = story.learn(made.stdout.strip())
@@ -490,6 +543,47 @@ def tell_commands(story: Story, server: Server) -> None:
         server.run("keys", "create", "acme", "Orders", "--contact", key_string),
     ):
         story.note("commands", done.stdout, done.stderr)
+
+
+URL = "https://hooks.invalid/authsvc"
+
+
+async def tell_webhooks(call: Teller, admin: str, key_string: str) -> None:
+    """Do all operations with a webhook, and put its secret into all fields."""
+    made = await call("CreateWebhook", admin, owner_id="acme", url=URL, disabled=True)
+    assert isinstance(made, webhook_pb.CreateWebhookResponse)
+    webhook_id = made.webhook.webhook_id
+    turned = await call("RotateWebhookSecret", admin, webhook_id=webhook_id, overlap={"seconds": 60})
+    assert isinstance(turned, webhook_pb.RotateWebhookSecretResponse)
+    await call("GetWebhook", admin, webhook_id=webhook_id)
+    await call("ListWebhooks", admin, owner_id="acme")
+    await call("TestWebhook", admin, webhook_id=webhook_id)
+    await call("ListWebhookDeliveries", admin, webhook_id=webhook_id)
+    await call("RedeliverWebhook", admin, delivery_id="dlv_nothing")
+    for text in (made.secret, turned.secret, f"see {turned.secret}!", turned.secret[:-8], key_string):
+        new = {"owner_id": "acme", "url": URL}
+        for name in ("owner_id", "url", "description"):
+            await call("CreateWebhook", admin, **(new | {name: text}))
+        await call("CreateWebhook", admin, **(new | {"url": f"{URL}?a={text}"}))
+        await call("CreateWebhook", admin, **new, event_types=[text])
+        await call(
+            "CreateWebhook", admin, **new, technical_contacts=[{"name": text, "email": "a@example.org"}]
+        )
+        await call("CreateWebhook", admin, **new, technical_contacts=[{"name": "a", "email": text}])
+        for name in ("url", "description", "etag", "creator_id"):
+            webhook = {"webhook_id": webhook_id, name: text}
+            await call("UpdateWebhook", admin, webhook=webhook, update_mask={"paths": [name]})
+        for method in ("GetWebhook", "DeleteWebhook", "RotateWebhookSecret", "TestWebhook"):
+            await call(method, admin, webhook_id=text)
+        await call("ListWebhooks", admin, owner_id="acme", page_token=text)
+        await call("RedeliverWebhook", admin, delivery_id=text)
+        await call("GetWebhook", f"Bearer {text}", webhook_id=webhook_id)
+        await call("GetWebhook", admin, webhook_id=webhook_id, named=text)
+        await call("CreateKey", admin, owner_id="acme", display_name=text)
+        await call("VerifyKey", admin, key_string=text, client_ip=text)
+        await call("CreateSession", admin, owner_id="acme", user_agent=text)
+    await call("ListAuditEvents", admin, owner_id="acme")
+    await call("DeleteWebhook", admin, webhook_id=webhook_id)
 
 
 async def dump(url: str, directory: Path) -> bytes:
@@ -517,6 +611,29 @@ async def test_no_key_string_leaves(story: Story, source: str) -> None:  # rule 
     assert leaks(story.text(source), story.key_strings) == []
 
 
+@pytest.mark.parametrize("source", SOURCES)
+async def test_no_secret_of_a_webhook_leaves(story: Story, source: str) -> None:
+    """Neither its text, nor its bytes, nor the key that it is derived from."""
+    assert webhook_leaks(story.text(source), story.webhook_secrets) == []
+
+
+@pytest.mark.parametrize("source", ["log", "database", "errors"])
+async def test_the_search_finds_a_secret_of_a_webhook(story: Story, source: str) -> None:
+    """One that is inserted there is found in every form."""
+    assert len(story.webhook_secrets) >= 5
+    secret = story.webhook_secrets[-1]
+    raw = base64.b64decode(secret.removeprefix("whsec_"))
+    text = story.text(source)
+    for disguise in (
+        secret.encode(),
+        raw,
+        repr(raw).encode(),
+        raw.hex().encode(),
+        base64.b64encode(secret.encode()),
+    ):
+        assert webhook_leaks(text + b" " + disguise + b" ", story.webhook_secrets), disguise
+
+
 async def test_the_story_has_all_that_matters(story: Story) -> None:
     """Keys were created, calls were answered and refused with every code, and faults were logged."""
     assert len(set(story.key_strings)) >= 10
@@ -535,7 +652,14 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
     assert b"unexpected error in VerifyKey" in story.text("log")
     assert b"UndefinedColumnError" in COLOURS.sub(b"", story.text("log"))
     assert b"INSERT INTO authsvc.keys" in story.text("postgresql log")
-    for action in (b"KEY_CREATED", b"KEY_ROTATED", b"OWNER_KEYS_REVOKED", b"SESSION_REVOKED", b"REFUSED"):
+    for action in (
+        b"KEY_CREATED",
+        b"KEY_ROTATED",
+        b"OWNER_KEYS_REVOKED",
+        b"SESSION_REVOKED",
+        b"REFUSED",
+        b"WEBHOOK_SECRET_ROTATED",
+    ):
         assert action in story.text("database")
     assert b"AUDIT_ACTION_KEY_ROTATED" in story.text("answers")
     for reason in (b"x-auth-key-id", b"CREDENTIAL_INVALID", b"CREDENTIAL_AMBIGUOUS", b"GATEWAY_FAULT"):

@@ -223,6 +223,15 @@ def test_redact_cuts_every_kind() -> None:  # rule 1
     assert redact(session) == f"eg_session_{'a' * 12}…"
 
 
+@pytest.mark.parametrize(
+    "secret", ["whsec_" + "aB3/" * 10 + "aB3=", "whsec_" + "aB3-" * 10, "whsec_abcdefgh"]
+)
+def test_redact_cuts_secrets_of_webhooks(secret: str) -> None:
+    """Complete or truncated, in either alphabet of base64, and beside key strings."""
+    assert redact(f"a {secret}, b {KEY.text}.") == f"a whsec_…, b {KEY.prefix}…."
+    assert redact("the secret begins with whsec_ and is long") == "the secret begins with whsec_ and is long"
+
+
 def test_redact_leaves_the_rest_of_the_text() -> None:
     """The text around and between key strings is kept."""
     other = MINT.mint("mu", "test")
