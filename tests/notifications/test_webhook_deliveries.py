@@ -68,7 +68,7 @@ async def test_pages(service: Service, page_size: int, wanted: list[int]) -> Non
     """Each delivery in one of the states is on one page, the newest first."""
     webhook_id = (await register(service)).webhook.webhook_id
     ids = await deliver(service, webhook_id, STATES)
-    names = {PENDING: "pending", DELIVERED: "delivered", FAILED: "failed"}
+    names: dict[int, str] = {PENDING: "pending", DELIVERED: "delivered", FAILED: "failed"}
     shown = {names[state] for state in wanted or names}
     expected = [each for each, state in zip(ids, STATES, strict=True) if state in shown][::-1]
     found = await listed(service, webhook_id, states=wanted, page_size=page_size)

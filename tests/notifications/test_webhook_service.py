@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from authsvc.model.webhook import MAX_WEBHOOKS
 from authsvc.store import webhooks as webhook_store
 from authsvc.v1 import webhook_service_pb2 as pb
+from authsvc.v1.resources_pb2 import TechnicalContact
 from tests.conftest import WEBHOOK_KEY, Client, Clock, Service, serving
 from tests.rpc.refusal import refused
 
@@ -23,7 +24,7 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 URL = "https://example.org/hooks?team=a"
-CONTACT = {"name": "Ada", "email": "ada@example.org"}
+CONTACT = TechnicalContact(name="Ada", email="ada@example.org")
 
 
 async def register(
@@ -167,7 +168,8 @@ async def test_secrets_do_not_belong_into_fields(service: Service, path: str) ->
     secret = (await register(service)).secret
     for text in (f"https://example.org/{secret}", f"https://example.org/?key={service.admin_key}"):
         with refused(INVALID, "INVALID_FIELD") as refusal:
-            await register(service, **{path: text})
+            fields: dict[str, Any] = {path: text}
+            await register(service, **fields)
         assert "the secret of a webhook, which this field does not allow" in refusal.message
         assert secret[6:14] not in str(refusal)
 
@@ -225,7 +227,8 @@ async def test_pages(service: Service, clock: Clock, page_size: int) -> None:
         clock.advance(seconds=1)
         made.append((await register(service)).webhook)
         await register(service, "globex")
-    found, token = [], ""
+    found: list[Any] = []
+    token = ""
     while len(found) < 4:
         page = await service.admin.ListWebhooks(owner_id="acme", page_size=page_size, page_token=token)
         found += page.webhooks
