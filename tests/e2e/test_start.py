@@ -4,6 +4,7 @@ import re
 import socket
 import stat
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import asyncpg
@@ -54,6 +55,30 @@ def test_the_administrator_key_is_shown_once(directory: Path) -> None:  # rule 1
         assert KEY_STRING.findall(fourth.stdout) == [fourth.admin_key]
         assert fourth.admin_key != kept
         assert len(fourth.run("keys", "list", "authsvc", "--json").stdout.splitlines()) == 2
+
+
+def test_the_key_of_webhooks_is_kept(directory: Path) -> None:
+    """The first start makes it; only its owner reads it; a broken file is an error that says what to do."""
+    with running("dev", directory) as first:
+        file = first.data_dir / "webhook.key"
+        kept = file.read_text()
+        assert len(b64decode(kept)) == 32
+        assert mode(file) == 0o600
+        done = first.run("webhooks", "create", "acme", "https://hooks.invalid/")
+        assert done.code == 0, done.stderr
+        webhook_id = re.findall(r"whk_\w{26}", done.stderr)[0]
+    assert kept.strip() not in first.stdout + first.stderr
+
+    with running("dev", directory) as second:
+        assert file.read_text() == kept
+        # Its secret can still be derived, or this would be refused before the call.
+        assert "test_" in second.run("webhooks", "test", webhook_id).stderr
+
+    file.write_text(kept[:20])
+    told = refusal(authsvc("dev", cwd=directory, data_dir=directory / "data", listen="127.0.0.1:0"))
+    assert told.startswith(f"{file}: key 1 ")
+    assert "make one with `openssl rand -base64 32`, or remove the file" in told
+    assert kept[:20] not in told
 
 
 def test_python_reports_nothing(directory: Path) -> None:

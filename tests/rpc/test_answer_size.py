@@ -15,9 +15,10 @@ import pytest
 from grpc_status import rpc_status
 
 from authsvc.keys.revoke import MAX_RETURNED_KEYS
+from authsvc.model.notification import NotificationType
 from authsvc.model.page import Page
 from authsvc.model.scope import OWN_SCOPES
-from authsvc.rpc.answer_size import CLIENT_BYTES, MAX_BYTES, fitting, shown
+from authsvc.rpc.answer_size import _FRAME_BYTES, CLIENT_BYTES, MAX_BYTES, fitting, shown
 from authsvc.rpc.reflection import Reflection
 from authsvc.store import keys as key_store
 from authsvc.store.pool import Database
@@ -42,6 +43,14 @@ KEY = {
     "scopes": SCOPES,
     "technical_contacts": [{"name": WIDE * 255, "email": ADDRESS}] * 16,
     "annotations": ANNOTATIONS,
+}
+URL = f"https://example.org/{'u' * 1970}"
+WEBHOOK = {
+    "owner_id": OWNER,
+    "url": URL,
+    "description": WIDE * 2000,
+    "event_types": [each.value for each in NotificationType],
+    "technical_contacts": KEY["technical_contacts"],
 }
 SESSION = {"owner_id": OWNER, "user_agent": WIDE * 600, "scopes": SCOPES, "annotations": ANNOTATIONS}
 # The creators with the longest names are certificates.
@@ -70,6 +79,25 @@ _COPY_EVENT = """
       FROM authsvc.audit_events e, generate_series(1, $3::int) AS n WHERE event_id = $1
 """
 
+_COPY_WEBHOOK = """
+    INSERT INTO authsvc.webhooks SELECT (jsonb_populate_record(w, jsonb_build_object(
+        'webhook_id', 'whk_' || lpad(n::text, 26, '0'), 'creator_id', repeat($2, 512)))).*
+      FROM authsvc.webhooks w, generate_series(1, $3::int) AS n WHERE webhook_id = $1
+"""
+_INSERT_NOTIFICATIONS = """
+    INSERT INTO authsvc.notifications (notification_id, type, owner_id, event_time, target_id, actor_id,
+                                       actor_owner_id, actor_type, details, subject, contacts, spread_time)
+    SELECT 'evt_' || lpad(n::text, 26, '0'), 'key.created', $1, now(), $2, '', '', '', '{}', '{}', '[]', now()
+      FROM generate_series(1, $3::int) AS n
+"""
+_INSERT_DELIVERIES = """
+    INSERT INTO authsvc.webhook_deliveries (
+        delivery_id, webhook_id, notification_id, state, create_time, next_time, attempt_time, error)
+    SELECT 'dlv_' || lpad(n::text, 26, '0'), $1, 'evt_' || lpad(n::text, 26, '0'),
+           (ARRAY['delivered', 'failed'])[n % 2 + 1], now(), now(), now(), repeat($2, 512)
+      FROM generate_series(1, $3::int) AS n
+"""
+
 
 async def copies(database_url: str, statement: str, item_id: str, count: int) -> None:
     """Add copies of an item, so that not each of them has to be made by an RPC."""
@@ -95,7 +123,7 @@ async def read(ask: Callable[..., Awaitable[Any]], field: str, **request: Any) -
     while True:
         page = await ask(page_size=1000, page_token=token, **request)
         found = getattr(page, field)
-        sizes = [item.ByteSize() for item in found]
+        sizes = [item.ByteSize() + _FRAME_BYTES for item in found]
         assert sum(sizes) <= MAX_BYTES
         items.extend(found)
         if not (token := page.next_page_token):
@@ -131,6 +159,26 @@ async def test_list_audit_events(service: Service, database_url: str) -> None:
     events = await read(service.admin.ListAuditEvents, "events", owner_id=OWNER)
     assert [event.position for event in events] == list(range(150, 0, -1))
     assert sum(event.ByteSize() for event in events) > CLIENT_BYTES
+
+
+async def test_list_webhooks(service: Service, database_url: str) -> None:
+    """The same, for webhooks with the largest values; there may be more of them one day."""
+    made = await service.admin.CreateWebhook(**WEBHOOK)
+    await copies(database_url, _COPY_WEBHOOK, made.webhook.webhook_id, 149)
+    webhooks = await read(service.admin.ListWebhooks, "webhooks", owner_id=OWNER)
+    ids = [f"whk_{number:026}" for number in range(1, 150)]
+    assert [webhook.webhook_id for webhook in webhooks] == [*ids, made.webhook.webhook_id]
+    assert sum(webhook.ByteSize() for webhook in webhooks) > CLIENT_BYTES
+
+
+async def test_list_webhook_deliveries(service: Service, database_url: str) -> None:
+    """The same, for deliveries."""
+    made = (await service.admin.CreateWebhook(owner_id=OWNER, url=URL, event_types=["key.expired"])).webhook
+    await copies(database_url, _INSERT_NOTIFICATIONS, OWNER, 3000)
+    await copies(database_url, _INSERT_DELIVERIES, made.webhook_id, 3000)
+    deliveries = await read(service.admin.ListWebhookDeliveries, "deliveries", webhook_id=made.webhook_id)
+    assert [each.delivery_id for each in deliveries] == [f"dlv_{number:026}" for number in range(3000, 0, -1)]
+    assert sum(delivery.ByteSize() for delivery in deliveries) > CLIENT_BYTES
 
 
 async def test_revoke_a_batch(service: Service, database_url: str) -> None:
@@ -427,6 +475,18 @@ _VALUES = {
     "Scope.name": 64,
     "Scope.description": 500 * 4,
     "BatchVerifyKeysResponse.responses": 100,
+    "Webhook.owner_id": 128,
+    "Webhook.creator_id": _CALLER,
+    "CreateWebhookResponse.secret": 64,
+    "RotateWebhookSecretResponse.secret": 64,
+    "TestWebhookResponse.error": _TEXT,
+    "TestWebhookResponse.message_id": 64,
+    "WebhookDelivery.delivery_id": 64,
+    "WebhookDelivery.webhook_id": 64,
+    "WebhookDelivery.notification_id": 64,
+    "WebhookDelivery.owner_id": 128,
+    "WebhookDelivery.type": 64,
+    "WebhookDelivery.error": _TEXT,
 }
 # Fields with the rules of other fields, from which their values come.
 _LIKE = {
@@ -441,12 +501,16 @@ _LIKE = {
     "ListKeysResponse.next_page_token": "ListKeysRequest.page_token",
     "ListSessionsResponse.next_page_token": "ListSessionsRequest.page_token",
     "ListAuditEventsResponse.next_page_token": "ListAuditEventsRequest.page_token",
+    "ListWebhooksResponse.next_page_token": "ListWebhooksRequest.page_token",
+    "ListWebhookDeliveriesResponse.next_page_token": "ListWebhookDeliveriesRequest.page_token",
 }
 # Lists of any length, which `answer_size` cuts, and the test that reads such a list to its end.
 _CUT = {
     "ListKeysResponse.keys": test_list_keys,
     "ListSessionsResponse.sessions": test_list_sessions,
     "ListAuditEventsResponse.events": test_list_audit_events,
+    "ListWebhooksResponse.webhooks": test_list_webhooks,
+    "ListWebhookDeliveriesResponse.deliveries": test_list_webhook_deliveries,
     "BatchRevokeKeysResponse.keys": test_revoke_an_owner,
     "ReplicaStatus.workers": test_replica_status,
     "ReplicaStatus.clients": test_client_status,
