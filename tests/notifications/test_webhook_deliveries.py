@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from authsvc.model.webhook import Attempt, Webhook
 from authsvc.notifications.webhooks.caller import WebhookCaller
 from authsvc.v1 import webhook_service_pb2 as pb
 from tests.conftest import Clock, Service, eventually
-from tests.notifications.test_webhook_service import register, tenant, update
+from tests.notifications.test_webhook_service import line_time, register, set_columns, tenant, update
 from tests.rpc.refusal import refused
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -152,6 +153,19 @@ async def test_a_delivery_is_made_again(service: Service, clock: Clock, state: s
     expected.state, expected.attempt_count = PENDING, attempts
     expected.next_attempt_time.FromDatetime(clock.now)
     assert again == expected
+
+
+@pytest.mark.parametrize(("failing", "seconds"), [("now()", 20), ("NULL", 300)])
+async def test_a_pause_does_not_hold_up_a_redelivery(
+    service: Service, clock: Clock, failing: str, seconds: int
+) -> None:
+    """Calls that are paused because they fail go on; a worker whose calls succeed is not disturbed."""
+    webhook_id = (await register(service)).webhook.webhook_id
+    [delivery_id] = await deliver(service, webhook_id, ["failed"])
+    paused = f"line_time = '{clock.now + timedelta(minutes=5)}'"
+    await set_columns(service, webhook_id, f"failing_since = {failing}, {paused}")
+    await service.admin.RedeliverWebhook(delivery_id=delivery_id)
+    assert await line_time(service, webhook_id) == clock.now + timedelta(seconds=seconds)
 
 
 async def test_what_cannot_be_delivered_again(service: Service) -> None:

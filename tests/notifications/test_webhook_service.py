@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -51,6 +51,15 @@ async def stored(service: Service, webhook_id: str) -> Any:
     """Return a webhook as the parts that call it read it."""
     async with service.app.database.connection() as connection:
         return await webhook_store.find(connection, webhook_id, owner_id=None)
+
+
+async def line_time(service: Service, webhook_id: str) -> datetime:
+    """Return when the deliveries of a webhook are looked at next."""
+    async with service.app.database.connection() as connection:
+        found: datetime = await connection.fetchval(
+            "SELECT line_time FROM authsvc.webhooks WHERE webhook_id = $1", webhook_id
+        )
+    return found
 
 
 async def set_columns(service: Service, webhook_id: str, columns: str) -> None:
@@ -288,7 +297,7 @@ async def test_only_what_the_mask_names_changes(service: Service) -> None:
         (["failing_since"], "update_mask", "failing_since cannot be changed"),
         (["*", "url"], "update_mask", "must be the only path"),
         (["url"], "webhook.url", "must not be empty"),
-        (["url"], "webhook.url", "must begin with https://"),
+        (["url"], "webhook.url", "https://"),
         (["event_types"], "webhook.event_types", "did you mean key.created?"),
     ],
 )
@@ -355,6 +364,26 @@ async def test_another_url_begins_without_failures(service: Service) -> None:
     assert (await update(service, webhook_id, description="x")).HasField("failing_since")
     assert not (await update(service, webhook_id, url="https://example.net/")).HasField("failing_since")
     assert (await stored(service, webhook_id)).warn_time is None
+
+
+@pytest.mark.parametrize(
+    ("before", "fields", "seconds"),
+    [
+        ("enabled = false, disable_reason = 'failing'", {"enabled": True}, 20),
+        ("failing_since = now()", {"url": "https://example.net/"}, 20),
+        ("failing_since = now()", {"description": "x"}, 300),
+        ("enabled = false", {"url": "https://example.net/"}, 300),
+    ],
+)
+async def test_calls_go_on_soon(
+    service: Service, clock: Clock, before: str, fields: dict[str, Any], seconds: int
+) -> None:
+    """What was paused is called again when it may succeed, but not beside a call that may be in progress."""
+    webhook_id = (await register(service)).webhook.webhook_id
+    paused = f"line_time = '{clock.now + timedelta(minutes=5)}'"
+    await set_columns(service, webhook_id, f"{before}, {paused}")
+    await update(service, webhook_id, **fields)
+    assert await line_time(service, webhook_id) == clock.now + timedelta(seconds=seconds)
 
 
 # -- Deleting -----------------------------------------------------------------------------------

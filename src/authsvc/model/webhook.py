@@ -20,6 +20,8 @@ MAX_WEBHOOKS = 20
 MAX_SECRETS = 5
 #: How long a replaced secret signs as well, unless the caller says otherwise.
 USUAL_OVERLAP = timedelta(hours=24)
+#: When calls that were paused go on: not beside a call that may be in progress, which takes 15 s at most.
+CALL_AGAIN = timedelta(seconds=20)
 #: The type of a test. No webhook listens to it.
 TEST_TYPE = "webhook.test"
 # How many unknown types an error names.
@@ -98,6 +100,11 @@ class Webhook:
         if changed.url != self.url:
             changed = replace(changed, failing_since=None, warn_time=None)
         return changed
+
+    def call_again(self, previous: Self, now: datetime) -> datetime | None:
+        """Return when paused calls go on, because they may succeed after this change; None if not."""
+        again = self.enabled and (not previous.enabled or self.url != previous.url)
+        return now + CALL_AGAIN if again else None
 
     def rotated(self, now: datetime, key_id: str, overlap: timedelta) -> Self:
         """Return the next version with a new secret. The old ones sign for `overlap` at most.

@@ -63,8 +63,8 @@ async def page(
     return page_of(found, size, from_row)
 
 
-async def update(connection: Connection, webhook: Webhook) -> None:
-    """Write all that can change of a locked webhook."""
+async def update(connection: Connection, webhook: Webhook, *, call_at: datetime | None = None) -> None:
+    """Write all that can change of a locked webhook. Calls of it that are paused go on at `call_at`."""
     await connection.execute(
         _SQL["update_webhook"],
         webhook.webhook_id,
@@ -79,6 +79,7 @@ async def update(connection: Connection, webhook: Webhook) -> None:
         _secrets_json(webhook),
         webhook.failing_since,
         webhook.warn_time,
+        call_at,
     )
 
 
@@ -102,12 +103,14 @@ async def delivery_page(
 
 
 async def lock_delivery(
-    connection: Connection, delivery_id: str, *, owner_id: str | None
+    connection: Connection, delivery_id: str, *, owner_id: str | None, call_at: datetime
 ) -> tuple[WebhookDelivery, bool] | None:
     """Lock a delivery; return it, and whether its webhook is enabled.
 
-    None if there is none, or, with `owner_id`, none of a webhook of this owner.
+    Calls of the webhook that are paused because they fail go on at `call_at`. None if there is no such
+    delivery, or, with `owner_id`, none of a webhook of this owner.
     """
+    await connection.execute(_SQL["hasten"], delivery_id, owner_id, call_at)
     row = await connection.fetchrow(_SQL["lock_delivery"], delivery_id, owner_id)
     return None if row is None else (_delivery(row), row["enabled"])
 

@@ -184,7 +184,8 @@ class WebhookServiceServicer:
         """Makes a delivery again, whatever its state: it becomes pending, and is due now. It
         keeps its ids, so receivers that remember the `webhook-id` of what they have
         processed recognize it. The attempts of a delivery that was pending go on; those of
-        another one start again. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
+        another one start again. If calls of the webhook are paused because they fail, they
+        go on within 20 seconds. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
         if the webhook is disabled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -84,7 +84,8 @@ class WebhookServiceStub:
     """Makes a delivery again, whatever its state: it becomes pending, and is due now. It
     keeps its ids, so receivers that remember the `webhook-id` of what they have
     processed recognize it. The attempts of a delivery that was pending go on; those of
-    another one start again. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
+    another one start again. If calls of the webhook are paused because they fail, they
+    go on within 20 seconds. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
     if the webhook is disabled.
     """
 
@@ -144,7 +145,8 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Makes a delivery again, whatever its state: it becomes pending, and is due now. It
     keeps its ids, so receivers that remember the `webhook-id` of what they have
     processed recognize it. The attempts of a delivery that was pending go on; those of
-    another one start again. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
+    another one start again. If calls of the webhook are paused because they fail, they
+    go on within 20 seconds. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
     if the webhook is disabled.
     """
 
@@ -255,7 +257,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a delivery again, whatever its state: it becomes pending, and is due now. It
         keeps its ids, so receivers that remember the `webhook-id` of what they have
         processed recognize it. The attempts of a delivery that was pending go on; those of
-        another one start again. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
+        another one start again. If calls of the webhook are paused because they fail, they
+        go on within 20 seconds. Fails with FAILED_PRECONDITION, reason WEBHOOK_DISABLED,
         if the webhook is disabled.
         """
 

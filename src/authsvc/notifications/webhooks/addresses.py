@@ -6,6 +6,13 @@ from urllib.parse import urlsplit
 from authsvc.model.address import Network
 
 
+class AddressRules:
+    """Stands in for the rules of which addresses are called: nothing is called yet."""
+
+    def __init__(self, networks: Sequence[Network] = ()) -> None:
+        """Take the private networks that may be called."""
+
+
 def url_fault(url: str, networks: Sequence[Network]) -> str:
     """Return why a URL may not be registered, and the remedy; "" if it may. No name is resolved."""
     try:

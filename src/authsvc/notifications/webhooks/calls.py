@@ -9,7 +9,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import FailedPrecondition, NotFound, Overloaded
 from authsvc.model.identifier import new_identifier
 from authsvc.model.notification import Notification
-from authsvc.model.webhook import TEST_TYPE, Attempt, Webhook
+from authsvc.model.webhook import CALL_AGAIN, TEST_TYPE, Attempt, Webhook
 from authsvc.model.webhook_delivery import DeliveryState, WebhookDelivery
 from authsvc.notifications.body import body_of
 from authsvc.notifications.webhooks.caller import WebhookCaller
@@ -77,7 +77,10 @@ class WebhookCalls(Protocol):
         """
         refuse_without_keys(self._keys)
         async with self._authority.transaction(caller) as (connection, _):
-            found = await webhook_store.lock_delivery(connection, delivery_id, owner_id=caller.confined_to)
+            now = self._clock()
+            found = await webhook_store.lock_delivery(
+                connection, delivery_id, owner_id=caller.confined_to, call_at=now + CALL_AGAIN
+            )
             if found is None:
                 raise NotFound(
                     f"delivery {delivery_id} is not known; they are kept for 30 days",
@@ -97,7 +100,7 @@ class WebhookCalls(Protocol):
                 delivery,
                 state=DeliveryState.PENDING,
                 attempt_count=delivery.attempt_count if goes_on else 0,
-                next_time=self._clock(),
+                next_time=now,
             )
             await webhook_store.update_delivery(connection, due)
         return due

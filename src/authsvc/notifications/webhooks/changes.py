@@ -115,7 +115,7 @@ class WebhookChanges(Protocol):
                 refuse_url(url_fault(changed.url, self._networks), "webhook.url")
             added = sorted(set(changed.event_types) - set(webhook.event_types))
             check_event_types(added, "webhook.event_types")
-            await webhook_store.update(connection, changed)
+            await webhook_store.update(connection, changed, call_at=changed.call_again(webhook, now))
             details = {"fields": ",".join(sorted(fields))}
             details |= _details(changed, [name for name in fields if webhook.differs({name: fields[name]})])
             await _record(connection, caller, Action.WEBHOOK_UPDATED, changed, now, details)

@@ -29,10 +29,11 @@ SELECT webhook_id, owner_id, url, description, event_types, technical_contacts, 
   FROM authsvc.webhooks WHERE owner_id = $1 AND webhook_id > $2 ORDER BY webhook_id LIMIT $3;
 
 -- name: update_webhook
--- Of a locked webhook.
+-- Of a locked webhook. Its deliveries are looked at again at $13, if not before.
 UPDATE authsvc.webhooks
    SET url = $2, description = $3, event_types = $4, technical_contacts = $5, enabled = $6, disable_reason = $7, update_time = $8,
-       version = $9, secrets = $10, failing_since = $11, warn_time = $12
+       version = $9, secrets = $10, failing_since = $11, warn_time = $12,
+       line_time = least(line_time, $13)
  WHERE webhook_id = $1;
 
 -- name: delete_deliveries
@@ -59,6 +60,13 @@ SELECT d.delivery_id, d.webhook_id, d.notification_id, n.owner_id, n.type, d.sta
          ORDER BY s.delivery_id DESC LIMIT $4) AS d
   JOIN authsvc.notifications n USING (notification_id)
  ORDER BY d.delivery_id DESC;
+
+-- name: hasten
+-- Has the deliveries of the webhook of a delivery looked at again at $3, if calls of it are paused because they fail. Locks the
+-- webhook, which is locked before its deliveries everywhere.
+UPDATE authsvc.webhooks w SET line_time = least(w.line_time, $3)
+  FROM authsvc.webhook_deliveries d
+ WHERE d.delivery_id = $1 AND w.webhook_id = d.webhook_id AND ($2::text IS NULL OR w.owner_id = $2) AND w.failing_since IS NOT NULL;
 
 -- name: lock_delivery
 -- With the owner of its webhook, and whether that is called.
