@@ -13,7 +13,8 @@ from tests.conftest import Clock, serving
 _DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
 # A command that prints a key string, or text that contains one, which goes into a file.
 _INTO_A_FILE = re.compile(
-    r"(?:authsvc\S* (?:keys (?:create|rotate)|webhooks (?:create|rotate-secret)|bootstrap)|\.key\))[^`\n]*?> *[\w./-]+"
+    r"(?:authsvc\S* (?:keys (?:create|rotate)|webhooks (?:create|rotate-secret)|bootstrap)|\.key\))"
+    r"[^`\n]*?> *[\w./-]+"
 )
 # A program, not a shell builtin, with a secret that the shell expands in its arguments.
 _ARGUMENT = re.compile(
