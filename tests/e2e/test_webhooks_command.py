@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_in_one_line(dev: Server, owner: str) -> None:
         (("update", webhook_id), "nothing to update"),
         (("update", webhook_id, "--event", "key.created", "--all-events"), "mutually exclusive"),
         (("update", webhook_id, "--enabled", "--etag", "old"), "was changed since it was read"),
-        (("update", webhook_id, "--event", "key.creatd"), "did you mean key.created?"),
+        (("update", webhook_id, "--event", "key.create"), "did you mean key.created?"),
         (("update", webhook_id, "--contact", "Ada"), "write it as 'Name <mail@example.org>'"),
         (("create", owner, "http://hooks.invalid/"), "https://"),
         (("rotate-secret", webhook_id, "--overlap", "8d"), "overlap"),

@@ -305,7 +305,7 @@ async def test_updates_that_make_no_sense(service: Service, paths: list[str], fi
     """The error says what to do instead, and nothing changes."""
     made = (await register(service)).webhook
     url = "" if "empty" in told else "http://example.org/"
-    webhook = pb.Webhook(webhook_id=made.webhook_id, url=url, event_types=["key.creatd"])
+    webhook = pb.Webhook(webhook_id=made.webhook_id, url=url, event_types=["key.create"])
     with refused(INVALID, "INVALID_FIELD") as refusal:
         await service.admin.UpdateWebhook(webhook=webhook, update_mask=FieldMask(paths=paths))
     assert told in refusal.fields[field]
