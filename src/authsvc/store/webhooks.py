@@ -97,7 +97,7 @@ async def delivery_page(
     connection: Connection, query: DeliveryQuery, *, size: int, before: str
 ) -> tuple[Sequence[WebhookDelivery], bool]:
     """Return at most `size` deliveries that come before an id, and whether there are more."""
-    where = query.webhook_id, [state.value for state in query.states], before
+    where = query.webhook_id, [state.value for state in query.states], before or None
     found = await fetch(connection, _SQL["list_deliveries"], *where, size + 1, size=size)
     return page_of(found, size, _delivery)
 
