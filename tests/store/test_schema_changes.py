@@ -27,6 +27,7 @@ from authsvc.store.migrate import Migration, migrate
 from authsvc.store.queries import load_queries
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.v1 import resources_pb2
+from authsvc.v1 import webhook_service_pb2 as webhook_pb
 from tests.conftest import Client, Service, serving
 from tests.rpc.refusal import refused
 from tests.rpc.test_replicas import status_of
@@ -52,14 +53,14 @@ class Load:
     def __init__(self, service: Service, database_url: str) -> None:
         self.service, self.database_url = service, database_url
         self.answers: dict[grpc.StatusCode, int] = {OK: 0, UNAVAILABLE: 0}
-        self.rounds = [0] * 5
+        self.rounds = [0] * 6
         self._numbers = count()
         self._ended = asyncio.Event()  # a round
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Call while the block runs. Raises what a call must not be answered."""
-        kinds = (self.keys, self.lists, self.sessions, self.policies, self.new_workers)
+        kinds = (self.keys, self.lists, self.sessions, self.policies, self.webhooks, self.new_workers)
         async with asyncio.TaskGroup() as tasks:
             over = asyncio.Event()
             for number, kind in enumerate(kinds):
@@ -148,6 +149,25 @@ class Load:
         made = await self.ask(admin.CreateKey(owner_id="globex", display_name="Orders"))
         await self.ask(admin.BatchRevokeKeys(owner_id="globex"))
         await self.ask(admin.DeleteKey(key_id=made.key.key_id))
+
+    async def webhooks(self, admin: Client) -> None:
+        # A round that ends early leaves its webhook.
+        owner_id = f"hooked{next(self._numbers)}"
+        made = await self.ask(
+            admin.CreateWebhook(owner_id=owner_id, url="https://hooks.invalid/", event_types=["key.deleted"])
+        )
+        webhook_id = made.webhook.webhook_id
+        changed = webhook_pb.Webhook(webhook_id=webhook_id, description="new")
+        await self.ask(admin.UpdateWebhook(webhook=changed, update_mask=FieldMask(paths=["description"])))
+        await self.ask(admin.RotateWebhookSecret(webhook_id=webhook_id))
+        await self.ask(admin.GetWebhook(webhook_id=webhook_id))
+        await self.ask(admin.ListWebhooks(owner_id=owner_id))
+        await self.ask(admin.ListWebhookDeliveries(webhook_id=webhook_id))
+        try:
+            await self.ask(admin.RedeliverWebhook(delivery_id="dlv_nothing"))
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND, error  # noqa: PT017 - others are raised by `ask`
+        await self.ask(admin.DeleteWebhook(webhook_id=webhook_id))
 
     async def background(self) -> None:
         """What a worker does beside calls; what is Unavailable is tried again by it."""
