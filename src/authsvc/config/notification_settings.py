@@ -4,11 +4,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 from authsvc.config.duration import Duration, between
+from authsvc.config.mail import ConsoleUrl, MailAddress, MailSender, check_sender
 from authsvc.config.networks import TrustedNetworks
+from authsvc.config.smtp_url import SmtpUrl
 from authsvc.config.webhook_keys import WebhookKeys
 
 _SECOND, _CENTURY = timedelta(seconds=1), timedelta(days=36500)
@@ -17,13 +19,17 @@ _SECOND, _CENTURY = timedelta(seconds=1), timedelta(days=36500)
 class NotificationSettings(BaseSettings):
     """A part of `Settings`."""
 
-    smtp_url: SecretStr | None = Field(
+    smtp_url: SmtpUrl = Field(
         None,
         description="mail server that notifications are sent by, smtp://user:password@host:port, "
         "or smtps:// for TLS from the start; empty: no mail",
     )
-    mail_from: str = Field("", description="address that mail is sent from, which AUTHSVC_SMTP_URL requires")
-    mail_operator: str = Field("", description="address that gets the mail about what has no contact")
+    mail_from: MailSender = Field(
+        None,
+        validate_default=True,
+        description="address that mail is sent from, which AUTHSVC_SMTP_URL requires",
+    )
+    mail_operator: MailAddress = Field("", description="address that gets the mail about what has no contact")
     mail_templates: Path | None = Field(
         None, description="directory of templates that replace those of authsvc, file by file"
     )
@@ -33,7 +39,7 @@ class NotificationSettings(BaseSettings):
     mail_owner_limit: int = Field(
         200, ge=1, le=100_000, description="mails about one owner in an hour; further ones are combined"
     )
-    console_url: str = Field("", description="address of a console that mail links to, https://…")
+    console_url: ConsoleUrl = Field("", description="address of a console that mail links to, https://…")
     webhook_keys: WebhookKeys = Field(
         (),
         description="comma-separated keys that the secrets of webhooks are derived from, each 32 bytes in "
@@ -49,3 +55,5 @@ class NotificationSettings(BaseSettings):
         description="age at which contacts are asked to rotate a key of an owner without a policy of its "
         "own; 0: never",
     )
+
+    _check_sender = field_validator("mail_from")(check_sender)
