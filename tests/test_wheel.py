@@ -51,6 +51,10 @@ def test_it_installs_one_package(checkout: Path, tmp_path: Path) -> None:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"authsvc"}
     assert {"authsvc/v1/key_service_pb2.py", "authsvc/v1/descriptors.binpb", "authsvc/py.typed"} < set(names)
+    templates = "authsvc/notifications/mail/templates"
+    assert {f"{templates}/layout.html", f"{templates}/layout.txt", f"{templates}/key.created.txt"} < set(
+        names
+    )
 
 
 @pytest.mark.slow
