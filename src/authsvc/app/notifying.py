@@ -1,6 +1,7 @@
 """The parts that tell contacts and webhooks."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,9 @@ from authsvc.app.defaults import default_policy_of
 from authsvc.app.webhooks import signing_keys_of
 from authsvc.config.settings import Settings
 from authsvc.notifications.backlog import Backlog
+from authsvc.notifications.mail.claims import MailLimits
+from authsvc.notifications.mail.sender import MailSender
+from authsvc.notifications.mail.setup import mail_parts_of
 from authsvc.notifications.purge import NotificationPurge
 from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
@@ -19,8 +23,8 @@ from authsvc.notifications.warnings import KeyWarnings
 from authsvc.notifications.webhooks.missing_keys import MissingKeys
 from authsvc.store.pool import Database
 
-# Seconds between two looks for notifications, and for those that are old.
-_SPREAD_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 60.0, 0.1
+# Seconds between two looks for notifications, for mails, and for notifications that are old.
+_SPREAD_SECONDS, _MAIL_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 0.5, 60.0, 0.1
 # Seconds between two counts of what waits.
 _BACKLOG_SECONDS = 15.0
 # Seconds between two looks whether keys are to be walked over, and between two batches.
@@ -38,6 +42,7 @@ class Notifying:
     backlog: Backlog
     warnings: KeyWarnings
     missing_keys: MissingKeys
+    mail: MailSender | None  # None: no mail server is set up.
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
@@ -57,11 +62,18 @@ class Notifying:
             run_forever(
                 self.missing_keys.look, _each(_MISSING_KEYS_SECONDS), "looking for missing keys of webhooks"
             ),
+            *(
+                ()
+                if self.mail is None
+                else (
+                    run_forever(self.mail.work, _each(_MAIL_SECONDS), "sending mail", level=logging.WARNING),
+                )
+            ),
         )
 
 
 def notifying_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifying:
-    """Return the parts, on one database and clock."""
+    """Return the parts, on one database and clock. Raises ConfigError."""
     recipients = MailRecipients(settings.smtp_url is not None, settings.mail_operator)
     return Notifying(
         spread=Spread(database, recipients, clock),
@@ -69,7 +81,16 @@ def notifying_of(settings: Settings, database: Database, clock: Callable[[], dat
         backlog=Backlog(database, clock),
         warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
         missing_keys=MissingKeys(database, signing_keys_of(settings), clock),
+        mail=_mail_of(settings, database, clock),
     )
+
+
+def _mail_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> MailSender | None:
+    if settings.smtp_url is None:
+        return None
+    server, composer = mail_parts_of(settings)
+    limits = MailLimits(settings.mail_address_limit, settings.mail_owner_limit)
+    return MailSender(database, server, composer, limits, clock)
 
 
 def _each(seconds: float) -> Callable[[], Awaitable[None]]:

@@ -28,17 +28,19 @@ CREATE TABLE authsvc.mails (
     address         text COLLATE "C" NOT NULL,
     contact_name    text NOT NULL,
     state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'failed')),
-    message_id      text COLLATE "C" NOT NULL DEFAULT '',     -- of the message that it is part of, from the first attempt on
+    message_id      text COLLATE "C" NOT NULL DEFAULT '',     -- of the message that it is part of, from the first claim on
     attempt_count   integer NOT NULL DEFAULT 0,
     create_time     timestamptz NOT NULL,
     next_time       timestamptz NOT NULL,                     -- of the next attempt; while one is made, when it counts as lost
     attempt_time    timestamptz,                              -- of the last attempt
+    first_attempt_time timestamptz,                           -- of the first one, also if the server was out of reach
     reply_code      integer NOT NULL DEFAULT 0,               -- of the mail server at the last attempt; 0: none
     error           text NOT NULL DEFAULT '',                 -- why the last attempt failed
     UNIQUE (notification_id, address)
 );
 CREATE INDEX mails_pending ON authsvc.mails (next_time) WHERE state = 'pending';
 CREATE INDEX mails_pending_by_age ON authsvc.mails (create_time) WHERE state = 'pending';
+CREATE INDEX mails_to_combine ON authsvc.mails (address, mail_number) WHERE state = 'pending' AND message_id = '';
 CREATE INDEX mails_by_address ON authsvc.mails (address, attempt_time);
 CREATE INDEX mails_by_owner ON authsvc.mails (owner_id, attempt_time);
 CREATE INDEX mails_by_message ON authsvc.mails (message_id) WHERE message_id <> '';

@@ -22,7 +22,8 @@ SELECT n.notification_id, n.type, n.owner_id, s.recipient, s.state, s.attempt_co
 -- name: retry
 -- A mail that has failed becomes part of a new message, because the others of the previous one may have arrived.
 WITH mailed AS (
-    UPDATE authsvc.mails SET state = 'pending', attempt_count = 0, next_time = $2, message_id = '', create_time = $2
+    UPDATE authsvc.mails SET state = 'pending', attempt_count = 0, next_time = $2, message_id = '', create_time = $2,
+           first_attempt_time = NULL
      WHERE state = 'failed' AND ($1 = '' OR notification_id = $1)
     RETURNING true),
 delivered AS (
