@@ -198,7 +198,7 @@ async def test_what_is_no_change(scene: Scene) -> None:
     assert subjects == [
         'API key "job 0" expires in 7 days',
         'API key "job 1" has expired',
-        'API key "job 2" is not used',
+        'API key "job 2" has not been used',
         'API key "job 3" is due to be rotated',
         "A webhook of acme is failing",
         "A webhook of acme was disabled",

@@ -139,15 +139,19 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         ["has expired at 2026-12-01 09:30 UTC. It no longer works.", "delete it"],
     ),
     (
-        about("key.unused", {"last_use_time": "2026-07-01T00:00:00+00:00"}),
-        'API key "job 1" is not used',
+        about("key.unused", {"last_use_time": "2026-07-01T00:00:00+00:00"}, details={"unused_days": "143"}),
+        'API key "job 1" has not been used for 143 days',
         ["was last used at 2026-07-01 00:00 UTC", "revoke it"],
     ),
-    (about("key.unused"), 'API key "job 1" is not used', ["An API key of acme has never been used."]),
+    (about("key.unused"), 'API key "job 1" has not been used', ["An API key of acme has never been used."]),
     (
-        about("key.rotation_due", WARNED),
+        about("key.rotation_due", WARNED, details={"age_days": "112", "rotation_period": "90d"}),
         'API key "job 1" is due to be rotated',
-        ["It was created at 2026-08-01 00:00 UTC.", "Rotate it."],
+        [
+            "older than the policy of its owner allows: 112 days, where 90d are allowed.",
+            "It was created at 2026-08-01 00:00 UTC.",
+            "Rotate it.",
+        ],
     ),
     (
         notification(
