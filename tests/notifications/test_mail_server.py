@@ -172,9 +172,11 @@ def test_an_authority_that_cannot_be_read(tmp_path: Path, content: bytes | None)
         MailServer(server_at(1, Tls.STARTTLS, ca=ca), "sender.example")
 
 
-def settings(port: int, query: str = "", user: str = "") -> Settings:
+def settings(port: int, query: str = "", user: str = "", **more: object) -> Settings:
     return load_settings(
-        smtp_url=f"smtp://{user}127.0.0.1:{port}{query}", mail_from="authsvc <noreply@sender.example>"
+        smtp_url=f"smtp://{user}127.0.0.1:{port}{query}",
+        mail_from="authsvc <noreply@sender.example>",
+        **more,
     )
 
 
@@ -219,6 +221,20 @@ async def test_a_test_mail_that_is_not_taken(step: str, answer: str, told: str) 
         with pytest.raises(OperatorError) as refused:
             await send_test(settings(server.port), ANN, IMPATIENT)
     assert str(refused.value) == told.format(f"127.0.0.1:{server.port}")
+
+
+async def test_a_test_mail_of_templates_of_the_operator(tmp_path: Path) -> None:
+    """They are those of the setting, and a broken one ends it before anything is sent."""
+    template = tmp_path / "test.txt"
+    template.write_text("{% block subject %}Ours{% endblock %}{% block message %}x{% endblock %}", "utf-8")
+    async with mail_server() as server:
+        await send_test(settings(server.port, mail_templates=tmp_path), ANN)
+        [arrived] = server.arrived
+        assert arrived.message["Subject"] == "Ours"
+        template.write_text("{{ nothing", "utf-8")
+        with pytest.raises(ConfigError, match=r"AUTHSVC_MAIL_TEMPLATES: .*/test\.txt, line 1: "):
+            await send_test(settings(server.port, mail_templates=tmp_path), ANN)
+        assert len(server.arrived) == 1
 
 
 async def test_a_test_mail_without_what_it_needs() -> None:
