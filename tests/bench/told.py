@@ -27,6 +27,7 @@ from tests.bench.bench import say
 from tests.bench.changes import Side
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.table import AtLeast, AtMost, Row
+from tests.conftest import eventually
 from tests.e2e.process import free_port
 
 _PART = "told"
@@ -105,12 +106,11 @@ async def _receivers() -> AsyncIterator[tuple[int, int]]:
 
 async def _check_told(told: Side) -> None:
     """Wait until a mail and a call of a webhook have been accepted."""
-    async with asyncio.timeout(30):
-        while not await told.admin.fetchval(
-            "SELECT EXISTS (SELECT FROM authsvc.mails WHERE state = 'sent')"
-            "   AND EXISTS (SELECT FROM authsvc.webhook_deliveries WHERE state = 'delivered')"
-        ):
-            await asyncio.sleep(0.2)
+    sent = (
+        "SELECT EXISTS (SELECT FROM authsvc.mails WHERE state = 'sent')"
+        "   AND EXISTS (SELECT FROM authsvc.webhook_deliveries WHERE state = 'delivered')"
+    )
+    await eventually(lambda: told.admin.fetchval(sent), bool)
 
 
 async def _rows(sides: Sequence[Side], rounds: int) -> list[Row]:
@@ -134,7 +134,8 @@ async def _rows(sides: Sequence[Side], rounds: int) -> list[Row]:
     made = await sides[-1].admin.fetchval(
         "SELECT count(*) FROM authsvc.webhook_deliveries WHERE state = 'delivered'"
     )
-    rows.append(Row(_PART, "mails sent and webhooks called meanwhile", str(sent), str(made), sent / max(1, made)))
+    what = "mails sent and webhooks called meanwhile"
+    rows.append(Row(_PART, what, str(sent), str(made), sent / max(1, made)))
     return rows
 
 
@@ -146,5 +147,5 @@ async def _revocations(side: Side) -> float:
 def _row(
     what: str, measured: dict[str, list[float]], one: str, other: str, aim: AtLeast | AtMost | None
 ) -> Row:
-    figures = (f"{median(measured[name]):.1f}" for name in (one, other))
-    return Row(_PART, what, *figures, ratio(measured[one], measured[other]), aim)
+    shown = [f"{median(measured[name]):.1f}" for name in (one, other)]
+    return Row(_PART, what, shown[0], shown[1], ratio(measured[one], measured[other]), aim)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
 
 from authsvc.v1 import webhook_service_pb2 as webhook_pb
-from tests.e2e.process import free_port
+from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from tests.e2e.process import eventually, free_port
 from tests.faults.workers import Fleet, fleet
 
 _CONTACTS = [{"name": f"Contact {n}", "email": f"contact-{n}@example.org"} for n in range(4)]
@@ -52,10 +52,8 @@ class Inbox:
     async def more(self, number: int) -> None:
         """Wait until some more have arrived, or for a second."""
         wanted = self.all.total() + number
-        with suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                while self.all.total() < wanted:
-                    await asyncio.sleep(0.01)
+        with suppress(AssertionError):
+            await eventually(lambda: self.all.total() >= wanted, 1)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
@@ -136,7 +134,7 @@ async def test_workers_are_killed_while_they_tell(tmp_path: Path, database_url: 
             await victim.kill()
             await victim.start()
         await changing
-        # What the dead had claimed becomes free by itself, but later than a test can wait. Nobody sends meanwhile.
+        # What the dead had claimed becomes free by itself, but too late for a test. Nobody sends meanwhile.
         await on.end()
         for statement in _FREE:
             await on.sql(statement)

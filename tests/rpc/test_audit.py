@@ -256,7 +256,11 @@ async def test_a_whole_owner_is_one_event(service: Service) -> None:  # rule 28
     await service.admin.RevokeAllSessions(owner_id="acme")
     newest, *before = await events(service)
     assert (newest.action, newest.target_id) == (pb.AUDIT_ACTION_OWNER_KEYS_REVOKED, "acme")
-    assert dict(newest.details) == {"count": "5", "revoke_time": "2026-11-21T12:00:00+00:00", "reason": "gone"}
+    assert dict(newest.details) == {
+        "count": "5",
+        "revoke_time": "2026-11-21T12:00:00+00:00",
+        "reason": "gone",
+    }
     assert {event.action for event in before} == {pb.AUDIT_ACTION_KEY_CREATED}
 
 
