@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.config.settings import Settings
+from authsvc.notifications.webhooks import caller
 from authsvc.process.devpg import Binaries, DevPostgres
 from authsvc.store import feed
 from authsvc.store.migrate import migrate
@@ -48,6 +49,14 @@ hypothesis.settings.load_profile("unhurried")
 
 # Otherwise gRPC would call our services through a proxy from the environment.
 os.environ["no_grpc_proxy"] = "127.0.0.1,localhost,::1"  # noqa: SIM112 - gRPC reads small letters
+
+
+async def _no_names(host: str, port: int) -> list[str]:
+    raise OSError(f"{host}:{port} is not looked up: no test calls anybody outside of this machine")
+
+
+# Otherwise services would call the webhooks that tests register, such as https://example.org.
+setattr(caller, "Resolver", lambda: _no_names)  # noqa: B010 - a type for the type checker
 
 _TEMPLATE = "template_authsvc"
 # The schema replaces an event's time that is far from the database's clock, which no test can move.

@@ -410,6 +410,13 @@ def test_nobody_trusts_everybody(value: str) -> None:
     )
 
 
+def test_webhooks_are_not_let_into_all_networks() -> None:
+    assert refusal(webhook_networks="10.0.0.0/8,::/0") == (
+        "AUTHSVC_WEBHOOK_NETWORKS: with all addresses, tenants could call all of your network; name the "
+        "networks of your receivers"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -25,7 +25,7 @@ _CONTACTS = [{"name": f"Contact {n}", "email": f"contact-{n}@example.org"} for n
 # So that no wait has to pass by itself: what dead workers have claimed becomes free.
 _FREE = (
     "UPDATE authsvc.mails SET next_time = now() WHERE state = 'pending'",
-    "UPDATE authsvc.webhooks SET line_time = now()",
+    "UPDATE authsvc.webhooks SET line_time = now(), held_until = NULL",
     "UPDATE authsvc.webhook_deliveries SET next_time = now() WHERE state = 'pending'",
 )
 

@@ -1,6 +1,10 @@
 """The metrics of the parts, read when they are scraped, so that they cost nothing otherwise."""
 
+from collections import Counter
+
+from authsvc.app.notifying import Notifying
 from authsvc.app.parts import App
+from authsvc.model.webhook import Outcome
 from authsvc.net.http_server import HttpServer
 from authsvc.net.open_files import in_use
 from authsvc.rpc.served import Served
@@ -137,11 +141,28 @@ def _watch_notifications(app: App) -> None:
         lambda: backlog.oldest_seconds,
     )
     app.metrics.watch_counter(
+        "notification_attempts",
+        "Attempts to send, by their outcome.",
+        lambda: _attempts(app.notifying),
+        label="outcome",
+    )
+    app.metrics.watch_counter(
         "key_warnings",
         "Warnings about keys that were written.",
         lambda: app.notifying.warnings.written,
         label="kind",
     )
+
+
+def _attempts(notifying: Notifying) -> dict[str, int]:
+    mail, webhooks = notifying.mail, notifying.webhooks
+    calls = Counter[str]() if webhooks is None else webhooks.attempts
+    return {
+        "mail_sent": 0 if mail is None else mail.sent,
+        "mail_failed": 0 if mail is None else mail.failed_attempts,
+        "webhook_delivered": calls[Outcome.DELIVERED],
+        "webhook_failed": calls.total() - calls[Outcome.DELIVERED],
+    }
 
 
 def _watch_files(app: App) -> None:

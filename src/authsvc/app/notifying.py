@@ -10,7 +10,7 @@ from typing import Any
 
 from authsvc.app.background import run_forever
 from authsvc.app.defaults import default_policy_of
-from authsvc.app.webhooks import signing_keys_of
+from authsvc.app.webhooks import signing_keys_of, webhook_caller_of
 from authsvc.config.settings import Settings
 from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.mail.claims import MailLimits
@@ -21,6 +21,7 @@ from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
 from authsvc.notifications.warnings import KeyWarnings
 from authsvc.notifications.webhooks.missing_keys import MissingKeys
+from authsvc.notifications.webhooks.sender import WebhookSender
 from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, for mails, and for notifications that are old.
@@ -31,6 +32,8 @@ _BACKLOG_SECONDS = 15.0
 _WARNINGS_SECONDS, _WARNINGS_PAUSE_SECONDS = 5.0, 0.25
 # Seconds between two looks for keys of webhooks that are missing.
 _MISSING_KEYS_SECONDS = 30.0
+# Seconds between two looks for deliveries that are due, and for those of disabled webhooks.
+_DELIVERIES_SECONDS, _TIDY_SECONDS = 0.5, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Notifying:
     warnings: KeyWarnings
     missing_keys: MissingKeys
     mail: MailSender | None  # None: no mail server is set up.
+    webhooks: WebhookSender | None  # None: AUTHSVC_WEBHOOK_KEYS is not set
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
@@ -69,6 +73,7 @@ class Notifying:
                     run_forever(self.mail.work, _each(_MAIL_SECONDS), "sending mail", level=logging.WARNING),
                 )
             ),
+            *(() if self.webhooks is None else _delivering(self.webhooks)),
         )
 
 
@@ -82,6 +87,9 @@ def notifying_of(settings: Settings, database: Database, clock: Callable[[], dat
         warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
         missing_keys=MissingKeys(database, signing_keys_of(settings), clock),
         mail=_mail_of(settings, database, clock),
+        webhooks=WebhookSender(database, webhook_caller_of(settings, clock), clock)
+        if settings.webhook_keys
+        else None,
     )
 
 
@@ -91,6 +99,22 @@ def _mail_of(settings: Settings, database: Database, clock: Callable[[], datetim
     server, composer = mail_parts_of(settings)
     limits = MailLimits(settings.mail_address_limit, settings.mail_owner_limit)
     return MailSender(database, server, composer, limits, clock)
+
+
+def _delivering(sender: WebhookSender) -> Sequence[Coroutine[Any, Any, None]]:
+    return (
+        _until_stopped(sender),
+        run_forever(sender.tidy, _each(_TIDY_SECONDS), "giving up deliveries of disabled webhooks"),
+    )
+
+
+async def _until_stopped(sender: WebhookSender) -> None:
+    try:
+        await run_forever(
+            sender.look, partial(sender.due, _DELIVERIES_SECONDS), "looking for deliveries to webhooks"
+        )
+    finally:
+        await sender.stop()
 
 
 def _each(seconds: float) -> Callable[[], Awaitable[None]]:

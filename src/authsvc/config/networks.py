@@ -9,7 +9,7 @@ from authsvc.config.comma_separated import split
 from authsvc.model.address import Network, network
 
 
-def _read(value: object) -> object:
+def _read(value: object, all_of_them: str) -> object:
     if not isinstance(value, str):
         return value
     networks = []
@@ -21,9 +21,22 @@ def _read(value: object) -> object:
                 f"{error}; use comma-separated networks like 10.1.0.0/16, fd00::/8 or 192.0.2.1"
             ) from None
     if any(found.prefixlen == 0 for found in networks):
-        raise ValueError("with all addresses, any client could claim any address; name your proxies")
+        raise ValueError(all_of_them)
     return tuple(networks)
 
 
-TrustedNetworks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read)]
+def _read_trusted(value: object) -> object:
+    return _read(value, "with all addresses, any client could claim any address; name your proxies")
+
+
+def _read_callable(value: object) -> object:
+    return _read(
+        value,
+        "with all addresses, tenants could call all of your network; name the networks of your receivers",
+    )
+
+
+TrustedNetworks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_trusted)]
 """Comma-separated networks, which are not all addresses."""
+CallableNetworks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_callable)]
+"""The same, of what may be called."""

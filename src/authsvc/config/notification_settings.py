@@ -4,12 +4,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from authsvc.config.duration import Duration, between
 from authsvc.config.mail import ConsoleUrl, MailAddress, MailSender, check_sender
-from authsvc.config.networks import TrustedNetworks
+from authsvc.config.networks import CallableNetworks
 from authsvc.config.smtp_url import SmtpUrl
 from authsvc.config.webhook_keys import WebhookKeys
 
@@ -45,7 +45,7 @@ class NotificationSettings(BaseSettings):
         description="comma-separated keys that the secrets of webhooks are derived from, each 32 bytes in "
         "base64, the current one first; empty: no webhooks",
     )
-    webhook_networks: TrustedNetworks = Field(
+    webhook_networks: CallableNetworks = Field(
         (),
         description="comma-separated private networks that webhooks may be in, for instance 10.1.0.0/16; "
         "these may be called without TLS",

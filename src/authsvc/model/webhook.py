@@ -36,6 +36,16 @@ class DisableReason(StrEnum):
     FAILING = "failing"  # it failed for days
 
 
+class Outcome(StrEnum):
+    """How a call of a webhook ended. The names are those of a metric."""
+
+    DELIVERED = "delivered"
+    ANSWERED = "answered"  # with a status other than 2xx
+    UNREACHABLE = "unreachable"  # no response
+    NOT_ALLOWED = "not_allowed"  # its address may not be called, so nothing was sent
+    UNSIGNED = "unsigned"  # by a fault on our side, so nothing was sent
+
+
 class SecretVersion(NamedTuple):
     """What a secret is derived from. It signs until `expire_time`; None: until it is replaced."""
 
@@ -50,6 +60,7 @@ class Attempt(NamedTuple):
     status: int = 0  # of HTTP; 0: no response
     error: str = ""
     retry_after: timedelta | None = None  # as the response says
+    outcome: Outcome = Outcome.DELIVERED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

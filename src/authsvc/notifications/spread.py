@@ -103,16 +103,20 @@ class Spread:
         webhooks = await notification_store.listening_webhooks(
             connection, {notification.owner_id for notification in batch}
         )
-        now, mails, deliveries = self._clock(), list[Mail](), list[WebhookDelivery]()
+        now, mails, deliveries = self._clock(), list[Mail](), list[tuple[str, str]]()
         for notification in batch:
             if not await self._is_news(connection, notification):
                 continue
             contacts = await self._contacts(connection, notification)
             mails += self._recipients.mails(notification, contacts)
-            deliveries += _deliveries(notification, webhooks, now)
+            deliveries += _deliveries(notification, webhooks)
         await notification_store.insert_mails(connection, mails, now)
-        await notification_store.insert_webhook_deliveries(connection, deliveries, now)
-        told = {mail.notification_id for mail in mails} | {each.notification_id for each in deliveries}
+        # They are made in the order of their ids.
+        ids = sorted(new_identifier("dlv", now) for _ in deliveries)
+        await notification_store.insert_webhook_deliveries(
+            connection, [WebhookDelivery(each, *to) for each, to in zip(ids, deliveries, strict=True)], now
+        )
+        told = {mail.notification_id for mail in mails} | {told_of for _, told_of in deliveries}
         await notification_store.mark_spread(connection, told, now)
         others = [each.notification_id for each in batch if each.notification_id not in told]
         await notification_store.drop(connection, others)
@@ -142,15 +146,14 @@ class Spread:
 
 
 def _deliveries(
-    notification: Notification, webhooks: Sequence[ListeningWebhook], now: datetime
-) -> Iterator[WebhookDelivery]:
+    notification: Notification, webhooks: Sequence[ListeningWebhook]
+) -> Iterator[tuple[str, str]]:
+    """Yield the id of each webhook that is to be told of a notification, with that of the notification."""
     for webhook in webhooks:
         if webhook.owner_id not in (notification.owner_id, PLATFORM_OWNER):
             continue
         if not webhook.event_types or notification.type in webhook.event_types:
-            yield WebhookDelivery(
-                new_identifier("dlv", now), webhook.webhook_id, notification.notification_id
-            )
+            yield webhook.webhook_id, notification.notification_id
 
 
 def _device(user_agent: str, client_hints: ClientHints) -> tuple[str, str, str]:

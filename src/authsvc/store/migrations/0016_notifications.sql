@@ -64,11 +64,10 @@ CREATE TABLE authsvc.webhooks (
     secrets            jsonb NOT NULL,
     failing_since      timestamptz,                           -- the first failure since the last success
     warn_time          timestamptz,                           -- when its owner was warned of that
-    line_time          timestamptz NOT NULL                   -- when its deliveries are looked at next; while a worker makes them,
-                                                              -- when that worker counts as lost
+    line_time          timestamptz NOT NULL,                  -- its deliveries are not looked at before
+    held_until         timestamptz                            -- while a worker makes its deliveries: when that worker counts as lost
 );
 CREATE INDEX webhooks_by_owner ON authsvc.webhooks (owner_id, webhook_id);
-CREATE INDEX webhooks_by_line_time ON authsvc.webhooks (line_time) WHERE enabled;
 
 -- One row for each notification and webhook.
 CREATE TABLE authsvc.webhook_deliveries (
@@ -86,7 +85,8 @@ CREATE TABLE authsvc.webhook_deliveries (
 );
 CREATE INDEX webhook_deliveries_of_notification ON authsvc.webhook_deliveries (notification_id);
 CREATE INDEX webhook_deliveries_of_webhook ON authsvc.webhook_deliveries (webhook_id, state, delivery_id);
-CREATE INDEX webhook_deliveries_pending ON authsvc.webhook_deliveries (webhook_id, next_time) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_pending ON authsvc.webhook_deliveries (webhook_id, delivery_id) INCLUDE (next_time)
+    WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_pending_by_age ON authsvc.webhook_deliveries (create_time) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_failed ON authsvc.webhook_deliveries (delivery_id) WHERE state = 'failed';
 
