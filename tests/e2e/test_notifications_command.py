@@ -1,11 +1,17 @@
 """`authsvc notifications`, on the database of a running service."""
 
 import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import asyncpg
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Mailbox
 
-from tests.e2e.process import Ended, authsvc
+from tests.e2e.process import Ended, authsvc, free_port
 
 _FAIL = """
     INSERT INTO authsvc.notifications (
@@ -82,3 +88,67 @@ async def test_what_is_wrong_is_said_in_one_line(directory: Path, database_url: 
     done = authsvc("notifications", "list", cwd=directory)
     assert (done.code, done.stdout) == (1, "")
     assert "AUTHSVC_DATABASE_URL" in done.stderr
+
+
+def test_a_mail_is_sent(directory: Path) -> None:
+    """By the settings of the service; what the server answered is said."""
+    server = Controller(Mailbox(directory / "mail"), hostname="127.0.0.1", port=free_port())
+    server.start()
+    try:
+        given = {"smtp_url": f"smtp://127.0.0.1:{server.port}", "mail_from": "authsvc@example.org"}
+        done = authsvc("notifications", "test", "ops@example.org", cwd=directory, **given)
+    finally:
+        server.stop()
+    assert done.stdout == f"127.0.0.1:{server.port} took the mail to ops@example.org (reply 250)\n"
+    [mail] = (directory / "mail" / "new").iterdir()
+    assert "To: ops@example.org" in mail.read_text("utf-8")
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(204 if self.path == "/hook" and self.headers["webhook-signature"] else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """Run a receiver of webhooks, at the path /hook of this address."""
+    with HTTPServer(("127.0.0.1", free_port()), _Receiver) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_url_is_called(directory: Path, receiver: str) -> None:
+    """By the rules for webhooks."""
+
+    def call(path: str, **settings: object) -> Ended:
+        return authsvc("notifications", "test", receiver + path, cwd=directory, **settings)
+
+    local = {"webhook_networks": "127.0.0.1"}
+    assert call("/hook", **local).stdout == f"{receiver}/hook answered 204\n"
+    done = call("/other", **local)
+    assert (done.code, done.stderr) == (1, f"authsvc: {receiver}/other: answered 404\n")
+    done = call("/hook")
+    assert (done.code, done.stdout) == (1, "")
+    assert "AUTHSVC_WEBHOOK_NETWORKS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("whk_1", "whk_1 is neither a mail address nor a URL"),
+        ("ops@example.org", "AUTHSVC_SMTP_URL: no mail server is set"),
+        ("ftp://example.org/", "ftp://example.org/: the URL is not a URL of a webhook"),
+    ],
+)
+def test_what_cannot_be_tested(directory: Path, target: str, problem: str) -> None:
+    """The message says what to do instead."""
+    done = authsvc("notifications", "test", target, cwd=directory)
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"authsvc: {problem}")

@@ -13,6 +13,8 @@ from authsvc.cli.call import ClientError, notes, output, when
 from authsvc.cli.service import start
 from authsvc.cli.table import Table, table
 from authsvc.model.errors import AuthsvcError
+from authsvc.notifications.mail.setup import send_test
+from authsvc.notifications.webhooks.trial import call_test
 from authsvc.store import sending
 from authsvc.store.feed import now as database_time
 from authsvc.store.pool import Database
@@ -96,6 +98,33 @@ async def retry(
     if not known:
         raise ClientError(f"{notification_id} is not known; see `authsvc notifications list`")
     output.print(f"{retried} will be sent again" if retried else "nothing that has failed can be sent again")
+
+
+@notifications.command
+async def test(target: str) -> None:
+    """Send a test mail to an address, or call a URL as a webhook, and say what was answered.
+
+    Uses AUTHSVC_SMTP_URL and AUTHSVC_MAIL_FROM, or AUTHSVC_WEBHOOK_NETWORKS, as the service does. The limits
+    of mail do not count it. A registered webhook is tested with its own secret by `authsvc webhooks test`.
+
+    Parameters
+    ----------
+    target
+        A mail address, or a URL.
+    """
+    settings = start()
+    if "://" in target:
+        attempt = await call_test(settings, target)
+        if attempt.error:
+            raise ClientError(f"{target}: {attempt.error}")
+        output.print(f"{target} answered {attempt.status}")
+    elif "@" in target:
+        output.print(await send_test(settings, target))
+    else:
+        raise ClientError(
+            f"{target} is neither a mail address nor a URL; "
+            "a registered webhook is tested by `authsvc webhooks test`"
+        )
 
 
 @asynccontextmanager
