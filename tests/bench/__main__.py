@@ -22,6 +22,7 @@ from tests.bench import (
     sessions,
     spread,
     table,
+    told,
     verify,
     warnings,
 )
@@ -37,6 +38,7 @@ _PARTS = (
     "scale",
     "revocation",
     "changes",
+    "told",
     "sessions",
     "access",
     "gateway",
@@ -103,6 +105,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await scale.measure(quick=quick)
     if "revocation" in parts:
         rows += await revocation.measure(quick=quick)
+    if "told" in parts:
+        rows += await told.measure(quick=quick)
     if "changes" in parts:
         rows += await changes.measure(quick=quick, base=base)
     if "sessions" in parts:
