@@ -199,6 +199,7 @@ async def revoke(side: Side, at_once: int) -> float:
         return await _rate(number, at_once, lambda: side.revoke(next(made)))
     finally:
         watching.cancel()
+        await asyncio.wait([watching])
 
 
 async def _keys(side: Side, owner_ids: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.mail.claims import MailLimits
 from authsvc.notifications.mail.sender import MailSender
 from authsvc.notifications.mail.setup import mail_parts_of
+from authsvc.notifications.pace import Pace
 from authsvc.notifications.purge import NotificationPurge
 from authsvc.notifications.recipients import MailRecipients
 from authsvc.notifications.spread import Spread
@@ -26,6 +27,8 @@ from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, for mails, and for notifications that are old.
 _SPREAD_SECONDS, _MAIL_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 0.5, 60.0, 0.1
+# Seconds between two batches of notifications, so that a flood of changes is not slowed down by telling of it.
+_SPREAD_PAUSE_SECONDS = 0.25
 # Seconds between two counts of what waits.
 _BACKLOG_SECONDS = 15.0
 # Seconds between two looks whether keys are to be walked over, and between two batches.
@@ -51,7 +54,11 @@ class Notifying:
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return the works, to be run for as long as the worker lives."""
         return (
-            run_forever(self.spread.work, _each(_SPREAD_SECONDS), "spreading notifications"),
+            run_forever(
+                partial(self.spread.work, _each(_SPREAD_PAUSE_SECONDS)),
+                _each(_SPREAD_SECONDS),
+                "spreading notifications",
+            ),
             run_forever(
                 partial(self.purge.work, _each(_PURGE_PAUSE_SECONDS)),
                 _each(_PURGE_SECONDS),
@@ -79,26 +86,28 @@ class Notifying:
 
 def notifying_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifying:
     """Return the parts, on one database and clock. Raises ConfigError."""
-    recipients = MailRecipients(settings.smtp_url is not None, settings.mail_operator)
+    recipients, pace = MailRecipients(settings.smtp_url is not None, settings.mail_operator), Pace()
     return Notifying(
         spread=Spread(database, recipients, clock),
         purge=NotificationPurge(database, clock=clock),
         backlog=Backlog(database, clock),
         warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
         missing_keys=MissingKeys(database, signing_keys_of(settings), clock),
-        mail=_mail_of(settings, database, clock),
-        webhooks=WebhookSender(database, webhook_caller_of(settings, clock), clock)
+        mail=_mail_of(settings, database, clock, pace),
+        webhooks=WebhookSender(database, webhook_caller_of(settings, clock), clock, pace=pace)
         if settings.webhook_keys
         else None,
     )
 
 
-def _mail_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> MailSender | None:
+def _mail_of(
+    settings: Settings, database: Database, clock: Callable[[], datetime], pace: Pace
+) -> MailSender | None:
     if settings.smtp_url is None:
         return None
     server, composer = mail_parts_of(settings)
     limits = MailLimits(settings.mail_address_limit, settings.mail_owner_limit)
-    return MailSender(database, server, composer, limits, clock)
+    return MailSender(database, server, composer, limits, clock, pace=pace)
 
 
 def _delivering(sender: WebhookSender) -> Sequence[Coroutine[Any, Any, None]]:

@@ -13,7 +13,7 @@ a time, and the one that fails is set aside for ten minutes, so that it holds up
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from authsvc.model.caller import PLATFORM_OWNER
@@ -48,10 +48,11 @@ class Spread:
         self._set_aside: dict[str, datetime] = {}  # notifications that failed by themselves, and until when
         self._singly = 0  # for how many steps notifications are spread one at a time
 
-    async def work(self) -> None:
-        """Spread all notifications that there are."""
+    async def work(self, pause: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Spread all notifications that there are, with a pause after each batch."""
         while await self.step():
-            pass
+            if pause is not None:
+                await pause()
 
     async def step(self) -> bool:
         """Spread one batch; return whether there may be more."""

@@ -4,6 +4,7 @@ Mechanism: claims a batch of messages (`claims`), then sends them over one conne
 transaction, and notes the outcome of each at once.
 
 Bound: a batch of 20 messages and five minutes, one message in memory at a time, of at most 50 notifications.
+Messages are sent at a `pace`.
 
 Failure: what the server does not take now (4xx) is tried again for five days. What it refuses for good (5xx)
 fails, and nothing else. While the server cannot be used, all mail waits, with growing pauses, and no attempt
@@ -26,6 +27,7 @@ from authsvc.notifications.mail.claims import MailClaims, MailLimits
 from authsvc.notifications.mail.composer import MAX_LISTED, CannotCompose, ComposedMail, Composer
 from authsvc.notifications.mail.connection import MailConnection, MailServer, Refused, ServerProblem
 from authsvc.notifications.mail.retries import GIVE_UP_AFTER, Pause, Random, retry_delay
+from authsvc.notifications.pace import Pace
 from authsvc.store import mails as mail_store
 from authsvc.store.mails import Message
 from authsvc.store.pool import Connection, Database
@@ -50,6 +52,7 @@ class MailSender:
         limits: MailLimits,
         clock: Callable[[], datetime],
         random: Random = random.random,
+        pace: Pace | None = None,
     ) -> None:
         self._database = database
         self._server = server
@@ -57,6 +60,7 @@ class MailSender:
         self._claims = MailClaims(database, composer, limits, clock)
         self._clock = clock
         self._random = random
+        self._pace = pace or Pace()
         self._pause = Pause(random)
         # Outcomes that could not be written, by message. Nothing else is sent before they are.
         self._unwritten: dict[str, Note] = {}
@@ -99,6 +103,7 @@ class MailSender:
             if claimed and not connection.is_open:
                 raise ServerProblem(f"{self._server} closed the connection")
             while claimed and connection.is_open and time.monotonic() < until:
+                await self._pace.turn()
                 await _finished(self._attempt(connection, claimed[0], partial(claimed.pop, 0)))
         finally:
             if claimed:

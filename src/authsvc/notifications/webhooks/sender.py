@@ -7,7 +7,8 @@ one attempt at a time.
 
 Bound: `LINES` lines at a time, of which failing webhooks have half at most, so dead ones do not hold up
 others. After `TURN_DELIVERIES` or `TURN` a line is given back, and goes to the end of the queue. The sender
-uses `_CONNECTIONS` connections to the database at a time, and none while it waits for a webhook.
+uses `_CONNECTIONS` connections to the database at a time, and none while it waits for a webhook. Messages are
+sent at a `pace`.
 
 Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the worker dies,
 any other continues the line then. What was under way at that moment is sent once more, under the same id. A
@@ -27,6 +28,7 @@ from authsvc.model.errors import RetryableError
 from authsvc.model.retry_schedule import next_delay
 from authsvc.model.webhook import Attempt, Outcome
 from authsvc.notifications.body import body_of
+from authsvc.notifications.pace import Pace
 from authsvc.notifications.webhooks import health
 from authsvc.notifications.webhooks.caller import SECONDS, WebhookCaller
 from authsvc.store import webhook_deliveries as delivery_store
@@ -61,11 +63,13 @@ class WebhookSender:
         caller: WebhookCaller,
         clock: Callable[[], datetime],
         *,
+        pace: Pace | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
         self._caller = caller
         self._clock = clock
+        self._pace = pace or Pace()
         self._random = random
         self._turns: dict[asyncio.Task[None], Line] = {}
         self._calls: set[asyncio.Task[Attempt]] = set()
@@ -161,6 +165,7 @@ class WebhookSender:
             for _ in range(TURN_DELIVERIES):
                 if held is None or self._stopping or self._clock() >= end:
                     break
+                await self._pace.turn()
                 due = await self._next(held)
                 if due is None:
                     break
