@@ -27,7 +27,7 @@ from authsvc.store.pool import Database
 
 # Seconds between two looks for notifications, for mails, and for notifications that are old.
 _SPREAD_SECONDS, _MAIL_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 0.5, 60.0, 0.1
-# Seconds between two batches of notifications, so that a flood of changes is not slowed down by telling of it.
+# Seconds between two batches of notifications, so that telling does not slow down a flood of changes.
 _SPREAD_PAUSE_SECONDS = 0.25
 # Seconds between two counts of what waits.
 _BACKLOG_SECONDS = 15.0
