@@ -145,10 +145,10 @@ CASES: list[tuple[Notification, str, list[str]]] = [
     ),
     (about("key.unused"), 'API key "job 1" has not been used', ["An API key of acme has never been used."]),
     (
-        about("key.rotation_due", WARNED, details={"age_days": "112", "rotation_period": "90d"}),
+        about("key.rotation_due", WARNED, details={"age_days": "112", "rotation_period": "7776000s"}),
         'API key "job 1" is due to be rotated',
         [
-            "older than the policy of its owner allows: 112 days, where 90d are allowed.",
+            "older than the policy of its owner allows: 112 days, where 90 days are allowed.",
             "It was created at 2026-08-01 00:00 UTC.",
             "Rotate it.",
         ],
@@ -179,6 +179,24 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         ),
         "The policy for API keys of acme was changed",
         ["Max active keys: 5", "Key managers: SESSIONS_ONLY"],
+    ),
+    (
+        notification(
+            1,
+            "policy.updated",
+            target_id="acme",
+            subject={},
+            details={"max_active_keys": "0", "max_key_lifetime": "0s", "rotation_period": "5184000s"},
+        ),
+        "The policy for API keys of acme was changed",
+        ["Max active keys: no limit", "Max key lifetime: no limit", "Rotation period: 60 days"],
+    ),
+    (
+        notification(
+            1, "policy.updated", target_id="acme", subject={}, details={"rotation_period": "0s"}
+        ),
+        "The policy for API keys of acme was changed",
+        ["Rotation period: never"],
     ),
     (
         notification(1, "webhook.failing", subject={"webhook_id": "wh_1", "url": "https://hooks.example/in"}),

@@ -197,7 +197,7 @@ class OwnerPolicy:
         longest = self.max_key_lifetime
         if key.expire_time is None:
             if self.expiration_required or longest:
-                within = f", within {_shown(longest)} of its creation" if longest else ""
+                within = f", within {readable_length(longest)} of its creation" if longest else ""
                 field = "expiration_required" if self.expiration_required else "max_key_lifetime"
                 problem = f"requires an expiry; set one{within}"
                 raise self._forbidden("EXPIRATION_REQUIRED", field, problem)
@@ -205,7 +205,7 @@ class OwnerPolicy:
             raise self._forbidden(
                 "KEY_LIFETIME_TOO_LONG",
                 "max_key_lifetime",
-                f"allows a lifetime of at most {_shown(longest)} from creation; choose an earlier expiry",
+                f"allows a lifetime of at most {readable_length(longest)} from creation; choose an earlier expiry",
                 limit_seconds=f"{longest.total_seconds():.0f}",
             )
 
@@ -225,7 +225,8 @@ def duration_text(length: timedelta) -> str:
     return f"{length.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _shown(length: timedelta) -> str:
+def readable_length(length: timedelta) -> str:
+    """Return a length of time for people: `90 days`, or in seconds if that is not whole."""
     days, rest = divmod(length, timedelta(days=1))
     if not rest:
         return f"{days} day{'' if days == 1 else 's'}"

@@ -6,12 +6,13 @@ Anybody may have written the texts, so they are cleaned and cut, and key strings
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.key_string import redact
 from authsvc.model.notification import Notification, NotificationType
+from authsvc.model.policy import readable_length
 from authsvc.model.text import cleaned
 from authsvc.sessions.device import describe
 
@@ -20,6 +21,12 @@ _MAX_LENGTH = 300
 _LINK = re.compile(r"(?i)://|\b(?:www\.|mailto:|tel:)")
 # What a mail about several notifications says of each.
 _BRIEF = frozenset({"Prefix", "Webhook", "Owner", "Time", "By", "Expires"})
+_LENGTHS, _SECONDS = frozenset({"max_key_lifetime", "rotation_period"}), re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)s")
+_ZEROS: Mapping[tuple[str, object], str] = {
+    ("max_active_keys", "0"): "no limit",
+    ("max_key_lifetime", "0s"): "no limit",
+    ("rotation_period", "0s"): "never",
+}
 _OF_WEBHOOKS = frozenset({NotificationType.WEBHOOK_FAILING, NotificationType.WEBHOOK_DISABLED})
 
 
@@ -83,11 +90,20 @@ def variables(notification: Notification) -> dict[str, Any]:
 def _details(details: Mapping[str, Any]) -> Texts:
     return Texts(
         {
-            shown(name): moment(value) if str(name).endswith("_time") else shown(value)
+            shown(name): moment(value) if str(name).endswith("_time") else shown(_readable(name, value))
             for name, value in details.items()
             if value not in (None, "")
         }
     )
+
+
+def _readable(name: str, value: object) -> object:
+    """Return a detail for people: lengths in days, and what a zero of a policy means."""
+    if (name, value) in _ZEROS:
+        return _ZEROS[name, value]
+    if name in _LENGTHS and (match := _SECONDS.fullmatch(str(value))):
+        return readable_length(timedelta(seconds=float(match[1])))
+    return value
 
 
 def _actor(notification: Notification) -> str:
