@@ -199,16 +199,31 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         ["Rotation period: never"],
     ),
     (
-        notification(1, "webhook.failing", subject={"webhook_id": "wh_1", "url": "https://hooks.example/in"}),
+        notification(
+            1,
+            "webhook.failing",
+            subject={
+                "webhook_id": "whk_1",
+                "url": "https://hooks.example",
+                "failing_since": "2026-11-18T11:30:00Z",
+                "last_error": "answered 500",
+                "disable_reason": "",
+            },
+        ),
         "A webhook of acme is failing",
-        ["Webhook: wh_1", "Address: hooks.example/in", "status of 2xx within\n15 seconds"],
+        [
+            "Webhook: whk_1",
+            "Address: hooks.example",
+            "Failing since: 2026-11-18 11:30 UTC",
+            "Last error: answered 500",
+            "status of 2xx within\n15 seconds",
+        ],
     ),
     (
         notification(
             1,
             "webhook.disabled",
-            subject={"webhook_id": "wh_1", "url": "https://hooks.example/in"},
-            details={"reason": "gone"},
+            subject={"webhook_id": "whk_1", "url": "https://hooks.example", "disable_reason": "gone"},
         ),
         "A webhook of acme was disabled",
         ["because its receiver answered that it is gone (410)", "then enable the webhook again"],

@@ -266,6 +266,9 @@ def _sample(name: str, *, full: bool) -> Notification:
         "rotated_to_key_id": "key_2",
         "webhook_id": "wh_1",
         "url": "https://hooks.example",
+        "disable_reason": "gone",
+        "failing_since": later,
+        "last_error": "answered 410",
         "user_agent": "curl/8",
         "ip_address": "192.0.2.1",
     }

@@ -27,7 +27,6 @@ _ZEROS: Mapping[tuple[str, object], str] = {
     ("max_key_lifetime", "0s"): "no limit",
     ("rotation_period", "0s"): "never",
 }
-_OF_WEBHOOKS = frozenset({NotificationType.WEBHOOK_FAILING, NotificationType.WEBHOOK_DISABLED})
 
 
 class Texts(dict[str, str]):
@@ -81,6 +80,9 @@ def variables(notification: Notification) -> dict[str, Any]:
         "ip_address": shown(subject.get("ip_address") or ""),
         "webhook_id": shown(subject.get("webhook_id") or ""),
         "url": shown(re.sub(r"^\w+://", "", str(subject.get("url") or ""))),
+        "disable_reason": shown(subject.get("disable_reason") or ""),
+        "failing_since": moment(subject.get("failing_since")),
+        "last_error": shown(subject.get("last_error") or ""),
         "details": details,
     }
     facts = _facts(notification, values)
@@ -144,6 +146,8 @@ def _facts(notification: Notification, values: Mapping[str, Any]) -> list[tuple[
         ("Key ID", values["key_id"]),
         ("Webhook", values["webhook_id"]),
         ("Address", values["url"]),
+        ("Failing since", values["failing_since"]),
+        ("Last error", values["last_error"]),
         ("Device", values["device"]),
         ("IP address", values["ip_address"]),
         ("Owner", values["owner_id"]),
@@ -159,6 +163,4 @@ def _facts(notification: Notification, values: Mapping[str, Any]) -> list[tuple[
     ]
     if notification.type == NotificationType.POLICY_UPDATED:
         facts += [(name.replace("_", " ").capitalize(), value) for name, value in details.items()]
-    if notification.type in _OF_WEBHOOKS:
-        facts.append(("Last error", details["error"]))
     return [(label, value) for label, value in facts if value]
