@@ -212,7 +212,7 @@ async def test_retry_after(world: World) -> None:
 async def test_410_disables_at_once(world: World) -> None:
     """The owner is told, and what waited is given up."""
     await insert_webhook(
-        world.connection, world.clock(), contacts=_CONTACTS, url="https://hooks.example.com/a?token=secret"
+        world.connection, world.clock(), contacts=_CONTACTS, url="https://hooks.example.com/secret?token=secret"
     )
     await insert_deliveries(world.connection, world.clock(), 3)
     sender = world.sender(_always(Attempt(410, "answered 410", None, Outcome.ANSWERED)))
@@ -231,7 +231,7 @@ async def test_410_disables_at_once(world: World) -> None:
     assert (told["owner_id"], told["target_id"], told["position"]) == ("acme", "whk_1", None)
     assert json.loads(told["contacts"]) == _CONTACTS
     subject = json.loads(told["subject"])
-    assert subject["url"] == "https://hooks.example.com/a"
+    assert subject["url"] == "https://hooks.example.com"
     assert (subject["webhook_id"], subject["disable_reason"]) == ("whk_1", "gone")
     assert subject["last_error"] == "answered 410"
     assert sender.disabled == 1

@@ -82,5 +82,5 @@ async def _tell(
 
 
 def _shown(url: str) -> str:
-    """Return a URL without its query, where some receivers expect a password."""
-    return urlsplit(url)._replace(query="").geturl()
+    """Return the scheme and the host of a URL: some receivers expect a secret in the rest."""
+    return urlsplit(url)._replace(path="", query="").geturl()
