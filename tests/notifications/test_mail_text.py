@@ -89,7 +89,12 @@ CASES: list[tuple[Notification, str, list[str]]] = [
             "key.rotated", {"revoke_time": DAY, "rotated_to_key_id": "key_2"}, details={"revoke_time": DAY}
         ),
         'API key "job 1" was rotated',
-        ["replaced by a new one, key_2.", "works until 2026-12-01 09:30 UTC", "Successor: key_2"],
+        [
+            "replaced by a new one, key_2.",
+            "works until 2026-12-01 09:30 UTC",
+            "Works until: 2026-12-01 09:30 UTC",
+            "Successor: key_2",
+        ],
     ),
     (
         about("key.rotated", {"revoke_time": "2026-11-21T11:30:00+00:00", "rotated_to_key_id": "key_2"}),
@@ -136,7 +141,7 @@ CASES: list[tuple[Notification, str, list[str]]] = [
     (
         about("key.expired", WARNED),
         'API key "job 1" has expired',
-        ["has expired at 2026-12-01 09:30 UTC. It no longer works.", "delete it"],
+        ["expired at 2026-12-01 09:30 UTC. It no longer works.", "delete it"],
     ),
     (
         about("key.unused", {"last_use_time": "2026-07-01T00:00:00+00:00"}, details={"unused_days": "143"}),
@@ -192,9 +197,7 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         ["Max active keys: no limit", "Max key lifetime: no limit", "Rotation period: 60 days"],
     ),
     (
-        notification(
-            1, "policy.updated", target_id="acme", subject={}, details={"rotation_period": "0s"}
-        ),
+        notification(1, "policy.updated", target_id="acme", subject={}, details={"rotation_period": "0s"}),
         "The policy for API keys of acme was changed",
         ["Rotation period: never"],
     ),
@@ -291,6 +294,24 @@ def test_several_in_one_mail() -> None:
     two = compose(*told[:2], notification(3, owner_id="other"))
     assert two.message["Subject"] == "3 notifications about API keys"
     assert "not listed" not in two.text
+
+
+def test_each_of_several_says_what_matters() -> None:
+    """Warnings of several keys are usually in one mail, and so is all that is over the limit."""
+    told = [case[0] for case in CASES]
+    arrived = compose(*told)
+    for text in (
+        "Reason: leaked",
+        "Last used: 2026-07-01 00:00 UTC",
+        "Successor: key_2",
+        "Works until: 2026-12-01 09:30 UTC",
+        "IP address: 192.0.2.7",
+        "Last error: answered 500",
+        "Max active keys: 5",
+    ):
+        label, _, value = text.partition(": ")
+        assert f"\n  {text}\n" in arrived.text
+        assert f"{label}:</span> {value}" in arrived.html
 
 
 EVIL = [

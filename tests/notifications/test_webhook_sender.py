@@ -212,7 +212,10 @@ async def test_retry_after(world: World) -> None:
 async def test_410_disables_at_once(world: World) -> None:
     """The owner is told, and what waited is given up."""
     await insert_webhook(
-        world.connection, world.clock(), contacts=_CONTACTS, url="https://hooks.example.com/secret?token=secret"
+        world.connection,
+        world.clock(),
+        contacts=_CONTACTS,
+        url="https://hooks.example.com/secret?token=secret",
     )
     await insert_deliveries(world.connection, world.clock(), 3)
     sender = world.sender(_always(Attempt(410, "answered 410", None, Outcome.ANSWERED)))

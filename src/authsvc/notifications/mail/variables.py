@@ -16,12 +16,15 @@ from authsvc.model.policy import readable_length
 from authsvc.model.text import cleaned
 from authsvc.sessions.device import describe
 
-_MAX_LENGTH = 300
+_MAX_LENGTH, _MAX_BRIEF_LENGTH = 300, 100
 # Mail programs make links of these.
 _LINK = re.compile(r"(?i)://|\b(?:www\.|mailto:|tel:)")
-# What a mail about several notifications says of each.
-_BRIEF = frozenset({"Prefix", "Webhook", "Owner", "Time", "By", "Expires"})
-_LENGTHS, _SECONDS = frozenset({"max_key_lifetime", "rotation_period"}), re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)s")
+# What a mail about several notifications leaves out: what is in the subject of each, or can wait.
+_NOT_BRIEF = frozenset({"Key", "Scopes", "Created"})
+_LENGTHS, _SECONDS = (
+    frozenset({"max_key_lifetime", "rotation_period"}),
+    re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)s"),
+)
 _ZEROS: Mapping[tuple[str, object], str] = {
     ("max_active_keys", "0"): "no limit",
     ("max_key_lifetime", "0s"): "no limit",
@@ -43,7 +46,11 @@ def shown(text: object) -> str:
         lambda found: found[0].replace("://", ": //").replace(".", ". ").replace(":", ": ", 1), safe
     )
     safe = re.sub(r"\s+", " ", safe).strip()
-    return safe if len(safe) <= _MAX_LENGTH else safe[: _MAX_LENGTH - 1] + "…"
+    return _cut(safe, _MAX_LENGTH)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def moment(value: object) -> str:
@@ -86,7 +93,10 @@ def variables(notification: Notification) -> dict[str, Any]:
         "details": details,
     }
     facts = _facts(notification, values)
-    return values | {"facts": facts, "brief_facts": [fact for fact in facts if fact[0] in _BRIEF]}
+    brief_facts = [
+        (label, _cut(value, _MAX_BRIEF_LENGTH)) for label, value in facts if label not in _NOT_BRIEF
+    ]
+    return values | {"facts": facts, "brief_facts": brief_facts}
 
 
 def _details(details: Mapping[str, Any]) -> Texts:
@@ -158,7 +168,7 @@ def _facts(notification: Notification, values: Mapping[str, Any]) -> list[tuple[
         ("Created", values["create_time"] if is_of_key else ""),
         ("Last used", (values["last_use_time"] or "never") if is_of_key else ""),
         ("Expires", (values["expire_time"] or "never") if is_of_key else ""),
-        ("Revoked", values["revoke_time"] if is_of_key else ""),
+        ("Works until" if values["is_scheduled"] else "Revoked", values["revoke_time"] if is_of_key else ""),
         ("Successor", values["successor_id"]),
     ]
     if notification.type == NotificationType.POLICY_UPDATED:
