@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,6 +21,7 @@ from tests.notifications.receiver import Receiver, Request, answering, receiving
 from tests.notifications.smtp import Arrived, StubServer, mail_server
 from tests.notifications.test_warnings import walk
 
+DOCUMENT = Path(__file__).parents[2] / "docs/notifications.md"
 DAY = timedelta(days=1)
 OPERATOR, ANN, HOOKS = "operator@example.org", "ann@example.org", "hooks@example.org"
 SETTINGS: Mapping[str, Any] = {
@@ -40,7 +43,7 @@ class Scene:
     def __init__(self, service: Service, mails: StubServer, receiver: Receiver, secret: str) -> None:
         self.service, self.admin, self.clock = service, service.admin, service.clock
         self._mails, self._receiver, self._verifier = mails, receiver, Verifier(secret)
-        self.told = set[str]()
+        self.told, self.fields = set[str](), set[str]()
 
     async def create(self, name: str, address: str = ANN, **fields: Any) -> Any:
         fields = {
@@ -86,6 +89,7 @@ class Scene:
                 assert f"{label}: {data[name]}\n" in mail.text
                 assert f"{data[name]}</td>" in mail.html
         self.told.add(kind)
+        self.fields |= set(data)
         return mail, data
 
     async def _send(self) -> None:
@@ -118,6 +122,8 @@ async def test_each_type_by_mail_and_by_webhook(scene: Scene, database_url: str)
     await _warnings(scene)
     await _of_webhooks(scene, database_url)
     assert scene.told == {each.value for each in NotificationType}
+    told = DOCUMENT.read_text("utf-8").partition("`data` has, ")[2].partition("\n\n`webhook-id` is")[0]
+    assert set(re.findall(r"`([a-z_]+)`", told)) == scene.fields | {"null", "timestamp"}
 
 
 async def _changes(scene: Scene) -> None:

@@ -205,7 +205,8 @@ class OwnerPolicy:
             raise self._forbidden(
                 "KEY_LIFETIME_TOO_LONG",
                 "max_key_lifetime",
-                f"allows a lifetime of at most {readable_length(longest)} from creation; choose an earlier expiry",
+                f"allows a lifetime of at most {readable_length(longest)} from creation; "
+                "choose an earlier expiry",
                 limit_seconds=f"{longest.total_seconds():.0f}",
             )
 
