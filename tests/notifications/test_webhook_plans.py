@@ -71,7 +71,7 @@ async def test_a_look_among_10_000_webhooks_and_1_000_000_deliveries(database_ur
 
 async def _claim(connection: Any) -> list[str]:
     now = await connection.fetchval("SELECT now()")
-    lines = await claim_lines(connection, now, now, size=32, failing_size=16)
+    lines = await claim_lines(connection, now, now, size=32, failing_size=16, owner_size=8)
     return sorted(line.webhook_id for line in lines)
 
 
@@ -81,7 +81,7 @@ async def _pages(connection: Any, name: str, *sizes: int) -> int:
     await transaction.start()
     await connection.execute("SET LOCAL enable_seqscan = off")
     now = await connection.fetchval("SELECT now()")
-    arguments = [now, *sizes, *([now] if name == "claim_lines" else [])]
+    arguments = [now, *sizes, *([now, 8] if name == "claim_lines" else [])]
     [plan] = json.loads(
         await connection.fetchval(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {_SQL[name]}", *arguments, timeout=60

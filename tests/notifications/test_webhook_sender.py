@@ -18,7 +18,7 @@ from authsvc.model.webhook import Attempt, Outcome, Webhook
 from authsvc.notifications.webhooks import sender as sender_module
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.notifications.webhooks.caller import WebhookCaller
-from authsvc.notifications.webhooks.sender import FAILING_LINES, LEASE, LINES, WebhookSender
+from authsvc.notifications.webhooks.sender import FAILING_LINES, LEASE, LINES, OWNER_LINES, WebhookSender
 from authsvc.store import webhook_deliveries
 from authsvc.store.pool import Database
 from authsvc.store.webhook_deliveries import DueDelivery, Line, claim_lines, next_delivery
@@ -453,7 +453,12 @@ async def test_a_dead_webhook_beside_50_healthy_ones(world: World) -> None:
 async def test_failing_webhooks_use_half_of_the_lines(world: World) -> None:
     """However many they are, and however long they have waited."""
     for number in range(2 * LINES):
-        await insert_webhook(world.connection, world.clock() - timedelta(hours=1), f"whk_dead_{number:03}")
+        await insert_webhook(
+            world.connection,
+            world.clock() - timedelta(hours=1),
+            f"whk_dead_{number:03}",
+            owner_id=f"owner_{number}",
+        )
         await insert_deliveries(world.connection, world.clock(), 1, f"whk_dead_{number:03}")
     await world.connection.execute("UPDATE authsvc.webhooks SET failing_since = create_time")
     for number in range(2 * LINES):
@@ -477,6 +482,41 @@ async def test_failing_webhooks_use_half_of_the_lines(world: World) -> None:
     await eventually(counts, lambda found: found["whk_well"] == 2 * LINES)
     assert (await counts())["whk_dead"] == FAILING_LINES
     await sender.stop()
+
+
+@pytest.mark.usefixtures("short_stops")
+async def test_slow_receivers_of_one_owner_leave_room(world: World) -> None:
+    """Also where several workers look, and beside failing ones of the same owner."""
+    for number in range(LINES):
+        for kind in ("slow", "dead"):
+            await insert_webhook(
+                world.connection, world.clock() - timedelta(hours=1), f"whk_{kind}_{number:02}"
+            )
+            await insert_deliveries(world.connection, world.clock(), 1, f"whk_{kind}_{number:02}")
+    await world.connection.execute(
+        "UPDATE authsvc.webhooks SET failing_since = create_time WHERE webhook_id LIKE 'whk_dead%'"
+    )
+    await insert_webhook(world.connection, world.clock(), "whk_other", owner_id="other")
+    await insert_deliveries(world.connection, world.clock(), 1, "whk_other")
+
+    async def answer(webhook: Webhook, _: str) -> Attempt:
+        if webhook.owner_id == "acme":
+            await asyncio.Event().wait()
+        return _OK
+
+    calls = Calls(answer)
+    senders = [world.sender(calls) for _ in range(2)]
+
+    async def counts() -> Counter[str]:
+        for sender in senders:
+            await sender.look()
+        return Counter(webhook_id[:8] for webhook_id, _ in calls.made)
+
+    await eventually(counts, lambda found: found["whk_othe"] == 1)
+    for _ in range(3):
+        assert await counts() == {"whk_slow": OWNER_LINES, "whk_dead": OWNER_LINES, "whk_othe": 1}
+    for sender in senders:
+        await sender.stop()
 
 
 async def test_claimed_in_the_order_in_which_they_have_waited(

@@ -41,10 +41,13 @@ class DueDelivery(NamedTuple):
 
 
 async def claim_lines(
-    connection: Connection, now: datetime, until: datetime, *, size: int, failing_size: int
+    connection: Connection, now: datetime, until: datetime, *, size: int, failing_size: int, owner_size: int
 ) -> list[Line]:
-    """Claim up to `size` lines that have a delivery to make, of failing webhooks at most `failing_size`."""
-    rows = await connection.fetch(_SQL["claim_lines"], now, size, failing_size, until)
+    """Claim up to `size` lines that have a delivery to make, of failing webhooks at most `failing_size`.
+
+    So many that all workers hold at most `owner_size` of an owner, and as many of its failing webhooks.
+    """
+    rows = await connection.fetch(_SQL["claim_lines"], now, size, failing_size, until, owner_size)
     return [Line(row["webhook_id"], until, row["is_failing"], row["idle_since"]) for row in rows]
 
 

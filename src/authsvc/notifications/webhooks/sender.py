@@ -6,9 +6,10 @@ is left alone for a pause: 5 s at first, and up to 5 min when it has failed for 
 one attempt at a time.
 
 Bound: `LINES` lines at a time, of which failing webhooks have half at most, so dead ones do not hold up
-others. After `TURN_DELIVERIES` or `TURN` a line is given back, and goes to the end of the queue. The sender
-uses `_CONNECTIONS` connections to the database at a time, and none while it waits for a webhook. Messages are
-sent at a `pace`.
+others. Of one owner, at most `OWNER_LINES` are held by all workers together, and as many of its failing
+webhooks, so slow receivers of one owner leave room for those of others. After `TURN_DELIVERIES` or `TURN` a
+line is given back, and goes to the end of the queue. The sender uses `_CONNECTIONS` connections to the
+database at a time, and none while it waits for a webhook. Messages are sent at a `pace`.
 
 Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the worker dies,
 any other continues the line then. What was under way at that moment is sent once more, under the same id. A
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 LINES = 32
 FAILING_LINES = LINES // 2
+OWNER_LINES = LINES // 4
 TURN_DELIVERIES = 100
 TURN = timedelta(seconds=10)
 # Longer than a call and the waits for the database around it.
@@ -116,6 +118,7 @@ class WebhookSender:
                 self._until(now),
                 size=room,
                 failing_size=max(FAILING_LINES - failing, 0),
+                owner_size=OWNER_LINES,
             )
         self._look_seconds = time.monotonic() - begin
         for line in lines:

@@ -1,7 +1,9 @@
 -- name: claim_lines
 -- Of the enabled webhooks whose line is free and that have a delivery that is due, the $2 that have waited longest; of those that
--- fail, at most $3. Nobody else gets them before $4. The walk visits each webhook with pending deliveries once, however many
--- deliveries these are, and no other one. Each is looked up by itself, so that no plan reads all webhooks.
+-- fail, at most $3. Nobody else gets them before $4. Of an owner, at most $5 lines are held by all workers, and as many of its failing
+-- webhooks beside them; those who claim at the same moment do not see each other's. The walk visits each webhook with pending
+-- deliveries once, however many deliveries these are, and no other one. Each is looked up by itself, so that no plan reads all
+-- webhooks.
 WITH RECURSIVE waiting AS (
     (SELECT d.webhook_id FROM authsvc.webhook_deliveries d WHERE d.state = 'pending' ORDER BY d.webhook_id LIMIT 1)
     UNION ALL
@@ -9,19 +11,26 @@ WITH RECURSIVE waiting AS (
              WHERE d.state = 'pending' AND d.webhook_id > w.webhook_id ORDER BY d.webhook_id LIMIT 1)
       FROM waiting w WHERE w.webhook_id IS NOT NULL),
 due AS (
-    SELECT w.webhook_id, w.line_time, w.is_failing,
-           row_number() OVER (PARTITION BY w.is_failing ORDER BY w.line_time) AS rank
+    SELECT w.webhook_id, w.owner_id, w.line_time, w.is_failing,
+           row_number() OVER (PARTITION BY w.owner_id, w.is_failing ORDER BY w.line_time) AS owner_rank
       FROM waiting
       CROSS JOIN LATERAL (
-          SELECT w.webhook_id, w.line_time, w.failing_since IS NOT NULL AS is_failing FROM authsvc.webhooks w
+          SELECT w.webhook_id, w.owner_id, w.line_time, w.failing_since IS NOT NULL AS is_failing FROM authsvc.webhooks w
            WHERE w.webhook_id = waiting.webhook_id AND w.enabled AND w.line_time <= $1
              AND (w.held_until IS NULL OR w.held_until <= $1) LIMIT 1) AS w
      WHERE EXISTS (SELECT FROM authsvc.webhook_deliveries d
                     WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.next_time <= $1)),
+allowed AS (
+    SELECT due.webhook_id, due.line_time, due.is_failing,
+           row_number() OVER (PARTITION BY due.is_failing ORDER BY due.line_time) AS rank
+      FROM due
+     WHERE due.owner_rank <= $5 - (SELECT count(*) FROM authsvc.webhooks o
+                                    WHERE o.owner_id = due.owner_id AND o.held_until > $1
+                                      AND (o.failing_since IS NOT NULL) = due.is_failing)),
 chosen AS (
-    SELECT w.webhook_id FROM due JOIN authsvc.webhooks w ON w.webhook_id = due.webhook_id
-     WHERE w.enabled AND w.line_time <= $1 AND (w.held_until IS NULL OR w.held_until <= $1) AND (NOT due.is_failing OR due.rank <= $3)
-     ORDER BY due.line_time, due.webhook_id LIMIT $2 FOR NO KEY UPDATE OF w SKIP LOCKED)
+    SELECT w.webhook_id FROM allowed a JOIN authsvc.webhooks w ON w.webhook_id = a.webhook_id
+     WHERE w.enabled AND w.line_time <= $1 AND (w.held_until IS NULL OR w.held_until <= $1) AND (NOT a.is_failing OR a.rank <= $3)
+     ORDER BY a.line_time, a.webhook_id LIMIT $2 FOR NO KEY UPDATE OF w SKIP LOCKED)
 UPDATE authsvc.webhooks w SET held_until = $4 FROM chosen c WHERE w.webhook_id = c.webhook_id
 RETURNING w.webhook_id, w.failing_since IS NOT NULL AS is_failing, w.line_time AS idle_since;
 
