@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,8 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.client_hints import ClientHints
+from authsvc.model.device import Device
 from authsvc.model.notification import NotificationType
+from authsvc.notifications import spread
 from authsvc.notifications.spread import BATCH
+from authsvc.sessions.device import describe
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from tests.conftest import Clock, Service, serving
 
@@ -45,6 +50,15 @@ _RECORD_AND_FAIL = """
             'request_id', '', 'details', '{}'::jsonb)));
         RAISE EXCEPTION 'no';
     END $$
+"""
+
+
+_MANY_SESSIONS = """
+    INSERT INTO authsvc.sessions
+    SELECT (jsonb_populate_record(s, jsonb_build_object(
+               'session_id', s.session_id || n, 'key_prefix', s.key_prefix || n,
+               'create_time', $3::timestamptz, 'user_agent', 'program' || n || '/1'))).*
+      FROM authsvc.sessions s, generate_series(1, $2::int) AS n WHERE s.session_id = $1
 """
 
 
@@ -197,6 +211,37 @@ async def test_only_a_new_device_is_told_of(told: Told) -> None:
         told.service.clock.advance(seconds=1)
     told_of = [json.loads(each["subject"])["user_agent"] for each in await told.notifications("zoe")]
     assert told_of == [_FIREFOX.format(120, 120), _SAFARI, "curl/8", ""]
+
+
+async def test_many_devices_do_not_stop_the_worker(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody signs in with ever new user agents: few are described without a pause."""
+    made = await told.admin.CreateSession(owner_id="zoe", user_agent=_SAFARI)
+    await told.spread()
+    await told.connection.execute(
+        _MANY_SESSIONS, made.session.session_id, 3000, told.service.clock() - timedelta(days=1)
+    )
+    described, longest = 0, 0
+
+    async def others() -> None:
+        nonlocal described
+        while True:
+            described = 0
+            await asyncio.sleep(0)
+
+    def describe_counted(user_agent: str, hints: ClientHints) -> Device:
+        nonlocal described, longest, total
+        described, total = described + 1, total + 1
+        longest = max(longest, described)
+        return describe(user_agent, hints)
+
+    total = 0
+    monkeypatch.setattr(spread, "describe", describe_counted)
+    turns = asyncio.create_task(others())
+    await told.admin.CreateSession(owner_id="zoe", user_agent="curl/8")
+    assert len(await told.notifications("zoe")) == 2
+    turns.cancel()
+    assert longest < 50
+    assert 900 < total < 1100
 
 
 async def test_a_device_of_another_owner_is_new(told: Told) -> None:

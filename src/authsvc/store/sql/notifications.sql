@@ -53,10 +53,12 @@ SELECT d.delivery_id, d.webhook_id, d.notification_id, $2, $2
     ON CONFLICT (webhook_id, notification_id) DO NOTHING;
 
 -- name: list_devices
--- Of the sessions of an owner that were created before ($3, $2), each user agent once. At most $4 sessions are looked at.
+-- Of the sessions of an owner that were created before ($3, $2), each user agent once, and at most $5. At most $4 sessions are
+-- looked at.
 SELECT DISTINCT s.user_agent, s.client_hints
   FROM (SELECT user_agent, client_hints FROM authsvc.sessions
-         WHERE owner_id = $1 AND (create_time, session_id) < ($3, $2::text) LIMIT $4) AS s;
+         WHERE owner_id = $1 AND (create_time, session_id) < ($3, $2::text) LIMIT $4) AS s
+ LIMIT $5;
 
 -- name: delete_old_notifications
 -- A batch of those whose recipients were written down before $1, and that wait for nobody.
