@@ -1,6 +1,7 @@
 """What mails say: what happened and what to do, never a secret, and nothing that somebody slipped in."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -216,7 +217,7 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         "A webhook of acme is failing",
         [
             "Webhook: whk_1",
-            "Address: hooks.example",
+            "Address: hooks. example",
             "Failing since: 2026-11-18 11:30 UTC",
             "Last error: answered 500",
             "status of 2xx within\n15 seconds",
@@ -331,6 +332,8 @@ EVIL = [
     "=?utf-8?b?eA0KQmNjOiB2aWN0aW1AZXhhbXBsZS5jb20=?= =?utf-8?q?=0A?=",
     "Claim your prize at https://evil.example/win or www.evil.example",
     "Ann <victim@example.com>, Bob <bob@example.com>",
+    "Locked: sign in at evil.example/login, Sign-In.Evil.Example, xn--e.xn--vermgensberatung or 例.公司",
+    "evil\u3002example evil\uff0eexample",
     ', ; : \\ " ( ) @ [ ]',
     "é" * 10_000,
     "e" + "\u0301" * 5000,
@@ -338,6 +341,10 @@ EVIL = [
     "--===============",
     ".\r\nQUIT\r\n",
 ]
+
+
+def without_style(html: str) -> str:
+    return re.sub(r'style="[^"]*"', "", html)
 
 
 @pytest.mark.parametrize("evil", EVIL, ids=range(len(EVIL)))
@@ -377,6 +384,9 @@ def test_injection(evil: str, several: bool) -> None:
         links = text.replace("&amp;", "&").replace(CONSOLE, "")
         assert "://" not in links
         assert "www.evil" not in links
+        # What mail programs make a link of without any scheme: a name with letters after the last dot.
+        own = links.replace(OPERATOR, "").replace("authsvc_live_", "")
+        assert re.search(r"(?i)[\w-][.\u3002\uff0e][^\W\d_]{2}", without_style(own)) is None
         assert "49" not in links
         assert not set("\u202e\u200b\u2028\0\x85\x0b\ufeff") & set(text)
     assert len(arrived.content) < 60_000

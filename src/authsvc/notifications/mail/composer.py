@@ -23,7 +23,7 @@ from authsvc.notifications.mail.envelope import (
     is_international,
 )
 from authsvc.notifications.mail.templates import OTHER, SEVERAL, TEST, Templates
-from authsvc.notifications.mail.variables import moment, shown, variables
+from authsvc.notifications.mail.variables import moment, one_line, shown, variables
 from authsvc.notifications.recipients import address_key
 
 #: How many notifications a message lists.
@@ -151,7 +151,7 @@ class Composer:
         return ComposedMail(envelope_address(self._from), envelope_address(recipient), international, content)
 
     def _message(self, name: str, values: Mapping[str, Any]) -> Steps[EmailMessage]:
-        subject = header_text(shown(self._templates.subject(name, values)))
+        subject = header_text(one_line(self._templates.subject(name, values)))
         if len(subject) > _MAX_SUBJECT:
             subject = subject[: _MAX_SUBJECT - 1] + "…"
         values = {**values, "subject": subject, "paragraphs": self._templates.paragraphs(name, values)}

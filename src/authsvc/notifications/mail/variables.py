@@ -19,6 +19,8 @@ from authsvc.sessions.device import describe
 _MAX_LENGTH, _MAX_BRIEF_LENGTH = 300, 100
 # Mail programs make links of these.
 _LINK = re.compile(r"(?i)://|\b(?:www\.|mailto:|tel:)")
+# Also of a name alone, `evil.example`, and of a mail address.
+_DOT_OF_A_NAME = re.compile(r"(?<=[\w-])([.\u3002\uff0e\uff61])(?=[^\W\d_]{2})")
 # What a mail about several notifications leaves out: what is in the subject of each, or can wait.
 _NOT_BRIEF = frozenset({"Key", "Scopes", "Created"})
 _LENGTHS, _SECONDS = (
@@ -41,7 +43,12 @@ class Texts(dict[str, str]):
 
 def shown(text: object) -> str:
     """Return a text as mail shows it: on one line, without key strings, and not read as a link."""
-    safe = redact(cleaned(str(text)))
+    return one_line(_DOT_OF_A_NAME.sub(r"\1 ", redact(cleaned(str(text)))))
+
+
+def one_line(text: str) -> str:
+    """Return a text in which variables were `shown`, in the same form. Names in a template stay whole."""
+    safe = redact(cleaned(text))
     safe = _LINK.sub(
         lambda found: found[0].replace("://", ": //").replace(".", ". ").replace(":", ": ", 1), safe
     )
@@ -68,7 +75,7 @@ def variables(notification: Notification) -> dict[str, Any]:
     subject, details = notification.subject, _details(notification.details)
     revoke_time = subject.get("revoke_time")
     values: dict[str, Any] = {
-        "type": shown(notification.type),
+        "type": notification.type,
         "time": moment(notification.event_time),
         "owner_id": shown(notification.owner_id),
         "target_id": shown(notification.target_id),
