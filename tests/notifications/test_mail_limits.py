@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from authsvc.model.key import TechnicalContact
 from authsvc.notifications.mail.claims import BATCH, MAX_COMBINED, MAX_DUE, MailLimits
+from authsvc.notifications.recipients import MailRecipients
 from authsvc.store import purge as jobs
 from authsvc.store.pool import Database
 from tests.conftest import Clock
@@ -58,6 +60,25 @@ async def test_the_limit_of_an_address(
     assert server.arrived[4].message["Subject"] == "7 notifications about acme"
     assert {row["state"] for row in await rows(database_url)} == {"sent"}
     assert server.connections == 5
+
+
+async def test_one_person_has_one_limit(
+    database: Database, database_url: str, clock: Clock, server: StubServer
+) -> None:
+    """However the address is written, by however many owners."""
+    recipients = MailRecipients(enabled=True)
+    sender = sender_of(database, clock, server_at(server.port), limits=MailLimits(3, 100))
+    spellings = ["ann@example.org", "ANN@Example.org", "Ann+1@example.org", "ann+2@\uff45xample.org"]
+    for number, address in enumerate([*spellings, "aNN@ex\u24d0mple.org"]):
+        told = notification(number, owner_id=f"owner_{number}")
+        [mail] = recipients.mails(told, [TechnicalContact("Ann", address)])
+        await add(database, clock, [mail.address], told)
+        await sender.work()
+    assert [recipient.lower() for recipient in server.recipients] == [ANN, ANN, "ann+1@example.org"]
+    await add(database, clock, ["ann@example.net"], notification(9))
+    await sender.work()
+    assert server.recipients[3:] == ["ann@example.net"]
+    assert [row["state"] for row in await rows(database_url)].count("pending") == 2
 
 
 async def test_the_limit_of_an_owner(

@@ -1,7 +1,10 @@
 """Who gets a mail about a notification."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import idna
 
 from authsvc.model.key import TechnicalContact
 from authsvc.model.notification import Notification
@@ -41,6 +44,11 @@ class MailRecipients:
 
 
 def address_key(address: str) -> str:
-    """Return an address as it is compared and stored: with its domain in lower case (RFC 5321, 2.4)."""
+    """Return an address as it is compared and stored: with its domain in A-labels, in lower case.
+
+    A domain has very many spellings (RFC 5321, 2.4; UTS #46), and would have as many limits.
+    """
     local, _, domain = address.rpartition("@")
+    with suppress(idna.IDNAError):  # One with an underscore; one that there cannot be fails when it is sent.
+        domain = idna.encode(domain, uts46=True).decode()
     return f"{local}@{domain.lower()}"

@@ -15,12 +15,16 @@ _SQL = load_queries("mails.sql")
 
 
 class DueMail(NamedTuple):
-    """A mail that is due. `message_id` is empty if it is not yet part of a message."""
+    """A mail that is due. `message_id` is empty if it is not yet part of a message.
+
+    `inbox` is what the limit of an address counts: addresses of one person have the same.
+    """
 
     mail_number: int
     notification_id: str
     owner_id: str
     address: str
+    inbox: str
     message_id: str
 
 
@@ -49,7 +53,7 @@ async def list_due(connection: Connection, now: datetime, *, size: int) -> list[
 async def list_due_to(connection: Connection, address: str, now: datetime, *, size: int) -> list[DueMail]:
     """Return the oldest due mails to an address that are not yet parts of a message."""
     rows = await connection.fetch(_SQL["list_due_mails_to"], address, now, size)
-    return [DueMail(row["mail_number"], row["notification_id"], row["owner_id"], address, "") for row in rows]
+    return [DueMail(*row) for row in rows]
 
 
 async def list_of_message(connection: Connection, message_id: str, now: datetime) -> list[DueMail]:
@@ -57,9 +61,9 @@ async def list_of_message(connection: Connection, message_id: str, now: datetime
     return [DueMail(*row) for row in await connection.fetch(_SQL["list_mails_of_message"], message_id, now)]
 
 
-async def messages_to(connection: Connection, address: str, *, after: datetime) -> dict[str, datetime]:
-    """Return when each message to an address was attempted last, by its id, the oldest first."""
-    return _times(await connection.fetch(_SQL["list_messages_to"], address, after))
+async def messages_to(connection: Connection, inbox: str, *, after: datetime) -> dict[str, datetime]:
+    """Return when each message to an inbox was attempted last, by its id, the oldest first."""
+    return _times(await connection.fetch(_SQL["list_messages_to"], inbox, after))
 
 
 async def messages_about(connection: Connection, owner_id: str, *, after: datetime) -> dict[str, datetime]:

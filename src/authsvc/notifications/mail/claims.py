@@ -83,7 +83,7 @@ class _Claim:
         self._composer = composer
         self._limits = limits
         self._now = now
-        # When each message about an owner was attempted in the last hour, by its id; the same by address.
+        # When each message about an owner was attempted in the last hour, by its id; the same by inbox.
         self._about: dict[str, dict[str, datetime]] = {}
         self._to: dict[str, dict[str, datetime]] = {}
 
@@ -112,18 +112,16 @@ class _Claim:
         )
         for owner_id in {mail.owner_id for mail in mails}:
             self._about[owner_id][message_id] = self._now
-        self._to[first.address][message_id] = self._now
+        self._to[first.inbox][message_id] = self._now
         return message_id
 
     async def _allowed(self, first: DueMail) -> Sequence[DueMail]:
         """Return the mails of one's message, as far as the limits allow; let the others wait."""
-        address, message_id = first.address, first.message_id
+        inbox, message_id = first.inbox, first.message_id
         mails = await self._mails_with(first)
-        if address not in self._to:
-            self._to[address] = await mail_store.messages_to(
-                self._connection, address, after=self._now - _WINDOW
-            )
-        room = _room(self._to[address], message_id, self._limits.address)
+        if inbox not in self._to:
+            self._to[inbox] = await mail_store.messages_to(self._connection, inbox, after=self._now - _WINDOW)
+        room = _room(self._to[inbox], message_id, self._limits.address)
         if room is not None:
             await mail_store.defer(self._connection, mails, room)
             return []

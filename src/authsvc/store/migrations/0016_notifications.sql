@@ -26,6 +26,8 @@ CREATE TABLE authsvc.mails (
     notification_id text COLLATE "C" NOT NULL REFERENCES authsvc.notifications ON DELETE CASCADE,
     owner_id        text COLLATE "C" NOT NULL,
     address         text COLLATE "C" NOT NULL,
+    -- Whose limit the address counts for: most servers deliver Ann@, ann@ and ann+x@ to one person.
+    inbox           text COLLATE "C" NOT NULL GENERATED ALWAYS AS (lower(regexp_replace(address, '[+][^@]*@', '@'))) STORED,
     contact_name    text NOT NULL,
     state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'failed')),
     message_id      text COLLATE "C" NOT NULL DEFAULT '',     -- of the message that it is part of, from the first claim on
@@ -41,7 +43,7 @@ CREATE TABLE authsvc.mails (
 CREATE INDEX mails_pending ON authsvc.mails (next_time) WHERE state = 'pending';
 CREATE INDEX mails_pending_by_age ON authsvc.mails (create_time) WHERE state = 'pending';
 CREATE INDEX mails_to_combine ON authsvc.mails (address, mail_number) WHERE state = 'pending' AND message_id = '';
-CREATE INDEX mails_by_address ON authsvc.mails (address, attempt_time);
+CREATE INDEX mails_by_inbox ON authsvc.mails (inbox, attempt_time);
 CREATE INDEX mails_by_owner ON authsvc.mails (owner_id, attempt_time);
 CREATE INDEX mails_by_message ON authsvc.mails (message_id) WHERE message_id <> '';
 CREATE INDEX mails_failed ON authsvc.mails (mail_number) WHERE state = 'failed';

@@ -2,19 +2,19 @@
 SELECT EXISTS (SELECT FROM authsvc.mails WHERE state = 'pending' AND next_time <= $1);
 
 -- name: list_due_mails
-SELECT mail_number, notification_id, owner_id, address, message_id
+SELECT mail_number, notification_id, owner_id, address, inbox, message_id
   FROM authsvc.mails WHERE state = 'pending' AND next_time <= $1 ORDER BY next_time, mail_number LIMIT $2;
 
 -- name: list_due_mails_to
 -- Those to one address that are not yet part of a message.
-SELECT mail_number, notification_id, owner_id FROM authsvc.mails
+SELECT mail_number, notification_id, owner_id, address, inbox, message_id FROM authsvc.mails
  WHERE address = $1 AND message_id = '' AND state = 'pending' AND next_time <= $2
  ORDER BY mail_number LIMIT $3;
 
 -- name: list_messages_to
--- When each of the messages to an address was attempted last, after $2, the oldest first.
+-- When each of the messages to an inbox was attempted last, after $2, the oldest first.
 SELECT message_id, max(attempt_time) AS attempt_time FROM authsvc.mails
- WHERE address = $1 AND attempt_time > $2 AND message_id <> '' GROUP BY message_id ORDER BY attempt_time;
+ WHERE inbox = $1 AND attempt_time > $2 AND message_id <> '' GROUP BY message_id ORDER BY attempt_time;
 
 -- name: list_messages_about
 -- The same of the messages about an owner.
@@ -22,7 +22,7 @@ SELECT message_id, max(attempt_time) AS attempt_time FROM authsvc.mails
  WHERE owner_id = $1 AND attempt_time > $2 AND message_id <> '' GROUP BY message_id ORDER BY attempt_time;
 
 -- name: list_mails_of_message
-SELECT mail_number, notification_id, owner_id, address, message_id
+SELECT mail_number, notification_id, owner_id, address, inbox, message_id
   FROM authsvc.mails WHERE message_id = $1 AND state = 'pending' AND next_time <= $2;
 
 -- name: claim_mails
