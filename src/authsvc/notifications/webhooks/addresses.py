@@ -58,7 +58,12 @@ _METADATA = frozenset(
         (
             "169.254.169.254",
             "169.254.170.2",  # containers of AWS
+            "169.254.170.23",  # pods of AWS
             "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",  # pods of AWS
+            "169.254.42.42",  # Scaleway
+            "fd00:42::42",  # Scaleway
+            "169.254.0.23",  # Tencent
             "fd20:ce::254",  # Google
             "100.100.100.200",  # Alibaba
             "168.63.129.16",  # Azure
