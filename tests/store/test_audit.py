@@ -193,6 +193,20 @@ async def test_the_role_that_serves_records_and_reads(serving_url: str) -> None:
         assert await faults(database) == []
 
 
+async def test_nobody_tells_by_a_table_of_their_own(serving_url: str) -> None:
+    """What writes notifications runs with the rights of the schema's owner, so nobody else attaches it."""
+    connection = await asyncpg.connect(serving_url)
+    try:
+        await connection.execute("CREATE TEMPORARY TABLE mine (event_id text, action text)")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="notify_of_events"):
+            await connection.execute(
+                "CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS recorded"
+                " FOR EACH STATEMENT EXECUTE FUNCTION authsvc.notify_of_events()"
+            )
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize("migrated", ["once", "twice"])
 async def test_the_role_that_serves_cannot_change_what_is_recorded(
     serving_url: str, empty_database_url: str, plain_role: str, migrated: str

@@ -152,6 +152,9 @@ CREATE FUNCTION authsvc.notify_of_events() RETURNS trigger
         RETURN NULL;
     END $$;
 
+-- Otherwise whoever may use the schema could make it the trigger of a table of their own, and tell what they like.
+REVOKE EXECUTE ON FUNCTION authsvc.notify_of_events() FROM PUBLIC;
+
 -- Once for each statement. Partitions need no trigger of their own: nothing else inserts into the log, and what moves between
 -- partitions was told of before.
 CREATE TRIGGER notify AFTER INSERT ON authsvc.audit_events REFERENCING NEW TABLE AS recorded
