@@ -56,7 +56,7 @@ async def _no_names(host: str, port: int) -> list[str]:
 
 
 # Otherwise services would call the webhooks that tests register, such as https://example.org.
-setattr(caller, "Resolver", lambda: _no_names)  # noqa: B010 - a type for the type checker
+setattr(caller, "Resolver", lambda **_: _no_names)  # noqa: B010 - a type for the type checker
 
 _TEMPLATE = "template_authsvc"
 # The schema replaces an event's time that is far from the database's clock, which no test can move.

@@ -33,6 +33,7 @@ NAMES: dict[str, list[list[str]]] = {
     "nat64.example.com": [["64:ff9b::a00:7"]],
     "rebinding.example.com": [["8.8.8.8"], ["10.0.0.7"], ["10.0.0.7"]],
     "nothing.example.com": [[]],
+    "vault.prod.search.example": [["10.0.0.7"]],
 }
 #: Addresses of the namespace.
 ADDRESSES = ("8.8.8.8", "10.0.0.7", "169.254.169.254")
@@ -81,11 +82,12 @@ async def _main() -> None:
     now = datetime.now(UTC)
     # 8.8.8.8 is named so that it may be called without TLS.
     caller = WebhookCaller(keys, AddressRules([network("8.8.8.8")]), lambda: now)
+    public_caller = WebhookCaller(keys, AddressRules(), lambda: now)
     result = dict[str, dict[str, Any]]()
     async with receiving(host="0.0.0.0") as receiver:
         with socket.create_server(("::", receiver.port), family=socket.AF_INET6, dualstack_ipv6=False) as six:
             six.setblocking(False)
-            for name in [*NAMES, "unknown.example.com"]:
+            for name in [*NAMES, "unknown.example.com", "vault.prod"]:
                 before = receiver.connections
                 webhook = Webhook(
                     webhook_id="whk_1",
@@ -96,7 +98,8 @@ async def _main() -> None:
                     update_time=now,
                     secrets=(SecretVersion(1, keys.current_id),),
                 )
-                attempt = await caller.call(webhook, "evt_1", b"{}")
+                calling = public_caller if name == "vault.prod" else caller
+                attempt = await calling.call(webhook, "evt_1", b"{}")
                 result[name] = {
                     "outcome": attempt.outcome,
                     "error": attempt.error,

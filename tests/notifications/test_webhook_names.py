@@ -20,6 +20,7 @@ pytestmark = [
 ]
 
 _NOT_ALLOWED = "an address of the name is not allowed"
+_RESOLVER = "nameserver 127.0.0.1\nsearch search.example\noptions attempts:1 timeout:5\n"
 _SET_UP = """
 set -e
 mount --bind "$1/resolv.conf" /etc/resolv.conf
@@ -32,7 +33,7 @@ exec "$3" -m tests.notifications.name_server
 
 async def _calls(directory: Path) -> dict[str, dict[str, object]]:
     """Return what became of the calls."""
-    (directory / "resolv.conf").write_text("nameserver 127.0.0.1\noptions attempts:1 timeout:5\n", "utf-8")
+    (directory / "resolv.conf").write_text(_RESOLVER, "utf-8")
     (directory / "nsswitch.conf").write_text("hosts: dns\n", "utf-8")
     command = ("unshare", "--net", "--mount", "sh", "-c", _SET_UP, "sh", directory, " ".join(ADDRESSES))
     process = await asyncio.create_subprocess_exec(
@@ -54,8 +55,9 @@ async def test_names(tmp_path: Path) -> None:
         "rebinding.example.com": "",
         "nothing.example.com": "the name does not resolve",
         "unknown.example.com": "the name does not resolve",
+        "vault.prod": "the name does not resolve",  # Not vault.prod.search.example, without networks.
     }
-    for name in (*NAMES, "unknown.example.com"):
+    for name in (*NAMES, "unknown.example.com", "vault.prod"):
         call = calls[name]
         error = errors.get(name, _NOT_ALLOWED)
         assert (name, call["error"], call["connections"]) == (name, error, int(not error))

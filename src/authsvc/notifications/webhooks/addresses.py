@@ -111,7 +111,8 @@ class AddressRules:
     """Says which addresses are called: public ones, and those in the networks that the operator names."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
-        self._networks = tuple(networks)
+        #: Those that the operator names.
+        self.networks = tuple(networks)
 
     def allows(self, text: str, *, is_plain: bool) -> bool:
         """Return whether an address may be called. Without TLS, it has to be in a network of the operator.
@@ -127,7 +128,7 @@ class AddressRules:
             if address.scope_id is not None:
                 return False
             address = address.ipv4_mapped or address
-        naming = [each for each in self._networks if each.version == address.version and address in each]
+        naming = [each for each in self.networks if each.version == address.version and address in each]
         if address in _METADATA:
             return any(each.num_addresses == 1 for each in naming)
         return bool(naming) or (not is_plain and _is_public(address))

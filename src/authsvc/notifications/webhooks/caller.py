@@ -65,7 +65,8 @@ class WebhookCaller:
         self._keys = keys
         self._addresses = addresses
         self._clock = clock
-        self._resolve = resolve or Resolver()
+        # With a search domain, vault.prod is a name of the operator's network.
+        self._resolve = resolve or Resolver(is_absolute=not addresses.networks)
         self._given_tls = tls
         self._seconds = seconds
 

@@ -23,8 +23,12 @@ MOST = 64
 class Resolver:
     """Looks up names as the system does."""
 
-    def __init__(self, look_up: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+    def __init__(
+        self, look_up: Callable[..., list[Any]] = socket.getaddrinfo, *, is_absolute: bool = False
+    ) -> None:
+        """Take whether names are only looked up as they are, without the search domains of the system."""
         self._look_up = look_up
+        self._suffix = "." if is_absolute else ""
         self._free = asyncio.Semaphore(MOST)
 
     async def __call__(self, host: str, port: int) -> list[str]:
@@ -47,7 +51,8 @@ class Resolver:
         self, loop: asyncio.AbstractEventLoop, found: "asyncio.Future[list[str]]", host: str, port: int
     ) -> None:
         try:
-            answers = self._look_up(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+            name = host + self._suffix
+            answers = self._look_up(name, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
             end = partial(found.set_result, list(dict.fromkeys(str(each[4][0]) for each in answers)))
         except OSError as error:
             end = partial(found.set_exception, error)
