@@ -1,6 +1,7 @@
 """Mails an hour: to one address, and about one owner. What is over a limit waits, and is combined."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -164,6 +165,31 @@ async def test_an_owner_over_the_limit_holds_up_nobody(
     clock.advance(minutes=61)
     await sender.work()
     assert len(server.recipients) == 5
+
+
+async def test_of_very_many_mails_few_are_looked_at_again(
+    database: Database, database_url: str, clock: Clock, server: StubServer
+) -> None:
+    """Each waits for its turn, in the order of its address; others are looked at when there is room."""
+    sender = sender_of(database, clock, server_at(server.port), limits=MailLimits(10, 10))
+    addresses = [f"c{number:04}@example.org" for number in range(100)]
+    await add(database, clock, addresses, notification(1))
+    await sender.work()
+    assert server.recipients == addresses[:10]
+    await add(database, clock, addresses[98:], notification(2))  # Part of the messages that wait.
+    await sender.work()
+    start, turns = (
+        clock(),
+        [row["next_time"] for row in await rows(database_url) if row["state"] == "pending"],
+    )
+    waits = [int((turn - start).total_seconds() / 3600) for turn in turns]
+    assert waits == [hour for hour in range(1, 10) for _ in range(10)] + [9, 9]
+    for hour in range(1, 10):
+        clock.now = start + timedelta(hours=hour, minutes=1)
+        await sender.work()
+        assert server.recipients == addresses[: 10 * (hour + 1)]
+    assert server.arrived[-1].message["Subject"] == "2 notifications about acme"
+    assert {row["state"] for row in await rows(database_url)} == {"sent"}
 
 
 @pytest.mark.parametrize("count", [MAX_COMBINED + 5])

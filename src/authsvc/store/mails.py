@@ -88,6 +88,13 @@ async def defer(connection: Connection, mails: Sequence[DueMail], until: datetim
     await connection.execute(_SQL["defer_mails"], [mail.mail_number for mail in mails], until)
 
 
+async def defer_new_about(
+    connection: Connection, owner_id: str, now: datetime, until: datetime, *, limit: int, size: int
+) -> None:
+    """Let up to `size` new mails about an owner wait: `limit` until a time, and others for hours longer."""
+    await connection.execute(_SQL["defer_new_mails_about"], owner_id, now, until, limit, size)
+
+
 async def read_message(connection: Connection, message_id: str, *, size: int) -> Message | None:
     """Return a message with the first `size` of its notifications; None if nothing of it is to be sent."""
     rows = await connection.fetch(_SQL["read_message"], message_id, size)

@@ -5,7 +5,8 @@ at a time. Mails that are not yet part of a message become one message for each 
 attempted before stays as it is. If there were as many other messages in the last hour as the limits allow, to
 the address or about an owner, mails wait until there is room, and new ones are combined then.
 
-Bound: `MAX_DUE` rows are looked at, `BATCH` messages are claimed, of up to `MAX_COMBINED` mails each.
+Bound: `MAX_DUE` rows are looked at, `BATCH` messages are claimed, of up to `MAX_COMBINED` mails each. Of an
+owner over the limit, up to `MAX_DEFERRED` mails are put off at once.
 
 Failure: what was claimed and not noted within `CLAIM_TIME` is sent again, under the same Message-ID.
 """
@@ -21,7 +22,7 @@ from authsvc.store.mails import DueMail
 from authsvc.store.pool import Connection, Database
 
 _JOB = "mails"
-MAX_DUE, BATCH, MAX_COMBINED = 500, 20, 1000
+MAX_DUE, BATCH, MAX_COMBINED, MAX_DEFERRED = 500, 20, 1000, 5000
 #: Longer than a batch may take.
 CLAIM_TIME = timedelta(minutes=15)
 _WINDOW = timedelta(hours=1)
@@ -130,9 +131,7 @@ class _Claim:
             await mail_store.defer(self._connection, mails, max(waiting.values()))
             return []
         for owner_id, until in waiting.items():
-            await mail_store.defer(
-                self._connection, [mail for mail in mails if mail.owner_id == owner_id], until
-            )
+            await self._defer_new_about(owner_id, until)
         return [mail for mail in mails if mail.owner_id not in waiting]
 
     async def _without_owners_over_limit(self, due: Sequence[DueMail]) -> Sequence[DueMail]:
@@ -140,10 +139,13 @@ class _Claim:
         new = [mail for mail in due if not mail.message_id]
         waiting = await self._over_limit({mail.owner_id for mail in new}, "")
         for owner_id, until in waiting.items():
-            await mail_store.defer(
-                self._connection, [mail for mail in new if mail.owner_id == owner_id], until
-            )
+            await self._defer_new_about(owner_id, until)
         return [mail for mail in due if mail.message_id or mail.owner_id not in waiting]
+
+    async def _defer_new_about(self, owner_id: str, until: datetime) -> None:
+        await mail_store.defer_new_about(
+            self._connection, owner_id, self._now, until, limit=self._limits.owner, size=MAX_DEFERRED
+        )
 
     async def _mails_with(self, first: DueMail) -> Sequence[DueMail]:
         if first.message_id:

@@ -45,6 +45,7 @@ CREATE INDEX mails_pending_by_age ON authsvc.mails (create_time) WHERE state = '
 CREATE INDEX mails_to_combine ON authsvc.mails (address, mail_number) WHERE state = 'pending' AND message_id = '';
 CREATE INDEX mails_by_inbox ON authsvc.mails (inbox, attempt_time);
 CREATE INDEX mails_by_owner ON authsvc.mails (owner_id, attempt_time);
+CREATE INDEX mails_new_by_owner ON authsvc.mails (owner_id, mail_number) WHERE state = 'pending' AND message_id = '';
 CREATE INDEX mails_by_message ON authsvc.mails (message_id) WHERE message_id <> '';
 CREATE INDEX mails_failed ON authsvc.mails (mail_number) WHERE state = 'failed';
 

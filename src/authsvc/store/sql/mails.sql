@@ -34,6 +34,17 @@ UPDATE authsvc.mails
 -- name: defer_mails
 UPDATE authsvc.mails SET next_time = $2 WHERE mail_number = ANY($1) AND state = 'pending';
 
+-- name: defer_new_mails_about
+-- The new mails about an owner that are due at $2 wait: those to the first $4 addresses until $3, and those to each $4 further ones an
+-- hour longer. So of very many, few are looked at again whenever there is room for one. At most $5 are changed.
+WITH waiting AS (
+    SELECT mail_number, next_time, min(mail_number) OVER (PARTITION BY address) AS first FROM authsvc.mails
+     WHERE owner_id = $1 AND state = 'pending' AND message_id = ''),
+ranked AS (SELECT mail_number, next_time, dense_rank() OVER (ORDER BY first) - 1 AS rank FROM waiting),
+due AS (SELECT mail_number, rank FROM ranked WHERE next_time <= $2 ORDER BY rank LIMIT $5)
+UPDATE authsvc.mails m SET next_time = $3::timestamptz + d.rank / $4::bigint * interval '1 hour'
+  FROM due d WHERE m.mail_number = d.mail_number AND m.state = 'pending';
+
 -- name: read_message
 -- Of the mails of a message, the first $2, with what they are about, and the number of all.
 SELECT m.contact_name, m.address, m.attempt_count, m.first_attempt_time, count(*) OVER () AS mail_count,
