@@ -140,9 +140,15 @@ async def devices_before(
     return [(row["user_agent"], ClientHints.of_json(row["client_hints"])) for row in rows]
 
 
-async def delete_old(connection: Connection, *, spread_before: datetime, size: int) -> int:
-    """Delete up to `size` old notifications that wait for nobody, with their deliveries; return how many."""
-    return len(await connection.fetch(_SQL["delete_old_notifications"], spread_before, size))
+async def delete_old(
+    connection: Connection, *, spread_before: datetime, kept_after: datetime, size: int
+) -> tuple[int, int]:
+    """Delete up to `size` old notifications with their deliveries; return how many, and how many waited.
+
+    Those of which something waits to be sent are only deleted if they were spread before `kept_after`.
+    """
+    rows = await connection.fetch(_SQL["delete_old_notifications"], spread_before, kept_after, size)
+    return len(rows), sum(row["waits"] for row in rows)
 
 
 def _plain(contacts: Iterable[TechnicalContact]) -> list[dict[str, str]]:
