@@ -240,6 +240,29 @@ async def test_410_disables_at_once(world: World) -> None:
     assert sender.disabled == 1
 
 
+async def test_410_of_a_url_that_was_replaced_meanwhile(world: World) -> None:
+    """It says nothing about the new URL, which is called as usual."""
+    await insert_webhook(world.connection, world.clock(), url="https://old.example.com/")
+    await insert_deliveries(world.connection, world.clock(), 2)
+    urls = []
+
+    async def answer(webhook: Webhook, _: str) -> Attempt:
+        urls.append(webhook.url)
+        if "old" not in webhook.url:
+            return _OK
+        await world.connection.execute("UPDATE authsvc.webhooks SET url = 'https://new.example.com/'")
+        return Attempt(410, "answered 410", None, Outcome.ANSWERED)
+
+    sender = world.sender(Calls(answer))
+    await world.step(sender)
+    row = await webhook(world.connection)
+    assert (row["enabled"], row["failing_since"], sender.disabled) == (True, None, 0)
+    world.clock.advance(seconds=6)
+    await world.step(sender)
+    assert urls == ["https://old.example.com/", *["https://new.example.com/"] * 2]
+    assert {each["state"] for each in await deliveries(world.connection)} == {"delivered"}
+
+
 async def test_five_days_of_failures(world: World) -> None:
     """Warned after three, once; disabled after five."""
     start = world.clock()

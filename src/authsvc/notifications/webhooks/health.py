@@ -20,13 +20,20 @@ from authsvc.store.webhook_deliveries import Line
 _GONE = 410
 
 
-async def note_failure(connection: Connection, line: Line, attempt: Attempt, now: datetime) -> bool:
+async def note_failure(
+    connection: Connection, line: Line, called: Webhook, attempt: Attempt, now: datetime
+) -> bool:
     """Note that a call of the line's webhook has failed; return whether the webhook was disabled.
+
+    `called` is the webhook as it was then. What its previous URL answered says nothing about the new one.
 
     The line is given back until the webhook may be called again. The transaction locks the webhook.
     """
     webhook = await delivery_store.lock_webhook(connection, line.webhook_id)
     if webhook is None or not webhook.enabled:
+        return False
+    if webhook.url != called.url:
+        await delivery_store.give_line_back(connection, line, now)
         return False
     state = failing(
         now,

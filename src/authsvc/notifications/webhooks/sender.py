@@ -203,7 +203,7 @@ class WebhookSender:
         async with self._connections, self._database.transaction() as connection:
             # Without a key to sign with, nothing is wrong with the webhook.
             if attempt.outcome is not Outcome.UNSIGNED:
-                is_disabled = await health.note_failure(connection, line, attempt, now)
+                is_disabled = await health.note_failure(connection, line, due.webhook, attempt, now)
             else:
                 await delivery_store.give_line_back(connection, line, now + _FAULT_PAUSE)
             await delivery_store.note_failure(
