@@ -220,7 +220,7 @@ async def test_many_devices_do_not_stop_the_worker(told: Told, monkeypatch: pyte
     await told.connection.execute(
         _MANY_SESSIONS, made.session.session_id, 3000, told.service.clock() - timedelta(days=1)
     )
-    described, longest = 0, 0
+    described = longest = total = 0
 
     async def others() -> None:
         nonlocal described
@@ -234,7 +234,6 @@ async def test_many_devices_do_not_stop_the_worker(told: Told, monkeypatch: pyte
         longest = max(longest, described)
         return describe(user_agent, hints)
 
-    total = 0
     monkeypatch.setattr(spread, "describe", describe_counted)
     turns = asyncio.create_task(others())
     await told.admin.CreateSession(owner_id="zoe", user_agent="curl/8")

@@ -42,7 +42,7 @@ WITH waiting AS (
      WHERE owner_id = $1 AND state = 'pending' AND message_id = ''),
 ranked AS (SELECT mail_number, next_time, dense_rank() OVER (ORDER BY first) - 1 AS rank FROM waiting),
 due AS (SELECT mail_number, rank FROM ranked WHERE next_time <= $2 ORDER BY rank LIMIT $5)
-UPDATE authsvc.mails m SET next_time = $3::timestamptz + d.rank / $4::bigint * interval '1 hour'
+UPDATE authsvc.mails m SET next_time = $3::timestamptz + make_interval(hours => (d.rank / $4::bigint)::integer)
   FROM due d WHERE m.mail_number = d.mail_number AND m.state = 'pending';
 
 -- name: read_message
