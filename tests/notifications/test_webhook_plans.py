@@ -16,27 +16,32 @@ _MAX_PAGES = 200
 _SET_STATE = """
 UPDATE authsvc.webhook_deliveries SET state = $1 WHERE webhook_id IN ('whk_10', 'whk_500', 'whk_9000')
 """
+_READ = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'webhook_deliveries'"
 _SQL = load_queries("webhook_deliveries.sql")
-_FILL = f"""
+_FILL = """
 SET LOCAL session_replication_role = replica;
 INSERT INTO authsvc.webhooks (
     webhook_id, owner_id, url, description, event_types, technical_contacts, enabled, create_time, creator_id,
     update_time, version, secrets, line_time)
-SELECT 'whk_' || n, 'owner_' || n, 'https://hooks.example.com/', '', '{{}}', '[]', true, now(), '', now(), 1,
+SELECT 'whk_' || n, 'owner_' || n, 'https://hooks.example.com/', '', '{}', '[]', true, now(), '', now(), 1,
        '[]', now()
-  FROM generate_series(1, {_WEBHOOKS}) AS n;
+  FROM generate_series(1, $WEBHOOKS) AS n;
 INSERT INTO authsvc.notifications (
     notification_id, type, owner_id, event_time, target_id, actor_id, actor_owner_id, actor_type, details,
     subject, contacts, spread_time)
-SELECT 'evt_' || n, 'key.created', 'acme', now(), '', '', '', '', '{{}}', '{{}}', '[]', now()
-  FROM generate_series(1, {_NOTIFICATIONS}) AS n;
+SELECT 'evt_' || n, 'key.created', 'acme', now(), '', '', '', '', '{}', '{}', '[]', now()
+  FROM generate_series(1, $NOTIFICATIONS) AS n;
 INSERT INTO authsvc.webhook_deliveries (
     delivery_id, webhook_id, notification_id, state, create_time, next_time)
 SELECT 'dlv_' || w || '_' || n, 'whk_' || w, 'evt_' || n,
        CASE WHEN w IN (10, 500, 9000) THEN 'pending' WHEN n % 10 = 0 THEN 'failed' ELSE 'delivered' END,
        now(), now()
-  FROM generate_series(1, {_WEBHOOKS}) AS w, generate_series(1, {_NOTIFICATIONS}) AS n;
-"""  # noqa: S608 - numbers of this test
+  FROM generate_series(1, $WEBHOOKS) AS w, generate_series(1, $NOTIFICATIONS) AS n;
+"""
+
+
+def _filling(webhooks: int, notifications: int) -> str:
+    return _FILL.replace("$WEBHOOKS", str(webhooks)).replace("$NOTIFICATIONS", str(notifications))
 
 
 @pytest.mark.slow
@@ -48,7 +53,7 @@ async def test_a_look_among_10_000_webhooks_and_1_000_000_deliveries(database_ur
     for _ in range(10):  # A plan is kept from the sixth time on.
         await _claim(connection)
     async with connection.transaction():
-        await connection.execute(_FILL, timeout=300)
+        await connection.execute(_filling(_WEBHOOKS, _NOTIFICATIONS), timeout=300)
     assert await connection.fetchval("SELECT count(*) FROM authsvc.webhook_deliveries") == 1_000_000
     for is_analyzed in (False, True):
         if is_analyzed:
@@ -66,6 +71,22 @@ async def test_a_look_among_10_000_webhooks_and_1_000_000_deliveries(database_ur
         await connection.execute("SET LOCAL enable_seqscan = off")
         found = await _claim(connection)
     assert found == ["whk_10", "whk_500", "whk_9000"]
+    await connection.close()
+
+
+async def test_a_look_at_many_deliveries_that_wait(database_url: str) -> None:
+    """It does not read all of them for each webhook, with plans of an empty table."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET enable_seqscan = off")
+    for _ in range(10):
+        await _claim(connection)
+    async with connection.transaction():
+        await connection.execute(_filling(100, 100))
+        await connection.execute("UPDATE authsvc.webhook_deliveries SET state = 'pending'")
+    async with connection.transaction():
+        already = await connection.fetchval(_READ)
+        assert len(await _claim(connection)) == 32
+        assert await connection.fetchval(_READ) - already < 10 * 100
     await connection.close()
 
 

@@ -18,8 +18,9 @@ due AS (
           SELECT w.webhook_id, w.owner_id, w.line_time, w.failing_since IS NOT NULL AS is_failing FROM authsvc.webhooks w
            WHERE w.webhook_id = waiting.webhook_id AND w.enabled AND w.line_time <= $1
              AND (w.held_until IS NULL OR w.held_until <= $1) LIMIT 1) AS w
-     WHERE EXISTS (SELECT FROM authsvc.webhook_deliveries d
-                    WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.next_time <= $1)),
+      CROSS JOIN LATERAL (
+          SELECT FROM authsvc.webhook_deliveries d
+           WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.next_time <= $1 LIMIT 1) AS d),
 allowed AS (
     SELECT due.webhook_id, due.line_time, due.is_failing,
            row_number() OVER (PARTITION BY due.is_failing ORDER BY due.line_time) AS rank
