@@ -51,6 +51,7 @@ _RECORD_AND_FAIL = """
         RAISE EXCEPTION 'no';
     END $$
 """
+_IS_WAITED_FOR = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid())"
 
 
 _MANY_SESSIONS = """
@@ -351,3 +352,25 @@ async def test_one_faulty_notification_holds_up_no_other(
     assert [
         record.message.partition(" (")[0] for record in caplog.records if record.levelname == "ERROR"
     ] == ["notification evt_0"]
+
+
+async def test_a_webhook_that_is_being_deleted(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out when it is gone, and the notification reaches the others at once."""
+    await told.spread()
+    await told.listen("whk_gone", "acme")
+    await told.listen("whk_kept", "acme")
+    async with told.connection.transaction():
+        await told.connection.execute("DELETE FROM authsvc.webhooks WHERE webhook_id = 'whk_gone'")
+        await told.create()
+        async with asyncio.timeout(10):  # The worker, or we, have read it, and wait for its end.
+            spreading = asyncio.create_task(told.service.app.notifying.spread.step())
+            while not await told.connection.fetchval(_IS_WAITED_FOR):
+                if spreading.done():
+                    spreading = asyncio.create_task(told.service.app.notifying.spread.step())
+                await asyncio.sleep(0)
+    await spreading
+    async with asyncio.timeout(10):
+        await told.spread()
+    deliveries = await told.connection.fetch("SELECT webhook_id FROM authsvc.webhook_deliveries")
+    assert [each["webhook_id"] for each in deliveries] == ["whk_kept"]
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []

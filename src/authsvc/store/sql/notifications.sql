@@ -46,10 +46,12 @@ SELECT webhook_id, owner_id, event_types FROM authsvc.webhooks
  WHERE enabled AND owner_id = ANY($1::text[] || ARRAY['authsvc']) ORDER BY webhook_id;
 
 -- name: insert_webhook_deliveries
+-- Waits for a deletion of a webhook that is under way, and leaves out what was deleted.
 INSERT INTO authsvc.webhook_deliveries (delivery_id, webhook_id, notification_id, create_time, next_time)
 SELECT d.delivery_id, d.webhook_id, d.notification_id, $2, $2
   FROM jsonb_to_recordset($1::jsonb) AS d (delivery_id text, webhook_id text, notification_id text)
- WHERE EXISTS (SELECT FROM authsvc.webhooks w WHERE w.webhook_id = d.webhook_id)
+  JOIN authsvc.webhooks w ON w.webhook_id = d.webhook_id
+   FOR KEY SHARE OF w
     ON CONFLICT (webhook_id, notification_id) DO NOTHING;
 
 -- name: list_devices
