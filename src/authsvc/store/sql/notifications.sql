@@ -63,14 +63,17 @@ SELECT DISTINCT s.user_agent, s.client_hints
  LIMIT $5;
 
 -- name: delete_old_notifications
--- A batch of those whose recipients were written down before $1. Those of which something still waits are kept until $2.
+-- A batch of those whose recipients were written down before $1. Those of which something still waits are kept until $2. Whether
+-- something waits is looked up for each by itself: the state is no condition of these look-ups, so that no plan reads all that is
+-- pending for each.
 DELETE FROM authsvc.notifications n
  USING (SELECT o.notification_id, w.waits
           FROM authsvc.notifications o
           CROSS JOIN LATERAL (
-              SELECT EXISTS (SELECT FROM authsvc.mails m WHERE m.notification_id = o.notification_id AND m.state = 'pending')
-                  OR EXISTS (SELECT FROM authsvc.webhook_deliveries d
-                              WHERE d.notification_id = o.notification_id AND d.state = 'pending') AS waits) AS w
+              SELECT (SELECT bool_or(m.state = 'pending') FROM authsvc.mails m
+                       WHERE m.notification_id = o.notification_id) IS TRUE
+                  OR (SELECT bool_or(d.state = 'pending') FROM authsvc.webhook_deliveries d
+                       WHERE d.notification_id = o.notification_id) IS TRUE AS waits) AS w
          WHERE o.spread_time < $1 AND (o.spread_time < $2 OR NOT w.waits)
          ORDER BY o.spread_time LIMIT $3) AS old
  WHERE n.notification_id = old.notification_id

@@ -1,0 +1,80 @@
+"""The purge deletes notifications with their mails and deliveries, and reads little for it."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from authsvc.notifications import purge as purge_module
+from authsvc.notifications.purge import RETENTION, NotificationPurge
+from authsvc.store.notifications import delete_old
+from authsvc.store.pool import Database
+from tests.conftest import Clock
+from tests.notifications.smtp import add, notification
+from tests.notifications.webhook_rows import insert_deliveries, insert_webhook
+
+_LEFT = "SELECT notification_id FROM authsvc.notifications ORDER BY 1"
+_READ = """
+SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint
+  FROM pg_stat_xact_user_tables WHERE relname IN ('mails', 'notifications', 'webhook_deliveries')
+"""
+
+
+async def _no_pause() -> None:
+    """Pause for no time."""
+
+
+async def test_the_old_that_wait_for_nobody(
+    database: Database, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches, until none is left; the next purge is an hour later."""
+    monkeypatch.setattr(purge_module, "BATCH", 1)
+    connection = await asyncpg.connect(database_url)
+    await insert_webhook(connection, clock())
+    await add(database, clock, ["ann@example.org"], *(notification(number) for number in range(3)))
+    await insert_deliveries(connection, clock(), 2)
+    await connection.execute("UPDATE authsvc.mails SET state = 'sent' WHERE notification_id <> 'evt_2'")
+    await connection.execute(
+        "UPDATE authsvc.webhook_deliveries SET state = 'failed' WHERE delivery_id LIKE '%1'"
+    )
+    purge = NotificationPurge(database, clock=clock)
+    clock.now += RETENTION
+    await purge.work(_no_pause)
+    assert len(await connection.fetch(_LEFT)) == 5
+    clock.advance(hours=1)
+    await purge.work(_no_pause)
+    assert [row[0] for row in await connection.fetch(_LEFT)] == ["evt_2", "evt_whk_1_2"]
+    await connection.execute("UPDATE authsvc.mails SET state = 'sent'")
+    await purge.work(_no_pause)
+    assert len(await connection.fetch(_LEFT)) == 2
+    clock.advance(hours=1)
+    await purge.work(_no_pause)
+    assert [row[0] for row in await connection.fetch(_LEFT)] == ["evt_whk_1_2"]
+    assert await connection.fetchval("SELECT count(*) FROM authsvc.mails") == 0
+    await connection.close()
+
+
+async def test_a_batch_reads_what_it_deletes(database_url: str, clock: Clock) -> None:
+    """And not all that waits for each, with the plans of an empty table."""
+    async with Database.open(database_url, size=1) as database:
+
+        async def delete(size: int) -> int:
+            async with database.transaction() as connection:
+                already = await connection.fetchval(_READ)
+                before = clock() + timedelta(seconds=1)
+                deleted = await delete_old(
+                    connection, spread_before=before, kept_after=clock() - timedelta(days=30), size=50
+                )
+                assert deleted == (size, 0)
+                return int(await connection.fetchval(_READ)) - already
+
+        for _ in range(7):  # A plan is kept from the sixth time on.
+            await delete(0)
+        await add(database, clock, ["ann@example.org"], *(notification(number) for number in range(100)))
+        async with database.connection() as connection:
+            await connection.execute("UPDATE authsvc.mails SET state = 'sent'")
+        later = Clock(clock() + timedelta(days=1))
+        await add(
+            database, later, ["ann@example.org"], *(notification(number) for number in range(100, 1000))
+        )
+        assert await delete(50) < 50 * 10
