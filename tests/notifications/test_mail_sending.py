@@ -39,6 +39,12 @@ async def server() -> AsyncIterator[StubServer]:
         yield stub
 
 
+_READ_MAILS = """
+SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)
+  FROM pg_stat_xact_user_tables WHERE relname = 'mails'
+"""
+
+
 async def states(database_url: str) -> dict[str, str]:
     return {row["address"]: row["state"] for row in await rows(database_url)}
 
@@ -425,3 +431,33 @@ async def test_a_claim_that_was_left_runs_out(
     await sender.work()
     [arrived] = server.arrived
     assert arrived.message["Message-ID"] == f"<{claimed}>"
+
+
+async def test_an_outcome_reads_the_mails_of_its_message_only(clock: Clock, database_url: str) -> None:
+    """However many others wait, with the plans of an empty table."""
+    notifications = [notification(number) for number in range(1000)]
+    async with Database.open(database_url, size=1) as database:
+
+        async def note() -> int:
+            """Read a message, and note that it was sent; return how many rows that reads."""
+            async with database.transaction() as connection:
+                # As outside of a transaction, where outcomes are noted.
+                await connection.execute("SET LOCAL enable_seqscan = on")
+                already = int(await connection.fetchval(_READ_MAILS))
+                await mail_store.read_message(connection, "evt_1@sender.example", size=50)
+                await mail_store.note_retry(connection, "evt_1@sender.example", 450, "busy", clock())
+                await mail_store.note_sent(connection, "evt_1@sender.example", 250)
+                return int(await connection.fetchval(_READ_MAILS)) - already
+
+        for _ in range(7):  # A plan is kept from the sixth time on.
+            await note()
+        await add(database, clock, [ANN], *notifications)
+        async with database.transaction() as connection:
+            await mail_store.claim(
+                connection,
+                await mail_store.list_due(connection, clock(), size=1),
+                "evt_1@sender.example",
+                now=clock(),
+                until=clock() + CLAIM_TIME,
+            )
+        assert 0 < await note() < 20

@@ -52,7 +52,7 @@ SELECT d.delivery_id, d.webhook_id, d.notification_id, $2, $2
   FROM jsonb_to_recordset($1::jsonb) AS d (delivery_id text, webhook_id text, notification_id text)
   JOIN authsvc.webhooks w ON w.webhook_id = d.webhook_id
    FOR KEY SHARE OF w
-    ON CONFLICT (webhook_id, notification_id) DO NOTHING;
+    ON CONFLICT (notification_id, webhook_id) DO NOTHING;
 
 -- name: list_devices
 -- Of the sessions of an owner that were created before ($3, $2), each user agent once, and at most $5. At most $4 sessions are
