@@ -137,8 +137,9 @@ def _watch_notifications(app: App) -> None:
     )
     app.metrics.watch_gauge(
         "notifications_oldest_seconds",
-        "How long the oldest of it has waited.",
+        "How long the oldest of it that is due has been.",
         lambda: backlog.oldest_seconds,
+        label="kind",
     )
     app.metrics.watch_counter(
         "notification_attempts",

@@ -1,10 +1,10 @@
 """How much waits to be sent, for the metrics.
 
-Bound: a look counts at most 10,000 rows of each kind, by their indexes. Between two looks the last numbers
-are shown. Failure: the last numbers stay.
+Bound: a look counts at most 10,000 rows of each kind, by their indexes, and looks up one delivery of each
+webhook. Between two looks the last numbers are shown. Failure: the last numbers stay.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from authsvc.store import sending
@@ -18,27 +18,23 @@ class Backlog:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._found: Pending | None = None
+        self._found: Sequence[Pending] = ()
 
     async def look(self) -> None:
         """Count what waits."""
-        async with self._database.connection() as connection:
-            self._found = await sending.count_pending(connection)
+        async with self._database.transaction() as connection:
+            self._found = await sending.count_pending(connection, self._clock())
 
     @property
     def pending(self) -> Mapping[str, float]:
         """How many wait: notifications whose recipients are not written down, mails, and deliveries."""
-        if self._found is None:
-            return {}
-        return {
-            "notification": self._found.unspread,
-            "mail": self._found.mails,
-            "webhook": self._found.webhook_deliveries,
-        }
+        return {each.kind: each.count for each in self._found}
 
     @property
-    def oldest_seconds(self) -> float:
-        """How long the oldest of them has waited; 0 without any."""
-        if self._found is None or self._found.oldest is None:
-            return 0.0
-        return max(0.0, (self._clock() - self._found.oldest).total_seconds())
+    def oldest_seconds(self) -> Mapping[str, float]:
+        """How long the oldest of each kind that is due has been; 0 without any."""
+        now = self._clock()
+        return {
+            each.kind: 0.0 if each.due_since is None else max(0.0, (now - each.due_since).total_seconds())
+            for each in self._found
+        }

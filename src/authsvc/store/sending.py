@@ -25,12 +25,11 @@ class Sending(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """How much waits to be sent, and since when the oldest of it."""
+    """How much of a kind waits to be sent, and since when the oldest of it that is due has been."""
 
-    unspread: int
-    mails: int
-    webhook_deliveries: int
-    oldest: datetime | None
+    kind: str  # notification: its recipients are not written down; mail; webhook
+    count: int
+    due_since: datetime | None
 
 
 async def find(
@@ -50,7 +49,6 @@ async def retry(connection: Connection, notification_id: str, at: datetime) -> i
     return retried
 
 
-async def count_pending(connection: Connection) -> Pending:
-    """Return what waits. The numbers are bounded, so that counting takes milliseconds."""
-    [row] = await connection.fetch(_SQL["count_pending"])
-    return Pending(*row)
+async def count_pending(connection: Connection, now: datetime) -> list[Pending]:
+    """Return what waits, by kind. The numbers are bounded, so that counting takes milliseconds."""
+    return [Pending(*row) for row in await connection.fetch(_SQL["count_pending"], now)]

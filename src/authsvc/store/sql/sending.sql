@@ -34,10 +34,17 @@ delivered AS (
 SELECT (SELECT count(*) FROM mailed) + (SELECT count(*) FROM delivered);
 
 -- name: count_pending
--- At most 10,000 of each are counted, and when the oldest was written.
-SELECT (SELECT count(*) FROM (SELECT FROM authsvc.notifications WHERE spread_time IS NULL LIMIT 10000) AS n),
-       (SELECT count(*) FROM (SELECT FROM authsvc.mails WHERE state = 'pending' LIMIT 10000) AS m),
-       (SELECT count(*) FROM (SELECT FROM authsvc.webhook_deliveries WHERE state = 'pending' LIMIT 10000) AS d),
-       least((SELECT event_time FROM authsvc.notifications WHERE spread_time IS NULL ORDER BY number LIMIT 1),
-             (SELECT create_time FROM authsvc.mails WHERE state = 'pending' ORDER BY create_time LIMIT 1),
-             (SELECT create_time FROM authsvc.webhook_deliveries WHERE state = 'pending' ORDER BY create_time LIMIT 1));
+-- At most 10,000 of each kind are counted, and since when the oldest of those that are due at $1 has been. Webhooks that fail or
+-- are disabled are their owners' concern, so nothing is due to them.
+SELECT 'notification' AS kind, (SELECT count(*) FROM (SELECT FROM authsvc.notifications WHERE spread_time IS NULL LIMIT 10000) AS n),
+       (SELECT event_time FROM authsvc.notifications WHERE spread_time IS NULL ORDER BY number LIMIT 1) AS due_since
+UNION ALL
+SELECT 'mail', (SELECT count(*) FROM (SELECT FROM authsvc.mails WHERE state = 'pending' LIMIT 10000) AS m),
+       (SELECT next_time FROM authsvc.mails WHERE state = 'pending' AND next_time <= $1 ORDER BY next_time LIMIT 1)
+UNION ALL
+SELECT 'webhook', (SELECT count(*) FROM (SELECT FROM authsvc.webhook_deliveries WHERE state = 'pending' LIMIT 10000) AS d),
+       (SELECT min(d.next_time)
+          FROM authsvc.webhooks w CROSS JOIN LATERAL (
+              SELECT d.next_time FROM authsvc.webhook_deliveries d
+               WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.next_time <= $1 ORDER BY d.delivery_id LIMIT 1) AS d
+         WHERE w.enabled AND w.failing_since IS NULL);
