@@ -28,7 +28,7 @@ class Backlog:
     @property
     def pending(self) -> Mapping[str, float]:
         """How many wait: notifications whose recipients are not written down, mails, and deliveries."""
-        return {each.kind: each.count for each in self._found}
+        return {each.kind: each.number for each in self._found}
 
     @property
     def oldest_seconds(self) -> Mapping[str, float]:

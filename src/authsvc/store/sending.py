@@ -28,7 +28,7 @@ class Pending(NamedTuple):
     """How much of a kind waits to be sent, and since when the oldest of it that is due has been."""
 
     kind: str  # notification: its recipients are not written down; mail; webhook
-    count: int
+    number: int
     due_since: datetime | None
 
 

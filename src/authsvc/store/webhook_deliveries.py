@@ -5,17 +5,12 @@ the webhook's `held_until`, and nobody else claims it before that time. The time
 still held, so no two holders have the same.
 """
 
-import json
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import asyncpg
-
-from authsvc.model.key import TechnicalContact
 from authsvc.model.notification import Notification
-from authsvc.model.webhook import DisableReason, SecretVersion, Webhook
-from authsvc.store import notifications
+from authsvc.model.webhook import DisableReason, Webhook
+from authsvc.store import notifications, webhooks
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 
@@ -56,7 +51,9 @@ async def next_delivery(connection: Connection, line: Line, now: datetime) -> Du
     row = await connection.fetchrow(_SQL["next_delivery"], line.webhook_id, line.until, now)
     if row is None:
         return None
-    return DueDelivery(row["delivery_id"], row["attempt_count"], webhook_of(row), notifications.from_row(row))
+    # Both the webhook and the notification have an owner.
+    webhook = webhooks.from_row({**row, "owner_id": row["webhook_owner_id"]})
+    return DueDelivery(row["delivery_id"], row["attempt_count"], webhook, notifications.from_row(row))
 
 
 async def hold_line(connection: Connection, line: Line, until: datetime) -> Line | None:
@@ -94,12 +91,6 @@ async def note_failure(
     )
 
 
-async def lock_webhook(connection: Connection, webhook_id: str) -> Webhook | None:
-    """Lock a webhook until the transaction ends; None if it was deleted."""
-    row = await connection.fetchrow(_SQL["lock_webhook"], webhook_id)
-    return None if row is None else webhook_of(row)
-
-
 async def mark_failing(
     connection: Connection, webhook_id: str, *, since: datetime, warn_time: datetime | None
 ) -> None:
@@ -120,33 +111,3 @@ async def fail_deliveries_of_disabled(connection: Connection, *, created_before:
     Those of a webhook that its owner has disabled wait until they are as old as `created_before`.
     """
     return len(await connection.fetch(_SQL["fail_deliveries_of_disabled"], created_before, size))
-
-
-def webhook_of(row: asyncpg.Record | Mapping[str, Any]) -> Webhook:
-    """Return the webhook of a row, whose owner is in `webhook_owner_id`."""
-    return Webhook(
-        webhook_id=row["webhook_id"],
-        owner_id=row["webhook_owner_id"],
-        url=row["url"],
-        description=row["description"],
-        event_types=tuple(row["event_types"]),
-        technical_contacts=tuple(
-            TechnicalContact(each["name"], each["email"]) for each in json.loads(row["technical_contacts"])
-        ),
-        enabled=row["enabled"],
-        disable_reason=DisableReason(row["disable_reason"]),
-        create_time=row["create_time"],
-        creator_id=row["creator_id"],
-        update_time=row["update_time"],
-        version=row["version"],
-        secrets=tuple(map(_secret_version, json.loads(row["secrets"]))),
-        failing_since=row["failing_since"],
-        warn_time=row["warn_time"],
-    )
-
-
-def _secret_version(value: Mapping[str, Any]) -> SecretVersion:
-    expire_time = value.get("expire_time")
-    return SecretVersion(
-        value["generation"], value["key_id"], datetime.fromisoformat(expire_time) if expire_time else None
-    )

@@ -13,6 +13,7 @@ from authsvc.model.retry_schedule import failing
 from authsvc.model.webhook import Attempt, DisableReason, Webhook
 from authsvc.store import notifications as notification_store
 from authsvc.store import webhook_deliveries as delivery_store
+from authsvc.store import webhooks as webhook_store
 from authsvc.store.pool import Connection
 from authsvc.store.webhook_deliveries import Line
 
@@ -29,7 +30,7 @@ async def note_failure(
 
     The line is given back until the webhook may be called again. The transaction locks the webhook.
     """
-    webhook = await delivery_store.lock_webhook(connection, line.webhook_id)
+    webhook = await webhook_store.find(connection, line.webhook_id, owner_id=None, lock=True)
     if webhook is None or not webhook.enabled:
         return False
     if webhook.url != called.url:

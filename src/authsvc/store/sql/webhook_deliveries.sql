@@ -64,11 +64,6 @@ UPDATE authsvc.webhook_deliveries
    SET state = 'delivered', attempt_count = attempt_count + 1, attempt_time = $2, response_status = $3, error = ''
  WHERE delivery_id = $1 AND state = 'pending';
 
--- name: lock_webhook
-SELECT webhook_id, owner_id AS webhook_owner_id, url, description, event_types, technical_contacts, enabled, disable_reason,
-       create_time, creator_id, update_time, version, secrets, failing_since, warn_time
-  FROM authsvc.webhooks WHERE webhook_id = $1 FOR NO KEY UPDATE;
-
 -- name: note_failure
 -- If nobody else has noted that attempt. Without a next one, it was the last.
 UPDATE authsvc.webhook_deliveries
