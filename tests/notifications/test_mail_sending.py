@@ -409,7 +409,7 @@ async def test_what_has_failed_is_sent_again_when_an_operator_says_so(
     await sender.work()
     clock.advance(days=9)
     async with database.transaction() as connection:
-        assert await sending.retry(connection, "", clock()) == 1
+        assert await sending.retry(connection, "", clock(), size=10) == 1
     await sender.work()
     assert await states(database_url) == {ANN: "pending"}
     clock.advance(minutes=1)
@@ -461,3 +461,21 @@ async def test_an_outcome_reads_the_mails_of_its_message_only(clock: Clock, data
                 until=clock() + CLAIM_TIME,
             )
         assert 0 < await note() < 20
+
+
+async def test_many_that_failed_are_retried_in_batches(database: Database, clock: Clock) -> None:
+    """Each once: what fails again meanwhile is left as it is, so that there is an end."""
+    await add(database, clock, [ANN, BOB, EVE], notification(1))
+    async with mail_server() as server:
+        server.to[ANN] = server.to[BOB] = server.to[EVE] = "550 5.1.1 no such user"
+        sender = sender_of(database, clock, server_at(server.port))
+        await sender.work()
+        clock.advance(minutes=1)
+        at, retried = clock(), list[int]()
+        while not retried or retried[-1]:
+            async with database.transaction() as connection:
+                retried.append(await sending.retry(connection, "", at, size=2))
+            clock.advance(seconds=1)
+            await sender.work()
+    assert retried == [2, 1, 0]
+    assert sender.failed == 6

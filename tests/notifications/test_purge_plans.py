@@ -60,7 +60,7 @@ async def test_a_batch_reads_what_it_deletes(database_url: str, clock: Clock) ->
 
         async def delete(size: int) -> int:
             async with database.transaction() as connection:
-                already = await connection.fetchval(_READ)
+                already = int(await connection.fetchval(_READ))
                 before = clock() + timedelta(seconds=1)
                 deleted = await delete_old(
                     connection, spread_before=before, kept_after=clock() - timedelta(days=30), size=50

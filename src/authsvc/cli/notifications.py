@@ -27,6 +27,8 @@ notifications = cyclopts.App(
     "`list` and `retry` use the database of AUTHSVC_DATABASE_URL. The service can keep running. `test` sends "
     "by itself, with the same settings as the service.",
 )
+# Mails in a transaction, and deliveries.
+_RETRIED_AT_ONCE = 1000
 _ALL_STATES = ["pending", "sent", "delivered", "failed"]
 
 
@@ -89,9 +91,12 @@ async def retry(
     if bool(notification_id) == all_failed:
         raise ClientError("name one notification, or use --all")
     async with _database() as database:
-        at = await database_time(database)
-        async with database.transaction() as connection:
-            retried = await sending.retry(connection, notification_id, at)
+        at, retried, last = await database_time(database), 0, 1
+        while last:
+            async with database.transaction() as connection:
+                last = await sending.retry(connection, notification_id, at, size=_RETRIED_AT_ONCE)
+            retried += last
+        async with database.connection() as connection:
             known = not notification_id or await sending.find(
                 connection, states=_ALL_STATES, owner_id="", notification_id=notification_id, size=1
             )

@@ -40,12 +40,13 @@ async def find(
     return [Sending(*row) for row in rows]
 
 
-async def retry(connection: Connection, notification_id: str, at: datetime) -> int:
-    """Have what has failed of a notification sent again; of all notifications if the id is empty.
+async def retry(connection: Connection, notification_id: str, at: datetime, *, size: int) -> int:
+    """Have what had failed `at` a time sent again; of all notifications if the id is empty.
 
-    Webhooks that are disabled are left out. Returns how many will be sent.
+    At most `size` mails and as many deliveries. Webhooks that are disabled are left out. Returns how many
+    will be sent.
     """
-    retried: int = await connection.fetchval(_SQL["retry"], notification_id, at)
+    retried: int = await connection.fetchval(_SQL["retry"], notification_id, at, size)
     return retried
 
 

@@ -20,16 +20,25 @@ SELECT n.notification_id, n.type, n.owner_id, s.recipient, s.state, s.attempt_co
  LIMIT $4;
 
 -- name: retry
--- A mail that has failed becomes part of a new message, because the others of the previous one may have arrived.
-WITH mailed AS (
-    UPDATE authsvc.mails SET state = 'pending', attempt_count = 0, next_time = $2, message_id = '', create_time = $2,
+-- At most $3 mails and $3 deliveries that have failed before $2. A mail becomes part of a new message, because the others of the
+-- previous one may have arrived.
+WITH failed_mails AS (
+    SELECT mail_number FROM authsvc.mails
+     WHERE state = 'failed' AND ($1 = '' OR notification_id = $1) AND (attempt_time < $2 OR attempt_time IS NULL)
+     LIMIT $3 FOR UPDATE SKIP LOCKED),
+mailed AS (
+    UPDATE authsvc.mails m SET state = 'pending', attempt_count = 0, next_time = $2, message_id = '', create_time = $2,
            first_attempt_time = NULL
-     WHERE state = 'failed' AND ($1 = '' OR notification_id = $1)
+      FROM failed_mails f WHERE m.mail_number = f.mail_number
     RETURNING true),
+failed_deliveries AS (
+    SELECT d.delivery_id FROM authsvc.webhook_deliveries d JOIN authsvc.webhooks w ON w.webhook_id = d.webhook_id
+     WHERE d.state = 'failed' AND ($1 = '' OR d.notification_id = $1) AND (d.attempt_time < $2 OR d.attempt_time IS NULL)
+       AND w.enabled
+     LIMIT $3 FOR UPDATE OF d SKIP LOCKED),
 delivered AS (
     UPDATE authsvc.webhook_deliveries d SET state = 'pending', attempt_count = 0, next_time = $2
-      FROM authsvc.webhooks w
-     WHERE d.state = 'failed' AND ($1 = '' OR d.notification_id = $1) AND w.webhook_id = d.webhook_id AND w.enabled
+      FROM failed_deliveries f WHERE d.delivery_id = f.delivery_id
     RETURNING true)
 SELECT (SELECT count(*) FROM mailed) + (SELECT count(*) FROM delivered);
 
