@@ -84,7 +84,8 @@ async def update(connection: Connection, webhook: Webhook, *, call_at: datetime 
 
 
 async def delete_deliveries(connection: Connection, webhook_id: str, *, size: int) -> int:
-    """Delete up to `size` deliveries of a webhook; return how many."""
+    """Delete up to `size` deliveries of a webhook; return how many. Until the commit, no purge does."""
+    await connection.execute(_SQL["hold_purge"])
     return len(await connection.fetch(_SQL["delete_deliveries"], webhook_id, size))
 
 

@@ -6,7 +6,7 @@ argument, and the use case checks what it may do. A change is made in one transa
 authority of its caller until the commit; verification depends on none of it, so no worker is waited for.
 
 Locks are taken in this order: what `revocation.authority` locks, the count of an owner's webhooks, the
-webhook, a delivery, the heads of audit chains.
+webhook, the row of the purge, a delivery, the heads of audit chains.
 """
 
 from authsvc.notifications.webhooks.webhooks import Webhooks

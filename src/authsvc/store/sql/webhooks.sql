@@ -36,6 +36,10 @@ UPDATE authsvc.webhooks
        line_time = least(line_time, $13)
  WHERE webhook_id = $1;
 
+-- name: hold_purge
+-- The purge deletes deliveries in another order, so each would wait for the other. It goes on when this transaction has ended.
+SELECT FROM authsvc.jobs WHERE job = 'notification_purge' FOR UPDATE;
+
 -- name: delete_deliveries
 -- Some of those of a webhook.
 DELETE FROM authsvc.webhook_deliveries
