@@ -171,6 +171,8 @@ async def _of_the_owner(scene: Scene) -> None:
     mail, data = await scene.notified("session.created", OPERATOR)
     assert mail.message["Subject"] == "New sign-in to acme from Firefox 128 on Linux"
     assert (data["user_agent"], data["ip_address"]) == (FIREFOX, "192.0.2.7")
+    device = data["device"]
+    assert (device["browser"], device["browser_version"], device["os"]) == ("Firefox", "128", "Linux")
 
     await scene.create("First")
     await scene.admin.BatchRevokeKeys(owner_id="acme", reason="incident")

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from authsvc.model.notification import Notification
+from authsvc.model.notification import Notification, NotificationType
 from authsvc.model.webhook import MAX_BODY_BYTES
+from authsvc.notifications.signed_in import device_of
 
+_DEVICE_FIELDS = ("browser", "browser_version", "os", "os_version", "device_type", "model")
 # Where cutting begins, in characters.
 _LONGEST_TEXT = 1024
 
@@ -56,6 +58,9 @@ def data_of(notification: Notification) -> Mapping[str, Any]:
         for name, value in notification.subject.items()
         if name != "client_hints"
     }
+    if notification.type == NotificationType.SESSION_CREATED:
+        device = device_of(notification.subject)
+        subject["device"] = {name: getattr(device, name) for name in _DEVICE_FIELDS}
     return {
         "event_id": notification.notification_id,
         "position": notification.position,

@@ -12,18 +12,18 @@ a time, and the one that fails is set aside for ten minutes, so that it holds up
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from authsvc.model.caller import PLATFORM_OWNER
-from authsvc.model.client_hints import ClientHints
+from authsvc.model.device import Device
 from authsvc.model.errors import RetryableError
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import TechnicalContact
 from authsvc.model.notification import Notification, NotificationType
 from authsvc.notifications.recipients import MailRecipients
+from authsvc.notifications.signed_in import device_of
 from authsvc.sessions.device import describe
 from authsvc.store import notifications as notification_store
 from authsvc.store import purge as jobs
@@ -136,9 +136,9 @@ class Spread:
             notification.target_id,
             datetime.fromisoformat(subject["create_time"]),
         )
-        new = _device(subject["user_agent"], ClientHints.of_json(json.dumps(subject["client_hints"])))
+        new = _traits(device_of(subject))
         for number, (user_agent, hints) in enumerate(known):
-            if _device(user_agent, hints) == new:
+            if _traits(describe(user_agent, hints)) == new:
                 return False
             if number % _DEVICES_AT_ONCE == 0:
                 await asyncio.sleep(0)  # Whoever signs in chooses the user agents: others have their turn.
@@ -165,7 +165,6 @@ def _deliveries(
             yield webhook.webhook_id, notification.notification_id
 
 
-def _device(user_agent: str, client_hints: ClientHints) -> tuple[str, str, str]:
+def _traits(device: Device) -> tuple[str, str, str]:
     """Return what tells one device from another: its browser or program, its system and its model."""
-    device = describe(user_agent, client_hints)
     return device.browser, device.os, device.model

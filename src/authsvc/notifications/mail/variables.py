@@ -3,18 +3,16 @@
 Anybody may have written the texts, so they are cleaned and cut, and key strings are redacted.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from authsvc.model.client_hints import ClientHints
 from authsvc.model.key_string import redact
 from authsvc.model.notification import Notification, NotificationType
 from authsvc.model.policy import readable_length
 from authsvc.model.text import cleaned
-from authsvc.sessions.device import describe
+from authsvc.notifications.signed_in import device_of
 
 _MAX_LENGTH, _MAX_BRIEF_LENGTH = 300, 100
 # Mail programs make links of these.
@@ -145,8 +143,7 @@ def _device(subject: Mapping[str, Any]) -> str:
     """Return a device as people call it: `Firefox 128 on Windows 11`."""
     if "user_agent" not in subject:
         return ""
-    hints = ClientHints.of_json(json.dumps(subject.get("client_hints") or {}))
-    device = describe(str(subject["user_agent"]), hints)
+    device = device_of(subject)
     program = f"{device.browser} {device.browser_version}".strip()
     system = " ".join(filter(None, (device.os, device.os_version)))
     where = f"{system} ({device.model})" if system and device.model else system or device.model
