@@ -6,7 +6,7 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,21 @@ _OLD_KEY, _NEW_KEY = b"1" * 32, b"2" * 32
 _KEYS = SigningKeys([_NEW_KEY, _OLD_KEY])
 _LOOPBACK = [network("127.0.0.0/8"), network("::1")]
 _BODY = json.dumps({"type": "key.created", "timestamp": "2026-11-21T12:00:00Z", "data": {}}).encode()
-_NOW = datetime.now(UTC)
+_NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+class _Now(datetime):
+    """The clock of receivers."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return _NOW.astimezone(tz)
+
+
+@pytest.fixture(autouse=True)
+def _clock_of_receivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let them verify when the calls are made, however long the tests take."""
+    monkeypatch.setattr("standardwebhooks.webhooks.datetime", _Now)
 
 
 def _id_of(key: bytes) -> str:

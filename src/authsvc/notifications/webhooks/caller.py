@@ -14,7 +14,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import cached_property
 from importlib.metadata import version
 
 import anyio
@@ -67,15 +66,8 @@ class WebhookCaller:
         self._clock = clock
         # With a search domain, vault.prod is a name of the operator's network.
         self._resolve = resolve or Resolver(is_absolute=not addresses.networks)
-        self._given_tls = tls
+        self._tls = tls
         self._seconds = seconds
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        """The context of TLS. Loading the authorities of the system takes time, so the first call does it."""
-        context = self._given_tls or ssl.create_default_context()
-        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-        return context
 
     async def call(self, webhook: Webhook, message_id: str, body: bytes) -> Attempt:
         """Send a message once; return how that went, whatever the receiver and the network do."""
@@ -95,6 +87,13 @@ class WebhookCaller:
             return Attempt(error=str(error), outcome=error.outcome)
         except TimeoutError:
             return Attempt(error=f"no answer within {self._seconds:g} s", outcome=Outcome.UNREACHABLE)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Return the context of TLS. Loading the authorities of the system takes time, so it is done once."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        self._tls.minimum_version = max(self._tls.minimum_version, ssl.TLSVersion.TLSv1_2)
+        return self._tls
 
     def _secrets(self, webhook: Webhook, now: datetime) -> list[bytes]:
         """Return the secrets that sign. One whose key is gone is left out, since the others may be enough."""
@@ -116,7 +115,7 @@ class WebhookCaller:
         backend = CheckedAddresses(addresses)
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(scheme, target.host.encode(), target.port),
-            ssl_context=None if target.is_plain else self._tls,
+            ssl_context=None if target.is_plain else self._tls_context(),
             network_backend=backend,
         )
         request = httpcore.Request(
