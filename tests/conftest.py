@@ -8,7 +8,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,14 +19,19 @@ import grpc
 import hypothesis
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from authsvc import app
+from authsvc.app.background import in_background
+from authsvc.app.gauges import watch_notifier
+from authsvc.app.notifier import Notifier, notifier_of
 from authsvc.config.settings import Settings
 from authsvc.notifications.webhooks import caller
 from authsvc.process.devpg import Binaries, DevPostgres
 from authsvc.store import feed
 from authsvc.store.migrate import migrate
+from authsvc.telemetry import Metrics
 from authsvc.v1 import (
     audit_service_pb2,
     owner_policy_service_pb2,
@@ -145,6 +150,7 @@ class Service:
     ticker: Ticker
     admin_key: str
     channel: grpc.aio.Channel
+    notifier: Notifier
 
     def as_caller(self, key_string: str) -> "Client":
         """Return a client that calls with this key string."""
@@ -153,6 +159,13 @@ class Service:
     @property
     def admin(self) -> "Client":
         return self.as_caller(self.admin_key)
+
+    @property
+    def notifier_registry(self) -> CollectorRegistry:
+        """The metrics of the notifier."""
+        metrics = Metrics()
+        watch_notifier(metrics, self.notifier, self.app.database)
+        return metrics.registry
 
     async def flush(self) -> None:
         """Write the pending last uses, activities and refused attempts."""
@@ -293,11 +306,13 @@ async def serving(
     *,
     stopwatch: Stopwatch = boottime,
     pauses: app.DrainPauses = NO_PAUSES,
+    notifies: bool = False,
     **settings: object,
 ) -> AsyncIterator[Service]:
     """Run the whole service on a database, with an administrator's key and a client.
 
     Without a `clock`, its time is the database's. Of several on one database, only the first has the key.
+    Its notifier runs beside it if it `notifies`; otherwise only when the test calls its parts.
     A stop waits for calls in flight, but not for calls that may still arrive, unless `pauses` is passed.
     Programs (`tests.e2e.process`) have the pauses of the product.
     """
@@ -311,14 +326,18 @@ async def serving(
         **settings,
     }
     configuration = Settings(**values)  # type: ignore[arg-type]
-    async with app.running(
-        configuration, clock=clock, stopwatch=stopwatch, tick=ticker, pauses=pauses
-    ) as running:
+    async with (
+        app.running(configuration, clock=clock, stopwatch=stopwatch, tick=ticker, pauses=pauses) as running,
+        AsyncExitStack() as stack,
+    ):
+        notifier = notifier_of(configuration, running.database, running.clock)
+        for work in notifier.works() if notifies else ():
+            await stack.enter_async_context(in_background(work))
         minted = await running.keys.ensure_administrator()
         address = f"127.0.0.1:{running.port}"
         async with grpc.aio.insecure_channel(address) as channel:
             key_string = minted.text if minted else ""
-            yield Service(running, address, clock or Clock(), ticker, key_string, channel)
+            yield Service(running, address, clock or Clock(), ticker, key_string, channel, notifier)
 
 
 @pytest_asyncio.fixture

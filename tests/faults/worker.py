@@ -22,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -204,8 +205,8 @@ async def _run(directory: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     predecessors = [UUID(text) for text in os.environ.get("FAULTS_PREDECESSORS", "").split()]
     registration = app.Registration(predecessors=Predecessors(predecessors), on_register=hooks.registered)
-    running = app.running(settings, registration=registration)
-    async with running as service:
+    notifying = app.notifying(settings) if settings.smtp_url else nullcontext()
+    async with app.running(settings, registration=registration) as service, notifying:
         hooks.ready(service.port)
         await stop.wait()
 

@@ -94,12 +94,12 @@ class Scene:
 
     async def _send(self) -> None:
         """Do what the service does twice a second."""
-        notifying = self.service.app.notifying
-        assert notifying.mail is not None
-        assert notifying.webhooks is not None
-        await notifying.spread.work()
-        await notifying.mail.work()
-        await notifying.webhooks.look()
+        notifier = self.service.notifier
+        assert notifier.mail is not None
+        assert notifier.webhooks is not None
+        await notifier.spread.work()
+        await notifier.mail.work()
+        await notifier.webhooks.look()
         await asyncio.sleep(0.01)
 
 

@@ -40,7 +40,7 @@ class Follower:
 async def test_a_receiver_reads_what_it_has_missed(database_url: str, clock: Clock) -> None:
     async with (
         receiving() as receiver,
-        serving(database_url, clock, webhook_networks="127.0.0.1") as service,
+        serving(database_url, clock, notifies=True, webhook_networks="127.0.0.1") as service,
     ):
         admin = service.admin
         made = await admin.CreateWebhook(owner_id="acme", url=f"http://127.0.0.1:{receiver.port}/")
@@ -86,7 +86,7 @@ async def _spread(service: Service) -> None:
     """Wait until the recipients of all notifications are written down."""
 
     async def left() -> bool:
-        await service.app.notifying.spread.work()
+        await service.notifier.spread.work()
         async with service.app.database.connection() as connection:
             return await notification_store.has_unspread(connection, excluding=[])
 

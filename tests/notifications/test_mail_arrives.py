@@ -66,10 +66,10 @@ class Scene:
         self._seen = {mail.message["Message-ID"] for user in USERS for mail in inboxes.read(user)}
 
     async def send(self) -> None:
-        notifying = self.service.app.notifying
-        await notifying.spread.work()
-        assert notifying.mail is not None
-        await notifying.mail.work()
+        notifier = self.service.notifier
+        await notifier.spread.work()
+        assert notifier.mail is not None
+        await notifier.mail.work()
         await asyncio.sleep(0)
 
     async def mail(self, address: str = ANN) -> Arrived:

@@ -111,7 +111,7 @@ async def test_a_webhook_is_deleted_during_a_purge(service: Service, database_ur
         await blocker.execute(
             "SELECT FROM authsvc.webhook_deliveries WHERE delivery_id = 'dlv_36' FOR UPDATE"
         )
-        purging = asyncio.create_task(service.app.notifying.purge.step())
+        purging = asyncio.create_task(service.notifier.purge.step())
         await eventually(partial(connection.fetchval, _WAITING), lambda waiting: waiting >= 1)
         deleting = asyncio.ensure_future(service.admin.DeleteWebhook(webhook_id=webhook_id))
         await eventually(partial(connection.fetchval, _WAITING), lambda waiting: waiting >= 2)

@@ -98,7 +98,7 @@ class Told:
         while await self.connection.fetchval(
             "SELECT count(*) FROM authsvc.notifications WHERE spread_time IS NULL"
         ):
-            await self.service.app.notifying.spread.work()
+            await self.service.notifier.spread.work()
 
 
 @pytest_asyncio.fixture
@@ -289,7 +289,7 @@ async def test_without_mail_and_webhooks_nothing_is_kept(service: Service, datab
     try:
         assert await connection.fetchval("SELECT count(*) FROM authsvc.notifications") >= 0
         while await connection.fetchval("SELECT count(*) FROM authsvc.notifications"):
-            await service.app.notifying.spread.work()
+            await service.notifier.spread.work()
         assert await connection.fetchval("SELECT count(*) FROM authsvc.mails") == 0
     finally:
         await connection.close()
@@ -322,7 +322,7 @@ async def test_a_batch_that_fails_is_spread_again(told: Told) -> None:
     mails = "SELECT count(*) FROM authsvc.mails WHERE owner_id = 'acme'"
     await told.connection.execute("ALTER TABLE authsvc.webhook_deliveries RENAME TO hidden")
     await told.create()
-    await told.service.app.notifying.spread.step()
+    await told.service.notifier.spread.step()
     assert await told.connection.fetchval(mails) == 0
     await told.connection.execute("ALTER TABLE authsvc.hidden RENAME TO webhook_deliveries")
     told.service.clock.advance(minutes=11)
@@ -344,7 +344,7 @@ async def test_one_faulty_notification_holds_up_no_other(
             await told.connection.execute(_NOTIFY, f"evt_{number}", "key.unused", "{}", json.dumps(_CONTACTS))
     async with asyncio.timeout(10):
         while len(await told.connection.fetch("SELECT FROM authsvc.mails WHERE owner_id = 'acme'")) < 7:
-            await told.service.app.notifying.spread.work()
+            await told.service.notifier.spread.work()
     [left] = await told.connection.fetch(
         "SELECT notification_id FROM authsvc.notifications WHERE spread_time IS NULL"
     )
@@ -363,10 +363,10 @@ async def test_a_webhook_that_is_being_deleted(told: Told, caplog: pytest.LogCap
         await told.connection.execute("DELETE FROM authsvc.webhooks WHERE webhook_id = 'whk_gone'")
         await told.create()
         async with asyncio.timeout(10):  # The worker, or we, have read it, and wait for its end.
-            spreading = asyncio.create_task(told.service.app.notifying.spread.step())
+            spreading = asyncio.create_task(told.service.notifier.spread.step())
             while not await told.connection.fetchval(_IS_WAITED_FOR):
                 if spreading.done():
-                    spreading = asyncio.create_task(told.service.app.notifying.spread.step())
+                    spreading = asyncio.create_task(told.service.notifier.spread.step())
                 await asyncio.sleep(0)
     await spreading
     async with asyncio.timeout(10):

@@ -34,12 +34,6 @@ _MAIL: dict[str, Any] = {"smtp_url": "smtp://127.0.0.1:1", "mail_from": "a@b.exa
 _NO_ROTATION: dict[str, Any] = {"default_rotation_period": 0}
 
 
-@pytest.fixture(autouse=True)
-def _no_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Services here warn and spread when the test says so."""
-    monkeypatch.setattr("authsvc.app.notifying.Notifying.works", lambda _: ())
-
-
 @pytest_asyncio.fixture
 async def service(database_url: str, clock: Clock) -> AsyncIterator[Service]:
     """A service that mails, whose warnings have begun."""
@@ -74,7 +68,7 @@ async def walk(service: Service) -> int:
     async with service.app.database.transaction() as connection:
         await jobs.put_back(connection, "key_warnings", "", service.clock())
     steps = 1
-    while await service.app.notifying.warnings.step():
+    while await service.notifier.warnings.step():
         steps += 1
     return steps
 
@@ -154,7 +148,7 @@ async def test_it_reaches_the_contacts(service: Service, connection: Any, clock:
     await create(service, 10 * DAY)
     clock.now += 9 * DAY
     await walk(service)
-    await service.app.notifying.spread.work()
+    await service.notifier.spread.work()
     rows = await connection.fetch(
         "SELECT m.address FROM authsvc.mails m JOIN authsvc.notifications n USING (notification_id)"
         " WHERE n.type = 'key.expiring'"
@@ -172,7 +166,7 @@ async def test_as_the_role_that_serves(plain_role: str, empty_database_url: str,
         await create(service)
         clock.now += 90 * DAY
         await walk(service)
-        registry = service.app.metrics.registry
+        registry = service.notifier_registry
         for kind, count in ((UNUSED, 1), (EXPIRING, 0)):
             assert registry.get_sample_value("authsvc_key_warnings_total", {"kind": kind}) == count
 
@@ -191,7 +185,7 @@ async def test_from_creation_to_expiry(service: Service, connection: Any, clock:
         "SELECT threshold_days FROM authsvc.key_warnings WHERE kind = 'key.expiring'"
     )
     assert sorted(row["threshold_days"] for row in rows) == [1, 7, 30]
-    assert service.app.notifying.warnings.written == {EXPIRING: 3, EXPIRED: 1, UNUSED: 1, ROTATION_DUE: 0}
+    assert service.notifier.warnings.written == {EXPIRING: 3, EXPIRED: 1, UNUSED: 1, ROTATION_DUE: 0}
 
 
 @pytest.mark.parametrize(
@@ -348,7 +342,7 @@ async def test_where_nobody_could_be_told_there_is_no_walk(
         due = (await create(service, 100 * DAY)).key.key_id
         clock.now += 95 * DAY
         jobs_before = await connection.fetch("SELECT job, next_time, position FROM authsvc.jobs")
-        assert not await service.app.notifying.warnings.step()
+        assert not await service.notifier.warnings.step()
         assert await connection.fetch("SELECT job, next_time, position FROM authsvc.jobs") == jobs_before
         assert await connection.fetchval("SELECT count(*) FROM authsvc.key_warnings") == 0
     clock.now += 3 * DAY
@@ -415,7 +409,7 @@ async def test_an_expiry_that_nobody_was_told_of_is_no_news_later(
     key_id = (await create(service, DAY, technical_contacts=[])).key.key_id
     clock.now += 2 * DAY
     await walk(service)
-    await service.app.notifying.spread.work()  # It finds nobody.
+    await service.notifier.spread.work()  # It finds nobody.
     assert await kinds(connection) == []
     await service.admin.UpdateKey(
         key={"key_id": key_id, "technical_contacts": _CONTACTS}, update_mask={"paths": ["technical_contacts"]}
@@ -445,7 +439,7 @@ async def test_in_small_batches(
     assert first not in made  # that of the administrator
     async with service.app.database.transaction() as own:
         await jobs.put_back(own, "key_warnings", "", clock())
-    step = service.app.notifying.warnings.step
+    step = service.notifier.warnings.step
     for told, more in ((made[:2], True), (made[2:4], True), (made[4:], False)):
         assert await step() is more
         assert await warned(connection) == [(EXPIRING, key_id) for key_id in told]
@@ -481,11 +475,11 @@ async def test_a_crash_neither_loses_nor_doubles(
     with monkeypatch.context() as patch:
         patch.setattr(*((jobs, "put_back") if where == "at the commit" else (warning_store, "give")), failing)
         with pytest.raises(Exception):  # noqa: B017 - what it is depends on where
-            await service.app.notifying.warnings.step()
+            await service.notifier.warnings.step()
     assert await kinds(connection) == []
     assert await connection.fetchval("SELECT count(*) FROM authsvc.key_warnings") == 0
-    assert sum(service.app.notifying.warnings.written.values()) == 0
-    assert not await service.app.notifying.warnings.step()
+    assert sum(service.notifier.warnings.written.values()) == 0
+    assert not await service.notifier.warnings.step()
     assert await warned(connection) == [(EXPIRING, key_id) for key_id in made]
 
 
@@ -578,7 +572,7 @@ async def test_it_does_not_run_far_ahead(
     monkeypatch.setattr(key_warnings, "BATCH_KEYS", 1)
     monkeypatch.setattr(key_warnings, "MAX_WARNED_KEYS", 1)
     await expiring(service, clock, 4)
-    await service.app.notifying.spread.work()
+    await service.notifier.spread.work()
     await connection.execute("UPDATE authsvc.mails SET state = 'sent'")
     waiting = await connection.fetch("SELECT notification_id FROM authsvc.notifications LIMIT 3")
     ids = [row["notification_id"] for row in waiting]
@@ -601,7 +595,7 @@ async def test_it_does_not_run_far_ahead(
             ids,
             clock(),
         )
-    step = service.app.notifying.warnings.step
+    step = service.notifier.warnings.step
     await jobs.put_back(connection, "key_warnings", "", clock())
     assert await step()  # None was made for a long time.
     assert not await step()

@@ -108,7 +108,7 @@ async def test_a_change_is_delivered_under_the_id_of_its_event(service: Service)
     [event] = (await service.admin.ListAuditEvents(owner_id="acme", filter={"target_id": key.key_id})).events
     async with asyncio.timeout(10):
         while not await listed(service, mine):
-            await service.app.notifying.spread.work()
+            await service.notifier.spread.work()
     for webhook_id in (mine, all_owners):
         # The first administrator's key was created as well.
         [delivery] = [each for each in await listed(service, webhook_id) if each.owner_id == "acme"]

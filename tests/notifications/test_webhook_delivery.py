@@ -40,7 +40,7 @@ async def test_webhooks_are_told_of_changes(database_url: str) -> None:
                 connection, now, f"whk_{name}", url=f"http://127.0.0.1:{to.port}/", owner_id=owner_id
             )
         async with serving(
-            database_url, None, webhook_keys=SETTING, webhook_networks="127.0.0.0/8"
+            database_url, None, notifies=True, webhook_keys=SETTING, webhook_networks="127.0.0.0/8"
         ) as service:
             key = (await service.admin.CreateKey(owner_id="acme", display_name="ci")).key
             await service.admin.RevokeKey(key_id=key.key_id)
@@ -72,6 +72,7 @@ async def test_a_webhook_that_is_gone(database_url: str, clock: Clock) -> None:
         async with serving(
             database_url,
             clock,
+            notifies=True,
             webhook_keys=SETTING,
             webhook_networks="127.0.0.0/8",
             smtp_url="smtp://127.0.0.1:1",
@@ -90,7 +91,7 @@ async def test_a_webhook_that_is_gone(database_url: str, clock: Clock) -> None:
             await eventually(mails, lambda found: len(found) == 2)
             metrics = {
                 sample.labels["outcome"]: sample.value
-                for family in service.app.metrics.registry.collect()
+                for family in service.notifier_registry.collect()
                 for sample in family.samples
                 if sample.name == "authsvc_notification_attempts_total"
             }
@@ -115,7 +116,9 @@ async def test_a_stop_of_the_service_gives_lines_back(
     async with receiving(hang) as receiver:
         await insert_webhook(connection, clock(), url=f"http://127.0.0.1:{receiver.port}/")
         await insert_deliveries(connection, clock())
-        async with serving(database_url, clock, webhook_keys=SETTING, webhook_networks="127.0.0.0/8"):
+        async with serving(
+            database_url, clock, notifies=True, webhook_keys=SETTING, webhook_networks="127.0.0.0/8"
+        ):
             await called.wait()
             assert (await webhook(connection))["held_until"] is not None
         assert (await webhook(connection))["held_until"] is None
@@ -125,4 +128,4 @@ async def test_a_stop_of_the_service_gives_lines_back(
 @pytest.mark.parametrize("keys", ["", SETTING])
 async def test_without_keys_nothing_is_delivered(keys: str, database_url: str, clock: Clock) -> None:
     async with serving(database_url, clock, webhook_keys=keys) as service:
-        assert (service.app.notifying.webhooks is None) is (not keys)
+        assert (service.notifier.webhooks is None) is (not keys)

@@ -529,7 +529,7 @@ async def test_a_new_key_is_for_new_secrets(
         service.admin_key = admin_key
         found = await stored(service, webhook_id)
         assert service.app.webhooks._keys.shown(webhook_id, found.secrets[0]) == made.secret
-        await service.app.notifying.missing_keys.look()
+        await service.notifier.missing_keys.look()
         assert "AUTHSVC_WEBHOOK_KEYS" not in caplog.text
     async with serving(database_url, clock, webhook_keys=OTHER_KEY) as service:
         service.admin_key = admin_key
@@ -537,16 +537,16 @@ async def test_a_new_key_is_for_new_secrets(
             await service.admin.TestWebhook(webhook_id=webhook_id)
         assert "rotate the secret" in refusal.message
         for _ in range(2):
-            await service.app.notifying.missing_keys.look()
+            await service.notifier.missing_keys.look()
         assert caplog.text.count("AUTHSVC_WEBHOOK_KEYS: the key with the id") == 1
         assert "1 webhook cannot be called" in caplog.text
         assert WEBHOOK_KEY not in caplog.text
         await service.admin.RotateWebhookSecret(webhook_id=webhook_id, overlap=Duration())
         caplog.clear()
-        await service.app.notifying.missing_keys.look()
+        await service.notifier.missing_keys.look()
         assert "AUTHSVC_WEBHOOK_KEYS" not in caplog.text
     async with serving(database_url, clock, webhook_keys=WEBHOOK_KEY) as service:
-        await service.app.notifying.missing_keys.look()
+        await service.notifier.missing_keys.look()
         assert "AUTHSVC_WEBHOOK_KEYS: the key with the id" in caplog.text
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
-from authsvc.process import follower, supervisor, worker
+from authsvc.process import follower, notifier, supervisor, worker
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Pipe, Report
 from authsvc.process.children import Children
@@ -63,7 +63,7 @@ async def following(*_: object) -> AsyncIterator[str]:
 
 if __name__ == "__main__":
     worker.serving = serving
-    follower.following = following  # type: ignore[assignment]
+    follower.following = notifier.notifying = following  # type: ignore[assignment]
     configure_logging("info", "json", str)
     settings = load_settings(workers=2, drain_grace="300")
     with Children() as children:

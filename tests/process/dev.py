@@ -12,7 +12,7 @@ from uuid import UUID
 
 from authsvc.config.settings import Settings, load_settings
 from authsvc.model.errors import OperatorError
-from authsvc.process import dev, follower, worker
+from authsvc.process import dev, follower, notifier, worker
 from authsvc.process.child import Report
 
 WRONG = set(sys.argv[1:])
@@ -62,7 +62,7 @@ def announce(port: int, minted: str) -> None:
 
 if __name__ == "__main__":
     worker.serving = serving
-    follower.following = following  # type: ignore[assignment]
+    follower.following = notifier.notifying = following  # type: ignore[assignment]
     settings = load_settings(workers=2, listen="127.0.0.1:0", drain_grace="300")
     try:
         sys.exit(dev.serve(settings, database, announce))

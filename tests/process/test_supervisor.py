@@ -24,4 +24,5 @@ def test_a_worker_that_waits_for_the_database_is_not_late(wait: str, allowed: fl
     values: dict[str, Any] = {"workers": 1, "wait_for_database": wait}
     settings = Settings(**values)
     assert "no room" in Supervisor(settings, children, announce=lambda _: None).run()
-    assert forked == [allowed]
+    # The notifier, and the worker.
+    assert forked == [allowed, allowed]

@@ -92,9 +92,9 @@ async def test_the_role_that_serves_cannot_change_the_schema(
         await service.admin.RotateKey(key_id=made.key.key_id)
         await service.admin.ListKeys(owner_id="acme", filter={"query": "xyz"})
         await service.admin.DeleteKey(key_id=made.key.key_id)
-        await service.app.notifying.spread.work()
-        await service.app.notifying.backlog.look()
-        assert service.app.notifying.backlog.pending["notification"] == 0
+        await service.notifier.spread.work()
+        await service.notifier.backlog.look()
+        assert service.notifier.backlog.pending["notification"] == 0
     connection = await asyncpg.connect(serving_url)
     try:
         for statement in (

@@ -32,7 +32,7 @@ def registry_of(number: int) -> CollectorRegistry:
 
 def merged(*numbers: int) -> Merged:
     """The families of some workers, as they travel between processes."""
-    told = {number: json.loads(json.dumps(described(registry_of(number)))) for number in numbers}
+    told = {str(number): json.loads(json.dumps(described(registry_of(number)))) for number in numbers}
     return Merged([GaugeMetricFamily("up", "Up.", value=1)], told)
 
 
@@ -74,7 +74,7 @@ def test_promtool_accepts_the_metrics_of_the_service() -> None:
     metrics.rpc_seconds.of("VerifyKey")(0.001)
     metrics.rpc_errors.labels("VerifyKey", "UNAVAILABLE").inc()
     metrics.watch_counter("verdicts", "Verdicts.", lambda: {"VALID": 3}, label="code")
-    described_by = {number: described(metrics.registry) for number in range(3)}
+    described_by = {str(number): described(metrics.registry) for number in range(3)}
     text = asyncio.run(page(Merged([], described_by)))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

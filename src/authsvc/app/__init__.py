@@ -2,17 +2,19 @@
 
 The only package that knows every part. `verification` and `use_cases` put together those of a kind, and
 `parts` all of them, before any runs. `serving` runs a worker, `entrance` is what its calls pass, `background`
-runs what is done beside requests, and `gauges` shows what the parts count.
+runs what is done beside requests, and `gauges` shows what the parts count. `follower` and `notifier` are the
+processes that work for the workers of a replica.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from authsvc.app.connection_limits import check_open_files
-from authsvc.app.database import served_database
+from authsvc.app.database import read_time, served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.drain import DrainPauses
 from authsvc.app.follower import Registration, following
+from authsvc.app.notifier import notifying
 from authsvc.app.parts import App, composed
 from authsvc.app.serving import running
 from authsvc.app.transport import transport
@@ -21,9 +23,8 @@ from authsvc.keys import Keys
 from authsvc.keys.tag_keys import TagKeys
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
-from authsvc.store.feed import now as database_time
 from authsvc.store.policies import PolicyStore
-from authsvc.verify.clock import DatabaseClock, boottime
+from authsvc.verify.clock import DatabaseClock
 
 __all__ = [
     "App",
@@ -33,6 +34,7 @@ __all__ = [
     "check_open_files",
     "following",
     "looking_after_tag_keys",
+    "notifying",
     "running",
     "served_database",
     "transport",
@@ -45,8 +47,7 @@ async def administering(settings: Settings) -> AsyncIterator[Keys]:
     # One connection for who mints the first key, and one that keeps others from doing so, too.
     size = max(2, settings.database_pool_size)
     async with composed(settings.model_copy(update={"database_pool_size": size})) as app:
-        asked = boottime()
-        app.database_clock.set(await database_time(app.database), asked, boottime())
+        await read_time(app.database, app.database_clock)
         yield app.keys
 
 

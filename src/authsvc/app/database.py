@@ -10,10 +10,12 @@ from datetime import timedelta
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import Unavailable
+from authsvc.store import feed
 from authsvc.store.hosts import InvalidUrlError
 from authsvc.store.migrate import MigrationError, NotGrantedError, pending
 from authsvc.store.pool import Database
 from authsvc.store.requirements import check_database
+from authsvc.verify.clock import DatabaseClock, boottime
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,12 @@ async def served_database(settings: Settings, wait: Wait = AT_ONCE) -> AsyncIter
     async with Database.open(url, size=settings.database_pool_size, pooler=pooler) as database:
         await _wait_for(database, pooler, wait)
         yield database, url
+
+
+async def read_time(database: Database, clock: DatabaseClock) -> None:
+    """Set a clock to the time of the database."""
+    asked = boottime()
+    clock.set(await feed.now(database), asked, boottime())
 
 
 async def _wait_for(database: Database, pooler: bool, wait: Wait) -> None:

@@ -2,12 +2,13 @@
 
 from collections import Counter
 
-from authsvc.app.notifying import Notifying
+from authsvc.app.notifier import Notifier
 from authsvc.app.parts import App
 from authsvc.model.webhook import Outcome
 from authsvc.net.http_server import HttpServer
 from authsvc.net.open_files import in_use
 from authsvc.rpc.served import Served
+from authsvc.store.pool import Database
 from authsvc.telemetry import Metrics, log_lines_dropped
 
 
@@ -16,9 +17,9 @@ def watch(app: App) -> None:
     _watch_verification(app)
     _watch_clients(app)
     _watch_records(app)
-    _watch_notifications(app)
     _watch_files(app)
-    _watch_database(app)
+    _watch_database(app.metrics, app.database)
+    _watch_log(app.metrics)
 
 
 def _watch_verification(app: App) -> None:
@@ -119,44 +120,41 @@ def _watch_records(app: App) -> None:
         "Audit events dropped after the retention time.",
         lambda: app.audit_months.dropped,
     )
-    watch_counter(
-        "log_lines_dropped",
-        "Log lines that were not written, since there were too many of their kind.",
-        log_lines_dropped,
-        label="logger",
-    )
 
 
-def _watch_notifications(app: App) -> None:
-    backlog = app.notifying.backlog
-    app.metrics.watch_gauge(
+def watch_notifier(metrics: Metrics, notifier: Notifier, database: Database) -> None:
+    """Have the metrics of the notifier look at its parts."""
+    _watch_database(metrics, database)
+    _watch_log(metrics)
+    backlog = notifier.backlog
+    metrics.watch_gauge(
         "notifications_pending",
         "What waits to be sent to contacts and webhooks, of all replicas.",
         lambda: backlog.pending,
         label="kind",
     )
-    app.metrics.watch_gauge(
+    metrics.watch_gauge(
         "notifications_oldest_seconds",
         "How long the oldest of it that is due has been.",
         lambda: backlog.oldest_seconds,
         label="kind",
     )
-    app.metrics.watch_counter(
+    metrics.watch_counter(
         "notification_attempts",
         "Attempts to send, by their outcome.",
-        lambda: _attempts(app.notifying),
+        lambda: _attempts(notifier),
         label="outcome",
     )
-    app.metrics.watch_counter(
+    metrics.watch_counter(
         "key_warnings",
         "Warnings about keys that were written.",
-        lambda: app.notifying.warnings.written,
+        lambda: notifier.warnings.written,
         label="kind",
     )
 
 
-def _attempts(notifying: Notifying) -> dict[str, int]:
-    mail, webhooks = notifying.mail, notifying.webhooks
+def _attempts(notifier: Notifier) -> dict[str, int]:
+    mail, webhooks = notifier.mail, notifier.webhooks
     calls = Counter[str]() if webhooks is None else webhooks.attempts
     return {
         "mail_sent": 0 if mail is None else mail.sent,
@@ -179,10 +177,19 @@ def _watch_files(app: App) -> None:
     )
 
 
-def _watch_database(app: App) -> None:
-    watch_counter, watch_gauge = app.metrics.watch_counter, app.metrics.watch_gauge
-    watch_counter("database_checkouts", "Connections taken from the pool.", lambda: app.database.checkouts)
-    slots = app.database.slots.kinds
+def _watch_log(metrics: Metrics) -> None:
+    metrics.watch_counter(
+        "log_lines_dropped",
+        "Log lines that were not written, since there were too many of their kind.",
+        log_lines_dropped,
+        label="logger",
+    )
+
+
+def _watch_database(metrics: Metrics, database: Database) -> None:
+    watch_counter, watch_gauge = metrics.watch_counter, metrics.watch_gauge
+    watch_counter("database_checkouts", "Connections taken from the pool.", lambda: database.checkouts)
+    slots = database.slots.kinds
     watch_gauge(
         "database_slots",
         "How many changes, revocations and lists may use the database at a time.",

@@ -7,7 +7,6 @@ from typing import Any
 
 from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
-from authsvc.app.notifying import Notifying, notifying_of
 from authsvc.app.use_cases import UseCases, use_cases_of
 from authsvc.app.verification import Verification, verification_of
 from authsvc.audit.confirmations import Confirmations
@@ -46,7 +45,6 @@ class App(Verification, UseCases):
     client_report: ClientReport
     audit_months: AuditMonths
     purge: Purge
-    notifying: Notifying
     reaper: Reaper
     catalogue: Catalogue
     locations: Locations
@@ -123,7 +121,6 @@ async def composed(
                 client_report=ClientReport(database, verification.holder.clients, stopwatch=stopwatch),
                 audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
                 purge=Purge(database, retention=settings.session_retention, clock=clock),
-                notifying=notifying_of(settings, database, clock),
                 reaper=Reaper(database, stopwatch=stopwatch),
                 catalogue=catalogue,
                 locations=locations,

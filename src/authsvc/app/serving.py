@@ -212,7 +212,6 @@ async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stac
             "writing the delivery status of new keys",
         ),
         run_forever(app.locations.look, each(_LOCATIONS_SECONDS), "looking for newer locations"),
-        *(() if slot else app.notifying.works()),
         *(
             run_forever(files.look, each(_FILES_SECONDS), "looking for changed files")
             for files in app.reloaded_files

@@ -1,4 +1,4 @@
-"""How fast messages are sent, so that sending leaves the worker's core to verifications and changes."""
+"""How fast messages are sent, so that sending leaves the cores to verifications and changes."""
 
 import asyncio
 import time

@@ -1,6 +1,6 @@
 """Deletes notifications 30 days after their recipients were written down.
 
-Bound: one worker of all replicas at a time, `BATCH` notifications in a transaction, with a pause after each.
+Bound: one notifier of all replicas at a time, `BATCH` notifications in a transaction, with a pause after each.
 What still waits to be sent is kept for 30 days more: a receiver that is too slow for what it is told, or a
 setting that was removed, does not have the tables grow for ever.
 """
@@ -33,7 +33,7 @@ class NotificationPurge:
         self._clock = clock
 
     async def step(self) -> bool:
-        """Delete one batch; return whether this worker has more to do now."""
+        """Delete one batch; return whether there is more to do now."""
         now = self._clock()
         async with self._database.transaction() as connection:
             if await jobs.take(connection, _JOB, now) is None:

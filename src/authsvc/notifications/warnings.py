@@ -1,7 +1,7 @@
 """Warns the contacts of keys of what is about to happen, and of what has happened without a change.
 
 Mechanism: a walk over the keys in the order of their ids, in batches, with the lock of the job's row as in
-`sessions.purge`: one worker of all replicas at a time, and any worker continues where another stopped. The
+`sessions.purge`: one notifier of all replicas at a time, and any other continues where another stopped. The
 database returns only keys for which a warning is due (`model.key_warning`) and somebody would be told. Each
 warning is a row, unique by key, kind and threshold, and is written with its notification by one statement.
 A quarter of an hour after a walk has ended, the next one begins.
@@ -63,7 +63,7 @@ class KeyWarnings:
         self.written: Counter[str] = Counter({str(kind): 0 for kind in WARNINGS})
 
     async def step(self) -> bool:
-        """Look at one batch; return whether this worker has more to do now."""
+        """Look at one batch; return whether there is more to do now."""
         now = self._clock()
         async with self._database.transaction() as connection:
             job = await jobs.take(connection, _JOB, now)

@@ -1,7 +1,8 @@
 """An auxiliary process: a child that works for the workers of a replica and serves none of their calls.
 
 Mechanism: it is forked before the workers, forked again when it ends, and stopped when all workers have
-ended. Its supervisor calls `look` whenever a child has reported or ended, and at `look_time`.
+ended; if it does not outlive them, when they are told to stop. Its supervisor calls `look` whenever a child
+has reported or ended, and at `look_time`.
 
 Bound: like a worker that fails again and again, it is started every five seconds. After `stop` it has
 `max_stop_seconds` to end, and is killed then.
@@ -12,7 +13,7 @@ Failure: its end is logged and stops no worker. How workers do without it is the
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from authsvc.process.backoff import Backoff
 from authsvc.process.child import NEVER, Child, Context
@@ -37,12 +38,13 @@ class Auxiliary:
         max_start_seconds: float = NEVER,
         max_silence_seconds: float = NEVER,
         is_needed: bool = False,
+        outlives_workers: bool = True,
         note: Callable[[str, str], None] = lambda word, text: None,
     ) -> None:
         """Take what to run, and its name for the log, for instance `the admin listener`.
 
         It is killed, and started again, when it is not ready after `max_start_seconds`, or has not reported
-        anything for `max_silence_seconds`. If it `is_needed`, no worker can start before it is ready. `note`
+        anything for `max_silence_seconds`. If it `is_needed`, the service does not start without it. `note`
         is called with each report that it makes besides `ready`.
         """
         self._children = children
@@ -52,6 +54,7 @@ class Auxiliary:
         self._max_start_seconds = max_start_seconds
         self._max_silence_seconds = max_silence_seconds
         self._is_needed = is_needed
+        self.outlives_workers = outlives_workers
         self._note = note
         self._child: Child | None = None
         self._stopping = False
@@ -68,6 +71,11 @@ class Auxiliary:
     def ended(self) -> bool:
         """Whether no process of it is left, and none follows."""
         return self._stopping and self._child is None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it is needed, and has not been ready yet."""
+        return self._is_needed
 
     @property
     def look_time(self) -> float:
@@ -141,37 +149,3 @@ class Auxiliary:
         delay = self._backoff.next(self._ready_time)
         self.start_time = time.monotonic() + delay
         _log.error("%s %s; it is started again%s", self._name, reason, f" in {delay:g} s" if delay else "")
-
-
-class Auxiliaries:
-    """All auxiliary processes of a supervisor, in the order in which they start."""
-
-    def __init__(self, each: Sequence[Auxiliary]) -> None:
-        self._each = each
-
-    @property
-    def look_time(self) -> float:
-        """When to look at the latest, in monotonic seconds."""
-        return min((auxiliary.look_time for auxiliary in self._each), default=NEVER)
-
-    def start(self) -> None:
-        """Fork them."""
-        for auxiliary in self._each:
-            auxiliary.start()
-
-    def look(self) -> str:
-        """Read their reports; return why one that is needed could not start, or an empty string."""
-        for auxiliary in self._each:
-            auxiliary.look()
-        return next((auxiliary.fault for auxiliary in self._each if auxiliary.fault), "")
-
-    def stop(self) -> bool:
-        """Tell them to stop, once; return whether all have ended."""
-        for auxiliary in self._each:
-            auxiliary.stop()
-        return all(auxiliary.ended for auxiliary in self._each)
-
-    def kill(self) -> None:
-        """Kill them."""
-        for auxiliary in self._each:
-            auxiliary.kill()

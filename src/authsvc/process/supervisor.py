@@ -19,7 +19,7 @@ others continue to serve. A rolling restart stops at the first new worker that f
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from uuid import UUID
@@ -30,10 +30,9 @@ from authsvc.model.errors import OperatorError
 from authsvc.net.lent_leases import LentLeases
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import worker_loads
-from authsvc.process import follower as follower_process
 from authsvc.process import worker as worker_process
-from authsvc.process.admin import listener as admin_process
-from authsvc.process.auxiliary import Auxiliaries, Auxiliary
+from authsvc.process.auxiliaries import Auxiliaries, max_stop_seconds
+from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import NEVER
 from authsvc.process.children import Children
 from authsvc.process.ports import held_ports
@@ -105,7 +104,7 @@ class Supervisor:
             loads=worker_loads(settings.workers),
             lent=LentLeases(settings.workers),
         )
-        self._auxiliaries = Auxiliaries([*self._own_auxiliaries(), *auxiliaries])
+        self._auxiliaries = Auxiliaries.of(settings, children, self._shared, self._pids, auxiliaries)
         self._manager = manager or ServiceManager()
         self._slots = [Slot(number) for number in range(settings.workers)]
         self._workers: list[Worker] = []
@@ -113,6 +112,7 @@ class Supervisor:
         self._restart = RollingRestart(self._slots, self._fork)
         self._phase = _Phase.STARTING
         self._drain_time = NEVER  # when the workers begin to drain, in monotonic seconds
+        self._port = 0
         self._fault = ""
 
     def run(self) -> str:
@@ -123,6 +123,7 @@ class Supervisor:
                 self._start(slot)
         while True:
             self._read_reports()
+            self._announce_start()
             self._children.signals.handle_stops(stop=self._leave, hurry=self._hurry)
             if self._drain_time <= time.monotonic() or (self._phase is _Phase.LEAVING and not self._workers):
                 self._stop()
@@ -165,15 +166,6 @@ class Supervisor:
                 self._start(slot)
         self._restart.advance(self._children.signals)
 
-    def _own_auxiliaries(self) -> Iterator[Auxiliary]:
-        settings, children, shared = self._settings, self._children, self._shared
-        if shared.follower is not None:
-            yield follower_process.auxiliary(settings, children, shared.follower, shared.lent, self._pids)
-        if shared.admin is not None and settings.admin_listen is not None:
-            context = partial(admin_process.listening, settings.admin_listen, shared.admin, settings.workers)
-            most = admin_process.MAX_STOP_SECONDS
-            yield Auxiliary(children, "the admin listener", context, max_stop_seconds=most)
-
     def _pids(self) -> list[int]:
         return [worker.child.pid for worker in self._workers]
 
@@ -211,9 +203,14 @@ class Supervisor:
             return
         if self._phase is _Phase.SERVING:
             _log.info("worker %d serves again", worker.slot)
-        elif all(slot.worker is not None and slot.worker.ready for slot in self._slots):
+        self._port = port
+
+    def _announce_start(self) -> None:
+        """Announce the port once all serve and what they need is ready."""
+        ready = all(slot.worker is not None and slot.worker.ready for slot in self._slots)
+        if self._phase is _Phase.STARTING and ready and not self._auxiliaries.awaited:
             self._phase = _Phase.SERVING
-            self._announce(port)
+            self._announce(self._port)
 
     def _note_ended(self, worker: Worker, end: str) -> None:
         failure = worker.child.failure
@@ -261,6 +258,7 @@ class Supervisor:
         if self._phase is not _Phase.STOPPING:
             self._phase, self._fault, self._drain_time = _Phase.STOPPING, fault, NEVER
             self._restart.cancel()
+            self._auxiliaries.stop_with_workers()
             for worker in self._workers:
                 worker.child.stop()
 
@@ -278,7 +276,7 @@ class Supervisor:
     def _max_leave_seconds(self) -> float:
         """How long a stop may take, after which all that is left was killed."""
         given = self._settings.drain_delay + self._settings.drain_grace
-        auxiliaries = max(follower_process.max_stop_seconds(self._settings), admin_process.MAX_STOP_SECONDS)
+        auxiliaries = max_stop_seconds(self._settings)
         return given.total_seconds() + _MAX_CLEANUP_SECONDS + auxiliaries + _MAX_KILL_SECONDS
 
     def _tell_manager(self) -> None:

@@ -53,6 +53,6 @@ async def serving(
         )
         asyncio.get_running_loop().add_signal_handler(NOT_READY, service.readiness.end)
         if shared.admin is not None:
-            answers = Answers(slot, lambda: service.readiness.reason, service.metrics.registry)
+            answers = Answers(str(slot), lambda: service.readiness.reason, service.metrics.registry)
             await outer.enter_async_context(in_background(answers.run(shared.admin)))
         yield str(service.port)

@@ -1,7 +1,7 @@
 """The families of metrics of several processes, merged into one page.
 
-Mechanism: a worker describes the families of its registry as values of JSON. They are merged family by
-family: each has one name and help text, and the samples of all workers with a label for the worker.
+Mechanism: a process describes the families of its registry as values of JSON. They are merged family by
+family: each has one name and help text, and the samples of all processes with a label for the process.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
-#: The label that says which worker a sample is of: the number of its slot.
+#: The label that says which worker a sample is of: the number of its slot, or `notifier`.
 WORKER = "worker"
 
 
@@ -28,15 +28,15 @@ def described(registry: CollectorRegistry) -> list[Any]:
 
 
 class Merged(Collector):
-    """The families of some workers, by their numbers, after some families of the process that merges."""
+    """The families of some processes, by their names, after some families of the process that merges."""
 
-    def __init__(self, own: Iterable[Metric], described_by: Mapping[int, list[Any]]) -> None:
+    def __init__(self, own: Iterable[Metric], described_by: Mapping[str, list[Any]]) -> None:
         self._families = {family.name: family for family in own}
-        for number, families in sorted(described_by.items()):
+        for process, families in described_by.items():
             for name, documentation, kind, samples in families:
                 family = self._families.setdefault(name, Metric(name, documentation, kind))
                 for sample, labels, value in samples:
-                    family.add_sample(sample, {WORKER: str(number), **labels}, value)
+                    family.add_sample(sample, {WORKER: process, **labels}, value)
 
     def collect(self) -> Iterable[Metric]:
         """Return the merged families."""

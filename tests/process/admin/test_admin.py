@@ -14,7 +14,7 @@ from authsvc.app.background import in_background
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.admin import pages
-from authsvc.process.admin.answers import Answers
+from authsvc.process.admin.answers import NOTIFIER, Answers
 from authsvc.process.admin.listener import MAX_CONNECTIONS, listening
 from tests.e2e.process import eventually, free_port
 
@@ -30,12 +30,12 @@ class Replica:
 
     @asynccontextmanager
     async def worker(
-        self, slot: int, reason: Callable[[], str] = lambda: "", count: float = 0
+        self, slot: int | str, reason: Callable[[], str] = lambda: "", count: float = 0
     ) -> AsyncIterator[CollectorRegistry]:
-        """Run a worker's side while the block runs."""
+        """Run the side of a worker, or of the notifier, while the block runs."""
         registry = CollectorRegistry()
         Counter("things", "Things.", registry=registry).inc(count)
-        async with in_background(Answers(slot, reason, registry).run(self.listener)):
+        async with in_background(Answers(str(slot), reason, registry).run(self.listener)):
             yield registry
 
     async def get(self, path: str, method: str = "GET", headers: str = "") -> tuple[int, str]:
@@ -118,6 +118,11 @@ async def test_a_request_with_a_body(caplog: pytest.LogCaptureFixture) -> None:
 async def test_metrics_of_all_workers_by_slot() -> None:
     """A worker that is not there is not up, and has no other samples."""
     async with replica(3) as on, on.worker(0, count=5), on.worker(2, lambda: "it stops", count=7):
+        async with on.worker(NOTIFIER, count=9):
+            await on.tells('authsvc_up{worker="notifier"} 1.0', "/metrics")
+            page = (await on.get("/metrics"))[1]
+        assert 'things_total{worker="notifier"} 9.0' in page
+        assert "notifier" not in (await on.get("/readyz"))[1]
         await on.tells('authsvc_up{worker="2"} 1.0', "/metrics")
         await on.tells('authsvc_up{worker="0"} 1.0', "/metrics")
         lines = [line for line in (await on.get("/metrics"))[1].splitlines() if not line.startswith("#")]
@@ -125,6 +130,7 @@ async def test_metrics_of_all_workers_by_slot() -> None:
             'authsvc_up{worker="0"} 1.0',
             'authsvc_up{worker="1"} 0.0',
             'authsvc_up{worker="2"} 1.0',
+            'authsvc_up{worker="notifier"} 0.0',
             'authsvc_ready{worker="0"} 1.0',
             'authsvc_ready{worker="1"} 0.0',
             'authsvc_ready{worker="2"} 0.0',
@@ -140,7 +146,7 @@ async def test_of_two_workers_in_one_slot_the_newer_one_counts() -> None:
         async with on.worker(0, count=1):
             await on.tells('things_total{worker="0"} 1.0', "/metrics")
             page = (await on.get("/metrics"))[1]
-            assert page.count("things_total{") == page.count("authsvc_up{") == 1
+            assert page.count("things_total{") == page.count("authsvc_ready{") == 1
             assert await on.get("/readyz") == (200, "worker 0: ready\n")
         await on.tells("worker 0: not ready: it drains")
 
@@ -149,7 +155,7 @@ async def test_of_two_workers_in_one_slot_the_newer_one_counts() -> None:
 async def silent_worker(listener: PrivateListener, slot: int) -> AsyncIterator[asyncio.StreamReader]:
     """Connect like a worker, and answer nothing."""
     reader, writer = await asyncio.open_unix_connection(sock=listener.connect())
-    writer.write(b'{"slot": %d, "since": 1e9}\n' % slot)
+    writer.write(b'{"name": "%d", "since": 1e9}\n' % slot)
     yield reader
     writer.close()
 

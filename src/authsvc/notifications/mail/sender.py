@@ -8,7 +8,7 @@ Messages are sent at a `pace`.
 
 Failure: what the server does not take now (4xx) is tried again for five days. What it refuses for good (5xx)
 fails, and nothing else. While the server cannot be used, all mail waits, with growing pauses, and no attempt
-counts. A message that was being sent when the worker died, or when the connection was lost, is sent again
+counts. A message that was being sent when the notifier died, or when the connection was lost, is sent again
 under the same Message-ID. At a stop, the message that is being sent is finished within five seconds, and the
 rest of the batch is given back.
 """

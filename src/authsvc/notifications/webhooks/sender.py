@@ -1,19 +1,19 @@
 """Makes the deliveries to webhooks.
 
-Mechanism: each webhook has a line. A worker claims it, makes the deliveries that are due one after the
+Mechanism: each webhook has a line. A notifier claims it, makes the deliveries that are due one after the
 other, in the order of creation, and notes each at once. At a failure the line is given back, and the webhook
 is left alone for a pause: 5 s at first, and up to 5 min when it has failed for long. So a dead webhook costs
 one attempt at a time.
 
 Bound: `LINES` lines at a time, of which failing webhooks have half at most, so dead ones do not hold up
-others. Of one owner, at most `OWNER_LINES` are held by all workers together, and as many of its failing
+others. Of one owner, at most `OWNER_LINES` are held by all notifiers together, and as many of its failing
 webhooks, so slow receivers of one owner leave room for those of others. After `TURN_DELIVERIES` or `TURN` a
 line is given back, and goes to the end of the queue. The sender uses `_CONNECTIONS` connections to the
 database at a time, and none while it waits for a webhook. Messages are sent at a `pace`.
 
-Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the worker dies,
+Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the notifier dies,
 any other continues the line then. What was under way at that moment is sent once more, under the same id. A
-worker that has lost a line notes the delivery that it was making, and stops there.
+notifier that has lost a line notes the delivery that it was making, and stops there.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ _STOP_SECONDS = 5.0
 
 
 class WebhookSender:
-    """Makes the deliveries of one worker."""
+    """Makes the deliveries of one notifier."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class WebhookSender:
 
     @property
     def lines(self) -> int:
-        """How many lines this worker has."""
+        """How many lines are held here."""
         return len(self._turns)
 
     async def due(self, seconds: float) -> None:

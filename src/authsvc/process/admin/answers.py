@@ -1,7 +1,8 @@
-"""The worker's side of the admin listener: answers whether it is ready, and with its metrics.
+"""The side of a worker, or of the notifier: answers the admin listener whether it is ready, and with metrics.
 
-Mechanism: the worker connects when it serves, and says which slot it is in and since when. A question is a
-line; an answer is a line of JSON. The event loop answers, so a worker whose loop hangs does not.
+Mechanism: the process connects when it serves, and says its name and since when it does. The name of a worker
+is the number of its slot. A question is a line; an answer is a line of JSON. The event loop answers, so a
+process whose loop hangs does not.
 
 Bound: after its metrics it waits nine times as long as they took before it gives them again, so they take at
 most a tenth of the event loop. Whether it is ready is answered meanwhile.
@@ -27,15 +28,17 @@ _log = logging.getLogger(__name__)
 
 #: The questions: why it is not ready, and the same with its metrics.
 READINESS, METRICS = "readiness", "metrics"
+#: The name of the notifier.
+NOTIFIER = "notifier"
 _RECONNECT_SECONDS = 0.1
 
 
 class Answers:
-    """Answers the questions of the admin listener about one worker."""
+    """Answers the questions of the admin listener about one process."""
 
-    def __init__(self, slot: int, reason: Callable[[], str], registry: CollectorRegistry) -> None:
-        """Take the worker's slot, why it is not ready (empty if it is), and its metrics."""
-        self._hello = {"slot": slot, "since": time.monotonic()}
+    def __init__(self, name: str, reason: Callable[[], str], registry: CollectorRegistry) -> None:
+        """Take the name of the process, why it is not ready (empty if it is), and its metrics."""
+        self._hello = {"name": name, "since": time.monotonic()}
         self._reason = reason
         self._registry = registry
         self._next = 0.0  # when it may give its metrics again

@@ -9,7 +9,7 @@ from authsvc.net.http_server import HttpServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.admin.pages import Pages
-from authsvc.process.admin.workers import Workers
+from authsvc.process.admin.processes import Processes
 from authsvc.process.child import Report
 
 _log = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ _RETRY_SECONDS, _GRACE_SECONDS = 2.0, 0.5
 async def listening(
     address: ListenAddress, listener: PrivateListener, slots: int, report: Report
 ) -> AsyncIterator[str]:
-    """Answer at an address for the workers of so many slots, which connect by the `listener`."""
-    workers = Workers(listener, slots)
-    server = HttpServer(Pages(workers).answer, max_connections=MAX_CONNECTIONS)
+    """Answer at an address for so many workers and the notifier, which connect by the `listener`."""
+    processes = Processes(listener)
+    server = HttpServer(Pages(processes, slots).answer, max_connections=MAX_CONNECTIONS)
     loop = asyncio.get_running_loop()
-    loop.add_reader(listener.fileno(), workers.accept)
+    loop.add_reader(listener.fileno(), processes.accept)
     starting = asyncio.create_task(_start(server, address))
     try:
         yield ""
@@ -40,7 +40,7 @@ async def listening(
             await starting
         await server.stop(_GRACE_SECONDS)
         loop.remove_reader(listener.fileno())
-        workers.close()
+        processes.close()
 
 
 async def _start(server: HttpServer, address: ListenAddress) -> None:

@@ -1,13 +1,13 @@
 """What the admin listener answers: `/healthz`, `/readyz` and `/metrics`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from authsvc.net.http_message import Call, Reply
-from authsvc.process.admin.answers import METRICS, READINESS
-from authsvc.process.admin.workers import Answer, Workers
+from authsvc.process.admin.answers import METRICS, NOTIFIER, READINESS
+from authsvc.process.admin.processes import Answer, Processes
 from authsvc.telemetry.families import WORKER, Merged
 from authsvc.telemetry.metrics_page import MetricsPage
 
@@ -24,8 +24,9 @@ _CLOSE = ("connection", "close")
 class Pages:
     """Answers for the whole replica."""
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    def __init__(self, processes: Processes, slots: int) -> None:
+        self._processes = processes
+        self._workers = [str(slot) for slot in range(slots)]
         self._metrics_page = MetricsPage()
         self._scrapes = 0
 
@@ -45,38 +46,38 @@ class Pages:
         return reply._replace(headers=[*reply.headers, _CLOSE])
 
     async def _readiness(self) -> Reply:
-        reasons = [_reason(answer) for answer in await self._workers.ask(READINESS, _READINESS_SECONDS)]
+        answers = await self._processes.ask(READINESS, self._workers, _READINESS_SECONDS)
+        reasons = {name: _reason(answer) for name, answer in answers.items()}
         told = "\n".join(
-            f"worker {number}: not ready: {reason}" if reason else f"worker {number}: ready"
-            for number, reason in enumerate(reasons)
+            f"worker {name}: not ready: {reason}" if reason else f"worker {name}: ready"
+            for name, reason in reasons.items()
         )
-        return _told(503 if all(reasons) else 200, told)
+        return _told(503 if all(reasons.values()) else 200, told)
 
     async def _metrics(self, call: Call) -> Reply:
         if self._scrapes >= _MAX_SCRAPES:
             return Reply(503, [("retry-after", "1")])
         self._scrapes += 1
         try:
-            answers = await self._workers.ask(METRICS, _METRICS_SECONDS)
+            answers = await self._processes.ask(METRICS, [*self._workers, NOTIFIER], _METRICS_SECONDS)
             given = {
-                number: answer["families"]
-                for number, answer in enumerate(answers)
-                if not isinstance(answer, str)
+                name: answer["families"] for name, answer in answers.items() if not isinstance(answer, str)
             }
             return await self._metrics_page.answer(call, Merged(about(answers), given))
         finally:
             self._scrapes -= 1
 
 
-def about(answers: Sequence[Answer | str]) -> list[Metric]:
-    """Return the metrics about the workers themselves."""
-    up = GaugeMetricFamily("authsvc_up", "Whether the worker has answered this scrape.", labels=[WORKER])
+def about(answers: Mapping[str, Answer | str]) -> list[Metric]:
+    """Return the metrics about the processes. The notifier takes no calls, so it is never ready for them."""
+    up = GaugeMetricFamily("authsvc_up", "Whether the process has answered this scrape.", labels=[WORKER])
     ready = GaugeMetricFamily(
         "authsvc_ready", "Whether the worker holds its lease and is not stopping.", labels=[WORKER]
     )
-    for number, answer in enumerate(answers):
-        up.add_metric([str(number)], not isinstance(answer, str))
-        ready.add_metric([str(number)], not _reason(answer))
+    for name, answer in answers.items():
+        up.add_metric([name], not isinstance(answer, str))
+        if name != NOTIFIER:
+            ready.add_metric([name], not _reason(answer))
     return [up, ready]
 
 

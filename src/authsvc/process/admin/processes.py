@@ -1,16 +1,16 @@
-"""The workers as the admin listener sees them: connections on which it asks."""
+"""The workers and the notifier as the admin listener sees them: connections on which it asks."""
 
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from authsvc.net.private_listener import PrivateListener
 
 _log = logging.getLogger(__name__)
 
-# Of an answer. The metrics of a worker have some 50 KiB.
+# Of an answer. The metrics of a process have some 50 KiB.
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 
 _NOT_SERVING = "it does not serve: it is starting, or has ended; see the log"
@@ -18,43 +18,39 @@ _NOT_SERVING = "it does not serve: it is starting, or has ended; see the log"
 Answer = Mapping[str, Any]
 
 
-class Workers:
-    """The connected workers. Of two in one slot, as during a rolling restart, the newer one counts."""
+class Processes:
+    """The connected processes. Of two with one name, as during a rolling restart, the newer one counts."""
 
-    def __init__(self, listener: PrivateListener, slots: int) -> None:
+    def __init__(self, listener: PrivateListener) -> None:
         self._listener = listener
-        self._slots = slots
         self._connections: set[_Connection] = set()
         self._reading: set[asyncio.Task[None]] = set()
 
     def accept(self) -> None:
-        """Accept the workers that have connected."""
+        """Accept the processes that have connected."""
         try:
             while (accepted := self._listener.accept()) is not None:
                 task = asyncio.ensure_future(self._read(accepted))
                 self._reading.add(task)
                 task.add_done_callback(self._reading.discard)
         except OSError as error:
-            _log.warning("cannot accept a worker: %s", error)
+            _log.warning("cannot accept a process: %s", error)
 
     def close(self) -> None:
         """End all connections."""
         for task in self._reading:
             task.cancel()
 
-    async def ask(self, question: str, seconds: float) -> list[Answer | str]:
-        """Return, for each slot, the answer of its worker, or in words why there is none."""
-        newest: dict[int, _Connection] = {}
+    async def ask(self, question: str, names: Sequence[str], seconds: float) -> dict[str, Answer | str]:
+        """Return, for each name, the answer of its process, or in words why there is none."""
+        newest: dict[str, _Connection] = {}
         for connection in sorted(self._connections, key=lambda connection: connection.since):
-            newest[connection.slot] = connection
-        asking = (
-            newest[slot].ask(question, seconds) if slot in newest else _not_serving()
-            for slot in range(self._slots)
-        )
-        return list(await asyncio.gather(*asking))
+            newest[connection.name] = connection
+        asking = (newest[name].ask(question, seconds) if name in newest else _not_serving() for name in names)
+        return dict(zip(names, await asyncio.gather(*asking), strict=True))
 
     async def _read(self, accepted: Any) -> None:
-        """Read what a worker says, until its connection ends."""
+        """Read what a process says, until its connection ends."""
         reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=_MAX_LINE_BYTES)
         connection = None
         try:
@@ -64,7 +60,7 @@ class Workers:
                 while line := await reader.readline():
                     connection.note(json.loads(line))
         except OSError as error:
-            _log.debug("the connection of a worker has ended: %s", error)
+            _log.debug("the connection of a process has ended: %s", error)
         finally:
             if connection is not None:
                 self._connections.discard(connection)
@@ -73,10 +69,10 @@ class Workers:
 
 
 class _Connection:
-    """A connection to one worker; of each question at most one waits for its answer."""
+    """A connection to one process; of each question at most one waits for its answer."""
 
-    def __init__(self, writer: asyncio.StreamWriter, slot: int, since: float) -> None:
-        self.slot = slot
+    def __init__(self, writer: asyncio.StreamWriter, name: str, since: float) -> None:
+        self.name = name
         self.since = since
         self._writer = writer
         self._loop = asyncio.get_running_loop()

@@ -1,17 +1,23 @@
-"""The parts that tell contacts and webhooks."""
+"""The notifier: tells contacts and webhooks, in a process of its own.
+
+The parts use a database and a clock, and no part of a worker.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from authsvc.app.background import run_forever
+from authsvc.app.background import in_background, run_forever
+from authsvc.app.database import Wait, read_time, served_database
 from authsvc.app.defaults import default_policy_of
 from authsvc.app.webhooks import signing_keys_of, webhook_caller_of
-from authsvc.config.settings import Settings
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.model.errors import RetryableError
 from authsvc.notifications.backlog import Backlog
 from authsvc.notifications.mail.claims import MailLimits
 from authsvc.notifications.mail.sender import MailSender
@@ -24,7 +30,12 @@ from authsvc.notifications.warnings import KeyWarnings
 from authsvc.notifications.webhooks.missing_keys import MissingKeys
 from authsvc.notifications.webhooks.sender import WebhookSender
 from authsvc.store.pool import Database
+from authsvc.verify.clock import DatabaseClock
 
+#: Connections to the database: one for each of its works, and two for webhooks.
+MAX_CONNECTIONS = 8
+# Seconds between two readings of the clock of the database.
+_CLOCK_SECONDS = 10.0
 # Seconds between two looks for notifications, for mails, and for notifications that are old.
 _SPREAD_SECONDS, _MAIL_SECONDS, _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 0.5, 0.5, 60.0, 0.1
 # Seconds between two batches of notifications, so that telling does not slow down a flood of changes.
@@ -40,8 +51,8 @@ _DELIVERIES_SECONDS, _TIDY_SECONDS = 0.5, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notifying:
-    """What runs beside requests. One worker of a replica is enough for it."""
+class Notifier:
+    """The parts of the notifier."""
 
     spread: Spread
     purge: NotificationPurge
@@ -52,7 +63,7 @@ class Notifying:
     webhooks: WebhookSender | None  # None: AUTHSVC_WEBHOOK_KEYS is not set
 
     def works(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Return the works, to be run for as long as the worker lives."""
+        """Return the works, to be run for as long as the process lives."""
         return (
             run_forever(
                 partial(self.spread.work, _each(_SPREAD_PAUSE_SECONDS)),
@@ -84,10 +95,36 @@ class Notifying:
         )
 
 
-def notifying_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifying:
+@asynccontextmanager
+async def notifying(settings: Settings) -> AsyncIterator[tuple[Notifier, Database]]:
+    """Tell contacts and webhooks while the block runs, by a database of the notifier's own.
+
+    Raises ConfigError when the database or a setting cannot be used.
+    """
+    size = min(MAX_CONNECTIONS, settings.database_pool_size)
+    # The first worker says what is waited for.
+    wait = Wait(settings.wait_for_database, logging.DEBUG)
+    clock = DatabaseClock()
+    async with (
+        served_database(settings.model_copy(update={"database_pool_size": size}), wait) as (database, _),
+        AsyncExitStack() as stack,
+    ):
+        notifier = notifier_of(settings, database, clock)
+        look = partial(read_time, database, clock)
+        try:
+            await look()
+        except RetryableError as error:
+            raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot read the time: {error}") from error
+        reading = run_forever(look, _each(_CLOCK_SECONDS), "reading the time of the database")
+        for work in (reading, *notifier.works()):
+            await stack.enter_async_context(in_background(work))
+        yield notifier, database
+
+
+def notifier_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifier:
     """Return the parts, on one database and clock. Raises ConfigError."""
     recipients, pace = MailRecipients(settings.smtp_url is not None, settings.mail_operator), Pace()
-    return Notifying(
+    return Notifier(
         spread=Spread(database, recipients, clock),
         purge=NotificationPurge(database, clock=clock),
         backlog=Backlog(database, clock),
