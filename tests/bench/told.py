@@ -7,19 +7,15 @@ changes. Then what was not sent is deleted, so that it does not weigh on those o
 share one core. PostgreSQL, the client and the receivers share another one.
 """
 
-import asyncio
 import base64
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
-
-from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Sink
 
 from authsvc.process.devpg import DevPostgres
 from authsvc.v1 import webhook_service_pb2 as webhook_pb
@@ -28,10 +24,10 @@ from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from tests.bench import changes
 from tests.bench.bench import say
 from tests.bench.changes import Side
+from tests.bench.receivers import receiving
 from tests.bench.rounds import in_turns, ratio
 from tests.bench.table import AtLeast, AtMost, Row
 from tests.conftest import eventually
-from tests.e2e.process import free_port
 
 _PART = "told"
 _HERE = Path(__file__).parents[2]
@@ -58,10 +54,9 @@ async def _measure(*, rounds: int, server_core: int) -> list[Row]:
         postgres = await stack.enter_async_context(
             DevPostgres(Path(directory) / "postgres", settings=settings)
         )
-        receivers = _Receivers()
-        mail_port, hook_port = await stack.enter_async_context(receivers.running())
+        receivers = await stack.enter_async_context(receiving())
         telling = {
-            "AUTHSVC_SMTP_URL": f"smtp://127.0.0.1:{mail_port}",
+            "AUTHSVC_SMTP_URL": f"smtp://127.0.0.1:{receivers.mail_port}",
             "AUTHSVC_MAIL_FROM": "authsvc@example.org",
             "AUTHSVC_MAIL_ADDRESS_LIMIT": "10000",
             "AUTHSVC_MAIL_OWNER_LIMIT": "100000",
@@ -79,7 +74,7 @@ async def _measure(*, rounds: int, server_core: int) -> list[Row]:
         for number in range(2):
             await WebhookServiceStub(told.channel).CreateWebhook(
                 webhook_pb.CreateWebhookRequest(
-                    owner_id="authsvc", url=f"http://127.0.0.1:{hook_port}/{number}"
+                    owner_id="authsvc", url=f"http://127.0.0.1:{receivers.hook_port}/{number}"
                 ),
                 metadata=told.metadata,
             )
@@ -88,41 +83,9 @@ async def _measure(*, rounds: int, server_core: int) -> list[Row]:
             await side.check()
         await _check_told(told)
         rows = await _rows(sides, rounds)
-        sent, made = receivers.mails, receivers.calls
+        sent, made = await receivers.counts()
         what = "mails sent and webhooks called meanwhile"
         return [*rows, Row(_PART, what, str(sent), str(made), sent / max(1, made))]
-
-
-class _Receivers(Sink):
-    """A mail server and a receiver of webhooks, which accept everything."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mails = self.calls = 0
-
-    async def handle_DATA(self, *_: object) -> str:
-        self.mails += 1
-        return "250 OK"
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
-        self.calls += 1
-        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
-        writer.close()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[tuple[int, int]]:
-        """Run both, and yield their ports."""
-        mail_port = free_port()
-        mail_server = Controller(self, hostname="127.0.0.1", port=mail_port)
-        mail_server.start()
-        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
-        try:
-            yield mail_port, server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            mail_server.stop()
 
 
 async def _check_told(told: Side) -> None:

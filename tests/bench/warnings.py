@@ -1,9 +1,9 @@
 """VerifyKey while the contacts of 100,000 keys are warned, which all expire in the same week.
 
-One service has one core; PostgreSQL, the load and a mail server that accepts everything share the others. The
-walk over the keys is held and let go in turns. While it goes, the service finds the keys, writes the warnings
-and who is to be told, and mails. Nine of ten keys have a contact of their owner, which has a hundred keys;
-the tenth part has one contact together.
+One service and its notifier have one core. PostgreSQL, the load and a mail server that accepts everything
+share the others. The walk over the keys is held and let go in turns. While it goes, the notifier finds the
+keys, writes the warnings and who is to be told, and mails. Nine of ten keys have a contact of their owner,
+which has a hundred keys; the tenth part has one contact together.
 """
 
 import asyncio
@@ -11,17 +11,15 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import asyncpg
 import grpc
-from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from authsvc import app
@@ -31,13 +29,13 @@ from authsvc.process.devpg import DevPostgres
 from authsvc.store.migrate import migrate
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
-from tests.bench import server
+from tests.bench import notifier, server
 from tests.bench.bench import POSTGRES, say
 from tests.bench.h2load import Load, hold_counts
+from tests.bench.receivers import receiving
 from tests.bench.rounds import ratio
 from tests.bench.server import VERIFY
 from tests.bench.table import AtLeast, AtMost, Row
-from tests.e2e.process import free_port
 
 _PART = "warnings"
 _CORES = sorted(os.sched_getaffinity(0))
@@ -68,9 +66,6 @@ _WAITING = """
 """
 # Of the keys that one transaction warned of. Nothing changes the rows later.
 _LARGEST = "SELECT max(count) FROM (SELECT count(*) FROM authsvc.key_warnings GROUP BY xmin::text) AS each"
-# Where the service sends no mail yet, a stand-in says that it was sent.
-_SENDS = find_spec("authsvc.store.mails") is not None
-_STAND_IN = "UPDATE authsvc.mails SET state = 'sent', attempt_time = now() WHERE state = 'pending'"
 
 
 async def measure(*, quick: bool) -> list[Row]:
@@ -93,19 +88,20 @@ async def measure(*, quick: bool) -> list[Row]:
 async def _warned(
     url: str, connection: "asyncpg.Connection[Any]", keys: int, rounds: int, requests: int
 ) -> list[Row]:
-    with _mail_server() as (smtp_url, mails):
+    async with receiving() as receivers:
         settings = {
-            "AUTHSVC_SMTP_URL": smtp_url,
+            "AUTHSVC_SMTP_URL": f"smtp://127.0.0.1:{receivers.mail_port}",
             "AUTHSVC_MAIL_FROM": "authsvc@example.com",
             "AUTHSVC_DEFAULT_ROTATION_PERIOD": "0",
         }
         async with (
             server.running(url, core=_CORES[0], settings=settings) as process,
-            _sending(url),
+            notifier.running(url, core=_CORES[0], settings=settings) as notifier_pid,
         ):
             load = await _load(url, process)
             await load.rate(requests)  # all code and all connections are in use
-            before = _resident(process.pid)
+            pids = (process.pid, notifier_pid)
+            before = _resident(pids)
             say(f"warnings: {rounds} rounds of {requests:,} RPCs while warnings are written, and while not")
             counted = await process.counts()
             rates: dict[str, list[float]] = {"warning": [], "without": []}
@@ -121,7 +117,7 @@ async def _warned(
                     rates[side].append(await load.rate(requests))
                     went += time.perf_counter() - started
                     await connection.execute(_HOLD)
-                    sizes.append(_resident(process.pid))
+                    sizes.append(_resident(pids))
             hold_counts(
                 counted, await process.counts(), "authsvc_verdicts_total VALID", 4 * rounds * requests
             )
@@ -129,24 +125,24 @@ async def _warned(
             if under_load >= keys:
                 raise RuntimeError(f"all {keys:,} keys were warned of before the last round; use more keys")
             say(f"warnings: {under_load:,} were written in {went:.1f} s under load; the others go without")
-            worked, started = _worked(process.pid), await _let_go(connection)
+            worked, started = _worked(notifier_pid), await _let_go(connection)
             said = under_load
             while (warned := await connection.fetchval(_WARNED)) < keys:
                 if warned - said >= keys / 10:
                     said = warned
                     say(f"warnings: {warned:,} of {keys:,} keys are warned of")
-                sizes.append(_resident(process.pid))
+                sizes.append(_resident(pids))
                 await asyncio.sleep(0.5)
             alone = time.perf_counter() - started
             await _quiet(connection)
-            worked = _worked(process.pid) - worked
-            sizes.append(_resident(process.pid))
+            worked = _worked(notifier_pid) - worked
+            sizes.append(_resident(pids))
             largest = await connection.fetchval(_LARGEST)
             told = await connection.fetchval("SELECT count(*) FROM authsvc.mails")
             left = keys - under_load
+        messages, _ = await receivers.counts()
     if told != keys:
         raise RuntimeError(f"{told:,} mails for {keys:,} warnings")
-    sender = f"{len(mails):,} messages arrived" if _SENDS else "sending is left to a stand-in"
     return [
         Row(
             _PART,
@@ -158,7 +154,7 @@ async def _warned(
         ),
         Row(
             _PART,
-            f"memory of the worker, the most against before; {sender}",
+            f"memory of the worker and the notifier, the most against before; {messages:,} messages arrived",
             f"{max(sizes) / 2**20:.1f} MiB",
             f"{before / 2**20:.1f} MiB",
             max(sizes) / before,
@@ -181,7 +177,7 @@ async def _warned(
         ),
         Row(
             _PART,
-            "time of the processor for a warning in the worker, with who is to be told, in ms",
+            "time of the processor for a warning in the notifier, with its message, in ms",
             f"{worked:.1f} s",
             f"{left:,} warnings",
             worked / left * 1000,
@@ -233,49 +229,6 @@ async def _until(
         await asyncio.sleep(seconds)
 
 
-@asynccontextmanager
-async def _sending(url: str) -> AsyncIterator[None]:
-    """While the service sends no mail, note all mails as sent, twice a second."""
-    connection = await asyncpg.connect(url)
-
-    async def send() -> None:
-        while True:
-            await connection.execute(_STAND_IN)
-            await asyncio.sleep(0.5)
-
-    task = None if _SENDS else asyncio.create_task(send())
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await connection.close()
-
-
-class _Accepting:
-    """Accepts all mail, and keeps how long each message was."""
-
-    def __init__(self) -> None:
-        self.mails: list[int] = []
-
-    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:
-        self.mails.append(len(envelope.content))
-        return "250 OK"
-
-
-@contextmanager
-def _mail_server() -> Iterator[tuple[str, list[int]]]:
-    """Run a mail server; yield its URL, and the messages that have arrived."""
-    handler = _Accepting()
-    controller = Controller(handler, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    try:
-        yield f"smtp://127.0.0.1:{controller.port}", handler.mails
-    finally:
-        controller.stop()
-
-
 @contextmanager
 def _beside_the_service() -> Iterator[None]:
     """Leave the first core to the service."""
@@ -292,7 +245,7 @@ def _worked(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident(pid: int) -> int:
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
+def _resident(pids: Sequence[int]) -> int:
+    """Return the bytes of memory that processes have together."""
+    lines = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(int(found) * 1024 for found in re.findall(r"^VmRSS:\s+(\d+) kB$", lines, re.MULTILINE))

@@ -56,24 +56,28 @@ async def next_delivery(connection: Connection, line: Line, now: datetime) -> Du
     return DueDelivery(row["delivery_id"], row["attempt_count"], webhook, notifications.from_row(row))
 
 
-async def hold_line(connection: Connection, line: Line, until: datetime) -> Line | None:
-    """Hold a line for longer; None if it is not held any more."""
-    if not await connection.fetchval(_SQL["hold_line"], line.webhook_id, line.until, until):
-        return None
-    return line._replace(until=until)
-
-
 async def give_line_back(connection: Connection, line: Line, again_at: datetime) -> None:
     """Let anybody claim a line that is held, from a time on."""
     await connection.execute(_SQL["give_line_back"], line.webhook_id, line.until, again_at)
 
 
 async def note_success(
-    connection: Connection, due: DueDelivery, *, status: int, attempt_time: datetime
-) -> None:
-    """Note that a delivery was made, so the webhook does not fail."""
-    await connection.execute(_SQL["mark_well"], due.webhook.webhook_id)
-    await connection.execute(_SQL["note_success"], due.delivery_id, attempt_time, status)
+    connection: Connection,
+    line: Line,
+    due: DueDelivery,
+    *,
+    status: int,
+    attempt_time: datetime,
+    until: datetime,
+) -> Line | None:
+    """Note that a delivery was made, so the webhook does not fail, and hold its line for longer.
+
+    Returns None if the line is not held any more.
+    """
+    is_held = await connection.fetchval(
+        _SQL["note_success"], due.delivery_id, attempt_time, status, line.webhook_id, line.until, until
+    )
+    return line._replace(until=until) if is_held else None
 
 
 async def note_failure(

@@ -1,7 +1,7 @@
 """Says which keys are missing in AUTHSVC_WEBHOOK_KEYS.
 
-Webhooks whose secret was derived from a key that the operator has removed cannot be called. The notifier looks
-for them when it has started and from time to time, and logs what is wrong, once for each key.
+Webhooks whose secret was derived from a key that the operator has removed cannot be called. The notifier
+looks for them when it has started and from time to time, and logs what is wrong, once for each key.
 """
 
 import logging

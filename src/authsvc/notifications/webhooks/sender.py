@@ -11,9 +11,9 @@ webhooks, so slow receivers of one owner leave room for those of others. After `
 line is given back, and goes to the end of the queue. The sender uses `_CONNECTIONS` connections to the
 database at a time, and none while it waits for a webhook. Messages are sent at a `pace`.
 
-Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the notifier dies,
-any other continues the line then. What was under way at that moment is sent once more, under the same id. A
-notifier that has lost a line notes the delivery that it was making, and stops there.
+Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the notifier
+dies, any other continues the line then. What was under way at that moment is sent once more, under the same
+id. A notifier that has lost a line notes the delivery that it was making, and stops there.
 """
 
 import asyncio
@@ -165,17 +165,17 @@ class WebhookSender:
         held: Line | None = line
         end = self._clock() + TURN
         try:
+            due = await self._next(line)
             for _ in range(TURN_DELIVERIES):
-                if held is None or self._stopping or self._clock() >= end:
+                if held is None or due is None:
                     break
                 await self._pace.turn()
-                due = await self._next(held)
-                if due is None:
+                if self._stopping or self._clock() >= end:
                     break
                 # If the outcome cannot be noted, the line waits for the end of its lease: otherwise the same
                 # would be sent again at once, and again.
                 line, held = held, None
-                held = await self._deliver(line, due)
+                held, due = await self._deliver(line, due)
         except RetryableError as error:
             _log.debug("the deliveries to webhook %s are interrupted: %s", line.webhook_id, error.message)
         finally:
@@ -186,18 +186,20 @@ class WebhookSender:
         async with self._connections, self._database.transaction() as connection:
             return await delivery_store.next_delivery(connection, line, self._clock())
 
-    async def _deliver(self, line: Line, due: DueDelivery) -> Line | None:
-        """Make one attempt; return the line if it goes on."""
+    async def _deliver(self, line: Line, due: DueDelivery) -> tuple[Line | None, DueDelivery | None]:
+        """Make one attempt; return the line if it goes on, and the next delivery if there is one."""
         attempt = await self._attempt(due)
         if attempt is None:
-            return line
+            return line, None
         self.attempts[attempt.outcome.value] += 1
         now = self._clock()
         if attempt.outcome is Outcome.DELIVERED:
             async with self._connections, self._database.transaction() as connection:
-                held = await delivery_store.hold_line(connection, line, self._until(now))
-                await delivery_store.note_success(connection, due, status=attempt.status, attempt_time=now)
-            return held
+                held = await delivery_store.note_success(
+                    connection, line, due, status=attempt.status, attempt_time=now, until=self._until(now)
+                )
+                following = held and await delivery_store.next_delivery(connection, held, now)
+            return held, following
         delay = next_delay(due.attempt_count + 1, attempt.retry_after, self._random)
         is_disabled = False
         async with self._connections, self._database.transaction() as connection:
@@ -217,7 +219,7 @@ class WebhookSender:
         if is_disabled:
             self.disabled += 1
             await self.tidy()
-        return None
+        return None, None
 
     async def _attempt(self, due: DueDelivery) -> Attempt | None:
         """Call the webhook; None if a stop has ended that."""

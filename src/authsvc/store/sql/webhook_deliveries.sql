@@ -48,21 +48,24 @@ SELECT d.delivery_id, d.attempt_count, w.webhook_id, w.owner_id AS webhook_owner
   JOIN authsvc.notifications n ON n.notification_id = d.notification_id
  WHERE w.webhook_id = $1 AND w.held_until = $2 AND w.enabled;
 
--- name: hold_line
--- For longer: no row if it is not held any more.
-UPDATE authsvc.webhooks SET held_until = $3 WHERE webhook_id = $1 AND held_until = $2 RETURNING true;
-
 -- name: give_line_back
 -- Nobody looks at it before $3.
 UPDATE authsvc.webhooks SET held_until = NULL, line_time = $3 WHERE webhook_id = $1 AND held_until = $2;
 
--- name: mark_well
-UPDATE authsvc.webhooks SET failing_since = NULL, warn_time = NULL WHERE webhook_id = $1 AND failing_since IS NOT NULL;
-
 -- name: note_success
-UPDATE authsvc.webhook_deliveries
-   SET state = 'delivered', attempt_count = attempt_count + 1, attempt_time = $2, response_status = $3, error = ''
- WHERE delivery_id = $1 AND state = 'pending';
+-- The webhook does not fail. Its line, if it is still held until $5, is held until $6; returns whether it is. The webhook is locked
+-- before its delivery, like everywhere.
+WITH webhook AS (
+    UPDATE authsvc.webhooks
+       SET failing_since = NULL, warn_time = NULL, held_until = CASE WHEN held_until = $5 THEN $6 ELSE held_until END
+     WHERE webhook_id = $4 AND (held_until = $5 OR failing_since IS NOT NULL)
+    RETURNING held_until = $6 AS is_held),
+held AS (SELECT coalesce(bool_or(is_held), false) AS is_held FROM webhook),
+noted AS (
+    UPDATE authsvc.webhook_deliveries d
+       SET state = 'delivered', attempt_count = d.attempt_count + 1, attempt_time = $2, response_status = $3, error = ''
+      FROM held WHERE d.delivery_id = $1 AND d.state = 'pending')
+SELECT is_held FROM held;
 
 -- name: note_failure
 -- If nobody else has noted that attempt. Without a next one, it was the last.
