@@ -197,8 +197,8 @@ async def test_the_supervisor_has_one_thread_and_its_children_none_of_its_pipes(
         ours = set(pipes(supervisor))
         shared = [set(pipes(child)) & ours for child in children(supervisor)]
         # The lifeline, which all children have, and the pipes for its own reports and its standard
-        # error. The database and the follower are children, too.
-        assert [len(links) for links in shared] == [3] * 5
+        # error. The database, the follower and the notifier are children, too.
+        assert [len(links) for links in shared] == [3] * 6
         assert len(set.intersection(*shared)) == 1
 
 
@@ -370,7 +370,7 @@ async def test_a_kill_of_the_supervisor_leaves_nobody(directory: Path) -> None:
     """Its workers and its PostgreSQL notice this and end."""
     with running("dev", directory, workers=3) as server:
         family = children(server.process.pid)
-        assert len(family) == 5  # workers, the follower, the database
+        assert len(family) == 6  # workers, the follower, the notifier, the database
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
         until(lambda: not alive(family))
         assert processes_in(server.cluster) == []

@@ -12,7 +12,7 @@ first start, a setting that it cannot use stops the service. It stops when the w
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from authsvc import app
@@ -51,7 +51,9 @@ def auxiliary(settings: Settings, children: Children, admin: PrivateListener | N
 @asynccontextmanager
 async def notifying(settings: Settings, admin: PrivateListener | None, report: Report) -> AsyncIterator[str]:
     """Tell contacts and webhooks while the block runs. Raises an OperatorError when that is not possible."""
-    os.nice(_NICENESS)
+    # Where system calls are filtered, it may not even lower it.
+    with suppress(PermissionError):
+        os.nice(_NICENESS)
     metrics = Metrics()
     async with app.notifying(settings) as (notifier, database), AsyncExitStack() as stack:
         watch_notifier(metrics, notifier, database)
