@@ -17,6 +17,7 @@ from authsvc.process import follower, notifier, supervisor, worker
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Pipe, Report
 from authsvc.process.children import Children
+from authsvc.process.slots import Worker
 from authsvc.telemetry import configure_logging
 
 WRONG = set(sys.argv[1:])
@@ -61,9 +62,30 @@ async def following(*_: object) -> AsyncIterator[str]:
     yield ""
 
 
+@asynccontextmanager
+async def notifying(*_: object) -> AsyncIterator[str]:
+    if "notifier-fails" in WRONG:
+        # The workers are ready before it fails.
+        await asyncio.to_thread(GO_ON.reader.read, 1)
+        raise OperatorError("a template is broken")
+    yield ""
+    if "notifier-tells" in WRONG:
+        tell("notifier stops")
+
+
+class Telling(supervisor.Supervisor):
+    """Says which workers it knows to be ready."""
+
+    def _note_ready(self, worker: Worker, port: int) -> None:
+        super()._note_ready(worker, port)
+        if "notifier-fails" in WRONG:
+            tell("ready")
+
+
 if __name__ == "__main__":
     worker.serving = serving
-    follower.following = notifier.notifying = following  # type: ignore[assignment]
+    follower.following = following  # type: ignore[assignment]
+    notifier.notifying = notifying  # type: ignore[assignment]
     configure_logging("info", "json", str)
     settings = load_settings(workers=2, drain_grace="300")
     with Children() as children:
@@ -75,8 +97,9 @@ if __name__ == "__main__":
             max_stop_seconds=0.5 if "hangs-at-stop" in WRONG else 60,
             note=lambda word, text: tell(f"reports {word}: {text}"),
         )
-        running = supervisor.Supervisor(
+        running = Telling(
             settings, children, announce=lambda port: tell(f"serving at {port}"), auxiliaries=[auxiliary]
         )
-        running.run()
+        if fault := running.run():
+            tell(f"fault: {fault}")
         sys.exit(children.signals.exit_code)

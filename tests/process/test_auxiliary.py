@@ -137,3 +137,34 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert (told, code) == ([], 128 + signal.SIGTERM)
         with pytest.raises(ProcessLookupError):
             os.kill(auxiliary, 0)
+
+
+def test_the_notifier_stops_with_the_workers() -> None:
+    """It does not wait until they have drained."""
+    with running("notifier-tells", "worker-waits") as run:
+        auxiliary = run.serves()
+        run.process.terminate()
+        assert sorted(run.lines(3)) == ["notifier stops", "worker waits", "worker waits"]
+        os.kill(auxiliary, signal.SIGUSR1)
+        assert run.stdout.read().splitlines() == ["worker stops", "worker stops", "auxiliary stops"]
+        assert run.process.wait(30) == 0
+
+
+def test_nothing_is_announced_before_the_notifier_is_ready() -> None:
+    """If it cannot start, the service does not, although its workers could serve."""
+    with running("notifier-fails") as run:
+        told = sorted(run.lines(6))
+        assert [line.split()[0] for line in told] == [
+            "auxiliary",
+            "ready",
+            "ready",
+            "reports",
+            "worker",
+            "worker",
+        ]
+        os.kill(int(told[0].split()[1]), signal.SIGUSR1)
+        *stopped, fault = run.stdout.read().splitlines()
+        assert (stopped, fault) == (
+            ["worker stops", "worker stops", "auxiliary stops"],
+            "fault: a template is broken",
+        )

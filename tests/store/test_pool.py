@@ -36,6 +36,20 @@ async def test_a_lost_connection(database_url: str) -> None:
             assert await connection.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_a_node_that_is_not_the_primary_any_more(database_url: str, in_transaction: bool) -> None:
+    """It refuses a change; the next one goes over a new connection, which is one to the primary."""
+    delete = "DELETE FROM authsvc.mails"
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("SET default_transaction_read_only = on")
+        with pytest.raises(Unavailable):
+            async with database.transaction() if in_transaction else database.connection() as connection:
+                await connection.execute(delete)
+        async with database.transaction() if in_transaction else database.connection() as connection:
+            await connection.execute(delete)
+
+
 async def test_a_connection_that_is_lost_while_it_is_given_back(database_url: str) -> None:
     """Its work is done; no error is reported, and the next caller gets another one."""
     async with Database.open(database_url, size=1) as database:

@@ -1,4 +1,4 @@
-"""Work that runs beside requests for as long as a worker lives."""
+"""Work that runs for as long as a process lives, beside the requests of a worker."""
 
 import asyncio
 import logging

@@ -54,8 +54,9 @@ async def served_database(settings: Settings, wait: Wait = AT_ONCE) -> AsyncIter
 
 async def read_time(database: Database, clock: DatabaseClock) -> None:
     """Set a clock to the time of the database."""
-    asked = boottime()
-    clock.set(await feed.now(database), asked, boottime())
+    async with database.connection() as connection:
+        asked = boottime()
+        clock.set(await feed.now(connection), asked, boottime())
 
 
 async def _wait_for(database: Database, pooler: bool, wait: Wait) -> None:

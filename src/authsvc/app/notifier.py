@@ -32,8 +32,8 @@ from authsvc.notifications.webhooks.sender import WebhookSender
 from authsvc.store.pool import Database
 from authsvc.verify.clock import DatabaseClock
 
-#: Connections to the database: one for each of its works, and two for webhooks.
-MAX_CONNECTIONS = 8
+# Connections to the database, which its works use in turns.
+_MAX_CONNECTIONS = 8
 # Seconds between two readings of the clock of the database.
 _CLOCK_SECONDS = 10.0
 # Seconds between two looks for notifications, for mails, and for notifications that are old.
@@ -101,7 +101,7 @@ async def notifying(settings: Settings) -> AsyncIterator[tuple[Notifier, Databas
 
     Raises ConfigError when the database or a setting cannot be used.
     """
-    size = min(MAX_CONNECTIONS, settings.database_pool_size)
+    size = min(_MAX_CONNECTIONS, settings.database_pool_size)
     # The first worker says what is waited for.
     wait = Wait(settings.wait_for_database, logging.DEBUG)
     clock = DatabaseClock()
@@ -110,15 +110,24 @@ async def notifying(settings: Settings) -> AsyncIterator[tuple[Notifier, Databas
         AsyncExitStack() as stack,
     ):
         notifier = notifier_of(settings, database, clock)
-        look = partial(read_time, database, clock)
         try:
-            await look()
+            await read_time(database, clock)
         except RetryableError as error:
-            raise ConfigError(f"AUTHSVC_DATABASE_URL: cannot read the time: {error}") from error
+            raise ConfigError("AUTHSVC_DATABASE_URL: cannot read the time of the database") from error
+        look = partial(_look, database, clock)
         reading = run_forever(look, _each(_CLOCK_SECONDS), "reading the time of the database")
         for work in (reading, *notifier.works()):
             await stack.enter_async_context(in_background(work))
         yield notifier, database
+
+
+async def _look(database: Database, clock: DatabaseClock) -> None:
+    """Read the time of the database. If that fails, its node may be gone, so connections are opened anew."""
+    try:
+        await read_time(database, clock)
+    except RetryableError:
+        await database.refresh()
+        raise
 
 
 def notifier_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifier:

@@ -91,7 +91,9 @@ async def retry(
     if bool(notification_id) == all_failed:
         raise ClientError("name one notification, or use --all")
     async with _database() as database:
-        at, retried, last = await database_time(database), 0, 1
+        async with database.connection() as connection:
+            at = await database_time(connection)
+        retried, last = 0, 1
         while last:
             async with database.transaction() as connection:
                 last = await sending.retry(connection, notification_id, at, size=_RETRIED_AT_ONCE)

@@ -153,8 +153,9 @@ async def _dev_database(settings: Settings, new_admin_key: bool, report: Report)
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            # For each worker, the new worker of a rolling restart, and people who look at the database.
-            connections = (settings.workers + 1) * (settings.database_pool_size + 1) + 10
+            # For each worker, the new worker of a rolling restart, the notifier, and people who look at the
+            # database.
+            connections = (settings.workers + 1) * (settings.database_pool_size + 1) + 20
             postgres = DevPostgres(
                 settings.data_dir / "postgres", settings={"max_connections": str(max(100, connections))}
             )

@@ -3,8 +3,8 @@
 Mechanism: a trigger of the audit log writes a notification, the outbox, in the transaction of the change.
 `spread` writes down who is to get it, one row for each address and each webhook, and `mail` and `webhooks`
 send these. `warnings` looks through the keys for what is about to happen, and writes notifications too. Each
-of these is done by one worker of all replicas at a time, or holds the row that it works on, so any worker
-goes on where another one stopped.
+of these is done by one notifier of all replicas at a time, or holds the row that it works on, so any
+notifier goes on where another one stopped.
 
 Bound: batches of fixed sizes, a pause between two, and a limit of mails an hour for each address and owner.
 No change and no verification waits for any of this.

@@ -1,6 +1,6 @@
 """Deletes notifications 30 days after their recipients were written down.
 
-Bound: one of all notifiers at a time, `BATCH` notifications in a transaction, with a pause after each.
+Bound: one notifier at a time, `BATCH` notifications in a transaction, with a pause after each.
 What still waits to be sent is kept for 30 days more: a receiver that is too slow for what it is told, or a
 setting that was removed, does not have the tables grow for ever.
 """

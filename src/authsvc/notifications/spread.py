@@ -4,7 +4,7 @@ Mechanism: takes the oldest notifications of the outbox, finds the contacts of t
 listen, and inserts one row for each address and each webhook, in one transaction. A notification that nobody
 is to get is deleted. Mail for what has no contact goes to the operator.
 
-Bound: one of all notifiers at a time, `BATCH` notifications in a transaction. It looks twice a second:
+Bound: one notifier at a time, `BATCH` notifications in a transaction. It looks twice a second:
 a change sends no NOTIFY, which would keep others from committing while it commits (ADR 29).
 
 Failure: a batch that fails is rolled back and tried again. After a fault, its notifications are spread one at

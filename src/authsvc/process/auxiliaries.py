@@ -29,9 +29,10 @@ class Auxiliaries:
         others: Sequence[Auxiliary],
     ) -> Self:
         """Return those of a replica with these settings, whose workers are `pids`, and some others."""
-        each = [notifier.auxiliary(settings, children, shared.admin)]
+        each = []
         if shared.follower is not None:
-            each.insert(0, follower.auxiliary(settings, children, shared.follower, shared.lent, pids))
+            each.append(follower.auxiliary(settings, children, shared.follower, shared.lent, pids))
+        each.append(notifier.auxiliary(settings, children, shared.admin))
         if shared.admin is not None and settings.admin_listen is not None:
             context = partial(listener.listening, settings.admin_listen, shared.admin, settings.workers)
             most = listener.MAX_STOP_SECONDS

@@ -53,7 +53,8 @@ class Auxiliary:
         self._max_stop_seconds = max_stop_seconds
         self._max_start_seconds = max_start_seconds
         self._max_silence_seconds = max_silence_seconds
-        self._is_needed = is_needed
+        #: Whether it is needed, and has not been ready yet.
+        self.awaited = is_needed
         self.outlives_workers = outlives_workers
         self._note = note
         self._child: Child | None = None
@@ -73,11 +74,6 @@ class Auxiliary:
         return self._stopping and self._child is None
 
     @property
-    def awaited(self) -> bool:
-        """Whether it is needed, and has not been ready yet."""
-        return self._is_needed
-
-    @property
     def look_time(self) -> float:
         """When to look at the latest, in monotonic seconds."""
         return self.start_time if self._child is None else self._silent_time
@@ -94,7 +90,10 @@ class Auxiliary:
                 process=self._name,
             )
         except OSError as error:
-            self._plan(f"cannot be started: {error}")
+            if self.awaited:
+                self.fault = f"{self._name} cannot be started: {error}"
+            else:
+                self._plan(f"cannot be started: {error}")
 
     def look(self) -> None:
         """Read its reports, and start it again if it has ended and is not to stop."""
@@ -104,7 +103,7 @@ class Auxiliary:
                 if word != "ready":
                     self._note(word, text)
                 elif not self._child.stopping:
-                    self._ready_time, self._is_needed = time.monotonic(), False
+                    self._ready_time, self.awaited = time.monotonic(), False
                     self._child.deadline = NEVER
                 if self._ready_time < NEVER and not self._child.stopping:
                     self._silent_time, self._was_silent = time.monotonic() + self._max_silence_seconds, False
@@ -138,7 +137,7 @@ class Auxiliary:
     def _note_ended(self, child: Child, end: str) -> None:
         self._child = None
         cause = f"{child.failure} ({end})" if child.failure else end
-        if self._is_needed:
+        if self.awaited:
             self.fault = child.failure or f"{self._name} has ended: {end}"
         elif not self._stopping:
             self._plan(f"has ended: {cause}")

@@ -26,8 +26,8 @@ from authsvc.process.child import Report
 from authsvc.process.children import Children
 from authsvc.telemetry import Metrics
 
-#: Calls under way to webhooks and the mail server get some seconds, and outcomes are noted.
-MAX_STOP_SECONDS = 15.0
+# Calls under way to webhooks and the mail server get some seconds, and outcomes are noted.
+_MAX_STOP_SECONDS = 15.0
 _MAX_START_SECONDS = 60.0
 _ALIVE_SECONDS, _MAX_SILENCE_SECONDS = 5.0, 60.0
 # How much lower its priority is than that of the workers. It gets a tenth of a core that they use up.
@@ -40,7 +40,7 @@ def auxiliary(settings: Settings, children: Children, admin: PrivateListener | N
         children,
         "the notifier",
         partial(notifying, settings, admin),
-        max_stop_seconds=MAX_STOP_SECONDS,
+        max_stop_seconds=_MAX_STOP_SECONDS,
         max_start_seconds=_MAX_START_SECONDS + settings.wait_for_database.total_seconds(),
         max_silence_seconds=_MAX_SILENCE_SECONDS,
         is_needed=True,

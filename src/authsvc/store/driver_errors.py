@@ -46,6 +46,8 @@ RETRYABLE = (
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
 )
+# What a node answers that has become a standby, or read-only.
+_OF_A_STANDBY = (pg.ReadOnlySQLTransactionError, pg.ObjectNotInPrerequisiteStateError)
 
 
 class AuthorityOver(Exception):
@@ -56,11 +58,14 @@ class AuthorityOver(Exception):
 def translate_errors(connection: "AnyConnection | None" = None) -> Iterator[None]:
     """Raise temporary errors of the driver as Unavailable, and let others pass.
 
-    A `connection` that the driver has left in an unknown state is closed.
+    A `connection` that the driver has left in an unknown state is closed, and so is one to a node that is not
+    the primary any more: the next one is opened to the primary.
     """
     try:
         yield
     except RETRYABLE as error:
+        if isinstance(error, _OF_A_STANDBY) and connection is not None and not is_closed(connection):
+            connection.terminate()
         raise _retryable(error) from error
     except pg.InvalidCachedStatementError as error:
         # The driver has already dropped its prepared statements.
@@ -145,7 +150,7 @@ def _retryable(error: BaseException) -> Unavailable:
                 retry_after=0.1,
             )
         case pg.IdleInTransactionSessionTimeoutError():
-            return _unavailable("the database ended a transaction in which this worker paused for too long")
+            return _unavailable("the database ended a transaction in which this process paused for too long")
         case pg.QueryCanceledError():
             return _unavailable("the database canceled a statement, by statement_timeout or by an operator")
         case pg.InsufficientResourcesError():

@@ -24,7 +24,7 @@ from authsvc.model.worker import Worker
 from authsvc.store.connect import connect
 from authsvc.store.connect_error import ConnectError
 from authsvc.store.driver_errors import raise_on_warning, translate_errors
-from authsvc.store.pool import Database
+from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 
 _log = logging.getLogger(__name__)
@@ -248,10 +248,9 @@ async def trim(database: Database) -> None:
         await connection.execute(_SQL["trim"])
 
 
-async def now(database: Database) -> datetime:
+async def now(connection: Connection) -> datetime:
     """Return the time of the database."""
-    async with database.connection() as connection:
-        found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    found: datetime = await connection.fetchval("SELECT clock_timestamp()")
     return found
 
 

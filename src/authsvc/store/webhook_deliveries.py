@@ -1,8 +1,8 @@
 """The deliveries to webhooks: which line is due, and how each attempt went.
 
-The deliveries of a webhook are its line: they are made one after the other. A worker claims a line by setting
-the webhook's `held_until`, and nobody else claims it before that time. The time also proves that the line is
-still held, so no two holders have the same.
+The deliveries of a webhook are its line: they are made one after the other. A notifier claims a line by
+setting the webhook's `held_until`, and nobody else claims it before that time. The time also proves that the
+line is still held, so no two holders have the same.
 """
 
 from datetime import datetime
@@ -40,7 +40,7 @@ async def claim_lines(
 ) -> list[Line]:
     """Claim up to `size` lines that have a delivery to make, of failing webhooks at most `failing_size`.
 
-    So many that all workers hold at most `owner_size` of an owner, and as many of its failing webhooks.
+    So many that all notifiers hold at most `owner_size` of an owner, and as many of its failing webhooks.
     """
     rows = await connection.fetch(_SQL["claim_lines"], now, size, failing_size, until, owner_size)
     return [Line(row["webhook_id"], until, row["is_failing"], row["idle_since"]) for row in rows]

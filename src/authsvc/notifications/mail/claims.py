@@ -1,6 +1,6 @@
 """Claims the mails that are due, and combines those to one address into one message.
 
-Mechanism: a short transaction under the row of the job, so that one of all notifiers counts and claims
+Mechanism: a short transaction under the row of the job, so that one notifier counts and claims
 at a time. Mails that are not yet part of a message become one message for each address. A message that was
 attempted before stays as it is. If there were as many other messages in the last hour as the limits allow, to
 the address or about an owner, mails wait until there is room, and new ones are combined then.

@@ -13,7 +13,8 @@ database at a time, and none while it waits for a webhook. Messages are sent at 
 
 Failure: a line is claimed until `LEASE` from now, and this is renewed with each delivery. If the notifier
 dies, any other continues the line then. What was under way at that moment is sent once more, under the same
-id. A notifier that has lost a line notes the delivery that it was making, and stops there.
+id, and so is one whose outcome could not be committed. A notifier that has lost a line notes the delivery
+that it was making, and stops there.
 """
 
 import asyncio

@@ -69,7 +69,7 @@ class Pages:
 
 
 def about(answers: Mapping[str, Answer | str]) -> list[Metric]:
-    """Return the metrics about the processes. The notifier takes no calls, so it is never ready for them."""
+    """Return the metrics about the processes. The notifier takes no calls, so `authsvc_ready` lacks it."""
     up = GaugeMetricFamily("authsvc_up", "Whether the process has answered this scrape.", labels=[WORKER])
     ready = GaugeMetricFamily(
         "authsvc_ready", "Whether the worker holds its lease and is not stopping.", labels=[WORKER]

@@ -1,6 +1,6 @@
 -- name: claim_lines
 -- Of the enabled webhooks whose line is free and that have a delivery that is due, the $2 that have waited longest; of those that
--- fail, at most $3. Nobody else gets them before $4. Of an owner, at most $5 lines are held by all workers, and as many of its failing
+-- fail, at most $3. Nobody else gets them before $4. Of an owner, at most $5 lines are held by all notifiers, and as many of its failing
 -- webhooks beside them; those who claim at the same moment do not see each other's. The walk visits each webhook with pending
 -- deliveries once, however many deliveries these are, and no other one. Each is looked up by itself, so that no plan reads all
 -- webhooks.
