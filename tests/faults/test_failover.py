@@ -247,8 +247,12 @@ async def test_a_look_up_without_proof_of_the_primary_is_caught(pair: Pair) -> N
     assert await unknown_to_the_old_primary(pair) == ["NOT_FOUND", "NOT_FOUND"]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_no_old_state_is_remembered_after_a_hint(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The feed follows the new primary, lookups go to the old one, one while a hint is acknowledged."""
+    """The feed follows the new primary, lookups go to the old one, one while a hint is acknowledged.
+
+    A commit that hangs at the old one is given up, so that the worker can stop.
+    """
     history = History()
     async with fleet(pair.primary, 2, lease=8.0) as (stuck, other):
         key = await other.issue()
