@@ -365,6 +365,26 @@ async def test_a_stop_finishes_one_and_gives_the_others_back(
     assert server.recipients == [ANN, BOB]
 
 
+async def test_a_stop_that_cannot_give_back_the_others_ends(
+    database: Database, clock: Clock, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their claims run out. The fault does not stand in for the cancellation."""
+
+    async def release(*_: object) -> None:
+        raise LookupError("no such column")
+
+    monkeypatch.setattr(mail_store, "release", release)
+    await add(database, clock, [ANN, BOB], notification(1))
+    server.held = asyncio.Event()
+    sending = asyncio.create_task(sender_of(database, clock, server_at(server.port)).work())
+    await server.reached.wait()
+    sending.cancel()
+    server.held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert server.recipients == [ANN]
+
+
 async def test_a_stop_does_not_wait_for_a_server_that_hangs(
     database: Database,
     database_url: str,

@@ -11,10 +11,16 @@ from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.store.driver_errors import translate_errors
 from authsvc.store.pool import Database
+from tests.faults.proxy import Proxy
 
 # The statements by which a transaction waits for a lock, and the number that do.
 _WAIT = "SELECT pg_advisory_xact_lock(7)"
 _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+# The process of one of them.
+_WAITING_HERE = """
+SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database
+ WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+"""
 
 
 async def test_nobody_there() -> None:
@@ -323,6 +329,63 @@ async def test_a_commit_is_not_cut_short(database_url: str) -> None:
             await inserting
         async with other.connection() as connection:
             assert await connection.fetchval("SELECT count(*) FROM made") == 1
+
+
+async def test_a_caller_that_was_cancelled_is_told_so_though_its_commit_fails(database_url: str) -> None:
+    """Otherwise work that tries again after an error would never end. The next caller has a connection."""
+    async with Database.open(database_url, size=1) as database, Database.open(database_url) as other:
+        async with database.connection() as connection:
+            await connection.execute(
+                """
+                CREATE TABLE made (n integer);
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+                CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON made DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW EXECUTE FUNCTION wait();
+                """
+            )
+
+        async def insert() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO made VALUES (1)")
+
+        async with other.transaction() as holder:
+            await holder.execute(_WAIT)
+            inserting = asyncio.create_task(insert())
+            while (pid := await holder.fetchval(_WAITING_HERE)) is None:
+                pass
+            inserting.cancel()
+            await holder.execute("SELECT pg_terminate_backend($1)", pid)
+            with pytest.raises(asyncio.CancelledError) as cancellation:
+                await inserting
+        assert isinstance(cancellation.value.__cause__, Unavailable)
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM made") == 0
+
+
+async def test_a_caller_that_was_cancelled_is_told_so_though_nothing_can_be_rolled_back(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed instead."""
+    monkeypatch.setattr("authsvc.store.connect._MAX_STATEMENT_SECONDS", 0.1)
+    async with Proxy(database_url) as proxy, Database.open(proxy.url, size=1) as database:
+        cut = asyncio.Event()
+
+        async def change() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("CREATE TABLE made (n integer)")
+                proxy.cut()
+                cut.set()
+                await asyncio.Event().wait()
+
+        changing = asyncio.create_task(change())
+        await cut.wait()
+        changing.cancel()
+        await asyncio.wait((changing,))
+        assert changing.cancelled()
+        proxy.heal()
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT to_regclass('made')") is None
 
 
 async def test_a_transaction_that_was_left_open(database_url: str) -> None:

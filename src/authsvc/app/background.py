@@ -25,25 +25,13 @@ async def run_forever(step: Step, tick: Step, what: str, *, level: int = logging
         try:
             await step()
         except RetryableError as error:
-            _end_if_cancelled(error)
             if not failing:
                 _log.log(level, "%s failed and will be retried: %s", what, error.message)
             failing = True
-        except Exception as error:  # noqa: BLE001 - a fault must not end the work
-            _end_if_cancelled(error)
+        except Exception:  # noqa: BLE001 - a fault must not end the work
             _log.exception("unexpected error in %s; it will be retried", what)
         else:
             failing = False
-
-
-def _end_if_cancelled(error: Exception) -> None:
-    """Raise the cancellation in whose place a step has raised an error.
-
-    A commit is not cut short. If it fails after the work was cancelled, its error is all that arrives.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError from error
 
 
 @asynccontextmanager

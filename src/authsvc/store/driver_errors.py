@@ -5,9 +5,9 @@ their cause, so that nobody searches for a fault of the network.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 # The classes of asyncpg are generic for type checkers only.
 AnyConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+
+Result = TypeVar("Result")
 
 # The reason of Unavailable when a lock was not released in time.
 LOCK_TIMEOUT = "LOCK_TIMEOUT"
@@ -122,6 +124,31 @@ def raise_on_warning(connection: AnyConnection) -> Iterator[None]:
             reason="COMMIT_UNCERTAIN",
             retry_after=1,
         )
+
+
+async def checked(connection: AnyConnection, commit: Callable[[], Awaitable[Result]]) -> Result:
+    """Commit; raise errors and warnings as the two above do.
+
+    This is for work that goes on when its caller is cancelled. The caller does not get an error then, but a
+    warning is logged and a broken connection is closed all the same.
+    """
+    with translate_errors(connection), raise_on_warning(connection):
+        return await commit()
+
+
+async def roll_back(connection: AnyConnection) -> None:
+    """Roll back; if that fails, close the connection, since PostgreSQL rolls back what has no client.
+
+    Raises no error, which would replace the one that ended the transaction, or a cancellation.
+    """
+    if is_closed(connection):
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except Exception as error:  # noqa: BLE001 - see above
+        _log.debug("a connection is closed, because its transaction was not rolled back: %r", error)
+        if not is_closed(connection):
+            connection.terminate()
 
 
 def is_closed(connection: AnyConnection) -> bool:

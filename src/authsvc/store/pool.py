@@ -12,7 +12,8 @@ milliseconds.
 
 Failure: Unavailable when the database is out of reach, Overloaded when too many callers wait. A commit is
 never cancelled, neither when its caller goes away nor by a timeout. Cancelling it would end only the wait for
-the synchronous standby: PostgreSQL would commit with a warning. A commit with a warning counts as failed.
+the synchronous standby: PostgreSQL would commit with a warning. A commit with a warning counts as failed. A
+caller that was cancelled meanwhile gets the cancellation, however the commit ends.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
 from authsvc.store.connect import DirectConnection, connect
-from authsvc.store.driver_errors import RETRYABLE, is_closed, raise_on_warning, translate_errors
+from authsvc.store.driver_errors import RETRYABLE, checked, roll_back, translate_errors
 from authsvc.store.slots import DatabaseSlots, slot
 from authsvc.store.uncancelled import uncancelled
 
@@ -166,9 +167,8 @@ class Database:
         """
         choices = self.slots.for_change(owner_id, revokes=revokes)
         async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
-            with raise_on_warning(connection):
-                executing = connection.fetchval(statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
-                return await uncancelled(_bounded(connection, executing))
+            execute = partial(connection.fetchval, statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
+            return await uncancelled(checked(connection, lambda: _bounded(connection, execute())))
 
     @asynccontextmanager
     async def listing(self, owner_id: str, *, in_transaction: bool = False) -> AsyncIterator[Connection]:
@@ -241,10 +241,9 @@ async def _begun(
         yield
         statement = last()
     except BaseException:
-        await uncancelled(_roll_back(connection))
+        await uncancelled(roll_back(connection))
         raise
-    with raise_on_warning(connection):
-        await uncancelled(_commit(connection, statement))
+    await uncancelled(checked(connection, partial(_commit, connection, statement)))
 
 
 def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
@@ -267,7 +266,7 @@ async def _commit(connection: Connection, last: str = "") -> None:
         await _bounded(connection, committing)
     except pg.PostgresError:
         if connection.is_in_transaction():  # The last statement has failed.
-            await _roll_back(connection)
+            await roll_back(connection)
         raise
 
 
@@ -283,11 +282,6 @@ async def _bounded(connection: Connection, committing: Coroutine[Any, Any, Resul
             connection.terminate()
             break
     return await task
-
-
-async def _roll_back(connection: Connection) -> None:
-    if not is_closed(connection):
-        await connection.execute("ROLLBACK")
 
 
 async def _no_reset(_: object) -> None:

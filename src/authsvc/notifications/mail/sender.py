@@ -18,7 +18,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -29,6 +28,7 @@ from authsvc.notifications.mail.connection import MailConnection, MailServer, Re
 from authsvc.notifications.mail.retries import GIVE_UP_AFTER, Pause, Random, retry_delay
 from authsvc.notifications.pace import Pace
 from authsvc.store import mails as mail_store
+from authsvc.store.driver_errors import translate_errors
 from authsvc.store.mails import Message
 from authsvc.store.pool import Connection, Database
 from authsvc.store.uncancelled import uncancelled
@@ -199,14 +199,21 @@ class MailSender:
         while self._unwritten:
             message_id, note = next(iter(self._unwritten.items()))
             async with self._database.connection() as connection:
-                await uncancelled(_awaited(note(connection)))
+                await uncancelled(_written(connection, note))
             del self._unwritten[message_id]
 
     async def _release(self, message_ids: list[str]) -> None:
-        """Give messages back; if the database is out of reach, their claims run out."""
-        with suppress(RetryableError):
+        """Give messages back; if that fails, their claims run out.
+
+        Raises no error, which would replace the one that ended the batch, or a cancellation.
+        """
+        try:
             async with self._database.connection() as connection:
                 await mail_store.release(connection, message_ids, self._clock())
+        except RetryableError as error:
+            _log.debug("messages could not be given back: %s", error.message)
+        except Exception:  # noqa: BLE001 - the claims run out
+            _log.exception("messages could not be given back")
 
     def _end_pause(self) -> None:
         if self._pause.end():
@@ -245,8 +252,9 @@ async def _finished(work: Awaitable[None]) -> None:
         raise
 
 
-async def _awaited(work: Awaitable[object]) -> object:
-    return await work
+async def _written(connection: Connection, note: Note) -> None:
+    with translate_errors(connection):
+        await note(connection)
 
 
 async def _note_sent(message_id: str, code: int, connection: Connection) -> None:
