@@ -37,10 +37,10 @@ from authsvc.config.settings import load_settings
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.listener import Listener
 from authsvc.rpc import server as rpc_server
 from authsvc.rpc.endpoint import Service
 from authsvc.rpc.lane import server as lane
-from authsvc.rpc.lane.listener import Listener
 from authsvc.rpc.served import Served
 from authsvc.rpc.tls import Tls
 from authsvc.telemetry import Metrics, configure_logging

@@ -10,9 +10,9 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from authsvc.net.listen_address import ListenAddress
+from authsvc.net.listener import Listener, listeners, spoken
 from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
-from authsvc.rpc.lane.listener import Listener, listeners, spoken
 from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
 from authsvc.rpc.peer import End

@@ -1,4 +1,4 @@
-"""Sockets that listen, and share their port with those of other workers."""
+"""Sockets that listen, and may share their port with those of other workers."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from authsvc.net.listen_address import ListenAddress
 _log = logging.getLogger(__name__)
 
 # Connections that wait to be accepted; beyond that, the kernel lets clients try again after a second.
-_BACKLOG = 4096
+BACKLOG = 4096
 # Connections that are accepted in one wake-up, and seconds until it is tried again after an error.
 _MAX_ACCEPTED, _PAUSE_SECONDS = 8, 0.5
 
@@ -40,10 +40,10 @@ class Listener:
         """Return a copy of the socket, for its options."""
         return self._socket.dup()
 
-    def begin(self, accept: Accept) -> None:
-        """Hand each new connection to `accept`."""
+    def begin(self, accept: Accept, backlog: int = BACKLOG) -> None:
+        """Hand each new connection to `accept`; so many may wait for that."""
         self._accept = accept
-        self._socket.listen(_BACKLOG)
+        self._socket.listen(backlog)
         asyncio.get_running_loop().add_reader(self._socket, self._ready)
 
     def close(self) -> None:
@@ -85,30 +85,34 @@ class Listener:
         asyncio.get_running_loop().add_reader(self._socket, self._ready)
 
 
-async def listeners(listen: ListenAddress) -> list[Listener]:
-    """Return a socket for each address that a host name stands for, all with one port; raise OSError."""
+async def listeners(listen: ListenAddress, *, shared: bool = True) -> list[Listener]:
+    """Return a socket for each address that a host name stands for, all with one port; raise OSError.
+
+    By default, the sockets of workers share the port. `[::]` is IPv6 and IPv4.
+    """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
     opened: list[Listener] = []
     port = listen.port
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            opened.append(Listener(_bound(family, kind, protocol, (address[0], port, *address[2:]))))
+            each = _bound(family, kind, protocol, (address[0], port, *address[2:]), shared)
+            opened.append(Listener(each))
             port = opened[0].port
     except BaseException:
-        for each in opened:
-            each.discard()
+        for listener in opened:
+            listener.discard()
         raise
     return opened
 
 
-def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...], shared: bool) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Workers share the port. The supervisor checks that no other program has it.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if shared:  # The supervisor checks that no other program has it.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and address[0] == "::":
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.bind(address)

@@ -3,7 +3,7 @@
 import socket
 
 from authsvc.net.listen_address import ListenAddress
-from authsvc.rpc.lane.listener import listeners
+from authsvc.net.listener import listeners
 
 _MANY = 200
 
