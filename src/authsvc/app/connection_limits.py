@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from authsvc.config.settings import Settings
 from authsvc.net import open_files
-from authsvc.net.http_server import MAX_CONNECTIONS
+from authsvc.net.asgi_server import MAX_CONNECTIONS
 
 # The listeners, as the log names them.
 _GRPC, _HTTP = "gRPC connections (AUTHSVC_CONNECTION_LIMIT)", "connections to AUTHSVC_HTTP_LISTEN"

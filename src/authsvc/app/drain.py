@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authsvc.entrance.gate import QUIET_SECONDS
-from authsvc.net.http_server import IDLE_GRACE_SECONDS
+from authsvc.net.asgi_server import IDLE_GRACE_SECONDS
 from authsvc.rpc.limits import ANSWERED_SECONDS
 
 

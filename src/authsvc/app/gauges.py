@@ -5,7 +5,7 @@ from collections import Counter
 from authsvc.app.notifier import Notifier
 from authsvc.app.parts import App
 from authsvc.model.webhook import Outcome
-from authsvc.net.http_server import HttpServer
+from authsvc.net.asgi_server import AsgiServer
 from authsvc.net.open_files import in_use
 from authsvc.rpc.served import Served
 from authsvc.store.pool import Database
@@ -251,7 +251,7 @@ def watch_entrance(metrics: Metrics, served: Served) -> None:
     )
 
 
-def watch_http(metrics: Metrics, server: HttpServer) -> None:
+def watch_http(metrics: Metrics, server: AsgiServer) -> None:
     """Have the metrics of a worker look at its port for checks over HTTP."""
     metrics.watch_counter(
         "http_connections_closed",

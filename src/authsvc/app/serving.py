@@ -27,7 +27,8 @@ from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
 from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.net.http_server import HttpServer
+from authsvc.net.asgi_server import AsgiServer
+from authsvc.net.http_message import asgi
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
@@ -275,8 +276,9 @@ async def _serve_http(
     stack: AsyncExitStack,
 ) -> int:
     """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
-    server = HttpServer(
-        HttpCheck(app.access, entrance, app.readiness, proxies).answer,
+    check = HttpCheck(app.access, entrance, app.readiness, proxies)
+    server = AsgiServer(
+        asgi(check.answer),
         max_connections=connection_limits(settings).http,
         idle_grace=pauses.idle_grace,
     )

@@ -32,7 +32,7 @@ from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError, RetryableError
 from authsvc.model.memo import remembered
-from authsvc.net.http_server import Call, Reply
+from authsvc.net.http_message import Call, Reply
 from authsvc.telemetry.wording import cut
 
 _log = logging.getLogger(__name__)

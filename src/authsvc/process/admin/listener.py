@@ -5,7 +5,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from authsvc.net.http_server import HttpServer
+from authsvc.net.asgi_server import AsgiServer
+from authsvc.net.http_message import asgi
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.admin.pages import Pages
@@ -28,7 +29,7 @@ async def listening(
 ) -> AsyncIterator[str]:
     """Answer at an address for so many workers and the notifier, which connect by the `listener`."""
     processes = Processes(listener)
-    server = HttpServer(Pages(processes, slots).answer, max_connections=MAX_CONNECTIONS)
+    server = AsgiServer(asgi(Pages(processes, slots).answer), max_connections=MAX_CONNECTIONS)
     loop = asyncio.get_running_loop()
     loop.add_reader(listener.fileno(), processes.accept)
     starting = asyncio.create_task(_start(server, address))
@@ -43,7 +44,7 @@ async def listening(
         processes.close()
 
 
-async def _start(server: HttpServer, address: ListenAddress) -> None:
+async def _start(server: AsgiServer, address: ListenAddress) -> None:
     """Listen, as soon as the address is available."""
     told = ""
     while True:
