@@ -17,8 +17,8 @@ def _files() -> list[Path]:
 
 
 def test_the_package_has_few_entries() -> None:
-    """Besides its own `__init__.py`."""
-    entries = {path.name for path in _SOURCE.iterdir()} - {"__init__.py", "__pycache__"}
+    """Besides the files that Python and type checkers look for."""
+    entries = {path.name for path in _SOURCE.iterdir()} - {"__init__.py", "py.typed", "__pycache__"}
     assert len(entries) <= _MAX_ENTRIES, sorted(entries)
 
 

@@ -151,3 +151,16 @@ class Connections:
         if now - self._told > _LOG_SECONDS:
             self._told = now
             _log.warning("client connections closed, by reason: %s", self.closed)
+
+
+class Unwatched(Connections):
+    """The connections of a port that bounds and closes them by itself: nothing is noted of them."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(0, now)
+
+    def known(self, peer: str) -> None:
+        """Do nothing."""
+
+    def broken(self, peer: str) -> None:
+        """Do nothing."""
