@@ -12,6 +12,7 @@ _CODES: dict[type[errors.AuthsvcError], int] = {
     errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.AlreadyDone: code_pb2.FAILED_PRECONDITION,
+    errors.TooLarge: code_pb2.RESOURCE_EXHAUSTED,
     errors.Conflict: code_pb2.ABORTED,
     errors.Overloaded: code_pb2.RESOURCE_EXHAUSTED,
     errors.Unavailable: code_pb2.UNAVAILABLE,

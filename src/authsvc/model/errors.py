@@ -8,6 +8,7 @@
     ├── AlreadyExists        a request with this id was carried out before
     ├── FailedPrecondition   the resource is not in the required state
     │   └── AlreadyDone      this was done before, and is final
+    ├── TooLarge             the request has more bytes than are accepted
     ├── Conflict             the resource was changed by another call (etag)
     └── RetryableError       try again later; says when
         ├── Overloaded       too many calls: nothing was done
@@ -85,6 +86,10 @@ class FailedPrecondition(AuthsvcError):
 
 class AlreadyDone(FailedPrecondition):
     """The request was carried out before. The caller may rely on that as on a success."""
+
+
+class TooLarge(AuthsvcError):
+    """The request has more bytes than are accepted; nothing was done."""
 
 
 class Conflict(AuthsvcError):

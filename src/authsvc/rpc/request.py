@@ -81,10 +81,16 @@ def _refuse_too_many(message: Message, path: str = "") -> None:
     """Refuse lists that are far too long before their items are looked at."""
     for field, value in message.ListFields():
         here = f"{path}{field.name}"
-        if field.is_repeated and len(value) > _MAX_ITEMS:
-            problem = f"has {len(value)} items; the maximum is {_MAX_ITEMS}"
-            raise InvalidArgument(FieldViolation(here, "repeated.max_items", problem))
+        if field.is_repeated:
+            refuse_longer(len(value), here)
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         for index, child in enumerate(value) if field.is_repeated else ((None, value),):
             _refuse_too_many(child, f"{here}." if index is None else f"{here}[{index}].")
+
+
+def refuse_longer(length: int, path: str) -> None:
+    """Raise InvalidArgument for a list of more items than any field takes."""
+    if length > _MAX_ITEMS:
+        problem = f"has {length} items; the maximum is {_MAX_ITEMS}"
+        raise InvalidArgument(FieldViolation(path, "repeated.max_items", problem))

@@ -31,8 +31,9 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 class _Checked(NamedTuple):
     contents: Contents
-    # For the lane.
+    # For the lane, and for HTTP/1.1.
     context: ssl.SSLContext
+    web_context: ssl.SSLContext
 
 
 class Tls:
@@ -77,6 +78,11 @@ class Tls:
         """The context of a new connection to the lane."""
         return self._reloaded.value.context
 
+    @property
+    def web_context(self) -> ssl.SSLContext:
+        """The context of a new connection over HTTP/1.1."""
+        return self._reloaded.value.web_context
+
     async def look(self) -> None:
         """Reload the files if they have changed; keep the previous ones if they are broken."""
         await self._reloaded.look()
@@ -95,20 +101,20 @@ class Tls:
             if setting != _KEY:
                 check_certificates(setting, self._files[setting], contents[setting])
         not_after = check_pair(self._files[_CERT], self._files[_KEY], contents[_CERT])
-        context = self._made(contents)
+        contexts = self._made(contents, "h2"), self._made(contents, "http/1.1")
         # OpenSSL read the files itself, and they may have changed since they were read here.
         if contents != {setting: read_file(setting, path) for setting, path in self._files.items()}:
             raise ConfigError(
                 f"{_CERT}: {self._files[_CERT]} or its key changed while it was read; try again"
             )
         self._not_after = not_after
-        return _Checked(contents, context)
+        return _Checked(contents, *contexts)
 
-    def _made(self, contents: Contents) -> ssl.SSLContext:
+    def _made(self, contents: Contents, protocol: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols([protocol])
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.load_cert_chain(self._files[_CERT], self._files[_KEY], password="")
         if _CLIENT_CA in contents:

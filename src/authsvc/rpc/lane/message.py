@@ -52,10 +52,14 @@ def take(received: bytearray, encoding: bytes) -> bytes | None:
         return None
     data = bytes(received[PREFIX_BYTES : PREFIX_BYTES + size])
     del received[: PREFIX_BYTES + size]
-    return _decompressed(data, encoding) if flag else data
+    return decompressed(data, encoding) if flag else data
 
 
-def _decompressed(data: bytes, encoding: bytes) -> bytes:
+def decompressed(data: bytes, encoding: bytes) -> bytes:
+    """Return a message that was compressed; raise Refused.
+
+    No more is decompressed than a message may have.
+    """
     if encoding in (b"", b"identity"):
         raise Refused(
             grpc.StatusCode.INTERNAL, "the message is marked as compressed, and grpc-encoding names no format"

@@ -7,7 +7,6 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from urllib.parse import quote
 
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.listener import Listener, listeners, spoken
@@ -15,7 +14,7 @@ from authsvc.net.port import AddressInUseError
 from authsvc.rpc.lane.connection import Connection
 from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
-from authsvc.rpc.peer import End
+from authsvc.rpc.peer import End, peer_of
 from authsvc.rpc.served import Served
 from authsvc.rpc.tls import Tls
 from authsvc.rpc.watch import Watch
@@ -209,5 +208,4 @@ def _peer(accepted: socket.socket) -> str:
     if accepted.family == socket.AF_UNIX:
         return f"unix:{accepted.fileno()}"
     host, port = accepted.getpeername()[:2]
-    host = host.removeprefix("::ffff:") if "." in host else host
-    return f"ipv6:%5B{quote(host, safe=':')}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return peer_of(host, port)

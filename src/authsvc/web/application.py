@@ -1,0 +1,57 @@
+"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, probes, and what others mount.
+
+Mechanism: calls of RPCs go straight to `Connect`; everything else goes through the routes of Starlette.
+A path that nothing is served at is answered like an unknown RPC, and delayed beyond a rate.
+"""
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
+
+from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.readiness import Readiness
+from authsvc.rpc.peer import address_of
+from authsvc.web.connect import Connect, Receive, Scope, Send, peer
+from authsvc.web.rpcs import Rpcs
+
+
+class WebApplication:
+    """The one ASGI application of the port."""
+
+    def __init__(
+        self, rpcs: Rpcs, readiness: Readiness, entrance: Entrance, routes: Sequence[BaseRoute] = ()
+    ) -> None:
+        """Take what else is served, as `routes`."""
+        self._readiness, self._entrance = readiness, entrance
+        self._connect = Connect(rpcs)
+        self._router = Router(
+            [
+                Route("/healthz", self._alive, methods=["GET"]),
+                Route("/readyz", self._ready, methods=["GET"]),
+                *routes,
+            ],
+            redirect_slashes=False,
+            default=self._connect,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self._connect.serves(scope["path"]):
+            await self._connect(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+    async def _alive(self, request: Request) -> Response:
+        await self._probed(request)
+        return Response()
+
+    async def _ready(self, request: Request) -> Response:
+        await self._probed(request)
+        if reason := self._readiness.reason:
+            return Response(reason, 503, {"retry-after": "1"}, "text/plain")
+        return Response()
+
+    async def _probed(self, request: Request) -> None:
+        await self._entrance.probes.wait(address_of(peer(request.scope)))
