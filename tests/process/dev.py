@@ -56,7 +56,7 @@ async def following(*_: object) -> AsyncIterator[str]:
     yield ""
 
 
-def announce(port: int, minted: str) -> None:
+def announce(_: Settings, port: int, minted: str) -> None:
     tell(f"serving at {port} with {minted}")
 
 

@@ -7,20 +7,24 @@ from authsvc.net import open_files
 from authsvc.net.asgi_server import MAX_CONNECTIONS
 
 # The listeners, as the log names them.
-_GRPC, _HTTP = "gRPC connections (AUTHSVC_CONNECTION_LIMIT)", "connections to AUTHSVC_HTTP_LISTEN"
+_GRPC = "gRPC connections (AUTHSVC_CONNECTION_LIMIT)"
+_HTTP, _WEB = "connections to AUTHSVC_HTTP_LISTEN", "connections to AUTHSVC_WEB_LISTEN"
+# A browser has up to six.
+_MAX_WEB_CONNECTIONS = 1024
 
 
 class ConnectionLimits(NamedTuple):
-    """The numbers of connections, over gRPC and over HTTP."""
+    """The numbers of connections: over gRPC, of the check over HTTP, and over HTTP with JSON."""
 
     grpc: int
     http: int
+    web: int
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
     """Return what is wanted, or what the open files leave; raise OpenFilesError if that is too little."""
     found = open_files.shares(_wanted(settings), settings.database_pool_size)
-    return ConnectionLimits(found[_GRPC], found.get(_HTTP, 0))
+    return ConnectionLimits(found[_GRPC], found.get(_HTTP, 0), found.get(_WEB, 0))
 
 
 def check_open_files(settings: Settings) -> None:
@@ -31,4 +35,8 @@ def check_open_files(settings: Settings) -> None:
 
 def _wanted(settings: Settings) -> dict[str, int]:
     wanted = {_GRPC: settings.connection_limit}
-    return wanted if settings.http_listen is None else wanted | {_HTTP: MAX_CONNECTIONS}
+    if settings.http_listen is not None:
+        wanted[_HTTP] = MAX_CONNECTIONS
+    if settings.web_listen is not None:
+        wanted[_WEB] = _MAX_WEB_CONNECTIONS
+    return wanted

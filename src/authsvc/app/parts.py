@@ -61,6 +61,7 @@ class App(Verification, UseCases):
     own_follower: Follower | None = None
     port: int = 0
     http_port: int = 0
+    web_port: int = 0
 
     @property
     def follower(self) -> Follower:

@@ -21,7 +21,9 @@ from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.follower import Registration, follower_of, join
 from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
+from authsvc.app.services import services_of
 from authsvc.app.transport import transport
+from authsvc.app.web import WebPort
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
@@ -35,24 +37,17 @@ from authsvc.net.worker_loads import WorkerLoads
 from authsvc.revocation import client_report
 from authsvc.revocation.local_channel import LocalChannel
 from authsvc.revocation.remote_follower import RemoteFollower
-from authsvc.revocation.replicas import Replicas
 from authsvc.rpc import server as grpcio
-from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
-from authsvc.rpc.endpoint import Raw
+from authsvc.rpc.endpoint import Raw, Service
 from authsvc.rpc.holder_service import HolderService
-from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.lane import server as lane
-from authsvc.rpc.policy_service import OwnerPolicyService
-from authsvc.rpc.replica_service import ReplicaService
-from authsvc.rpc.scope_service import ScopeService
 from authsvc.rpc.served import Served
-from authsvc.rpc.session_service import SessionService
-from authsvc.rpc.webhook_service import WebhookService
 from authsvc.sessions import device
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 from authsvc.verify.lease import certainly_over
+from authsvc.web.rpcs import Rpcs
 
 _log = logging.getLogger(__name__)
 
@@ -128,13 +123,19 @@ async def running(
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
         bounds = bounds_of(settings, stopwatch, Balance(loads, slot, time.monotonic))
-        port = await _serve(app, settings, entrance, bounds, proxies, pauses, stack)
-        http_port = 0
+        services = services_of(app)
+        web = WebPort(app, settings, Rpcs(services, entrance, bounds), pauses)
+        stack.push_async_callback(web.stopped)
+        port = await _serve(app, settings, services, entrance, bounds, proxies, pauses, stack)
+        http_port = web_port = 0
         if settings.http_listen is not None:
             http_port = await _serve_http(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
-        yield replace(app, port=port, http_port=http_port)
+        if settings.web_listen is not None:
+            web_port = await web.start(settings.web_listen)
+            stack.callback(web.stop)
+        yield replace(app, port=port, http_port=http_port, web_port=web_port)
         app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
 
@@ -224,6 +225,7 @@ async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stac
 async def _serve(
     app: App,
     settings: Settings,
+    services: Sequence[Service],
     entrance: Entrance,
     bounds: Bounds,
     proxies: Proxies,
@@ -233,15 +235,7 @@ async def _serve(
     """Serve gRPC until the stack ends, and return its port. Raises AddressInUseError."""
     check = ext_authz.ExtAuthz(app.access, proxies)
     served = Served(
-        [
-            KeyService(app.keys, app.verifier, app.clock),
-            SessionService(app.sessions, app.verifier, app.locations, app.clock),
-            OwnerPolicyService(app.policies),
-            AuditService(app.audit),
-            ReplicaService(Replicas(app.database)),
-            ScopeService(app.catalogue),
-            WebhookService(app.webhooks, app.clock),
-        ],
+        services,
         entrance,
         bounds,
         holders=HolderService(app.holder.clients, app.verifier),

@@ -30,6 +30,7 @@ from authsvc.config.settings import (
     Settings,
     load_settings,
 )
+from authsvc.config.transport import web_url
 from authsvc.config.webhook_keys import KEY_BYTES, read_keys
 from authsvc.model.key_string import redact
 from authsvc.process import dev as dev_process
@@ -106,9 +107,7 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     _make_data_dir(settings.data_dir)
     if not settings.webhook_keys:
         settings = settings.model_copy(update={"webhook_keys": _webhook_keys(settings.data_dir)})
-    return dev_process.serve(
-        settings, partial(_dev_database, settings, new_admin_key), partial(_welcome, settings)
-    )
+    return dev_process.serve(settings, partial(_dev_database, settings, new_admin_key), _welcome)
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -179,6 +178,8 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     _warn(settings)
     address, file = settings.listen.with_port(port).reachable, _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
+    if url := web_url(settings):
+        print(f"It serves the same RPCs over HTTP at {url}, see docs/http.md.")
     if minted:
         tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
         if settings.tls_client_ca is not None:
@@ -198,13 +199,14 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
 def _warn(settings: Settings) -> None:
     """Warn about settings that reduce security."""
     plain = [settings.listen] if settings.tls_cert is None else []
+    plain += [settings.web_listen] if settings.tls_cert is None and settings.web_listen else []
     for listen in filter(None, (*plain, settings.http_listen)):
         if not listen.is_loopback:
             _log.warning("key strings are sent in plain text to %s: use it only on a private network", listen)
     if settings.anonymous_scopes:
         _log.warning(
             "AUTHSVC_ANONYMOUS_SCOPES: callers of %s without a credential act on every owner, with %s",
-            " or ".join(map(str, filter(None, (settings.listen, settings.http_listen)))),
+            " or ".join(map(str, filter(None, (settings.listen, settings.http_listen, settings.web_listen)))),
             ", ".join(settings.anonymous_scopes),
         )
 

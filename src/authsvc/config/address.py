@@ -29,7 +29,7 @@ def _check_service(value: str) -> str:
 
 def check_free(value: ListenAddress | None, info: ValidationInfo) -> ListenAddress | None:
     """Return an address at which no server listens whose setting comes before; raise ValueError."""
-    for name in ("listen", "admin_listen"):
+    for name in ("web_listen", "listen", "admin_listen"):
         other = info.data.get(name)
         if value and other and name != info.field_name and value.overlaps(other):
             raise ValueError(f"{value} has the port of AUTHSVC_{name.upper()}, {other}; use another port")

@@ -20,6 +20,7 @@ from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
 from authsvc.config.unknown_setting import remedy
+from authsvc.config.web_settings import WebSettings
 from authsvc.model.activity import MAX_INTERVAL_SECONDS, SHORTEST_TIMEOUT
 from authsvc.model.errors import OperatorError
 from authsvc.model.policy import KeyEdits, KeyManagers
@@ -37,7 +38,7 @@ class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 
-class Settings(NotificationSettings):
+class Settings(NotificationSettings, WebSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
@@ -262,7 +263,7 @@ class Settings(NotificationSettings):
     call_tls_cert: Path | None = Field(None, description="PEM file of the certificate of these commands")
     call_tls_key: Path | None = Field(None, description="PEM file of the private key of that certificate")
 
-    _check_free = field_validator("admin_listen", "http_listen")(check_free)
+    _check_free = field_validator("listen", "admin_listen", "http_listen")(check_free)
 
     @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod

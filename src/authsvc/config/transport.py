@@ -29,18 +29,23 @@ def check_transport(settings: Settings) -> None:
             f"{PREFIX}CALLERS: without {PREFIX}TLS_CLIENT_CA no caller shows a certificate; set it"
         )
     if settings.tls_cert is None:
-        problems += _plain_text(
-            settings,
-            "LISTEN",
-            settings.listen,
-            f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, or listen at 127.0.0.1",
-        )
+        remedy = f"set {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, or listen at 127.0.0.1"
+        problems += _plain_text(settings, "LISTEN", settings.listen, remedy)
+        if settings.web_listen is not None:
+            problems += _plain_text(settings, "WEB_LISTEN", settings.web_listen, remedy)
     if settings.http_listen is not None:
         problems += _plain_text(
             settings, "HTTP_LISTEN", settings.http_listen, "listen at 127.0.0.1, beside the proxy"
         )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def web_url(settings: Settings) -> str:
+    """Return where clients on this machine find what is served over HTTP; "" if nothing is."""
+    if settings.web_listen is None:
+        return ""
+    return f"{'http' if settings.tls_cert is None else 'https'}://{settings.web_listen.reachable}"
 
 
 def _plain_text(settings: Settings, name: str, listen: ListenAddress, remedy: str) -> list[str]:

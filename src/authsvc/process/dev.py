@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from authsvc.config.settings import Settings
+from authsvc.config.web_settings import DEV_LISTEN
 from authsvc.process.child import Context
 from authsvc.process.children import Children
 from authsvc.process.ports import held_ports
@@ -27,14 +28,15 @@ _log = logging.getLogger(__name__)
 _MAX_STOP_SECONDS = 45.0
 
 
-def serve(settings: Settings, context: Context, announce: Callable[[int, str], None]) -> int:
+def serve(settings: Settings, context: Context, announce: Callable[[Settings, int, str], None]) -> int:
     """Run a database and the workers until SIGTERM or SIGINT, and return the exit code.
 
     The database is a child that runs the `context`. `announce` is called once, when all workers serve, with
-    their port and what the database minted. Raises AddressInUseError or ConfigError when a port cannot be
-    held, and StartError when the database or a worker cannot start, or the database ends by itself.
+    the settings, in which the ports are that are held, the port of gRPC, and what the database minted. Raises
+    AddressInUseError or ConfigError when a port cannot be held, and StartError when the database or a worker
+    cannot start, or the database ends by itself.
     """
-    with Children() as children, held_ports(settings, children) as settings:
+    with Children() as children, held_ports(settings, children, default_web=DEV_LISTEN) as settings:
         try:
             database = _Database(children, context)
         except OSError as error:
@@ -44,7 +46,7 @@ def serve(settings: Settings, context: Context, announce: Callable[[int, str], N
             supervisor = Supervisor(
                 settings.model_copy(update={"database_url": SecretStr(database.url)}),
                 children,
-                announce=lambda port: announce(port, database.take_minted()),
+                announce=lambda port: announce(settings, port, database.take_minted()),
                 check=database.read_reports,
             )
             fault = supervisor.run()

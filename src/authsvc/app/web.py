@@ -1,0 +1,61 @@
+"""The port of a worker for the RPCs over HTTP."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from authsvc.app.connection_limits import connection_limits
+from authsvc.app.drain import DrainPauses
+from authsvc.app.gauges import watch_web
+from authsvc.app.parts import App
+from authsvc.config.settings import ConfigError, Settings
+from authsvc.net.asgi_server import AsgiServer
+from authsvc.net.listen_address import ListenAddress
+from authsvc.rpc.arrivals import MAX_ARRIVAL_SECONDS
+from authsvc.rpc.limits import MAX_MESSAGE_BYTES
+from authsvc.rpc.tls import Tls
+from authsvc.verify.lease import certainly_over
+from authsvc.web.application import WebApplication
+from authsvc.web.rpcs import Rpcs
+
+
+class WebPort:
+    """Serves from `start` on. At a stop, calls get as long as those over gRPC, at the same time."""
+
+    def __init__(self, app: App, settings: Settings, rpcs: Rpcs, pauses: DrainPauses) -> None:
+        self._grace = settings.drain_grace.total_seconds()
+        self._server = AsgiServer(
+            WebApplication(rpcs, app.readiness, rpcs.entrance),
+            max_connections=connection_limits(settings).web,
+            # Messages that are a little too large get an error of Connect.
+            max_body_bytes=2 * MAX_MESSAGE_BYTES,
+            tls=_context(app.tls),
+            idle_grace=pauses.idle_grace,
+            # No RPC takes longer by itself, as over gRPC.
+            answer_seconds=certainly_over(settings.lease.total_seconds()) + MAX_ARRIVAL_SECONDS,
+        )
+        self._stopping: asyncio.Task[None] | None = None
+        watch_web(app.metrics, self._server)
+
+    async def start(self, listen: ListenAddress) -> int:
+        """Serve at an address, and return the port. Raises ConfigError."""
+        try:
+            return await self._server.start(listen)
+        except OSError as error:
+            raise ConfigError(
+                f"AUTHSVC_WEB_LISTEN: cannot listen at {listen}: {error.strerror or error}"
+            ) from error
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopping = asyncio.create_task(self._server.stop(self._grace))
+
+    async def stopped(self) -> None:
+        """Wait until calls have ended, if it was begun to stop."""
+        if self._stopping is not None:
+            await self._stopping
+
+
+def _context(tls: Tls | None) -> Callable[[], ssl.SSLContext] | None:
+    """Return what has the TLS context of a new connection; None for plain text."""
+    return None if tls is None else lambda: tls.web_context

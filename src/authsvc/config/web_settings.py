@@ -1,0 +1,18 @@
+"""Settings of what is served over HTTP with JSON."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from authsvc.config.address import OptionalListen
+from authsvc.net.listen_address import ListenAddress
+
+#: Where `authsvc dev` serves the RPCs over HTTP, or at the next free port.
+DEV_LISTEN = ListenAddress("127.0.0.1", 8080)
+
+
+class WebSettings(BaseSettings):
+    """A part of `Settings`."""
+
+    web_listen: OptionalListen = Field(
+        None, description="address to serve the RPCs on as JSON over HTTP, host:port; empty: off"
+    )
