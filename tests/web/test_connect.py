@@ -25,7 +25,8 @@ def gzipped(data: bytes) -> bytes:
 
 
 def reason(answer: Answer) -> str:
-    return next(each["debug"]["reason"] for each in answer.json["details"] if "ErrorInfo" in each["type"])
+    [found] = [each["debug"]["reason"] for each in answer.json["details"] if "ErrorInfo" in each["type"]]
+    return str(found)
 
 
 def violations(answer: Answer) -> dict[str, str]:

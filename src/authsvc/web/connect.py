@@ -96,7 +96,7 @@ class Connect:
             raise _RefusedHeadError(grpc.StatusCode.UNIMPLEMENTED, _UNKNOWN, 404)
         if scope["method"] != "POST":
             problem = "an RPC is called by POST"
-            raise _RefusedHeadError(grpc.StatusCode.UNIMPLEMENTED, problem, 405, ("allow", "POST"))
+            raise _RefusedHeadError(grpc.StatusCode.UNKNOWN, problem, 405, ("allow", "POST"))
         return method
 
 
