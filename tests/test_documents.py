@@ -109,7 +109,7 @@ def test_the_table_of_settings_is_complete(checkout: Path) -> None:
 
 async def test_the_table_of_metrics_is_complete(database_url: str, clock: Clock, checkout: Path) -> None:
     """docs/operations.md has each metric of workers, the notifier and the admin listener, and no other."""
-    async with serving(database_url, clock, http_listen="127.0.0.1:0") as service:
+    async with serving(database_url, clock, http_listen="127.0.0.1:0", web_listen="127.0.0.1:0") as service:
         families = [*service.app.metrics.registry.collect(), *service.notifier_registry.collect(), *about({})]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     chapter = (checkout / "docs/operations.md").read_text("utf-8").partition("\n## Metrics\n")[2]

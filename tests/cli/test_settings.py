@@ -74,7 +74,7 @@ def test_given_values_stand_before_the_environment(monkeypatch: pytest.MonkeyPat
     assert load_settings().brand == "eg"
 
 
-@pytest.mark.parametrize("field", ["listen", "http_listen", "admin_listen"])
+@pytest.mark.parametrize("field", ["listen", "http_listen", "admin_listen", "web_listen"])
 @pytest.mark.parametrize(
     "value",
     ["localhost", ":1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "[:::]:1", "[::1:1", "a b:1", "h:1\n"],
@@ -91,7 +91,7 @@ def test_an_address_is_host_and_port(field: str, value: str) -> None:
 )
 def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
     """Names, IPv4 and bracketed IPv6 are addresses."""
-    for field in ("listen", "http_listen", "admin_listen", "address"):
+    for field in ("listen", "http_listen", "admin_listen", "web_listen", "address"):
         given = {"listen": "127.0.0.1:0", field: value}
         assert str(getattr(load_settings(**given), field)) == value
 
@@ -102,6 +102,15 @@ def test_an_address_can_be_a_name_or_a_number(value: str) -> None:
         ({"admin_listen": "127.0.0.1:50051"}, "ADMIN_LISTEN: 127.0.0.1:50051 has the port of AUTHSVC_LISTEN"),
         ({"admin_listen": "[::]:50051"}, "ADMIN_LISTEN: [::]:50051 has the port of AUTHSVC_LISTEN"),
         ({"listen": "0.0.0.0:7", "admin_listen": "10.0.0.1:7"}, "ADMIN_LISTEN: 10.0.0.1:7 has the port"),
+        ({"web_listen": "127.0.0.1:50051"}, "LISTEN: 127.0.0.1:50051 has the port of AUTHSVC_WEB_LISTEN"),
+        (
+            {"http_listen": "[::]:7", "web_listen": "[::1]:7"},
+            "HTTP_LISTEN: [::]:7 has the port of AUTHSVC_WEB",
+        ),
+        (
+            {"admin_listen": "[::]:7", "web_listen": "[::1]:7"},
+            "ADMIN_LISTEN: [::]:7 has the port of AUTHSVC_WEB",
+        ),
         ({"http_listen": "localhost:50051"}, "HTTP_LISTEN: localhost:50051 has the port of AUTHSVC_LISTEN"),
         (
             {"http_listen": "127.0.0.1:7", "admin_listen": "127.0.0.1:7"},
@@ -117,7 +126,7 @@ def test_two_servers_at_one_port(given: dict[str, str], told: str) -> None:
 def test_servers_that_do_not_collide() -> None:
     """Any free port, another port, another address."""
     load_settings(listen="127.0.0.1:0", http_listen="127.0.0.1:0", admin_listen="127.0.0.1:0")
-    load_settings(listen="[::]:1", http_listen="[::]:2", admin_listen="[::]:3")
+    load_settings(listen="[::]:1", http_listen="[::]:2", admin_listen="[::]:3", web_listen="[::]:4")
     load_settings(listen="127.0.0.1:1", http_listen="[::1]:1", admin_listen="127.0.0.2:1")
     load_settings(listen="0.0.0.0:1", admin_listen="[::1]:1")
 

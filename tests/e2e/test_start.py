@@ -1,9 +1,11 @@
 """What a start prints, stores and refuses."""
 
+import json
 import re
 import socket
 import stat
 import sys
+import urllib.request
 from base64 import b64decode
 from pathlib import Path
 
@@ -101,6 +103,18 @@ def test_the_first_lines_say_where_it_is(dev: Server) -> None:
     """The address, the data directory and how to stop are printed first."""
     told = dev.stdout.splitlines()[0]
     assert told == f"authsvc serves at {dev.address}; its data is in {dev.data_dir}. Ctrl-C stops it."
+
+
+def test_it_serves_over_http(dev: Server) -> None:
+    """The address is printed, with a port that is free, and the key is accepted there."""
+    [url] = re.findall(r"over HTTP at (http://127\.0\.0\.1:\d+),", dev.stdout)
+    request = urllib.request.Request(  # noqa: S310 - the address is ours
+        f"{url}/authsvc.v1.KeyService/ListKeys",
+        b'{"owner_id": "authsvc"}',
+        {"content-type": "application/json", "authorization": f"Bearer {dev.admin_key}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        assert len(json.load(answer)["keys"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -153,11 +153,21 @@ def test_plain_text_beyond_loopback_stops_the_start(directory: Path, command: st
     assert list(directory.iterdir()) == []
 
 
+def test_plain_text_over_http_stops_the_start(directory: Path) -> None:
+    """The same goes for the RPCs over HTTP."""
+    told = refusal(authsvc("serve", cwd=directory, web_listen="0.0.0.0:8080"))
+    assert told.startswith(
+        "AUTHSVC_WEB_LISTEN: key strings would travel in plain text beyond loopback, at 0.0.0.0:8080; set "
+        "AUTHSVC_TLS_CERT and AUTHSVC_TLS_KEY, or listen at 127.0.0.1."
+    )
+
+
 def test_plain_text_in_so_many_words(directory: Path, database_url: str) -> None:
     """With the setting for it, it is allowed, with a warning."""
-    given = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "insecure": "plaintext-beyond-loopback"}
+    listens = {"listen": "0.0.0.0:0", "http_listen": "[::]:0", "web_listen": "[::]:0"}
+    given = {**listens, "insecure": "plaintext-beyond-loopback"}
     with running("serve", directory, database_url=database_url, **given) as server:
-        for listen in (given["listen"], given["http_listen"]):
+        for listen in listens.values():
             told = f"key strings are sent in plain text to {listen}: use it only on a private network"
             assert told in server.stderr
     told = refusal(authsvc("serve", cwd=directory, insecure="yes"))

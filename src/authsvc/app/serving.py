@@ -109,35 +109,42 @@ async def running(
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        for flush, what in (
-            (app.usage.flush, "most recent last-use times"),
-            (app.activity.flush, "most recent activities"),
-            (app.refusals.flush, "most recent refused attempts"),
-            (app.confirmations.flush, "most recent confirmations of changes"),
-            (app.client_report.withdraw, "end of the clients of this worker"),
-            (app.keys.deliveries.flush, "delivery status of new keys"),
-        ):
-            stack.push_async_callback(flush_at_end, flush, what)
+        _flush_at_end(app, stack)
         app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)
         bounds = bounds_of(settings, stopwatch, Balance(loads, slot, time.monotonic))
         services = services_of(app)
-        web = WebPort(app, settings, Rpcs(services, entrance, bounds), pauses)
-        stack.push_async_callback(web.stopped)
+        web = None
+        if settings.web_listen is not None:
+            web = WebPort(app, settings, settings.web_listen, Rpcs(services, entrance, bounds), pauses)
+            stack.push_async_callback(web.stopped)
         port = await _serve(app, settings, services, entrance, bounds, proxies, pauses, stack)
         http_port = web_port = 0
         if settings.http_listen is not None:
             http_port = await _serve_http(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
-        if settings.web_listen is not None:
-            web_port = await web.start(settings.web_listen)
+        if web is not None:
+            web_port = await web.start()
             stack.callback(web.stop)
         yield replace(app, port=port, http_port=http_port, web_port=web_port)
         app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
+
+
+def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
+    """Have what is written behind written when the stack ends."""
+    for flush, what in (
+        (app.usage.flush, "most recent last-use times"),
+        (app.activity.flush, "most recent activities"),
+        (app.refusals.flush, "most recent refused attempts"),
+        (app.confirmations.flush, "most recent confirmations of changes"),
+        (app.client_report.withdraw, "end of the clients of this worker"),
+        (app.keys.deliveries.flush, "delivery status of new keys"),
+    ):
+        stack.push_async_callback(flush_at_end, flush, what)
 
 
 async def _join(

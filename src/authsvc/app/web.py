@@ -22,7 +22,10 @@ from authsvc.web.rpcs import Rpcs
 class WebPort:
     """Serves from `start` on. At a stop, calls get as long as those over gRPC, at the same time."""
 
-    def __init__(self, app: App, settings: Settings, rpcs: Rpcs, pauses: DrainPauses) -> None:
+    def __init__(
+        self, app: App, settings: Settings, listen: ListenAddress, rpcs: Rpcs, pauses: DrainPauses
+    ) -> None:
+        self._listen = listen
         self._grace = settings.drain_grace.total_seconds()
         self._server = AsgiServer(
             WebApplication(rpcs, app.readiness, rpcs.entrance),
@@ -37,13 +40,13 @@ class WebPort:
         self._stopping: asyncio.Task[None] | None = None
         watch_web(app.metrics, self._server)
 
-    async def start(self, listen: ListenAddress) -> int:
-        """Serve at an address, and return the port. Raises ConfigError."""
+    async def start(self) -> int:
+        """Serve, and return the port. Raises ConfigError."""
         try:
-            return await self._server.start(listen)
+            return await self._server.start(self._listen)
         except OSError as error:
             raise ConfigError(
-                f"AUTHSVC_WEB_LISTEN: cannot listen at {listen}: {error.strerror or error}"
+                f"AUTHSVC_WEB_LISTEN: cannot listen at {self._listen}: {error.strerror or error}"
             ) from error
 
     def stop(self) -> None:

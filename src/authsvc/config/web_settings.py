@@ -6,8 +6,8 @@ from pydantic_settings import BaseSettings
 from authsvc.config.address import OptionalListen
 from authsvc.net.listen_address import ListenAddress
 
-#: Where `authsvc dev` serves the RPCs over HTTP, or at the next free port.
-DEV_LISTEN = ListenAddress("127.0.0.1", 8080)
+#: Where `authsvc dev` serves the RPCs over HTTP, or at the next free port. The proxies in deploy/ have 8080.
+DEV_LISTEN = ListenAddress("127.0.0.1", 8090)
 
 
 class WebSettings(BaseSettings):
