@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.model.identifier import new_identifier
+from authsvc.model.identifier import creation_time, new_identifier
 from tests.model.samples import NOW
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -49,3 +49,10 @@ def test_no_two_are_alike() -> None:
 def test_kind_comes_first() -> None:
     """The kind shows people what an id is for."""
     assert new_identifier("session", NOW).startswith("session_")
+
+
+@given(instants)
+def test_it_tells_its_time(now: datetime) -> None:
+    """To the millisecond."""
+    told = creation_time(new_identifier("key", now))
+    assert timedelta() <= now - told <= timedelta(milliseconds=1)
