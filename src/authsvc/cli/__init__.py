@@ -19,6 +19,7 @@ from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
 from authsvc.cli.notifications import notifications
+from authsvc.cli.openapi import openapi
 from authsvc.cli.parameters import shown_default
 from authsvc.cli.policies import policies
 from authsvc.cli.scopes import scopes
@@ -50,6 +51,7 @@ app.command(policies)
 app.command(audit)
 app.command(notifications)
 app.command(scopes)
+app.command(openapi)
 app.command(status)
 app.command(tag_key)
 app.command(webhooks)

@@ -60,7 +60,7 @@ def _only_lengths(descriptor: Descriptor) -> tuple[tuple[str, int], ...] | None:
         return None
     limits = []
     for field in descriptor.fields:
-        rules = _rules(field)
+        rules = rules_of(field)
         if field.message_type is not None and _only_lengths(field.message_type) != ():
             return None
         if set(rules) == {"repeated.max_items"}:
@@ -70,8 +70,8 @@ def _only_lengths(descriptor: Descriptor) -> tuple[tuple[str, int], ...] | None:
     return tuple(limits)
 
 
-def _rules(field: FieldDescriptor) -> dict[str, Any]:
-    """Return the rules of a field by their paths in buf.validate.FieldRules."""
+def rules_of(field: FieldDescriptor) -> dict[str, Any]:
+    """Return the rules of a field by their paths in buf.validate.FieldRules, such as `string.max_len`."""
     options = GetMessageClass(_DESCRIBED.FindMessageTypeByName("google.protobuf.FieldOptions"))
     found = options.FromString(field.GetOptions().SerializeToString())
     extension: Any = _DESCRIBED.FindExtensionByName("buf.validate.field")
