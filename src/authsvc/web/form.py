@@ -38,7 +38,8 @@ def check_head(headers: Sequence[tuple[str, str]]) -> None:
     for name, value in headers:
         if name == "content-encoding" and value.strip().lower() not in ("", "identity"):
             raise BadFormError(415, "the body must not be compressed")
-        if name == "content-length" and value.isdecimal() and int(value) > MAX_BYTES:
+        # A number that is not well formed is left to the server.
+        if name == "content-length" and value.isdecimal() and float(value) > MAX_BYTES:
             raise _too_long()
 
 
