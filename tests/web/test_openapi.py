@@ -19,6 +19,7 @@ from authsvc.model import errors
 from authsvc.model.refusal import REFUSALS
 from authsvc.rpc.endpoint import _scope
 from authsvc.rpc.request import parser
+from authsvc.web.connect_error import _CODES
 from authsvc.web.introspection import Introspection
 from authsvc.web.local_call import ask
 from authsvc.web.openapi import document, served
@@ -337,6 +338,7 @@ _KINDS = {
     "NotFound": "not_found",
     "Overloaded": "resource_exhausted",
     "PermissionDenied": "permission_denied",
+    "TooLarge": "resource_exhausted",
     "Unauthenticated": "unauthenticated",
     "Unavailable": "unavailable",
     "_forbidden": "failed_precondition",
@@ -355,3 +357,4 @@ def _note(call: ast.Call, found: dict[str, set[str]]) -> None:
 def test_the_codes_are_those_of_grpc() -> None:
     names = {"canceled" if code.name == "CANCELLED" else code.name.lower() for code in grpc.StatusCode}
     assert set(CODES) == names - {"ok"}
+    assert {name: status for name, (status, _) in CODES.items()} == dict(_CODES.values())

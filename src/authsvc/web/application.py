@@ -1,9 +1,10 @@
-"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, probes, and what others mount.
+"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, OAuth, the OpenAPI document, and probes.
 
 Mechanism: calls of RPCs go straight to `Connect`; everything else goes through the routes of Starlette.
 A path that nothing is served at is answered like an unknown RPC, and delayed beyond a rate.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -13,8 +14,13 @@ from starlette.routing import BaseRoute, Route, Router
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.readiness import Readiness
 from authsvc.rpc.peer import address_of
-from authsvc.web.connect import Connect, Receive, Scope, Send, peer
+from authsvc.web import openapi
+from authsvc.web.connect import Connect, Receive, Scope, Send, client_of, peer
+from authsvc.web.introspection import Introspection
 from authsvc.web.rpcs import Rpcs
+from authsvc.web.token_revocation import TokenRevocation
+
+_JSON = "application/json"
 
 
 class WebApplication:
@@ -30,6 +36,9 @@ class WebApplication:
             [
                 Route("/healthz", self._alive, methods=["GET"]),
                 Route("/readyz", self._ready, methods=["GET"]),
+                Route("/introspect", Introspection(rpcs, client_of)),
+                Route("/revoke", TokenRevocation(rpcs, client_of)),
+                Route("/openapi.json", self._openapi, methods=["GET"]),
                 *routes,
             ],
             redirect_slashes=False,
@@ -52,6 +61,12 @@ class WebApplication:
         if reason := self._readiness.reason:
             return Response(reason, 503, {"retry-after": "1"}, "text/plain")
         return Response()
+
+    async def _openapi(self, request: Request) -> Response:
+        await self._probed(request)
+        # The first time, it takes some tenths of a second.
+        document = await asyncio.to_thread(openapi.served)
+        return Response(document, headers={"x-content-type-options": "nosniff"}, media_type=_JSON)
 
     async def _probed(self, request: Request) -> None:
         await self._entrance.probes.wait(address_of(peer(request.scope)))
