@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,43 @@ async def opened(port: int, request: bytes = b"") -> tuple[asyncio.StreamReader,
         writer.write(request)
         await reader.readuntil(b"body")
     return reader, writer
+
+
+class Application:
+    """Answers with the body that it received, when it may; notes the scopes and how it ended."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+        self.ends: list[str] = []
+        self.reads = True
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.asked = asyncio.Event()
+        self.size = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        self.asked.set()
+        try:
+            body, more = b"", self.reads
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    self.ends.append("disconnect")
+                    return
+                body, more = body + message["body"], message["more_body"]
+            await self.may_answer.wait()
+            body = b"y" * self.size or body
+            headers = [(b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            self.ends.append("sent")
+        except OSError:
+            self.ends.append("gone")
+            raise
+        except asyncio.CancelledError:
+            self.ends.append("cancelled")
+            raise
 
 
 class PlayedClient(asyncio.Transport):

@@ -10,49 +10,12 @@ import pytest
 from authsvc.net.asgi_connection import MAX_HELD_BYTES
 from authsvc.net.asgi_server import AsgiServer
 from authsvc.net.listen_address import ListenAddress
-from tests.net.asgi import LAST, QUESTION, connect, exchange, opened, settled, too_late
+from tests.net.asgi import LAST, QUESTION, Application, connect, exchange, settled, too_late
 
 _MAX = 1000
 _POST = b"POST /a HTTP/1.1\r\nhost: x\r\n"
 _SIZED = _POST + b"content-length: %d\r\n\r\n"
 _CHUNKED = _POST + b"transfer-encoding: chunked\r\n\r\n"
-
-
-class Application:
-    """Answers with the body that it received, when it may; notes the scopes and how it ended."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-        self.ends: list[str] = []
-        self.reads = True
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.asked = asyncio.Event()
-        self.size = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scopes.append(scope)
-        self.asked.set()
-        try:
-            body, more = b"", self.reads
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    self.ends.append("disconnect")
-                    return
-                body, more = body + message["body"], message["more_body"]
-            await self.may_answer.wait()
-            body = b"y" * self.size or body
-            headers = [(b"content-length", b"%d" % len(body))]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            self.ends.append("sent")
-        except OSError:
-            self.ends.append("gone")
-            raise
-        except asyncio.CancelledError:
-            self.ends.append("cancelled")
-            raise
 
 
 @asynccontextmanager
@@ -242,21 +205,6 @@ async def test_the_bodies_of_all_are_bounded() -> None:
             connection.connection_lost(None)
 
 
-@pytest.mark.parametrize("end", ["close", "abort"])
-async def test_a_client_that_leaves(end: str) -> None:
-    """The application is cancelled as soon as that is noticed, though nothing was sent to the client."""
-    async with _serving() as (_, application, port):
-        application.may_answer.clear()
-        _, writer = await opened(port)
-        writer.write(QUESTION)
-        await application.asked.wait()
-        writer.close() if end == "close" else writer.transport.abort()
-        async with asyncio.timeout(30):
-            while not application.ends:  # noqa: ASYNC110 - the client sees nothing of it
-                await asyncio.sleep(0)
-        assert application.ends == ["cancelled"]
-
-
 async def test_an_application_that_waits_for_the_end_of_its_client() -> None:
     """It gets http.disconnect, and OSError if it sends all the same."""
     told: list[object] = []
@@ -308,20 +256,6 @@ async def test_an_answer_is_sent_when_it_is_taken(monkeypatch: pytest.MonkeyPatc
                 await settled()
                 assert (application.ends, client.ended) == (["sent"], "closed")
                 connection.connection_lost(None)
-
-
-async def test_a_client_on_a_socket_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is cut off, and the application knows that its answer was not taken."""
-    with too_late(monkeypatch, "READ"):
-        async with _serving() as (_, application, port):
-            application.size = 50_000_000
-            _, writer = await opened(port)
-            writer.write(QUESTION)
-            async with asyncio.timeout(30):
-                while not application.ends:  # noqa: ASYNC110 - the client sees nothing of it
-                    await asyncio.sleep(0)
-            assert application.ends[0] in ("gone", "cancelled")
-            writer.close()
 
 
 async def test_an_answer_that_takes_too_long() -> None:

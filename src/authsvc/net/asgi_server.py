@@ -119,8 +119,8 @@ class AsgiServer:
         A request that arrives meanwhile is answered, and its connection ends; idle connections are closed
         after half a second. So a proxy seldom writes to a connection that was just closed.
         """
-        for each in self._listeners:
-            each.close()
+        while self._listeners:
+            self._listeners.pop().close()
         self.closing = True
         begun = time.monotonic()
         await self._wait_until_empty(min(self._idle_grace, grace))
