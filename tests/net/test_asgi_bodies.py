@@ -121,6 +121,14 @@ async def test_what_comes_with_the_end_of_chunks_is_not_a_request() -> None:
             await settled()
             assert (client.answers, len(application.scopes), client.ended) == (statuses, statuses, "closed")
             connection.connection_lost(None)
+        # Also when the body is dropped, since the answer came first.
+        application.reads = False
+        connection, client = connect(server)
+        connection.data_received(_CHUNKED)
+        await settled()
+        connection.data_received(b"0\r\n\r\n" + LAST)
+        assert (client.answers, client.ended) == (1, "closed")
+        connection.connection_lost(None)
 
 
 async def test_a_slow_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

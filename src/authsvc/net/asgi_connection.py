@@ -230,12 +230,13 @@ class Connection(RequestParser):
 
     def _take_no_more(self) -> None:
         """Drop what was sent ahead; the connection ends with the answer in progress."""
-        self._is_last, self.cycle.keep_alive = True, False
+        self._is_last = True
         self._unread.clear()
         self._count_held()
         if self._task is None:
             self._close()
         else:
+            self.cycle.keep_alive = False
             self.flow.pause_reading()
 
     def answered(self, exchange: Exchange) -> None:
@@ -267,6 +268,8 @@ class Connection(RequestParser):
         self._begun = bool(self._unread)
         self._deadline.expect(_HEAD_SECONDS if self._begun else _IDLE_SECONDS)
         self.flow.resume_reading()
+        # Many connections are idle. The request and its answer are most of what one takes.
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
 
     def _refuse(self, refused: RefusedError) -> None:
         """Answer what cannot be served, and close the connection, since where the request ends is unknown."""

@@ -198,6 +198,7 @@ class AsgiServer:
 
 
 def _is_set_up(accepted: socket.socket, connection: Connection) -> None:
+    connection.set_up = None
     if not connection.is_open:
         accepted.close()
         connection.connection_lost(None)
