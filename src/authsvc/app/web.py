@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from authsvc.app.connection_limits import connection_limits
 from authsvc.app.drain import DrainPauses
@@ -27,8 +28,10 @@ class WebPort:
     ) -> None:
         self._listen = listen
         self._grace = settings.drain_grace.total_seconds()
+        # uvicorn has types of its own for what ASGI sends.
+        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance)
         self._server = AsgiServer(
-            WebApplication(rpcs, app.readiness, rpcs.entrance),
+            application,
             max_connections=connection_limits(settings).web,
             # Messages that are a little too large get an error of Connect.
             max_body_bytes=2 * MAX_MESSAGE_BYTES,
