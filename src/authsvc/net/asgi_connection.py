@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 from authsvc.net.asgi_exchange import Exchange
 from authsvc.net.asgi_parser import MAX_HEAD_BYTES, RequestParser
 from authsvc.net.deadline import Deadline
-from authsvc.net.http_head import SEND_NONE, RefusedError
+from authsvc.net.http_head import CHUNKED, SEND_NONE, RefusedError
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -63,8 +63,8 @@ class Connection(RequestParser):
 
     @property
     def is_last(self) -> bool:
-        """Whether the connection ends with the answer in progress."""
-        return self._is_last or self._server.closing
+        """Whether the connection ends with the answer in progress, as with one before the end of chunks."""
+        return self._is_last or self._server.closing or self._missing == CHUNKED
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""

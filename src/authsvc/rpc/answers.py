@@ -30,6 +30,12 @@ class Answers:
         #: How many calls were refused because their account has too many unsent bytes.
         self.refused = 0
 
+    def of_another_port(self) -> "Answers":
+        """Return those of another port. An account has one limit for both; each port knows its own peers."""
+        other = Answers(self._now)
+        other._bytes = self._bytes
+        return other
+
     @property
     def unsent(self) -> int:
         """The bytes of all answers that are not sent."""

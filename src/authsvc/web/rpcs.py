@@ -84,7 +84,11 @@ class Rpcs:
     """All RPCs that need a caller, by path: `/authsvc.v1.KeyService/GetKey`."""
 
     def __init__(self, services: Sequence[Service], entrance: Entrance, bounds: Bounds) -> None:
-        own = replace(bounds, connections=Unwatched(bounds.stopwatch))
+        own = replace(
+            bounds,
+            answers=bounds.answers.of_another_port(),
+            connections=Unwatched(bounds.stopwatch),
+        )
         self.entrance = entrance
         self.methods = {
             rpc.path: Method(

@@ -32,6 +32,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "HASHER_QUEUE_FULL",
             "IN_FLIGHT_LIMIT",
             "LOOK_UP_LIMIT",
+            "MESSAGE_TOO_LARGE",
             "RATE_LIMITED",
             "WEBHOOK_TEST_IN_PROGRESS",
         ),
