@@ -1,0 +1,145 @@
+"""The console as an ASGI application: its paths, and what a request passes before its page."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authsvc.model.errors import AuthsvcError, Unauthenticated
+from authsvc.web.console import account, key_actions, key_list, key_new, key_show
+from authsvc.web.console.forgery import FIELD, is_forged
+from authsvc.web.console.forms import BadForm, Form, read_form
+from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.pages import HEADERS, Pages
+from authsvc.web.console.parts import Parts, SessionTimes
+from authsvc.web.console.problem import Problem, problem_of_error
+from authsvc.web.console.session import SIGN_IN, signed_in, to_sign_in
+from authsvc.web.console.sign_in import SIGN_OUT, show_sign_in, sign_in, sign_out
+from authsvc.web.console.static_files import StaticFiles
+from authsvc.web.console.texts import Texts
+from authsvc.web.rpcs import Rpcs
+
+_log = logging.getLogger(__name__)
+
+# The console in metrics and in the audit log, as the RPCs are by their names.
+_OPERATION = "Console"
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+Handler = Callable[[PageRequest], Awaitable[Response]]
+
+_SHOWN: dict[str, Handler] = {
+    "/": account.show,
+    "/keys": key_list.show,
+    "/keys/new": key_new.show,
+    "/keys/{key_id}": key_show.show,
+    "/keys/{key_id}/revoke": key_actions.ask_revoke,
+}
+_DONE: dict[str, Handler] = {
+    SIGN_OUT: sign_out,
+    "/keys/new": key_new.create,
+    "/keys/{key_id}/revoke": key_actions.revoke,
+}
+
+
+def console(
+    rpcs: Rpcs, clock: Callable[[], datetime], *, session_times: SessionTimes | None = None
+) -> ASGIApp:
+    """Return the application, which is to be served at `/`.
+
+    `clock` is that of the service. `session_times` are those of a sign-in with a key, within the bounds that
+    the operator has set for sessions.
+    """
+    texts, static = Texts(), StaticFiles()
+    parts = Parts(
+        rpcs,
+        Pages(texts, static, clock),
+        texts,
+        rpcs.entrance.operation(_OPERATION, ()),
+        session_times or SessionTimes(),
+        clock,
+    )
+    site = _Site(parts, static)
+    routes = [
+        Route(SIGN_IN, partial(show_sign_in, parts), methods=["GET"]),
+        Route(SIGN_IN, partial(sign_in, parts), methods=["POST"]),
+        Route("/static/{name}", site.static, methods=["GET"]),
+        *(Route(path, partial(site.show, handler), methods=["GET"]) for path, handler in _SHOWN.items()),
+        *(Route(path, partial(site.change, handler), methods=["POST"]) for path, handler in _DONE.items()),
+    ]
+    handlers = {404: site.missing, 405: site.missing, Exception: site.failed}
+    return _with_headers(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def _with_headers(application: ASGIApp) -> ASGIApp:
+    """Give every answer the headers that all have, whoever makes it."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_HEADERS]}
+            await send(message)
+
+        await application(scope, receive, send_with_headers)
+
+    return served
+
+
+class _Site:
+    """What a request passes before its page."""
+
+    def __init__(self, parts: Parts, static: StaticFiles) -> None:
+        self._parts, self._static = parts, static
+
+    async def show(self, handler: Handler, request: Request) -> Response:
+        """Show a page to somebody who is signed in. It changes nothing."""
+        return await self._answered(handler, request, Form())
+
+    async def change(self, handler: Handler, request: Request) -> Response:
+        """Do what a form of ours asks for."""
+        try:
+            form = await read_form(request)
+        except BadForm:
+            return self._told(request, "form", 400)
+        return await self._answered(handler, request, form)
+
+    async def _answered(self, handler: Handler, request: Request, form: Form) -> Response:
+        try:
+            found = await signed_in(self._parts, request)
+        except Unauthenticated:
+            return to_sign_in(request, ended=True)
+        except AuthsvcError as error:
+            problem = problem_of_error(error)
+            return self._parts.pages.page("problem.html", {"problem": problem}, status=problem.http_status)
+        if found is None:
+            return to_sign_in(request, ended=False)
+        caller, token = found
+        if request.method == "POST" and is_forged(request, token, form(FIELD)):
+            return self._told(request, "form", 403)
+        page_request = PageRequest(self._parts, request, caller, token, form)
+        try:
+            return await handler(page_request)
+        except Problem as problem:
+            return page_request.refusal(problem)
+
+    async def static(self, request: Request) -> Response:
+        """Serve a file of the package."""
+        return self._static.find(request) or self._told(request, "missing", 404)
+
+    async def missing(self, request: Request, _: Exception) -> Response:
+        """Answer a path that there is not, as one of an unknown caller."""
+        await self._parts.rpcs.entrance.probes.wait(request.client.host if request.client else "")
+        return self._told(request, "missing", 404)
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Answer a request that met a fault of ours."""
+        _log.error("the console cannot make the page %s", request.url.path, exc_info=error)
+        return self._told(request, "fault", 500)
+
+    def _told(self, _: Request, what: str, status: int) -> Response:
+        return self._parts.pages.page("told.html", {"what": what}, status=status)

@@ -1,0 +1,127 @@
+"""Calls of RPCs by pages, with the credential of whoever asks."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.web.console.problem import Problem, problem_of
+from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
+
+# Longer than a change waits for a worker that is out of reach, by default.
+_SECONDS = 45.0
+_PASSED_ON = ("x-forwarded-for", "x-request-id")
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+def client_of(request: Request, credential: str) -> Client:
+    """Return who asks, with a credential."""
+    headers = [(name, value) for name, value in request.headers.items() if name in _PASSED_ON]
+    return Client(_peer(request), [("authorization", f"Bearer {credential}"), *headers])
+
+
+def incoming_call(request: Request, credential: str) -> IncomingCall:
+    """Return a request as a call that is not authenticated yet."""
+    return IncomingCall(
+        request.client.host if request.client else "",
+        (credential,),
+        request.headers.getlist("x-forwarded-for"),
+        request_id=request.headers.get("x-request-id", ""),
+    )
+
+
+def _peer(request: Request) -> str:
+    if request.client is None:
+        return ""
+    host, port = request.client
+    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+class Calls(NamedTuple):
+    """Calls RPCs for one client."""
+
+    rpcs: Rpcs
+    client: Client
+
+    async def __call__(self, name: str, request: Message, answer_type: type[Answer]) -> Answer:
+        """Return the answer to `KeyService/GetKey`. Raises Problem."""
+        method, exchange = self._method(name), _Kept(request)
+        await self.rpcs.call(method, self.client, exchange, _SECONDS)
+        if exchange.refusal is not None:
+            raise problem_of(exchange.refusal)
+        return answer_type.FromString(exchange.message)
+
+    def delivered(
+        self,
+        name: str,
+        request: Message,
+        show: Callable[[Any], Response],
+        refuse: Callable[[Problem], Awaitable[Response]],
+    ) -> Response:
+        """Return a response that calls an RPC, and sends the page of its answer.
+
+        The page is sent as the answer of the RPC, so that it is known whether a new secret was delivered.
+        """
+        return _Delivered(self, self._method(name), request, show, refuse)
+
+    def _method(self, name: str) -> Method:
+        return self.rpcs.methods[f"/authsvc.v1.{name}"]
+
+
+class _Kept:
+    """An exchange whose answer is kept, to be shown later."""
+
+    def __init__(self, request: Message) -> None:
+        self._request = request
+        self.message = b""
+        self.refusal: Refusal | None = None
+
+    async def read(self) -> bytes:
+        return self._request.SerializeToString()
+
+    async def answer(self, message: bytes, trailers: Trailers) -> None:
+        self.message = message
+
+    async def refuse(self, refusal: Refusal, trailers: Trailers) -> None:
+        self.refusal = refusal
+
+
+class _Sent(_Kept):
+    """An exchange whose answer is sent to the browser, as a page."""
+
+    def __init__(self, request: Message, send: Callable[[bytes], Awaitable[None]]) -> None:
+        super().__init__(request)
+        self._send = send
+
+    async def answer(self, message: bytes, trailers: Trailers) -> None:
+        await self._send(message)
+
+
+class _Delivered(Response):
+    def __init__(
+        self,
+        calls: Calls,
+        method: Method,
+        request: Message,
+        show: Callable[[Any], Response],
+        refuse: Callable[[Problem], Awaitable[Response]],
+    ) -> None:
+        super().__init__()
+        self._calls, self._method, self._request = calls, method, request
+        self._show, self._refuse = show, refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def show(message: bytes) -> None:
+            page = self._show(self._method.answer_type.FromString(message))
+            await page(scope, receive, send)
+
+        exchange = _Sent(self._request, show)
+        await self._calls.rpcs.call(self._method, self._calls.client, exchange, _SECONDS)
+        if exchange.refusal is not None:
+            page = await self._refuse(problem_of(exchange.refusal))
+            await page(scope, receive, send)

@@ -1,0 +1,78 @@
+"""Ending a key: revoking it, and deleting it afterwards. Each asks first, on a page of its own."""
+
+import unicodedata
+from datetime import timedelta
+
+import grpc
+from starlette.responses import Response
+
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.resources_pb2 import Key
+from authsvc.web.console.key_show import get_key
+from authsvc.web.console.key_state import is_in_use, is_revoked
+from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.problem import Problem
+
+# By the value of the choice.
+_WHEN = {
+    "now": timedelta(),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+}
+
+
+async def ask_revoke(request: PageRequest) -> Response:
+    """Ask whether a key is to be revoked, with what that would end."""
+    request.require("keys:write")
+    return _revoke_page(request, await get_key(request))
+
+
+async def revoke(request: PageRequest) -> Response:
+    """Revoke a key; one that is in use only if its name was typed."""
+    key, form = await get_key(request), request.form
+    if is_in_use(key, request.parts.clock()) and not _names(form("typed"), key):
+        unnamed = Problem(grpc.StatusCode.INVALID_ARGUMENT, "NOT_NAMED", fields={"typed": ""})
+        return _revoke_page(request, key, unnamed)
+    asked = pb.RevokeKeyRequest(key_id=key.key_id, reason=form("reason"))
+    asked.revoke_in.FromTimedelta(_WHEN.get(form("when"), timedelta()))
+    try:
+        await request.call("KeyService/RevokeKey", asked, Key)
+    except Problem as problem:
+        if problem.ends_session:
+            raise
+        return _revoke_page(request, key, problem)
+    return request.go(f"/keys/{key.key_id}", done="scheduled" if asked.revoke_in.seconds else "revoked")
+
+
+async def ask_delete(request: PageRequest) -> Response:
+    """Ask whether a key is to be deleted."""
+    request.require("keys:write")
+    key = await get_key(request)
+    return request.page("delete_key.html", section="keys", key=key, is_revoked=is_revoked(key))
+
+
+async def delete(request: PageRequest) -> Response:
+    """Delete a revoked key."""
+    key = await get_key(request)
+    await request.call("KeyService/DeleteKey", pb.DeleteKeyRequest(key_id=key.key_id), pb.DeleteKeyResponse)
+    return request.go("/keys", done="deleted")
+
+
+def _names(typed: str, key: Key) -> bool:
+    """Return whether this is the name of a key, or its prefix, which every keyboard can type."""
+    return unicodedata.normalize("NFC", typed) in (key.display_name, key.key_prefix)
+
+
+def _revoke_page(request: PageRequest, key: Key, problem: Problem | None = None) -> Response:
+    return request.page(
+        "revoke_key.html",
+        problem.http_status if problem else 200,
+        section="keys",
+        key=key,
+        in_use=is_in_use(key, request.parts.clock()),
+        is_revoked=is_revoked(key),
+        when=list(_WHEN),
+        form=request.form,
+        problem=problem,
+    )

@@ -1,0 +1,30 @@
+"""The details of a key."""
+
+from starlette.responses import Response
+
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.resources_pb2 import Key
+from authsvc.web.console.key_state import actions_of, badge_of, is_revoked
+from authsvc.web.console.page_request import PageRequest
+
+
+async def get_key(request: PageRequest) -> Key:
+    """Return the key that the path names; the page is about its owner from then on. Raises Problem."""
+    asked = pb.GetKeyRequest(key_id=request.path_params["key_id"])
+    key = await request.call("KeyService/GetKey", asked, Key)
+    request.owner = key.owner_id
+    return key
+
+
+async def show(request: PageRequest) -> Response:
+    """Show everything that is known of a key."""
+    key = await get_key(request)
+    return request.page(
+        "key.html",
+        section="keys",
+        key=key,
+        badge_found=badge_of(key, request.parts.clock()),
+        actions=actions_of(key) if request.may("keys:write") else [],
+        is_revoked=is_revoked(key),
+        done=request.query("done"),
+    )

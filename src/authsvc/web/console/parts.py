@@ -1,0 +1,29 @@
+"""What all pages share."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from authsvc.entrance.operation import Operation
+from authsvc.web.console.pages import Pages
+from authsvc.web.console.texts import Texts
+from authsvc.web.rpcs import Rpcs
+
+
+class SessionTimes(NamedTuple):
+    """How long a session lasts that is opened by signing in with a key."""
+
+    lifetime: timedelta = timedelta(hours=1)
+    idle_timeout: timedelta = timedelta(minutes=15)
+
+
+class Parts(NamedTuple):
+    """What all pages share."""
+
+    rpcs: Rpcs
+    pages: Pages
+    texts: Texts
+    # By which the metrics and the audit log know that somebody asks for a page.
+    operation: Operation
+    session_times: SessionTimes
+    clock: Callable[[], datetime]

@@ -1,0 +1,82 @@
+"""The session of a browser: the cookie that holds its token, and whose it is.
+
+The token is a session token of authsvc, which is the credential of all calls. The sign-in of the console sets
+the cookie, or the login of a product does.
+"""
+
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from authsvc.entrance.admission import Admission
+from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import AuthsvcError
+from authsvc.web.console.calls import incoming_call
+from authsvc.web.console.parts import Parts
+
+#: The name of the cookie with the session token; without the prefix where the browser would refuse it.
+COOKIE = "authsvc"
+SIGN_IN = "/sign-in"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_plain(request: Request) -> bool:
+    """Return whether this is plain HTTP on the machine of the browser. Elsewhere cookies need TLS."""
+    return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
+
+
+def _name(request: Request, name: str) -> str:
+    return name if is_plain(request) else f"__Host-{name}"
+
+
+def cookie(request: Request, name: str = COOKIE) -> str:
+    """Return the value of a cookie of ours; "" if there is none."""
+    return request.cookies.get(_name(request, name), "")
+
+
+def set_cookie(request: Request, response: Response, value: str, seconds: int, name: str = COOKIE) -> None:
+    """Set a cookie of ours, which only this host gets, and no script; remove it if the value is empty."""
+    response.set_cookie(
+        _name(request, name),
+        value,
+        max_age=seconds if value else 0,
+        httponly=True,
+        secure=not is_plain(request),
+        samesite="lax",
+    )
+
+
+async def identified(parts: Parts, request: Request, credential: str) -> Caller:
+    """Return whose credential this is, as the entrance judges it. Raises AuthsvcError."""
+    entrance = parts.rpcs.entrance
+    admission, incoming = Admission(entrance, parts.operation), incoming_call(request, credential)
+    try:
+        return admission.enter(incoming) or await admission.authenticate(incoming)
+    except AuthsvcError as error:
+        await admission.refuse(error)
+        raise
+    finally:
+        admission.leave()
+
+
+async def signed_in(parts: Parts, request: Request) -> tuple[Caller, str] | None:
+    """Return who is signed in, and the session token; None if nobody is. Raises AuthsvcError."""
+    token = cookie(request)
+    if not token:
+        return None
+    caller = await identified(parts, request, token)
+    # A key in a cookie would be a key in the storage of a browser.
+    return (caller, token) if caller.kind is CredentialKind.SESSION else None
+
+
+def to_sign_in(request: Request, *, ended: bool) -> Response:
+    """Return an answer that leads to the sign-in, and from there back to the page if it was only shown."""
+    fields = {"ended": "1"} if ended else {}
+    if request.method in ("GET", "HEAD") and request.url.path != "/":
+        fields["next"] = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    response = RedirectResponse(f"{SIGN_IN}?{urlencode(fields)}" if fields else SIGN_IN, 303)
+    if ended:
+        set_cookie(request, response, "", 0)
+    return response

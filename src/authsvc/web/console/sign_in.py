@@ -1,0 +1,136 @@
+"""Signing in and out.
+
+Mechanism: a key is pasted once. With it as credential, a session is created for its owner with its scopes,
+and the key is not kept. Every sign-in gets a new session, whatever cookie the browser had.
+
+Bound: a sign-in passes the entrance like any call, so the limits of failed authentications hold.
+"""
+
+from secrets import token_urlsafe
+from urllib.parse import urlencode, urlsplit
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from authsvc.model.caller import Caller
+from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import AuthsvcError
+from authsvc.v1 import session_service_pb2 as pb
+from authsvc.v1.resources_pb2 import Session
+from authsvc.web.console.calls import Calls, client_of
+from authsvc.web.console.forgery import FIELD, form_token, is_forged
+from authsvc.web.console.forms import BadForm, Form, query, read_form
+from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.parts import Parts
+from authsvc.web.console.problem import Problem, problem_of_error
+from authsvc.web.console.session import SIGN_IN, cookie, identified, set_cookie
+
+SIGN_OUT = "/sign-out"
+# A random text that the form of the sign-in is bound to.
+_FORM_COOKIE, _FORM_SECONDS = "authsvc-sign-in", 3600
+_HINTS = {"brands": "sec-ch-ua", "platform": "sec-ch-ua-platform", "mobile": "sec-ch-ua-mobile"}
+
+
+async def show_sign_in(parts: Parts, request: Request) -> Response:
+    """Show the form of the sign-in."""
+    await parts.rpcs.entrance.probes.wait(request.client.host if request.client else "")
+    return _form(parts, request, query(request))
+
+
+async def sign_in(parts: Parts, request: Request) -> Response:
+    """Open a session for the key that was pasted."""
+    try:
+        form = await read_form(request)
+    except BadForm:
+        return _form(parts, request, Form(), error="form", status=400)
+    secret = cookie(request, _FORM_COOKIE)
+    if not secret:
+        return _form(parts, request, form, error="no_cookie", status=400)
+    if is_forged(request, secret, form(FIELD)):
+        return _form(parts, request, form, error="form", status=403)
+    key = form("key")
+    if not key:
+        return _form(parts, request, form, error="empty", status=400)
+    try:
+        caller = await identified(parts, request, key)
+        if caller.kind is not CredentialKind.KEY:
+            return _form(parts, request, form, error="not_a_key", status=400)
+        token = await _new_session(parts, request, caller, key)
+    except AuthsvcError as error:
+        return _refused(parts, request, form, problem_of_error(error))
+    except Problem as problem:
+        return _refused(parts, request, form, problem)
+    response = RedirectResponse(_next(form("next")), 303)
+    set_cookie(request, response, token, int(parts.session_times.lifetime.total_seconds()))
+    set_cookie(request, response, "", 0, _FORM_COOKIE)
+    return response
+
+
+async def _new_session(parts: Parts, request: Request, caller: Caller, key: str) -> str:
+    asked = pb.CreateSessionRequest(
+        owner_id=caller.owner_id,
+        user_agent=request.headers.get("user-agent", ""),
+        ip_address=caller.client_ip,
+        scopes=caller.scopes,
+    )
+    for field, header in _HINTS.items():
+        setattr(asked.client_hints, field, request.headers.get(header, ""))
+    asked.lifetime.FromTimedelta(parts.session_times.lifetime)
+    asked.idle_timeout.FromTimedelta(parts.session_times.idle_timeout)
+    calls = Calls(parts.rpcs, client_of(request, key))
+    answer = await calls("SessionService/CreateSession", asked, pb.CreateSessionResponse)
+    return answer.session_token
+
+
+def _refused(parts: Parts, request: Request, form: Form, problem: Problem) -> Response:
+    if problem.ends_session:
+        return _form(parts, request, form, error="wrong", status=401)
+    return _form(parts, request, form, problem=problem, status=problem.http_status)
+
+
+async def sign_out(request: PageRequest) -> Response:
+    """End the session, and remove the cookie in any case."""
+    fields = {"left": "1"}
+    try:
+        asked = pb.RevokeSessionRequest(session_id=request.caller.credential_id)
+        await request.call("SessionService/RevokeSession", asked, Session)
+    except Problem as problem:
+        if problem.code is not grpc.StatusCode.PERMISSION_DENIED:
+            raise
+        # Its scopes do not allow that. It lasts as long as the login that opened it wants it to.
+        fields = {"left": "browser"}
+    response = RedirectResponse(f"{SIGN_IN}?{urlencode(fields)}", 303)
+    set_cookie(request.http, response, "", 0)
+    return response
+
+
+def _next(path: str) -> str:
+    """Return a path of ours to go on to, never another site."""
+    is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if is_ours and not urlsplit(path).netloc else "/"
+
+
+def _form(
+    parts: Parts,
+    request: Request,
+    fields: Form,
+    *,
+    error: str = "",
+    problem: Problem | None = None,
+    status: int = 200,
+) -> Response:
+    secret = cookie(request, _FORM_COOKIE) or token_urlsafe(32)  # several tabs may have the form
+    values = {
+        "next": _next(fields("next")),
+        "ended": "ended" in fields,
+        "left": fields("left"),
+        "token": form_token(secret, SIGN_IN),
+        "error": error,
+        "problem": problem,
+        "idle": parts.session_times.idle_timeout,
+        "lifetime": parts.session_times.lifetime,
+    }
+    response = parts.pages.page("sign_in.html", values, status=status)
+    set_cookie(request, response, secret, _FORM_SECONDS, _FORM_COOKIE)
+    return response
