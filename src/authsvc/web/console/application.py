@@ -12,7 +12,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authsvc.model.errors import AuthsvcError, Unauthenticated
-from authsvc.web.console import account, key_actions, key_list, key_new, key_show
+from authsvc.web.console import (
+    account,
+    audit_log,
+    devices,
+    key_actions,
+    key_edit,
+    key_list,
+    key_new,
+    key_rotate,
+    key_show,
+    overview,
+)
 from authsvc.web.console.forgery import FIELD, is_forged
 from authsvc.web.console.forms import BadForm, Form, read_form
 from authsvc.web.console.page_request import PageRequest
@@ -38,12 +49,27 @@ _SHOWN: dict[str, Handler] = {
     "/keys": key_list.show,
     "/keys/new": key_new.show,
     "/keys/{key_id}": key_show.show,
+    "/keys/{key_id}/edit": key_edit.ask_edit,
+    "/keys/{key_id}/rotate": key_rotate.ask_rotate,
     "/keys/{key_id}/revoke": key_actions.ask_revoke,
+    "/keys/{key_id}/delete": key_actions.ask_delete,
+    "/devices": devices.show,
+    "/devices/log-out": devices.ask_log_out_all,
+    "/audit": audit_log.show,
+    "/policy": overview.policy,
+    "/webhooks": overview.webhooks,
+    "/webhooks/{webhook_id}": overview.webhook,
+    "/status": overview.status,
 }
 _DONE: dict[str, Handler] = {
     SIGN_OUT: sign_out,
     "/keys/new": key_new.create,
+    "/keys/{key_id}/edit": key_edit.edit,
+    "/keys/{key_id}/rotate": key_rotate.rotate,
     "/keys/{key_id}/revoke": key_actions.revoke,
+    "/keys/{key_id}/delete": key_actions.delete,
+    "/devices/log-out": devices.log_out_all,
+    "/devices/{session_id}/log-out": devices.log_out,
 }
 
 

@@ -1,6 +1,6 @@
 """What is typed into the form of a key: read from the form, or from a key, and written into a request."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ def draft_of_form(form: Form) -> Draft:
     )
 
 
-def draft_of_key(key: Key, offered: Sequence[str]) -> Draft:
+def draft_of_key(key: Key, offered: Collection[str]) -> Draft:
     """Return what a key has; scopes that are not offered are in the field for others."""
     has_end = key.HasField("expire_time")
     return Draft(

@@ -1,6 +1,6 @@
 """The scopes that a form offers: those of the catalogue that the caller may grant."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -25,10 +25,14 @@ class ScopeChoice(NamedTuple):
     own: Sequence[Choice] = ()
     any_allowed: bool = True
 
-    def others(self, scopes: Sequence[str]) -> list[str]:
-        """Return those of the scopes that are not offered."""
-        offered = {choice.name for choice in (*self.product, *self.own)}
-        return [scope for scope in scopes if scope not in offered]
+    def has_own(self, scopes: Collection[str]) -> bool:
+        """Return whether some of the scopes are offered as those of authsvc itself."""
+        return any(choice.name in scopes for choice in self.own)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of what is offered."""
+        return frozenset(choice.name for choice in (*self.product, *self.own))
 
 
 async def scope_choice(request: PageRequest) -> ScopeChoice:

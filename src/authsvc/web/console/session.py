@@ -80,3 +80,10 @@ def to_sign_in(request: Request, *, ended: bool) -> Response:
     if ended:
         set_cookie(request, response, "", 0)
     return response
+
+
+def left(request: Request, how: str = "1") -> Response:
+    """Return an answer that leads to the sign-in after the session was ended."""
+    response = RedirectResponse(f"{SIGN_IN}?left={how}", 303)
+    set_cookie(request, response, "", 0)
+    return response

@@ -81,6 +81,10 @@ class Times:
         name = "time.future" if seconds > 0 else "time.past"
         return _time(moment, self._texts(name, length=self.length(abs(seconds))))
 
+    def between(self, start: Timestamp, end: Timestamp) -> timedelta:
+        """Return the time from one instant to another one, 0 at least."""
+        return max(timedelta(), instant(end) - instant(start))
+
     def length(self, seconds: float | timedelta) -> Markup:
         """Return a length of time in its largest unit: `3 hours`."""
         if isinstance(seconds, timedelta):

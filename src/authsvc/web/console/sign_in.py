@@ -7,7 +7,7 @@ Bound: a sign-in passes the entrance like any call, so the limits of failed auth
 """
 
 from secrets import token_urlsafe
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import grpc
 from starlette.requests import Request
@@ -24,7 +24,7 @@ from authsvc.web.console.forms import BadForm, Form, query, read_form
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.parts import Parts
 from authsvc.web.console.problem import Problem, problem_of_error
-from authsvc.web.console.session import SIGN_IN, cookie, identified, set_cookie
+from authsvc.web.console.session import SIGN_IN, cookie, identified, left, set_cookie
 
 SIGN_OUT = "/sign-out"
 # A random text that the form of the sign-in is bound to.
@@ -91,7 +91,6 @@ def _refused(parts: Parts, request: Request, form: Form, problem: Problem) -> Re
 
 async def sign_out(request: PageRequest) -> Response:
     """End the session, and remove the cookie in any case."""
-    fields = {"left": "1"}
     try:
         asked = pb.RevokeSessionRequest(session_id=request.caller.credential_id)
         await request.call("SessionService/RevokeSession", asked, Session)
@@ -99,10 +98,8 @@ async def sign_out(request: PageRequest) -> Response:
         if problem.code is not grpc.StatusCode.PERMISSION_DENIED:
             raise
         # Its scopes do not allow that. It lasts as long as the login that opened it wants it to.
-        fields = {"left": "browser"}
-    response = RedirectResponse(f"{SIGN_IN}?{urlencode(fields)}", 303)
-    set_cookie(request.http, response, "", 0)
-    return response
+        return left(request.http, "browser")
+    return left(request.http)
 
 
 def _next(path: str) -> str:

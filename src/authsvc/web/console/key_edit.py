@@ -1,0 +1,90 @@
+"""Editing a key: the form offers what the policy of the owner allows, and sends what was changed."""
+
+from starlette.responses import Response
+
+from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1.owner_policy_service_pb2 import KeyEdits
+from authsvc.v1.resources_pb2 import Key
+from authsvc.web.console.key_draft import (
+    DATE,
+    KEEP,
+    MAX_CONTACTS,
+    NEVER,
+    Draft,
+    draft_of_form,
+    draft_of_key,
+)
+from authsvc.web.console.key_new import policy_of
+from authsvc.web.console.key_show import get_key
+from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.problem import Problem
+from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
+
+
+async def ask_edit(request: PageRequest) -> Response:
+    """Show the form."""
+    request.require("keys:write")
+    key, choice = await get_key(request), await scope_choice(request)
+    return await _form(request, key, draft_of_key(key, choice.names), choice)
+
+
+async def edit(request: PageRequest) -> Response:
+    """Change the fields that are not as they were."""
+    key, choice, draft = await get_key(request), await scope_choice(request), draft_of_form(request.form)
+    if "more" in request.form:
+        return await _form(request, key, draft, choice)
+    try:
+        asked = _update(request, key, draft)
+        if asked.update_mask.paths:
+            await request.call("KeyService/UpdateKey", asked, Key)
+    except Problem as problem:
+        if problem.ends_session:
+            raise
+        return await _form(request, key, draft, choice, problem)
+    return request.go(f"/keys/{key.key_id}", done="updated")
+
+
+def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest:
+    """Return the request with the fields that the form had, and that differ. Raises Problem."""
+    wanted = Key(key_id=key.key_id, etag=request.form("etag"))
+    wanted.display_name, wanted.description = draft.name, draft.description
+    wanted.technical_contacts.extend(draft.filled_contacts)
+    wanted.scopes.extend(sorted(draft.all_scopes))
+    changed = [
+        field for field in ("display_name", "description") if getattr(wanted, field) != getattr(key, field)
+    ]
+    if list(wanted.technical_contacts) != list(key.technical_contacts):
+        changed.append("technical_contacts")
+    if "all" in request.form:
+        if list(wanted.scopes) != sorted(key.scopes):
+            changed.append("scopes")
+        if draft.expiry == DATE:
+            wanted.expire_time.CopyFrom(draft.expire_time())
+        if draft.expiry in (DATE, NEVER):
+            changed.append("expire_time")
+    asked = pb.UpdateKeyRequest(key=wanted)
+    asked.update_mask.paths.extend(changed)
+    return asked
+
+
+async def _form(
+    request: PageRequest, key: Key, draft: Draft, choice: ScopeChoice, problem: Problem | None = None
+) -> Response:
+    policy = await policy_of(request)
+    edits = policy.key_edits if policy else KeyEdits.KEY_EDITS_ALL
+    return request.page(
+        "edit_key.html",
+        problem.http_status if problem else 200,
+        section="keys",
+        key=key,
+        # The state that the form was made from, so that a change meanwhile is noticed.
+        etag=request.form("etag") or key.etag,
+        draft=draft,
+        choice=choice,
+        policy=policy,
+        can_edit=edits != KeyEdits.KEY_EDITS_NONE,
+        can_edit_all=edits == KeyEdits.KEY_EDITS_ALL,
+        choices=[KEEP, NEVER],
+        max_contacts=MAX_CONTACTS,
+        problem=problem,
+    )
