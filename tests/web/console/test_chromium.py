@@ -1,0 +1,208 @@
+"""The stories in Chromium: by keyboard, without scripts, and what a browser keeps of a key."""
+
+import re
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.web.console.chromium import chromium, page_of, sign_in
+from tests.web.console.conftest import Site
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+_NAME = "e => e.innerText || e.labels?.[0]?.innerText || ''"
+
+
+async def _press_until(page: Page, name: str, *, key: str = "Tab") -> None:
+    """Move the focus by the keyboard until it is on the element of this name."""
+    for _ in range(80):
+        await page.keyboard.press(key)
+        focused = page.locator(":focus")
+        if await focused.count() and name in (
+            await focused.evaluate(
+                "e => e.innerText || e.labels?.[0]?.innerText || e.getAttribute('aria-label') || ''"
+            )
+        ):
+            return
+    raise AssertionError(f"the keyboard does not reach {name!r} at {page.url}")
+
+
+async def _create(page: Page, name: str) -> str:
+    await page.goto("/keys/new?owner=acme")
+    await page.get_by_label("Name (required)").fill(name)
+    await page.get_by_role("button", name="Create key").click()
+    await page.get_by_role("heading", name="Save your key").wait_for()
+    return await page.locator("[data-secret]").inner_text()
+
+
+async def test_the_copy_button_needs_scripts(site: Site) -> None:
+    async with chromium() as browser, page_of(browser, site.address, java_script_enabled=False) as page:
+        await sign_in(page, site.service.admin_key)
+        await _create(page, "Billing")
+        await expect(page.locator("#copy")).to_be_hidden()
+
+
+async def test_a_key_is_copied_and_left(site: Site) -> None:  # rule 1
+    async with (
+        chromium() as browser,
+        page_of(browser, site.address, permissions=["clipboard-read", "clipboard-write"]) as page,
+    ):
+        await sign_in(page, site.service.admin_key)
+        secret = await _create(page, "Billing")
+        assert secret not in page.url
+        await page.get_by_role("button", name="Copy").click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        await expect(page.get_by_role("status")).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == secret
+        warnings: list[str] = []
+
+        async def stay(dialog: object) -> None:
+            warnings.append(dialog.type)  # type: ignore[attr-defined]
+            await dialog.dismiss()  # type: ignore[attr-defined]
+
+        page.on("dialog", stay)
+        await page.get_by_role("link", name="Devices").click()
+        await expect(page.get_by_role("heading", name="Save your key")).to_be_visible()
+        assert warnings == ["beforeunload"]
+        await page.get_by_role("link", name="I have copied it").click()
+        await page.get_by_role("heading", name="Billing").wait_for()
+        assert warnings == ["beforeunload"]
+        assert secret not in await page.content()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_the_back_button_shows_no_key(site: Site, scripts: bool) -> None:
+    async with chromium() as browser, page_of(browser, site.address, java_script_enabled=scripts) as page:
+        await sign_in(page, site.service.admin_key)
+        secret = await _create(page, "Billing")
+        await page.get_by_role("link", name="I have copied it").click()
+        await page.get_by_role("heading", name="Billing").wait_for()
+        session = await page.context.new_cdp_session(page)
+        history = await session.send("Page.getNavigationHistory")
+        assert secret not in str(history)
+        await session.send(
+            "Page.navigateToHistoryEntry", {"entryId": history["entries"][history["currentIndex"] - 1]["id"]}
+        )
+        await expect(page.locator("[data-secret]")).to_have_count(0)
+        await page.wait_for_load_state()
+        assert secret not in await page.content()
+
+
+async def test_a_reload_shows_no_key(site: Site) -> None:
+    async with chromium() as browser, page_of(browser, site.address, java_script_enabled=False) as page:
+        await sign_in(page, site.service.admin_key)
+        secret = await _create(page, "Billing")
+        await page.reload()
+        await page.get_by_role("heading", name="This key was already shown").wait_for()
+        assert secret not in await page.content()
+        assert len((await site.service.admin.ListKeys(owner_id="acme")).keys) == 1
+
+
+async def test_nothing_is_kept_in_the_browser(site: Site) -> None:
+    """Neither the key of the sign-in nor a new one is in its storage, and scripts see no cookie."""
+    async with chromium() as browser, page_of(browser, site.address) as page:
+        await sign_in(page, site.service.admin_key)
+        await _create(page, "Billing")
+        kept = await page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+        assert kept == [0, 0, ""]
+        [cookie] = await page.context.cookies()
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Lax"
+        assert re.fullmatch(r"authsvc_session_\w+", cookie["value"])
+
+
+async def test_all_stories_without_scripts(site: Site) -> None:
+    async with chromium() as browser, page_of(browser, site.address, java_script_enabled=False) as page:
+        await sign_in(page, site.service.admin_key)
+        secret = await _create(page, "Billing")
+        await page.get_by_role("link", name="I have copied it").click()
+        await page.get_by_role("link", name="Edit").click()
+        await page.get_by_label("Name (required)").fill("Accounting")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("heading", name="Accounting").wait_for()
+        await page.get_by_role("link", name="Rotate").click()
+        await page.get_by_label("At once").check()
+        await page.get_by_role("button", name="Rotate key").click()
+        rotated = await page.locator("[data-secret]").inner_text()
+        assert not (await site.service.admin.VerifyKey(key_string=secret)).valid
+        await page.get_by_role("link", name="I have copied it").click()
+        await page.get_by_role("link", name="Revoke").click()
+        await page.get_by_label("Reason").fill("No longer needed")
+        await page.get_by_role("button", name="Revoke key").click()
+        await page.get_by_text("The key is revoked").wait_for()
+        assert not (await site.service.admin.VerifyKey(key_string=rotated)).valid
+        await page.get_by_role("link", name="Delete").click()
+        await page.get_by_role("button", name="Delete key").click()
+        await page.get_by_text("The key is deleted").wait_for()
+        await page.goto("/devices")
+        await page.get_by_role("button", name="Log out").click()
+        await page.get_by_text("You are signed out").wait_for()
+
+
+async def test_all_stories_by_keyboard(site: Site) -> None:
+    async with chromium() as browser, page_of(browser, site.address) as page:
+        await page.goto("/sign-in")
+        await page.keyboard.type(site.service.admin_key)  # the field has the focus
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Sign out").wait_for()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+        await page.goto("/keys?owner=acme")
+        await _press_until(page, "Create a key")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Create an API key").wait_for()
+        await _press_until(page, "Name (required)")
+        await page.keyboard.type("Billing")
+        await _press_until(page, "orders:read")
+        await page.keyboard.press("Space")
+        await _press_until(page, "In 1 year")
+        await page.keyboard.press("ArrowDown")  # Unlimited
+        await _press_until(page, "Create key")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Save your key").wait_for()
+        secret = await page.locator("[data-secret]").inner_text()
+        await _press_until(page, "I have copied it")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Billing").wait_for()
+        [key] = (await site.service.admin.ListKeys(owner_id="acme")).keys
+        assert list(key.scopes) == ["orders:read"]
+        assert not key.HasField("expire_time")
+        await _press_until(page, "Revoke")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Revoke Billing?").wait_for()
+        await expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+        await _press_until(page, "Revoke key", key="Shift+Tab")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("The key is revoked").wait_for()
+        assert not (await site.service.admin.VerifyKey(key_string=secret)).valid
+        await _press_until(page, "Devices")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Devices").wait_for()
+        await _press_until(page, "Sign out")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("You are signed out").wait_for()
+
+
+async def test_another_site_can_neither_frame_nor_send(site: Site) -> None:
+    """A page of another origin, with the cookie of whoever is signed in, in a real browser."""
+    async with chromium() as browser, page_of(browser, site.address) as page:
+        await sign_in(page, site.service.admin_key)
+        await page.route(
+            "http://evil.example/",
+            lambda route: route.fulfill(
+                content_type="text/html",
+                body=f"<iframe src='{site.address}/keys'></iframe>"
+                f"<form method=post action='{site.address}/keys/new'><input name=name value=Forged>"
+                "<input name=owner value=acme><input name=expiry value=unlimited><button>Win</button></form>",
+            ),
+        )
+        await page.goto("http://evil.example/")
+        await page.wait_for_load_state()
+        [frame] = page.frames[1:]
+        assert "API keys" not in await frame.content()
+        await page.get_by_role("button", name="Win").click()
+        await page.wait_for_url("**/sign-in")  # without the cookie, nobody was signed in
+        assert not (await site.service.admin.ListKeys(owner_id="acme")).keys
