@@ -18,7 +18,7 @@ from authsvc.web.console.texts import Texts
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def _page(template: str, **values: Any) -> str:
+async def _page(template: str, **values: Any) -> str:
     pages = Pages(Texts(), StaticFiles(), lambda: _NOW)
     known: dict[str, Any] = {
         "owner": "acme",
@@ -32,10 +32,18 @@ def _page(template: str, **values: Any) -> str:
         "next_page": "/next",
     }
     caller = Caller("ses_x", "authsvc", ("full_access",))
-    return bytes(pages.page(template, known | values, caller=caller).body).decode()
+    response = pages.page(template, known | values, caller=caller)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await response({"type": "http"}, receive=None, send=send)  # type: ignore[arg-type]
+    body: bytes = sent[1]["body"]
+    return body.decode()
 
 
-def test_workers_and_clients_that_delay_a_change() -> None:
+async def test_workers_and_clients_that_delay_a_change() -> None:
     replicas = replica_pb.ReplicaStatus(head_seq=7, omitted_worker_count=3, omitted_client_count=4)
     replicas.read_time.FromDatetime(_NOW)
     for host in ("serving", "behind", "over"):
@@ -46,14 +54,14 @@ def test_workers_and_clients_that_delay_a_change() -> None:
     replicas.workers[2].lease_over = True
     client = replicas.clients.add(instance="<b>shop</b>", address="198.51.100.7", held_count=12)
     client.behind_since.FromDatetime(_NOW - timedelta(seconds=2))
-    page = _page("status.html", replicas=replicas)
+    page = await _page("status.html", replicas=replicas)
     for told in ("Behind for 5 seconds", "waits for 2", "Lease expired", "Serving", "3 more", "4 more"):
         assert told in page
     assert "&lt;b&gt;shop" in page
     assert "Behind for 2 seconds" in page
 
 
-def test_deliveries_of_a_webhook() -> None:
+async def test_deliveries_of_a_webhook() -> None:
     webhook = webhook_pb.Webhook(webhook_id="whk_x", url="https://example.org", enabled=True)
     webhook.failing_since.FromDatetime(_NOW)
     assert webhook_state(webhook) == "failing"
@@ -62,7 +70,7 @@ def test_deliveries_of_a_webhook() -> None:
     )
     failed.next_attempt_time.FromDatetime(_NOW + timedelta(minutes=5))
     deliveries = [(failed, state) for state in ("pending", "delivered", "failed", "unspecified")]
-    page = _page("webhook.html", webhook=webhook, state="failing", deliveries=deliveries)
+    page = await _page("webhook.html", webhook=webhook, state="failing", deliveries=deliveries)
     assert "Failing since" in page
     assert "in 5 minutes" in page
     assert "&lt;b&gt;500" in page
@@ -74,10 +82,10 @@ def test_every_state_of_a_webhook_has_a_text(reason: int) -> None:
     assert f"webhooks.state.{webhook_state(webhook)}" in Texts()
 
 
-def test_a_key_that_nobody_has() -> None:
+async def test_a_key_that_nobody_has() -> None:
     key = resources_pb2.Key(key_id="key_x", display_name="Lost", state=1, never_delivered=True)  # type: ignore[arg-type]
     assert badge_of(key, _NOW) == Badge("never_delivered", "bad")
-    page = _page(
+    page = await _page(
         "key.html", key=key, badge_found=badge_of(key, _NOW), is_revoked=False, actions=["rotate"], done=""
     )
     assert "Nobody has the key string" in page

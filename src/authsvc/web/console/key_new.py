@@ -52,7 +52,9 @@ async def create(request: PageRequest) -> Response:
 def saved(request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyResponse) -> Response:
     """Return the page with a new key string, which is shown nowhere else."""
     request.owner = answer.key.owner_id
-    return request.page("save_key.html", section="keys", key=answer.key, key_string=answer.key_string)
+    return request.page(
+        "save_key.html", section="keys", key=answer.key, key_string=answer.key_string, at_once=True
+    )
 
 
 def already_shown(request: PageRequest, problem: Problem) -> Response:

@@ -94,8 +94,8 @@ class PageRequest:
         """Return the token of a form that is sent to a path."""
         return form_token(self._token, path)
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return a page."""
+    def page(self, template: str, status: int = 200, *, at_once: bool = False, **values: Any) -> Response:
+        """Return a page; see `Pages.page`."""
         known = {
             "owner": self.owner,
             "is_platform": self.is_platform,
@@ -107,7 +107,9 @@ class PageRequest:
             ],
             "problem": None,
         }
-        return self.parts.pages.page(template, {**known, **values}, status=status, caller=self.caller)
+        return self.parts.pages.page(
+            template, {**known, **values}, status=status, caller=self.caller, at_once=at_once
+        )
 
     def _shows(self, section: str, scope: str) -> bool:
         return self.may(scope) and (section != "status" or self.is_platform)

@@ -1,15 +1,17 @@
 """Makes pages: the templates, and the headers that every answer has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from authsvc.web.console import shown
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
+from authsvc.web.console.turns import Turns
 
 #: Of every answer. Nothing is inline, nothing comes from elsewhere, and nobody may frame it.
 HEADERS = {
@@ -30,6 +32,8 @@ class Pages:
 
     def __init__(self, texts: Texts, static: StaticFiles, clock: Callable[[], datetime]) -> None:
         self.texts, self._clock = texts, clock
+        # Those who are not signed in do not delay those who are.
+        self._turns, self._turns_of_strangers = Turns(), Turns()
         self._environment = Environment(
             loader=PackageLoader("authsvc.web.console"),
             autoescape=True,
@@ -42,10 +46,39 @@ class Pages:
         self._environment.filters.update(shown=shown.text, plain=shown.plain)
 
     def page(
-        self, template: str, values: Mapping[str, Any], *, status: int = 200, caller: object = None
+        self,
+        template: str,
+        values: Mapping[str, Any],
+        *,
+        status: int = 200,
+        caller: object = None,
+        at_once: bool = False,
     ) -> Response:
-        """Return a page. It is shown to a `caller`, or to somebody who is not signed in."""
+        """Return a page. It is shown to a `caller`, or to somebody who is not signed in.
+
+        It is made when it is sent, and waits for its turn unless it has to be sent `at_once`.
+        """
         times = shown.Times(self.texts, self._clock())
         known: dict[str, Any] = {"user": caller, "times": times, "section": "", **values}
-        body = self._environment.get_template(template).render(known)
-        return Response(body, status, headers=_NOT_KEPT, media_type="text/html")
+        turns = self._turns_of_strangers if caller is None else self._turns
+        made = turns.made_at_once if at_once else turns.made
+        return _Page(self._environment.get_template(template), known, status, made)
+
+
+class _Page(Response):
+    """A page that is made when it is sent."""
+
+    def __init__(
+        self,
+        template: Template,
+        values: Mapping[str, Any],
+        status: int,
+        made: Callable[[Iterable[str]], Awaitable[str]],
+    ) -> None:
+        super().__init__(b"", status, headers=_NOT_KEPT, media_type="text/html")
+        self._template, self._values, self._made = template, values, made
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.body = (await self._made(self._template.generate(self._values))).encode()
+        self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)

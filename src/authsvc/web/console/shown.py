@@ -21,16 +21,18 @@ _UNITS = (("year", 365 * _DAY), ("month", 30 * _DAY), ("day", _DAY), ("hour", _H
 def text(value: str, most: int = SHORT) -> Markup:
     """Return a text of others as HTML; lines and tabs are kept."""
     kept, is_cut = _cut(value, most)
+    end = "…" if is_cut else ""
     wrong = frozenset(faults(kept, Form.PARAGRAPHS))
+    # No title with the whole: it would show what is hidden here.
+    if not wrong:
+        return Markup(f"<bdi>{escape(kept)}{end}</bdi>")  # noqa: S704 - escaped
     parts = (
         Markup('<span class="hidden-character">{}</span>').format(_number(character))
         if index in wrong
         else escape(character)
         for index, character in enumerate(kept)
     )
-    inner = Markup().join(parts) if wrong else escape(kept)
-    # No title with the whole: it would show what is hidden here.
-    return Markup("<bdi>{}{}</bdi>").format(inner, "…" if is_cut else "")
+    return Markup("<bdi>{}{}</bdi>").format(Markup().join(parts), end)
 
 
 def plain(value: str, most: int = SHORT) -> str:
@@ -65,12 +67,12 @@ class Times:
     def at(self, moment: datetime | Timestamp) -> Markup:
         """Return an instant."""
         moment = _moment(moment)
-        return _time(moment, f"{moment:%Y-%m-%d %H:%M} UTC")
+        return _time(moment, f"{moment.isoformat(' ')[:16]} UTC")
 
     def day(self, moment: datetime | Timestamp) -> Markup:
         """Return the day of an instant."""
         moment = _moment(moment)
-        return _time(moment, f"{moment:%Y-%m-%d}")
+        return _time(moment, moment.isoformat()[:10])
 
     def relative(self, moment: datetime | Timestamp) -> Markup:
         """Return an instant by its distance from now: `3 hours ago`, `in 5 days`."""
@@ -99,8 +101,8 @@ def _moment(moment: datetime | Timestamp) -> datetime:
     return instant(moment) if isinstance(moment, Timestamp) else moment
 
 
-def _time(moment: datetime, words: str | Markup) -> Markup:
-    exact = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        exact, f"{moment:%Y-%m-%d %H:%M:%S} UTC", words
+def _time(moment: datetime, words: str) -> Markup:
+    exact = moment.isoformat(" ")[:19]
+    return Markup(  # noqa: S704 - digits, and what is escaped
+        f'<time datetime="{exact[:10]}T{exact[11:]}Z" title="{exact} UTC">{escape(words)}</time>'
     )

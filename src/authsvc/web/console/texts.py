@@ -21,11 +21,12 @@ class Texts:
         """Read a catalogue; without a `source`, that of the package."""
         if source is None:
             source = files(__package__).joinpath(_FILE).read_text("utf-8")
-        self._texts = dict(_flat(tomllib.loads(source)))
+        self._texts = {name: escape(text) for name, text in _flat(tomllib.loads(source))}
 
     def __call__(self, name: str, /, **values: Any) -> Markup:
         """Return a text. Raises KeyError for one that there is not, or a value that is missing."""
-        return escape(self._texts[name]).format(**values)
+        text = self._texts[name]
+        return text.format(**values) if values else text
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a text of this name."""
