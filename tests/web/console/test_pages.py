@@ -48,7 +48,8 @@ async def _filled(site: Site) -> dict[str, str]:
     await create("Full", scopes=["full_access", "keys:read", "keys:write", "orders:read", "sessions:read"])
     await admin.VerifyKey(key_string=used.key_string, client_ip="198.51.100.7")  # type: ignore[attr-defined]
     for agent in _AGENTS:
-        await admin.CreateSession(owner_id="acme", user_agent=agent, ip_address="198.51.100.23")
+        for owner in ("acme", "authsvc"):
+            await admin.CreateSession(owner_id=owner, user_agent=agent, ip_address="198.51.100.23")
         service.clock.advance(minutes=47)
     await admin.CreateWebhook(
         owner_id="acme", url="https://hooks.example.org/authsvc", description="Our chat"
