@@ -5,6 +5,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from authsvc.app.connection_limits import connection_limits
 from authsvc.app.drain import DrainPauses
 from authsvc.app.gauges import watch_web
@@ -17,6 +19,7 @@ from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from authsvc.rpc.tls import Tls
 from authsvc.verify.lease import certainly_over
 from authsvc.web.application import WebApplication
+from authsvc.web.console import SessionTimes, console
 from authsvc.web.rpcs import Rpcs
 
 
@@ -29,7 +32,7 @@ class WebPort:
         self._listen = listen
         self._grace = settings.drain_grace.total_seconds()
         # uvicorn has types of its own for what ASGI sends.
-        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance)
+        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance, _console(app, settings, rpcs))
         self._server = AsgiServer(
             application,
             max_connections=connection_limits(settings).web,
@@ -60,6 +63,20 @@ class WebPort:
         """Wait until calls have ended, if it was begun to stop."""
         if self._stopping is not None:
             await self._stopping
+
+
+def _console(app: App, settings: Settings, rpcs: Rpcs) -> ASGIApp | None:
+    if settings.console == "off":
+        return None
+    times = SessionTimes()
+    return console(
+        rpcs,
+        app.clock,
+        session_times=SessionTimes(
+            min(times.lifetime, settings.session_lifetime_max),
+            min(times.idle_timeout, settings.session_idle_timeout_max),
+        ),
+    )
 
 
 def _context(tls: Tls | None) -> Callable[[], ssl.SSLContext] | None:

@@ -179,7 +179,8 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     address, file = settings.listen.with_port(port).reachable, _admin_key_file(settings)
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if url := web_url(settings):
-        print(f"It serves the same RPCs over HTTP at {url}, see docs/http.md.")
+        pages = f" The console is at {url}/." if settings.console == "on" else ""
+        print(f"It serves the same RPCs over HTTP at {url}, see docs/http.md.{pages}")
     if minted:
         tls = "-plaintext" if settings.tls_cert is None else "-cacert ca.pem"
         if settings.tls_client_ca is not None:

@@ -1,4 +1,6 @@
-"""Settings of what is served over HTTP with JSON."""
+"""Settings of what is served over HTTP: the RPCs as JSON, and the console."""
+
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -14,5 +16,7 @@ class WebSettings(BaseSettings):
     """A part of `Settings`."""
 
     web_listen: OptionalListen = Field(
-        None, description="address to serve the RPCs on as JSON over HTTP, host:port; empty: off"
+        None,
+        description="address to serve the RPCs over HTTP and the console on, host:port; empty: off",
     )
+    console: Literal["on", "off"] = Field("on", description="off: no console at AUTHSVC_WEB_LISTEN")

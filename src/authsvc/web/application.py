@@ -1,15 +1,16 @@
-"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, OAuth, the OpenAPI document, and probes.
+"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, OAuth, the OpenAPI document, probes, the console.
 
-Mechanism: calls of RPCs go straight to `Connect`; everything else goes through the routes of Starlette.
-A path that nothing is served at is answered like an unknown RPC, and delayed beyond a rate.
+Mechanism: calls of RPCs go straight to `Connect`; what has a path of its own goes through the routes of
+Starlette, and everything else to the console. Without it, and below `/authsvc.`, a path that nothing is
+served at is answered like an unknown RPC, and delayed beyond a rate.
 """
 
 import asyncio
-from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.readiness import Readiness
@@ -21,16 +22,17 @@ from authsvc.web.rpcs import Rpcs
 from authsvc.web.token_revocation import TokenRevocation
 
 _JSON = "application/json"
+# Also of RPCs that there are not.
+_RPC_PATHS = "/authsvc."
 
 
 class WebApplication:
     """The one ASGI application of the port."""
 
     def __init__(
-        self, rpcs: Rpcs, readiness: Readiness, entrance: Entrance, routes: Sequence[BaseRoute] = ()
+        self, rpcs: Rpcs, readiness: Readiness, entrance: Entrance, console: ASGIApp | None = None
     ) -> None:
-        """Take what else is served, as `routes`."""
-        self._readiness, self._entrance = readiness, entrance
+        self._readiness, self._entrance, self._console = readiness, entrance, console
         self._connect = Connect(rpcs)
         self._router = Router(
             [
@@ -39,10 +41,9 @@ class WebApplication:
                 Route("/introspect", Introspection(rpcs, client_of)),
                 Route("/revoke", TokenRevocation(rpcs, client_of)),
                 Route("/openapi.json", self._openapi, methods=["GET"]),
-                *routes,
             ],
             redirect_slashes=False,
-            default=self._connect,
+            default=self._others,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +52,12 @@ class WebApplication:
             await self._connect(scope, receive, send)
         else:
             await self._router(scope, receive, send)
+
+    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._console is None or scope["path"].startswith(_RPC_PATHS):
+            await self._connect(scope, receive, send)
+        else:
+            await self._console(scope, receive, send)
 
     async def _alive(self, request: Request) -> Response:
         await self._probed(request)
