@@ -34,6 +34,7 @@ from authsvc.web.console.session import SIGN_IN, signed_in, to_sign_in
 from authsvc.web.console.sign_in import SIGN_OUT, show_sign_in, sign_in, sign_out
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
+from authsvc.web.console.turns import Turns
 from authsvc.web.rpcs import Rpcs
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def console(
         rpcs.entrance.operation(_OPERATION, ()),
         session_times or SessionTimes(),
         clock,
+        Turns(),
     )
     site = _Site(parts, static)
     routes = [

@@ -55,12 +55,13 @@ async def _events(
 async def _checked(request: PageRequest) -> Checked:
     """Return whether the newest events are a chain without a fault."""
     checked, token = WHOLE, ""
-    for _ in range(_CHECKED_PAGES):
-        answer = await _events(request, pb.AuditEventFilter(), _CHECKED_PAGE_SIZE, token)
-        checked = await check(answer.events, action_of, checked)
-        token = answer.next_page_token
-        if checked.fault or not token:
-            break
+    async with request.parts.checks.turn(request.caller.owner_id):
+        for _ in range(_CHECKED_PAGES):
+            answer = await _events(request, pb.AuditEventFilter(), _CHECKED_PAGE_SIZE, token)
+            checked = await check(answer.events, action_of, checked)
+            token = answer.next_page_token
+            if checked.fault or not token:
+                break
     return checked._replace(has_more=bool(token))
 
 

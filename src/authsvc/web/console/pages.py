@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from authsvc.model.caller import Caller
 from authsvc.web.console import shown
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
@@ -51,7 +53,7 @@ class Pages:
         values: Mapping[str, Any],
         *,
         status: int = 200,
-        caller: object = None,
+        caller: Caller | None = None,
         at_once: bool = False,
     ) -> Response:
         """Return a page. It is shown to a `caller`, or to somebody who is not signed in.
@@ -61,7 +63,8 @@ class Pages:
         times = shown.Times(self.texts, self._clock())
         known: dict[str, Any] = {"user": caller, "times": times, "section": "", **values}
         turns = self._turns_of_strangers if caller is None else self._turns
-        made = turns.made_at_once if at_once else turns.made
+        owner = caller.owner_id if caller else ""
+        made = turns.made_at_once if at_once else partial(turns.made, owner=owner)
         return _Page(self._environment.get_template(template), known, status, made)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from authsvc.entrance.operation import Operation
 from authsvc.web.console.pages import Pages
 from authsvc.web.console.texts import Texts
+from authsvc.web.console.turns import Turns
 from authsvc.web.rpcs import Rpcs
 
 
@@ -27,3 +28,5 @@ class Parts(NamedTuple):
     operation: Operation
     session_times: SessionTimes
     clock: Callable[[], datetime]
+    # For checks of the audit log, which take longer than a page.
+    checks: Turns

@@ -1,19 +1,21 @@
 """Lets the making of pages take a small part of a worker's time, so that verifications go on beside it.
 
-Mechanism: pages are made one after the other, in slices between which the event loop does other work. Each
-delays those after it by a multiple of the time that it took, once a credit is used up. People who open a page
-now and then never wait.
+Mechanism: pages are made one after the other, those of each owner in turn, in slices between which the event
+loop does other work. Each delays those after it by a multiple of the time that it took, once a credit is used
+up. People who open a page now and then never wait.
 
-Bound: beyond the credit, pages take a fifteenth of the time; what their RPCs take is bounded by that as well,
+Bound: beyond the credit, pages take a twentieth of the time; what their RPCs take is bounded by that as well,
 since a browser waits for its page.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 # Seconds of a slice, and how much longer than a page took the next one waits.
-_SLICE_SECONDS, _REST = 0.002, 14
+_SLICE_SECONDS, _REST = 0.002, 19
 # Seconds of waiting that are forgiven: some dozens of pages at once.
 _CREDIT_SECONDS = 4.0
 
@@ -28,15 +30,33 @@ class Turns:
     ) -> None:
         """Take a stopwatch, and what waits."""
         self._now, self._sleep = now, sleep
-        self._turn = asyncio.Lock()
+        self._is_taken = False
+        # By owner; the one whose turn is next comes first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._free_at = float("-inf")
 
-    async def made(self, chunks: Iterable[str]) -> str:
-        """Return a page that is made chunk by chunk, when it is its turn."""
-        async with self._turn:
-            if (wait := self._free_at - self._now()) > 0:
-                await self._sleep(wait)
+    async def made(self, chunks: Iterable[str], owner: str = "") -> str:
+        """Return a page for an owner that is made chunk by chunk, when it is its turn."""
+        await self._take(owner)
+        try:
+            await self._rested()
             return await self.made_at_once(chunks)
+        finally:
+            self._pass_on()
+
+    @asynccontextmanager
+    async def turn(self, owner: str = "") -> AsyncIterator[None]:
+        """Let other work for an owner have a turn, and count all the time that it takes."""
+        await self._take(owner)
+        try:
+            await self._rested()
+            started = self._now()
+            try:
+                yield
+            finally:
+                self._count(self._now() - started)
+        finally:
+            self._pass_on()
 
     async def made_at_once(self, chunks: Iterable[str]) -> str:
         """Return a page without waiting for a turn. It delays those after it all the same."""
@@ -47,7 +67,37 @@ class Turns:
                 spent += taken
                 await self._sleep(0)
                 started = self._now()
-        now = self._now()
-        spent += now - started
-        self._free_at = max(self._free_at, now - _CREDIT_SECONDS) + (1 + _REST) * spent
+        self._count(spent + self._now() - started)
         return "".join(parts)
+
+    async def _rested(self) -> None:
+        if (wait := self._free_at - self._now()) > 0:
+            await self._sleep(wait)
+
+    def _count(self, spent: float) -> None:
+        self._free_at = max(self._free_at, self._now() - _CREDIT_SECONDS) + (1 + _REST) * spent
+
+    async def _take(self, owner: str) -> None:
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had come
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            owner = next(iter(self._waiting))
+            turns = self._waiting.pop(owner)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[owner] = turns  # at the end
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_taken = False
