@@ -59,14 +59,26 @@ async def test_a_call(web: Web) -> None:
     assert utf_8.status == 400  # it is read, and lacks the owner
 
 
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_other_paths_are_those_of_the_console(setting: str, database_url: str, clock: Clock) -> None:
+    """Without it, they are answered like RPCs that there are not."""
+    async with (
+        serving(database_url, clock, web_listen="127.0.0.1:0", console=setting) as service,
+        http_client(f"http://127.0.0.1:{service.app.web_port}") as http,
+    ):
+        for path in ("/", "/grpc.health.v1.Health/Check"):
+            answer = await http.post(path)
+            is_page = answer.headers["content-type"].startswith("text/html")
+            assert (answer.status, is_page) == (404, setting == "on"), path
+        assert (await http.send("GET", "/sign-in", b"", [])).status == (200 if setting == "on" else 404)
+
+
 async def test_paths_methods_and_types(web: Web) -> None:
     """404, 405 and 415, with a code for clients of Connect."""
     for path in (
         "/authsvc.v1.KeyService/None",
         "/authsvc.v1.KeyService",
         "/authsvc.v1.HolderService/Follow",
-        "/grpc.health.v1.Health/Check",
-        "/",
         "/authsvc.v1.KeyService/ListKeys/",
     ):
         answer = await web.http.post(path)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 # Where the pictures of docs/console.md are written, if anywhere.
 _PICTURES = os.environ.get("AUTHSVC_PICTURES", "")
 _AXE = files("axe_playwright_python").joinpath("axe.min.js")
+# For a busy machine.
+_PATIENCE_MS = 60_000
+expect.set_options(timeout=_PATIENCE_MS)
 #: What the narrowest telephones have.
 NARROW = {"width": 320, "height": 640}
 WIDE = {"width": 1280, "height": 800}
@@ -37,6 +40,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def page_of(browser: Browser, address: str, **options: Any) -> AsyncIterator[Page]:
     """Yield a page of a new user. A page that breaks its own policy, or raises, fails the test."""
     context = await browser.new_context(base_url=address, **{"viewport": WIDE, **options})
+    context.set_default_timeout(_PATIENCE_MS)
     page = await context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))

@@ -143,7 +143,8 @@ async def test_all_stories_without_scripts(site: Site) -> None:
 async def test_all_stories_by_keyboard(site: Site) -> None:
     async with chromium() as browser, page_of(browser, site.address) as page:
         await page.goto("/sign-in")
-        await page.keyboard.type(site.service.admin_key)  # the field has the focus
+        await expect(page.get_by_label("API key")).to_be_focused()
+        await page.keyboard.type(site.service.admin_key)
         await page.keyboard.press("Enter")
         await page.get_by_role("button", name="Sign out").wait_for()
         await page.keyboard.press("Tab")
