@@ -11,6 +11,7 @@ from tests.bench import (
     access,
     changes,
     cold,
+    console,
     front,
     gateway,
     h2load,
@@ -45,9 +46,10 @@ _PARTS = (
     "abuse",
     "spread",
     "warnings",
+    "console",
 )
 
-_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings")
+_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings", "console")
 
 
 def main() -> None:
@@ -119,6 +121,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await spread.measure(quick=quick)
     if "warnings" in parts:
         rows += await warnings.measure(quick=quick)
+    if "console" in parts:
+        rows += await console.measure(quick=quick)
     table.show(rows, facts)
 
 
