@@ -10,6 +10,7 @@ base64 and hexadecimal forms. The same goes for the secrets of webhooks.
 import asyncio
 import base64
 import http.client
+import json
 import os
 import re
 import string
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import asyncpg
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
@@ -38,6 +40,7 @@ from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from tests.e2e.process import Server, environment, free_port, run, running
+from tests.web.console.conftest import Browser
 
 LOUD = {
     "fsync": "off",
@@ -63,8 +66,9 @@ class Story:
     key_strings: list[str] = field(default_factory=list)
     # The secrets of webhooks, `whsec_` and base64, and the key that they are derived from.
     webhook_secrets: list[str] = field(default_factory=list)
-    # The address of the HTTP check for proxies.
+    # The address of the HTTP check for proxies, and that of the RPCs over HTTP and the console.
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    web: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
     def note(self, source: str, *parts: object) -> None:
         for part in parts:
@@ -225,6 +229,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
             "log_format": log_format,
             "admin_listen": f"127.0.0.1:{free_port()}",
             "http_listen": story.http,
+            "web_listen": story.web,
             "gateway_credentials": "bearer,basic,x-api-key,cookie:session",
             "usage_interval": 0.2,
             "activity_interval": 0.2,
@@ -347,6 +352,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await tell_audit(call, admin, turned.key_string)
         await tell_policies(call, admin, turned.key_string)
         await tell_gateways(story, call, admin)
+        await tell_web(story, call, admin)
         await tell_webhooks(call, admin, turned.key_string)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
@@ -461,6 +467,67 @@ def ask_over_http(
     body, given = answer.read(), [pair for pair in answer.getheaders() if pair[0] != "x-auth-cookie"]
     story.note("answers", answer.status, given, body)
     connection.close()
+
+
+async def tell_web(story: Story, call: Teller, admin: str) -> None:
+    """Send a key over HTTP and to the console, to where it belongs and to where it does not."""
+    made = await call("CreateKey", admin, owner_id="web", display_name="web")
+    assert isinstance(made, pb.CreateKeyResponse)
+    key_string, rpc = made.key_string, "/authsvc.v1.KeyService/VerifyKey"
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key_string)
+    async with httpx.AsyncClient(base_url=f"http://{story.web}", timeout=30, trust_env=False) as client:
+
+        async def ask(path: str, content: str, **headers: str) -> None:
+            sent = {"content_type": "application/json", "authorization": admin, **headers}
+            sent = {name.replace("_", "-"): value for name, value in sent.items()}
+            answer = await client.post(path, content=content, headers=sent)
+            story.note("answers", answer.status_code, answer.headers.multi_items(), answer.content)
+
+        for content in (
+            json.dumps({"key_string": key_string}),
+            json.dumps({"key_string": [key_string]}),
+            json.dumps({key_string: key_string}),
+            json.dumps({"required_scopes": [key_string]}),
+            f'{{"required_scopes": ["{escaped}"]}}',
+            f'{{"key_string": "{key_string}',
+            key_string,
+        ):
+            await ask(rpc, content)
+            await ask("/authsvc.v1.KeyService/ListKeys", content)
+        await ask(f"/{key_string}", key_string, authorization=key_string, x_request_id=key_string)
+        await ask(rpc, "{}", connect_timeout_ms=key_string, content_encoding=key_string)
+        basic = "Basic " + base64.b64encode(f"{key_string}:{key_string}".encode()).decode()
+        for path in ("/introspect", "/revoke"):
+            for credential in (f"Bearer {key_string[::-1]}", basic, key_string, admin):
+                form = {"content_type": "application/x-www-form-urlencoded", "authorization": credential}
+                for content in (f"{key_string}={key_string}", f"token={key_string}&token={key_string}"):
+                    await ask(path, content, **form)
+                await ask(f"{path}?token={key_string}", "", **form)
+                await ask(path, f"token={key_string}", **form)
+    await tell_console(story, admin, key_string)
+
+
+async def tell_console(story: Story, admin: str, key_string: str) -> None:
+    """Sign in with keys and with what is none, and put a key into addresses and forms."""
+    browser = Browser(f"http://{story.web}")
+    for text in (key_string, key_string[::-1], admin.removeprefix("Bearer ")):
+        story.note("answers", (await browser.sign_in(text)).content)
+    [token] = [cookie.value for cookie in browser.http.cookies.jar if cookie.name == "authsvc"]
+    assert token is not None
+    story.learn(token)
+    for path in ("/keys", "/audit", "/devices", "/status", f"/keys/{key_string}", f"/{key_string}"):
+        answer = await browser.open(path, owner="web", search=key_string, next=key_string)
+        story.note("answers", answer.headers.multi_items(), answer.content)
+    await browser.open("/keys/new", owner="web")
+    refused = await browser.send(name=key_string, description=key_string)
+    story.note("answers", refused.headers.multi_items(), refused.content)
+    await browser.open("/keys/new", owner="web")
+    shown = (await browser.send(name="by the console")).text
+    [created] = re.findall(r"authsvc_live_\w{63}", shown)
+    story.learn(created)
+    story.note("answers", shown.replace(created, ""))
+    story.note("answers", (await browser.open("/keys", owner="web")).content)
+    await browser.http.aclose()
 
 
 async def faults(call: Teller, admin: str, key_id: str, cold: list[str]) -> None:

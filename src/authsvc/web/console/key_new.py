@@ -15,6 +15,7 @@ from authsvc.web.console.key_draft import (
     draft_of_form,
 )
 from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.pages import NewSecret
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.scope_choice import scope_choice
 
@@ -53,7 +54,11 @@ def saved(request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyRespo
     """Return the page with a new key string, which is shown nowhere else."""
     request.owner = answer.key.owner_id
     return request.page(
-        "save_key.html", section="keys", key=answer.key, key_string=answer.key_string, at_once=True
+        "save_key.html",
+        section="keys",
+        key=answer.key,
+        key_string=NewSecret(answer.key_string),
+        at_once=True,
     )
 
 

@@ -6,10 +6,12 @@ from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authsvc.model.caller import Caller
+from authsvc.model.key_string import redact
 from authsvc.web.console import shown
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
@@ -41,6 +43,7 @@ class Pages:
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,
+            finalize=_without_secrets,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -66,6 +69,20 @@ class Pages:
         owner = caller.owner_id if caller else ""
         made = turns.made_at_once if at_once else partial(turns.made, owner=owner)
         return _Page(self._environment.get_template(template), known, status, made)
+
+
+class NewSecret(str):
+    """A key string that its page is to show, once. All others are cut out, also of what somebody has typed."""
+
+    __slots__ = ()
+
+
+def _without_secrets(value: object) -> object:
+    """Return what is shown of a value."""
+    if not isinstance(value, str) or isinstance(value, NewSecret):
+        return value
+    told = redact(value)
+    return Markup(told) if isinstance(value, Markup) else told  # noqa: S704 - it was markup before
 
 
 class _Page(Response):
