@@ -76,6 +76,7 @@ def _console(app: App, settings: Settings, rpcs: Rpcs) -> ASGIApp | None:
             min(times.lifetime, settings.session_lifetime_max),
             min(times.idle_timeout, settings.session_idle_timeout_max),
         ),
+        has_plain_cookies=settings.console_url.startswith("http://"),
     )
 
 

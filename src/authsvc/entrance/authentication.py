@@ -55,6 +55,10 @@ class Authentication:
         self._certified = certified
         self._anonymous = anonymous
 
+    def address(self, call: IncomingCall) -> str:
+        """Return the address of whoever calls, also behind a trusted proxy."""
+        return self._proxies.client(call.address, call.forwarded_for)
+
     def recall(self, call: IncomingCall) -> Caller | None:
         """Return who calls; None for one credential that is not in memory, which `verify` has to look up.
 

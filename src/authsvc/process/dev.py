@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from authsvc.config.settings import Settings
+from authsvc.config.transport import web_url
 from authsvc.config.web_settings import DEV_LISTEN
 from authsvc.process.child import Context
 from authsvc.process.children import Children
@@ -37,6 +38,8 @@ def serve(settings: Settings, context: Context, announce: Callable[[Settings, in
     cannot start, or the database ends by itself.
     """
     with Children() as children, held_ports(settings, children, default_web=DEV_LISTEN) as settings:
+        if not settings.console_url and settings.console == "on":
+            settings = settings.model_copy(update={"console_url": web_url(settings)})
         try:
             database = _Database(children, context)
         except OSError as error:

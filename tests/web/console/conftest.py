@@ -141,7 +141,8 @@ class Site:
 
 @asynccontextmanager
 async def site_of(service: Service, **settings: Any) -> AsyncIterator[Site]:
-    async with served(console(rpcs_of(service, **settings), service.app.clock)) as address:
+    application = console(rpcs_of(service, **settings), service.app.clock, has_plain_cookies=True)
+    async with served(application) as address:
         yield Site(service, address)
 
 

@@ -1,12 +1,17 @@
 """Signing in and out, and sessions that end while a page is open."""
 
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 
+from authsvc.model.errors import Unavailable
+from authsvc.web.console import console
+from authsvc.web.console.calls import Calls
+from authsvc.web.console.problem import problem_of_error
 from tests.conftest import Clock
-from tests.web.console.conftest import USER_AGENT, Site, site_of
+from tests.web.console.conftest import USER_AGENT, Site, rpcs_of, served, site_of
 
 
 async def test_a_key_opens_a_short_session_and_is_not_kept(site: Site) -> None:
@@ -43,8 +48,10 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(site: Site)
         assert "Domain" not in cookie
 
 
-async def test_away_from_this_machine_the_cookie_needs_tls(site: Site) -> None:
-    async with httpx.AsyncClient(base_url=site.address, headers={"host": "auth.example.org"}) as http:
+async def test_the_cookie_needs_tls_unless_the_operator_says_otherwise(site: Site) -> None:
+    """Also for a host name of this machine, which a proxy that ends TLS may put in place of its own."""
+    application = console(rpcs_of(site.service), site.service.app.clock)
+    async with served(application) as address, httpx.AsyncClient(base_url=address, trust_env=False) as http:
         answer = await http.get("/sign-in")
         [cookie] = answer.headers.get_list("set-cookie")
         assert cookie.startswith("__Host-authsvc-sign-in=")
@@ -169,3 +176,44 @@ async def test_guesses_meet_the_limit_of_failures(site: Site) -> None:
         await browser.sign_in("authsvc_live_" + "y" * 63)
         assert browser.page.status_code == 429
         assert "too many attempts" in browser.text
+
+
+async def test_a_cookie_that_others_may_have_set_is_none(site: Site) -> None:
+    """One that only a lenient parser takes for ours, and one of two."""
+    application = console(rpcs_of(site.service), site.service.app.clock)
+    made = await site.service.admin.CreateSession(owner_id="authsvc", scopes=["full_access"])
+    name, token = b"__Host-authsvc=", made.session_token.encode()
+    async with served(application) as address, httpx.AsyncClient(base_url=address, trust_env=False) as http:
+        for cookies, status in (
+            (b"x=1; " + name + token, 200),
+            (b"\xa0" + name + token, 303),
+            (b"__Host-authsvc\x85=" + token, 303),
+            (name + token + b"; " + name + token, 303),
+        ):
+            assert (await http.get("/keys", headers={b"cookie": cookies})).status_code == status, cookies
+
+
+async def test_signing_out_while_the_session_cannot_be_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser forgets it all the same, and says that it goes on."""
+    async with site.browser(site.service.admin_key) as browser:
+        monkeypatch.setattr(
+            Calls,
+            "__call__",
+            AsyncMock(
+                side_effect=problem_of_error(
+                    Unavailable("it is down", reason="DATABASE_UNAVAILABLE", retry_after=1)
+                )
+            ),
+        )
+        await browser.send("/sign-out")
+        assert "could not be ended now" in browser.text
+        assert "authsvc" not in browser.http.cookies
+
+
+async def test_a_key_in_an_address_is_not_passed_on(site: Site) -> None:
+    async with site.browser() as browser:
+        await browser.open("/keys", search=site.service.admin_key)
+        assert browser.page.url.path == "/sign-in"
+        assert site.service.admin_key not in str(browser.page.url)

@@ -1,9 +1,10 @@
 """The console as an ASGI application: its paths, and what a request passes before its page."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,13 +25,14 @@ from authsvc.web.console import (
     key_show,
     overview,
 )
+from authsvc.web.console.calls import address_of, delayed
 from authsvc.web.console.forgery import FIELD, is_forged
 from authsvc.web.console.forms import BadForm, Form, read_form
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.pages import HEADERS, Pages
 from authsvc.web.console.parts import Parts, SessionTimes
 from authsvc.web.console.problem import Problem, problem_of_error
-from authsvc.web.console.session import SIGN_IN, signed_in, to_sign_in
+from authsvc.web.console.session import SIGN_IN, cookie, left, signed_in, to_sign_in
 from authsvc.web.console.sign_in import SIGN_OUT, show_sign_in, sign_in, sign_out
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
@@ -75,12 +77,17 @@ _DONE: dict[str, Handler] = {
 
 
 def console(
-    rpcs: Rpcs, clock: Callable[[], datetime], *, session_times: SessionTimes | None = None
+    rpcs: Rpcs,
+    clock: Callable[[], datetime],
+    *,
+    session_times: SessionTimes | None = None,
+    has_plain_cookies: bool = False,
 ) -> ASGIApp:
     """Return the application, which is to be served at `/`.
 
     `clock` is that of the service. `session_times` are those of a sign-in with a key, within the bounds that
-    the operator has set for sessions.
+    the operator has set for sessions. `has_plain_cookies` means that browsers are on this machine and do not
+    use TLS, so that cookies cannot be for TLS only.
     """
     texts, static = Texts(), StaticFiles()
     parts = Parts(
@@ -101,7 +108,9 @@ def console(
         *(Route(path, partial(site.change, handler), methods=["POST"]) for path, handler in _DONE.items()),
     ]
     handlers = {404: site.missing, 405: site.missing, Exception: site.failed}
-    return _with_headers(Starlette(routes=routes, exception_handlers=handlers))
+    starlette = Starlette(routes=routes, exception_handlers=handlers)
+    starlette.state.has_plain_cookies = has_plain_cookies
+    return _with_headers(starlette)
 
 
 def _with_headers(application: ASGIApp) -> ASGIApp:
@@ -133,6 +142,7 @@ class _Site:
         try:
             form = await read_form(request)
         except BadForm:
+            await delayed(self._parts.rpcs, request)
             return self._told(request, "form", 400)
         return await self._answered(handler, request, form)
 
@@ -143,7 +153,9 @@ class _Site:
             return to_sign_in(request, ended=True)
         except AuthsvcError as error:
             problem = problem_of_error(error)
-            return self._parts.pages.page("problem.html", {"problem": problem}, status=problem.http_status)
+            if request.url.path == SIGN_OUT and not is_forged(request, cookie(request), form(FIELD)):
+                return left(request, "unconfirmed")
+            return self._page(request, "problem.html", {"problem": problem}, problem.http_status)
         if found is None:
             return to_sign_in(request, ended=False)
         caller, token = found
@@ -161,7 +173,7 @@ class _Site:
 
     async def missing(self, request: Request, _: Exception) -> Response:
         """Answer a path that there is not, as one of an unknown caller."""
-        await self._parts.rpcs.entrance.probes.wait(request.client.host if request.client else "")
+        await delayed(self._parts.rpcs, request)
         return self._told(request, "missing", 404)
 
     async def failed(self, request: Request, error: Exception) -> Response:
@@ -169,5 +181,9 @@ class _Site:
         _log.error("the console cannot make the page %s", request.url.path, exc_info=error)
         return self._told(request, "fault", 500)
 
-    def _told(self, _: Request, what: str, status: int) -> Response:
-        return self._parts.pages.page("told.html", {"what": what}, status=status)
+    def _told(self, request: Request, what: str, status: int) -> Response:
+        return self._page(request, "told.html", {"what": what}, status)
+
+    def _page(self, request: Request, template: str, values: Mapping[str, Any], status: int) -> Response:
+        address = address_of(self._parts.rpcs, request)
+        return self._parts.pages.page(template, values, status=status, address=address)

@@ -35,6 +35,16 @@ def incoming_call(request: Request, credential: str) -> IncomingCall:
     )
 
 
+def address_of(rpcs: Rpcs, request: Request) -> str:
+    """Return the address of the browser, also behind a trusted proxy."""
+    return rpcs.entrance.authentication.address(incoming_call(request, ""))
+
+
+async def delayed(rpcs: Rpcs, request: Request) -> None:
+    """Delay a request of somebody who is not known, like a call over gRPC, beyond a rate for each address."""
+    await rpcs.entrance.strangers.wait(address_of(rpcs, request))
+
+
 def _peer(request: Request) -> str:
     if request.client is None:
         return ""

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from authsvc.model.address import site
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.web.console import shown
@@ -57,22 +58,23 @@ class Pages:
         *,
         status: int = 200,
         caller: Caller | None = None,
+        address: str = "",
         at_once: bool = False,
     ) -> Response:
-        """Return a page. It is shown to a `caller`, or to somebody who is not signed in.
+        """Return a page. It is shown to a `caller`, or to somebody at an `address` who is not signed in.
 
         It is made when it is sent, and waits for its turn unless it has to be sent `at_once`.
         """
         times = shown.Times(self.texts, self._clock())
         known: dict[str, Any] = {"user": caller, "times": times, "section": "", **values}
         turns = self._turns_of_strangers if caller is None else self._turns
-        owner = caller.owner_id if caller else ""
+        owner = caller.owner_id if caller else site(address)
         made = turns.made_at_once if at_once else partial(turns.made, owner=owner)
         return _Page(self._environment.get_template(template), known, status, made)
 
 
 class NewSecret(str):
-    """A key string that its page is to show, once. All others are cut out, also of what somebody has typed."""
+    """A key string that its page shows, once. All others are cut out, also of what somebody has typed."""
 
     __slots__ = ()
 

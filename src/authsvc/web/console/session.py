@@ -13,27 +13,35 @@ from authsvc.entrance.admission import Admission
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
+from authsvc.model.key_string import redact
 from authsvc.web.console.calls import incoming_call
 from authsvc.web.console.parts import Parts
 
 #: The name of the cookie with the session token; without the prefix where the browser would refuse it.
 COOKIE = "authsvc"
 SIGN_IN = "/sign-in"
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def is_plain(request: Request) -> bool:
-    """Return whether this is plain HTTP on the machine of the browser. Elsewhere cookies need TLS."""
-    return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
+def _is_plain(request: Request) -> bool:
+    # Never by the request: a proxy that ends TLS may hide the address that the browser has.
+    return bool(request.app.state.has_plain_cookies)
 
 
 def _name(request: Request, name: str) -> str:
-    return name if is_plain(request) else f"__Host-{name}"
+    return name if _is_plain(request) else f"__Host-{name}"
 
 
 def cookie(request: Request, name: str = COOKIE) -> str:
-    """Return the value of a cookie of ours; "" if there is none."""
-    return request.cookies.get(_name(request, name), "")
+    """Return the value of a cookie of ours; "" if there is none, or several.
+
+    Names are compared as they are: what a lenient parser takes for `__Host-` can be set by other sites.
+    """
+    wanted, found = _name(request, name), []
+    for pair in ";".join(request.headers.getlist("cookie")).split(";"):
+        own, _, value = pair.strip(" \t").partition("=")
+        if own == wanted:
+            found.append(value)
+    return found[0] if len(found) == 1 else ""
 
 
 def set_cookie(request: Request, response: Response, value: str, seconds: int, name: str = COOKIE) -> None:
@@ -43,7 +51,7 @@ def set_cookie(request: Request, response: Response, value: str, seconds: int, n
         value,
         max_age=seconds if value else 0,
         httponly=True,
-        secure=not is_plain(request),
+        secure=not _is_plain(request),
         samesite="lax",
     )
 
@@ -75,7 +83,10 @@ def to_sign_in(request: Request, *, ended: bool) -> Response:
     """Return an answer that leads to the sign-in, and from there back to the page if it was only shown."""
     fields = {"ended": "1"} if ended else {}
     if request.method in ("GET", "HEAD") and request.url.path != "/":
-        fields["next"] = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        # A key may have been pasted into the address.
+        if redact(path) == path:
+            fields["next"] = path
     response = RedirectResponse(f"{SIGN_IN}?{urlencode(fields)}" if fields else SIGN_IN, 303)
     if ended:
         set_cookie(request, response, "", 0)

@@ -18,7 +18,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Session
-from authsvc.web.console.calls import Calls, client_of
+from authsvc.web.console.calls import Calls, address_of, client_of, delayed
 from authsvc.web.console.forgery import FIELD, form_token, is_forged
 from authsvc.web.console.forms import BadForm, Form, query, read_form
 from authsvc.web.console.page_request import PageRequest
@@ -34,12 +34,13 @@ _HINTS = {"brands": "sec-ch-ua", "platform": "sec-ch-ua-platform", "mobile": "se
 
 async def show_sign_in(parts: Parts, request: Request) -> Response:
     """Show the form of the sign-in."""
-    await parts.rpcs.entrance.probes.wait(request.client.host if request.client else "")
+    await delayed(parts.rpcs, request)
     return _form(parts, request, query(request))
 
 
 async def sign_in(parts: Parts, request: Request) -> Response:
     """Open a session for the key that was pasted."""
+    await delayed(parts.rpcs, request)
     try:
         form = await read_form(request)
     except BadForm:
@@ -95,10 +96,9 @@ async def sign_out(request: PageRequest) -> Response:
         asked = pb.RevokeSessionRequest(session_id=request.caller.credential_id)
         await request.call("SessionService/RevokeSession", asked, Session)
     except Problem as problem:
-        if problem.code is not grpc.StatusCode.PERMISSION_DENIED:
-            raise
-        # Its scopes do not allow that. It lasts as long as the login that opened it wants it to.
-        return left(request.http, "browser")
+        # Its scopes do not allow that, or nobody can say now whether it has ended. It ends by itself.
+        may_end = problem.code is not grpc.StatusCode.PERMISSION_DENIED
+        return left(request.http, "unconfirmed" if may_end else "browser")
     return left(request.http)
 
 
@@ -128,6 +128,7 @@ def _form(
         "idle": parts.session_times.idle_timeout,
         "lifetime": parts.session_times.lifetime,
     }
-    response = parts.pages.page("sign_in.html", values, status=status)
+    address = address_of(parts.rpcs, request)
+    response = parts.pages.page("sign_in.html", values, status=status, address=address)
     set_cookie(request, response, secret, _FORM_SECONDS, _FORM_COOKIE)
     return response

@@ -2,7 +2,7 @@
 
 Mechanism: pages are made one after the other, those of each owner in turn, in slices between which the event
 loop does other work. Each delays those after it by a multiple of the time that it took, once a credit is used
-up. People who open a page now and then never wait.
+up. People who open a page now and then do not wait unless others have used it up.
 
 Bound: beyond the credit, pages take a twentieth of the time; what their RPCs take is bounded by that as well,
 since a browser waits for its page.
@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager
 _SLICE_SECONDS, _REST = 0.002, 19
 # Seconds of waiting that are forgiven: some dozens of pages at once.
 _CREDIT_SECONDS = 4.0
+# How long a page waits at most once it is its turn, unless a single one before it has taken very long.
+_MAX_WAIT_SECONDS = 2.0
 
 
 class Turns:
@@ -75,7 +77,10 @@ class Turns:
             await self._sleep(wait)
 
     def _count(self, spent: float) -> None:
-        self._free_at = max(self._free_at, self._now() - _CREDIT_SECONDS) + (1 + _REST) * spent
+        now = self._now()
+        self._free_at = max(self._free_at, now - _CREDIT_SECONDS) + (1 + _REST) * spent
+        # Many that did not wait themselves, such as pages with new keys, do not keep others waiting for long.
+        self._free_at = min(self._free_at, now + max(_MAX_WAIT_SECONDS, _REST * spent))
 
     async def _take(self, owner: str) -> None:
         if not self._is_taken:
