@@ -79,6 +79,7 @@ class Browser:
             base_url=address,
             headers={"user-agent": USER_AGENT, **{k.replace("_", "-"): v for k, v in headers.items()}},
             follow_redirects=True,
+            timeout=60,
             trust_env=False,
         )
         self.page: httpx.Response
