@@ -87,6 +87,20 @@ async def test_the_audit_log_has_filters(site: Site) -> None:  # rule 28
         assert await shown(before="2026-11-20") == []
 
 
+async def test_days_at_the_ends_of_the_calendar(site: Site) -> None:
+    """What cannot be counted from is no date, so it filters nothing."""
+    await site.service.admin.CreateKey(owner_id="acme", display_name="Billing", ttl={"seconds": 86400})
+    async with site.browser(site.service.admin_key) as browser:
+        for day in ("9999-12-31", "0001-01-01"):
+            for path in ("/audit?after=", "/audit?before=", "/keys?unused=365&day=", "/keys?expiring=90&day="):
+                await browser.open(path + day)
+                assert browser.page.status_code == 200, (path, day)
+        await browser.open("/audit?owner=acme&before=9999-12-31")
+        assert "Key created" in browser.text
+        await browser.open("/keys?owner=acme&expiring=7&day=9999-12-31")
+        assert "Billing" in browser.text
+
+
 async def test_a_chain_that_was_tampered_with_is_told(site: Site) -> None:
     admin = site.service.admin
     for number in range(3):

@@ -72,8 +72,8 @@ def _filter(request: PageRequest) -> pb.AuditEventFilter:
     )
     if after := _day(fields("after")):
         chosen.time_after.FromDatetime(after)
-    if before := _day(fields("before")):
-        chosen.time_before.FromDatetime(before + timedelta(days=1))
+    if before := _day(fields("before"), timedelta(days=1)):
+        chosen.time_before.FromDatetime(before)
     return chosen
 
 
@@ -81,7 +81,8 @@ def _known(action: str) -> Sequence[pb.AuditAction.ValueType]:
     return [pb.AuditAction.Value(_PREFIX + action)] if action in _ACTIONS else []
 
 
-def _day(text: str) -> datetime | None:
+def _day(text: str, later: timedelta = timedelta()) -> datetime | None:
+    """Return the start of a day, or a time later; None if that is no date, as after the last day of 9999."""
     with suppress(ValueError, OverflowError):
-        return datetime.combine(date.fromisoformat(text), time(), UTC)
+        return datetime.combine(date.fromisoformat(text), time(), UTC) + later
     return None

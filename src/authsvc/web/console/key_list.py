@@ -19,6 +19,8 @@ _STATES = {
 }
 # Days, by the value of the filter.
 _EXPIRING, _UNUSED = ("7", "30", "90"), ("30", "90", "365")
+# The days that the filters can count from: the longest of them has to lead to a date.
+_FIRST_DAY, _LAST_DAY = date.min + timedelta(days=365), date.max - timedelta(days=365)
 # The columns that can be sorted by, and the order of a first click.
 _COLUMNS = {"display_name": "asc", "last_use_time": "desc", "create_time": "desc", "expire_time": "asc"}
 _FILTERS = ("q", "state", "scope", "expiring", "unused", "creator")
@@ -81,7 +83,9 @@ def _next(name: str, column: str, direction: str) -> str:
 def _day(request: PageRequest) -> date:
     """Return the day that the filters count from. All pages of a list count from that of the first."""
     with suppress(ValueError):
-        return date.fromisoformat(request.query("day"))
+        day = date.fromisoformat(request.query("day"))
+        if _FIRST_DAY <= day <= _LAST_DAY:
+            return day
     return request.parts.clock().date()
 
 
