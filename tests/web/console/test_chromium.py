@@ -94,7 +94,7 @@ async def test_a_reload_shows_no_key(site: Site) -> None:
         await sign_in(page, site.service.admin_key)
         secret = await _create(page, "Billing")
         await page.reload()
-        await page.get_by_role("heading", name="This key was already shown").wait_for()
+        await page.get_by_role("heading", name="This key was already created").wait_for()
         assert secret not in await page.content()
         assert len((await site.service.admin.ListKeys(owner_id="acme")).keys) == 1
 

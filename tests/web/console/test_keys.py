@@ -133,7 +133,7 @@ async def test_a_form_that_is_sent_again_makes_no_second_key(site: Site) -> None
         secret = _secret(browser)
         browser.page = await browser.http.post("/keys/new", data=form)
         assert browser.page.status_code == 409
-        assert "already shown" in browser.text
+        assert "already created" in browser.text
         assert secret not in browser.page.text
         [key] = (await site.service.admin.ListKeys(owner_id="acme")).keys
         assert f"/keys/{key.key_id}/rotate" in browser.page.text

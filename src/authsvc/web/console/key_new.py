@@ -40,7 +40,7 @@ async def create(request: PageRequest) -> Response:
 
     async def refuse(problem: Problem) -> Response:
         if problem.reason == REPEATED:
-            return already_shown(request, problem)
+            return already_created(request, problem)
         return await _form(request, draft, request_id, problem)
 
     try:
@@ -62,10 +62,10 @@ def saved(request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyRespo
     )
 
 
-def already_shown(request: PageRequest, problem: Problem) -> Response:
+def already_created(request: PageRequest, problem: Problem) -> Response:
     """Return the page for a form that was sent again."""
     return request.page(
-        "already_shown.html", problem.http_status, section="keys", key_id=problem.metadata.get("key_id", "")
+        "already_created.html", problem.http_status, section="keys", key_id=problem.metadata.get("key_id", "")
     )
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Key
-from authsvc.web.console.key_new import REPEATED, already_shown, saved
+from authsvc.web.console.key_new import REPEATED, already_created, saved
 from authsvc.web.console.key_show import get_key
 from authsvc.web.console.key_state import is_in_use
 from authsvc.web.console.page_request import PageRequest
@@ -37,7 +37,7 @@ async def rotate(request: PageRequest) -> Response:
 
     async def refuse(problem: Problem) -> Response:
         if problem.reason == REPEATED:
-            return already_shown(request, problem)
+            return already_created(request, problem)
         return _page(request, key, request_id, problem)
 
     return request.delivered("KeyService/RotateKey", asked, lambda answer: saved(request, answer), refuse)
