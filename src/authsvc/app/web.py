@@ -31,8 +31,11 @@ class WebPort:
     ) -> None:
         self._listen = listen
         self._grace = settings.drain_grace.total_seconds()
+        # No RPC takes longer by itself, as over gRPC.
+        answer_seconds = certainly_over(settings.lease.total_seconds()) + MAX_ARRIVAL_SECONDS
+        pages = _console(app, settings, rpcs, answer_seconds)
         # uvicorn has types of its own for what ASGI sends.
-        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance, _console(app, settings, rpcs))
+        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance, pages)
         self._server = AsgiServer(
             application,
             max_connections=connection_limits(settings).web,
@@ -40,8 +43,7 @@ class WebPort:
             max_body_bytes=2 * MAX_MESSAGE_BYTES,
             tls=_context(app.tls),
             idle_grace=pauses.idle_grace,
-            # No RPC takes longer by itself, as over gRPC.
-            answer_seconds=certainly_over(settings.lease.total_seconds()) + MAX_ARRIVAL_SECONDS,
+            answer_seconds=answer_seconds,
         )
         self._stopping: asyncio.Task[None] | None = None
         watch_web(app.metrics, self._server)
@@ -65,13 +67,14 @@ class WebPort:
             await self._stopping
 
 
-def _console(app: App, settings: Settings, rpcs: Rpcs) -> ASGIApp | None:
+def _console(app: App, settings: Settings, rpcs: Rpcs, max_seconds: float) -> ASGIApp | None:
     if settings.console == "off":
         return None
     times = SessionTimes()
     return console(
         rpcs,
         app.clock,
+        max_seconds=max_seconds,
         session_times=SessionTimes(
             min(times.lifetime, settings.session_lifetime_max),
             min(times.idle_timeout, settings.session_idle_timeout_max),

@@ -141,8 +141,9 @@ class Site:
 
 
 @asynccontextmanager
-async def site_of(service: Service, **settings: Any) -> AsyncIterator[Site]:
-    application = console(rpcs_of(service, **settings), service.app.clock, has_plain_cookies=True)
+async def site_of(service: Service, max_seconds: float = 45, **settings: Any) -> AsyncIterator[Site]:
+    rpcs = rpcs_of(service, **settings)
+    application = console(rpcs, service.app.clock, max_seconds=max_seconds, has_plain_cookies=True)
     async with served(application) as address:
         yield Site(service, address)
 

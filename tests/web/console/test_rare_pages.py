@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from authsvc.app import web
 from authsvc.model.caller import Caller
 from authsvc.v1 import replica_service_pb2 as replica_pb
 from authsvc.v1 import resources_pb2
@@ -14,6 +15,8 @@ from authsvc.web.console.overview import webhook_state
 from authsvc.web.console.pages import Pages
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
+from tests.conftest import Clock, serving
+from tests.web.console.conftest import Site, site_of
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -103,3 +106,27 @@ def test_a_key_that_expires_soon(days: float, expected: tuple[str, str]) -> None
 def test_a_key_that_was_rotated_is_not_rotated_again() -> None:
     key = resources_pb2.Key(state=1, rotated_to_key_id="key_y")  # type: ignore[arg-type]
     assert actions_of(key) == ["edit", "revoke"]
+
+
+async def test_an_answer_that_takes_too_long(site: Site) -> None:
+    opened = await site.service.admin.CreateSession(owner_id="acme", scopes=["keys:read"])
+    async with site_of(site.service, max_seconds=0) as hasty, hasty.browser() as browser:
+        browser.http.cookies.set("authsvc", opened.session_token, domain="127.0.0.1")
+        await browser.open("/keys")
+        assert browser.page.status_code == 504
+        assert "before the deadline" in browser.text
+
+
+async def test_a_page_waits_as_long_as_a_change_may_take(
+    database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is the lease that the operator has set."""
+    given: list[float] = []
+
+    def recorded(*_: Any, max_seconds: float, **__: Any) -> None:
+        given.append(max_seconds)
+
+    monkeypatch.setattr(web, "console", recorded)
+    async with serving(database_url, clock, web_listen="127.0.0.1:0", lease="1h"):
+        assert given
+    assert min(given) > 3600

@@ -80,14 +80,16 @@ def console(
     rpcs: Rpcs,
     clock: Callable[[], datetime],
     *,
+    max_seconds: float,
     session_times: SessionTimes | None = None,
     has_plain_cookies: bool = False,
 ) -> ASGIApp:
     """Return the application, which is to be served at `/`.
 
-    `clock` is that of the service. `session_times` are those of a sign-in with a key, within the bounds that
-    the operator has set for sessions. `has_plain_cookies` means that browsers are on this machine and do not
-    use TLS, so that cookies cannot be for TLS only.
+    `clock` is that of the service. An RPC may take `max_seconds`: longer than a change waits for a worker
+    that is out of reach. `session_times` are those of a sign-in with a key, within the bounds that the
+    operator has set for sessions. `has_plain_cookies` means that browsers are on this machine and do not use
+    TLS, so that cookies cannot be for TLS only.
     """
     texts, static = Texts(), StaticFiles()
     parts = Parts(
@@ -98,6 +100,7 @@ def console(
         session_times or SessionTimes(),
         clock,
         Turns(),
+        max_seconds,
     )
     site = _Site(parts, static)
     routes = [

@@ -12,8 +12,6 @@ from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.web.console.problem import Problem, problem_of
 from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
 
-# Longer than a change waits for a worker that is out of reach, by default.
-_SECONDS = 45.0
 _PASSED_ON = ("x-forwarded-for", "x-request-id")
 
 Answer = TypeVar("Answer", bound=Message)
@@ -53,15 +51,16 @@ def _peer(request: Request) -> str:
 
 
 class Calls(NamedTuple):
-    """Calls RPCs for one client."""
+    """Calls RPCs for one client, each for so many seconds at most."""
 
     rpcs: Rpcs
     client: Client
+    max_seconds: float
 
     async def __call__(self, name: str, request: Message, answer_type: type[Answer]) -> Answer:
         """Return the answer to `KeyService/GetKey`. Raises Problem."""
         method, exchange = self._method(name), _Kept(request)
-        await self.rpcs.call(method, self.client, exchange, _SECONDS)
+        await self.rpcs.call(method, self.client, exchange, self.max_seconds)
         if exchange.refusal is not None:
             raise problem_of(exchange.refusal)
         return answer_type.FromString(exchange.message)
@@ -131,7 +130,7 @@ class _Delivered(Response):
             await page(scope, receive, send)
 
         exchange = _Sent(self._request, show)
-        await self._calls.rpcs.call(self._method, self._calls.client, exchange, _SECONDS)
+        await self._calls.rpcs.call(self._method, self._calls.client, exchange, self._calls.max_seconds)
         if exchange.refusal is not None:
             page = await self._refuse(problem_of(exchange.refusal))
             await page(scope, receive, send)

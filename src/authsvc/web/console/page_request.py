@@ -40,7 +40,7 @@ class PageRequest:
         self.query = query(request)
         self.path = request.url.path
         self.path_params = request.path_params
-        self.calls = Calls(parts.rpcs, client_of(request, token))
+        self.calls = Calls(parts.rpcs, client_of(request, token), parts.max_seconds)
         self._token = token
         asked = form("owner") or self.query("owner")
         #: The owner whose things are shown: the caller's own, unless it is the platform, which may choose.

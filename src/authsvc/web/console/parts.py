@@ -30,3 +30,5 @@ class Parts(NamedTuple):
     clock: Callable[[], datetime]
     # For checks of the audit log, which take longer than a page.
     checks: Turns
+    # How long an RPC may take.
+    max_seconds: float

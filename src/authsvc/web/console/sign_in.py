@@ -79,7 +79,7 @@ async def _new_session(parts: Parts, request: Request, caller: Caller, key: str)
         setattr(asked.client_hints, field, request.headers.get(header, ""))
     asked.lifetime.FromTimedelta(parts.session_times.lifetime)
     asked.idle_timeout.FromTimedelta(parts.session_times.idle_timeout)
-    calls = Calls(parts.rpcs, client_of(request, key))
+    calls = Calls(parts.rpcs, client_of(request, key), parts.max_seconds)
     answer = await calls("SessionService/CreateSession", asked, pb.CreateSessionResponse)
     return answer.session_token
 
