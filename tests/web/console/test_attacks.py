@@ -1,15 +1,16 @@
 """What other sites and other people try on those who are signed in."""
 
 import re
+from itertools import cycle
 from typing import Any
 
 import pytest
 
+from tests.conftest import Clock
 from tests.web.console.conftest import Browser, Site
 
 _HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 # Turns the direction of text, and cannot be seen.
-_FIELDS = ("owner", "q", "scope", "state", "creator", "actor", "target", "after", "page", "sort", "done")
 _OVERRIDE, _ZERO_WIDTH = "\u202e", "\u200b"
 
 
@@ -102,6 +103,48 @@ async def test_no_link_changes_anything(site: Site) -> None:
         assert (await site.service.admin.VerifyKey(key_string=made.key_string)).valid
         await browser.open("/keys")
         assert browser.page.url.path == "/keys"
+
+
+async def test_no_link_claims_that_something_was_done(site: Site) -> None:
+    admin = site.service.admin
+    made = await admin.CreateKey(owner_id="acme", display_name="Billing")
+    revoked = await admin.CreateKey(owner_id="acme", display_name="Revoked")
+    await admin.RevokeKey(key_id=revoked.key.key_id)
+    done = {
+        "/keys": ("deleted",),
+        "/devices": ("one", "others", "all"),
+        f"/keys/{made.key.key_id}": ("revoked", "scheduled", "updated"),
+        f"/keys/{revoked.key.key_id}": ("revoked", "scheduled", "updated"),
+        "/sign-in": ("",),
+    }
+    async with site.browser(site.service.admin_key) as browser:
+        proofs = cycle(("", "A" * 43, "\u20ac"))
+        for path, claims in done.items():
+            for claim in claims:
+                await browser.open(path, done=claim, proof=next(proofs), left="1", ended="1")
+                assert browser.page.status_code == 200
+                assert 'role="status"' not in browser.page.text, (path, claim)
+
+
+async def test_a_confirmation_is_for_one_key_and_one_session(site: Site, clock: Clock) -> None:
+    """And is no longer shown when the key has another state."""
+    admin = site.service.admin
+    one, other = [await admin.CreateKey(owner_id="acme", display_name=name) for name in ("One", "Other")]
+    path = f"/keys/{one.key.key_id}"
+    async with site.browser(site.service.admin_key) as browser:
+        await browser.open(f"{path}/revoke")
+        await browser.send(when="hour")
+        assert "The revocation is scheduled" in browser.text
+        claim = dict(browser.page.url.params)
+        await browser.open(f"/keys/{other.key.key_id}", **claim)
+        assert 'role="status"' not in browser.page.text
+        async with site.browser(site.service.admin_key) as somebody:
+            await somebody.open(path, **claim)
+            assert 'role="status"' not in somebody.page.text
+        clock.advance(minutes=10)
+        await admin.RevokeKey(key_id=one.key.key_id)
+        await browser.open(path, **claim)
+        assert 'role="status"' not in browser.page.text
 
 
 async def test_every_answer_has_the_headers(site: Site) -> None:

@@ -92,7 +92,12 @@ async def test_days_at_the_ends_of_the_calendar(site: Site) -> None:
     await site.service.admin.CreateKey(owner_id="acme", display_name="Billing", ttl={"seconds": 86400})
     async with site.browser(site.service.admin_key) as browser:
         for day in ("9999-12-31", "0001-01-01"):
-            for path in ("/audit?after=", "/audit?before=", "/keys?unused=365&day=", "/keys?expiring=90&day="):
+            for path in (
+                "/audit?after=",
+                "/audit?before=",
+                "/keys?unused=365&day=",
+                "/keys?expiring=90&day=",
+            ):
                 await browser.open(path + day)
                 assert browser.page.status_code == 200, (path, day)
         await browser.open("/audit?owner=acme&before=9999-12-31")

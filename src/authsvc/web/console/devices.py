@@ -25,7 +25,7 @@ async def show(request: PageRequest) -> Response:
         devices=[(session, _is_current(request, session)) for session in sessions],
         is_own=request.owner == request.caller.owner_id,
         may_end=request.may("sessions:write"),
-        done=request.query("done"),
+        done=request.done,
         first_page=token and request.link("/devices"),
         next_page=answer.next_page_token and request.link("/devices", page=answer.next_page_token),
     )
@@ -42,7 +42,7 @@ async def log_out(request: PageRequest) -> Response:
     if _is_current(request, session):
         return left(request.http)
     request.owner = session.owner_id
-    return request.go("/devices", done="one")
+    return request.go_on("/devices", "one")
 
 
 async def ask_log_out_all(request: PageRequest) -> Response:
@@ -61,7 +61,7 @@ async def log_out_all(request: PageRequest) -> Response:
     await request.call("SessionService/RevokeAllSessions", asked, pb.RevokeAllSessionsResponse)
     if request.owner == request.caller.owner_id and not keeps_this:
         return left(request.http)
-    return request.go("/devices", done="others" if keeps_this else "all")
+    return request.go_on("/devices", "others" if keeps_this else "all")
 
 
 def _keeps_this(keep: str, request: PageRequest) -> bool:

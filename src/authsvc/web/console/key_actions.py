@@ -42,7 +42,7 @@ async def revoke(request: PageRequest) -> Response:
         if problem.ends_session:
             raise
         return _revoke_page(request, key, problem)
-    return request.go(f"/keys/{key.key_id}", done="scheduled" if asked.revoke_in.seconds else "revoked")
+    return request.go_on(f"/keys/{key.key_id}", "scheduled" if asked.revoke_in.seconds else "revoked")
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -56,7 +56,7 @@ async def delete(request: PageRequest) -> Response:
     """Delete a revoked key."""
     key = await get_key(request)
     await request.call("KeyService/DeleteKey", pb.DeleteKeyRequest(key_id=key.key_id), pb.DeleteKeyResponse)
-    return request.go("/keys", done="deleted")
+    return request.go_on("/keys", "deleted")
 
 
 def _names(typed: str, key: Key) -> bool:

@@ -41,7 +41,7 @@ async def edit(request: PageRequest) -> Response:
         if problem.ends_session:
             raise
         return await _form(request, key, draft, choice, problem)
-    return request.go(f"/keys/{key.key_id}", done="updated")
+    return request.go_on(f"/keys/{key.key_id}", "updated")
 
 
 def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest:

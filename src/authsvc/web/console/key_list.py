@@ -47,7 +47,7 @@ async def show(request: PageRequest) -> Response:
         keys=[(key, badge_of(key, now)) for key in answer.keys],
         actions_of=actions_of,
         chosen=chosen,
-        done=fields("done"),
+        done=request.done,
         is_filtered=any(chosen.values()),
         states=_STATES,
         expiring=_EXPIRING,

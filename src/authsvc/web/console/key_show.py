@@ -26,5 +26,16 @@ async def show(request: PageRequest) -> Response:
         badge_found=badge_of(key, request.parts.clock()),
         actions=actions_of(key) if request.may("keys:write") else [],
         is_revoked=is_revoked(key),
-        done=request.query("done"),
+        done=_done(request, key),
     )
+
+
+def _done(request: PageRequest, key: Key) -> str:
+    """Return what was done to a key, as long as it is in the state that this led to; "" otherwise."""
+    is_so = {
+        "revoked": is_revoked(key),
+        "scheduled": key.HasField("revoke_time") and not is_revoked(key),
+        "updated": True,
+    }
+    done = request.done
+    return done if is_so.get(done) else ""

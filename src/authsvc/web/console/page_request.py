@@ -1,5 +1,6 @@
 """A request of somebody who is signed in, as the pages see it."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -114,9 +115,19 @@ class PageRequest:
     def _shows(self, section: str, scope: str) -> bool:
         return self.may(scope) and (section != "status" or self.is_platform)
 
-    def go(self, path: str, **fields: str | None) -> Response:
-        """Return an answer that leads to another page, after a change."""
-        return RedirectResponse(self.link(path, **fields), 303)
+    def go_on(self, path: str, done: str) -> Response:
+        """Return an answer that leads to another page, after a change. The page says what was done."""
+        return RedirectResponse(self.link(path, done=done, proof=self._proof(path, done)), 303)
+
+    @property
+    def done(self) -> str:
+        """What was done before this page; "" if nothing was, or if only the address claims it."""
+        done = self.query("done")
+        proof = self._proof(self.path, done)
+        return done if hmac.compare_digest(proof.encode(), self.query("proof").encode()) else ""
+
+    def _proof(self, path: str, done: str) -> str:
+        return self.token(self.link(path, done=done))
 
     def refusal(self, problem: Problem) -> Response:
         """Return the page of a refusal; the sign-in if the session was revoked meanwhile."""

@@ -120,8 +120,9 @@ def _form(
     secret = cookie(request, _FORM_COOKIE) or token_urlsafe(32)  # several tabs may have the form
     values = {
         "next": _next(fields("next")),
-        "ended": "ended" in fields,
-        "left": fields("left"),
+        # Whoever has a session was not signed out, whatever a link says.
+        "ended": "ended" in fields and not cookie(request),
+        "left": "" if cookie(request) else fields("left"),
         "token": form_token(secret, SIGN_IN),
         "error": error,
         "problem": problem,
