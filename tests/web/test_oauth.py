@@ -344,6 +344,21 @@ async def test_a_bad_form(endpoints: Endpoints, path: str) -> None:
         assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_a_form_of_another_site(endpoints: Endpoints) -> None:
+    """Browsers send a certificate with it, so nothing is done for it, whoever is known."""
+    caller, _ = await endpoints.key("authsvc", *ALL)
+    token, _ = await endpoints.key()
+    for site, status in {"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200}.items():
+        headers = {"authorization": f"Bearer {caller}", "sec-fetch-site": site}
+        for path in ("/introspect", "/revoke"):
+            answer = await endpoints.http.post(path, data={"token": token}, headers=headers)
+            assert answer.status_code == status, (path, site)
+            if status == 403:
+                assert answer.json()["error"] == "invalid_request"
+                assert "another site" in answer.json()["error_description"]
+        assert await endpoints.verdict(token) == ("VALID" if status == 403 else "REVOKED")
+
+
 async def test_a_long_form_in_pieces(endpoints: Endpoints) -> None:
     """Whose length is not announced."""
 

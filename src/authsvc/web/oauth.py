@@ -2,7 +2,10 @@
 
 Mechanism: an endpoint is an ASGI application. It reads a form and calls RPCs with the credential of its
 caller, which is in the `authorization` header: as `Bearer`, or as the password of `Basic`, whatever the user
-name is. Who needs which scope is said by the RPCs.
+name is, or is known by a certificate. Who needs which scope is said by the RPCs.
+
+A browser sends a certificate, and a form, in the name of its user wherever a page of another site wants it
+to; such a request is refused by its `Sec-Fetch-Site`.
 
 Failure: errors are JSON (RFC 6749, 5.2) with the `reason` of the RPC. An error that may pass is 503 with
 `Retry-After`, also a limit, since that is what RFC 7009 knows. No error repeats anything of the form.
@@ -41,6 +44,8 @@ _TEMPORARY = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.ABORTED,
 )
+# What browsers say of a request that another site made. They send a certificate with it by themselves.
+_OTHER_SITES = ("cross-site", "same-site")
 # What an `error_description` may not have (RFC 6749, 5.2).
 _UNTOLD = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
@@ -87,6 +92,8 @@ class OAuthEndpoint:
             return _error(405, "invalid_request", "the token is sent by POST", headers=[("allow", "POST")])
         if scope.get("query_string"):
             raise BadFormError(400, "the token is sent in the body; addresses are kept in logs")
+        if any(name == "sec-fetch-site" and value.strip() in _OTHER_SITES for name, value in headers):
+            raise BadFormError(403, "a page of another site sent this, with the certificate of its reader")
         check_head(headers)
         form = await read(receive)
         if "client_secret" in form:
