@@ -328,9 +328,10 @@ BAD: dict[str, tuple[bytes, Any, int]] = {
     "twice": (b"token=x&token=x", {"content-type": FORM}, 400),
     "hint twice": (b"token=x&token_type_hint=a&token_type_hint=", {"content-type": FORM}, 400),
     "secret": (b"token=x&client_secret=y", {"content-type": FORM}, 400),
-    "not utf-8": (b"token=%ff", {"content-type": FORM}, 400),
-    "raw not utf-8": (b"token=\xff", {"content-type": FORM}, 400),
-    "surrogate": (b"token=%ed%a0%80", {"content-type": FORM}, 400),
+    "not utf-8": (b"token=x&a=%ff", {"content-type": FORM}, 400),
+    "raw not utf-8": (b"token=x&a=\xff", {"content-type": FORM}, 400),
+    "surrogate": (b"token=x&a=%ed%a0%80", {"content-type": FORM}, 400),
+    "name not utf-8": (b"token=x&%ff=a", {"content-type": FORM}, 400),
     "too many": (b"token=x" + b"&a=" * 16, {"content-type": FORM}, 400),
     "too long": (b"token=" + b"x" * MAX_BYTES, {"content-type": FORM}, 413),
 }
@@ -342,6 +343,20 @@ async def test_a_bad_form(endpoints: Endpoints, path: str) -> None:
         answer = await endpoints.http.post(path, content=body, headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (status, "invalid_request"), case
         assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_token_of_any_bytes(endpoints: Endpoints) -> None:
+    """It is none of ours, so it is inactive, and revoked already."""
+    caller, _ = await endpoints.key("authsvc", *ALL)
+    token, _ = await endpoints.key()
+    headers = {"content-type": FORM, "authorization": f"Bearer {caller}"}
+    for octets in (b"%ff", b"\xff", b"%ed%a0%80", b"%00", b"x_session_%ff", token.encode() + b"%ff"):
+        for path, told in (("/introspect", b'{"active":false}'), ("/revoke", b"")):
+            answer = await endpoints.http.post(path, content=b"token=" + octets, headers=headers)
+            assert (answer.status_code, answer.content) == (200, told), (path, octets)
+    assert await endpoints.verdict(token) == "VALID"
+    text = await endpoints.http.post("/introspect", content=f"a=%C3%BC&b=\u00fc&token={token}", headers=headers)
+    assert text.json()["active"]
 
 
 async def test_a_form_of_another_site(endpoints: Endpoints) -> None:

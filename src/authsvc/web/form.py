@@ -59,9 +59,17 @@ async def read(receive: Receive) -> Mapping[str, str]:
 
 def _parsed(body: bytes) -> Mapping[str, str]:
     try:
-        pairs = parse_qsl(
-            body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
-        )
+        pairs = [
+            # Tokens are of any bytes; that one is none of ours is for its verification to say.
+            (_text(name), _text(value, "replace" if name == "token" else "strict"))
+            for name, value in parse_qsl(
+                # A character for each byte.
+                body.decode("latin-1"),
+                keep_blank_values=True,
+                max_num_fields=MAX_FIELDS,
+                encoding="latin-1",
+            )
+        ]
     except UnicodeDecodeError:
         problem = "the form is not in UTF-8"
     except ValueError:
@@ -74,6 +82,11 @@ def _parsed(body: bytes) -> Mapping[str, str]:
         problem = "the form has a parameter twice"
     # Without the error, which has the body.
     raise BadFormError(400, problem)
+
+
+def _text(octets: str, errors: str = "strict") -> str:
+    """Return the text in UTF-8 of which each byte is a character."""
+    return octets.encode("latin-1").decode("utf-8", errors)
 
 
 def _too_long() -> BadFormError:
