@@ -355,7 +355,9 @@ async def test_a_token_of_any_bytes(endpoints: Endpoints) -> None:
             answer = await endpoints.http.post(path, content=b"token=" + octets, headers=headers)
             assert (answer.status_code, answer.content) == (200, told), (path, octets)
     assert await endpoints.verdict(token) == "VALID"
-    text = await endpoints.http.post("/introspect", content=f"a=%C3%BC&b=\u00fc&token={token}", headers=headers)
+    text = await endpoints.http.post(
+        "/introspect", content=f"a=%C3%BC&b=\u00fc&token={token}", headers=headers
+    )
     assert text.json()["active"]
 
 

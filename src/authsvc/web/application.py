@@ -10,13 +10,13 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.readiness import Readiness
 from authsvc.rpc.peer import address_of
 from authsvc.web import openapi
-from authsvc.web.connect import Connect, Receive, Scope, Send, client_of, peer
+from authsvc.web.connect import Connect, client_of, peer
 from authsvc.web.introspection import Introspection
 from authsvc.web.rpcs import Rpcs
 from authsvc.web.token_revocation import TokenRevocation

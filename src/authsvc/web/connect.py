@@ -13,11 +13,12 @@ calls an unknown RPC, is delayed like any other of an unknown caller.
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import grpc
 from google.rpc.status_pb2 import Status
+from starlette.types import Receive, Scope, Send
 
 from authsvc.model.errors import FieldViolation, InvalidArgument, TooLarge
 from authsvc.rpc.lane import message as lane
@@ -28,10 +29,6 @@ from authsvc.web import json_message
 from authsvc.web.connect_error import error_answer
 from authsvc.web.gzip_encoding import gzipped, takes_gzip
 from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _JSON, _PROTO = "application/json", "application/proto"
 # All headers that a call is looked at for (`rpc.context.incoming_call`).

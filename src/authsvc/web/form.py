@@ -4,11 +4,10 @@ Bound: `MAX_BYTES` and `MAX_FIELDS`. The body is read before its sender is known
 to be called; time and connections are bounded by the server.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+from starlette.types import Receive
 
 #: Far more than a token and its hint have; whatever is longer is no token of ours.
 MAX_BYTES = 16 * 1024

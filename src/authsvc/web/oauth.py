@@ -16,21 +16,20 @@ import json
 import math
 import re
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from starlette.types import Receive, Scope, Send
 
 from authsvc.model.key_string import SESSION, redact
 from authsvc.rpc.peer import address_of
-from authsvc.web.form import BadFormError, GoneError, Receive, check_head, read
+from authsvc.web.form import BadFormError, GoneError, check_head, read
 from authsvc.web.local_call import RefusedError, ask
 from authsvc.web.rpcs import Client, Refusal, Rpcs
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[str, str]]
 #: Returns who sends a request, by its headers in lower case.
 ClientOf = Callable[[Scope, Headers], Client]

@@ -29,6 +29,8 @@ from authsvc.rpc.rpc import Rpc
 
 _log = logging.getLogger(__name__)
 
+#: The codes of gRPC by their numbers.
+CODES = {code.value[0]: code for code in grpc.StatusCode}
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 _FAULT = "internal error; see the log of the service"
@@ -55,7 +57,7 @@ class Refusal(NamedTuple):
     @property
     def code(self) -> grpc.StatusCode:
         """The code of gRPC."""
-        return _CODES[self.status.code]
+        return CODES[self.status.code]
 
 
 class Exchange(Protocol):
@@ -201,6 +203,3 @@ class _Call:
         self.refusal = Refusal(found or Status(code=status.code.value[0], message=status.details))
         self.trailers = (*self.trailers, *trailing.items())
         raise grpc.aio.AbortError
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}

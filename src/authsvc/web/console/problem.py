@@ -7,7 +7,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from authsvc.entrance.code import code_of
 from authsvc.model.errors import AuthsvcError, RetryableError
-from authsvc.web.rpcs import Refusal
+from authsvc.web.rpcs import CODES, Refusal
 
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -92,12 +92,9 @@ def problem_of(refusal: Refusal) -> Problem:
 def problem_of_error(error: AuthsvcError) -> Problem:
     """Return what an error of the entrance says."""
     return Problem(
-        _CODES[code_of(error)],
+        CODES[code_of(error)],
         error.reason,
         error.message,
         metadata=error.metadata,
         retry_after=error.retry_after if isinstance(error, RetryableError) else None,
     )
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
