@@ -146,7 +146,7 @@ class _Site:
             form = await read_form(request)
         except BadForm:
             await delayed(self._parts.rpcs, request)
-            return self._told(request, "form", 400)
+            return self._message(request, "form", 400)
         return await self._answered(handler, request, form)
 
     async def _answered(self, handler: Handler, request: Request, form: Form) -> Response:
@@ -163,7 +163,7 @@ class _Site:
             return to_sign_in(request, ended=False)
         caller, token = found
         if request.method == "POST" and is_forged(request, token, form(FIELD)):
-            return self._told(request, "form", 403)
+            return self._message(request, "form", 403)
         page_request = PageRequest(self._parts, request, caller, token, form)
         try:
             return await handler(page_request)
@@ -172,20 +172,20 @@ class _Site:
 
     async def static(self, request: Request) -> Response:
         """Serve a file of the package."""
-        return self._static.find(request) or self._told(request, "missing", 404)
+        return self._static.find(request) or self._message(request, "missing", 404)
 
     async def missing(self, request: Request, _: Exception) -> Response:
         """Answer a path that there is not, as one of an unknown caller."""
         await delayed(self._parts.rpcs, request)
-        return self._told(request, "missing", 404)
+        return self._message(request, "missing", 404)
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """Answer a request that met a fault of ours."""
         _log.error("the console cannot make the page %s", request.url.path, exc_info=error)
-        return self._told(request, "fault", 500)
+        return self._message(request, "fault", 500)
 
-    def _told(self, request: Request, what: str, status: int) -> Response:
-        return self._page(request, "told.html", {"what": what}, status)
+    def _message(self, request: Request, what: str, status: int) -> Response:
+        return self._page(request, "message.html", {"what": what}, status)
 
     def _page(self, request: Request, template: str, values: Mapping[str, Any], status: int) -> Response:
         address = address_of(self._parts.rpcs, request)
