@@ -241,6 +241,8 @@ async def test_a_key_in_use_is_revoked_by_its_name(site: Site) -> None:  # rules
     path = f"/keys/{made.key.key_id}"
     async with site.browser(site.service.admin_key) as browser:
         await browser.open(f"{path}/revoke")
+        assert "stays signed in, for an hour at most" in browser.text
+        assert 'href="/devices/log-out?owner=acme"' in browser.page.text
         await browser.send(reason="Moved", typed="Bucher")
         assert browser.page.status_code == 400
         assert "This is not the name" in browser.text
