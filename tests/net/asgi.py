@@ -112,6 +112,9 @@ class PlayedClient(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = high, low
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written) if self.stalls else 0
+
     def pause_reading(self) -> None:
         self.reads = False
 
@@ -144,7 +147,7 @@ async def settled() -> None:
 
 @contextmanager
 def too_late(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
-    """Have deadlines of clients be over as soon as they are set: `HEAD`, `BODY`, `IDLE`, `READ`."""
+    """Have deadlines of clients be over as soon as they are set: `HEAD`, `BODY`, `IDLE`, `READ`, `CLOSE`."""
     with monkeypatch.context() as patch:
         for name in names:
             patch.setattr(f"authsvc.net.asgi_connection._{name}_SECONDS", 0.0)

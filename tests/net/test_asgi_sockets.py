@@ -1,6 +1,7 @@
 """The server of ASGI applications on real sockets, on both event loops: TLS, and clients that leave."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,7 @@ import pytest
 import uvloop
 
 from authsvc.net.asgi_server import AsgiServer
+from authsvc.net.asgi_transport import is_unread
 from authsvc.net.listen_address import ListenAddress
 from tests.certificates import Authority
 from tests.net.asgi import LAST, QUESTION, Application, exchange, too_late
@@ -75,8 +77,8 @@ async def _ask(port: int, context: ssl.SSLContext) -> str:
     return subject
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+async def _until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
 
@@ -218,6 +220,89 @@ def test_a_client_that_does_not_read(
                 await _until(lambda: len(application.ends) == 2)
             assert application.ends[1] in ("gone", "cancelled")
             await _until(lambda: not server.connections)
+            writer.close()
+
+    run(played())
+
+
+async def _answered_client(port: int, request: bytes) -> ssl.SSLSocket:
+    """Return a client of TLS that has read its answer, and reads no further."""
+
+    def asked() -> ssl.SSLSocket:
+        connected = socket.create_connection(("127.0.0.1", port))
+        client = _client().wrap_socket(connected, server_hostname="localhost")
+        client.sendall(request)
+        assert client.recv(1024).startswith(b"HTTP/1.1 ")
+        return client
+
+    return await asyncio.to_thread(asked)
+
+
+@on_both_loops
+@pytest.mark.parametrize("request_", [LAST, b"BAD\r\n\r\n"], ids=["answered", "refused"])
+def test_a_client_that_does_not_end_tls(
+    run: Run, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, request_: bytes
+) -> None:
+    """Its connection is not kept long after the last answer, so that another client can have its place."""
+
+    async def played() -> None:
+        async with _serving(tls=certificates, max_connections=1) as (server, _, port):
+            with too_late(monkeypatch, "CLOSE"):
+                client = await _answered_client(port, request_)
+                await _until(lambda: not server.connections, seconds=5)
+            await _ask(port, _client())
+            client.close()
+
+    run(played())
+
+
+@on_both_loops
+def test_a_stop_does_not_wait_for_the_end_of_tls(
+    run: Run, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle connection is closed, whether its client takes part or not."""
+
+    async def played() -> None:
+        async with _serving(tls=certificates, idle_grace=0) as (server, _, port):
+            client = await _answered_client(port, QUESTION)
+            await _until(lambda: bool(server.idle))
+            with too_late(monkeypatch, "CLOSE"):
+                async with asyncio.timeout(5):
+                    await server.stop(60)
+            client.close()
+
+    run(played())
+
+
+@on_both_loops
+@pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "TLS"])
+def test_a_client_that_reads_slowly_after_the_last_answer(
+    run: Run, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, by_tls: bool
+) -> None:
+    """It gets all of it, though the server has closed the connection."""
+
+    async def played() -> None:
+        async with _serving(tls=certificates if by_tls else None) as (server, application, port):
+            application.size = 20_000_000
+            context = _client() if by_tls else None
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            looks: list[bool] = []
+
+            def noted(transport: asyncio.Transport) -> bool:
+                looks.append(is_unread(transport))
+                return looks[-1]
+
+            monkeypatch.setattr("authsvc.net.asgi_connection.is_unread", noted)
+            monkeypatch.setattr("authsvc.net.asgi_connection._CLOSE_SECONDS", 0.02)
+            writer.write(LAST)
+            answer = bytearray()
+            while not application.ends:
+                answer += await reader.read(2**16)
+            await _until(lambda: len(looks) > 10 or not server.connections)
+            answer += await reader.read()
+            assert len(answer.partition(b"\r\n\r\n")[2]) == application.size
+            assert application.ends == ["sent"]
+            assert not by_tls or looks[:10] == [True] * 10
             writer.close()
 
     run(played())

@@ -2,19 +2,16 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import cast
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.server import ServerState
 
 from authsvc.net.asgi_exchange import Exchange
 from authsvc.net.asgi_parser import MAX_HEAD_BYTES, RequestParser
+from authsvc.net.asgi_shared import Server
+from authsvc.net.asgi_transport import address, is_unread
 from authsvc.net.deadline import Deadline
 from authsvc.net.http_head import CHUNKED, SEND_NONE, RefusedError
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
 
 _log = logging.getLogger(__name__)
 
@@ -25,24 +22,9 @@ MAX_UNREAD_BYTES = 16 * 1024
 # For a handshake and then a head to arrive; a body; between requests; to read an answer. Proxies keep idle
 # connections for a minute.
 _HEAD_SECONDS, _BODY_SECONDS, _IDLE_SECONDS, _READ_SECONDS = 10.0, 10.0, 75.0, 10.0
-
-
-class Server(Protocol):
-    """What the connections of a server share."""
-
-    application: "ASGI3Application"
-    config: Config
-    state: ServerState
-    max_connections: int
-    max_body_bytes: int
-    answer_seconds: float
-    silent: "dict[Connection, None]"
-    idle: "dict[Connection, None]"
-    closing: bool
-    held_bytes: int
-
-    def forget(self, connection: "Connection") -> None:
-        """No longer count a connection that is closed."""
+# Until it is looked whether a client has read everything, and then until its connection is given up: few
+# clients end TLS. It is looked twice, since more may be about to be written.
+_CLOSE_SECONDS = 0.5
 
 
 class Connection(RequestParser):
@@ -58,6 +40,8 @@ class Connection(RequestParser):
         self._held_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._begun = self._is_last = False
+        # Until when what was written before the connection was closed may be read; whether it has been.
+        self._unread_until, self._is_read = 0.0, False
         self._deadline = Deadline(self._is_late)
         self._deadline.expect(_HEAD_SECONDS)
 
@@ -73,8 +57,8 @@ class Connection(RequestParser):
         self.transport.set_write_buffer_limits(high=MAX_UNREAD_BYTES)
         self.flow = FlowControl(self.transport)
         self.is_open = True
-        self.server = _address(transport.get_extra_info("sockname"))
-        self.client = _address(transport.get_extra_info("peername"))
+        self.server = address(transport.get_extra_info("sockname"))
+        self.client = address(transport.get_extra_info("peername"))
         self._tls = transport.get_extra_info("ssl_object")
         self.scheme = "http" if self._tls is None else "https"
         self._deadline.expect(_HEAD_SECONDS)
@@ -120,7 +104,7 @@ class Connection(RequestParser):
     def close_if_idle(self) -> None:
         """Close the connection unless a request is being read or answered."""
         if self._task is None and not self._begun:
-            self.transport.close() if self.is_open else self.abort()
+            self._close() if self.is_open else self.abort()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -131,7 +115,12 @@ class Connection(RequestParser):
 
     def _is_late(self) -> None:
         """End what has taken too long: with an answer if one is due, and can still be read."""
-        if self._task is None or self.flow.write_paused or self.transport.is_closing():
+        was_read = self._is_read
+        if self.loop.time() < self._unread_until:
+            self._is_read = not is_unread(self.transport)
+        if self.loop.time() < self._unread_until and not (was_read and self._is_read):
+            self._deadline.expect(_CLOSE_SECONDS)
+        elif self._task is None or self.flow.write_paused or self.transport.is_closing():
             self.abort()
         elif self._missing and not self.flow.read_paused:
             self._refuse(RefusedError(408))
@@ -292,9 +281,7 @@ class Connection(RequestParser):
 
     def _close(self) -> None:
         """Close the connection when its client has read its answers, or has had the time to."""
-        self._deadline.expect(_READ_SECONDS)
-        self.transport.close()
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+        self._unread_until = self.loop.time() + _READ_SECONDS
+        self._deadline.expect(_CLOSE_SECONDS)
+        if not self.transport.is_closing():  # after a second time, TLS in asyncio could not be aborted
+            self.transport.close()
