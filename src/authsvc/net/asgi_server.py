@@ -106,8 +106,8 @@ class AsgiServer:
             for each in self._listeners:
                 each.begin(self._accepted, self._backlog)
         except OSError:
-            for each in self._listeners:
-                each.discard()
+            while self._listeners:
+                self._listeners.pop().discard()
             raise
         port = self._listeners[0].port
         self._listen = listen.with_port(port)
@@ -129,6 +129,9 @@ class AsgiServer:
         await self._wait_until_empty(grace - (time.monotonic() - begun))
         for connection in tuple(self.connections):
             connection.abort()
+        # Also those that go on after their answer, whose connections may have ended long before.
+        for task in tuple(self.state.tasks):
+            task.cancel()
 
     def admit(self, connection: Connection) -> bool:
         """Return whether one more connection is accepted; close another one for it if necessary."""

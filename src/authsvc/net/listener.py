@@ -48,16 +48,21 @@ class Listener:
 
     def close(self) -> None:
         """Accept all that waits already, and listen no more."""
+        self._end_pause()
         while self._ready():
             pass
-        if self._pause is not None:
-            self._pause.cancel()
+        self.discard()
+
+    def discard(self) -> None:
+        """Close the socket, whether it has begun to listen or not; the kernel resets what waits."""
+        self._end_pause()
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
 
-    def discard(self) -> None:
-        """Close a socket that never listened."""
-        self._socket.close()
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
     def _ready(self) -> bool:
         """Accept some connections; return whether more may wait."""
