@@ -95,7 +95,7 @@ class Connection(RequestParser):
     def resume_writing(self) -> None:
         """Let the application send more, or begin with the next request."""
         super().resume_writing()
-        if self._task is None and not self.transport.is_closing():
+        if self._task is None and not self._missing and not self.transport.is_closing():
             self._await_next()
 
     def eof_received(self) -> None:
@@ -191,6 +191,8 @@ class Connection(RequestParser):
         self.cycle.message_event.set()
         if self._task is not None:
             self._deadline.expect(self._server.answer_seconds)
+            if not self._unread:  # a large body has stopped it; now the end of the client is to be noticed
+                self.flow.resume_reading()
         elif self.is_last:
             self._close()
         else:
@@ -248,7 +250,10 @@ class Connection(RequestParser):
             self._await_next()
 
     def _await_next(self) -> None:
-        """Read on, and process what arrived after the last request."""
+        """Read on, and process what arrived after the last request; close the connection at a stop."""
+        if self.is_last:
+            self._close()
+            return
         self._is_idle()
         self._go_on()
 
