@@ -115,6 +115,22 @@ async def test_a_stop_ends_applications_whose_clients_are_gone() -> None:
     assert not server.state.tasks
 
 
+@pytest.mark.parametrize(("request_", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_an_old_client_needs_no_length_of_what_has_no_body(request_: str, status: int) -> None:
+    """Without one, HTTP/1.0 knows where such an answer ends."""
+
+    async def application(_: Any, __: Any, send: Any) -> None:
+        await send({**_START, "status": status, "headers": []})
+        await send({**_BODY, "body": b""})
+
+    connection, client = connect(AsgiServer(application))
+    connection.data_received(f"{request_} / HTTP/1.0\r\n\r\n".encode())
+    await settled()
+    assert client.written.startswith(b"HTTP/1.1 %d" % status)
+    assert client.ended == "closed"
+    connection.connection_lost(None)
+
+
 async def test_a_server_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves no socket behind, also of those that listened already; it can be stopped and started."""
     bound = socket.socket.listen

@@ -57,7 +57,8 @@ class Exchange(RequestResponseCycle):
         """Send a part of the answer; return when it was taken. Raises OSError when the client is gone."""
         if message["type"] == "http.response.start":
             names = {name.lower() for name, _ in message.get("headers", ())}
-            if self.scope["http_version"] == "1.0" and b"content-length" not in names:
+            has_body = self.scope["method"] != "HEAD" and message["status"] not in (204, 304)
+            if has_body and self.scope["http_version"] == "1.0" and b"content-length" not in names:
                 raise RuntimeError("HTTP/1.0 requires a content-length")
             if self.client.is_last or self.waiting_for_100_continue:
                 self.keep_alive = False
