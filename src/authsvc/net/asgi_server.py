@@ -12,7 +12,9 @@ further one replaces the one that waits longest for a request, first of those th
 none waits, it is closed at once. A request that announces a larger body than there may be is refused at its
 head.
 For each connection, at most one head that was not answered is held, a body, and 80 KiB of an answer that were
-not read. All connections together hold at most `MAX_HELD_BYTES` that were not answered; beyond that, every
+not read. With TLS these are up to some 210 KiB, since it has buffers of its own, and each connection has a
+buffer of 256 KiB to receive. After the last answer, a client of TLS has a second to end TLS once it has read
+everything. All connections together hold at most `MAX_HELD_BYTES` that were not answered; beyond that, every
 connection that holds more than an even share is refused.
 
 Failure: what httptools or `http_head` refuses is answered with a status, and the connection is closed. A
