@@ -51,7 +51,10 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(site: Site)
 async def test_the_cookie_needs_tls_unless_the_operator_says_otherwise(site: Site) -> None:
     """Also for a host name of this machine, which a proxy that ends TLS may put in place of its own."""
     application = console(rpcs_of(site.service), site.service.app.clock, max_seconds=45)
-    async with served(application) as address, httpx.AsyncClient(base_url=address, trust_env=False) as http:
+    async with (
+        served(application) as address,
+        httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as http,
+    ):
         answer = await http.get("/sign-in")
         [cookie] = answer.headers.get_list("set-cookie")
         assert cookie.startswith("__Host-authsvc-sign-in=")
@@ -183,7 +186,10 @@ async def test_a_cookie_that_others_may_have_set_is_none(site: Site) -> None:
     application = console(rpcs_of(site.service), site.service.app.clock, max_seconds=45)
     made = await site.service.admin.CreateSession(owner_id="authsvc", scopes=["full_access"])
     name, token = b"__Host-authsvc=", made.session_token.encode()
-    async with served(application) as address, httpx.AsyncClient(base_url=address, trust_env=False) as http:
+    async with (
+        served(application) as address,
+        httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as http,
+    ):
         for cookies, status in (
             (b"x=1; " + name + token, 200),
             (b"\xa0" + name + token, 303),
