@@ -7,18 +7,10 @@ from typing import Any
 import httpx2
 
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.services import services_of
 from authsvc.config.settings import Settings
 from authsvc.model.address import Proxies
-from authsvc.revocation.replicas import Replicas
-from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
-from authsvc.rpc.endpoint import Service as RpcService
-from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.policy_service import OwnerPolicyService
-from authsvc.rpc.replica_service import ReplicaService
-from authsvc.rpc.scope_service import ScopeService
-from authsvc.rpc.session_service import SessionService
-from authsvc.rpc.webhook_service import WebhookService
 from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.web.rpcs import Client, Rpcs
 from tests.client.webapp import serving_asgi
@@ -33,16 +25,7 @@ def rpcs_of(service: Service, stopwatch: Stopwatch = boottime, **settings: Any) 
     app, configuration = service.app, Settings(**settings)
     entrance = entrance_of(app, configuration, stopwatch, Proxies(), NO_PAUSES)
     bounds = bounds_of(configuration, stopwatch, Balance(None, 0, stopwatch))
-    services: list[RpcService] = [
-        KeyService(app.keys, app.verifier, app.clock),
-        SessionService(app.sessions, app.verifier, app.locations, app.clock),
-        OwnerPolicyService(app.policies),
-        AuditService(app.audit),
-        ReplicaService(Replicas(app.database)),
-        ScopeService(app.catalogue),
-        WebhookService(app.webhooks, app.clock),
-    ]
-    return Rpcs(services, entrance, bounds)
+    return Rpcs(services_of(app), entrance, bounds)
 
 
 def client_of(scope: MutableMapping[str, Any], headers: Sequence[tuple[str, str]]) -> Client:

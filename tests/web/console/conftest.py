@@ -13,18 +13,10 @@ import uvicorn
 
 from authsvc.app.background import in_background
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.services import services_of
 from authsvc.config.settings import Settings
 from authsvc.model.address import Proxies
-from authsvc.revocation.replicas import Replicas
-from authsvc.rpc import endpoint
-from authsvc.rpc.audit_service import AuditService
 from authsvc.rpc.balance import Balance
-from authsvc.rpc.key_service import KeyService
-from authsvc.rpc.policy_service import OwnerPolicyService
-from authsvc.rpc.replica_service import ReplicaService
-from authsvc.rpc.scope_service import ScopeService
-from authsvc.rpc.session_service import SessionService
-from authsvc.rpc.webhook_service import WebhookService
 from authsvc.verify.clock import boottime
 from authsvc.web.console import console
 from authsvc.web.rpcs import Rpcs
@@ -42,16 +34,7 @@ def rpcs_of(service: Service, **settings: Any) -> Rpcs:
     app = service.app
     values = Settings(listen="127.0.0.1:0", **settings)  # type: ignore[arg-type]
     entrance = entrance_of(app, values, boottime, Proxies(values.trusted_proxies), NO_PAUSES)
-    services: list[endpoint.Service] = [
-        KeyService(app.keys, app.verifier, app.clock),
-        SessionService(app.sessions, app.verifier, app.locations, app.clock),
-        OwnerPolicyService(app.policies),
-        AuditService(app.audit),
-        ReplicaService(Replicas(app.database)),
-        ScopeService(app.catalogue),
-        WebhookService(app.webhooks, app.clock),
-    ]
-    return Rpcs(services, entrance, bounds_of(values, boottime, Balance(None, 0, boottime)))
+    return Rpcs(services_of(app), entrance, bounds_of(values, boottime, Balance(None, 0, boottime)))
 
 
 @asynccontextmanager
