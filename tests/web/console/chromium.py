@@ -29,7 +29,9 @@ async def chromium() -> AsyncIterator[Browser]:
     if path is None:
         pytest.skip("no chromium: apt-get install --no-install-recommends chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield browser
         finally:
