@@ -171,7 +171,8 @@ async def _serve(server: uvicorn.Server) -> None:
 @asynccontextmanager
 async def serving_asgi(app: AsgiApp, **settings: Any) -> AsyncIterator[int]:
     """Serve with uvicorn, and yield the port."""
-    given = {"lifespan": "on", "log_config": None, **settings}
+    # The parser that passes on more of what a client sends.
+    given = {"lifespan": "on", "log_config": None, "http": "h11", **settings}
     server = uvicorn.Server(uvicorn.Config(app, port=0, **given))
     serving = asyncio.ensure_future(_serve(server))
     try:

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # By two characters at a time, since a batch makes hundreds of identifiers.
 _PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]
+_EPOCH, _MILLISECOND = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
 
 
 def new_identifier(kind: str, now: datetime) -> str:
     """Return `<kind>_` and a ULID: 48 bits of milliseconds, 80 random bits."""
-    value = int(now.timestamp() * 1000) << 80 | secrets.randbits(80)
+    value = (now - _EPOCH) // _MILLISECOND << 80 | secrets.randbits(80)
     return f"{kind}_{''.join([_PAIRS[value >> bits & 1023] for bits in range(120, -1, -10)])}"
 
 
@@ -20,4 +21,4 @@ def creation_time(identifier: str) -> datetime:
     milliseconds = 0
     for character in identifier.rpartition("_")[2][:10]:
         milliseconds = milliseconds << 5 | _ALPHABET.index(character)
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+    return _EPOCH + milliseconds * _MILLISECOND
