@@ -50,7 +50,7 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
 
 def test_nothing_else_is_remembered_by_text() -> None:
     """The caches of functools are limited in entries, not in bytes; only the memo keeps texts in one."""
-    # By types of messages and what else is in the protos, which limit them; within one look at a text, or at a
+    # By types of messages and what else the protos have, which limit them; within one look at a text, or at a
     # batch of events; by files that the operator names; once for an application.
     by_other_things = {
         "client/asgi.py",
