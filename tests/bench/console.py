@@ -50,7 +50,11 @@ async def measure(*, quick: bool) -> list[Row]:
 
 async def _measured(url: str, core: int, rounds: int, requests: int) -> list[Row]:
     port = free_port()
-    settings = {"AUTHSVC_WEB_LISTEN": f"127.0.0.1:{port}"}
+    settings = {
+        "AUTHSVC_WEB_LISTEN": f"127.0.0.1:{port}",
+        # So that the cookie is not for TLS only.
+        "AUTHSVC_CONSOLE_URL": f"http://127.0.0.1:{port}",
+    }
     async with server.running(url, core=core, settings=settings) as process:
         load, token = await _prepared(url, process.address)
         await load.rate(requests)  # all code and all connections are in use
