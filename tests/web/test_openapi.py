@@ -88,9 +88,9 @@ def test_everything_is_described(known: dict[str, Any]) -> None:
 
 
 async def _asked(rpcs: Rpcs, service: Service, rpc: str, **fields: Any) -> Any:
-    path = f"/authsvc.v1.{rpc}"
+    request_type = rpcs.methods[f"/authsvc.v1.{rpc}"].request_type
     client = Client("ipv4:127.0.0.1:1", [("authorization", f"Bearer {service.admin_key}")])
-    return await ask(rpcs, path, client, ParseDict(fields, rpcs.methods[path].request_type()))
+    return await ask(rpcs, rpc, client, ParseDict(fields, request_type()))
 
 
 async def test_answers_are_as_described(service: Service, known: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""An RPC called for something that is no RPC, such as an introspection, by the one who asks for it."""
+"""RPCs called for what is no RPC, such as an introspection or a page, in the name of whoever asks for it."""
 
 from typing import Any
 
 from google.protobuf.message import Message
 
-from authsvc.web.rpcs import Client, Refusal, Rpcs, Trailers
+from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
 
 
 class RefusedError(Exception):
@@ -15,28 +15,38 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-class _Exchange:
-    """A request that is there already, and its answer; see `rpcs.Exchange`."""
+class Kept:
+    """An exchange whose request is there already, and whose answer is kept; see `rpcs.Exchange`."""
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, request: Message) -> None:
         self._request = request
         self.message = b""
         self.refusal: Refusal | None = None
 
     async def read(self) -> bytes:
-        return self._request
+        """Return the request."""
+        return self._request.SerializeToString()
 
     async def answer(self, message: bytes, trailers: Trailers) -> None:
+        """Keep the answer."""
         self.message = message
 
     async def refuse(self, refusal: Refusal, trailers: Trailers) -> None:
+        """Keep the error."""
         self.refusal = refusal
 
 
-async def ask(rpcs: Rpcs, path: str, client: Client, request: Message) -> Any:
-    """Return the answer of an RPC; raise RefusedError."""
-    method, exchange = rpcs.methods[path], _Exchange(request.SerializeToString())
-    await rpcs.call(method, client, exchange)
+def method_of(rpcs: Rpcs, name: str) -> Method:
+    """Return an RPC of `authsvc.v1`, such as `KeyService/GetKey`."""
+    return rpcs.methods[f"/authsvc.v1.{name}"]
+
+
+async def ask(
+    rpcs: Rpcs, name: str, client: Client, request: Message, max_seconds: float | None = None
+) -> Any:
+    """Return the answer of an RPC of `authsvc.v1`, such as `KeyService/GetKey`; raise RefusedError."""
+    method, exchange = method_of(rpcs, name), Kept(request)
+    await rpcs.call(method, client, exchange, max_seconds)
     if exchange.refusal is not None:
         raise RefusedError(exchange.refusal)
     return method.answer_type.FromString(exchange.message)

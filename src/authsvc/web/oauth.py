@@ -67,7 +67,7 @@ class OAuthEndpoint:
 
     async def ask(self, rpc: str, client: Client, request: Any) -> Any:
         """Return the answer of an RPC of `authsvc.v1`, such as `KeyService/VerifyKey`; raise RefusedError."""
-        return await ask(self._rpcs, f"/authsvc.v1.{rpc}", client, request)
+        return await ask(self._rpcs, rpc, client, request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

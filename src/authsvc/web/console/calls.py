@@ -9,8 +9,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.rpc.peer import address_of as host_of
+from authsvc.web.connect import peer
 from authsvc.web.console.problem import Problem, problem_of
-from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
+from authsvc.web.local_call import Kept, RefusedError, ask, method_of
+from authsvc.web.rpcs import Client, Method, Rpcs, Trailers
 
 _PASSED_ON = ("x-forwarded-for", "x-request-id")
 
@@ -20,13 +23,13 @@ Answer = TypeVar("Answer", bound=Message)
 def client_of(request: Request, credential: str) -> Client:
     """Return who asks, with a credential."""
     headers = [(name, value) for name, value in request.headers.items() if name in _PASSED_ON]
-    return Client(_peer(request), [("authorization", f"Bearer {credential}"), *headers])
+    return Client(peer(request.scope), [("authorization", f"Bearer {credential}"), *headers])
 
 
 def incoming_call(request: Request, credential: str) -> IncomingCall:
     """Return a request as a call that is not authenticated yet."""
     return IncomingCall(
-        request.client.host if request.client else "",
+        host_of(peer(request.scope)),
         (credential,),
         request.headers.getlist("x-forwarded-for"),
         request_id=request.headers.get("x-request-id", ""),
@@ -43,13 +46,6 @@ async def delayed(rpcs: Rpcs, request: Request) -> None:
     await rpcs.entrance.strangers.wait(address_of(rpcs, request))
 
 
-def _peer(request: Request) -> str:
-    if request.client is None:
-        return ""
-    host, port = request.client
-    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
-
-
 class Calls(NamedTuple):
     """Calls RPCs for one client, each for so many seconds at most."""
 
@@ -59,11 +55,12 @@ class Calls(NamedTuple):
 
     async def __call__(self, name: str, request: Message, answer_type: type[Answer]) -> Answer:
         """Return the answer to `KeyService/GetKey`. Raises Problem."""
-        method, exchange = self._method(name), _Kept(request)
-        await self.rpcs.call(method, self.client, exchange, self.max_seconds)
-        if exchange.refusal is not None:
-            raise problem_of(exchange.refusal)
-        return answer_type.FromString(exchange.message)
+        try:
+            answer = await ask(self.rpcs, name, self.client, request, self.max_seconds)
+        except RefusedError as error:
+            raise problem_of(error.refusal) from None
+        assert isinstance(answer, answer_type)  # noqa: S101 - the caller names the type of the RPC
+        return answer
 
     def delivered(
         self,
@@ -76,31 +73,10 @@ class Calls(NamedTuple):
 
         The page is sent as the answer of the RPC, so that it is known whether a new secret was delivered.
         """
-        return _Delivered(self, self._method(name), request, show, refuse)
-
-    def _method(self, name: str) -> Method:
-        return self.rpcs.methods[f"/authsvc.v1.{name}"]
+        return _Delivered(self, method_of(self.rpcs, name), request, show, refuse)
 
 
-class _Kept:
-    """An exchange whose answer is kept, to be shown later."""
-
-    def __init__(self, request: Message) -> None:
-        self._request = request
-        self.message = b""
-        self.refusal: Refusal | None = None
-
-    async def read(self) -> bytes:
-        return self._request.SerializeToString()
-
-    async def answer(self, message: bytes, trailers: Trailers) -> None:
-        self.message = message
-
-    async def refuse(self, refusal: Refusal, trailers: Trailers) -> None:
-        self.refusal = refusal
-
-
-class _Sent(_Kept):
+class _Sent(Kept):
     """An exchange whose answer is sent to the browser, as a page."""
 
     def __init__(self, request: Message, send: Callable[[bytes], Awaitable[None]]) -> None:
