@@ -1,6 +1,7 @@
 """What arrives on a connection, as the heads and bodies of requests."""
 
 import re
+from abc import ABC, abstractmethod
 from urllib.parse import unquote
 
 import httptools
@@ -16,7 +17,7 @@ _MAX_LINES = 256
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
-class RequestParser(HttpToolsProtocol):
+class RequestParser(HttpToolsProtocol, ABC):
     """uvicorn's protocol, which gives httptools a whole head at a time, and what has arrived of chunks.
 
     A body whose size is known does not need httptools, which would not read one after `Upgrade` (that header
@@ -35,13 +36,13 @@ class RequestParser(HttpToolsProtocol):
         self._missing = self._body_bytes = self._framed_bytes = self._trailers = 0
         self._is_head = False
 
+    @abstractmethod
     def _is_complete(self) -> None:
         """Go on, since the body is whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_no_more(self) -> None:
         """End the connection with the answer in progress."""
-        raise NotImplementedError
 
     def _take_head(self) -> bool:
         """Take a head, once all of it has arrived; say whether it has. Raises RefusedError."""

@@ -15,6 +15,7 @@ import binascii
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,15 +56,15 @@ class _Reply(NamedTuple):
     body: bytes
 
 
-class OAuthEndpoint:
+class OAuthEndpoint(ABC):
     """An endpoint that takes a token; an ASGI application."""
 
     def __init__(self, rpcs: Rpcs, client_of: ClientOf) -> None:
         self._rpcs, self._client_of = rpcs, client_of
 
+    @abstractmethod
     async def answer(self, client: Client, token: str) -> Mapping[str, object] | None:
         """Return the answer, None for an empty one; raise RefusedError."""
-        raise NotImplementedError
 
     async def ask(self, rpc: str, client: Client, request: Any) -> Any:
         """Return the answer of an RPC of `authsvc.v1`, such as `KeyService/VerifyKey`; raise RefusedError."""
