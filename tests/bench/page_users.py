@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 _NICENESS = 10
+# Pages until the users are as many as they stay, and the credit of the pages is used up.
+_FIRST_PAGES = 30
 _PAGES = ("/keys?owner=acme", "/devices?owner=acme", "/audit?owner=acme", "/keys/new?owner=acme")
 
 
 @asynccontextmanager
 async def opening(port: int, session_token: str, users: int) -> AsyncIterator["Users"]:
-    """Have so many users open pages while the block runs; the first pages have arrived before."""
+    """Have so many users open pages while the block runs; they have had their first pages before."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.page_users", str(port), str(users)),
         stdin=subprocess.PIPE,
@@ -55,7 +57,8 @@ async def _browse(port: int, token: str, number: int, got: list[int], first: asy
                 await reader.readexactly(int(answer.partition(b"content-length:")[2].split(b"\r\n")[0]))
                 if answer.startswith(b"http/1.1 200"):
                     got[0] += 1
-                    first.set()
+                    if got[0] >= _FIRST_PAGES:
+                        first.set()
         except (OSError, asyncio.IncompleteReadError):  # the page took too long
             writer.close()
 

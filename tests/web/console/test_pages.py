@@ -78,7 +78,7 @@ def _pages(made: dict[str, str]) -> dict[str, str]:
         "devices": "/devices?owner=acme",
         "devices-own": "/devices",
         "log-out-all": "/devices/log-out",
-        "audit": "/audit?owner=acme&check=1",
+        "audit": "/audit/check?owner=acme",
         "policy": "/policy?owner=acme",
         "policy-platform": "/policy",
         "webhooks": "/webhooks?owner=acme",

@@ -111,13 +111,13 @@ async def test_a_chain_that_was_tampered_with_is_told(site: Site) -> None:
     for number in range(3):
         await admin.CreateKey(owner_id="acme", display_name=f"Key {number}")
     async with site.browser(site.service.admin_key) as browser:
-        await browser.open("/audit", owner="acme", check="1")
+        await browser.open("/audit/check", owner="acme")
         assert "The chain is whole: the newest 3 events" in browser.text
         async with site.service.app.database.connection() as connection:
             await connection.execute(
                 "UPDATE authsvc.audit_events SET actor_id = 'x' WHERE owner_id = 'acme' AND position = 2"
             )
-        await browser.open("/audit", owner="acme", check="1")
+        await browser.open("/audit/check", owner="acme")
         assert "broken at position 2" in browser.text
 
 

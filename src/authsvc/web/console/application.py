@@ -59,11 +59,14 @@ _SHOWN: dict[str, Handler] = {
     "/devices": devices.show,
     "/devices/log-out": devices.ask_log_out_all,
     "/audit": audit_log.show,
+    "/audit/check": audit_log.show_checked,
     "/policy": overview.policy,
     "/webhooks": overview.webhooks,
     "/webhooks/{webhook_id}": overview.webhook,
     "/status": overview.status,
 }
+# These have turns of their own.
+_LONG = frozenset({audit_log.show_checked})
 _DONE: dict[str, Handler] = {
     SIGN_OUT: sign_out,
     "/keys/new": key_new.create,
@@ -165,10 +168,10 @@ class _Site:
         if request.method == "POST" and is_forged(request, token, form(FIELD)):
             return self._message(request, "form", 403)
         page_request = PageRequest(self._parts, request, caller, token, form)
-        try:
-            return await handler(page_request)
-        except Problem as problem:
-            return page_request.refusal(problem)
+        answer = partial(_answer, handler, page_request)
+        if request.method == "POST" or handler in _LONG:
+            return await answer()
+        return await self._parts.pages.in_turn(caller, answer)
 
     async def static(self, request: Request) -> Response:
         """Serve a file of the package."""
@@ -190,3 +193,10 @@ class _Site:
     def _page(self, request: Request, template: str, values: Mapping[str, Any], status: int) -> Response:
         address = address_of(self._parts.rpcs, request)
         return self._parts.pages.page(template, values, status=status, address=address)
+
+
+async def _answer(handler: Handler, request: PageRequest) -> Response:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return request.refusal(problem)

@@ -20,11 +20,19 @@ _FILTERS = ("action", "actor", "target", "after", "before")
 
 async def show(request: PageRequest) -> Response:
     """Show a page of events, newest first."""
+    return await _shown(request, None)
+
+
+async def show_checked(request: PageRequest) -> Response:
+    """Show the newest events, and whether they are a chain without a fault."""
+    return await _shown(request, await _checked(request))
+
+
+async def _shown(request: PageRequest, checked: Checked | None) -> Response:
     fields = request.query
     chosen: dict[str, str | None] = {name: fields(name) for name in _FILTERS}
     answer = await _events(request, _filter(request), _PAGE_SIZE, fields("page"))
     is_filtered = any(chosen.values())
-    checked = await _checked(request) if "check" in fields else None
     return request.page(
         "audit.html",
         section="audit",
@@ -33,7 +41,7 @@ async def show(request: PageRequest) -> Response:
         chosen=chosen,
         is_filtered=is_filtered,
         checked=checked,
-        check_link=request.link("/audit", check="1"),
+        check_link=request.link("/audit/check"),
         first_page=fields("page") and request.link("/audit", **chosen),
         next_page=answer.next_page_token and request.link("/audit", **chosen, page=answer.next_page_token),
     )

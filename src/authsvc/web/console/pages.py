@@ -29,6 +29,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+# Returns a page that is made chunk by chunk.
+Made = Callable[[Iterable[str]], Awaitable[str]]
 _NOT_KEPT = {"cache-control": "no-store"}
 
 
@@ -72,6 +74,14 @@ class Pages:
         made = turns.made_at_once if at_once else partial(turns.made, owner=owner)
         return _Page(self._environment.get_template(template), known, status, made)
 
+    async def in_turn(self, caller: Caller, answer: Callable[[], Awaitable[Response]]) -> Response:
+        """Return the answer to a caller, made with its page when it is the turn of the caller's owner."""
+        async with self._turns.held(caller.owner_id):
+            response = await answer()
+            if isinstance(response, _Page):
+                await response.make(self._turns.made_at_once)
+            return response
+
 
 class NewSecret(str):
     """A key string that its page shows, once. All others are cut out, also of what somebody has typed."""
@@ -95,12 +105,17 @@ class _Page(Response):
         template: Template,
         values: Mapping[str, Any],
         status: int,
-        made: Callable[[Iterable[str]], Awaitable[str]],
+        made: Made,
     ) -> None:
         super().__init__(b"", status, headers=_NOT_KEPT, media_type="text/html")
         self._template, self._values, self._made = template, values, made
 
+    async def make(self, made: Made) -> None:
+        """Make the page, unless it is made already."""
+        if not self.body:
+            self.body = (await made(self._template.generate(self._values))).encode()
+            self.headers["content-length"] = str(len(self.body))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.body = (await self._made(self._template.generate(self._values))).encode()
-        self.headers["content-length"] = str(len(self.body))
+        await self.make(self._made)
         await super().__call__(scope, receive, send)

@@ -4,8 +4,8 @@ Mechanism: pages are made one after the other, those of each owner in turn, in s
 loop does other work. Each delays those after it by a multiple of the time that it took, once a credit is used
 up. People who open a page now and then do not wait unless others have used it up.
 
-Bound: beyond the credit, pages take a twentieth of the time; what their RPCs take is bounded by that as well,
-since a browser waits for its page.
+Bound: beyond the credit, pages take a thirtieth of the time. A page that is only shown calls its RPCs within
+its turn, so these are as few.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 # Seconds of a slice, and how much longer than a page took the next one waits.
-_SLICE_SECONDS, _REST = 0.002, 19
+_SLICE_SECONDS, _REST = 0.002, 29
 # Seconds of waiting that are forgiven: some dozens of pages at once.
-_CREDIT_SECONDS = 4.0
+_CREDIT_SECONDS = 6.0
 # How long a page waits at most once it is its turn, unless a single one before it has taken very long.
 _MAX_WAIT_SECONDS = 2.0
 
@@ -37,28 +37,31 @@ class Turns:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._free_at = float("-inf")
 
-    async def made(self, chunks: Iterable[str], owner: str = "") -> str:
-        """Return a page for an owner that is made chunk by chunk, when it is its turn."""
+    @asynccontextmanager
+    async def held(self, owner: str = "") -> AsyncIterator[None]:
+        """Hold the turn of an owner, once it comes. Of what is done in it, the making of pages is counted."""
         await self._take(owner)
         try:
-            await self._rested()
-            return await self.made_at_once(chunks)
+            if (wait := self._free_at - self._now()) > 0:
+                await self._sleep(wait)
+            yield
         finally:
             self._pass_on()
+
+    async def made(self, chunks: Iterable[str], owner: str = "") -> str:
+        """Return a page for an owner that is made chunk by chunk, when it is its turn."""
+        async with self.held(owner):
+            return await self.made_at_once(chunks)
 
     @asynccontextmanager
     async def turn(self, owner: str = "") -> AsyncIterator[None]:
         """Let other work for an owner have a turn, and count all the time that it takes."""
-        await self._take(owner)
-        try:
-            await self._rested()
+        async with self.held(owner):
             started = self._now()
             try:
                 yield
             finally:
                 self._count(self._now() - started)
-        finally:
-            self._pass_on()
 
     async def made_at_once(self, chunks: Iterable[str]) -> str:
         """Return a page without waiting for a turn. It delays those after it all the same."""
@@ -71,10 +74,6 @@ class Turns:
                 started = self._now()
         self._count(spent + self._now() - started)
         return "".join(parts)
-
-    async def _rested(self) -> None:
-        if (wait := self._free_at - self._now()) > 0:
-            await self._sleep(wait)
 
     def _count(self, spent: float) -> None:
         now = self._now()
