@@ -5,6 +5,7 @@ import signal
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -20,9 +21,12 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["
 GRACE = 300
 
 
-async def stopping(channel: grpc.aio.Channel) -> None:
-    """Wait until the service logs that it stops; from then on it accepts no calls."""
+async def stopped_accepting(channel: grpc.aio.Channel, signal_it: Callable[[], None]) -> None:
+    """Send the signal, and wait until the service says that it stops; from then on it accepts no calls."""
     watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    # It has the watch before the signal: afterwards it accepts no connections.
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    signal_it()
     while (await watch.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
         pass
 
@@ -58,9 +62,7 @@ async def test_calls_in_flight_are_answered(directory: Path, database_url: str, 
                     for n in range(100)
                 ]
                 await eventually(lambda: server.metric("authsvc_argon2_runs_total") == before + len(calls))
-                watching = asyncio.ensure_future(stopping(channel))
-                server.process.send_signal(number)
-                await watching
+                await stopped_accepting(channel, lambda: server.process.send_signal(number))
                 assert not any(call.done() for call in calls)
             answers = await asyncio.gather(*calls)
         assert server.process.wait(30) == 0
@@ -122,9 +124,7 @@ async def test_cold_verifications_in_flight_are_answered(directory: Path, databa
                 await locker.execute("LOCK TABLE authsvc.keys IN ACCESS EXCLUSIVE MODE")
                 calls = [asyncio.ensure_future(admin.VerifyKey(key_string=key.key_string)) for key in made]
                 await eventually(lambda: server.metric(judged) == before + len(calls))
-                watching = asyncio.ensure_future(stopping(channel))
-                server.process.terminate()
-                await watching
+                await stopped_accepting(channel, server.process.terminate)
             verdicts = await asyncio.gather(*calls)
         assert server.process.wait(30) == 0
     await locker.close()
