@@ -21,6 +21,7 @@ _RULES = {
     "scope_rule": 64,
     "annotation_rule": 63,
     "brand_rule": 10,
+    "age_recipient_rule": 62,
     "name_rule": 255 * _CHARACTER,
 }
 

@@ -46,6 +46,7 @@ _WORDS = {
     "revoker_id",
     "rotated_from_key_id",
     "rotated_to_key_id",
+    "seal_to",
     "update_mask",
     "url",
     "user_agent",

@@ -284,7 +284,15 @@ def test_no_text_is_forgotten() -> None:
         "Key.rotated_to_key_id",
     }
     # Their rules allow only certain characters.
-    forms = ("identifier_rule", "owner_rule", "scope_rule", "request_id_rule", "brand_rule", "in:")
+    forms = (
+        "identifier_rule",
+        "owner_rule",
+        "scope_rule",
+        "request_id_rule",
+        "brand_rule",
+        "age_recipient_rule",
+        "in:",
+    )
     files = (key_service_pb2, session_service_pb2, owner_policy_service_pb2, audit_service_pb2)
     pool = protos.pool(protos.read())
     with_rules = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FieldOptions"))

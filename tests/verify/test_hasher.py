@@ -83,7 +83,7 @@ async def test_a_truncated_hash_is_not_a_wrong_secret(hasher: Hasher) -> None:
 async def test_the_queue_is_bounded(hasher: Hasher) -> None:
     """One job over the limit is refused at once, with the time to retry; then everything works again."""
     with Job() as job:
-        running = [asyncio.create_task(hasher._run(job)) for _ in range(3)]
+        running = [asyncio.create_task(hasher.run(job)) for _ in range(3)]
         await job.started()
         assert hasher.pending == 3
         for work in (hasher.hash(SECRET, MINTED), hasher.verify(SECRET, "rubbish")):
@@ -108,7 +108,7 @@ async def test_jobs_are_counted(hasher: Hasher) -> None:
 async def test_cancellation_leaks_nothing(hasher: Hasher) -> None:
     """When waiting callers go away, running and queued jobs end, and the whole queue is free again."""
     with Job() as job:
-        waiting = [asyncio.create_task(hasher._run(job)) for _ in range(3)]
+        waiting = [asyncio.create_task(hasher.run(job)) for _ in range(3)]
         await job.started()
         for task in waiting:
             task.cancel()
@@ -124,7 +124,7 @@ async def test_cancellation_leaks_nothing(hasher: Hasher) -> None:
 async def test_a_job_is_pending_while_it_runs(hasher: Hasher) -> None:
     """A job whose caller went away still has its thread, and still counts against the limit."""
     with Job() as job:
-        caller = asyncio.create_task(hasher._run(job))
+        caller = asyncio.create_task(hasher.run(job))
         await job.started()
         caller.cancel()
         await asyncio.wait([caller])

@@ -50,7 +50,7 @@ async def test_a_full_queue_is_told_and_not_remembered(busy_parts: Parts) -> Non
     parts = busy_parts
     key = parts.issue()
     with Job() as job:
-        somebody_else = asyncio.create_task(parts.hasher._run(job))
+        somebody_else = asyncio.create_task(parts.hasher.run(job))
         await job.started()
         for _ in range(2):
             with pytest.raises(Overloaded) as full:

@@ -49,8 +49,10 @@ def _watch_verification(app: App) -> None:
     )
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
-    watch_gauge("argon2_pending", "Secrets that are hashed or verified, or wait.", lambda: app.hasher.pending)
-    watch_counter("argon2_runs", "Secrets hashed or verified.", lambda: app.hasher.runs)
+    watch_gauge(
+        "argon2_pending", "Secrets that are hashed, verified or sealed, or wait.", lambda: app.hasher.pending
+    )
+    watch_counter("argon2_runs", "Secrets hashed, verified or sealed.", lambda: app.hasher.runs)
     watch_counter(
         "uses_dropped",
         "Last uses and activities that were not kept, for lack of room.",

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from authsvc.keys.create import KeyCreation
+from authsvc.keys.minting import NewKeyString
 from authsvc.model.caller import BOOTSTRAP, PLATFORM_OWNER
 from authsvc.model.expiration import ExpirationPreset
-from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import keys as key_store
@@ -22,7 +22,7 @@ class AdministratorCreation(KeyCreation, Protocol):
 
     async def ensure_administrator(
         self, *, another: bool = False, display_name: str = "administrator", ttl: timedelta | None = None
-    ) -> KeyString | None:
+    ) -> NewKeyString | None:
         """Create an administrator key if there is no active one, or if `another` is set.
 
         Return its key string, or None if no key was created. Of several calls at the same time without

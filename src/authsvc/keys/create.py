@@ -7,8 +7,9 @@ from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.deliveries import Deliveries
-from authsvc.keys.minting import Minted, Minting, refuse_more
+from authsvc.keys.minting import Minted, Minting, NewKeyString, refuse_more
 from authsvc.keys.replacement import Replacements, RequestInProgress
+from authsvc.keys.sealing import Recipient
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -17,7 +18,6 @@ from authsvc.model.errors import FailedPrecondition
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
-from authsvc.model.key_string import KeyString
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority, Claim
 from authsvc.revocation.barrier import Barrier
@@ -38,8 +38,12 @@ class KeyCreation(Protocol):
     _catalogue: Catalogue
     _clock: Callable[[], datetime]
 
-    async def create(self, caller: Caller, new: NewKey, request_id: str = "") -> tuple[Key, KeyString]:
+    async def create(
+        self, caller: Caller, new: NewKey, request_id: str = "", *, seal_to: Recipient | None = None
+    ) -> tuple[Key, NewKeyString]:
         """Create a key; return it with its key string, which cannot be read again (rule 1).
+
+        With `seal_to`, the key string is returned only sealed to this recipient.
 
         A key that this caller created with the same `request_id`, and whose key string was never delivered,
         is revoked and replaced by the new one. While the call that created it is in progress, this waits, up
@@ -64,7 +68,7 @@ class KeyCreation(Protocol):
         now = self._clock()
         expire_time = new.expire_time(now)
         minted = await self._minting.mint(
-            caller, new.owner_id, brand=new.brand, environment=new.environment or "live"
+            caller, new.owner_id, brand=new.brand, environment=new.environment or "live", seal_to=seal_to
         )
         key = Key(
             key_id=new_identifier("key", now),

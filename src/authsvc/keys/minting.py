@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
+from authsvc.keys.sealing import Recipient
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AlreadyExists, Conflict
@@ -25,13 +27,22 @@ _MAX_WAITING_READS = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class NewKeyString:
+    """A new key string as its caller gets it: the text or, if the caller named a recipient, only sealed."""
+
+    prefix: str
+    text: str = field(default="", repr=False)
+    sealed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Minted:
     """A new key string and its hash, for a policy as it was read without a lock.
 
     `fallback` is the brand for owners whose policy sets none.
     """
 
-    string: KeyString
+    string: NewKeyString
     secret_hash: str = field(repr=False)
     fallback: str
     policy: OwnerPolicy
@@ -63,8 +74,12 @@ class Minting:
         )
         self._creations = SharedCommit(self._create_all)
 
-    async def mint(self, caller: Caller, owner_id: str, *, brand: str, environment: str) -> Minted:
+    async def mint(
+        self, caller: Caller, owner_id: str, *, brand: str, environment: str, seal_to: Recipient | None = None
+    ) -> Minted:
         """Return a new key string for an owner, hashed with argon2id; check the policy before the hashing.
+
+        With `seal_to`, the key string is sealed to this recipient.
 
         Calls at the same time share the statement that reads their policies.
 
@@ -76,7 +91,13 @@ class Minting:
         policy.refuse_if_disabled()
         fallback = brand or self._brand
         string = self._mint.mint(policy.brand or fallback, environment)
-        return Minted(string, await self._hasher.hash(string.secret, MINTED), fallback, policy)
+        secret_hash = await self._hasher.hash(string.secret, MINTED)
+        return Minted(await self._for_caller(string, seal_to), secret_hash, fallback, policy)
+
+    async def _for_caller(self, string: KeyString, seal_to: Recipient | None) -> NewKeyString:
+        if seal_to is None:
+            return NewKeyString(string.prefix, text=string.text)
+        return NewKeyString(string.prefix, sealed=await self._hasher.run(partial(seal_to.seal, string.text)))
 
     async def _read_policies(self, owner_ids: Sequence[str]) -> list[OwnerPolicy]:
         async with self._database.connection() as connection:

@@ -7,8 +7,9 @@ from typing import Protocol
 from authsvc import audit
 from authsvc.keys.change import Changes
 from authsvc.keys.deliveries import Deliveries
-from authsvc.keys.minting import Minted, Minting, refuse_more, refuse_repeated
+from authsvc.keys.minting import Minted, Minting, NewKeyString, refuse_more, refuse_repeated
 from authsvc.keys.read import KeyReads
+from authsvc.keys.sealing import Recipient
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -17,7 +18,6 @@ from authsvc.model.errors import NotFound
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
-from authsvc.model.key_string import KeyString
 from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
@@ -32,9 +32,17 @@ class KeyRotation(KeyReads, Protocol):
     _clock: Callable[[], datetime]
 
     async def rotate(
-        self, caller: Caller, key_id: str, grace_period: timedelta, request_id: str = ""
-    ) -> tuple[Key, KeyString]:
+        self,
+        caller: Caller,
+        key_id: str,
+        grace_period: timedelta,
+        request_id: str = "",
+        *,
+        seal_to: Recipient | None = None,
+    ) -> tuple[Key, NewKeyString]:
         """Replace an active key by a new one; return the new key with its key string (rules 1, 30).
+
+        With `seal_to`, the key string is returned only sealed to this recipient.
 
         The old key is revoked at the end of the grace period. It never works for longer than it would have.
 
@@ -57,7 +65,9 @@ class KeyRotation(KeyReads, Protocol):
             async with self._changes.of_key(caller, key_id):
                 raise
         brand, environment, _ = before.key_prefix.split("_")
-        minted = await self._minting.mint(caller, before.owner_id, brand=brand, environment=environment)
+        minted = await self._minting.mint(
+            caller, before.owner_id, brand=brand, environment=environment, seal_to=seal_to
+        )
         new_id = new_identifier("key", now)
         with self.deliveries.lost_on_failure(new_id):
             return await self._replace(caller, key_id, new_id, minted, grace_period, request_id)
@@ -70,7 +80,7 @@ class KeyRotation(KeyReads, Protocol):
         minted: Minted,
         grace_period: timedelta,
         request_id: str,
-    ) -> tuple[Key, KeyString]:
+    ) -> tuple[Key, NewKeyString]:
         done = f"rotated to {new_id}, whose key string cannot be shown again (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
             connection, caller = change.connection, change.caller

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authsvc.keys.sealing import Recipient
 from authsvc.model.address import normalized
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
@@ -124,6 +125,11 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
         brand=request.brand,
         environment=request.environment,
     )
+
+
+def recipient(seal_to: str) -> Recipient | None:
+    """Return the recipient that `seal_to` of a request names, if any. Raises InvalidArgument."""
+    return Recipient.parse("seal_to", seal_to) if seal_to else None
 
 
 def key_query(request: service_pb.ListKeysRequest) -> KeyQuery:

@@ -20,6 +20,7 @@ from authsvc.rpc.convert import (
     key_summary,
     new_key,
     presented,
+    recipient,
     verdict_answer,
     verdict_message,
 )
@@ -54,8 +55,11 @@ class KeyService:
 
     async def CreateKey(self, caller: Caller, request: pb.CreateKeyRequest) -> pb.CreateKeyResponse:
         """Mint a key."""
-        key, minted = await self._keys.create(caller, new_key(request), request.request_id)
-        return pb.CreateKeyResponse(key=key_message(key, self._clock()), key_string=minted.text)
+        new, seal_to = new_key(request), recipient(request.seal_to)
+        key, minted = await self._keys.create(caller, new, request.request_id, seal_to=seal_to)
+        return pb.CreateKeyResponse(
+            key=key_message(key, self._clock()), key_string=minted.text, sealed_key_string=minted.sealed
+        )
 
     async def GetKey(self, caller: Caller, request: pb.GetKeyRequest) -> resources_pb2.Key:
         """Show a key."""
@@ -87,10 +91,13 @@ class KeyService:
 
     async def RotateKey(self, caller: Caller, request: pb.RotateKeyRequest) -> pb.RotateKeyResponse:
         """Replace a key."""
+        seal_to = recipient(request.seal_to)
         key, minted = await self._keys.rotate(
-            caller, request.key_id, request.grace_period.ToTimedelta(), request.request_id
+            caller, request.key_id, request.grace_period.ToTimedelta(), request.request_id, seal_to=seal_to
         )
-        return pb.RotateKeyResponse(key=key_message(key, self._clock()), key_string=minted.text)
+        return pb.RotateKeyResponse(
+            key=key_message(key, self._clock()), key_string=minted.text, sealed_key_string=minted.sealed
+        )
 
     async def RevokeKey(self, caller: Caller, request: pb.RevokeKeyRequest) -> resources_pb2.Key:
         """Revoke a key."""

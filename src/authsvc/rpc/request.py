@@ -49,15 +49,27 @@ def _parse(
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
     # Before any error that could repeat it.
     if not takes_key_string and _holds_key_string(data) and not _cut_out(request):
-        problem = (
-            "contains a key string or the secret of a webhook, which this field does not allow; remove it, "
-            "and revoke the key, or rotate the secret, if others saw it"
-        )
-        raise InvalidArgument(FieldViolation("", "request.no_key_string", problem))
+        raise InvalidArgument(_secret(request))
     if len(data) > _MIN_COUNTED_BYTES:
         _refuse_too_many(request)
     check(request)
     return request
+
+
+def _secret(request: Message) -> FieldViolation:
+    rule = "request.no_key_string"
+    seal_to = getattr(request, "seal_to", "")
+    if redact(seal_to) != seal_to:
+        problem = (
+            "contains a secret; send the public key, the line age1… that age-keygen prints, and replace the "
+            "secret if others saw it"
+        )
+        return FieldViolation("seal_to", rule, problem)
+    problem = (
+        "contains a key string, an identity of age or the secret of a webhook, which this field does not "
+        "allow; remove it, and revoke the key, or replace the secret, if others saw it"
+    )
+    return FieldViolation("", rule, problem)
 
 
 def _holds_key_string(data: bytes) -> bool:

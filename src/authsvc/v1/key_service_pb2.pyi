@@ -100,6 +100,7 @@ class CreateKeyRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEAL_TO_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -133,6 +134,12 @@ class CreateKeyRequest(_message.Message):
     over the `request_id`. While the first call is still in progress, the second call
     waits for it. UNAVAILABLE, reason REQUEST_IN_PROGRESS, means that it waited too
     long.
+    """
+    seal_to: _builtins.str
+    """The public key to seal the key string to: a recipient of age with an X25519 key,
+    `age1…`. Then the response has `sealed_key_string` and no `key_string`, and only
+    the identity of this recipient opens it. A recipient that nobody can have an
+    identity for is refused.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -173,10 +180,11 @@ class CreateKeyRequest(_message.Message):
         environment: _builtins.str = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        seal_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -192,8 +200,15 @@ class CreateKeyResponse(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     KEY_STRING_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The complete key string. Store it now: it is never shown again."""
+    """The complete key string. Store it now: it is never shown again. Empty with
+    `seal_to`.
+    """
+    sealed_key_string: _builtins.str
+    """With `seal_to`, the complete key string as an age file in the armored format,
+    which `age -d` opens. Store it now: it is never shown again.
+    """
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
         """The key, without its secret."""
@@ -203,10 +218,11 @@ class CreateKeyResponse(_message.Message):
         *,
         key: _resources_pb2.Key | None = ...,
         key_string: _builtins.str = ...,
+        sealed_key_string: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_string", b"key_string"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_string", b"key_string", "sealed_key_string", b"sealed_key_string"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,12 +450,19 @@ class RotateKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEAL_TO_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id of the key to replace. The key must be active and not yet rotated."""
     request_id: _builtins.str
     """Makes the call safe to retry. A second call of CreateKey or RotateKey for this
     owner with the same value fails with ALREADY_EXISTS and the id of the key. This
     lasts as long as the key exists and for 30 days after its deletion.
+    """
+    seal_to: _builtins.str
+    """The public key to seal the key string to: a recipient of age with an X25519 key,
+    `age1…`. Then the response has `sealed_key_string` and no `key_string`, and only
+    the identity of this recipient opens it. A recipient that nobody can have an
+    identity for is refused.
     """
     @_builtins.property
     def grace_period(self) -> _duration_pb2.Duration:
@@ -453,10 +476,11 @@ class RotateKeyRequest(_message.Message):
         key_id: _builtins.str = ...,
         grace_period: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
+        seal_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "key_id", b"key_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "key_id", b"key_id", "request_id", b"request_id", "seal_to", b"seal_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,8 +494,15 @@ class RotateKeyResponse(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     KEY_STRING_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
-    """The complete key string of the new key. Store it now: it is never shown again."""
+    """The complete key string of the new key. Store it now: it is never shown again.
+    Empty with `seal_to`.
+    """
+    sealed_key_string: _builtins.str
+    """With `seal_to`, the complete key string as an age file in the armored format,
+    which `age -d` opens. Store it now: it is never shown again.
+    """
     @_builtins.property
     def key(self) -> _resources_pb2.Key:
         """The new key; `rotated_from_key_id` names the old one."""
@@ -481,10 +512,11 @@ class RotateKeyResponse(_message.Message):
         *,
         key: _resources_pb2.Key | None = ...,
         key_string: _builtins.str = ...,
+        sealed_key_string: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_string", b"key_string"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_string", b"key_string", "sealed_key_string", b"sealed_key_string"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The argon2 pool: hashes and verifies secrets in threads.
+"""The argon2 pool: hashes, verifies and seals secrets in threads.
 
 Mechanism: a few threads (argon2 releases the GIL) behind a queue. The cost depends on the origin of the
 secret: 256 random bits cannot be guessed, so a light argon2id is enough for them (RFC 9106 is about
@@ -43,7 +43,7 @@ class Hasher:
 
     async def hash(self, secret: str, origin: str) -> str:
         """Return the argon2id string of a secret, at the cost for its origin. Raises Overloaded."""
-        return await self._run(lambda: _PROFILES[origin].hash(secret))
+        return await self.run(lambda: _PROFILES[origin].hash(secret))
 
     async def verify(self, secret: str, secret_hash: str) -> bool:
         """Return whether a hash is that of this secret; the cost is stated in the hash.
@@ -51,7 +51,7 @@ class Hasher:
         Raises Overloaded when the queue is full, and Unavailable when the hash cannot be read.
         """
         try:
-            return await self._run(lambda: _PROFILES[MINTED].verify(secret_hash, secret))
+            return await self.run(lambda: _PROFILES[MINTED].verify(secret_hash, secret))
         except VerifyMismatchError as error:
             if extract_parameters(secret_hash).hash_len < DEFAULT_HASH_LENGTH:  # It was cut off.
                 raise _unreadable() from error
@@ -67,7 +67,8 @@ class Hasher:
         """Wait for running jobs and drop waiting ones."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _run(self, job: Callable[[], T]) -> T:
+    async def run(self, job: Callable[[], T]) -> T:
+        """Return the result of a job that computes and releases the GIL meanwhile. Raises Overloaded."""
         if self.pending >= self._queue_limit:
             raise Overloaded(
                 "too many secrets are being verified at once; retry after the delay in RetryInfo",
