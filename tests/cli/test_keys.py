@@ -1,6 +1,11 @@
 """How `authsvc keys` parses its arguments."""
 
 import io
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest import mock
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -8,7 +13,8 @@ from rich.console import Console
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
-from authsvc.cli.keys import _annotation, _table
+from authsvc.cli.keys import _annotation, _mint, _table
+from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 
 
@@ -75,3 +81,24 @@ def test_a_list_says_what_was_never_delivered(key: resources_pb2.Key, told: str)
     # The key has no other text and no creation time.
     assert told in row
     assert ("delivered" in row) == key.never_delivered
+
+
+@pytest.mark.parametrize("answer", [pb.CreateKeyResponse, pb.RotateKeyResponse])
+async def test_a_service_that_does_not_seal(
+    answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # rule 1
+    """An older release ignores the field. Its key string is not shown, since others would see it."""
+    given = answer(key=resources_pb2.Key(key_id="key_1"), key_string="authsvc_live_" + "4" * 63)
+    stub = mock.Mock(
+        CreateKey=mock.AsyncMock(return_value=given), RotateKey=mock.AsyncMock(return_value=given)
+    )
+
+    @asynccontextmanager
+    async def service() -> AsyncIterator[Any]:
+        yield stub, ()
+
+    monkeypatch.setattr(sys.modules[_mint.__module__], "_service", service)
+    request = pb.CreateKeyRequest() if answer is pb.CreateKeyResponse else pb.RotateKeyRequest()
+    with pytest.raises(ClientError, match=r"key_1 was not sealed, and is not shown; revoke this key"):
+        await _mint(request, "age1")
+    assert "4444" not in "".join(capsys.readouterr())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import age
 from tests.e2e.process import Ended, Server, authsvc, free_port
 
 KEY_STRING = re.compile(r"authsvc_live_[0-9A-Za-z]{63}")
@@ -148,6 +149,31 @@ def test_rotate_prints_the_new_key_string_alone(dev: Server, owner: str) -> None
     assert KEY_STRING.fullmatch(done.stdout.removesuffix("\n"))
     assert done.stdout.strip() not in done.stderr
     assert "ACTIVE until " in dev.run("keys", "list", owner, key=old).stdout
+
+
+def test_a_sealed_key_string(dev: Server, owner: str, checkout: Path, tmp_path: Path) -> None:  # rule 1
+    """`authsvc keys create --seal-to age1… | age -d -i key.txt`; so does `rotate`."""
+    program, recipient = age.program(checkout), age.Recipient()
+    made = dev.run("keys", "create", owner, "Orders", "--scope", "keys:read", "--seal-to", recipient.public)
+    [key_id] = KEY_ID.findall(made.stderr)
+    turned = dev.run("keys", "rotate", key_id, "--seal-to", recipient.public)
+    for done in made, turned:
+        assert done.code == 0, done.stderr
+        opened = recipient.open_by_program(program, done.stdout, tmp_path)
+        assert KEY_STRING.fullmatch(opened)
+        assert opened[-51:] not in done.stdout + done.stderr
+    assert dev.run("keys", "list", owner, key=opened).code == 0
+
+
+def test_a_recipient_that_is_none_is_one_line(dev: Server, owner: str) -> None:
+    """A wrong recipient is refused with the remedy, and a private key without being repeated."""
+    told = refusal(dev.run("keys", "create", owner, "Orders", "--seal-to", "age1"))
+    assert told.startswith("seal_to: use an X25519 recipient of age")
+    secret = age.Recipient().secret
+    told = refusal(dev.run("keys", "create", owner, "Orders", "--seal-to", secret))
+    assert told.startswith("--seal-to is a secret; give the public key")
+    assert secret[20:40] not in told
+    assert listed(dev, owner) == []
 
 
 def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17

@@ -39,6 +39,7 @@ from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
 from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from authsvc.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from tests import age
 from tests.e2e.process import Server, environment, free_port, run, running
 from tests.web.console.conftest import Browser
 
@@ -66,6 +67,8 @@ class Story:
     key_strings: list[str] = field(default_factory=list)
     # The secrets of webhooks, `whsec_` and base64, and the key that they are derived from.
     webhook_secrets: list[str] = field(default_factory=list)
+    # To whom key strings are sealed.
+    recipient: age.Recipient = field(default_factory=age.Recipient)
     # The address of the HTTP check for proxies, and that of the RPCs over HTTP and the console.
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
     web: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
@@ -178,7 +181,10 @@ class Teller:
             self._story.note("errors", *(v for m in (await call.initial_metadata(),) for _, v in m))
             return None
         if isinstance(answer, pb.CreateKeyResponse | pb.RotateKeyResponse):
-            self._story.learn(answer.key_string)
+            sealed = answer.sealed_key_string
+            self._story.learn(self._story.recipient.open(sealed) if sealed else answer.key_string)
+            if sealed:
+                self._story.note("answers", answer, answer.SerializeToString())
             self._story.note("answers", answer.key, answer.key.SerializeToString())
         elif isinstance(answer, session_pb.CreateSessionResponse):
             self._story.learn(answer.session_token)
@@ -354,6 +360,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await tell_gateways(story, call, admin)
         await tell_web(story, call, admin)
         await tell_webhooks(call, admin, turned.key_string)
+        await tell_sealed(story, call, admin)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
 
@@ -594,6 +601,15 @@ def tell_commands(story: Story, server: Server) -> None:
     ):
         done = server.run("webhooks", *arguments)
         story.note("commands", done.stdout, done.stderr)
+    to = "--seal-to", story.recipient.public
+    made = server.run("keys", "create", "acme", "Orders", *to)
+    key_id = re.findall(r"key_\w{26}", made.stderr)[0]
+    turned = server.run("keys", "rotate", key_id, *to)
+    refused = server.run("keys", "rotate", key_id, "--seal-to", story.recipient.secret)
+    for done in made, turned:
+        story.learn(story.recipient.open(done.stdout))
+    for done in made, turned, refused:
+        story.note("commands", done.stdout, done.stderr)
     made = server.run("keys", "create", "acme", "Orders", "--scope", "keys:read")
     key_id = re.findall(r"key_\w{26}", made.stderr)[0]
     key_string = story.learn(made.stdout.strip())
@@ -610,6 +626,27 @@ def tell_commands(story: Story, server: Server) -> None:
         server.run("keys", "create", "acme", "Orders", "--contact", key_string),
     ):
         story.note("commands", done.stdout, done.stderr)
+
+
+async def tell_sealed(story: Story, call: Teller, admin: str) -> None:
+    """Create and rotate sealed keys, use them, and put the private key into fields."""
+    recipient = story.recipient
+    made = await call("CreateKey", admin, owner_id="acme", display_name="x", seal_to=recipient.public)
+    assert isinstance(made, pb.CreateKeyResponse)
+    turned = await call("RotateKey", admin, key_id=made.key.key_id, seal_to=recipient.public)
+    assert isinstance(turned, pb.RotateKeyResponse)
+    opened = recipient.open(turned.sealed_key_string)
+    await call("VerifyKey", admin, key_string=opened)
+    for text in (opened, recipient.secret, recipient.secret[:-9], f"{recipient.public} {recipient.secret}"):
+        await call("CreateKey", admin, owner_id="acme", display_name="x", seal_to=text)
+        await call("CreateKey", admin, owner_id="acme", display_name=text)
+        await call("CreateKey", admin, owner_id=text, display_name="x", annotations={text: text})
+        await call("RotateKey", admin, key_id=turned.key.key_id, seal_to=text)
+        await call("RevokeKey", admin, key_id=made.key.key_id, reason=text, named=text)
+        await call("VerifyKey", admin, key_string=text)
+        await call("CreateSession", admin, owner_id="acme", user_agent=text)
+        await call("GetKey", f"Bearer {text}", key_id=made.key.key_id)
+    await call("ListAuditEvents", admin, owner_id="acme", page_size=1000)
 
 
 URL = "https://hooks.invalid/authsvc"
@@ -676,6 +713,15 @@ async def dump(url: str, directory: Path) -> bytes:
 async def test_no_key_string_leaves(story: Story, source: str) -> None:  # rule 1
     """It contains no key string, no part of a secret and no encoded form of either."""
     assert leaks(story.text(source), story.key_strings) == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_no_identity_of_a_recipient_leaves(story: Story, source: str) -> None:
+    """Nothing repeats the private key that somebody sent instead of the public one, nor a part of it."""
+    secret = story.recipient.secret.removeprefix("AGE-SECRET-KEY-1")
+    text = COLOURS.sub(b"", story.text(source)).upper()
+    parts = [secret[start : start + STRETCH] for start in range(0, len(secret) - STRETCH, STRETCH)]
+    assert [part for part in parts if part.encode() in text] == []
 
 
 @pytest.mark.parametrize("source", SOURCES)

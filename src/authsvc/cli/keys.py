@@ -1,6 +1,7 @@
 """`authsvc keys`: calls the key service.
 
-Commands that create a key print only the key string to standard output, so that it can be piped.
+Commands that create a key print only the key string to standard output, or the age file with it, so that it
+can be piped.
 Tables and notes go to standard error then.
 """
 
@@ -19,6 +20,7 @@ from authsvc.cli.call import ClientError, Metadata, calling, first, notes, outpu
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.parameters import Duration, Time
 from authsvc.cli.table import Table, table
+from authsvc.model.key_string import redact
 from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
@@ -50,6 +52,7 @@ async def create(
     brand: str = "",
     environment: str = "",
     request_id: str = "",
+    seal_to: str = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -79,6 +82,8 @@ async def create(
         The second part of the key string: live or test.
     request_id
         An id that makes the call safe to retry.
+    seal_to
+        A public key of age, age1...: print the key string encrypted to it, for `age -d`.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -92,10 +97,7 @@ async def create(
         request_id=request_id,
     )
     _set_expiration(request, ttl, expires, preset)
-    async with _service() as (stub, metadata):
-        response = await stub.CreateKey(request, metadata=metadata)
-    _tell(response.key_string)
-    notes.print(_table([response.key]))
+    await _mint(request, seal_to)
 
 
 @keys.command(name="list")
@@ -171,7 +173,7 @@ async def revoke(
 
 
 @keys.command
-async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "") -> None:
+async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "", seal_to: str = "") -> None:
     """Replace a key with a new one and print the new key string, which is never shown again.
 
     Parameters
@@ -182,14 +184,13 @@ async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "") -
         How much longer the old key works, for instance 24h.
     request_id
         An id that makes the call safe to retry.
+    seal_to
+        A public key of age, age1...: print the key string encrypted to it, for `age -d`.
     """
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:
         request.grace_period.FromTimedelta(grace)
-    async with _service() as (stub, metadata):
-        response = await stub.RotateKey(request, metadata=metadata)
-    _tell(response.key_string)
-    notes.print(_table([response.key]))
+    await _mint(request, seal_to)
 
 
 @asynccontextmanager
@@ -220,10 +221,30 @@ def _annotation(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _tell(key_string: str) -> None:
+async def _mint(request: pb.CreateKeyRequest | pb.RotateKeyRequest, seal_to: str) -> None:
+    """Create or rotate a key, and print the new key string, sealed if there is a recipient."""
+    if redact(seal_to) != seal_to:  # Do not send it either.
+        raise ClientError(
+            "--seal-to is a secret; give the public key, the line age1... that age-keygen prints, and "
+            "replace the secret if others saw it"
+        )
+    request.seal_to = seal_to
+    async with _service() as (stub, metadata):
+        response = (
+            await stub.CreateKey(request, metadata=metadata)
+            if isinstance(request, pb.CreateKeyRequest)
+            else await stub.RotateKey(request, metadata=metadata)
+        )
+    if seal_to and not response.sealed_key_string:
+        raise ClientError(
+            f"the service is too old for --seal-to: the key string of {response.key.key_id} was not sealed, "
+            "and is not shown; revoke this key"
+        )
     if sys.stdout.isatty():
-        notes.print("The key string, which is shown only once:")
-    print(key_string)
+        sealed = ", sealed" if seal_to else ""
+        notes.print(f"The key string{sealed}, which is shown only once:")
+    print(response.key_string or response.sealed_key_string.rstrip("\n"))
+    notes.print(_table([response.key]))
 
 
 def _tell_confirmation(trailers: Mapping[str, str | bytes]) -> None:
