@@ -17,10 +17,10 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from authsvc.config.settings import Settings
 from authsvc.model.address import network
 from authsvc.model.webhook import Attempt, Outcome, SecretVersion, Webhook
+from authsvc.net.checked_connection import MAX_RESPONSE_BYTES
+from authsvc.net.resolver import MOST, Resolver
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.notifications.webhooks.caller import WebhookCaller
-from authsvc.notifications.webhooks.connection import MAX_RESPONSE_BYTES
-from authsvc.notifications.webhooks.resolver import MOST, Resolver
 from authsvc.notifications.webhooks.signing_keys import SigningKeys
 from authsvc.notifications.webhooks.trial import call_test
 from tests.certificates import Authority

@@ -21,9 +21,9 @@ import httpcore
 
 from authsvc.model.retry_schedule import retry_after_of
 from authsvc.model.webhook import Attempt, Outcome, Webhook
+from authsvc.net.checked_connection import CheckedAddresses, TooLargeError
+from authsvc.net.resolver import Resolve, Resolver
 from authsvc.notifications.webhooks.addresses import AddressRules
-from authsvc.notifications.webhooks.connection import CheckedAddresses, TooLargeError
-from authsvc.notifications.webhooks.resolver import Resolve, Resolver
 from authsvc.notifications.webhooks.signature import signature_headers
 from authsvc.notifications.webhooks.signing_keys import SigningKeys
 from authsvc.notifications.webhooks.target import Target, read_target

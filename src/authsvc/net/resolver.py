@@ -37,7 +37,7 @@ class Resolver:
         loop = asyncio.get_running_loop()
         found = loop.create_future()
         thread = threading.Thread(
-            target=self._work, args=(loop, found, host, port), daemon=True, name="look-up of a webhook"
+            target=self._work, args=(loop, found, host, port), daemon=True, name="look-up of a name"
         )
         try:
             thread.start()

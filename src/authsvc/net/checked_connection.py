@@ -1,4 +1,4 @@
-"""One connection to a webhook: to addresses that were checked, and with a bound for what is read."""
+"""One connection to another server: to addresses that were checked, and with a bound for what is read."""
 
 import ssl
 from collections.abc import Iterable, Sequence
