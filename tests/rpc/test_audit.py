@@ -95,9 +95,20 @@ async def batch_delete_keys(service: Service, caller: Client) -> Left:
 
 async def create_session(service: Service, caller: Client) -> Left:
     made = await caller.CreateSession(
-        owner_id="acme", ip_address="192.0.2.1", user_agent="x", scopes=["keys:read"]
+        owner_id="acme",
+        ip_address="192.0.2.1",
+        user_agent="x",
+        scopes=["keys:read"],
+        annotations={
+            "signed-in-as": "Ada",
+            "oidc-issuer": "https://idp",
+            "oidc-subject": "7",
+            "plan": "free",
+        },
     )
-    return [("SESSION_CREATED", made.session.session_id, {"ip_address": "192.0.2.1", "scopes": "keys:read"})]
+    identity = {"signed_in_as": "Ada", "issuer": "https://idp", "subject": "7"}
+    details = {"ip_address": "192.0.2.1", "scopes": "keys:read", **identity}
+    return [("SESSION_CREATED", made.session.session_id, details)]
 
 
 async def revoke_session(service: Service, caller: Client) -> Left:

@@ -72,6 +72,17 @@ class Session:
             )
 
 
+#: Annotations that say who has signed in where that is not the owner: a member of staff, by their provider.
+SIGNED_IN_AS, ISSUER, SUBJECT = "signed-in-as", "oidc-issuer", "oidc-subject"
+# They are recorded with the creation, since sessions are deleted long before audit events.
+_IDENTITY = {"signed_in_as": SIGNED_IN_AS, "issuer": ISSUER, "subject": SUBJECT}
+
+
+def identity(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return what the audit log has of the annotations of a session; "" for what is not there."""
+    return {name: annotations.get(annotation, "") for name, annotation in _IDENTITY.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
     """The fields of a new session. A duration that is None is the operator's default."""

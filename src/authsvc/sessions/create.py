@@ -11,7 +11,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
-from authsvc.model.session import NewSession, Session, SessionBounds, shortened
+from authsvc.model.session import NewSession, Session, SessionBounds, identity, shortened
 from authsvc.sessions.opening import Opening, SessionOpenings
 from authsvc.verify.session_digest import session_digest
 
@@ -65,7 +65,11 @@ class SessionCreation(Protocol):
             at=now,
             target_id=session.session_id,
             owner_id=session.owner_id,
-            details={"ip_address": session.ip_address, "scopes": " ".join(session.scopes)},
+            details={
+                "ip_address": session.ip_address,
+                "scopes": " ".join(session.scopes),
+                **identity(session.annotations),
+            },
         )
         await self._openings.open(Opening(caller, session, event, session_digest(minted.secret)))
         return session, minted

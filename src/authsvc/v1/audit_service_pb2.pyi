@@ -75,7 +75,10 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_OWNER_KEYS_REVOKED: _AuditAction.ValueType  # 6
     """All keys of an owner were revoked. Details: `count`, `revoke_time`, `reason`."""
     AUDIT_ACTION_SESSION_CREATED: _AuditAction.ValueType  # 7
-    """A user signed in. Details: `ip_address` of the user, `scopes`."""
+    """A user signed in. Details: `ip_address` of the user, `scopes`; and, from the
+    annotations `signed-in-as`, `oidc-issuer` and `oidc-subject` of the session,
+    `signed_in_as`, `issuer` and `subject`.
+    """
     AUDIT_ACTION_SESSION_REVOKED: _AuditAction.ValueType  # 8
     """One device was logged out."""
     AUDIT_ACTION_OWNER_SESSIONS_REVOKED: _AuditAction.ValueType  # 9
@@ -152,7 +155,10 @@ AUDIT_ACTION_KEY_DELETED: AuditAction.ValueType  # 5
 AUDIT_ACTION_OWNER_KEYS_REVOKED: AuditAction.ValueType  # 6
 """All keys of an owner were revoked. Details: `count`, `revoke_time`, `reason`."""
 AUDIT_ACTION_SESSION_CREATED: AuditAction.ValueType  # 7
-"""A user signed in. Details: `ip_address` of the user, `scopes`."""
+"""A user signed in. Details: `ip_address` of the user, `scopes`; and, from the
+annotations `signed-in-as`, `oidc-issuer` and `oidc-subject` of the session,
+`signed_in_as`, `issuer` and `subject`.
+"""
 AUDIT_ACTION_SESSION_REVOKED: AuditAction.ValueType  # 8
 """One device was logged out."""
 AUDIT_ACTION_OWNER_SESSIONS_REVOKED: AuditAction.ValueType  # 9

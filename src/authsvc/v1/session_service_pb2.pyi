@@ -86,7 +86,9 @@ class CreateSessionRequest(_message.Message):
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Key-value pairs of the client's choice, at most 32, with names of up to 63 and
-        values of up to 256 characters.
+        values of up to 256 characters. `signed-in-as`, `oidc-issuer` and `oidc-subject`
+        say who uses a session of an owner that is no person. They are shown in the
+        console, and recorded in the audit log.
         """
 
     @_builtins.property
