@@ -1,4 +1,4 @@
-"""Programs of others that speak HTTP/2 or gRPC. Without one, the tests that need it are skipped."""
+"""Programs of others: clients and proxies of gRPC, an OpenID provider. Without one, its tests are skipped."""
 
 import asyncio
 import subprocess
@@ -14,6 +14,8 @@ _SOURCES = {
     "h2spec": f"{_GO}github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible",
     "client": f"{_GO}google.golang.org/grpc/interop/client@v1.85.0",
     "ghz": f"{_GO}github.com/bojand/ghz/cmd/ghz@v0.93.0",
+    "openid/server": "GOBIN=$PWD/.tools/interop/openid go install "
+    "github.com/zitadel/oidc/v3/example/server@v3.52.0",
     "java.classpath": "mvn -q -f tests/lane/interop.pom.xml dependency:build-classpath "
     "-Dmdep.outputFile=$PWD/.tools/interop/java.classpath",
     "node_modules/@grpc/grpc-js": "npm install --ignore-scripts --prefix .tools/interop "

@@ -12,6 +12,7 @@ from authsvc.app.verification import Verification, verification_of
 from authsvc.audit.confirmations import Confirmations
 from authsvc.audit.months import AuditMonths
 from authsvc.audit.refusals import Refusals
+from authsvc.config.oidc import OidcSecrets
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
 from authsvc.entrance.callers import Callers
@@ -59,6 +60,8 @@ class App(Verification, UseCases):
     url: str
     # Only in a worker that is alone; otherwise the workers of a replica have one in a process of its own.
     own_follower: Follower | None = None
+    # Only in a worker, for the console.
+    oidc_secrets: ReloadedFiles[OidcSecrets] | None = None
     port: int = 0
     http_port: int = 0
     web_port: int = 0
@@ -73,7 +76,7 @@ class App(Verification, UseCases):
     @property
     def reloaded_files(self) -> list[Tls | ReloadedFiles[Any]]:
         """The files that are reloaded when they change."""
-        files = (self.tls, self.certified, self.routes)
+        files = (self.tls, self.certified, self.routes, self.oidc_secrets)
         return [each for each in files if each is not None]
 
 

@@ -24,6 +24,7 @@ from authsvc.app.parts import App, composed
 from authsvc.app.services import services_of
 from authsvc.app.transport import transport
 from authsvc.app.web import WebPort
+from authsvc.config.oidc import oidc_secrets
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
@@ -100,7 +101,7 @@ async def running(
     """
     tls, certified = transport(settings)
     registration = registration or Registration()
-    note_lent = registration.lent.claim(slot, os.getpid())
+    note_lent, secrets = registration.lent.claim(slot, os.getpid()), oidc_secrets(settings)
     # All workers wait for the same, so one of them says for what.
     wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
@@ -110,6 +111,7 @@ async def running(
         watch(app)
         device.warm()  # No caller is to wait for it.
         _flush_at_end(app, stack)
+        app = replace(app, oidc_secrets=secrets)
         app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)

@@ -1,5 +1,6 @@
 """TLS, and the callers that certificates identify."""
 
+from authsvc.config.oidc import check_oidc
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
 from authsvc.config.transport import check_transport
@@ -10,9 +11,11 @@ from authsvc.rpc.tls import Tls
 def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | None]:
     """Return TLS, and the callers that certificates identify; None for each that is not configured.
 
-    Raises ConfigError for files that cannot be used, and for plain text that is not explicitly allowed.
+    Raises ConfigError for files that cannot be used, for plain text that is not explicitly allowed, and for
+    settings of the console that do not fit together.
     """
     check_transport(settings)
+    check_oidc(settings)
     tls = certified = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         optional = settings.tls_client_auth == "optional"

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
@@ -19,7 +20,10 @@ from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from authsvc.rpc.tls import Tls
 from authsvc.verify.lease import certainly_over
 from authsvc.web.application import WebApplication
-from authsvc.web.console import SessionTimes, console
+from authsvc.web.console import Oidc, SessionTimes, console
+from authsvc.web.console.oidc.client import CALLBACK, OidcClient
+from authsvc.web.console.oidc.http_client import HttpClient
+from authsvc.web.console.oidc.provider import Provider
 from authsvc.web.rpcs import Rpcs
 
 
@@ -80,7 +84,26 @@ def _console(app: App, settings: Settings, rpcs: Rpcs, max_seconds: float) -> AS
             min(times.idle_timeout, settings.session_idle_timeout_max),
         ),
         has_plain_cookies=settings.console_url.startswith("http://"),
+        oidc=_oidc(app, settings),
     )
+
+
+def _oidc(app: App, settings: Settings) -> Oidc | None:
+    """Return the sign-in by OpenID Connect; None if it is not set."""
+    secrets = app.oidc_secrets
+    if secrets is None:
+        return None
+    client = OidcClient(
+        issuer=settings.console_oidc_issuer,
+        client_id=settings.console_oidc_client_id,
+        redirect_uri=settings.console_url.rstrip("/") + CALLBACK,
+        scopes=settings.console_oidc_scopes,
+        roles_claim=settings.console_oidc_roles_claim,
+        roles=settings.console_oidc_roles,
+        name=settings.console_oidc_name or urlsplit(settings.console_oidc_issuer).hostname or "",
+        secrets=lambda: secrets.value,
+    )
+    return Oidc(client, Provider(client, HttpClient()))
 
 
 def _context(tls: Tls | None) -> Callable[[], ssl.SSLContext] | None:

@@ -123,7 +123,7 @@ def settings() -> None:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        shown = "" if default in (None, "", ()) else _shown(default)
+        shown = "" if default in (None, "", (), {}) else _shown(default)
         rows.append((PREFIX + name.upper(), shown, field.description or ""))
     output.print(table(("setting", "default", "description"), rows))
 

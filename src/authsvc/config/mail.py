@@ -53,8 +53,8 @@ def _check_address(value: str) -> str:
     return value
 
 
-def _check_console(value: str) -> str:
-    """Return an address that people open in a browser."""
+def check_browser_url(value: str) -> str:
+    """Return an address that people open in a browser, or an empty one; raise ValueError."""
     if not value:
         return value
     remedy = "use https://host/path, or http:// on this machine, without user, password and spaces"
@@ -78,5 +78,5 @@ MailSender = Annotated[Sender | None, NoDecode, BeforeValidator(_read_sender)]
 MailAddress = Annotated[str, AfterValidator(kept), AfterValidator(_check_address)]
 """A mail address, or empty."""
 
-ConsoleUrl = Annotated[str, AfterValidator(_check_console)]
+ConsoleUrl = Annotated[str, AfterValidator(check_browser_url)]
 """An address for browsers, or empty."""

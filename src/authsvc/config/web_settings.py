@@ -3,16 +3,16 @@
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
 from authsvc.config.address import OptionalListen
+from authsvc.config.oidc_settings import OidcSettings
 from authsvc.net.listen_address import ListenAddress
 
 #: Where `authsvc dev` serves the RPCs over HTTP, or at the next free port. The proxies in deploy/ have 8080.
 DEV_LISTEN = ListenAddress("127.0.0.1", 8090)
 
 
-class WebSettings(BaseSettings):
+class WebSettings(OidcSettings):
     """A part of `Settings`."""
 
     web_listen: OptionalListen = Field(

@@ -34,7 +34,7 @@ def test_every_text_that_a_template_names_is_there() -> None:
 
 def test_no_text_is_left_over() -> None:
     texts = Texts()
-    source = _templates() + "\n".join(path.read_text("utf-8") for path in _PACKAGE.glob("*.py"))
+    source = _templates() + "\n".join(path.read_text("utf-8") for path in _PACKAGE.rglob("*.py"))
     # Names that are put together, by what they begin with.
     beginnings = (*re.findall(r"'([a-z_]+\.(?:[a-z_]+\.)?)' ~", source), "time.")
     unused = {

@@ -28,11 +28,13 @@ from authsvc.web.console import (
 from authsvc.web.console.calls import address_of, delayed
 from authsvc.web.console.forgery import FIELD, is_forged
 from authsvc.web.console.forms import BadForm, Form, read_form
+from authsvc.web.console.oidc.client import CALLBACK
+from authsvc.web.console.oidc.sign_in import OidcSignIn
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.pages import HEADERS, Pages
-from authsvc.web.console.parts import Parts, SessionTimes
+from authsvc.web.console.parts import Oidc, Parts, SessionTimes
 from authsvc.web.console.problem import Problem, problem_of_error
-from authsvc.web.console.session import SIGN_IN, cookie, left, signed_in, to_sign_in
+from authsvc.web.console.session import OIDC, SIGN_IN, cookie, left, signed_in, to_sign_in
 from authsvc.web.console.sign_in import SIGN_OUT, show_sign_in, sign_in, sign_out
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
@@ -86,13 +88,14 @@ def console(
     max_seconds: float,
     session_times: SessionTimes | None = None,
     has_plain_cookies: bool = False,
+    oidc: Oidc | None = None,
 ) -> ASGIApp:
     """Return the application, which is to be served at `/`.
 
     `clock` is that of the service. An RPC may take `max_seconds`: longer than a change waits for a worker
-    that is out of reach. `session_times` are those of a sign-in with a key, within the bounds that the
+    that is out of reach. `session_times` are those of a sign-in, within the bounds that the
     operator has set for sessions. `has_plain_cookies` means that browsers are on this machine and do not use
-    TLS, so that cookies cannot be for TLS only.
+    TLS, so that cookies cannot be for TLS only. With `oidc`, staff can sign in by OpenID Connect.
     """
     texts, static = Texts(), StaticFiles()
     parts = Parts(
@@ -104,11 +107,13 @@ def console(
         clock,
         Turns(),
         max_seconds,
+        oidc,
     )
     site = _Site(parts, static)
     routes = [
         Route(SIGN_IN, partial(show_sign_in, parts), methods=["GET"]),
         Route(SIGN_IN, partial(sign_in, parts), methods=["POST"]),
+        *_oidc_routes(parts),
         Route("/static/{name}", site.static, methods=["GET"]),
         *(Route(path, partial(site.show, handler), methods=["GET"]) for path, handler in _SHOWN.items()),
         *(Route(path, partial(site.change, handler), methods=["POST"]) for path, handler in _DONE.items()),
@@ -117,6 +122,16 @@ def console(
     starlette = Starlette(routes=routes, exception_handlers=handlers)
     starlette.state.has_plain_cookies = has_plain_cookies
     return _with_headers(starlette)
+
+
+def _oidc_routes(parts: Parts) -> list[Route]:
+    if parts.oidc is None:
+        return []
+    sign_in_by_oidc = OidcSignIn(parts, parts.oidc)
+    return [
+        Route(OIDC, sign_in_by_oidc.start, methods=["GET"]),
+        Route(CALLBACK, sign_in_by_oidc.finish, methods=["GET"]),
+    ]
 
 
 def _with_headers(application: ASGIApp) -> ASGIApp:

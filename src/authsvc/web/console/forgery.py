@@ -25,13 +25,13 @@ def form_token(secret: str, path: str) -> str:
 
 def is_forged(request: Request, secret: str, token: str) -> bool:
     """Return whether a request that changes something did not come from a page of ours."""
-    if not _is_from_here(request):
+    if not is_from_here(request):
         return True
     wanted = form_token(secret, request.url.path)
     return not secret or not hmac.compare_digest(wanted.encode(), token.encode())
 
 
-def _is_from_here(request: Request) -> bool:
+def is_from_here(request: Request) -> bool:
     """Return whether the browser says that a page of ours sent this, or says nothing."""
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site in _OWN_SITES

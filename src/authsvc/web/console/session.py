@@ -4,7 +4,8 @@ The token is a session token of authsvc, which is the credential of all calls. T
 the cookie, or the login of a product does.
 """
 
-from urllib.parse import urlencode
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -14,12 +15,16 @@ from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
 from authsvc.model.key_string import redact
-from authsvc.web.console.calls import incoming_call
+from authsvc.v1 import session_service_pb2 as pb
+from authsvc.web.console.calls import Calls, client_of, incoming_call
 from authsvc.web.console.parts import Parts
 
 #: The name of the cookie with the session token; without the prefix where the browser would refuse it.
 COOKIE = "authsvc"
 SIGN_IN = "/sign-in"
+#: Where the sign-in by OpenID Connect starts.
+OIDC = "/sign-in/oidc"
+_HINTS = {"brands": "sec-ch-ua", "platform": "sec-ch-ua-platform", "mobile": "sec-ch-ua-mobile"}
 
 
 def _is_plain(request: Request) -> bool:
@@ -77,6 +82,44 @@ async def signed_in(parts: Parts, request: Request) -> tuple[Caller, str] | None
     caller = await identified(parts, request, token)
     # A key in a cookie would be a key in the storage of a browser.
     return (caller, token) if caller.kind is CredentialKind.SESSION else None
+
+
+async def opened(
+    parts: Parts,
+    request: Request,
+    caller: Caller,
+    key: str,
+    scopes: Sequence[str],
+    annotations: Mapping[str, str] = {},
+) -> str:
+    """Open a session for the owner of a key, with this key, and return its token. Raises Problem."""
+    asked = pb.CreateSessionRequest(
+        owner_id=caller.owner_id,
+        user_agent=request.headers.get("user-agent", ""),
+        ip_address=caller.client_ip,
+        scopes=scopes,
+        annotations=annotations,
+    )
+    for field, header in _HINTS.items():
+        setattr(asked.client_hints, field, request.headers.get(header, ""))
+    asked.lifetime.FromTimedelta(parts.session_times.lifetime)
+    asked.idle_timeout.FromTimedelta(parts.session_times.idle_timeout)
+    calls = Calls(parts.rpcs, client_of(request, key), parts.max_seconds)
+    answer = await calls("SessionService/CreateSession", asked, pb.CreateSessionResponse)
+    return answer.session_token
+
+
+def signed_in_to(parts: Parts, request: Request, path: str, token: str) -> Response:
+    """Return an answer that gives the browser its session, and leads to a page of ours."""
+    response = RedirectResponse(own_page(path), 303)
+    set_cookie(request, response, token, int(parts.session_times.lifetime.total_seconds()))
+    return response
+
+
+def own_page(path: str) -> str:
+    """Return a path of ours to go on to, never another site."""
+    is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if is_ours and not urlsplit(path).netloc else "/"
 
 
 def to_sign_in(request: Request, *, ended: bool) -> Response:

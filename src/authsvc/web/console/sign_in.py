@@ -7,29 +7,37 @@ Bound: a sign-in passes the entrance like any call, so the limits of failed auth
 """
 
 from secrets import token_urlsafe
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 import grpc
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Session
-from authsvc.web.console.calls import Calls, address_of, client_of, delayed
+from authsvc.web.console.calls import address_of, delayed
 from authsvc.web.console.forgery import FIELD, form_token, is_forged
 from authsvc.web.console.forms import BadForm, Form, query, read_form
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.parts import Parts
 from authsvc.web.console.problem import Problem, problem_of_error
-from authsvc.web.console.session import SIGN_IN, cookie, identified, left, set_cookie
+from authsvc.web.console.session import (
+    OIDC,
+    SIGN_IN,
+    cookie,
+    identified,
+    left,
+    opened,
+    own_page,
+    set_cookie,
+    signed_in_to,
+)
 
 SIGN_OUT = "/sign-out"
 # A random text that the form of the sign-in is bound to.
 _FORM_COOKIE, _FORM_SECONDS = "authsvc-sign-in", 3600
-_HINTS = {"brands": "sec-ch-ua", "platform": "sec-ch-ua-platform", "mobile": "sec-ch-ua-mobile"}
 
 
 async def show_sign_in(parts: Parts, request: Request) -> Response:
@@ -57,31 +65,14 @@ async def sign_in(parts: Parts, request: Request) -> Response:
         caller = await identified(parts, request, key)
         if caller.kind is not CredentialKind.KEY:
             return _form(parts, request, form, error="not_a_key", status=400)
-        token = await _new_session(parts, request, caller, key)
+        token = await opened(parts, request, caller, key, caller.scopes)
     except AuthsvcError as error:
         return _refused(parts, request, form, problem_of_error(error))
     except Problem as problem:
         return _refused(parts, request, form, problem)
-    response = RedirectResponse(_next(form("next")), 303)
-    set_cookie(request, response, token, int(parts.session_times.lifetime.total_seconds()))
+    response = signed_in_to(parts, request, form("next"), token)
     set_cookie(request, response, "", 0, _FORM_COOKIE)
     return response
-
-
-async def _new_session(parts: Parts, request: Request, caller: Caller, key: str) -> str:
-    asked = pb.CreateSessionRequest(
-        owner_id=caller.owner_id,
-        user_agent=request.headers.get("user-agent", ""),
-        ip_address=caller.client_ip,
-        scopes=caller.scopes,
-    )
-    for field, header in _HINTS.items():
-        setattr(asked.client_hints, field, request.headers.get(header, ""))
-    asked.lifetime.FromTimedelta(parts.session_times.lifetime)
-    asked.idle_timeout.FromTimedelta(parts.session_times.idle_timeout)
-    calls = Calls(parts.rpcs, client_of(request, key), parts.max_seconds)
-    answer = await calls("SessionService/CreateSession", asked, pb.CreateSessionResponse)
-    return answer.session_token
 
 
 def _refused(parts: Parts, request: Request, form: Form, problem: Problem) -> Response:
@@ -102,12 +93,6 @@ async def sign_out(request: PageRequest) -> Response:
     return left(request.http)
 
 
-def _next(path: str) -> str:
-    """Return a path of ours to go on to, never another site."""
-    is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    return path if is_ours and not urlsplit(path).netloc else "/"
-
-
 def _form(
     parts: Parts,
     request: Request,
@@ -119,13 +104,15 @@ def _form(
 ) -> Response:
     secret = cookie(request, _FORM_COOKIE) or token_urlsafe(32)  # several tabs may have the form
     values = {
-        "next": _next(fields("next")),
+        "next": own_page(fields("next")),
         # Whoever has a session was not signed out, whatever a link says.
         "ended": "ended" in fields and not cookie(request),
         "left": "" if cookie(request) else fields("left"),
         "token": form_token(secret, SIGN_IN),
         "error": error,
         "problem": problem,
+        "provider": "" if parts.oidc is None else parts.oidc.client.name,
+        "start": f"{OIDC}?{urlencode({'next': own_page(fields('next'))})}",
         "idle": parts.session_times.idle_timeout,
         "lifetime": parts.session_times.lifetime,
     }
