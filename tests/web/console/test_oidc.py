@@ -139,13 +139,17 @@ async def test_roles_add_up_and_unknown_ones_give_nothing(oidc: OidcSite) -> Non
 
 
 @pytest.mark.parametrize("groups", [[], ["nobody"], None, {"support": True}, [["support"]], 7])
-async def test_without_a_role_nobody_signs_in(oidc: OidcSite, groups: object) -> None:
+async def test_without_a_role_nobody_signs_in(
+    oidc: OidcSite, groups: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "authsvc")
     oidc.provider.claims["groups"] = groups
     async with oidc.browser() as browser:
         await _sign_in(browser)
         assert browser.page.status_code == 403
         assert "You have no access to this console" in browser.text
         assert "support" not in browser.text
+        assert "the subject 'ada-1' has no role" in caplog.text
         assert "authsvc" not in browser.http.cookies
 
 
@@ -184,15 +188,26 @@ async def test_a_name_that_nobody_could_read(oidc: OidcSite) -> None:
         assert session.annotations["oidc-subject"] == "s" * 255
 
 
-async def test_signing_out(oidc: OidcSite) -> None:
-    oidc.provider.claims["groups"] = ["admins"]
+@pytest.mark.parametrize("role", ["admins", "support"])
+async def test_signing_out(oidc: OidcSite, role: str) -> None:
+    """Also for those who may not end sessions: the key that has opened theirs may."""
+    oidc.provider.claims["groups"] = [role]
     async with oidc.browser() as browser:
         await _sign_in(browser)
         token = browser.http.cookies["authsvc"]
         await browser.send("/sign-out")
-        assert "You are signed out" in browser.text
+        assert "You are signed out. The session has ended." in browser.text
         assert "still be signed in at the provider" in browser.text
         assert not (await oidc.service.admin.VerifySession(session_token=token)).valid
+
+
+async def test_signing_out_when_the_key_is_not_accepted(oidc: OidcSite) -> None:
+    async with oidc.browser() as browser:
+        await _sign_in(browser)
+        oidc.secrets = OidcSecrets("authsvc_live_" + "x" * 63, SECRET)
+        await browser.send("/sign-out")
+        assert "signed out in this browser" in browser.text
+        assert "authsvc" not in browser.http.cookies
 
 
 async def test_any_worker_finishes_a_sign_in(database_url: str, clock: Clock) -> None:
@@ -322,6 +337,15 @@ async def test_a_key_that_may_not_open_the_session(
         assert "authsvc" not in browser.http.cookies
         assert "AUTHSVC_CONSOLE_OIDC_KEY_FILE: the key may not open this session" in caplog.text
         assert not (await oidc.service.admin.ListSessions(owner_id="acme")).sessions
+
+
+async def test_a_session_token_instead_of_the_key(oidc: OidcSite, caplog: pytest.LogCaptureFixture) -> None:
+    made = await oidc.service.admin.CreateSession(owner_id="authsvc", scopes=["full_access"])
+    oidc.secrets = OidcSecrets(made.session_token, SECRET)
+    async with oidc.browser() as browser:
+        await _sign_in(browser)
+        assert browser.page.status_code == 503
+        assert "AUTHSVC_CONSOLE_OIDC_KEY_FILE: is not an API key" in caplog.text
 
 
 async def test_without_the_settings_there_is_no_such_sign_in(site: Site) -> None:

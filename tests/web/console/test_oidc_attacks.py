@@ -266,11 +266,16 @@ async def test_a_changed_way_back(oidc: OidcSite, fields: dict[str, str], status
             assert oidc.provider.count("/token") == asked
 
 
-async def test_fields_that_are_there_twice(oidc: OidcSite) -> None:
+@pytest.mark.parametrize(
+    ("field", "status"), [("code=another", 403), ("iss=https://evil.example", 403), ("state=x", 400)]
+)
+async def test_fields_that_are_there_twice(oidc: OidcSite, field: str, status: int) -> None:
+    oidc.provider.metadata["authorization_response_iss_parameter_supported"] = False
     async with oidc.browser() as browser:
         address = await _way_back(browser, oidc)
-        await browser.open(f"{address}&code=another")
-        await _refused(browser, oidc, 403, "not accepted")
+        await browser.open(f"{address}&{field}")
+        await _refused(browser, oidc, status, "Start")
+        assert oidc.provider.count("/token") == 0
 
 
 async def test_a_provider_that_does_not_name_itself(oidc: OidcSite) -> None:

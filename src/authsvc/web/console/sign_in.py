@@ -17,7 +17,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
 from authsvc.v1 import session_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Session
-from authsvc.web.console.calls import address_of, delayed
+from authsvc.web.console.calls import Calls, address_of, client_of, delayed
 from authsvc.web.console.forgery import FIELD, form_token, is_forged
 from authsvc.web.console.forms import BadForm, Form, query, read_form
 from authsvc.web.console.page_request import PageRequest
@@ -83,14 +83,29 @@ def _refused(parts: Parts, request: Request, form: Form, problem: Problem) -> Re
 
 async def sign_out(request: PageRequest) -> Response:
     """End the session, and remove the cookie in any case."""
+    asked = pb.RevokeSessionRequest(session_id=request.caller.credential_id)
     try:
-        asked = pb.RevokeSessionRequest(session_id=request.caller.credential_id)
         await request.call("SessionService/RevokeSession", asked, Session)
     except Problem as problem:
         # Its scopes do not allow that, or nobody can say now whether it has ended. It ends by itself.
-        may_end = problem.code is not grpc.StatusCode.PERMISSION_DENIED
-        return left(request.http, "unconfirmed" if may_end else "browser")
+        if problem.code is not grpc.StatusCode.PERMISSION_DENIED:
+            return left(request.http, "unconfirmed")
+        if not await _ended_by_key(request, asked):
+            return left(request.http, "browser")
     return left(request.http)
+
+
+async def _ended_by_key(request: PageRequest, asked: pb.RevokeSessionRequest) -> bool:
+    """Return whether the key that opens the sessions of staff has ended the caller's own."""
+    parts = request.parts
+    if parts.oidc is None:
+        return False
+    calls = Calls(parts.rpcs, client_of(request.http, parts.oidc.client.secrets().key), parts.max_seconds)
+    try:
+        await calls("SessionService/RevokeSession", asked, Session)
+    except Problem:
+        return False
+    return True
 
 
 def _form(

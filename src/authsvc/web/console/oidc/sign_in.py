@@ -20,7 +20,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from authsvc.config.oidc import KEY
+from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError, Unauthenticated
+from authsvc.model.session import SUBJECT
 from authsvc.web.console.calls import address_of, delayed
 from authsvc.web.console.forgery import is_from_here
 from authsvc.web.console.forms import Form, query
@@ -104,11 +106,12 @@ class OidcSignIn:
         async with self._asking():
             staff = await self._signed_in(fields, transaction)
         if not staff.scopes:
-            raise NoRole(
-                "somebody without a role in AUTHSVC_CONSOLE_OIDC_ROLES has signed in at the provider"
-            )
+            subject = staff.annotations.get(SUBJECT, "")
+            raise NoRole(f"the subject {subject!r} has no role that AUTHSVC_CONSOLE_OIDC_ROLES names")
         try:
             caller = await identified(self._parts, request, key)
+            if caller.kind is not CredentialKind.KEY:  # it would end, and nobody could revoke it as a key
+                raise Misconfigured(f"{KEY}: is not an API key")
             token = await opened(self._parts, request, caller, key, staff.scopes, staff.annotations)
         except Unauthenticated as error:
             raise Misconfigured(f"{KEY}: the key is not accepted: {error.message}") from None
@@ -123,8 +126,8 @@ class OidcSignIn:
     async def _signed_in(self, fields: Form, transaction: Transaction) -> Staff:
         """Return who has signed in at the provider. Raises SignInFailed."""
         metadata = await self._provider.metadata()
-        issuer = _only(fields, "iss")
-        if (issuer or metadata.names_itself) and issuer != self._client.issuer:
+        names_itself = metadata.names_itself or "iss" in fields
+        if names_itself and _only(fields, "iss") != self._client.issuer:
             raise Refused("another issuer has sent the browser back")
         if "error" in fields:
             error = _only(fields, "error")
