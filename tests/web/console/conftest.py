@@ -89,16 +89,22 @@ class Browser:
         named = [body for attributes, body in forms if path and f'action="{path}"' in attributes]
         own = [body for attributes, body in forms if 'action="/sign-out"' not in attributes]
         values: dict[str, Any] = {}
-        for tag in re.findall(r"<input[^>]*>", (named or own)[0]):
+        body = (named or own)[0]
+        for tag in re.findall(r"<input[^>]*>", body):
             name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
             is_choice = 'type="checkbox"' in tag or 'type="radio"' in tag
             if name is None or (is_choice and " checked" not in tag):
                 continue
             values.setdefault(name[1], []).append(unescape(value[1]) if value else "")
-        for name_, body in re.findall(
-            r'<textarea[^>]*name="([^"]*)"[^>]*>\n?(.*?)</textarea>', (named or own)[0], re.DOTALL
+        for name_, text in re.findall(
+            r'<textarea[^>]*name="([^"]*)"[^>]*>\n?(.*?)</textarea>', body, re.DOTALL
         ):
-            values[name_] = [unescape(body)]
+            values.setdefault(name_, []).append(unescape(text))
+        for name_, options in re.findall(r'<select[^>]*name="([^"]*)"[^>]*>(.*?)</select>', body, re.DOTALL):
+            chosen = re.findall(r'value="([^"]*)" selected', options) or re.findall(
+                r'value="([^"]*)"', options
+            )
+            values[name_] = [unescape(chosen[0])]
         return values
 
     async def sign_in(self, key_string: str) -> httpx.Response:

@@ -110,12 +110,16 @@ async def test_no_link_claims_that_something_was_done(site: Site) -> None:
     made = await admin.CreateKey(owner_id="acme", display_name="Billing")
     revoked = await admin.CreateKey(owner_id="acme", display_name="Revoked")
     await admin.RevokeKey(key_id=revoked.key.key_id)
+    webhook = await admin.CreateWebhook(owner_id="acme", url="https://example.org/")
     done = {
         "/keys": ("deleted",),
         "/devices": ("one", "others", "all"),
         f"/keys/{made.key.key_id}": ("revoked", "scheduled", "updated"),
         f"/keys/{revoked.key.key_id}": ("revoked", "scheduled", "updated"),
         "/sign-in": ("",),
+        "/policy?owner=acme": ("updated",),
+        "/webhooks?owner=acme": ("deleted",),
+        f"/webhooks/{webhook.webhook.webhook_id}": ("delivered 200",),
     }
     async with site.browser(site.service.admin_key) as browser:
         proofs = cycle(("", "A" * 43, "\u20ac"))
@@ -260,7 +264,7 @@ async def test_a_tenant_sees_its_own_only(site: Site) -> None:  # rule 19
 async def test_a_body_that_is_too_large_is_refused(site: Site) -> None:
     async with site.browser(site.service.admin_key) as browser:
         form = await _form(browser, site)
-        for extra in ({"description": "x" * 200_000}, {"scope": ["a"] * 500}):
+        for extra in ({"description": "x" * 300_000}, {"scope": ["a"] * 500}):
             answer = await browser.http.post("/keys/new", data={**form, **extra})
             assert answer.status_code == 400
         assert await _keys(site) == []

@@ -36,6 +36,19 @@ async def _create(page: Page, name: str) -> str:
     return await page.locator("[data-secret]").inner_text()
 
 
+async def _back_to_no_secret(page: Page, secret: str) -> None:
+    """Press the back button; fail if that shows the secret, or if the history has it."""
+    session = await page.context.new_cdp_session(page)
+    history = await session.send("Page.getNavigationHistory")
+    assert secret not in str(history)
+    await session.send(
+        "Page.navigateToHistoryEntry", {"entryId": history["entries"][history["currentIndex"] - 1]["id"]}
+    )
+    await expect(page.locator("[data-secret]")).to_have_count(0)
+    await page.wait_for_load_state()
+    assert secret not in await page.content()
+
+
 async def test_the_copy_button_needs_scripts(site: Site) -> None:
     async with chromium() as browser, page_of(browser, site.address, java_script_enabled=False) as page:
         await sign_in(page, site.service.admin_key)
@@ -78,15 +91,7 @@ async def test_the_back_button_shows_no_key(site: Site, scripts: bool) -> None:
         secret = await _create(page, "Billing")
         await page.get_by_role("link", name="I have copied it").click()
         await page.get_by_role("heading", name="Billing").wait_for()
-        session = await page.context.new_cdp_session(page)
-        history = await session.send("Page.getNavigationHistory")
-        assert secret not in str(history)
-        await session.send(
-            "Page.navigateToHistoryEntry", {"entryId": history["entries"][history["currentIndex"] - 1]["id"]}
-        )
-        await expect(page.locator("[data-secret]")).to_have_count(0)
-        await page.wait_for_load_state()
-        assert secret not in await page.content()
+        await _back_to_no_secret(page, secret)
 
 
 async def test_a_reload_shows_no_key(site: Site) -> None:
@@ -207,3 +212,84 @@ async def test_another_site_can_neither_frame_nor_send(site: Site) -> None:
         await page.get_by_role("button", name="Win").click()
         await page.wait_for_url("**/sign-in")  # without the cookie, nobody was signed in
         assert not (await site.service.admin.ListKeys(owner_id="acme")).keys
+
+
+async def test_a_policy_and_a_webhook_without_scripts(site: Site) -> None:
+    """Also: neither a reload nor the back button shows the secret again."""
+    admin = site.service.admin
+    async with chromium() as browser, page_of(browser, site.address, java_script_enabled=False) as page:
+        await sign_in(page, site.service.admin_key)
+        await page.goto("/policy?owner=acme")
+        await page.get_by_role("link", name="Edit").click()
+        await page.get_by_label("Longest lifetime of a key", exact=True).fill("90")
+        await page.get_by_label("API keys of acme work").uncheck()
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_label("Switch off the keys of acme").check()
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("The policy is saved").wait_for()
+        policy = await admin.GetOwnerPolicy(owner_id="acme")
+        assert policy.max_key_lifetime.seconds == 90 * 86400
+        assert not policy.keys_enabled
+        await page.goto("/webhooks?owner=acme")
+        await page.get_by_role("link", name="Create a webhook").click()
+        await page.get_by_label("URL (required)").fill("https://hooks.example.org/")
+        await page.get_by_label("All, also those of later versions").check()
+        await page.get_by_role("button", name="Create webhook").click()
+        secret = await page.locator("[data-secret]").inner_text()
+        await page.reload()
+        await page.get_by_role("heading", name="This webhook was already created").wait_for()
+        assert secret not in await page.content()
+        await page.get_by_role("link", name="Rotate secret").click()
+        await page.get_by_label("After 1 hour").check()
+        await page.get_by_role("button", name="Rotate secret").click()
+        rotated = await page.locator("[data-secret]").inner_text()
+        assert rotated != secret
+        await page.get_by_role("link", name="I have copied it").click()
+        await page.get_by_text("signed with the old secret as well").wait_for()
+        await _back_to_no_secret(page, rotated)
+        [webhook] = (await admin.ListWebhooks(owner_id="acme")).webhooks
+        await page.goto(f"/webhooks/{webhook.webhook_id}")
+        await page.get_by_role("button", name="Send a test").click()
+        await page.get_by_text("The test was not delivered").wait_for()
+        await page.get_by_role("link", name="Delete").click()
+        await page.get_by_role("button", name="Delete webhook").click()
+        await page.get_by_text("The webhook is deleted").wait_for()
+
+
+async def test_a_webhook_and_annotations_by_keyboard(site: Site) -> None:
+    """Enter saves a form, also where its first button adds a row."""
+    admin = site.service.admin
+    made = await admin.CreateKey(owner_id="acme", display_name="Billing", annotations={"team": "sales"})
+    async with chromium() as browser, page_of(browser, site.address) as page:
+        await sign_in(page, site.service.admin_key)
+        await page.goto("/webhooks/new?owner=acme")
+        await _press_until(page, "URL (required)")
+        await page.keyboard.type("https://hooks.example.org/")
+        await _press_until(page, "All, also those of later versions")
+        await page.keyboard.press("ArrowDown")  # Only these
+        await _press_until(page, "key.revoked")
+        await page.keyboard.press("Space")
+        await _press_until(page, "Name of contact 1")
+        await page.keyboard.type("Ada")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type("ada@example.org")
+        await page.keyboard.press("Enter")
+        secret = await page.locator("[data-secret]").inner_text()
+        kept = await page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+        assert kept == [0, 0, ""]
+        await _press_until(page, "I have copied it")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="https://hooks.example.org/").wait_for()
+        await _back_to_no_secret(page, secret)
+        [webhook] = (await admin.ListWebhooks(owner_id="acme")).webhooks
+        assert list(webhook.event_types) == ["key.revoked"]
+        await page.goto(f"/keys/{made.key.key_id}/edit")
+        await _press_until(page, "Name of annotation 2")
+        await page.keyboard.type("region")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type("eu")
+        await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("The changes are saved").wait_for()
+        key = await admin.GetKey(key_id=made.key.key_id)
+        assert dict(key.annotations) == {"team": "sales", "region": "eu"}

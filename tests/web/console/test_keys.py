@@ -186,7 +186,7 @@ async def test_an_edit_sends_what_was_changed(site: Site) -> None:  # rule 8
         assert not (await admin.GetKey(key_id=made.key.key_id)).HasField("expire_time")
         browser.page = await browser.http.post(f"{path}/edit", data={**stale, "name": "Stale"})
         assert browser.page.status_code == 409
-        assert "Somebody else has changed this key" in browser.text
+        assert "Somebody else has changed this meanwhile" in browser.text
         await _policy(site, key_edits=policy_pb.KEY_EDITS_DETAILS)
         await browser.open(f"{path}/edit")
         assert 'name="scope"' not in browser.page.text

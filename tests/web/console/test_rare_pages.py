@@ -11,10 +11,10 @@ from authsvc.v1 import replica_service_pb2 as replica_pb
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import webhook_service_pb2 as webhook_pb
 from authsvc.web.console.key_state import Badge, actions_of, badge_of
-from authsvc.web.console.overview import webhook_state
 from authsvc.web.console.pages import Pages
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
+from authsvc.web.console.webhook_state import webhook_state
 from tests.conftest import Clock, serving
 from tests.web.console.conftest import Site, site_of
 
@@ -73,7 +73,17 @@ async def test_deliveries_of_a_webhook() -> None:
     )
     failed.next_attempt_time.FromDatetime(_NOW + timedelta(minutes=5))
     deliveries = [(failed, state) for state in ("pending", "delivered", "failed", "unspecified")]
-    page = await _page("webhook.html", webhook=webhook, state="failing", deliveries=deliveries)
+    page = await _page(
+        "webhook.html",
+        webhook=webhook,
+        state="failing",
+        deliveries=deliveries,
+        path="/webhooks/whk_x",
+        states=[],
+        chosen="",
+        done="",
+        told="",
+    )
     assert "Failing since" in page
     assert "in 5 minutes" in page
     assert "&lt;b&gt;500" in page

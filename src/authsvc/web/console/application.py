@@ -23,7 +23,15 @@ from authsvc.web.console import (
     key_new,
     key_rotate,
     key_show,
-    overview,
+    policy_edit,
+    policy_show,
+    status,
+    webhook_actions,
+    webhook_edit,
+    webhook_list,
+    webhook_new,
+    webhook_secret,
+    webhook_show,
 )
 from authsvc.web.console.calls import address_of, delayed
 from authsvc.web.console.forgery import FIELD, is_forged
@@ -62,10 +70,15 @@ _SHOWN: dict[str, Handler] = {
     "/devices/log-out": devices.ask_log_out_all,
     "/audit": audit_log.show,
     "/audit/check": audit_log.show_checked,
-    "/policy": overview.policy,
-    "/webhooks": overview.webhooks,
-    "/webhooks/{webhook_id}": overview.webhook,
-    "/status": overview.status,
+    policy_show.PATH: policy_show.show,
+    policy_show.EDIT_PATH: policy_edit.ask_edit,
+    "/webhooks": webhook_list.show,
+    webhook_new.PATH: webhook_new.show,
+    "/webhooks/{webhook_id}": webhook_show.show,
+    "/webhooks/{webhook_id}/edit": webhook_edit.ask_edit,
+    "/webhooks/{webhook_id}/rotate": webhook_secret.ask_rotate,
+    "/webhooks/{webhook_id}/delete": webhook_actions.ask_delete,
+    "/status": status.show,
 }
 # These have turns of their own.
 _LONG = frozenset({audit_log.show_checked})
@@ -78,6 +91,14 @@ _DONE: dict[str, Handler] = {
     "/keys/{key_id}/delete": key_actions.delete,
     "/devices/log-out": devices.log_out_all,
     "/devices/{session_id}/log-out": devices.log_out,
+    policy_show.EDIT_PATH: policy_edit.edit,
+    webhook_new.PATH: webhook_new.create,
+    "/webhooks/{webhook_id}/edit": webhook_edit.edit,
+    "/webhooks/{webhook_id}/enable": webhook_edit.enable,
+    "/webhooks/{webhook_id}/rotate": webhook_secret.rotate,
+    "/webhooks/{webhook_id}/delete": webhook_actions.delete,
+    "/webhooks/{webhook_id}/test": webhook_actions.test,
+    "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": webhook_actions.redeliver,
 }
 
 

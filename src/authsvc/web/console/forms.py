@@ -1,6 +1,6 @@
 """What browsers send: forms, cookies, and where they send them from.
 
-Bound: a form has at most 128 KiB and 400 fields; what is larger is refused before it is parsed.
+Bound: a form has at most 256 KiB and 400 fields; what is larger is refused before it is parsed.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-_MAX_BYTES, _MAX_FIELDS = 1 << 17, 400
+_MAX_BYTES, _MAX_FIELDS = 1 << 18, 400
 _TYPE = "application/x-www-form-urlencoded"
 
 

@@ -8,12 +8,14 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.v1.key_service_pb2 import CreateKeyRequest, ExpirationPreset
-from authsvc.v1.resources_pb2 import Key, TechnicalContact
+from authsvc.v1.resources_pb2 import Key
+from authsvc.web.console.annotations import MORE as MORE_ANNOTATIONS
+from authsvc.web.console.annotations import Annotations, annotations_of, annotations_of_form
+from authsvc.web.console.contacts import Contacts, contacts_of, contacts_of_form
 from authsvc.web.console.forms import Form
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.shown import instant
 
-MAX_CONTACTS = 16
 #: By the value of the choice.
 PRESETS = {
     "five_days": ExpirationPreset.EXPIRATION_PRESET_FIVE_DAYS,
@@ -34,20 +36,16 @@ class Draft(NamedTuple):
     description: str = ""
     scopes: Sequence[str] = ()
     other_scopes: str = ""
-    contacts: Sequence[tuple[str, str]] = (("", ""),)
+    contacts: Contacts = Contacts()
     expiry: str = "one_year"
     date: str = ""
     environment: str = "live"
+    annotations: Annotations = Annotations()
 
     @property
     def all_scopes(self) -> list[str]:
         """The scopes that are chosen or typed, each once."""
         return list(dict.fromkeys([*self.scopes, *self.other_scopes.replace(",", " ").split()]))
-
-    @property
-    def filled_contacts(self) -> list[TechnicalContact]:
-        """The contacts with a name or an address."""
-        return [TechnicalContact(name=name, email=email) for name, email in self.contacts if name or email]
 
     def expire_time(self) -> Timestamp:
         """Return the end of the chosen day. Raises Problem for what is not a date."""
@@ -60,21 +58,23 @@ class Draft(NamedTuple):
         return stamp
 
 
+def asks_for_rows(form: Form) -> bool:
+    """Return whether a form was sent to get more fields, and not to be saved."""
+    return "more" in form or MORE_ANNOTATIONS in form
+
+
 def draft_of_form(form: Form) -> Draft:
-    """Return what was typed. One more contact is offered if `more` was pressed."""
-    pairs = zip(form.all("contact_name"), form.all("contact_email"), strict=False)
-    contacts = [(name.strip(), email.strip()) for name, email in pairs][:MAX_CONTACTS]
-    if "more" in form and len(contacts) < MAX_CONTACTS:
-        contacts.append(("", ""))
+    """Return what was typed."""
     return Draft(
         form("name"),
         form("description"),
         form.all("scope"),
         form("other_scopes"),
-        contacts or [("", "")],
+        contacts_of_form(form),
         form("expiry"),
         form("date"),
         form("environment") or "live",
+        annotations_of_form(form),
     )
 
 
@@ -86,10 +86,11 @@ def draft_of_key(key: Key, offered: Collection[str]) -> Draft:
         key.description,
         list(key.scopes),
         " ".join(scope for scope in key.scopes if scope not in offered),
-        [(contact.name, contact.email) for contact in key.technical_contacts] or [("", "")],
+        contacts_of(key.technical_contacts),
         KEEP,
         # The day whose end is nearest; it only helps to choose another one.
         (instant(key.expire_time) - timedelta(days=1)).date().isoformat() if has_end else "",
+        annotations=annotations_of(key.annotations),
     )
 
 
@@ -100,8 +101,9 @@ def create_request(draft: Draft, owner_id: str, request_id: str) -> CreateKeyReq
         display_name=draft.name,
         description=draft.description,
         scopes=draft.all_scopes,
-        technical_contacts=draft.filled_contacts,
+        technical_contacts=draft.contacts.messages,
         environment=draft.environment,
+        annotations=draft.annotations.values(),
         request_id=request_id,
     )
     if draft.expiry == DATE:

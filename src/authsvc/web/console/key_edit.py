@@ -1,16 +1,19 @@
 """Editing a key: the form offers what the policy of the owner allows, and sends what was changed."""
 
+from contextlib import suppress
+
 from starlette.responses import Response
 
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.owner_policy_service_pb2 import KeyEdits
 from authsvc.v1.resources_pb2 import Key
+from authsvc.web.console.annotations import SHOWN as SHOWS_ANNOTATIONS
 from authsvc.web.console.key_draft import (
     DATE,
     KEEP,
-    MAX_CONTACTS,
     NEVER,
     Draft,
+    asks_for_rows,
     draft_of_form,
     draft_of_key,
 )
@@ -19,6 +22,17 @@ from authsvc.web.console.key_show import get_key
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
+from authsvc.web.console.staleness import etag_for, is_stale
+
+# The names of fields, by what they are called in the form.
+_LABELS = {
+    "display_name": "new.name",
+    "description": "new.description",
+    "technical_contacts": "new.contacts",
+    "scopes": "new.scopes",
+    "expire_time": "new.expiry",
+    "annotations": "key.annotations",
+}
 
 
 async def ask_edit(request: PageRequest) -> Response:
@@ -31,7 +45,7 @@ async def ask_edit(request: PageRequest) -> Response:
 async def edit(request: PageRequest) -> Response:
     """Change the fields that are not as they were."""
     key, choice, draft = await get_key(request), await scope_choice(request), draft_of_form(request.form)
-    if "more" in request.form:
+    if asks_for_rows(request.form):
         return await _form(request, key, draft, choice)
     try:
         asked = _update(request, key, draft)
@@ -40,7 +54,7 @@ async def edit(request: PageRequest) -> Response:
     except Problem as problem:
         if problem.ends_session:
             raise
-        return await _form(request, key, draft, choice, problem)
+        return await _form(request, await get_key(request), draft, choice, problem)
     return request.go_on(f"/keys/{key.key_id}", "updated")
 
 
@@ -48,7 +62,7 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
     """Return the request with the fields that the form had, and that differ. Raises Problem."""
     wanted = Key(key_id=key.key_id, etag=request.form("etag"))
     wanted.display_name, wanted.description = draft.name, draft.description
-    wanted.technical_contacts.extend(draft.filled_contacts)
+    wanted.technical_contacts.extend(draft.contacts.messages)
     wanted.scopes.extend(sorted(draft.all_scopes))
     changed = [
         field for field in ("display_name", "description") if getattr(wanted, field) != getattr(key, field)
@@ -62,9 +76,20 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
             wanted.expire_time.CopyFrom(draft.expire_time())
         if draft.expiry in (DATE, NEVER):
             changed.append("expire_time")
+    if SHOWS_ANNOTATIONS in request.form:
+        wanted.annotations.update(draft.annotations.values())
+        if wanted.annotations != key.annotations:
+            changed.append("annotations")
     asked = pb.UpdateKeyRequest(key=wanted)
     asked.update_mask.paths.extend(changed)
     return asked
+
+
+def _differing(request: PageRequest, key: Key, draft: Draft) -> list[str]:
+    """Return the labels of the fields that would be changed by sending the form again."""
+    with suppress(Problem):
+        return [_LABELS[field] for field in _update(request, key, draft).update_mask.paths]
+    return []
 
 
 async def _form(
@@ -77,14 +102,13 @@ async def _form(
         problem.http_status if problem else 200,
         section="keys",
         key=key,
-        # The state that the form was made from, so that a change meanwhile is noticed.
-        etag=request.form("etag") or key.etag,
+        etag=etag_for(request, problem, key.etag),
+        differing=_differing(request, key, draft) if is_stale(problem) else None,
         draft=draft,
         choice=choice,
         policy=policy,
         can_edit=edits != KeyEdits.KEY_EDITS_NONE,
         can_edit_all=edits == KeyEdits.KEY_EDITS_ALL,
         choices=[KEEP, NEVER],
-        max_contacts=MAX_CONTACTS,
         problem=problem,
     )

@@ -8,9 +8,9 @@ from starlette.responses import Response
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.web.console.key_draft import (
-    MAX_CONTACTS,
     PRESETS,
     Draft,
+    asks_for_rows,
     create_request,
     draft_of_form,
 )
@@ -35,7 +35,7 @@ async def create(request: PageRequest) -> Response:
     The form has a `request_id`, so that sending it again, as a reload does, creates no second key.
     """
     draft, request_id = draft_of_form(request.form), request.form("request_id")
-    if "more" in request.form:
+    if asks_for_rows(request.form):
         return await _form(request, draft, request_id)
 
     async def refuse(problem: Problem) -> Response:
@@ -64,8 +64,9 @@ def saved(request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyRespo
 
 def already_created(request: PageRequest, problem: Problem) -> Response:
     """Return the page for a form that was sent again."""
+    key_id = problem.metadata.get("key_id", "")
     return request.page(
-        "already_created.html", problem.http_status, section="keys", key_id=problem.metadata.get("key_id", "")
+        "already_created.html", problem.http_status, section="keys", path=key_id and f"/keys/{key_id}"
     )
 
 
@@ -94,6 +95,5 @@ async def _form(
         choice=await scope_choice(request),
         policy=await policy_of(request),
         presets=list(PRESETS),
-        max_contacts=MAX_CONTACTS,
         problem=problem,
     )

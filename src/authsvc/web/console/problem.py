@@ -1,12 +1,14 @@
 """A refusal of an RPC as pages show it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from authsvc.entrance.code import code_of
 from authsvc.model.errors import AuthsvcError, RetryableError
+from authsvc.web.console.shown import text
 from authsvc.web.rpcs import CODES, Refusal
 
 _HTTP = {
@@ -62,9 +64,18 @@ class Problem(Exception):
         """Return what is wrong with a field or with a part of it."""
         return self.fields[self._path(name) or ""]
 
+    def entry(self, name: str, key: str) -> str:
+        """Return what is wrong with one entry of a map: with `annotations['team']`; "" if nothing is."""
+        return next((told for path, told in self.fields.items() if path.endswith(f"{name}[{key!r}]")), "")
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The metadata as texts may name them."""
+        return {"required_scope": ""} | {name: text(value) for name, value in self.metadata.items()}
+
     def _path(self, name: str) -> str | None:
         for path in self.fields:
-            bare = path.removeprefix("key.").removeprefix("policy.")
+            bare = path.removeprefix("key.").removeprefix("policy.").removeprefix("webhook.")
             if bare == name or bare.startswith((f"{name}[", f"{name}.")):
                 return path
         return None

@@ -35,8 +35,11 @@ class ScopeChoice(NamedTuple):
         return frozenset(choice.name for choice in (*self.product, *self.own))
 
 
-async def scope_choice(request: PageRequest) -> ScopeChoice:
-    """Return what a form offers. Without `keys:read`, the scopes have to be typed."""
+async def scope_choice(request: PageRequest, *, grantable_only: bool = True) -> ScopeChoice:
+    """Return what a form offers. Without `keys:read`, the scopes have to be typed.
+
+    A form that grants no scopes, but limits them, offers all.
+    """
     try:
         listed = await request.call("ScopeService/ListScopes", pb.ListScopesRequest(), pb.ListScopesResponse)
     except Problem as problem:
@@ -46,7 +49,7 @@ async def scope_choice(request: PageRequest) -> ScopeChoice:
     grantable = [
         Choice(scope.name, scope.description or OWN_SCOPES.get(scope.name, ""))
         for scope in listed.scopes
-        if request.may(scope.name)
+        if not grantable_only or request.may(scope.name)
     ]
     return ScopeChoice(
         [choice for choice in grantable if choice.name not in OWN_SCOPES],

@@ -6,6 +6,7 @@ could see, or that change the direction of text, are shown by their numbers, and
 
 from datetime import UTC, datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from markupsafe import Markup, escape
 
@@ -95,6 +96,14 @@ class Times:
             if seconds >= size:
                 return self._texts.count(f"time.{unit}", int(seconds // size))
         return self._texts.count("time.second", int(seconds))
+
+    def exact(self, duration: Duration) -> Markup:
+        """Return a length of time without rounding: `90 days`."""
+        seconds = duration.ToTimedelta().total_seconds()
+        for unit, size in _UNITS:
+            if unit != "month" and seconds >= size and not seconds % size:
+                return self._texts.count(f"time.{unit}", int(seconds // size))
+        return self._texts("time.second.one" if seconds == 1 else "time.second.other", number=f"{seconds:g}")
 
 
 def _moment(moment: datetime | Timestamp) -> datetime:
