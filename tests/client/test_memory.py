@@ -89,6 +89,8 @@ def test_a_verdict_is_that_of_an_answer(memory: Memory) -> None:
         ({}, ("b",), "INSUFFICIENT_SCOPE"),
         ({"scopes": ["full_access"]}, ("b",), "VALID"),
         ({"disabled": True}, (), "DISABLED"),
+        ({"disabled": True, "disabled_until": NOW + timedelta(seconds=1)}, (), "DISABLED"),
+        ({"disabled": True, "disabled_until": NOW}, (), "VALID"),
         ({"expire_time": NOW}, (), "EXPIRED"),
         ({"expire_time": NOW + timedelta(seconds=1)}, (), "VALID"),
         ({"revoke_time": NOW}, (), "REVOKED"),
@@ -104,6 +106,28 @@ def test_keys_are_judged_as_in_a_worker(
     found = memory.recall(about_key(scopes, ""), text)
     assert found is not None
     assert (found.code.name, found.credential_id) == (expected, "key_1")
+
+
+def test_networks_are_judged_as_in_a_worker(memory: Memory) -> None:
+    """An address that is not allowed, or not known, is asked about, so that the contacts are told of it."""
+    text = key_string()
+    admit(memory, text, a_key(allowed_networks=["192.0.2.0/24"], owner_networks=["192.0.2.7/32"]))
+    codes = []
+    for address in ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8", "198.51.100.7", ""):
+        found = memory.recall(about_key((), address), text)
+        codes.append(None if found is None else found.code)
+    assert codes == [VerdictCode.VALID, VerdictCode.VALID, None, None, None]
+
+
+def test_any_of_scopes(memory: Memory) -> None:
+    text = key_string()
+    admit(memory, text, a_key(scopes=["a"]))
+    codes = []
+    for any_of in ((), "a", ("b", "a"), ("b", "c")):
+        found = memory.recall(about_key((), "", any_of), text)
+        assert found is not None
+        codes.append(found.code)
+    assert codes == [*[VerdictCode.VALID] * 3, VerdictCode.INSUFFICIENT_SCOPE]
 
 
 def test_times_go_by_the_clock_of_the_service(memory: Memory, watch: Watch) -> None:

@@ -17,13 +17,14 @@ from unittest import mock
 import asyncpg
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from authsvc.app import parts
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority
-from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2
+from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, resources_pb2
 from tests.conftest import Clock, Service, database_clock, eventually, serving
 from tests.faults.caller_history import CallerHistory, Look, Positions, Taken, Taking
 
@@ -170,6 +171,12 @@ async def a_key_is_revoked_under_way(going: Course, *, by: By = By.CREATION) -> 
     await going.under_way(key_id, change, lambda: revoke(key_id=key_id), Taking.REVOKED)
 
 
+async def confine(going: Course, key_id: str) -> None:
+    """Confine a key to networks where nobody is."""
+    key = resources_pb2.Key(key_id=key_id, allowed_networks=["203.0.113.0/24"])
+    await going.service.admin.UpdateKey(key=key, update_mask=FieldMask(paths=["allowed_networks"]))
+
+
 async def all_sessions_end_under_way(going: Course) -> None:
     """All sessions of an owner are ended, by a row of another session, while the change of one waits."""
     admin = going.service.admin
@@ -242,17 +249,25 @@ async def a_certificate_is_taken_off_under_way(going: Course) -> None:
     )
 
 
-async def a_change_comes_after_a_revocation(going: Course, *, by: By = By.CREATION) -> None:
+async def a_change_comes_after_a_revocation(
+    going: Course, *, by: By = By.CREATION, taking: Taking = Taking.REVOKED
+) -> None:
     """A revocation has its locks when a change arrives, and both wait; later the change waits again."""
     key_id, change = await caller(going, by)
+    admin = going.service.admin
+    takes: Mapping[Taking, Callable[[], Awaitable[Any]]] = {
+        Taking.REVOKED: lambda: admin.RevokeKey(key_id=key_id),
+        Taking.DISABLED: lambda: admin.DisableKey(key_id=key_id),
+        Taking.CONFINED: lambda: confine(going, key_id),
+    }
     async with going.chain("authsvc") as platform, going.chain("acme") as acme:
-        revoking = asyncio.ensure_future(going.service.admin.RevokeKey(key_id=key_id))
+        revoking = asyncio.ensure_future(takes[taking]())
         await platform.waited_for(1)
         calling = asyncio.ensure_future(change())
         await platform.waited_for(2)
         await platform.release()
         await revoking
-        going.gone(key_id, Taking.REVOKED)
+        going.gone(key_id, taking)
         await going.look(key_id)
         await acme.waited_for(1, calling)
     await over(calling)

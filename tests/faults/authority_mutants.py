@@ -31,7 +31,7 @@ from tests.faults.authority_course import (
     all_sessions_end_under_way,
     course,
 )
-from tests.faults.caller_history import CallerHistory
+from tests.faults.caller_history import CallerHistory, Taking
 
 Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
 _hold, _find, _session_owners = authority_store.hold, PolicyStore.find, authority_store._session_owners
@@ -163,6 +163,22 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "a key created for a caller that was not judged again": (
         _NOT_JUDGED,
         a_change_comes_after_a_revocation,
+    ),
+    "a key created for a caller that is disabled": (
+        _function((r"AND \(held.disable_time IS NULL.*?\n", ""), name="hold_judged"),
+        partial(a_change_comes_after_a_revocation, taking=Taking.DISABLED),
+    ),
+    "a key rotated for a caller that is disabled": (
+        _patched(authority_store, "disabled_until", lambda *_: None),
+        partial(a_change_comes_after_a_revocation, by=By.ROTATION, taking=Taking.DISABLED),
+    ),
+    "a key revoked for a caller that is confined to other networks": (
+        _function((r"AND held.allowed_networks.*?\n", ""), name="hold_judged"),
+        partial(a_change_comes_after_a_revocation, by=By.REVOCATION, taking=Taking.CONFINED),
+    ),
+    "a key rotated for a caller that is confined to other networks": (
+        _patched(authority_store, "allowed_networks", lambda _: None),
+        partial(a_change_comes_after_a_revocation, by=By.ROTATION, taking=Taking.CONFINED),
     ),
     "a key created by a policy that was not compared": (
         _function((r"CONTINUE WHEN key.owner_id <> 'authsvc' AND .*?;", ""), name="create_keys"),

@@ -31,6 +31,8 @@ _PASSING = {
     grpc.StatusCode.ABORTED,
 }
 _SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in range(20))]
+# Where nobody is.
+_ELSEWHERE = "203.0.113.0/24"
 # Not the name of any RPC.
 _BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
 _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
@@ -39,11 +41,13 @@ _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
 _NO_CHANGES = {
     audit_service_pb2.AUDIT_ACTION_REFUSED,
     audit_service_pb2.AUDIT_ACTION_CHANGE_CONFIRMED,
+    audit_service_pb2.AUDIT_ACTION_KEY_ADDRESS_REFUSED,
 }
 _TAKES = {
     audit_service_pb2.AUDIT_ACTION_KEY_REVOKED,
     audit_service_pb2.AUDIT_ACTION_KEY_ROTATED,
     audit_service_pb2.AUDIT_ACTION_KEY_UPDATED,
+    audit_service_pb2.AUDIT_ACTION_KEY_DISABLED,
     audit_service_pb2.AUDIT_ACTION_OWNER_KEYS_REVOKED,
     audit_service_pb2.AUDIT_ACTION_OWNER_POLICY_UPDATED,
     audit_service_pb2.AUDIT_ACTION_SESSION_REVOKED,
@@ -188,10 +192,17 @@ class CallerLoad:
     async def _take_away(self, caller: Caller, taking: Taking) -> bool:
         """Revoke the authority, repeatedly until that is answered; return whether it was."""
         policy = owner_policy_service_pb2.OwnerPolicy(owner_id=caller.owner_id, keys_enabled=False)
+        policy.allowed_networks.append(_ELSEWHERE)
         method, fields = {
             Taking.REVOKED: ("RevokeKey", {"key_id": caller.caller_id}),
             Taking.ROTATED: ("RotateKey", {"key_id": caller.caller_id}),
             Taking.REDUCED: ("UpdateKey", _scopes(caller.caller_id, [])),
+            Taking.DISABLED: ("DisableKey", {"key_id": caller.caller_id}),
+            Taking.CONFINED: ("UpdateKey", _confined(caller.caller_id)),
+            Taking.OWNER_CONFINED: (
+                "UpdateOwnerPolicy",
+                {"policy": policy, "update_mask": FieldMask(paths=["allowed_networks"])},
+            ),
             Taking.OWNER_REVOKED: ("BatchRevokeKeys", {"owner_id": caller.owner_id}),
             Taking.SWITCHED_OFF: (
                 "UpdateOwnerPolicy",
@@ -274,6 +285,11 @@ class CallerLoad:
                     raise
             await asyncio.sleep(0.02)
         return None
+
+
+def _confined(key_id: str) -> dict[str, Any]:
+    key = resources_pb2.Key(key_id=key_id, allowed_networks=[_ELSEWHERE])
+    return {"key": key, "update_mask": FieldMask(paths=["allowed_networks"])}
 
 
 def _scopes(key_id: str, scopes: list[str]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ an answer after it has arrived, so "invoked after the answer" is never a false c
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tests.faults.caller_history import CallerHistory, LateChange
 
@@ -27,6 +27,8 @@ class Outcome(Enum):
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    DISABLED = "DISABLED"
+    ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
     UNAVAILABLE = "UNAVAILABLE"  # No verdict: refused for now, or no answer in time.
     UNAUTHENTICATED = "UNAUTHENTICATED"  # The caller's own key, which is always alive here, was refused.
 
@@ -43,6 +45,10 @@ class Operation(Enum):
     SESSION_REVOKE_ALL = "RevokeAllSessions"
     TAKE_SCOPE = "UpdateKey that takes the scope"
     GIVE_SCOPE = "UpdateKey that gives the scope"
+    DISABLE = "DisableKey"
+    ENABLE = "EnableKey"
+    CONFINE = "UpdateKey that confines the key to other networks"
+    FREE = "UpdateKey that confines the key to none"
 
 
 class Ending(Enum):
@@ -65,10 +71,14 @@ KILLING = frozenset(
         Operation.SESSION_REVOKE_ALL,
     }
 )
-_SCOPING = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
+# What can be taken from a key and given back, by the changes that do so.
+_Switch: TypeAlias = Mapping[Operation, bool]
+_SCOPE: _Switch = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
+_PAUSE: _Switch = {Operation.DISABLE: False, Operation.ENABLE: True}
+_PLACE: _Switch = {Operation.CONFINE: False, Operation.FREE: True}
 _DEAD = frozenset({Outcome.REVOKED, Outcome.NOT_FOUND})
 # Verdicts that are given only if the key is considered alive.
-_ALIVE = frozenset({Outcome.VALID, Outcome.INSUFFICIENT_SCOPE})
+_ALIVE = frozenset({Outcome.VALID, Outcome.INSUFFICIENT_SCOPE, Outcome.DISABLED, Outcome.ADDRESS_NOT_ALLOWED})
 
 
 class Verification(NamedTuple):
@@ -145,8 +155,8 @@ class _Life:
         self._deleted = _first_answered(deletions)
         self._maybe_dead_at = min((change.invoked for change in self._kills), default=inf)
         self._maybe_deleted_at = min((change.invoked for change in deletions), default=inf)
-        self._scopings = sorted(
-            (change for change in happened if change.operation in _SCOPING),
+        self._others = sorted(
+            (change for change in happened if change.operation not in KILLING),
             key=lambda change: change.answered,
         )
 
@@ -180,35 +190,45 @@ class _Life:
             return ""
         if self._dead and seen.invoked > self._dead.answered:
             return _after(self._dead, seen)
-        return self._scope_fault(seen)
-
-    def _scope_fault(self, seen: Verification) -> str:
+        # In the order of the verdicts: what comes later was not looked at.
+        if fault := self._switch_fault(seen, _PAUSE, is_on=outcome is not Outcome.DISABLED):
+            return fault
+        if outcome is Outcome.DISABLED:
+            return ""
+        if fault := self._switch_fault(seen, _PLACE, is_on=outcome is not Outcome.ADDRESS_NOT_ALLOWED):
+            return fault
+        if outcome is Outcome.ADDRESS_NOT_ALLOWED:
+            return ""
         if not seen.scoped:
-            return "" if seen.outcome is Outcome.VALID else ", and no scope was required"
-        has_scope = seen.outcome is Outcome.VALID
+            return "" if outcome is Outcome.VALID else ", and no scope was required"
+        return self._switch_fault(seen, _SCOPE, is_on=outcome is Outcome.VALID)
+
+    def _switch_fault(self, seen: Verification, switch: _Switch, *, is_on: bool) -> str:
+        """Return what is wrong if a verification has found something given or taken, or ""."""
+        changes = [change for change in self._others if change.operation in switch]
         last: Change | None = None
         possible = {True}
-        for change in self._scopings:
-            gives = _SCOPING[change.operation]
+        for change in changes:
+            gives = switch[change.operation]
             if change.answered < seen.invoked and change.ending is Ending.OK:
                 last, possible = change, {gives}
         # Changes in flight since then, and those that were never answered.
-        for change in self._scopings:
+        for change in changes:
             if change.invoked < seen.answered and (
                 change.ending is not Ending.OK or change.answered >= seen.invoked
             ):
-                possible.add(_SCOPING[change.operation])
+                possible.add(switch[change.operation])
         # Two that overlap may have been carried out in either order.
         if last is not None:
             possible |= {
-                _SCOPING[change.operation]
-                for change in self._scopings
+                switch[change.operation]
+                for change in changes
                 if change is not last and change.answered > last.invoked and change.invoked < seen.answered
             }
-        if has_scope in possible:
+        if is_on in possible:
             return ""
         if last is None:
-            return ", and nobody had taken its scope"
+            return f", and there was no {next(iter(switch)).value}"
         return _after(last, seen)
 
 

@@ -131,6 +131,7 @@ class Load:
         self._callers = CallerLoad(fleet, self.history.callers, seed, self._changing)
         self._owners = 0
         self._kinds = cycle((KEY, SESSION, KEY))
+        self._pairs = cycle(((Operation.DISABLE, Operation.ENABLE), (Operation.CONFINE, Operation.FREE)))
         # Whose end comes next when those of one owner are ended, and which one stays alive.
         self._ends = cycle(((SESSION, SESSION), (KEY, SESSION), (SESSION, KEY)))
         # Whether a fault of the service counts as an unknown outcome.
@@ -396,8 +397,10 @@ class Load:
                 self._alive.append(await self.make(kind=KEY))
                 continue
             dice = self._random.random()
-            if dice < 0.2:
+            if dice < 0.1:
                 await self._change_scope(self._random.choice(self._alive))
+            elif dice < 0.2:
+                await self._take_and_give(self._take(KEY))
             elif dice < 0.65:
                 key = self._take()
                 await self._kill(_REVOKE[key.kind], [key])
@@ -470,6 +473,22 @@ class Load:
         key.doubtful = answer.ending is not Ending.OK
         for worker in self._fleet.serving:
             self._probe(self.verify(key, worker, scoped=True))
+        self._alive.append(key)
+
+    async def _take_and_give(self, key: Key) -> None:
+        """Make a key useless for a moment: it is disabled, or confined to networks where nobody is."""
+        self._hot.append(key)
+        for operation in next(self._pairs):
+            ending = Ending.UNKNOWN
+            while ending is Ending.UNKNOWN and not self._stopping:
+                asked = _request(operation, [key])
+                answer, _ = await self._change(
+                    operation, [key], self._revoker(), *asked, self._change_timeout
+                )
+                ending = answer.ending
+                self._look_everywhere(key)
+                if ending is Ending.UNKNOWN:
+                    await asyncio.sleep(0.02)
         self._alive.append(key)
 
     async def _change(
@@ -568,12 +587,21 @@ def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = Non
         Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
         Operation.OWNER_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(owner_id=owner_id)),
         Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_id)),
+        Operation.DISABLE: ("DisableKey", pb.DisableKeyRequest(key_id=key_id)),
+        Operation.ENABLE: ("EnableKey", pb.EnableKeyRequest(key_id=key_id)),
+        Operation.CONFINE: ("UpdateKey", _confined(key_id, "203.0.113.0/24")),
+        Operation.FREE: ("UpdateKey", _confined(key_id)),
         Operation.SESSION_REVOKE: ("RevokeSession", session_pb.RevokeSessionRequest(session_id=key_id)),
         Operation.SESSION_REVOKE_ALL: (
             "RevokeAllSessions",
             session_pb.RevokeAllSessionsRequest(owner_id=owner_id, except_session_id=but),
         ),
     }[operation]
+
+
+def _confined(key_id: str, *networks: str) -> pb.UpdateKeyRequest:
+    key = resources_pb2.Key(key_id=key_id, allowed_networks=networks)
+    return pb.UpdateKeyRequest(key=key, update_mask=FieldMask(paths=["allowed_networks"]))
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from authsvc.model.credential import Credential
+from authsvc.model.credential import FOREVER, Credential
 from authsvc.model.verdict import NOT_FOUND, VerdictCode, decide
 from tests.model.samples import HOUR, NOW, TICK
 
@@ -90,5 +90,5 @@ def test_not_found_tells_nothing() -> None:  # rule 21
 )
 def test_disabled(fields: dict[str, Any], code: VerdictCode) -> None:  # rule 7
     """Final states come first, then DISABLED, whatever scope is required."""
-    credential = replace(a_credential(**fields), disabled=True)
+    credential = replace(a_credential(**fields), disabled_until=FOREVER)
     assert decide(credential, ["orders:read"], NOW) == (code, credential)

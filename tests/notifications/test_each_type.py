@@ -13,6 +13,7 @@ import asyncpg
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from authsvc.model.notification import NotificationType
@@ -142,6 +143,26 @@ async def _changes(scene: Scene) -> None:
     assert "Last used: 2026-11-21 12:00 UTC" in mail.text
     assert data["last_use_time"] == "2026-11-21T12:00:00Z"
     assert "By: the key " + data["actor_id"] in mail.text
+
+    until = Timestamp(seconds=int(scene.clock().timestamp()) + 7200)
+    await admin.DisableKey(key_id=key.key_id, disabled_until=until, reason="audit")
+    mail, data = await scene.notified("key.disabled")
+    assert "was disabled until 2026-11-21 14:01 UTC." in mail.text
+    assert data["details"] == {"disabled_until": "2026-11-21T14:01:00+00:00", "reason": "audit"}
+    await admin.EnableKey(key_id=key.key_id)
+    mail, data = await scene.notified("key.enabled")
+    assert mail.message["Subject"] == 'API key "Orders" was enabled'
+
+    key = await admin.GetKey(key_id=key.key_id)
+    key.allowed_networks.append("192.0.2.0/24")
+    await admin.UpdateKey(key=key, update_mask=FieldMask(paths=["allowed_networks"]))
+    await scene.notified("key.updated")
+    for address in ("198.51.100.7", "198.51.100.8"):
+        await admin.VerifyKey(key_string=made.key_string, client_ip=address)
+    await scene.service.app.refused_addresses.flush()
+    mail, data = await scene.notified("key.address_refused")
+    assert "allowed networks: 198.51.100.8." in mail.text
+    assert data["details"] == {"address": "198.51.100.8", "count": "2"}
 
     successor = (await admin.RotateKey(key_id=key.key_id, grace_period=Duration(seconds=3600))).key
     mail, data = await scene.notified("key.rotated")

@@ -45,6 +45,7 @@ class Target:
     key_id: str
     key_string: str
     revoked_key_id: str
+    disabled_key_id: str
     session_id: str
     session_token: str
     webhook_id: str
@@ -72,6 +73,8 @@ ROWS = {
     ),
     "RotateKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "RevokeKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "DisableKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "EnableKey": Row(lambda at: {"key_id": at.disabled_key_id}, NO_KEY),
     "BatchRevokeKeys": Row(lambda at: {"key_ids": [at.key_id]}, NO_KEY),
     "DeleteKey": Row(lambda at: {"key_id": at.revoked_key_id}, NO_KEY),
     "BatchDeleteKeys": Row(lambda at: {"key_ids": [at.revoked_key_id]}, NO_KEY),
@@ -214,6 +217,14 @@ _INSERT_DELIVERY = """
 """
 
 
+async def disabled_key(service: Service, admin: Client, owner_id: str) -> str:
+    """Return the id of a key that its owner has disabled."""
+    manager = await admin.CreateKey(owner_id=owner_id, display_name="x", scopes=["keys:write"])
+    made = await admin.CreateKey(owner_id=owner_id, display_name="x")
+    await service.as_caller(manager.key_string).DisableKey(key_id=made.key.key_id)
+    return str(made.key.key_id)
+
+
 async def target(service: Service) -> Target:
     """Create what an RPC can be about."""
     admin = service.admin
@@ -221,10 +232,12 @@ async def target(service: Service) -> Target:
     revoked = await admin.CreateKey(owner_id=OWNER, display_name="x")
     await admin.RevokeKey(key_id=revoked.key.key_id)
     session = await admin.CreateSession(owner_id=OWNER)
+    disabled = await disabled_key(service, admin, OWNER)
     return Target(
         key.key.key_id,
         key.key_string,
         revoked.key.key_id,
+        disabled,
         session.session.session_id,
         session.session_token,
         *(await delivery_of(service, OWNER)),

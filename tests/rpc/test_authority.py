@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests.certificates import replace
 from tests.conftest import Client, Clock, Service, database_clock, eventually
 from tests.rpc.refusal import refused
-from tests.rpc.test_access_table import METHODS, ROWS, Target, delivery_of, scope_of
+from tests.rpc.test_access_table import METHODS, ROWS, Target, delivery_of, disabled_key, scope_of
 from tests.rpc.test_authentication import Door, door
 from tests.rpc.test_policies import set_policy
 from tests.rpc.test_rotate import rotate
@@ -29,6 +29,7 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 # A test of a webhook changes nothing.
 CHANGES = sorted({method for method in METHODS if scope_of(method).endswith(":write")} - {"TestWebhook"})
+ELSEWHERE = "203.0.113.0/24"
 SCOPES = ["keys:write", "sessions:write", "policies:write", "webhooks:write"]
 
 
@@ -67,6 +68,19 @@ LOSSES = {
     ),
     "its key is rotated": Loss(UNAUTHENTICATED, "CREDENTIAL_REVOKED", rotate),
     "its scopes are reduced": Loss(DENIED, "SCOPE_MISSING", _reduce),
+    "its key is disabled": Loss(
+        UNAUTHENTICATED, "CREDENTIAL_DISABLED", lambda s, key_id: s.admin.DisableKey(key_id=key_id)
+    ),
+    "its key is confined to other networks": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_ADDRESS_NOT_ALLOWED",
+        lambda s, key_id: update(s, key_id, "allowed_networks", allowed_networks=[ELSEWHERE]),
+    ),
+    "its owner is confined to other networks": Loss(
+        UNAUTHENTICATED,
+        "CREDENTIAL_ADDRESS_NOT_ALLOWED",
+        _of_owner(lambda s, owner_id: set_policy(s, owner_id, allowed_networks=[ELSEWHERE])),
+    ),
     "its owner is switched off": Loss(
         UNAUTHENTICATED,
         "CREDENTIAL_DISABLED",
@@ -126,10 +140,12 @@ async def target_of(service: Service, admin: Client, owner_id: str) -> Target:
     gone = await admin.CreateKey(owner_id=owner_id, display_name="x")
     await admin.RevokeKey(key_id=gone.key.key_id)
     session = await admin.CreateSession(owner_id=owner_id)
+    disabled = await disabled_key(service, admin, owner_id)
     return Target(
         key.key.key_id,
         key.key_string,
         gone.key.key_id,
+        disabled,
         session.session.session_id,
         session.session_token,
         *(await delivery_of(service, owner_id, admin)),

@@ -31,6 +31,7 @@ EVERYTHING: dict[str, Any] = {
     "key_managers": pb.KEY_MANAGERS_SESSIONS_ONLY,
     "brand": "eg",
     "rotation_period": Duration(seconds=5184000),
+    "allowed_networks": ["127.0.0.0/8"],
 }
 
 
@@ -48,7 +49,9 @@ async def set_policy(
 async def strict(database_url: str, clock: Clock) -> AsyncIterator[Service]:
     """A service whose default policy has every limit, and disables keys."""
     settings: dict[str, Any] = {
-        f"default_{name}": value for name, value in EVERYTHING.items() if name != "brand"
+        f"default_{name}": value
+        for name, value in EVERYTHING.items()
+        if name not in ("brand", "allowed_networks")
     }
     settings |= {
         "default_keys_enabled": False,
@@ -87,7 +90,9 @@ async def test_the_operators_default(strict: Service) -> None:
     """The policy in the settings applies to every owner except the platform."""
     policy = await strict.admin.GetOwnerPolicy(owner_id="acme")
     expected = pb.OwnerPolicy(
-        owner_id="acme", etag=policy.etag, **EVERYTHING | {"brand": "", "keys_enabled": False}
+        owner_id="acme",
+        etag=policy.etag,
+        **EVERYTHING | {"brand": "", "keys_enabled": False, "allowed_networks": []},
     )
     assert policy == expected
     platform = await strict.admin.GetOwnerPolicy(owner_id="authsvc")

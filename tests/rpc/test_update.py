@@ -44,6 +44,7 @@ async def test_what_may_be_edited(service: Service, clock: Clock) -> None:  # ru
         "scopes": ["orders:read"],
         "expire_time": expiry,
         "annotations": {"a": "b"},
+        "allowed_networks": ["192.0.2.0/24"],
     }
     changed = await update(service, made.key.key_id, *wanted, **wanted)
     expected = resources_pb2.Key()

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from authsvc.model.credential import FOREVER
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
@@ -35,14 +36,14 @@ async def test_disabled(parts: Parts) -> None:  # rules 7, 20, 21
     """Only a caller that has the right secret and acts on the owner learns that its keys are disabled."""
     key = parts.issue()
     forged = parts.forge(key)
-    parts.change(key, disabled=True)
+    parts.change(key, disabled_until=FOREVER)
     for _ in range(2):  # Cold and warm.
         verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
         assert verdict == (VerdictCode.DISABLED, parts.credential_of(key))
         assert await parts.verifier.verify(ask(ACME), forged.text) == NOT_FOUND
         assert await parts.verifier.verify(ask(GLOBEX), key.text) == NOT_FOUND
     assert await parts.uses() == []
-    parts.change(key, disabled=False)
+    parts.change(key, disabled_until=None)
     parts.cache.forget_owner("acme")
     assert await parts.code(key) is VerdictCode.VALID
 
@@ -194,6 +195,7 @@ async def test_each_verdict_is_counted_once(parts: Parts) -> None:
         "EXPIRED": 1,
         "INSUFFICIENT_SCOPE": 1,
         "DISABLED": 0,
+        "ADDRESS_NOT_ALLOWED": 0,
     }
 
 

@@ -102,6 +102,7 @@ def _watch_records(app: App) -> None:
             "activity": app.activity.refused,
             "delivery": app.keys.deliveries.refused,
             "refused_attempt": app.refusals.refused,
+            "refused_address": app.refused_addresses.refused,
             "confirmation": app.confirmations.refused,
         },
         label="kind",
@@ -111,6 +112,11 @@ def _watch_records(app: App) -> None:
         "audit_refusals_dropped",
         "Refused attempts that were not recorded in the audit log, for lack of room.",
         lambda: app.refusals.dropped,
+    )
+    watch_counter(
+        "audit_refused_addresses_dropped",
+        "Verifications from addresses that are not allowed that were not recorded, for lack of room.",
+        lambda: app.refused_addresses.dropped,
     )
     watch_counter(
         "audit_confirmations_dropped",

@@ -59,7 +59,7 @@ _LOCATIONS_SECONDS = 10.0
 # Seconds before it is tried again to write which answers were sent.
 _DELIVERIES_PAUSE_SECONDS = 1.0
 # Seconds between two writes of refused attempts, and between two looks at the months of the audit log.
-_REFUSALS_SECONDS, _MONTHS_SECONDS = 60.0, 60.0
+_REFUSALS_SECONDS, _REFUSED_ADDRESSES_SECONDS, _MONTHS_SECONDS = 60.0, 5.0, 60.0
 # Seconds between two writes of what changes were confirmed by.
 _CONFIRMATIONS_SECONDS = 5.0
 # Seconds between two looks at the registrations, at most, and between two deletions in the feed.
@@ -142,6 +142,7 @@ def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
         (app.usage.flush, "most recent last-use times"),
         (app.activity.flush, "most recent activities"),
         (app.refusals.flush, "most recent refused attempts"),
+        (app.refused_addresses.flush, "most recent refusals by address"),
         (app.confirmations.flush, "most recent confirmations of changes"),
         (app.client_report.withdraw, "end of the clients of this worker"),
         (app.keys.deliveries.flush, "delivery status of new keys"),
@@ -212,6 +213,9 @@ async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stac
         *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
+        run_forever(
+            app.refused_addresses.flush, each(_REFUSED_ADDRESSES_SECONDS), "writing refusals by address"
+        ),
         run_forever(
             app.confirmations.flush, each(_CONFIRMATIONS_SECONDS), "writing confirmations of changes"
         ),

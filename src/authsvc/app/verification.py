@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from authsvc.audit.refused_addresses import RefusedAddresses
 from authsvc.config.settings import Settings
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
@@ -36,6 +37,7 @@ class Verification:
     lease: Lease
     usage: UsageLog
     activity: UsageLog
+    refused_addresses: RefusedAddresses
     holder: Holder
     mint: KeyMint
     page_tokens: PageTokens
@@ -108,6 +110,7 @@ class _Verifying(TypedDict):
     hasher: Hasher
     usage: UsageLog
     activity: UsageLog
+    refused_addresses: RefusedAddresses
 
 
 def _verifying(
@@ -125,6 +128,7 @@ def _verifying(
     usage = UsageLog(store)
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
+    refused_addresses = RefusedAddresses(database, clock)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     verifier = Verifier(
         mint=mint,
@@ -137,6 +141,13 @@ def _verifying(
         lease=lease,
         feed=holder,
         clock=clock,
+        note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
     )
-    return {"verifier": verifier, "hasher": hasher, "usage": usage, "activity": activity}
+    return {
+        "verifier": verifier,
+        "hasher": hasher,
+        "usage": usage,
+        "activity": activity,
+        "refused_addresses": refused_addresses,
+    }

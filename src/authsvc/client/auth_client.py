@@ -17,6 +17,7 @@ from authsvc.client.holding import Holding
 from authsvc.client.memory import Memory
 from authsvc.client.own_key import Metadata, OwnKey
 from authsvc.client.questions import about_key, about_session, not_found
+from authsvc.client.scopes import Scopes
 from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as key_pb
 from authsvc.v1 import session_service_pb2 as session_pb
@@ -130,28 +131,29 @@ class AuthClient:
     async def verify_key(
         self,
         key_string: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         *,
+        any_of_scopes: Scopes = (),
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented key string. A VALID verdict counts as a use (rule 23).
 
-        Leading and trailing whitespace, as files and clipboards leave it, is ignored. The key must have all
-        of `required_scopes`. `client_ip` is the address that presented the key; a value that is not an
-        address is ignored. `deadline` overrides that of the client. Raises Unavailable if the key cannot be
-        verified right now, and Refused if authsvc refuses the request.
+        Whitespace around it is ignored. The key must have all of `required_scopes`, and one of
+        `any_of_scopes` unless that is empty. `client_ip` is the address that presented the key; a value that
+        is not an address is ignored. `deadline` overrides that of the client. Raises Unavailable if the key
+        cannot be verified right now, and Refused if authsvc refuses the request.
         """
         ends = self._ends(deadline)
         key_string = key_string.strip()
-        question = about_key(required_scopes, client_ip)
+        question = about_key(required_scopes, client_ip, any_of_scopes)
         if (known := self._recall(question, key_string)) is not None:
             return known
         if (held := await self._look_up(question, key_string, ends)) is not None:
             return held
-        request = key_pb.VerifyKeyRequest(
-            key_string=key_string, required_scopes=question.required_scopes, client_ip=question.client_ip
-        )
+        request = key_pb.VerifyKeyRequest(key_string=key_string, client_ip=question.client_ip)
+        request.required_scopes.extend(question.required_scopes)
+        request.any_of_scopes.extend(question.any_of_scopes)
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
             return await on.verify_key(request, metadata=metadata, timeout=timeout)
@@ -159,22 +161,23 @@ class AuthClient:
         return verdict.of_key(await self._answered(ask, ends))
 
     def verify_key_now(
-        self, key_string: str, required_scopes: str | Iterable[str] = (), client_ip: str = ""
+        self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
     ) -> Verdict | None:
         """Return the verdict of `verify_key` from memory; None if that has to ask authsvc.
 
         For code without an event loop, in any thread. Without `hold`, it knows only what cannot be a key.
         """
-        return self._recall(about_key(required_scopes, client_ip), key_string.strip())
+        return self._recall(about_key(required_scopes, client_ip, any_of_scopes), key_string.strip())
 
     async def verify_session(
         self,
         session_token: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         user_agent: str = "",
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+        any_of_scopes: Scopes = (),
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented session token. A VALID verdict counts as activity.
@@ -187,7 +190,7 @@ class AuthClient:
         ends = self._ends(deadline)
         session_token = session_token.strip()
         hints = client_info.client_hints(headers)
-        question = about_session(required_scopes, client_ip, user_agent, hints)
+        question = about_session(required_scopes, client_ip, user_agent, hints, any_of_scopes)
         if (known := self._recall(question, session_token)) is not None:
             return known
         if (held := await self._look_up(question, session_token, ends)) is not None:
@@ -198,6 +201,7 @@ class AuthClient:
             client_ip=question.client_ip,
             user_agent=question.user_agent,
             client_hints=hints,
+            any_of_scopes=question.any_of_scopes,
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> session_pb.VerifySessionResponse:
@@ -213,15 +217,16 @@ class AuthClient:
     def verify_session_now(
         self,
         session_token: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         user_agent: str = "",
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+        any_of_scopes: Scopes = (),
     ) -> Verdict | None:
         """Return the verdict of `verify_session` from memory, as `verify_key_now` does."""
         hints = client_info.client_hints(headers)
-        question = about_session(required_scopes, client_ip, user_agent, hints)
+        question = about_session(required_scopes, client_ip, user_agent, hints, any_of_scopes)
         return self._recall(question, session_token.strip())
 
     def _recall(self, question: Question, presented: str) -> Verdict | None:

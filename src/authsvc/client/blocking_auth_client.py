@@ -15,6 +15,7 @@ from authsvc.client.channels import Tls
 from authsvc.client.errors import closed, error_of
 from authsvc.client.hold_state import HoldState
 from authsvc.client.origin import forked
+from authsvc.client.scopes import Scopes
 from authsvc.client.verdict import Verdict
 
 # The maximum delay of an event loop that is running properly.
@@ -87,60 +88,81 @@ class BlockingAuthClient:
     def verify_key(
         self,
         key_string: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         *,
+        any_of_scopes: Scopes = (),
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented key string, as `AuthClient.verify_key` does.
 
         With `hold`, a key that is known is answered in the calling thread.
         """
-        known = self._client.verify_key_now(key_string, required_scopes, client_ip)
+        known = self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes)
         if known is not None:
             return known
-        question = self._client.verify_key(key_string, required_scopes, client_ip, deadline=deadline)
+        question = self._client.verify_key(
+            key_string, required_scopes, client_ip, any_of_scopes=any_of_scopes, deadline=deadline
+        )
         return self._answer(question, deadline)
 
     def verify_session(
         self,
         session_token: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         user_agent: str = "",
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+        any_of_scopes: Scopes = (),
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented session token, as `AuthClient.verify_session` does."""
         known = self.verify_session_now(
-            session_token, required_scopes, client_ip, user_agent, headers=headers
+            session_token,
+            required_scopes,
+            client_ip,
+            user_agent,
+            headers=headers,
+            any_of_scopes=any_of_scopes,
         )
         if known is not None:
             return known
         question = self._client.verify_session(
-            session_token, required_scopes, client_ip, user_agent, headers=headers, deadline=deadline
+            session_token,
+            required_scopes,
+            client_ip,
+            user_agent,
+            headers=headers,
+            any_of_scopes=any_of_scopes,
+            deadline=deadline,
         )
         return self._answer(question, deadline)
 
     def verify_key_now(
-        self, key_string: str, required_scopes: str | Iterable[str] = (), client_ip: str = ""
+        self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
     ) -> Verdict | None:
         """Return the verdict from memory; None if `verify_key` has to ask authsvc. Never blocks."""
-        return self._client.verify_key_now(key_string, required_scopes, client_ip)
+        return self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes)
 
     def verify_session_now(
         self,
         session_token: str,
-        required_scopes: str | Iterable[str] = (),
+        required_scopes: Scopes = (),
         client_ip: str = "",
         user_agent: str = "",
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str | bytes]] = (),
+        any_of_scopes: Scopes = (),
     ) -> Verdict | None:
         """Return the verdict from memory; None if `verify_session` has to ask authsvc. Never blocks."""
         return self._client.verify_session_now(
-            session_token, required_scopes, client_ip, user_agent, headers=headers
+            session_token,
+            required_scopes,
+            client_ip,
+            user_agent,
+            headers=headers,
+            any_of_scopes=any_of_scopes,
         )
 
     def close(self) -> None:

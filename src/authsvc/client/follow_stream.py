@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import grpc
 
-from authsvc.client.held import KINDS, instant_of, seconds_of, uses_message
+from authsvc.client.held import KINDS, RULES, instant_of, seconds_of, uses_message
 from authsvc.client.look_ups import LookUps
 from authsvc.client.memory import Memory, Uses
 from authsvc.client.outbox import Outbox
@@ -74,7 +74,7 @@ class FollowStream:
         """
         # Before the worker can know of this stream: an earlier sub-lease counts for an earlier one (R12).
         self._memory.start(capacity)
-        join = pb.FollowRequest.Join(instance=instance, capacity=capacity)
+        join = pb.FollowRequest.Join(instance=instance, capacity=capacity, rules=RULES)
         self._outbox.put(pb.FollowRequest(join=join))
         call = follow(self._outbox, metadata=metadata)
         try:

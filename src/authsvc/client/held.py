@@ -7,7 +7,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.model.activity import Activity
-from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.allowed_networks import AllowedNetworks
+from authsvc.model.credential import FOREVER, Credential, CredentialKind
 from authsvc.model.use import Use
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.v1.session_service_pb2 import ClientHints
@@ -17,6 +18,8 @@ KINDS = {
     pb.HOLDER_CREDENTIAL_KIND_KEY: CredentialKind.KEY,
     pb.HOLDER_CREDENTIAL_KIND_SESSION: CredentialKind.SESSION,
 }
+#: The rules by which this client judges: `rules` of `Join`.
+RULES = 1
 _LONGEST_TIMEOUT_SECONDS = 100 * 366 * 86_400.0
 NUMBERS = {kind: number for number, kind in KINDS.items()}
 
@@ -37,8 +40,21 @@ def credential_of(message: pb.HeldCredential) -> Credential:
         dict(message.annotations),
         kind,
         _activity(message.activity) if kind is CredentialKind.SESSION else None,
-        message.disabled,
+        _disabled_until(message),
+        _networks(message),
     )
+
+
+def _disabled_until(message: pb.HeldCredential) -> datetime | None:
+    if not message.disabled:
+        return None
+    return instant_of(message.disabled_until) if message.HasField("disabled_until") else FOREVER
+
+
+def _networks(message: pb.HeldCredential) -> AllowedNetworks | None:
+    if not message.allowed_networks and not message.owner_networks:
+        return None
+    return AllowedNetworks(message.allowed_networks, message.owner_networks)
 
 
 def instant_of(timestamp: Timestamp) -> datetime:

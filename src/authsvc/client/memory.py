@@ -83,7 +83,10 @@ class Memory:
                 judgement = self._judge.verdict(question, entry.credential if is_proved else None)
             except Unavailable:  # no sub-lease
                 return None
-        return None if judgement is None else _verdict(judgement, question.kind)
+        # What comes from an address that is not allowed is asked about, so that the contacts are told of it.
+        if judgement is None or judgement.code is Code.ADDRESS_NOT_ALLOWED:
+            return None
+        return _verdict(judgement, question.kind)
 
     def knows(self, presented: str) -> bool:
         """Return whether a credential with the prefix of this string is held, now."""

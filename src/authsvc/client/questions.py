@@ -1,9 +1,7 @@
 """What is asked about a presented credential, from the arguments of a verification."""
 
-from collections.abc import Iterable
-
 from authsvc.client import client_info
-from authsvc.client.scopes import scopes_of
+from authsvc.client.scopes import Scopes, scopes_of
 from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import CredentialKind
@@ -14,8 +12,10 @@ from authsvc.verify.question import Question
 _TYPES = {kind: CredentialType[kind.name] for kind in CredentialKind}
 
 
-def about_key(required_scopes: str | Iterable[str], client_ip: str) -> Question:
+def about_key(required_scopes: Scopes, client_ip: str, any_of_scopes: Scopes = ()) -> Question:
     """Return the question about a key. Raise ValueError for an invalid scope."""
+    if any_of_scopes:
+        return about_key(required_scopes, client_ip)._replace(any_of_scopes=scopes_of(any_of_scopes))
     scopes = (required_scopes,) if isinstance(required_scopes, str) else tuple(required_scopes)
     try:
         return _about_key(client_ip, *scopes)
@@ -29,9 +29,16 @@ def _about_key(client_ip: str, *scopes: str) -> Question:
 
 
 def about_session(
-    required_scopes: str | Iterable[str], client_ip: str, user_agent: str, hints: pb.ClientHints | None
+    required_scopes: Scopes,
+    client_ip: str,
+    user_agent: str,
+    hints: pb.ClientHints | None,
+    any_of_scopes: Scopes = (),
 ) -> Question:
     """Return the question about a session. Raise ValueError for an invalid scope."""
+    if any_of_scopes:
+        question = about_session(required_scopes, client_ip, user_agent, hints)
+        return question._replace(any_of_scopes=scopes_of(any_of_scopes))
     scopes = (required_scopes,) if isinstance(required_scopes, str) else tuple(required_scopes)
     try:
         question = _about_session(client_ip, user_agent, *scopes)

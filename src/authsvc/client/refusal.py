@@ -16,7 +16,11 @@ _BAD = {
     ),
     VerdictCode.DISABLED: (
         "CREDENTIAL_DISABLED",
-        "is a key, and the policy of its owner has switched keys off; switch them on, or sign in",
+        "is a key that is disabled, or the policy of its owner has switched keys off; enable it, or sign in",
+    ),
+    VerdictCode.ADDRESS_NOT_ALLOWED: (
+        "CREDENTIAL_ADDRESS_NOT_ALLOWED",
+        "may not be used from this address; call from one of its allowed_networks, or change these",
     ),
 }
 

@@ -29,6 +29,7 @@ class VerdictCode(Enum):
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
+    ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
     # A code of a newer service that this client does not know. It is not VALID.
     OTHER = "OTHER"
 

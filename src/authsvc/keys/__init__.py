@@ -1,4 +1,4 @@
-"""API keys: creating, reading, updating, rotating, revoking and deleting them.
+"""API keys: creating, reading, updating, rotating, disabling, revoking and deleting them.
 
 `Keys` has one method for each use case of KeyService. A method is in the file of its name, in a base class
 of `Keys` that declares the parts it needs. These base classes are Protocols, so mypy rejects a `Keys` that
@@ -23,8 +23,8 @@ Docstrings name the errors that a use case raises, with their reasons. Besides t
   the database, and Unavailable (DATABASE_UNAVAILABLE, LOCK_TIMEOUT and others of `store.driver_errors`) when
   the database cannot answer now. Both carry the seconds to wait before a retry.
 - Every change raises Unauthenticated (CREDENTIAL_REVOKED, CREDENTIAL_EXPIRED, CREDENTIAL_DISABLED,
-  CERTIFICATE_UNKNOWN) or PermissionDenied (SCOPE_MISSING) when the caller loses its authority before the
-  commit. Nothing is written then.
+  CREDENTIAL_ADDRESS_NOT_ALLOWED, CERTIFICATE_UNKNOWN) or PermissionDenied (SCOPE_MISSING) when the caller
+  loses its authority before the commit. Nothing is written then.
 - Every change raises Unavailable (COMMIT_UNCERTAIN) when it is unknown whether the commit is durable, and
   DeadlineExceeded (WORKERS_UNCONFIRMED) when it is durable but the caller's deadline passed before all
   workers confirmed it. Repeating the call waits for them.

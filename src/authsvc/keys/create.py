@@ -83,6 +83,7 @@ class KeyCreation(Protocol):
             creator_id=caller.credential_id,
             update_time=now,
             expire_time=expire_time,
+            allowed_networks=new.allowed_networks,
         )
         caller = self._replacements.with_latest_deadline(caller)
         until = self._replacements.latest_wait(caller)
@@ -103,14 +104,16 @@ class KeyCreation(Protocol):
         """Create a key by one statement if there is nothing to refuse; return whether that was done.
 
         Otherwise `_insert` judges everything under locks. It also does so for a caller without a credential,
-        whose file is read once more after the last wait for a lock.
+        whose file is read once more after the last wait for a lock, and for a key that is confined to
+        networks.
         """
         try:
             minted.policy.refuse_brand(brand)
             minted.policy.check_new(key)
         except FailedPrecondition:
             return False
-        return caller.kind is not None and await self._minting.create(caller, key, minted, request_id)
+        may_be_created = caller.kind is not None and not key.allowed_networks
+        return may_be_created and await self._minting.create(caller, key, minted, request_id)
 
     async def _insert(
         self,

@@ -9,6 +9,7 @@ from authsvc.keys.create import KeyCreation
 from authsvc.keys.delete import KeyDeletion
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.minting import Minting
+from authsvc.keys.pause import KeyPauses
 from authsvc.keys.read import KeyReads
 from authsvc.keys.replacement import Replacements
 from authsvc.keys.revocations import Revocations
@@ -26,7 +27,16 @@ from authsvc.verify.hasher import Hasher
 from authsvc.verify.verifier import Verifier
 
 
-class Keys(AdministratorCreation, KeyCreation, KeyRotation, KeyReads, KeyUpdates, KeyRevocation, KeyDeletion):
+class Keys(
+    AdministratorCreation,
+    KeyCreation,
+    KeyRotation,
+    KeyReads,
+    KeyUpdates,
+    KeyPauses,
+    KeyRevocation,
+    KeyDeletion,
+):
     """The use cases of KeyService except verification, which `verify.verifier` does.
 
     The base classes have the methods; this class sets the parts that they declare.

@@ -2,8 +2,9 @@
 
 The platform decides on policies (by the plan of an owner, for example), so only callers of the platform may
 update one. An update waits for every creation, rotation and update of keys that relies on the previous
-policy. If it may switch keys on or off, it returns when no worker acts on the previous policy (see
-`revocation.barrier`). The package docstring lists the errors that every use case can raise.
+policy. If it may switch keys on or off, or change where they may be used from, it returns when no worker acts
+on the previous policy (see `revocation.barrier`). The package docstring lists the errors that every use case
+can raise.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ from authsvc.revocation.barrier import Barrier
 from authsvc.store import policies as policy_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
+
+# The fields that verification reads.
+_VERIFIED = frozenset({"keys_enabled", "allowed_networks"})
 
 
 class Policies:
@@ -78,7 +82,8 @@ class Policies:
         platform.refuse_lookalike(owner_id, path="policy.owner_id")
         if isinstance(scopes := fields.get("allowed_scopes"), tuple):
             self._catalogue.check_known(scopes, path="policy.allowed_scopes")
-        claim = Claim(changes_owner=owner_id, revokes=fields.get("keys_enabled") is False)
+        takes = fields.get("keys_enabled") is False or "allowed_networks" in fields
+        claim = Claim(changes_owner=owner_id, revokes=takes)
         async with self._barrier.change(caller, claim) as change:
             policy = await self._store.find(change.connection, owner_id)
             if etag and etag != policy.etag:
@@ -103,7 +108,7 @@ class Policies:
                 )
             # Also if nothing changes: workers may not have confirmed an earlier call (R7), and workers with
             # another default policy have cached that one.
-            if "keys_enabled" in fields or not policy.version:
+            if not _VERIFIED.isdisjoint(fields) or not policy.version:
                 change.owner_id, change.kind = owner_id, CredentialKind.KEY
         return changed
 

@@ -49,8 +49,9 @@ class KeyRotation(KeyReads, Protocol):
         Raises:
             NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
             AlreadyDone: KEY_ALREADY_REVOKED or KEY_ALREADY_ROTATED.
-            FailedPrecondition: KEY_EXPIRED. By the owner's policy, API_KEYS_NOT_ENABLED, SCOPE_NOT_ALLOWED,
-                EXPIRATION_REQUIRED or CONTACTS_REQUIRED; with a grace period, also MAX_ACTIVE_KEYS.
+            FailedPrecondition: KEY_EXPIRED or KEY_DISABLED. By the owner's policy, API_KEYS_NOT_ENABLED,
+                SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED or CONTACTS_REQUIRED; with a grace period, also
+                MAX_ACTIVE_KEYS.
             PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a scope of the key;
                 PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
             AlreadyExists: REQUEST_REPEATED, if the owner has sent this `request_id` before.
@@ -104,6 +105,7 @@ class KeyRotation(KeyReads, Protocol):
                 scopes=old.scopes,
                 technical_contacts=old.technical_contacts,
                 annotations=old.annotations,
+                allowed_networks=old.allowed_networks,
                 create_time=now,
                 creator_id=caller.credential_id,
                 update_time=now,

@@ -9,6 +9,7 @@ from authsvc.keys.change import Changes
 from authsvc.keys.last_administrator import refuse_to_end_last
 from authsvc.keys.minting import refuse_more
 from authsvc.model import platform
+from authsvc.model.allowed_networks import widens
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
@@ -54,8 +55,8 @@ class KeyUpdates(Protocol):
             InvalidArgument: INVALID_FIELD, if a new scope is unknown, or the expiry is in the past or more
                 than 100 years ahead.
             PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a new scope, or any scope of a key that
-                is to live longer; PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's
-                policy.
+                is to live longer or to be used from more networks; PLATFORM_NEEDS_FULL_ACCESS;
+                KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. By the owner's
                 policy, KEY_EDIT_NOT_ALLOWED, SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG or
                 CONTACTS_REQUIRED; for an expired key that becomes active, API_KEYS_NOT_ENABLED or
@@ -74,12 +75,14 @@ class KeyUpdates(Protocol):
                 await lock_count(change.connection, key.owner_id)
             now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
             changed = self._changed(change.caller, key, policy, fields, now)
-            if key.state(now) is KeyState.EXPIRED and changed.state(now) is KeyState.ACTIVE:
+            if key.state(now) is KeyState.EXPIRED and changed.state(now) is not KeyState.EXPIRED:
                 # The key becomes active again, so it has to be allowed like a new one.
                 policy.refuse_if_disabled()
                 rotated = bool(key.rotated_to_key_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
-            if FULL_ACCESS in set(key.scopes).difference(changed.scopes) or key.outlives(changed):
+            takes_access = FULL_ACCESS in set(key.scopes).difference(changed.scopes)
+            is_confined = widens(changed.allowed_networks, key.allowed_networks)
+            if takes_access or is_confined or key.outlives(changed):
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
                 )
@@ -103,10 +106,11 @@ class KeyUpdates(Protocol):
         self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
         policy.check_update(key, fields)
         changed = key.changed(now, **fields)
-        if added or changed.outlives(key):
+        is_wider = widens(key.allowed_networks, changed.allowed_networks)
+        if added or is_wider or changed.outlives(key):
             platform.refuse_credential_of(caller, key.owner_id)
-        if changed.outlives(key):
-            # A longer life grants all that the key may do for a longer time.
+        if is_wider or changed.outlives(key):
+            # A longer life grants all that the key may do for a longer time, and other networks elsewhere.
             self._catalogue.check_held(caller, changed.scopes)
         return changed
 

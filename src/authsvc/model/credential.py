@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from authsvc.model.activity import Activity
+from authsvc.model.allowed_networks import AllowedNetworks
 
 _MAX_ANSWER_BYTES = 256
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
+FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class CredentialKind(Enum):
@@ -43,8 +45,10 @@ class Credential:
     annotations: Mapping[str, str]
     kind: CredentialKind = CredentialKind.KEY
     activity: Activity | None = None
-    # A key whose owner's policy has switched keys off. The policy can switch it on again.
-    disabled: bool = False
+    # Until when a key is disabled, by itself or by its owner's policy; FOREVER: until it is enabled.
+    disabled_until: datetime | None = None
+    # A key that may be used from some networks only.
+    networks: AllowedNetworks | None = None
     # What a transport answers while the credential is valid, or the part of that which does not change; empty
     # until it was answered once. It is derived from the fields above, and is dropped with them.
     answer: bytes = field(default=b"", init=False, compare=False, repr=False)

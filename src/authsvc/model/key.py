@@ -1,10 +1,13 @@
 """A key and the rules of its life cycle.
 
     ACTIVE ──expire_time──▶ EXPIRED ──revoke──▶ REVOKED ──delete──▶ gone
-       └────────────────revoke_time─────────────▲
+     │  ▲ └────────────────revoke_time─────────────▲
+  disable, enable or disabled_until
+     ▼  │
+    DISABLED ──expire_time or revoke_time──▶ EXPIRED or REVOKED
 
 The state is derived from the times and never stored. A revocation may be scheduled. Once it has taken effect,
-it is final (rule 16).
+it is final (rule 16). A key that is disabled expires and is revoked like any other.
 """
 
 from collections.abc import Mapping
@@ -17,6 +20,7 @@ from typing import Self
 from authsvc.model.caller import ANONYMOUS, Caller
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
+from authsvc.model.pause import Pause
 
 
 class KeyState(Enum):
@@ -25,6 +29,7 @@ class KeyState(Enum):
     ACTIVE = "ACTIVE"
     EXPIRED = "EXPIRED"
     REVOKED = "REVOKED"
+    DISABLED = "DISABLED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Key:
     rotated_from_key_id: str = ""
     rotated_to_key_id: str = ""
     delivery: Delivery | None = None
+    allowed_networks: tuple[str, ...] = ()
+    pause: Pause | None = None
     version: int = 1
 
     def state(self, now: datetime) -> KeyState:
@@ -71,6 +78,8 @@ class Key:
             return KeyState.REVOKED
         if self.expire_time is not None and now >= self.expire_time:
             return KeyState.EXPIRED
+        if self.pause is not None and self.pause.lasts(now):
+            return KeyState.DISABLED
         return KeyState.ACTIVE
 
     def never_delivered(self, now: datetime) -> bool:
@@ -90,7 +99,7 @@ class Key:
             self.never_delivered(now)
             and self._was_created_by(caller)
             and now - self.create_time <= REPLACED_WITHIN
-            and self.state(now) is not KeyState.REVOKED
+            and self.state(now) not in (KeyState.REVOKED, KeyState.DISABLED)
         )
 
     def _was_created_by(self, caller: Caller) -> bool:
@@ -137,6 +146,16 @@ class Key:
             return changed
         return replace(changed, revoke_time=at, revoker_id=by, revoke_reason="rotated")
 
+    def disabled(self, now: datetime, pause: Pause) -> Self:
+        """Return the key as disabled; an earlier pause is replaced. Raises AlreadyDone when it is revoked."""
+        self.refuse_if_revoked(now)
+        return self.changed(now, pause=pause)
+
+    def enabled(self, now: datetime) -> Self:
+        """Return the key without its pause. Raises AlreadyDone when it is revoked."""
+        self.refuse_if_revoked(now)
+        return self.changed(now, pause=None)
+
     def refuse_if_revoked(self, now: datetime) -> None:
         """Raise AlreadyDone when the revocation has taken effect."""
         if self.revoke_time is not None and self.state(now) is KeyState.REVOKED:
@@ -147,7 +166,7 @@ class Key:
             )
 
     def refuse_to_rotate(self, now: datetime) -> None:
-        """Raise AlreadyDone if the key is revoked or rotated, FailedPrecondition if it has expired."""
+        """Raise AlreadyDone if the key is revoked or rotated, FailedPrecondition if expired or disabled."""
         self.refuse_if_revoked(now)
         if self.rotated_to_key_id:
             raise AlreadyDone(
@@ -155,6 +174,12 @@ class Key:
                 reason="KEY_ALREADY_ROTATED",
                 key_id=self.key_id,
                 rotated_to_key_id=self.rotated_to_key_id,
+            )
+        if self.state(now) is KeyState.DISABLED:
+            raise FailedPrecondition(
+                f"key {self.key_id} is disabled, and its successor would not be; enable it first",
+                reason="KEY_DISABLED",
+                key_id=self.key_id,
             )
         if self.state(now) is KeyState.EXPIRED:
             raise FailedPrecondition(

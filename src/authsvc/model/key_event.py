@@ -9,28 +9,44 @@ from authsvc.model.key import Key
 
 
 def key_events(
-    caller: Caller, action: Action, keys: Iterable[Key], *, at: datetime, fields: Collection[str] = ()
+    caller: Caller,
+    action: Action,
+    keys: Iterable[Key],
+    *,
+    at: datetime,
+    fields: Collection[str] = (),
+    reason: str = "",
 ) -> list[AuditEvent]:
     """Return an event for each of these keys, given as they are after the change; `fields` were updated."""
-    targets = [(key.key_id, key.owner_id, _details(action, key, fields)) for key in keys]
+    targets = [(key.key_id, key.owner_id, _details(action, key, fields, reason)) for key in keys]
     return AuditEvent.of_each(caller, action, at=at, targets=targets)
 
 
-def _details(action: Action, key: Key, fields: Collection[str]) -> dict[str, str]:
+def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> dict[str, str]:
     match action:
         case Action.KEY_CREATED:
-            return {"scopes": " ".join(key.scopes), "expire_time": _instant(key.expire_time)}
+            return {
+                "scopes": " ".join(key.scopes),
+                "expire_time": _instant(key.expire_time),
+                "allowed_networks": " ".join(key.allowed_networks),
+            }
         case Action.KEY_UPDATED:
             details = {"fields": ",".join(sorted(fields))}
             if "scopes" in fields:
                 details["scopes"] = " ".join(key.scopes)
             if "expire_time" in fields:
                 details["expire_time"] = _instant(key.expire_time) or "never"
+            if "allowed_networks" in fields:
+                details["allowed_networks"] = " ".join(key.allowed_networks) or "any"
             return details
         case Action.KEY_ROTATED:
             return {"rotated_to_key_id": key.rotated_to_key_id, "revoke_time": _instant(key.revoke_time)}
         case Action.KEY_REVOKED:
             return {"revoke_time": _instant(key.revoke_time), "reason": key.revoke_reason}
+        case Action.KEY_DISABLED if key.pause is not None:
+            return {"disabled_until": _instant(key.pause.until), "reason": key.pause.reason}
+        case Action.KEY_ENABLED:
+            return {"reason": reason}
         case _:
             return {}
 

@@ -25,6 +25,7 @@ class NewKey:
     expiration: datetime | timedelta | ExpirationPreset = ExpirationPreset.UNLIMITED
     brand: str = ""
     environment: str = ""
+    allowed_networks: tuple[str, ...] = ()
 
     def expire_time(self, now: datetime) -> datetime | None:
         """Return when a key that is created at `now` expires; None for never.

@@ -6,7 +6,7 @@
     the caller of any of these  ─▶ refuse_manager
 
 A policy applies to later calls: an existing key keeps what it has until it is updated or rotated. Only
-`keys_enabled` affects existing keys at once, because verification checks it.
+`keys_enabled` and `allowed_networks` affect existing keys at once, because verification checks them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,6 +58,7 @@ class OwnerPolicy:
     key_edits: KeyEdits = KeyEdits.ALL
     key_managers: KeyManagers = KeyManagers.ANY
     brand: str = ""
+    allowed_networks: tuple[str, ...] = ()
     rotation_period: timedelta = UNLIMITED  # the age at which contacts are asked to rotate a key; 0: never
     update_time: datetime | None = None
     version: int = 0

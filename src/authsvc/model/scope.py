@@ -52,6 +52,11 @@ def has_all(granted: Collection[str], required: Iterable[str]) -> bool:
     return True
 
 
+def has_any(granted: Collection[str], wanted: Iterable[str]) -> bool:
+    """Return whether one of these scopes is granted."""
+    return FULL_ACCESS in granted or any(scope in granted for scope in wanted)
+
+
 def missing(granted: Collection[str], required: Iterable[str]) -> list[str]:
     """Return the required scopes that are not granted, in order."""
     if FULL_ACCESS in granted:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from authsvc.model.credential import Credential
-from authsvc.model.scope import has_all
+from authsvc.model.scope import has_all, has_any
 
 
 class VerdictCode(Enum):
@@ -18,6 +18,7 @@ class VerdictCode(Enum):
     EXPIRED = "EXPIRED"
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
+    ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
 
     # That of Enum is computed in Python, for each look into a dictionary.
     __hash__ = object.__hash__
@@ -33,12 +34,18 @@ class Verdict(NamedTuple):
 NOT_FOUND = Verdict(VerdictCode.NOT_FOUND, None)
 
 
-def decide(credential: Credential, required_scopes: Sequence[str], now: datetime) -> Verdict:
-    """Judge a credential whose secret was proved.
+def decide(
+    credential: Credential,
+    required_scopes: Sequence[str],
+    now: datetime,
+    client_ip: str = "",
+    any_of_scopes: Sequence[str] = (),
+) -> Verdict:
+    """Judge a credential whose secret was proved, for a client with a normalized address, "" if not known.
 
     A credential is refused from the instant `now >= expire_time` on (rule 13), and a session from the instant
-    at which its idle timeout is over. Final states take precedence over DISABLED, which the owner's policy
-    can take back. Scopes are checked last (rule 7).
+    at which its idle timeout is over. Final states take precedence over DISABLED, which can be taken back.
+    Then comes the address, and last the scopes (rule 7): all that are required, and one of `any_of_scopes`.
     """
     if (revoke_time := credential.revoke_time) is not None and now >= revoke_time:
         return Verdict(VerdictCode.REVOKED, credential)
@@ -46,8 +53,12 @@ def decide(credential: Credential, required_scopes: Sequence[str], now: datetime
         return Verdict(VerdictCode.EXPIRED, credential)
     if credential.activity is not None and credential.activity.is_idle(now):
         return Verdict(VerdictCode.EXPIRED, credential)
-    if credential.disabled:
+    if (disabled_until := credential.disabled_until) is not None and now < disabled_until:
         return Verdict(VerdictCode.DISABLED, credential)
-    if not has_all(credential.scopes, required_scopes):
+    if (networks := credential.networks) is not None and not networks.contain(client_ip):
+        return Verdict(VerdictCode.ADDRESS_NOT_ALLOWED, credential)
+    if not has_all(credential.scopes, required_scopes) or (
+        any_of_scopes and not has_any(credential.scopes, any_of_scopes)
+    ):
         return Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)
     return Verdict(VerdictCode.VALID, credential)

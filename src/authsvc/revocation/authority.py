@@ -179,7 +179,9 @@ class Authority:
             return self._listed(caller)
         # A row is deleted only after the credential was revoked or has ended.
         code = (
-            VerdictCode.REVOKED if credential is None else decide(credential, (), now or self._clock()).code
+            VerdictCode.REVOKED
+            if credential is None
+            else decide(credential, (), now or self._clock(), caller.client_ip).code
         )
         if credential is None or code is not VerdictCode.VALID:
             reason, problem = REFUSALS[code]

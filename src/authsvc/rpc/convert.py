@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.keys.sealing import Recipient
 from authsvc.model.address import normalized
+from authsvc.model.allowed_networks import checked_networks
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, TechnicalContact
@@ -25,7 +27,15 @@ _PRESETS = {
     service_pb.ExpirationPreset.Value(f"EXPIRATION_PRESET_{preset.name}"): preset
     for preset in ExpirationPreset
 }
-_EDITABLE = ("annotations", "description", "display_name", "expire_time", "scopes", "technical_contacts")
+_EDITABLE = (
+    "allowed_networks",
+    "annotations",
+    "description",
+    "display_name",
+    "expire_time",
+    "scopes",
+    "technical_contacts",
+)
 
 
 def key_message(key: Key, now: datetime) -> pb.Key:
@@ -54,7 +64,22 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         annotations=key.annotations,
         etag=key.etag,
         never_delivered=key.never_delivered(now),
+        allowed_networks=key.allowed_networks,
+        **_pause_fields(key, now),
     )
+
+
+def _pause_fields(key: Key, now: datetime) -> dict[str, Any]:
+    """Return what is shown of a pause; one that is over is shown no more."""
+    if (pause := key.pause) is None or not pause.lasts(now):
+        return {}
+    return {
+        "disable_time": timestamp(pause.disable_time),
+        "disabled_until": timestamp(pause.until),
+        "disabler_id": pause.disabler_id,
+        "disable_reason": pause.reason,
+        "disabled_by_platform": pause.by_platform,
+    }
 
 
 def key_summary(key: Key, now: datetime) -> pb.Key:
@@ -124,6 +149,7 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
         expiration=expiration,  # type: ignore[arg-type]
         brand=request.brand,
         environment=request.environment,
+        allowed_networks=checked_networks(request.allowed_networks, "allowed_networks"),
     )
 
 
@@ -175,6 +201,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
         "scopes": tuple(sorted(set(key.scopes))),
         "expire_time": instant(key.expire_time) if key.HasField("expire_time") else None,
         "annotations": dict(key.annotations),
+        "allowed_networks": checked_networks(key.allowed_networks, "key.allowed_networks"),
     }
     return {name: values[name] for name in names}
 

@@ -28,7 +28,7 @@ from authsvc.revocation.client_holder import ClientHolder, Member
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.rpc.context import Context
 from authsvc.rpc.convert import presented, set_timestamp
-from authsvc.rpc.held_credential import KIND_NUMBERS, KINDS, held_credential, set_seconds
+from authsvc.rpc.held_credential import KIND_NUMBERS, KINDS, held_credential, rules_for, set_seconds
 from authsvc.rpc.holder_request import read
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.verify.verifier import Verifier
@@ -53,8 +53,13 @@ class Following:
         verifier: Verifier,
         recall: Callable[[], Caller | None],
         judge: Callable[[], Awaitable[Caller]],
+        rules: int = 0,
     ) -> None:
-        """`judge` returns the caller as of now, and raises what it is refused by; `recall`, if memory can."""
+        """`judge` returns the caller as of now, and raises what it is refused by; `recall`, if memory can.
+
+        `rules` are those that the client knows.
+        """
+        self._rules = rules
         self._context, self._clients, self._verifier = context, clients, verifier
         self._recall, self._judge = recall, judge
         self._client: ClientHolder
@@ -205,7 +210,8 @@ class Following:
             return
         held = pb.FollowResponse.Held(number=number)
         if credential is not None and credential.kind is kind:
-            if not self._clients.hold(self._client, text[:-TAIL_LENGTH], credential):
+            is_understood = rules_for(credential) <= self._rules
+            if not is_understood or not self._clients.hold(self._client, text[:-TAIL_LENGTH], credential):
                 self._send_unanswered(number)
                 return
             held.credential.CopyFrom(held_credential(credential))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.model.activity import Activity
-from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.credential import FOREVER, Credential, CredentialKind
 from authsvc.rpc.convert import set_timestamp
 from authsvc.v1 import holder_service_pb2 as pb
 
@@ -16,6 +16,11 @@ KINDS = {
 KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
 
 
+def rules_for(credential: Credential) -> int:
+    """Return which rules a client has to know to judge a credential: `rules` of `Join`."""
+    return 0 if credential.networks is None and credential.disabled_until in (None, FOREVER) else 1
+
+
 def held_credential(credential: Credential) -> pb.HeldCredential:
     """Return a credential as a message."""
     message = pb.HeldCredential(
@@ -23,7 +28,7 @@ def held_credential(credential: Credential) -> pb.HeldCredential:
         owner_id=credential.owner_id,
         kind=KIND_NUMBERS[credential.kind],
         scopes=credential.scopes,
-        disabled=credential.disabled,
+        disabled=credential.disabled_until is not None,
         # As in the answers of VerifyKey and VerifySession.
         annotations=credential.annotations if credential.activity is None else {},
     )
@@ -31,6 +36,11 @@ def held_credential(credential: Credential) -> pb.HeldCredential:
         set_timestamp(message.expire_time, credential.expire_time)
     if credential.revoke_time is not None:
         set_timestamp(message.revoke_time, credential.revoke_time)
+    if credential.disabled_until not in (None, FOREVER):
+        set_timestamp(message.disabled_until, credential.disabled_until)
+    if credential.networks is not None:
+        message.allowed_networks.extend(credential.networks.of_key)
+        message.owner_networks.extend(credential.networks.of_owner)
     if credential.activity is not None:
         _set_activity(message.activity, credential.activity)
     return message

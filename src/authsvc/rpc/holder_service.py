@@ -103,6 +103,7 @@ class _Follow:
             self._verifier,
             partial(self._recall, incoming),
             partial(self._judge, incoming),
+            first.join.rules,
         )
         await following.run(member, first.join.capacity, uniform(0.8, 1.0) * _MAX_FOLLOW_SECONDS)  # noqa: S311
 

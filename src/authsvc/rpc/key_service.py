@@ -15,6 +15,7 @@ from authsvc.model.credential import CredentialKind
 from authsvc.rpc.answer_size import fitting, shown
 from authsvc.rpc.convert import (
     changed_fields,
+    instant,
     key_message,
     key_query,
     key_summary,
@@ -110,6 +111,22 @@ class KeyService:
         )
         return key_message(key, self._clock())
 
+    async def DisableKey(self, caller: Caller, request: pb.DisableKeyRequest) -> resources_pb2.Key:
+        """Disable a key for a while."""
+        key = await self._keys.disable(
+            caller,
+            request.key_id,
+            until=instant(request.disabled_until) if request.HasField("disabled_until") else None,
+            reason=request.reason,
+            allow_last_administrator=request.allow_last_administrator,
+        )
+        return key_message(key, self._clock())
+
+    async def EnableKey(self, caller: Caller, request: pb.EnableKeyRequest) -> resources_pb2.Key:
+        """Enable a key again."""
+        key = await self._keys.enable(caller, request.key_id, reason=request.reason)
+        return key_message(key, self._clock())
+
     async def BatchRevokeKeys(
         self, caller: Caller, request: pb.BatchRevokeKeysRequest
     ) -> pb.BatchRevokeKeysResponse:
@@ -166,4 +183,10 @@ class KeyService:
 
 
 def _question(caller: Caller, request: pb.VerifyKeyRequest) -> Question:
-    return Question(CredentialKind.KEY, caller, request.required_scopes, normalized(request.client_ip))
+    return Question(
+        CredentialKind.KEY,
+        caller,
+        request.required_scopes,
+        normalized(request.client_ip),
+        any_of_scopes=request.any_of_scopes,
+    )

@@ -5,6 +5,7 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from authsvc.keys.policies import Policies
+from authsvc.model.allowed_networks import checked_networks
 from authsvc.model.caller import Caller
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
@@ -14,6 +15,7 @@ from authsvc.v1 import owner_policy_service_pb2 as pb
 _EDITS = {edits: pb.KeyEdits.Value(f"KEY_EDITS_{edits.name}") for edits in KeyEdits}
 _MANAGERS = {managers: pb.KeyManagers.Value(f"KEY_MANAGERS_{managers.name}") for managers in KeyManagers}
 _EDITABLE = (
+    "allowed_networks",
     "allowed_scopes",
     "brand",
     "contacts_required",
@@ -53,6 +55,7 @@ def _message(policy: OwnerPolicy) -> pb.OwnerPolicy:
         keys_enabled=policy.keys_enabled,
         max_active_keys=policy.max_active_keys,
         allowed_scopes=policy.allowed_scopes,
+        allowed_networks=policy.allowed_networks,
         expiration_required=policy.expiration_required,
         contacts_required=policy.contacts_required,
         key_edits=_EDITS[policy.key_edits],
@@ -85,6 +88,7 @@ def _changed_fields(request: pb.UpdateOwnerPolicyRequest) -> dict[str, object]:
         "keys_enabled": policy.keys_enabled,
         "max_active_keys": policy.max_active_keys,
         "allowed_scopes": tuple(sorted(policy.allowed_scopes)),
+        "allowed_networks": checked_networks(policy.allowed_networks, "policy.allowed_networks"),
         "max_key_lifetime": policy.max_key_lifetime.ToTimedelta(),
         "expiration_required": policy.expiration_required,
         "contacts_required": policy.contacts_required,

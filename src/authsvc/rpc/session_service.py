@@ -152,6 +152,7 @@ def _question(caller: Caller, request: pb.VerifySessionRequest) -> Question:
         normalized(request.client_ip),
         request.user_agent,
         ClientHints.of_message(request.client_hints) if request.HasField("client_hints") else NO_HINTS,
+        request.any_of_scopes,
     )
 
 

@@ -10,6 +10,7 @@ from authsvc.model.credential import ALWAYS, Credential, CredentialKind
 from authsvc.model.policy import OwnerPolicy
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
+from authsvc.store.restriction import allowed_networks, disabled_until
 
 _SQL = load_queries("authority.sql")
 
@@ -110,15 +111,14 @@ def _credential_ids(callers: Collection[Caller]) -> list[str]:
 
 def _credential(row: asyncpg.Record, default_policy: OwnerPolicy) -> Credential:
     """Return a credential without its activity, which this call itself is."""
-    kind = CredentialKind(row["kind"])
-    enabled = default_policy.enables_keys(row["owner_id"], row["keys_enabled"])
     return Credential(
-        kind=kind,
+        kind=CredentialKind(row["kind"]),
         credential_id=row["credential_id"],
         owner_id=row["owner_id"],
         scopes=tuple(row["scopes"]),
         expire_time=ALWAYS if row["is_over"] else row["expire_time"],
         revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],
         annotations={},
-        disabled=kind is CredentialKind.KEY and not enabled,
+        disabled_until=disabled_until(row, default_policy),
+        networks=allowed_networks(row),
     )

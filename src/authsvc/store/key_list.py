@@ -42,15 +42,21 @@ _ORDERS = {
 _COLUMNS = """
     key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations,
     create_time, creator_id, update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time,
-    last_use_ip, rotated_from_key_id, rotated_to_key_id, answer, version, folded_name, use_key_id
+    last_use_ip, rotated_from_key_id, rotated_to_key_id, answer, version, disable_time, disabled_until,
+    disabler_id, disable_reason, disabled_by_platform, allowed_networks, folded_name, use_key_id
 """
+_LIVES = (
+    f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
+    " AND (revoke_time IS NULL OR revoke_time > update_time)"
+)
 # A key that was revoked immediately is revoked whatever the clock shows; see Key.state.
 _STATES = {
     KeyState.REVOKED: "revoke_time IS NOT NULL AND revoke_time <= greatest({now}, update_time)",
     KeyState.EXPIRED: f"coalesce(expire_time, {_NEVER_EXPIRES}) <= {{now}}"
     " AND (revoke_time IS NULL OR revoke_time > greatest({now}, update_time))",
-    KeyState.ACTIVE: f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"
-    " AND (revoke_time IS NULL OR revoke_time > update_time)",
+    KeyState.ACTIVE: f"{_LIVES} AND (disable_time IS NULL OR disabled_until <= {{now}})",
+    KeyState.DISABLED: f"{_LIVES} AND disable_time IS NOT NULL"
+    f" AND coalesce(disabled_until, {_NEVER_EXPIRES}) > {{now}}",
 }
 # A generic plan would be wrong for most owners and filters, so each statement is planned with its parameters.
 # Hash and merge joins of all last uses of an owner, and parallel workers, never pay off for one page.
@@ -61,7 +67,7 @@ _PLANNING = """
     SET LOCAL max_parallel_workers_per_gather = 0
 """
 # The range of the expiry that a single state implies, if the list is ordered by expiry.
-_EXPIRY = {(KeyState.ACTIVE,): ">", (KeyState.EXPIRED,): "<="}
+_EXPIRY = {(KeyState.ACTIVE,): ">", (KeyState.DISABLED,): ">", (KeyState.EXPIRED,): "<="}
 _MIN_TRIGRAM_LENGTH = 3
 # How many rows are walked for each requested row, before the index of the filter is used.
 _WALKED_PER_ROW = 6

@@ -11,6 +11,7 @@ import asyncpg
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.delivery import ANSWERED_WITHIN, Delivery
 from authsvc.model.key import Key, TechnicalContact
+from authsvc.model.pause import Pause
 from authsvc.model.text import folded
 from authsvc.store.audit import events_json
 from authsvc.store.pool import Connection
@@ -53,6 +54,7 @@ async def insert(
         request_id or None,
         key.version,
         Delivery.PENDING.value if request_id else None,
+        key.allowed_networks,
     )
     return inserted is not None
 
@@ -115,6 +117,8 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
                 key.revoke_reason,
                 key.rotated_to_key_id,
                 key.version,
+                key.allowed_networks,
+                *_pause_columns(key.pause),
             )
             for key in keys
         ],
@@ -194,8 +198,28 @@ def from_row(row: asyncpg.Record) -> Key:
         rotated_from_key_id=row["rotated_from_key_id"],
         rotated_to_key_id=row["rotated_to_key_id"],
         delivery=Delivery(row["answer"]) if row["answer"] else None,
+        allowed_networks=tuple(row["allowed_networks"]),
+        pause=_pause(row),
         version=row["version"],
     )
+
+
+def _pause(row: asyncpg.Record) -> Pause | None:
+    if row["disable_time"] is None:
+        return None
+    return Pause(
+        disable_time=row["disable_time"],
+        until=row["disabled_until"],
+        disabler_id=row["disabler_id"],
+        reason=row["disable_reason"],
+        by_platform=row["disabled_by_platform"],
+    )
+
+
+def _pause_columns(pause: Pause | None) -> tuple[datetime | None, datetime | None, str, str, bool]:
+    if pause is None:
+        return None, None, "", "", False
+    return pause.disable_time, pause.until, pause.disabler_id, pause.reason, pause.by_platform
 
 
 def _contacts(text: str) -> tuple[TechnicalContact, ...]:

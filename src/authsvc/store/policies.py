@@ -51,6 +51,7 @@ async def save(connection: Connection, policy: OwnerPolicy) -> None:
         policy.rotation_period,
         policy.update_time,
         policy.version,
+        policy.allowed_networks,
     )
 
 
@@ -87,4 +88,5 @@ def _from_row(row: asyncpg.Record) -> OwnerPolicy:
         rotation_period=row["rotation_period"],
         update_time=row["update_time"],
         version=row["version"],
+        allowed_networks=tuple(row["allowed_networks"]),
     )

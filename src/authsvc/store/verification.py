@@ -17,6 +17,7 @@ from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
+from authsvc.store.restriction import allowed_networks, disabled_until
 from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
@@ -70,14 +71,13 @@ class VerificationStore:
 
     def _credential(self, row: asyncpg.Record) -> StoredCredential:
         last = row["last_activity_time"]
-        kind, owner_id = CredentialKind(row["kind"]), row["owner_id"]
-        enabled = self._default_policy.enables_keys(owner_id, row["keys_enabled"])
         credential = Credential(
-            kind=kind,
-            disabled=kind is CredentialKind.KEY and not enabled,
+            kind=CredentialKind(row["kind"]),
+            disabled_until=disabled_until(row, self._default_policy),
+            networks=allowed_networks(row),
             activity=None if last is None else Activity(last, row["idle_timeout"]),
             credential_id=row["credential_id"],
-            owner_id=owner_id,
+            owner_id=row["owner_id"],
             scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
             revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],

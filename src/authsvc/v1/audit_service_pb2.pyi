@@ -130,6 +130,17 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """The secret of a webhook was replaced. Details: `old_secret_expire_time`, until when
     the old one is used as well.
     """
+    AUDIT_ACTION_KEY_DISABLED: _AuditAction.ValueType  # 20
+    """A key was disabled. Details: `disabled_until`, unless it is disabled until it is
+    enabled, and `reason`.
+    """
+    AUDIT_ACTION_KEY_ENABLED: _AuditAction.ValueType  # 21
+    """A key was enabled that had been disabled. Details: `reason`."""
+    AUDIT_ACTION_KEY_ADDRESS_REFUSED: _AuditAction.ValueType  # 22
+    """The key string was presented from an address that is not allowed. The key is the
+    actor and the target. There is at most one such event an hour for each key.
+    Details: `address`, the last one, and `count`, the number of refusals.
+    """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """An action that the audit log records."""
@@ -209,6 +220,17 @@ AUDIT_ACTION_WEBHOOK_DELETED: AuditAction.ValueType  # 18
 AUDIT_ACTION_WEBHOOK_SECRET_ROTATED: AuditAction.ValueType  # 19
 """The secret of a webhook was replaced. Details: `old_secret_expire_time`, until when
 the old one is used as well.
+"""
+AUDIT_ACTION_KEY_DISABLED: AuditAction.ValueType  # 20
+"""A key was disabled. Details: `disabled_until`, unless it is disabled until it is
+enabled, and `reason`.
+"""
+AUDIT_ACTION_KEY_ENABLED: AuditAction.ValueType  # 21
+"""A key was enabled that had been disabled. Details: `reason`."""
+AUDIT_ACTION_KEY_ADDRESS_REFUSED: AuditAction.ValueType  # 22
+"""The key string was presented from an address that is not allowed. The key is the
+actor and the target. There is at most one such event an hour for each key.
+Details: `address`, the last one, and `count`, the number of refusals.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 

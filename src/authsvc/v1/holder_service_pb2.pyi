@@ -60,19 +60,25 @@ class FollowRequest(_message.Message):
 
         INSTANCE_FIELD_NUMBER: _builtins.int
         CAPACITY_FIELD_NUMBER: _builtins.int
+        RULES_FIELD_NUMBER: _builtins.int
         instance: _builtins.str
         """A name of this process for operators, such as its host and process id."""
         capacity: _builtins.int
         """How many credentials the client holds at most."""
+        rules: _builtins.int
+        """Which rules of judgement the client knows. 0: scopes, times, `disabled`. 1: also
+        `disabled_until` and networks. Credentials that need others are not sent to it.
+        """
         def __init__(
             self,
             *,
             instance: _builtins.str = ...,
             capacity: _builtins.int = ...,
+            rules: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "instance", b"instance"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "instance", b"instance", "rules", b"rules"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,6 +596,9 @@ class HeldCredential(_message.Message):
     DISABLED_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     ACTIVITY_FIELD_NUMBER: _builtins.int
+    DISABLED_UNTIL_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    OWNER_NETWORKS_FIELD_NUMBER: _builtins.int
     credential_id: _builtins.str
     """The id of the key or session."""
     owner_id: _builtins.str
@@ -597,7 +606,7 @@ class HeldCredential(_message.Message):
     kind: Global___HolderCredentialKind.ValueType
     """Whether it is a key or a session."""
     disabled: _builtins.bool
-    """Whether the policy of its owner has switched keys off."""
+    """Whether the key is disabled, by itself or by the policy of its owner."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do."""
@@ -618,6 +627,20 @@ class HeldCredential(_message.Message):
     def activity(self) -> Global___HeldCredential.Activity:
         """Set for sessions."""
 
+    @_builtins.property
+    def disabled_until(self) -> _timestamp_pb2.Timestamp:
+        """When a disabled key works again by itself; unset if it does not."""
+
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that the key is confined to, and those of the policy of its owner. The
+        address of the client has to be in one of each list that is not empty.
+        """
+
+    @_builtins.property
+    def owner_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the policy."""
+
     def __init__(
         self,
         *,
@@ -630,10 +653,13 @@ class HeldCredential(_message.Message):
         disabled: _builtins.bool = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         activity: Global___HeldCredential.Activity | None = ...,
+        disabled_until: _timestamp_pb2.Timestamp | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        owner_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "annotations", b"annotations", "credential_id", b"credential_id", "disabled", b"disabled", "expire_time", b"expire_time", "kind", b"kind", "owner_id", b"owner_id", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "allowed_networks", b"allowed_networks", "annotations", b"annotations", "credential_id", b"credential_id", "disabled", b"disabled", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "kind", b"kind", "owner_id", b"owner_id", "owner_networks", b"owner_networks", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

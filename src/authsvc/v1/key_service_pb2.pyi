@@ -101,6 +101,7 @@ class CreateKeyRequest(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEAL_TO_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -165,6 +166,10 @@ class CreateKeyRequest(_message.Message):
         values of up to 256 characters. VerifyKey returns them.
         """
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that the key can be used from, as in Key."""
+
     def __init__(
         self,
         *,
@@ -181,10 +186,11 @@ class CreateKeyRequest(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         seal_to: _builtins.str = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -566,6 +572,75 @@ class RevokeKeyRequest(_message.Message):
 Global___RevokeKeyRequest: _TypeAlias = RevokeKeyRequest  # noqa: Y015
 
 @_typing.final
+class DisableKeyRequest(_message.Message):
+    """Request message for DisableKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    DISABLED_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key to disable. It must be neither revoked nor expired."""
+    reason: _builtins.str
+    """The reason, for people who read the list later, at most 500 characters. Do not
+    put a key string here.
+    """
+    allow_last_administrator: _builtins.bool
+    """Allows the last working key of the owner `authsvc` with `full_access` to be
+    disabled. Without `disabled_until`, only `authsvc bootstrap` can create another one
+    after that.
+    """
+    @_builtins.property
+    def disabled_until(self) -> _timestamp_pb2.Timestamp:
+        """When the key works again by itself. If unset, it is disabled until EnableKey
+        enables it.
+        """
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        disabled_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        allow_last_administrator: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disabled_until", b"disabled_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "disabled_until", b"disabled_until", "key_id", b"key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisableKeyRequest: _TypeAlias = DisableKeyRequest  # noqa: Y015
+
+@_typing.final
+class EnableKeyRequest(_message.Message):
+    """Request message for EnableKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key to enable."""
+    reason: _builtins.str
+    """The reason, for the audit log, at most 500 characters. Do not put a key string here."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnableKeyRequest: _TypeAlias = EnableKeyRequest  # noqa: Y015
+
+@_typing.final
 class BatchRevokeKeysRequest(_message.Message):
     """Request message for BatchRevokeKeys. Either `key_ids` or `owner_id` must be set."""
 
@@ -731,17 +806,25 @@ class VerifyKeyRequest(_message.Message):
     KEY_STRING_FIELD_NUMBER: _builtins.int
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
+    ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored, as in the `authorization` header.
     """
     client_ip: _builtins.str
-    """The client's IPv4 or IPv6 address, stored as `last_use_ip`. It is for display
-    only. A port and a zone are removed; a value that is not an address is ignored.
+    """The client's IPv4 or IPv6 address, stored as `last_use_ip`. A key with
+    `allowed_networks` is refused without it. A port and a zone are removed; a value
+    that is not an address is ignored.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes that the key must have, at most 64. It must have all of them."""
+
+    @_builtins.property
+    def any_of_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Scopes of which the key must have at least one, at most 64. If empty, none is
+        required.
+        """
 
     def __init__(
         self,
@@ -749,10 +832,11 @@ class VerifyKeyRequest(_message.Message):
         key_string: _builtins.str = ...,
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
+        any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

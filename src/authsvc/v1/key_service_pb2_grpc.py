@@ -99,6 +99,16 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
                 _registered_method=True)
+        self.DisableKey = channel.unary_unary(
+                '/authsvc.v1.KeyService/DisableKey',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+                _registered_method=True)
+        self.EnableKey = channel.unary_unary(
+                '/authsvc.v1.KeyService/EnableKey',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+                _registered_method=True)
         self.BatchRevokeKeys = channel.unary_unary(
                 '/authsvc.v1.KeyService/BatchRevokeKeys',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysRequest.SerializeToString,
@@ -197,10 +207,10 @@ class KeyServiceServicer:
 
     def UpdateKey(self, request, context):
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
-        allows. A revoked key cannot be updated. The expiry of a key with scopes that
-        the caller does not have cannot be extended: PERMISSION_DENIED, reason
-        SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+        `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
+        owner's policy allows. A revoked key cannot be updated. A key with scopes that the
+        caller does not have cannot get a later expiry or more networks:
+        PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
         including `update_time` and `etag`, and no audit event is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -229,6 +239,28 @@ class KeyServiceServicer:
         call can reschedule it; only a caller that has all scopes of the key can choose
         a later time. After that, the call fails with FAILED_PRECONDITION, reason
         KEY_ALREADY_REVOKED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableKey(self, request, context):
+        """Disables a key, until a time or until EnableKey enables it. When the call has
+        returned OK, no worker of any replica accepts the key. It stays what it is: it
+        counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
+        not rotated. A second call changes the time and the reason. A key that a caller of
+        the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
+        reason DISABLED_BY_PLATFORM.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableKey(self, request, context):
+        """Enables a key that DisableKey has disabled. When the call has returned OK, every
+        worker of every replica accepts it. A revoked or expired key cannot be enabled, and
+        only a caller that has all scopes of the key can do it. If the key is not disabled,
+        nothing changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -314,6 +346,16 @@ def add_KeyServiceServicer_to_server(servicer, server):
             'RevokeKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'DisableKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableKey,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'EnableKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableKey,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
             ),
             'BatchRevokeKeys': grpc.unary_unary_rpc_method_handler(
@@ -542,6 +584,60 @@ class KeyService:
             target,
             '/authsvc.v1.KeyService/RevokeKey',
             authsvc_dot_v1_dot_key__service__pb2.RevokeKeyRequest.SerializeToString,
+            authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/DisableKey',
+            authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.SerializeToString,
+            authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/EnableKey',
+            authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_resources__pb2.Key.FromString,
             options,
             channel_credentials,

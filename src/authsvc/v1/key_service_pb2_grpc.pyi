@@ -84,10 +84,10 @@ class KeyServiceStub:
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
-    allows. A revoked key cannot be updated. The expiry of a key with scopes that
-    the caller does not have cannot be extended: PERMISSION_DENIED, reason
-    SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+    `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
+    owner's policy allows. A revoked key cannot be updated. A key with scopes that the
+    caller does not have cannot get a later expiry or more networks:
+    PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
     including `update_time` and `etag`, and no audit event is recorded.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
@@ -108,6 +108,20 @@ class KeyServiceStub:
     call can reschedule it; only a caller that has all scopes of the key can choose
     a later time. After that, the call fails with FAILED_PRECONDITION, reason
     KEY_ALREADY_REVOKED.
+    """
+    DisableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DisableKeyRequest, _resources_pb2.Key]
+    """Disables a key, until a time or until EnableKey enables it. When the call has
+    returned OK, no worker of any replica accepts the key. It stays what it is: it
+    counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
+    not rotated. A second call changes the time and the reason. A key that a caller of
+    the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
+    reason DISABLED_BY_PLATFORM.
+    """
+    EnableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]
+    """Enables a key that DisableKey has disabled. When the call has returned OK, every
+    worker of every replica accepts it. A revoked or expired key cannot be enabled, and
+    only a caller that has all scopes of the key can do it. If the key is not disabled,
+    nothing changes.
     """
     BatchRevokeKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]
     """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
@@ -189,10 +203,10 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
-    allows. A revoked key cannot be updated. The expiry of a key with scopes that
-    the caller does not have cannot be extended: PERMISSION_DENIED, reason
-    SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+    `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
+    owner's policy allows. A revoked key cannot be updated. A key with scopes that the
+    caller does not have cannot get a later expiry or more networks:
+    PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
     including `update_time` and `etag`, and no audit event is recorded.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
@@ -213,6 +227,20 @@ class KeyServiceAsyncStub(KeyServiceStub):
     call can reschedule it; only a caller that has all scopes of the key can choose
     a later time. After that, the call fails with FAILED_PRECONDITION, reason
     KEY_ALREADY_REVOKED.
+    """
+    DisableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DisableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
+    """Disables a key, until a time or until EnableKey enables it. When the call has
+    returned OK, no worker of any replica accepts the key. It stays what it is: it
+    counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
+    not rotated. A second call changes the time and the reason. A key that a caller of
+    the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
+    reason DISABLED_BY_PLATFORM.
+    """
+    EnableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
+    """Enables a key that DisableKey has disabled. When the call has returned OK, every
+    worker of every replica accepts it. A revoked or expired key cannot be enabled, and
+    only a caller that has all scopes of the key can do it. If the key is not disabled,
+    nothing changes.
     """
     BatchRevokeKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]  # type: ignore[assignment]
     """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
@@ -315,10 +343,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time` or `annotations`, as far as `key_edits` of the owner's policy
-        allows. A revoked key cannot be updated. The expiry of a key with scopes that
-        the caller does not have cannot be extended: PERMISSION_DENIED, reason
-        SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
+        `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
+        owner's policy allows. A revoked key cannot be updated. A key with scopes that the
+        caller does not have cannot get a later expiry or more networks:
+        PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
         including `update_time` and `etag`, and no audit event is recorded.
         """
 
@@ -351,6 +379,32 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         call can reschedule it; only a caller that has all scopes of the key can choose
         a later time. After that, the call fails with FAILED_PRECONDITION, reason
         KEY_ALREADY_REVOKED.
+        """
+
+    @_abc_1.abstractmethod
+    def DisableKey(
+        self,
+        request: _key_service_pb2.DisableKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
+        """Disables a key, until a time or until EnableKey enables it. When the call has
+        returned OK, no worker of any replica accepts the key. It stays what it is: it
+        counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
+        not rotated. A second call changes the time and the reason. A key that a caller of
+        the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
+        reason DISABLED_BY_PLATFORM.
+        """
+
+    @_abc_1.abstractmethod
+    def EnableKey(
+        self,
+        request: _key_service_pb2.EnableKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
+        """Enables a key that DisableKey has disabled. When the call has returned OK, every
+        worker of every replica accepts it. A revoked or expired key cannot be enabled, and
+        only a caller that has all scopes of the key can do it. If the key is not disabled,
+        nothing changes.
         """
 
     @_abc_1.abstractmethod

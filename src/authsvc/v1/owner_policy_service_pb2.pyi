@@ -35,8 +35,8 @@ class _KeyEditsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyEdits.Val
     KEY_EDITS_DETAILS: _KeyEdits.ValueType  # 2
     """`display_name`, `description` and `technical_contacts`."""
     KEY_EDITS_ALL: _KeyEdits.ValueType  # 3
-    """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time` and
-    `annotations`.
+    """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
+    `annotations` and `allowed_networks`.
     """
 
 class KeyEdits(_KeyEdits, metaclass=_KeyEditsEnumTypeWrapper):
@@ -49,8 +49,8 @@ KEY_EDITS_NONE: KeyEdits.ValueType  # 1
 KEY_EDITS_DETAILS: KeyEdits.ValueType  # 2
 """`display_name`, `description` and `technical_contacts`."""
 KEY_EDITS_ALL: KeyEdits.ValueType  # 3
-"""`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time` and
-`annotations`.
+"""`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
+`annotations` and `allowed_networks`.
 """
 Global___KeyEdits: _TypeAlias = KeyEdits  # noqa: Y015
 
@@ -103,6 +103,7 @@ class OwnerPolicy(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     KEY_MANAGERS_FIELD_NUMBER: _builtins.int
     ROTATION_PERIOD_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner that the policy is for."""
     keys_enabled: _builtins.bool
@@ -180,6 +181,14 @@ class OwnerPolicy(_message.Message):
         field of the default policy that applies to the owner `authsvc`, too.
         """
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that keys of the owner can be used from, at most 50, in the form of
+        `allowed_networks` of a key. If empty, they can be used from anywhere. A key with
+        `allowed_networks` of its own can be used from addresses that are in both. When
+        UpdateOwnerPolicy has returned, all workers of all replicas go by the new networks.
+        """
+
     def __init__(
         self,
         *,
@@ -196,10 +205,11 @@ class OwnerPolicy(_message.Message):
         etag: _builtins.str = ...,
         key_managers: Global___KeyManagers.ValueType = ...,
         rotation_period: _duration_pb2.Duration | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_key_lifetime", b"max_key_lifetime", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,7 +55,7 @@ class OwnerPolicyServiceStub:
     the response; no concurrent request evades it. Existing keys keep their scopes,
     expiry, contacts and key string, and stay active even if there are more than
     `max_active_keys`. Each field documents what happens when they are updated or
-    rotated. Only `keys_enabled` affects them at once.
+    rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
     """
 
 @_typing.type_check_only
@@ -85,7 +85,7 @@ class OwnerPolicyServiceAsyncStub(OwnerPolicyServiceStub):
     the response; no concurrent request evades it. Existing keys keep their scopes,
     expiry, contacts and key string, and stay active even if there are more than
     `max_active_keys`. Each field documents what happens when they are updated or
-    rotated. Only `keys_enabled` affects them at once.
+    rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
     """
 
 class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -124,7 +124,7 @@ class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         the response; no concurrent request evades it. Existing keys keep their scopes,
         expiry, contacts and key string, and stay active even if there are more than
         `max_active_keys`. Each field documents what happens when they are updated or
-        rotated. Only `keys_enabled` affects them at once.
+        rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
         """
 
 def add_OwnerPolicyServiceServicer_to_server(servicer: OwnerPolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

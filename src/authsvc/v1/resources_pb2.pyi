@@ -30,11 +30,17 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     KEY_STATE_UNSPECIFIED: _KeyState.ValueType  # 0
     """Not set."""
     KEY_STATE_ACTIVE: _KeyState.ValueType  # 1
-    """The key is valid, unless the owner's policy has disabled keys."""
+    """The key is valid, unless the owner's policy has disabled keys or does not allow the
+    address of the client.
+    """
     KEY_STATE_EXPIRED: _KeyState.ValueType  # 2
     """`expire_time` has passed."""
     KEY_STATE_REVOKED: _KeyState.ValueType  # 3
     """`revoke_time` has passed. This state is final and takes precedence over EXPIRED."""
+    KEY_STATE_DISABLED: _KeyState.ValueType  # 4
+    """DisableKey has disabled the key. It works again when `disabled_until` has passed, or
+    EnableKey was called. EXPIRED and REVOKED take precedence.
+    """
 
 class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
     """Whether a key can be used, at the time of the response."""
@@ -42,11 +48,17 @@ class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
 KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
 """Not set."""
 KEY_STATE_ACTIVE: KeyState.ValueType  # 1
-"""The key is valid, unless the owner's policy has disabled keys."""
+"""The key is valid, unless the owner's policy has disabled keys or does not allow the
+address of the client.
+"""
 KEY_STATE_EXPIRED: KeyState.ValueType  # 2
 """`expire_time` has passed."""
 KEY_STATE_REVOKED: KeyState.ValueType  # 3
 """`revoke_time` has passed. This state is final and takes precedence over EXPIRED."""
+KEY_STATE_DISABLED: KeyState.ValueType  # 4
+"""DisableKey has disabled the key. It works again when `disabled_until` has passed, or
+EnableKey was called. EXPIRED and REVOKED take precedence.
+"""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
 
 class _SessionState:
@@ -96,9 +108,17 @@ class _VerdictCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictCo
     VERDICT_CODE_EXPIRED: _VerdictCode.ValueType  # 4
     """The credential has expired. The presented secret is the right one."""
     VERDICT_CODE_INSUFFICIENT_SCOPE: _VerdictCode.ValueType  # 5
-    """The credential is valid, but lacks one of `required_scopes`."""
+    """The credential is valid, but lacks one of `required_scopes`, or has none of
+    `any_of_scopes`.
+    """
     VERDICT_CODE_DISABLED: _VerdictCode.ValueType  # 6
-    """The credential is valid, but the owner's policy has disabled keys."""
+    """The key is disabled, or the owner's policy has disabled keys. It is neither revoked
+    nor expired, and can be enabled again.
+    """
+    VERDICT_CODE_ADDRESS_NOT_ALLOWED: _VerdictCode.ValueType  # 7
+    """The key cannot be used from this address, by its `allowed_networks` or those of the
+    owner's policy; or they are set, and the request has no `client_ip`.
+    """
 
 class VerdictCode(_VerdictCode, metaclass=_VerdictCodeEnumTypeWrapper):
     """The verdict on a presented credential."""
@@ -116,9 +136,17 @@ VERDICT_CODE_REVOKED: VerdictCode.ValueType  # 3
 VERDICT_CODE_EXPIRED: VerdictCode.ValueType  # 4
 """The credential has expired. The presented secret is the right one."""
 VERDICT_CODE_INSUFFICIENT_SCOPE: VerdictCode.ValueType  # 5
-"""The credential is valid, but lacks one of `required_scopes`."""
+"""The credential is valid, but lacks one of `required_scopes`, or has none of
+`any_of_scopes`.
+"""
 VERDICT_CODE_DISABLED: VerdictCode.ValueType  # 6
-"""The credential is valid, but the owner's policy has disabled keys."""
+"""The key is disabled, or the owner's policy has disabled keys. It is neither revoked
+nor expired, and can be enabled again.
+"""
+VERDICT_CODE_ADDRESS_NOT_ALLOWED: VerdictCode.ValueType  # 7
+"""The key cannot be used from this address, by its `allowed_networks` or those of the
+owner's policy; or they are set, and the request has no `client_ip`.
+"""
 Global___VerdictCode: _TypeAlias = VerdictCode  # noqa: Y015
 
 @_typing.final
@@ -171,6 +199,12 @@ class Key(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     NEVER_DELIVERED_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    DISABLE_TIME_FIELD_NUMBER: _builtins.int
+    DISABLED_UNTIL_FIELD_NUMBER: _builtins.int
+    DISABLER_ID_FIELD_NUMBER: _builtins.int
+    DISABLE_REASON_FIELD_NUMBER: _builtins.int
+    DISABLED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -209,6 +243,14 @@ class Key(_message.Message):
     if nothing is known of the response after a minute. False once the key was used.
     A response that is lost after it was sent is not detected. Revoke such a key or,
     if CreateKey created it, send the same `request_id` again.
+    """
+    disabler_id: _builtins.str
+    """Output only. Who disabled the key, in the form of `creator_id`."""
+    disable_reason: _builtins.str
+    """Output only. Why the key was disabled."""
+    disabled_by_platform: _builtins.bool
+    """Output only. Whether a caller of the owner `authsvc` disabled the key. Then no other
+    caller can enable it.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -252,6 +294,23 @@ class Key(_message.Message):
         values of up to 256 characters. VerifyKey returns them, so keep them small.
         """
 
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that the key can be used from, at most 50: CIDRs of IPv4 or IPv6, or
+        single addresses. VerifyKey then needs the `client_ip`. If empty, the key can be
+        used from anywhere. IPv4-mapped IPv6 addresses count as IPv4.
+        """
+
+    @_builtins.property
+    def disable_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When DisableKey disabled the key. Unset unless it is disabled now."""
+
+    @_builtins.property
+    def disabled_until(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the key works again by itself. If unset, a disabled key is
+        disabled until EnableKey enables it.
+        """
+
     def __init__(
         self,
         *,
@@ -277,10 +336,16 @@ class Key(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
         never_delivered: _builtins.bool = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        disable_time: _timestamp_pb2.Timestamp | None = ...,
+        disabled_until: _timestamp_pb2.Timestamp | None = ...,
+        disabler_id: _builtins.str = ...,
+        disable_reason: _builtins.str = ...,
+        disabled_by_platform: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authsvc/v1/session_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1a\x61uthsvc/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x03\n\x14\x43reateSessionRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x12\n\nip_address\x18\x03 \x01(\t\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12;\n\x0cidle_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\xbaH\x07\xaa\x01\x04\x32\x02\x08<\x12\x37\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\xbaH\x07\xaa\x01\x04\x32\x02\x08<\x12\x63\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32\x31.authsvc.v1.CreateSessionRequest.AnnotationsEntryB\x1b\x90\xc2\x18\x02\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x12-\n\x0c\x63lient_hints\x18\x08 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x15\x43reateSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.authsvc.v1.Session\x12\x15\n\rsession_token\x18\x02 \x01(\t\"\xa6\x01\n\x14VerifySessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12!\n\x0frequired_scopes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\tclient_ip\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12-\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\"\x99\x01\n\x0b\x43lientHints\x12\x0e\n\x06\x62rands\x18\x01 \x01(\t\x12\x19\n\x11\x66ull_version_list\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x18\n\x10platform_version\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06mobile\x18\x06 \x01(\t\x12\x14\n\x0c\x66orm_factors\x18\x07 \x01(\t\"\xb4\x01\n\x15VerifySessionResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.authsvc.v1.VerdictCode\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x11GetSessionRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\xb1\x01\n\x13ListSessionsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12(\n\x12\x63urrent_session_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xc8\xc1\x18\x01\xd8\x01\x01\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\"V\n\x14ListSessionsResponse\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.authsvc.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x14RevokeSessionRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"`\n\x18RevokeAllSessionsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\'\n\x11\x65xcept_session_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xc8\xc1\x18\x01\xd8\x01\x01\"X\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\x12$\n\x1crevoked_count_is_lower_bound\x18\x02 \x01(\x08\x32\xf2\x04\n\x0eSessionService\x12h\n\rCreateSession\x12 .authsvc.v1.CreateSessionRequest\x1a!.authsvc.v1.CreateSessionResponse\"\x12\xc2\xc1\x18\x0esessions:write\x12i\n\rVerifySession\x12 .authsvc.v1.VerifySessionRequest\x1a!.authsvc.v1.VerifySessionResponse\"\x13\xc2\xc1\x18\x0fsessions:verify\x12S\n\nGetSession\x12\x1d.authsvc.v1.GetSessionRequest\x1a\x13.authsvc.v1.Session\"\x11\xc2\xc1\x18\rsessions:read\x12\x64\n\x0cListSessions\x12\x1f.authsvc.v1.ListSessionsRequest\x1a .authsvc.v1.ListSessionsResponse\"\x11\xc2\xc1\x18\rsessions:read\x12Z\n\rRevokeSession\x12 .authsvc.v1.RevokeSessionRequest\x1a\x13.authsvc.v1.Session\"\x12\xc2\xc1\x18\x0esessions:write\x12t\n\x11RevokeAllSessions\x12$.authsvc.v1.RevokeAllSessionsRequest\x1a%.authsvc.v1.RevokeAllSessionsResponse\"\x12\xc2\xc1\x18\x0esessions:writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authsvc/v1/session_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1a\x61uthsvc/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x03\n\x14\x43reateSessionRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x12\n\nip_address\x18\x03 \x01(\t\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12;\n\x0cidle_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\xbaH\x07\xaa\x01\x04\x32\x02\x08<\x12\x37\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\xbaH\x07\xaa\x01\x04\x32\x02\x08<\x12\x63\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32\x31.authsvc.v1.CreateSessionRequest.AnnotationsEntryB\x1b\x90\xc2\x18\x02\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x88\xc2\x18\x01*\x05r\x03\x18\x80\x02\x12-\n\x0c\x63lient_hints\x18\x08 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x15\x43reateSessionResponse\x12$\n\x07session\x18\x01 \x01(\x0b\x32\x13.authsvc.v1.Session\x12\x15\n\rsession_token\x18\x02 \x01(\t\"\xc7\x01\n\x14VerifySessionRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12!\n\x0frequired_scopes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\tclient_ip\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12-\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\x12\x1f\n\rany_of_scopes\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@\"\x99\x01\n\x0b\x43lientHints\x12\x0e\n\x06\x62rands\x18\x01 \x01(\t\x12\x19\n\x11\x66ull_version_list\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x18\n\x10platform_version\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06mobile\x18\x06 \x01(\t\x12\x14\n\x0c\x66orm_factors\x18\x07 \x01(\t\"\xb4\x01\n\x15VerifySessionResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.authsvc.v1.VerdictCode\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x11GetSessionRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"\xb1\x01\n\x13ListSessionsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12(\n\x12\x63urrent_session_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xc8\xc1\x18\x01\xd8\x01\x01\x12\x15\n\rinclude_ended\x18\x03 \x01(\x08\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\npage_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\"V\n\x14ListSessionsResponse\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.authsvc.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x14RevokeSessionRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xc8\xc1\x18\x01\"`\n\x18RevokeAllSessionsRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\'\n\x11\x65xcept_session_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x04\xc8\xc1\x18\x01\xd8\x01\x01\"X\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\x12$\n\x1crevoked_count_is_lower_bound\x18\x02 \x01(\x08\x32\xf2\x04\n\x0eSessionService\x12h\n\rCreateSession\x12 .authsvc.v1.CreateSessionRequest\x1a!.authsvc.v1.CreateSessionResponse\"\x12\xc2\xc1\x18\x0esessions:write\x12i\n\rVerifySession\x12 .authsvc.v1.VerifySessionRequest\x1a!.authsvc.v1.VerifySessionResponse\"\x13\xc2\xc1\x18\x0fsessions:verify\x12S\n\nGetSession\x12\x1d.authsvc.v1.GetSessionRequest\x1a\x13.authsvc.v1.Session\"\x11\xc2\xc1\x18\rsessions:read\x12\x64\n\x0cListSessions\x12\x1f.authsvc.v1.ListSessionsRequest\x1a .authsvc.v1.ListSessionsResponse\"\x11\xc2\xc1\x18\rsessions:read\x12Z\n\rRevokeSession\x12 .authsvc.v1.RevokeSessionRequest\x1a\x13.authsvc.v1.Session\"\x12\xc2\xc1\x18\x0esessions:write\x12t\n\x11RevokeAllSessions\x12$.authsvc.v1.RevokeAllSessionsRequest\x1a%.authsvc.v1.RevokeAllSessionsResponse\"\x12\xc2\xc1\x18\x0esessions:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESESSIONREQUEST'].fields_by_name['annotations']._serialized_options = b'\220\302\030\002\272H\024\232\001\021\020 \"\006r\004\210\302\030\001*\005r\003\030\200\002'
   _globals['_VERIFYSESSIONREQUEST'].fields_by_name['required_scopes']._loaded_options = None
   _globals['_VERIFYSESSIONREQUEST'].fields_by_name['required_scopes']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_VERIFYSESSIONREQUEST'].fields_by_name['any_of_scopes']._loaded_options = None
+  _globals['_VERIFYSESSIONREQUEST'].fields_by_name['any_of_scopes']._serialized_options = b'\272H\005\222\001\002\020@'
   _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\006r\004\310\301\030\001'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['owner_id']._loaded_options = None
@@ -84,23 +86,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESESSIONRESPONSE']._serialized_start=615
   _globals['_CREATESESSIONRESPONSE']._serialized_end=699
   _globals['_VERIFYSESSIONREQUEST']._serialized_start=702
-  _globals['_VERIFYSESSIONREQUEST']._serialized_end=868
-  _globals['_CLIENTHINTS']._serialized_start=871
-  _globals['_CLIENTHINTS']._serialized_end=1024
-  _globals['_VERIFYSESSIONRESPONSE']._serialized_start=1027
-  _globals['_VERIFYSESSIONRESPONSE']._serialized_end=1207
-  _globals['_GETSESSIONREQUEST']._serialized_start=1209
-  _globals['_GETSESSIONREQUEST']._serialized_end=1259
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1262
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1439
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1441
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1527
-  _globals['_REVOKESESSIONREQUEST']._serialized_start=1529
-  _globals['_REVOKESESSIONREQUEST']._serialized_end=1582
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1584
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1680
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1682
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1770
-  _globals['_SESSIONSERVICE']._serialized_start=1773
-  _globals['_SESSIONSERVICE']._serialized_end=2399
+  _globals['_VERIFYSESSIONREQUEST']._serialized_end=901
+  _globals['_CLIENTHINTS']._serialized_start=904
+  _globals['_CLIENTHINTS']._serialized_end=1057
+  _globals['_VERIFYSESSIONRESPONSE']._serialized_start=1060
+  _globals['_VERIFYSESSIONRESPONSE']._serialized_end=1240
+  _globals['_GETSESSIONREQUEST']._serialized_start=1242
+  _globals['_GETSESSIONREQUEST']._serialized_end=1292
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1295
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1472
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1474
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1560
+  _globals['_REVOKESESSIONREQUEST']._serialized_start=1562
+  _globals['_REVOKESESSIONREQUEST']._serialized_end=1615
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1617
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1713
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1715
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1803
+  _globals['_SESSIONSERVICE']._serialized_start=1806
+  _globals['_SESSIONSERVICE']._serialized_end=2432
 # @@protoc_insertion_point(module_scope)

@@ -154,6 +154,7 @@ class VerifySessionRequest(_message.Message):
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
     CLIENT_HINTS_FIELD_NUMBER: _builtins.int
+    ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored, as in the `authorization` header.
@@ -177,6 +178,12 @@ class VerifySessionRequest(_message.Message):
         `user_agent` has changed, all earlier hints are discarded.
         """
 
+    @_builtins.property
+    def any_of_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Scopes of which the session must have at least one, at most 64. If empty, none is
+        required.
+        """
+
     def __init__(
         self,
         *,
@@ -185,10 +192,11 @@ class VerifySessionRequest(_message.Message):
         client_ip: _builtins.str = ...,
         user_agent: _builtins.str = ...,
         client_hints: Global___ClientHints | None = ...,
+        any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "session_token", b"session_token", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_hints", b"client_hints", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "session_token", b"session_token", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

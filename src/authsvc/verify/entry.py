@@ -4,8 +4,10 @@ from sys import getsizeof
 
 from authsvc.model.credential import Credential
 
-# The scopes and annotations of an entry of weight 1 have at most this size.
+# The scopes, annotations and networks of an entry of weight 1 have at most this size.
 _BYTES_PER_WEIGHT = 1024
+# A text, a tuple, and two numbers of up to 128 bits.
+_BYTES_PER_NETWORK = 256
 
 
 class Entry:
@@ -26,7 +28,7 @@ class Entry:
 
     @property
     def weight(self) -> int:
-        """1 for a usual key, and one more for each further KiB of scopes and annotations."""
+        """1 for a usual key, and one more for each further KiB of scopes, annotations and networks."""
         return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _BYTES_PER_WEIGHT
 
     @property
@@ -36,10 +38,12 @@ class Entry:
 
 
 def _size(credential: Credential) -> int:
-    """Return the bytes of scopes and annotations, even if other credentials share them."""
-    scopes, annotations = credential.scopes, credential.annotations
+    """Return the bytes of scopes, annotations and networks, even if other credentials share them."""
+    scopes, annotations, networks = credential.scopes, credential.annotations, credential.networks
     size = getsizeof(scopes) + sum(map(getsizeof, scopes))
     if annotations:
         size += getsizeof(annotations) + sum(map(getsizeof, annotations))
         size += sum(map(getsizeof, annotations.values()))
+    if networks is not None:
+        size += _BYTES_PER_NETWORK * len(networks.texts)
     return size

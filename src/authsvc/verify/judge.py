@@ -1,4 +1,4 @@
-"""The judgement of a proved credential: lease, kind, owner, times, policy and scopes, without an await.
+"""The judgement of a proved credential: lease, kind, owner, times, policy, address, scopes, without an await.
 
 Security rests on the order. The credential comes from memory, and the lease is checked after it was taken
 from there. Nothing is awaited between the check and the verdict, so no change can be applied in between. A
@@ -8,6 +8,7 @@ in docs/revocation.md).
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeAlias
 
 from authsvc.model.activity import Activity
 from authsvc.model.credential import Credential, CredentialKind
@@ -17,18 +18,30 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
 
+NoteMisplaced: TypeAlias = Callable[[Credential, str, datetime], None]
+
 
 class Judge:
     """Decides what a proved credential is worth, and notes the use of a valid one."""
 
     def __init__(
-        self, *, lease: Lease, clock: Callable[[], datetime], usage: UsageNotes, activity: UsageNotes
+        self,
+        *,
+        lease: Lease,
+        clock: Callable[[], datetime],
+        usage: UsageNotes,
+        activity: UsageNotes,
+        note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
     ) -> None:
-        """`usage` takes the uses of keys, `activity` those of sessions."""
+        """`usage` takes the uses of keys, `activity` those of sessions.
+
+        `note_misplaced` is told who shows the right secret at an address that is not allowed.
+        """
         self._lease = lease
         self._clock = clock
         self._usage = usage
         self._activity = activity
+        self._note_misplaced = note_misplaced
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
         self.counts = dict.fromkeys(VerdictCode, 0)
 
@@ -38,7 +51,7 @@ class Judge:
         Must be the last step before the answer, with no await after it. Raises Unavailable without a lease.
         """
         self._lease.check()
-        kind, caller, required_scopes, client_ip, user_agent, client_hints = question
+        kind, caller, required_scopes, client_ip, user_agent, client_hints, any_of_scopes = question
         if (
             credential is None
             or (kind is not None and credential.kind is not kind)
@@ -47,7 +60,7 @@ class Judge:
             self.counts[VerdictCode.NOT_FOUND] += 1
             return NOT_FOUND
         now = self._clock()
-        verdict = decide(credential, required_scopes, now)
+        verdict = decide(credential, required_scopes, now, client_ip, any_of_scopes)
         code, activity = verdict.code, credential.activity
         if activity is not None and _is_in_doubt(credential, activity, code, now):
             return None
@@ -59,6 +72,8 @@ class Judge:
                 self._activity.note(
                     credential.credential_id, now, client_ip, user_agent, credential.owner_id, client_hints
                 )
+        elif code is VerdictCode.ADDRESS_NOT_ALLOWED:
+            self._note_misplaced(credential, client_ip, now)
         self.counts[code] += 1
         return verdict
 

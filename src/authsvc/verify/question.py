@@ -12,7 +12,8 @@ class Question(NamedTuple):
     """The terms on which a credential is judged.
 
     `kind` is the kind that is expected; None accepts either. `caller` is who asks, and may ask only about
-    credentials of its own owner; None when the credential is that of the caller itself.
+    credentials of its own owner; None when the credential is that of the caller itself. The credential must
+    have all of `required_scopes`, and one of `any_of_scopes` unless that is empty. `client_ip` is normalized.
     """
 
     kind: CredentialKind | None
@@ -21,3 +22,4 @@ class Question(NamedTuple):
     client_ip: str = ""
     user_agent: str = ""
     client_hints: ClientHints = NO_HINTS
+    any_of_scopes: Sequence[str] = ()

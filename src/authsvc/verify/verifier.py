@@ -15,7 +15,7 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.hasher import Hasher
-from authsvc.verify.judge import Judge
+from authsvc.verify.judge import Judge, NoteMisplaced
 from authsvc.verify.lease import Lease
 from authsvc.verify.loader import AppliedFeed, CredentialStore, Loader
 from authsvc.verify.prefix_cache import PrefixCache
@@ -41,9 +41,10 @@ class Verifier:
         lease: Lease,
         feed: AppliedFeed,
         clock: Callable[[], datetime],
+        note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         max_loads_per_owner: int = 500,
     ) -> None:
-        """`usage` takes the uses of keys, `activity` those of sessions.
+        """`usage` takes the uses of keys, `activity` those of sessions, `note_misplaced` as for `Judge`.
 
         `max_loads_per_owner` limits the look-ups that are under way for callers of one owner.
         """
@@ -54,7 +55,9 @@ class Verifier:
             cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_loads_per_owner
         )
         self._activity_check = ActivityCheck(store=activities, clock=clock)
-        self._judge = Judge(lease=lease, clock=clock, usage=usage, activity=activity)
+        self._judge = Judge(
+            lease=lease, clock=clock, usage=usage, activity=activity, note_misplaced=note_misplaced
+        )
         # The number of verdicts by code.
         self.counts = self._judge.counts
 

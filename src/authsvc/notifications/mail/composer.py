@@ -273,6 +273,7 @@ def _sample(name: str, *, full: bool) -> Notification:
         "ip_address": "192.0.2.1",
     }
     details = {"fields": "display_name", "reason": "leaked", "count": "2", "remaining_days": "7"}
+    details |= {"disabled_until": later, "address": "192.0.2.1"}
     return Notification(
         notification_id="evt_1",
         type=name,

@@ -107,7 +107,9 @@ def variables(notification: Notification) -> dict[str, Any]:
 def _details(details: Mapping[str, Any]) -> Texts:
     return Texts(
         {
-            shown(name): moment(value) if str(name).endswith("_time") else shown(_readable(name, value))
+            shown(name): moment(value)
+            if str(name).endswith(("_time", "_until"))
+            else shown(_readable(name, value))
             for name, value in details.items()
             if value not in (None, "")
         }

@@ -1,5 +1,6 @@
 -- name: hold_authority
-SELECT kind, credential_id, owner_id, scopes, expire_time, revoke_time, revoked_at_once, keys_enabled, is_over
+SELECT kind, credential_id, owner_id, scopes, expire_time, revoke_time, revoked_at_once, keys_enabled, is_over,
+       disable_time, disabled_until, allowed_networks, owner_networks
   FROM authsvc.hold_authority($1, $2, $3, $4, $5, $6, $7);
 
 -- name: share_at_once

@@ -13,8 +13,8 @@ WITH inserted AS (
     INSERT INTO authsvc.keys (
         key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
         technical_contacts, annotations, create_time, creator_id, update_time, expire_time, revoke_time, revoker_id,
-        revoke_reason, rotated_from_key_id, rotated_to_key_id, request_id, version)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+        revoke_reason, rotated_from_key_id, rotated_to_key_id, request_id, version, allowed_networks)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24)
     ON CONFLICT (owner_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING key_id, owner_id)
 INSERT INTO authsvc.key_uses (key_id, owner_id, answer) SELECT key_id, owner_id, $23 FROM inserted RETURNING key_id;
@@ -48,7 +48,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 -- the length of the array from the planner, so that one generic plan is used. Planning takes longer than execution.
 SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
        update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
-       rotated_to_key_id, answer, version
+       rotated_to_key_id, answer, version, disable_time, disabled_until, disabler_id, disable_reason, disabled_by_platform,
+       allowed_networks
   FROM authsvc.key_records
  WHERE key_id = ANY((SELECT $1::text[])::text[]) AND owner_id = coalesce((SELECT $2::text), owner_id);
 
@@ -57,7 +58,8 @@ SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technica
 UPDATE authsvc.keys
    SET display_name = $2, folded_name = $3, description = $4, scopes = $5, technical_contacts = $6, annotations = $7,
        update_time = $8, expire_time = $9, revoke_time = $10, revoker_id = $11, revoke_reason = $12,
-       rotated_to_key_id = $13, version = $14
+       rotated_to_key_id = $13, version = $14, allowed_networks = $15, disable_time = $16, disabled_until = $17,
+       disabler_id = $18, disable_reason = $19, disabled_by_platform = $20
  WHERE key_id = $1;
 
 -- name: revoke_keys
@@ -101,6 +103,7 @@ SELECT EXISTS (
     SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes)
        AND (revoke_time IS NULL OR revoke_time > greatest($3, update_time)) AND (expire_time IS NULL OR expire_time > $3)
+       AND (disable_time IS NULL OR disabled_until <= $3)
        AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4));
 
 -- name: has_lasting_key
@@ -108,5 +111,6 @@ SELECT EXISTS (
 SELECT EXISTS (
     SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)
+       AND (disable_time IS NULL OR disabled_until <= $3)
        AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4)
        AND key_id <> ALL($5));

@@ -1,0 +1,30 @@
+"""What the rows of credentials say about when and where a key may be used."""
+
+from datetime import datetime
+
+import asyncpg
+
+from authsvc.model.allowed_networks import AllowedNetworks
+from authsvc.model.caller import PLATFORM_OWNER
+from authsvc.model.credential import FOREVER, CredentialKind
+from authsvc.model.policy import OwnerPolicy
+
+
+def disabled_until(row: asyncpg.Record, default_policy: OwnerPolicy) -> datetime | None:
+    """Return until when a credential is disabled, by itself or by its owner's policy; None if it is not."""
+    if row["kind"] != CredentialKind.KEY.value:
+        return None
+    if not default_policy.enables_keys(row["owner_id"], row["keys_enabled"]):
+        return FOREVER
+    if row["disable_time"] is None:
+        return None
+    until: datetime | None = row["disabled_until"]
+    return FOREVER if until is None else until
+
+
+def allowed_networks(row: asyncpg.Record) -> AllowedNetworks | None:
+    """Return the networks that a credential is confined to; None: it is not."""
+    of_key = row["allowed_networks"]
+    # The platform has no policy.
+    of_owner = row["owner_networks"] if row["owner_id"] != PLATFORM_OWNER else None
+    return AllowedNetworks(of_key, of_owner or ()) if of_key or of_owner else None
