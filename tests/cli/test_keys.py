@@ -13,7 +13,7 @@ from rich.console import Console
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
-from authsvc.cli.keys import _annotation, _mint, _table
+from authsvc.cli.keys import _annotation, _mint
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 
@@ -75,7 +75,7 @@ def test_a_list_says_what_was_never_delivered(key: resources_pb2.Key, told: str)
     """The table says so in the column of the last use."""
     key.state = resources_pb2.KEY_STATE_ACTIVE
     console = Console(width=240, file=io.StringIO())
-    console.print(_table([key]))
+    console.print(key_table([key]))
     assert isinstance(console.file, io.StringIO)
     row = console.file.getvalue().splitlines()[1]
     # The key has no other text and no creation time.

@@ -200,6 +200,33 @@ def test_the_last_administrator_key_is_kept(dev: Server) -> None:
     assert "ACTIVE until" in done.stdout
 
 
+def test_a_key_is_disabled_and_enabled(dev: Server, owner: str) -> None:
+    """For a while or until it is enabled; mistakes are refused in one line."""
+    key_id, key_string = create(dev, owner, "--scope", "keys:read")
+    done = dev.run("keys", "disable", key_id, "--for", "2h", "--reason", "audit")
+    assert (done.code, done.stderr) == (0, "")
+    assert re.search(r"DISABLED until \d{4}-\d\d-\d\d \d\d:\d\d UTC ", done.stdout)
+    assert refusal(dev.run("keys", "list", owner, key=key_string)).endswith("(UNAUTHENTICATED)")
+    [key] = listed(dev, owner, "--state", "disabled")
+    assert (key["key_id"], key["disable_reason"]) == (key_id, "audit")
+    assert "mutually exclusive" in refusal(
+        dev.run("keys", "disable", key_id, "--for", "2h", "--until", "2030-01-01")
+    )
+    assert "is in the past" in refusal(dev.run("keys", "disable", key_id, "--until", "2020-01-01"))
+    assert "ACTIVE" in dev.run("keys", "enable", key_id).stdout
+    assert dev.run("keys", "list", owner, key=key_string).code == 0
+
+
+def test_a_key_for_networks(dev: Server, owner: str) -> None:
+    """It is refused from elsewhere, and a mistyped network names the remedy."""
+    key_id, key_string = create(dev, owner, "--scope", "keys:read", "--network", "203.0.113.0/24")
+    assert "allowed_networks" in refusal(dev.run("keys", "list", owner, key=key_string))
+    [key] = listed(dev, owner)
+    assert (key["key_id"], key["allowed_networks"]) == (key_id, ["203.0.113.0/24"])
+    told = refusal(dev.run("keys", "create", owner, "x", "--network", "203.0.113.7/24"))
+    assert "use 203.0.113.0/24" in told
+
+
 def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> None:  # rule 14
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)
@@ -291,7 +318,10 @@ def test_arguments_that_do_not_fit_are_one_line(dev: Server, arguments: tuple[st
         (("create", "acme", "Orders", "--bogus"), "Unknown option: --bogus"),
         (("create", "acme", "Orders", "--ttl", "soon"), 'Invalid value for --ttl: "soon" is not valid'),
         (("create", "acme", "Orders", "--preset", "x"), 'Invalid value "x" for --preset'),
-        (("frob",), 'Unknown command "frob". Available commands: create, list, revoke, rotate.'),
+        (
+            ("frob",),
+            'Unknown command "frob". Available commands: create, disable, enable, list, revoke, rotate.',
+        ),
     ],
 )
 def test_a_wrong_usage_is_told(dev: Server, arguments: tuple[str, ...], told: str) -> None:

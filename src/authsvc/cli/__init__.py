@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
+from authsvc.cli.key_pauses import disable, enable
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
 from authsvc.cli.notifications import notifications
@@ -55,6 +56,8 @@ app.command(openapi)
 app.command(status)
 app.command(tag_key)
 app.command(webhooks)
+keys.command(disable)
+keys.command(enable)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Tables and notes go to standard error then.
 """
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,12 +14,11 @@ from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.text import Text
 
-from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show, when
+from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show
 from authsvc.cli.contacts import read_contact
+from authsvc.cli.key_table import key_table
 from authsvc.cli.parameters import Duration, Time
-from authsvc.cli.table import Table, table
 from authsvc.model.key_string import redact
 from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
@@ -28,13 +27,12 @@ from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 keys = cyclopts.App(
     name="keys",
     help_format="plaintext",
-    help="Create, list, revoke and rotate keys of a running service.\n\n"
+    help="Create, list, disable, enable, revoke and rotate keys of a running service.\n\n"
     "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
     "of `authsvc dev` and its admin.key.",
 )
 # A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
-_STYLES = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
 
 
 @keys.command
@@ -51,6 +49,7 @@ async def create(
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
     environment: str = "",
+    network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     request_id: str = "",
     seal_to: str = "",
 ) -> None:
@@ -80,6 +79,8 @@ async def create(
         The first part of the key string.
     environment
         The second part of the key string: live or test.
+    network
+        A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
     request_id
         An id that makes the call safe to retry.
     seal_to
@@ -94,6 +95,7 @@ async def create(
         annotations=dict(_annotation(text) for text in annotation),
         brand=brand,
         environment=environment,
+        allowed_networks=network,
         request_id=request_id,
     )
     _set_expiration(request, ttl, expires, preset)
@@ -104,7 +106,9 @@ async def create(
 async def list_(
     owner_id: str,
     *,
-    state: Annotated[tuple[Literal["active", "expired", "revoked"], ...], Parameter(negative="")] = (),
+    state: Annotated[
+        tuple[Literal["active", "disabled", "expired", "revoked"], ...], Parameter(negative="")
+    ] = (),
     query: str = "",
     scope: str = "",
     order_by: str = "",
@@ -133,9 +137,9 @@ async def list_(
     request = pb.ListKeysRequest(owner_id=owner_id, order_by=order_by)
     request.filter.query, request.filter.scope = query, scope
     request.filter.states.extend(resources_pb2.KeyState.Value(f"KEY_STATE_{s.upper()}") for s in state)
-    async with _service() as (stub, metadata):
+    async with service() as (stub, metadata):
         found = await first(limit, request, partial(stub.ListKeys, metadata=metadata), lambda page: page.keys)
-    show(found, limit, as_json=as_json, table=_table, more=bool(request.page_token))
+    show(found, limit, as_json=as_json, table=key_table, more=bool(request.page_token))
 
 
 @keys.command
@@ -164,12 +168,12 @@ async def revoke(
     )
     if revoke_in is not None:
         request.revoke_in.FromTimedelta(revoke_in)
-    async with _service() as (stub, metadata):
+    async with service() as (stub, metadata):
         call = stub.RevokeKey(request, metadata=metadata)
         key = await call
         trailers = await call.trailing_metadata()
-    output.print(_table([key]))
-    _tell_confirmation(dict(trailers or ()))
+    output.print(key_table([key]))
+    tell_confirmation(dict(trailers or ()))
 
 
 @keys.command
@@ -194,7 +198,8 @@ async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "", s
 
 
 @asynccontextmanager
-async def _service() -> AsyncIterator[_Service]:
+async def service() -> AsyncIterator[_Service]:
+    """Yield a stub of the key service, and the metadata to call it with."""
     async with calling() as (channel, metadata):
         stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
         yield stub, metadata
@@ -229,7 +234,7 @@ async def _mint(request: pb.CreateKeyRequest | pb.RotateKeyRequest, seal_to: str
             "replace the secret if others saw it"
         )
     request.seal_to = seal_to
-    async with _service() as (stub, metadata):
+    async with service() as (stub, metadata):
         response = (
             await stub.CreateKey(request, metadata=metadata)
             if isinstance(request, pb.CreateKeyRequest)
@@ -244,46 +249,13 @@ async def _mint(request: pb.CreateKeyRequest | pb.RotateKeyRequest, seal_to: str
         sealed = ", sealed" if seal_to else ""
         notes.print(f"The key string{sealed}, which is shown only once:")
     print(response.key_string or response.sealed_key_string.rstrip("\n"))
-    notes.print(_table([response.key]))
+    notes.print(key_table([response.key]))
 
 
-def _tell_confirmation(trailers: Mapping[str, str | bytes]) -> None:
+def tell_confirmation(trailers: Mapping[str, str | bytes]) -> None:
     """Say what a change waited for, if clients hold credentials."""
     holders = str(trailers.get(HOLDERS, "0"))
     if holders != "0":
         who = "the client that holds" if holders == "1" else f"the {holders} clients that hold"
         wait = str(trailers.get(WAIT_MS))
         notes.print(f"Confirmed for all workers and {who} credentials, {wait} ms after the commit.")
-
-
-def _table(found: Sequence[resources_pb2.Key]) -> Table:
-    return table(
-        ("id", "name", "prefix", "state", "scopes", "created", "expires", "last used"),
-        (
-            (
-                key.key_id,
-                key.display_name,
-                f"{key.key_prefix}...",
-                _state(key),
-                " ".join(key.scopes),
-                when(key.create_time),
-                when(key.expire_time) if key.HasField("expire_time") else "never",
-                _last_use(key),
-            )
-            for key in found
-        ),
-        unbroken=("id", "prefix", "state"),
-    )
-
-
-def _state(key: resources_pb2.Key) -> Text:
-    state = resources_pb2.KeyState.Name(key.state).removeprefix("KEY_STATE_")
-    if state == "ACTIVE" and key.HasField("revoke_time"):
-        return Text(f"ACTIVE until {when(key.revoke_time)}", "yellow")
-    return Text(state, _STYLES[state])
-
-
-def _last_use(key: resources_pb2.Key) -> str | Text:
-    if key.never_delivered:
-        return Text("never delivered", "yellow")
-    return when(key.last_use_time) if key.HasField("last_use_time") else "never"

@@ -59,13 +59,14 @@ async def update(
     key_managers: Literal["any", "sessions-only"] | None = None,
     brand: str | None = None,
     rotation_period: Duration = None,
+    allowed_networks: str | None = None,
     etag: _Etag = "",
     as_json: _AsJson = False,
 ) -> None:
     """Update the given fields of an owner's policy, and show the result.
 
-    Existing keys do not change. Only --no-keys-enabled affects them at once: when the command has
-    returned, they are refused everywhere, until --keys-enabled.
+    Existing keys do not change. Only --no-keys-enabled and --allowed-networks affect them at once: when
+    the command has returned, they are refused everywhere, or everywhere but in these networks.
 
     Parameters
     ----------
@@ -91,6 +92,8 @@ async def update(
         The first part of new key strings; "" for the service's default.
     rotation_period
         The age at which contacts are asked to rotate a key, for instance 90d; 0d for never.
+    allowed_networks
+        The networks that keys may be used from, comma-separated; "" for any.
     """
     given = {
         "keys_enabled": keys_enabled,
@@ -103,6 +106,7 @@ async def update(
         "key_managers": _number(pb.KeyManagers, "KEY_MANAGERS", key_managers),
         "brand": brand,
         "rotation_period": rotation_period,
+        "allowed_networks": None if allowed_networks is None else _words(allowed_networks),
     }
     await _update(pb.OwnerPolicy(owner_id=owner_id, etag=etag), given, as_json=as_json)
 
@@ -166,6 +170,7 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("key managers", _word(pb.KeyManagers.Name(policy.key_managers), "KEY_MANAGERS_")),
         ("brand", policy.brand or "the service's default"),
         ("rotation period", _length(rotation) if rotation else "never due"),
+        ("allowed networks", " ".join(policy.allowed_networks) or "any"),
         ("etag", policy.etag),
     )
     return table(("field", "value"), rows, with_header=False)

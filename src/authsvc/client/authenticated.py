@@ -34,7 +34,8 @@ class Authenticated(grpc.aio.ServerInterceptor):
     """Verifies the credential of each call before its handler starts. Refuses every call that is not VALID.
 
     - UNAUTHENTICATED: there is no credential, more than one, or one that is not valid. Reasons
-      `CREDENTIAL_MISSING`, `_SCHEME`, `_AMBIGUOUS`, `_INVALID`, `_REVOKED`, `_EXPIRED`, `_DISABLED`.
+      `CREDENTIAL_MISSING`, `_SCHEME`, `_AMBIGUOUS`, `_INVALID`, `_REVOKED`, `_EXPIRED`, `_DISABLED`,
+      `_ADDRESS_NOT_ALLOWED`.
     - PERMISSION_DENIED: a scope is missing (`SCOPE_MISSING`), or the method is not listed
       (`METHOD_NOT_LISTED`).
     - UNAVAILABLE: the credential cannot be verified right now (`VERIFIER_UNAVAILABLE`, with RetryInfo). The
