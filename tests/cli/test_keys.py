@@ -13,6 +13,7 @@ from rich.console import Console
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
+from authsvc.cli.key_table import key_table
 from authsvc.cli.keys import _annotation, _mint
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
