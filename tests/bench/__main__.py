@@ -18,6 +18,7 @@ from tests.bench import (
     holders,
     lists,
     memory,
+    powers,
     revocation,
     scale,
     sessions,
@@ -47,9 +48,10 @@ _PARTS = (
     "spread",
     "warnings",
     "console",
+    "powers",
 )
 
-_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings", "console")
+_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings", "console", "powers")
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
         "--base",
         type=Path,
         metavar="DIRECTORY",
-        help="of changes, another checkout of authsvc to compare with",
+        help="of changes and powers, another checkout of authsvc to compare with",
     )
     arguments = parser.parse_args()
     parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
@@ -123,6 +125,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await warnings.measure(quick=quick)
     if "console" in parts:
         rows += await console.measure(quick=quick)
+    if "powers" in parts:
+        rows += await powers.measure(quick=quick, base=base)
     table.show(rows, facts)
 
 

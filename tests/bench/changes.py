@@ -52,6 +52,7 @@ class Side:
     """A checkout that serves, and what was observed of it."""
 
     name: str
+    address: str
     admin: asyncpg.Connection
     keys: Any
     sessions: Any
@@ -159,6 +160,7 @@ async def serving(
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             yield Side(
                 name,
+                address,
                 admin,
                 KeyServiceStub(channel),
                 SessionServiceStub(channel),
