@@ -17,27 +17,35 @@ MAX_NETWORKS = 50
 
 
 class AllowedNetworks:
-    """Networks as they are compared with addresses. Immutable, and shared between credentials."""
+    """Networks as they are compared with addresses. They never change."""
 
-    __slots__ = ("_groups", "of_key", "of_owner")
+    __slots__ = ("_groups", "_last", "of_key", "of_owner")
 
     def __init__(self, of_key: Sequence[str], of_owner: Sequence[str]) -> None:
         """Take normalized networks. Those of an empty list contain all addresses."""
         self.of_key = tuple(of_key)
         self.of_owner = tuple(of_owner)
         self._groups = tuple(_compared(group) for group in (self.of_key, self.of_owner) if group)
+        # The last address that they contained: most keys are used from few addresses.
+        self._last = ""
 
     def contain(self, client_ip: str) -> bool:
         """Return whether a normalized address is in all of the lists; False for an empty one."""
+        if client_ip == self._last:
+            return client_ip != ""
         try:
             packed = inet_pton(AF_INET6 if ":" in client_ip else AF_INET, client_ip)
         except (OSError, ValueError):
             return False
         address, length = int.from_bytes(packed), len(packed)
-        return all(
-            any(address & mask == first for size, first, mask in group if size == length)
-            for group in self._groups
-        )
+        for group in self._groups:
+            for size, first, mask in group:
+                if address & mask == first and size == length:
+                    break
+            else:
+                return False
+        self._last = client_ip
+        return True
 
     @property
     def texts(self) -> tuple[str, ...]:
