@@ -31,6 +31,8 @@ URL = "https://hooks.example.org/authsvc"
 OK = "OK"
 DENIED = "PERMISSION_DENIED OWNER_NOT_PERMITTED"
 PLATFORM = "PERMISSION_DENIED PLATFORM_ONLY"
+MISSING = "PERMISSION_DENIED SCOPE_MISSING"
+NOT_A_KEY = "FAILED_PRECONDITION CALLER_NOT_A_KEY"
 NO_KEY = "NOT_FOUND KEY_NOT_FOUND"
 NO_SESSION = "NOT_FOUND SESSION_NOT_FOUND"
 NO_WEBHOOK = "NOT_FOUND WEBHOOK_NOT_FOUND"
@@ -53,11 +55,15 @@ class Target:
 
 
 class Row(NamedTuple):
-    """The request, the outcome for a caller of another owner, and the outcome for one of the same owner."""
+    """The request, the outcome for a caller of another owner, and the outcome for one of the same owner.
+
+    `keyless` is the outcome for a session and a certificate, if it is another one.
+    """
 
     request: Callable[[Target], dict[str, Any]]
     other: str
     own: str = OK
+    keyless: str = ""
 
 
 ROWS = {
@@ -76,6 +82,10 @@ ROWS = {
     "DisableKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "EnableKey": Row(lambda at: {"key_id": at.disabled_key_id}, NO_KEY),
     "BatchRevokeKeys": Row(lambda at: {"key_ids": [at.key_id]}, NO_KEY),
+    "RevokeSelf": Row(lambda _: {}, OK, keyless=NOT_A_KEY),
+    "RotateSelf": Row(lambda _: {}, OK, keyless=NOT_A_KEY),
+    # Open to all, also about keys of others.
+    "ReportLeakedKeys": Row(lambda at: {"leaks": [{"key_string": at.key_string}]}, OK),
     "DeleteKey": Row(lambda at: {"key_id": at.revoked_key_id}, NO_KEY),
     "BatchDeleteKeys": Row(lambda at: {"key_ids": [at.revoked_key_id]}, NO_KEY),
     "VerifyKey": Row(lambda at: {"key_string": at.key_string}, NO_VERDICT),
@@ -277,6 +287,8 @@ async def test_who_may_call(
 ) -> None:
     """Only callers without a valid credential, with the wrong scopes or of another owner are refused."""
     row, scope = ROWS[method], scope_of(method)
+    scopes = [scope] if scope else []
+    keyless = row.keyless or row.own
 
     def bearing(text: str) -> Caller:
         return Caller(service.channel, [("authorization", f"Bearer {text}")])
@@ -284,21 +296,24 @@ async def test_who_may_call(
     async def key(owner_id: str, *scopes: str) -> Any:
         return await service.admin.CreateKey(owner_id=owner_id, display_name="caller", scopes=scopes)
 
-    others = sorted({scope_of(other) for other in METHODS} - {scope})
-    dead = await key(OWNER, scope)
+    others = sorted({scope_of(other) for other in METHODS} - {scope, ""})
+    dead = await key(OWNER, *scopes)
     await service.admin.RevokeKey(key_id=dead.key.key_id)
-    session = await service.admin.CreateSession(owner_id=OWNER, scopes=[scope])
+    session = await service.admin.CreateSession(owner_id=OWNER, scopes=scopes)
     callers = {
-        "no credential": (Caller(service.channel), "UNAUTHENTICATED CREDENTIAL_MISSING"),
+        "no credential": (
+            Caller(service.channel),
+            "UNAUTHENTICATED CREDENTIAL_MISSING" if scopes else OK,
+        ),
         "revoked": (bearing(dead.key_string), "UNAUTHENTICATED CREDENTIAL_REVOKED"),
-        "wrong scopes": (bearing((await key(OWNER, *others)).key_string), "PERMISSION_DENIED SCOPE_MISSING"),
+        "wrong scopes": (bearing((await key(OWNER, *others)).key_string), MISSING if scopes else OK),
         "other owner": (bearing((await key("globex", "full_access")).key_string), row.other),
-        "session": (bearing(session.session_token), row.own),
-        "own owner": (bearing((await key(OWNER, scope)).key_string), row.own),
-        "platform owner": (bearing((await key("authsvc", scope)).key_string), OK),
+        "session": (bearing(session.session_token), keyless),
+        "own owner": (bearing((await key(OWNER, *scopes)).key_string), row.own),
+        "platform owner": (bearing((await key("authsvc", *scopes)).key_string), OK),
     }
-    async with certified(database_url, clock, authority, files, scope) as by_certificate:
-        callers["certificate"] = (by_certificate, row.own)
+    async with certified(database_url, clock, authority, files, scope or "keys:read") as by_certificate:
+        callers["certificate"] = (by_certificate, keyless)
         heard = {
             name: await caller.ask(method, row.request(await target(service)))
             for name, (caller, _) in callers.items()

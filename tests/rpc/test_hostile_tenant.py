@@ -40,6 +40,7 @@ _WORDS = {
     "ip_address",
     "name",
     "order_by",
+    "place",
     "reason",
     "allowed_networks",
     "any_of_scopes",
@@ -201,12 +202,15 @@ async def outcome(
 @pytest.mark.parametrize("method", [method for method in sorted(ROWS) if ways_of(method)])
 async def test_nothing_of_another_tenant_is_reached(service: Service, method: str) -> None:  # rule 19
     """Values of another tenant and values that do not exist look the same; the other tenant is unchanged."""
-    caller = await service.admin.CreateKey(owner_id=OWNER, display_name="hostile", scopes=["full_access"])
     other = await other_tenant(service)
     before = await state_of(service)
     for path in ways_of(method):
         outcomes = []
         for tenant in (other, nobody(service, other)):
+            # A new one each time: some calls end the key that they are made with.
+            caller = await service.admin.CreateKey(
+                owner_id=OWNER, display_name="hostile", scopes=["full_access"]
+            )
             mine = await target(service)
             request = GetMessageClass(METHODS[method].input_type)(**ROWS[method].request(mine))
             value = tenant.of(path[-1].name)
@@ -215,7 +219,8 @@ async def test_nothing_of_another_tenant_is_reached(service: Service, method: st
             assert not [own for own in (*other.values.values(), OTHER) if own in seen]
             outcomes.append(seen if is_telling(method, seen) else "OK")
         assert outcomes[0] == outcomes[1], path[-1].name
-    assert await state_of(service) == before
+    # Whoever has the key string of another tenant's key may report it, which ends the key.
+    assert (await state_of(service) == before) is (method != "ReportLeakedKeys")
 
 
 def is_telling(method: str, seen: str) -> bool:

@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from authsvc.cli.openapi import openapi
 from authsvc.model import errors
 from authsvc.model.refusal import REFUSALS
-from authsvc.rpc.endpoint import _scope
+from authsvc.rpc.endpoint import scopes_of
 from authsvc.rpc.request import parser
 from authsvc.web.connect_error import _CODES
 from authsvc.web.introspection import Introspection
@@ -67,7 +67,7 @@ async def test_it_has_every_rpc(service: Service, known: dict[str, Any]) -> None
     assert set(paths) == set(methods)
     for path, method in methods.items():
         (operation,) = paths[path].values()
-        assert operation["x-required-scope"] == [_scope(method.descriptor)]
+        assert operation["x-required-scope"] == list(scopes_of(method.descriptor))
         assert operation["summary"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body["$ref"].endswith(f"/{method.descriptor.input_type.name}")
@@ -146,6 +146,9 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
     await asked("ReplicaService/GetReplicaStatus")
     await asked("ScopeService/ListScopes")
     await _webhooks(service, asked)
+    await asked("KeyService/ReportLeakedKeys", leaks=[{"keyString": "x", "place": "https://example.org"}])
+    await asked("KeyService/RotateSelf", gracePeriod="3600s")
+    await asked("KeyService/RevokeSelf", reason="a reason")
     assert set(rpcs.methods) - answered == {"/authsvc.v1.WebhookService/RedeliverWebhook"}
 
 
@@ -322,6 +325,7 @@ _NOT_OF_RPCS = {
     "DATABASE_ROLE",
     "HOLDER_LATE",
     "HOLDER_LIMIT",
+    "SCANNING_KEYS_UNAVAILABLE",
     "STREAM_LIMIT",
     "TAG_KEYS_TOO_MANY",
     "TAG_KEY_MINTS",

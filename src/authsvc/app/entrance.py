@@ -30,6 +30,7 @@ def entrance_of(
         stopwatch,
         callers=settings.caller_limit,
         failures=settings.failure_limit,
+        open_calls=settings.leak_report_limit,
         max_in_flight=settings.in_flight_limit,
     )
     return Entrance(

@@ -107,6 +107,14 @@ def _watch_records(app: App) -> None:
         },
         label="kind",
     )
+    watch_counter(
+        "leaks_reported",
+        "Strings that were reported as leaked, whatever they are.",
+        lambda: app.leaks.reported,
+    )
+    watch_counter(
+        "leaks_revoked", "Keys and sessions that were revoked because of that.", lambda: app.leaks.revoked
+    )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",

@@ -6,7 +6,7 @@ from authsvc.app.verification import Verification
 from authsvc.app.webhooks import webhooks_of
 from authsvc.audit import Audit
 from authsvc.config.settings import Settings
-from authsvc.keys import Keys
+from authsvc.keys import Keys, Leaks
 from authsvc.keys.policies import Policies
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.session import SessionBounds
@@ -23,6 +23,7 @@ class UseCases:
     """What transports call."""
 
     keys: Keys
+    leaks: Leaks
     sessions: Sessions
     policies: Policies
     audit: Audit
@@ -75,6 +76,7 @@ def use_cases_of(
     )
     return UseCases(
         keys=keys,
+        leaks=Leaks(verification.verifier, mint, barrier, clock),
         sessions=sessions,
         policies=policies,
         audit=Audit(database=database, page_tokens=page_tokens),

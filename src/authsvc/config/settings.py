@@ -15,6 +15,7 @@ from authsvc.config.cores import usable_cores
 from authsvc.config.credential_sources import CredentialSourceNames
 from authsvc.config.database_url import DatabaseUrl
 from authsvc.config.duration import Duration, between
+from authsvc.config.leak_settings import LeakSettings
 from authsvc.config.networks import TrustedNetworks
 from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
@@ -38,7 +39,7 @@ class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 
-class Settings(NotificationSettings, WebSettings):
+class Settings(LeakSettings, NotificationSettings, WebSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
@@ -277,8 +278,7 @@ class Settings(NotificationSettings, WebSettings):
 def load_settings(**given: Any) -> Settings:
     """Return the settings of the environment, with those given in their place.
 
-    Raises ConfigError that names each unknown or wrong setting; values are never
-    shown, since some are secret.
+    Raises ConfigError that names each unknown or wrong setting; no value is shown, since some are secret.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [

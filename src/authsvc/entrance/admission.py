@@ -38,7 +38,7 @@ class Admission:
         # Not the call itself, which has the credential.
         self._address, self._request_id = call.address, call.request_id
         self._enter_gate()
-        caller = self._entrance.authentication.recall(call)
+        caller = self._entrance.authentication.recall(call, admits_all=self._operation.is_open)
         return None if caller is None else self._known(caller, call)
 
     async def authenticate(self, call: IncomingCall) -> Caller:
@@ -63,6 +63,9 @@ class Admission:
                 required_scopes=operation.scopes,
                 confirmation=Confirmation(),
             )
+        elif operation.is_open:
+            # Without a confirmation, which would say in trailers whether something was changed.
+            caller = caller._replace(deadline=call.deadline, request_id=loggable(call.request_id))
         self.caller = caller
         return caller
 
@@ -72,7 +75,7 @@ class Admission:
         Raises Overloaded (RATE_LIMITED, IN_FLIGHT_LIMIT) and PermissionDenied (SCOPE_MISSING).
         """
         if not self._operation.is_verification:
-            self._counted = self._entrance.limits.enter(caller)
+            self._counted = self._entrance.limits.enter(caller, is_open=self._operation.is_open)
         self._operation.check_scopes(caller)
 
     def resume(self, call: IncomingCall, caller: Caller | None, *, inside: bool) -> None:
@@ -92,7 +95,7 @@ class Admission:
         operation.count_error(code_name(code_of(error)))
         if isinstance(error, CredentialSpent):
             self.caller = error.caller
-        if self.caller is not None:
+        if self.caller is not None and not self.caller.is_stranger:
             caller = self.caller._replace(request_id=loggable(self._request_id))
             self._entrance.note_refusal(caller, operation.name, error)
         elif isinstance(error, Unauthenticated) or error.reason == RATE_LIMITED:

@@ -14,7 +14,7 @@ from typing import Protocol
 from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.entrance.limits import Limits
 from authsvc.model.address import Proxies
-from authsvc.model.caller import Caller
+from authsvc.model.caller import STRANGER, Caller
 from authsvc.model.errors import Unauthenticated
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
@@ -59,15 +59,17 @@ class Authentication:
         """Return the address of whoever calls, also behind a trusted proxy."""
         return self._proxies.client(call.address, call.forwarded_for)
 
-    def recall(self, call: IncomingCall) -> Caller | None:
+    def recall(self, call: IncomingCall, *, admits_all: bool = False) -> Caller | None:
         """Return who calls; None for one credential that is not in memory, which `verify` has to look up.
+
+        With `admits_all`, who shows nothing, or a certificate that is not listed, is a stranger.
 
         Raises Unauthenticated; CredentialSpent when it is known whose the credential was; Unavailable without
         a lease.
         """
         address = self._proxies.client(call.address, call.forwarded_for)
         if not call.credentials:
-            return self._without_bearer(call.certificate_name)._replace(client_ip=address)
+            return self._without_bearer(call.certificate_name, admits_all)._replace(client_ip=address)
         text = call.credentials[0] if len(call.credentials) == 1 else ""
         verdict = self._verifier.recall(Question(None, None, (), address), text or self._only(call, address))
         return None if verdict is None else self._judged(verdict, address)
@@ -108,16 +110,20 @@ class Authentication:
             self._limits.count_failure(address)
             raise
 
-    def _without_bearer(self, certificate_name: str | None) -> Caller:
+    def _without_bearer(self, certificate_name: str | None, admits_all: bool) -> Caller:
         if self._certified is not None and certificate_name is not None:
             if (known := self._certified.value.get(certificate_name)) is not None:
                 return known
+            if admits_all:
+                return STRANGER
             raise Unauthenticated(
                 f"the certificate of {certificate_name or 'no name'} is not listed; add it to the file in "
                 "AUTHSVC_CALLERS, or send authorization: Bearer <key string>",
                 reason="CERTIFICATE_UNKNOWN",
                 certificate=certificate_name,
             )
+        if admits_all:  # also where anonymous callers have scopes, which are not asked for
+            return STRANGER
         if self._anonymous is not None:
             return self._anonymous
         raise Unauthenticated(

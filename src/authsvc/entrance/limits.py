@@ -24,19 +24,23 @@ class Limits:
         *,
         callers: Rate = UNLIMITED,
         failures: Rate = UNLIMITED,
+        open_calls: Rate = UNLIMITED,
         max_in_flight: int = 1_000_000,
     ) -> None:
         """Take a stopwatch, the rates, and how many calls may be in flight in all."""
         self._callers = Limiter(callers, now)
         self._failures = Limiter(failures, now)
+        self._open_calls = Limiter(open_calls, now)
         # Changes may wait long for other workers. Those of one owner leave room for three more like it.
         self._max_per_owner = max(1, max_in_flight // 8)
         self._in_flight: dict[str, int] = {}
         #: How many calls were refused, by the limit.
-        self.refused = {"caller": 0, "failure": 0}
+        self.refused = {"caller": 0, "failure": 0, "open": 0}
 
-    def enter(self, caller: Caller) -> str:
+    def enter(self, caller: Caller, *, is_open: bool = False) -> str:
         """Count a call that is not a verification; return the account, which is to `leave` when it is done.
+
+        Calls that are open to all are large, and cost much: they are also counted by themselves.
 
         All callers of an owner share one account, so that more keys get nobody more calls. Callers of the
         platform are not counted, since they act for all owners. Raises Overloaded (IN_FLIGHT_LIMIT,
@@ -52,6 +56,9 @@ class Limits:
         if wait := self._callers.take(name):
             self.refused["caller"] += 1
             raise _limited("calls of one owner", "AUTHSVC_CALLER_LIMIT", wait)
+        if is_open and (wait := self._open_calls.take(name)):
+            self.refused["open"] += 1
+            raise _limited("reports of one address or owner", "AUTHSVC_LEAK_REPORT_LIMIT", wait)
         self._in_flight[name] = in_flight + 1
         return name
 

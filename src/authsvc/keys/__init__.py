@@ -2,8 +2,8 @@
 
 `Keys` has one method for each use case of KeyService. A method is in the file of its name, in a base class
 of `Keys` that declares the parts it needs. These base classes are Protocols, so mypy rejects a `Keys` that
-does not set all of these parts. `policies` has the use cases of OwnerPolicyService, `tag_keys` those of
-`authsvc tag-key`.
+does not set all of these parts. `leaks` is about keys and sessions, and a class of its own. `policies` has
+the use cases of OwnerPolicyService, `tag_keys` those of `authsvc tag-key`.
 
     create ─┐                         ┌─ policy, count ─┐
     rotate ─┼─▶ minting ──────────────┤                 ├─▶ store
@@ -31,5 +31,6 @@ Docstrings name the errors that a use case raises, with their reasons. Besides t
 """
 
 from authsvc.keys.keys import Keys
+from authsvc.keys.leaks import Leaks
 
-__all__ = ["Keys"]
+__all__ = ["Keys", "Leaks"]

@@ -14,7 +14,7 @@ from authsvc.keys.read import KeyReads
 from authsvc.keys.replacement import Replacements
 from authsvc.keys.revocations import Revocations
 from authsvc.keys.revoke import KeyRevocation
-from authsvc.keys.rotate import KeyRotation
+from authsvc.keys.self_service import SelfService
 from authsvc.keys.update import KeyUpdates
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
@@ -30,7 +30,7 @@ from authsvc.verify.verifier import Verifier
 class Keys(
     AdministratorCreation,
     KeyCreation,
-    KeyRotation,
+    SelfService,
     KeyReads,
     KeyUpdates,
     KeyPauses,

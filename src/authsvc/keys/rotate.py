@@ -92,7 +92,8 @@ class KeyRotation(KeyReads, Protocol):
             now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
             old.refuse_to_rotate(now)
             # The caller learns the new key string, and so gets all that the key may do.
-            platform.refuse_credential_of(caller, old.owner_id)
+            if caller.credential_id != old.key_id:  # which has all of that already
+                platform.refuse_credential_of(caller, old.owner_id)
             self._catalogue.check_held(caller, old.scopes)
             if grace_period:
                 await refuse_more(connection, policy, now, excluding=old.key_id, rotated=True)

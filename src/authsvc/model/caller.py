@@ -45,6 +45,11 @@ class Caller(NamedTuple):
         """The only owner that this caller acts on; None for the platform."""
         return None if self.owner_id == PLATFORM_OWNER else self.owner_id
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nothing is known of this caller, who acts on no owner."""
+        return self.kind is None and not self.owner_id
+
     def refuse_other_owner(self, owner_id: str) -> None:
         """Raise PermissionDenied for an owner that the caller does not act on."""
         if not self.acts_on(owner_id):
@@ -80,3 +85,12 @@ ANONYMOUS = "anonymous"
 
 # The caller that mints the first administrator key, before there is any credential.
 BOOTSTRAP = Caller("bootstrap", PLATFORM_OWNER, (FULL_ACCESS,))
+
+# Who calls an RPC that is open to all without a credential.
+STRANGER = Caller(ANONYMOUS, "", ())
+
+# Revokes what was reported as leaked, whoever has reported it.
+LEAK_REPORT = Caller("leak-report", PLATFORM_OWNER, (FULL_ACCESS,))
+
+# Who acts for the service itself, by their ids.
+INTERNAL = frozenset(caller.credential_id for caller in (BOOTSTRAP, LEAK_REPORT))

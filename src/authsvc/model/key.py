@@ -32,6 +32,13 @@ class KeyState(Enum):
     DISABLED = "DISABLED"
 
 
+class RevokeCause(Enum):
+    """What led to a revocation, as it is stored. A rotation was requested, too."""
+
+    REQUESTED = ""
+    LEAKED = "leaked"
+
+
 @dataclass(frozen=True, slots=True)
 class TechnicalContact:
     """A person to contact about a key."""
@@ -59,6 +66,7 @@ class Key:
     revoke_time: datetime | None = None
     revoker_id: str = ""
     revoke_reason: str = ""
+    revoke_cause: RevokeCause = RevokeCause.REQUESTED
     last_use_time: datetime | None = None
     last_use_ip: str = ""
     rotated_from_key_id: str = ""
@@ -138,6 +146,11 @@ class Key:
         """
         self.refuse_if_revoked(now)
         return self.changed(now, revoke_time=at, revoker_id=by, revoke_reason=reason)
+
+    def leaked(self, now: datetime, *, by: str, reason: str) -> Self:
+        """Return the key as revoked now, since others know its secret. Raises AlreadyDone when it is."""
+        revoked = self.revoked(now, at=now, by=by, reason=reason)
+        return replace(revoked, revoke_cause=RevokeCause.LEAKED)
 
     def replaced(self, now: datetime, *, at: datetime, by: str, successor_id: str) -> Self:
         """Return the key as rotated: revoked at `at`, or earlier if that was scheduled (rule 30)."""

@@ -18,6 +18,7 @@ OWN_SCOPES = {
     FULL_ACCESS: "Do everything that any scope allows",
     "keys:verify": "Verify API keys",
     "keys:read": "Look at API keys, and list the scopes that they may have",
+    "keys:self": "Revoke and rotate the key itself, and nothing else",
     MANAGES_KEYS: "Create, change, rotate, revoke and delete API keys",
     "sessions:verify": "Verify session tokens",
     "sessions:read": "Look at sessions, the devices that users are signed in on",

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Protocol
 
-from authsvc.model.caller import ANONYMOUS, BOOTSTRAP, Caller
+from authsvc.model.caller import ANONYMOUS, INTERNAL, Caller
 from authsvc.model.credential import Credential
 from authsvc.model.errors import Unauthenticated
 from authsvc.model.refusal import REFUSALS
@@ -192,10 +192,7 @@ class Authority:
 
     async def read_caller_file(self, caller: Caller) -> None:
         """Reload the file of callers, if this caller has its authority from there."""
-        by_certificate = caller.kind is None and caller.credential_id not in (
-            ANONYMOUS,
-            BOOTSTRAP.credential_id,
-        )
+        by_certificate = caller.kind is None and caller.credential_id not in (ANONYMOUS, *INTERNAL)
         if by_certificate and self._certified is not None:
             # A file that cannot be read in time counts as unchanged.
             with suppress(TimeoutError):
@@ -204,7 +201,7 @@ class Authority:
 
     def _listed(self, caller: Caller) -> Caller:
         """Return a caller without a credential as it is configured now."""
-        if caller.credential_id == BOOTSTRAP.credential_id:
+        if caller.credential_id in INTERNAL:
             return caller
         listed = self._anonymous
         if caller.credential_id != ANONYMOUS:

@@ -12,7 +12,7 @@ from authsvc.model.address import normalized
 from authsvc.model.allowed_networks import checked_networks
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
-from authsvc.model.key import Key, KeyState, TechnicalContact
+from authsvc.model.key import Key, KeyState, RevokeCause, TechnicalContact
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
@@ -22,6 +22,8 @@ from authsvc.v1 import resources_pb2 as pb
 _NOT_FOUND = service_pb.VerifyKeyResponse(code=pb.VERDICT_CODE_NOT_FOUND).SerializeToString()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {state: pb.KeyState.Value(f"KEY_STATE_{state.value}") for state in KeyState}
+_NO_CAUSE = pb.RevokeCause.Value("REVOKE_CAUSE_UNSPECIFIED")
+_CAUSES = {cause: pb.RevokeCause.Value(f"REVOKE_CAUSE_{cause.name}") for cause in RevokeCause}
 CODES = {code: pb.VerdictCode.Value(f"VERDICT_CODE_{code.value}") for code in VerdictCode}
 _PRESETS = {
     service_pb.ExpirationPreset.Value(f"EXPIRATION_PRESET_{preset.name}"): preset
@@ -56,6 +58,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         revoke_time=timestamp(key.revoke_time),
         revoker_id=key.revoker_id,
         revoke_reason=key.revoke_reason,
+        revoke_cause=_NO_CAUSE if key.revoke_time is None else _CAUSES[key.revoke_cause],
         last_use_time=timestamp(key.last_use_time),
         # Earlier releases kept other spellings.
         last_use_ip=normalized(key.last_use_ip),
@@ -91,6 +94,17 @@ def key_summary(key: Key, now: datetime) -> pb.Key:
         state=_STATES[key.state(now)],
         revoke_time=timestamp(key.revoke_time),
     )
+
+
+def successor_summary(key: Key, now: datetime) -> pb.Key:
+    """Return what the holder of a new key has to know of it, without what takes `keys:read`."""
+    message = key_summary(key, now)
+    message.scopes.extend(key.scopes)
+    message.rotated_from_key_id = key.rotated_from_key_id
+    set_timestamp(message.create_time, key.create_time)
+    if key.expire_time is not None:
+        set_timestamp(message.expire_time, key.expire_time)
+    return message
 
 
 def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:

@@ -78,7 +78,7 @@ def service_rpcs(service: Service, entrance: Entrance, bounds: Bounds) -> list[R
     recalls = service.recalls if isinstance(service, Recalling) else {}
     return [
         Endpoint(
-            entrance.operation(method.name, (_scope(method),)),
+            entrance.operation(method.name, scopes_of(method)),
             parser(method),
             getattr(service, method.name),
             _serialize,
@@ -176,7 +176,9 @@ class Endpoint(Generic[Answer]):
     async def _read(self, call: Call, context: Context) -> bytes:
         """Let a call in, and answer it."""
         admission, bounds = call.admission, self._bounds
-        incoming = incoming_call(context, call.peer, bounds.stopwatch, with_deadline=self._operation.changes)
+        incoming = incoming_call(
+            context, call.peer, bounds.stopwatch, with_deadline=self._operation.has_deadline
+        )
         caller = admission.enter(incoming) or await admission.authenticate(incoming)
         bounds.connections.known(call.peer)
         call.account = account_of(caller) or call.peer
@@ -231,11 +233,14 @@ def _delivery(service: Service, method: MethodDescriptor) -> Delivery | None:
     )
 
 
-def _scope(method: MethodDescriptor) -> str:
-    scope: str = method.GetOptions().Extensions[options_pb2.required_scope]
-    if not scope:
-        raise ValueError(f"{method.full_name} names no required_scope")
-    return scope
+def scopes_of(method: MethodDescriptor) -> tuple[str, ...]:
+    """Return the scopes that callers of an RPC need; none if it is open to all, by its proto."""
+    options = method.GetOptions()
+    scope: str = options.Extensions[options_pb2.required_scope]
+    is_open: bool = options.Extensions[options_pb2.open_to_all]
+    if bool(scope) is is_open:
+        raise ValueError(f"{method.full_name} has to name either a required_scope or open_to_all")
+    return (scope,) if scope else ()
 
 
 def _serialize(message: Message) -> bytes:

@@ -8,10 +8,11 @@ from typing import ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from authsvc.keys import Keys
+from authsvc.keys import Keys, Leaks
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.model.leak import Leak
 from authsvc.rpc.answer_size import fitting, shown
 from authsvc.rpc.convert import (
     changed_fields,
@@ -22,6 +23,8 @@ from authsvc.rpc.convert import (
     new_key,
     presented,
     recipient,
+    successor_summary,
+    timestamp,
     verdict_answer,
     verdict_message,
 )
@@ -37,15 +40,15 @@ class KeyService:
 
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["KeyService"]
 
-    def __init__(self, keys: Keys, verifier: Verifier, clock: Callable[[], datetime]) -> None:
-        self._keys = keys
+    def __init__(self, keys: Keys, leaks: Leaks, verifier: Verifier, clock: Callable[[], datetime]) -> None:
+        self._keys, self._leaks = keys, leaks
         self._verifier = verifier
         self._clock = clock
         self.recalls = {"VerifyKey": self._recall}
 
     def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
         """Return the function to call with whether an answer with a new key string was sent."""
-        # Both pairs have these fields.
+        # All pairs have these fields.
         key_id: str = answer.key.key_id  # type: ignore[attr-defined]
         request_id: str = request.request_id  # type: ignore[attr-defined]
         note = self._keys.deliveries.note
@@ -146,6 +149,32 @@ class KeyService:
         if partial_keys:  # The keys are revoked: all of them have to be in the answer.
             messages = [key_summary(key, now) for key in keys]
         return pb.BatchRevokeKeysResponse(keys=messages, revoked_count=count, keys_are_partial=partial_keys)
+
+    async def RevokeSelf(self, caller: Caller, request: pb.RevokeSelfRequest) -> pb.RevokeSelfResponse:
+        """Revoke the caller's key."""
+        key_id, at = await self._keys.revoke_self(
+            caller, reason=request.reason, allow_last_administrator=request.allow_last_administrator
+        )
+        return pb.RevokeSelfResponse(key_id=key_id, revoke_time=timestamp(at))
+
+    async def RotateSelf(self, caller: Caller, request: pb.RotateSelfRequest) -> pb.RotateSelfResponse:
+        """Replace the caller's key."""
+        seal_to = recipient(request.seal_to)
+        key, minted = await self._keys.rotate_self(
+            caller, request.grace_period.ToTimedelta(), request.request_id, seal_to=seal_to
+        )
+        return pb.RotateSelfResponse(
+            key=successor_summary(key, self._clock()),
+            key_string=minted.text,
+            sealed_key_string=minted.sealed,
+        )
+
+    async def ReportLeakedKeys(
+        self, caller: Caller, request: pb.ReportLeakedKeysRequest
+    ) -> pb.ReportLeakedKeysResponse:
+        """Revoke what has leaked."""
+        await self._leaks.report(caller, [Leak.of(each.key_string, each.place) for each in request.leaks])
+        return pb.ReportLeakedKeysResponse()
 
     async def DeleteKey(self, caller: Caller, request: pb.DeleteKeyRequest) -> pb.DeleteKeyResponse:
         """Delete a revoked key."""

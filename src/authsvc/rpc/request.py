@@ -1,13 +1,13 @@
 """The request of a call: its message is read, refused with a key string in the wrong field, and validated.
 
-Bound: a message of a management call has at most 128 KiB, and a list at most 100 items. Lists are counted
-before their items are looked at.
+Bound: a message of a management call has at most 128 KiB, and a list at most 100 items, that of leaked keys
+1,000. Lists are counted before their items are looked at.
 """
 
 from collections.abc import Callable
 from functools import partial
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -23,13 +23,15 @@ _ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
 # The longest list that any field takes, and the bytes below which a message cannot hold a list worth
 # counting.
 _MAX_ITEMS = 100
+# The lists that may be longer.
+_LONGER_LISTS = {"authsvc.v1.ReportLeakedKeysRequest.leaks": 1000}
 _MIN_COUNTED_BYTES = 1024
 
 
 def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
     """Return the function that reads requests of an RPC; it raises InvalidArgument."""
     request_type = GetMessageClass(method.input_type)
-    takes_key_string = not {"key_string", "session_token", "requests"}.isdisjoint(
+    takes_key_string = not {"key_string", "session_token", "requests", "leaks"}.isdisjoint(
         method.input_type.fields_by_name
     )
     check = validator(method.input_type)
@@ -94,15 +96,16 @@ def _refuse_too_many(message: Message, path: str = "") -> None:
     for field, value in message.ListFields():
         here = f"{path}{field.name}"
         if field.is_repeated:
-            refuse_longer(len(value), here)
+            refuse_longer(len(value), field, here)
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         for index, child in enumerate(value) if field.is_repeated else ((None, value),):
             _refuse_too_many(child, f"{here}." if index is None else f"{here}[{index}].")
 
 
-def refuse_longer(length: int, path: str) -> None:
+def refuse_longer(length: int, field: FieldDescriptor, path: str) -> None:
     """Raise InvalidArgument for a list of more items than any field takes."""
-    if length > _MAX_ITEMS:
-        problem = f"has {length} items; the maximum is {_MAX_ITEMS}"
+    most = _LONGER_LISTS.get(field.full_name, _MAX_ITEMS)
+    if length > most:
+        problem = f"has {length} items; the maximum is {most}"
         raise InvalidArgument(FieldViolation(path, "repeated.max_items", problem))

@@ -10,7 +10,7 @@ import asyncpg
 
 from authsvc.model.audit_event import AuditEvent
 from authsvc.model.delivery import ANSWERED_WITHIN, Delivery
-from authsvc.model.key import Key, TechnicalContact
+from authsvc.model.key import Key, RevokeCause, TechnicalContact
 from authsvc.model.pause import Pause
 from authsvc.model.text import folded
 from authsvc.store.audit import events_json
@@ -142,6 +142,22 @@ async def revoke(connection: Connection, keys: Collection[Key], events: Sequence
         )
 
 
+async def revoke_leaked(connection: Connection, keys: Sequence[Key], events: Sequence[AuditEvent]) -> None:
+    """Write that locked keys were revoked by one caller because they have leaked, each for its own reason.
+
+    It locks the heads of audit chains, as `audit.record` does.
+    """
+    for key in keys[:1]:
+        await connection.execute(
+            _SQL["revoke_leaked_keys"],
+            [each.key_id for each in keys],
+            key.revoke_time,
+            key.revoker_id,
+            [each.revoke_reason for each in keys],
+            events_json(events),
+        )
+
+
 async def revoke_owner(
     connection: Connection, owner_id: str, *, at: datetime, by: str, reason: str
 ) -> dict[str, str]:
@@ -193,6 +209,7 @@ def from_row(row: asyncpg.Record) -> Key:
         revoke_time=row["revoke_time"],
         revoker_id=row["revoker_id"],
         revoke_reason=row["revoke_reason"],
+        revoke_cause=RevokeCause(row["revoke_cause"]),
         last_use_time=row["last_use_time"],
         last_use_ip=row["last_use_ip"],
         rotated_from_key_id=row["rotated_from_key_id"],

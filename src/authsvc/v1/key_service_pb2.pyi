@@ -718,6 +718,206 @@ class BatchRevokeKeysResponse(_message.Message):
 Global___BatchRevokeKeysResponse: _TypeAlias = BatchRevokeKeysResponse  # noqa: Y015
 
 @_typing.final
+class RevokeSelfRequest(_message.Message):
+    """Request message for RevokeSelf."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, for people who read the list later, at most 500 characters. Do not
+    put a key string here.
+    """
+    allow_last_administrator: _builtins.bool
+    """Allows the last working key of the owner `authsvc` with `full_access` to be
+    revoked. After that, only `authsvc bootstrap` can create another one.
+    """
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        allow_last_administrator: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeSelfRequest: _TypeAlias = RevokeSelfRequest  # noqa: Y015
+
+@_typing.final
+class RevokeSelfResponse(_message.Message):
+    """Response message for RevokeSelf."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key."""
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was revoked."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_time", b"revoke_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revoke_time", b"revoke_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeSelfResponse: _TypeAlias = RevokeSelfResponse  # noqa: Y015
+
+@_typing.final
+class RotateSelfRequest(_message.Message):
+    """Request message for RotateSelf."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEAL_TO_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call safe to retry. A second call of CreateKey, RotateKey or RotateSelf
+    for this owner with the same value fails with ALREADY_EXISTS and the id of the
+    key. This lasts as long as the key exists and for 30 days after its deletion.
+    """
+    seal_to: _builtins.str
+    """The public key to seal the key string to, as in RotateKey."""
+    @_builtins.property
+    def grace_period(self) -> _duration_pb2.Duration:
+        """How much longer the old key works, at most 365 days. If unset, the old key is
+        revoked at once.
+        """
+
+    def __init__(
+        self,
+        *,
+        grace_period: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        seal_to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "request_id", b"request_id", "seal_to", b"seal_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSelfRequest: _TypeAlias = RotateSelfRequest  # noqa: Y015
+
+@_typing.final
+class RotateSelfResponse(_message.Message):
+    """Response message for RotateSelf."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_STRING_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_STRING_FIELD_NUMBER: _builtins.int
+    key_string: _builtins.str
+    """The complete key string of the new key. Store it now: it is never shown again."""
+    sealed_key_string: _builtins.str
+    """With `seal_to`, the key string as in RotateKeyResponse; `key_string` is empty then."""
+    @_builtins.property
+    def key(self) -> _resources_pb2.Key:
+        """The new key: `key_id`, `owner_id`, `key_prefix`, `scopes`, `state`, `create_time`,
+        `expire_time` and `rotated_from_key_id`. The other fields take `keys:read`.
+        """
+
+    def __init__(
+        self,
+        *,
+        key: _resources_pb2.Key | None = ...,
+        key_string: _builtins.str = ...,
+        sealed_key_string: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_string", b"key_string", "sealed_key_string", b"sealed_key_string"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSelfResponse: _TypeAlias = RotateSelfResponse  # noqa: Y015
+
+@_typing.final
+class ReportLeakedKeysRequest(_message.Message):
+    """Request message for ReportLeakedKeys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeakedKey]:
+        """What was found, at most 1000 strings."""
+
+    def __init__(
+        self,
+        *,
+        leaks: _abc.Iterable[Global___LeakedKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaks", b"leaks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLeakedKeysRequest: _TypeAlias = ReportLeakedKeysRequest  # noqa: Y015
+
+@_typing.final
+class LeakedKey(_message.Message):
+    """A string that others could read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_STRING_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    key_string: _builtins.str
+    """The text that was found, whatever it is. Leading and trailing whitespace is
+    ignored. Session tokens are ended as well.
+    """
+    place: _builtins.str
+    """Where it was found, for its owner: a URL, or a text. Only the first 400 characters
+    are kept, in one line; key strings in it are cut to their prefixes.
+    """
+    def __init__(
+        self,
+        *,
+        key_string: _builtins.str = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_string", b"key_string", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeakedKey: _TypeAlias = LeakedKey  # noqa: Y015
+
+@_typing.final
+class ReportLeakedKeysResponse(_message.Message):
+    """Response message for ReportLeakedKeys. It has no fields, so that it tells nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLeakedKeysResponse: _TypeAlias = ReportLeakedKeysResponse  # noqa: Y015
+
+@_typing.final
 class DeleteKeyRequest(_message.Message):
     """Request message for DeleteKey."""
 

@@ -114,6 +114,21 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysResponse.FromString,
                 _registered_method=True)
+        self.RevokeSelf = channel.unary_unary(
+                '/authsvc.v1.KeyService/RevokeSelf',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.RevokeSelfRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.RevokeSelfResponse.FromString,
+                _registered_method=True)
+        self.RotateSelf = channel.unary_unary(
+                '/authsvc.v1.KeyService/RotateSelf',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.RotateSelfRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.RotateSelfResponse.FromString,
+                _registered_method=True)
+        self.ReportLeakedKeys = channel.unary_unary(
+                '/authsvc.v1.KeyService/ReportLeakedKeys',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysResponse.FromString,
+                _registered_method=True)
         self.DeleteKey = channel.unary_unary(
                 '/authsvc.v1.KeyService/DeleteKey',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.DeleteKeyRequest.SerializeToString,
@@ -275,6 +290,51 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeSelf(self, request, context):
+        """Revokes the key that the call is made with, now. Whoever holds a key may end it,
+        so no policy forbids this. When the call has returned OK, no worker of any replica
+        accepts the key any more. If the caller is not a key, it fails with
+        FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+        If the call fails with DEADLINE_EXCEEDED, a repeated one may be refused, because
+        the key is revoked. ReportLeakedKeys with the key string waits for all workers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateSelf(self, request, context):
+        """Replaces the key that the call is made with by a new key, as RotateKey does. The
+        new key has the same scopes. The owner's policy holds: where only sessions manage
+        keys, it fails with PERMISSION_DENIED, reason KEY_MANAGER_NOT_PERMITTED. If the
+        caller is not a key, it fails with FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+        If the response is lost, so is the new key string. With a `grace_period`, the old
+        key still works then, but a key is replaced once only: somebody with `keys:write`
+        has to rotate the new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportLeakedKeys(self, request, context):
+        """Revokes the keys, and ends the sessions, whose key strings or session tokens were
+        found where others can read them. Anybody may report, also without a credential.
+
+        The answer is always the same, whatever the strings are. When the call has
+        returned OK, no worker of any replica accepts any of them. Strings that belong to
+        nothing are ignored, and so are keys that were revoked before: reports can be
+        repeated. Nothing that a policy says forbids it, and the last key of the owner
+        `authsvc` with `full_access` is revoked like any other: who has found it could do
+        everything; `authsvc bootstrap` creates another one.
+
+        The keys get the `revoke_cause` LEAKED; owners are told by the audit log, mail and
+        webhooks, with the place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteKey(self, request, context):
         """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
         revocation has taken effect.
@@ -362,6 +422,21 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.BatchRevokeKeys,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysResponse.SerializeToString,
+            ),
+            'RevokeSelf': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSelf,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RevokeSelfRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.RevokeSelfResponse.SerializeToString,
+            ),
+            'RotateSelf': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSelf,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RotateSelfRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.RotateSelfResponse.SerializeToString,
+            ),
+            'ReportLeakedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportLeakedKeys,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysResponse.SerializeToString,
             ),
             'DeleteKey': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteKey,
@@ -666,6 +741,87 @@ class KeyService:
             '/authsvc.v1.KeyService/BatchRevokeKeys',
             authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysRequest.SerializeToString,
             authsvc_dot_v1_dot_key__service__pb2.BatchRevokeKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSelf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/RevokeSelf',
+            authsvc_dot_v1_dot_key__service__pb2.RevokeSelfRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.RevokeSelfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSelf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/RotateSelf',
+            authsvc_dot_v1_dot_key__service__pb2.RotateSelfRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.RotateSelfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportLeakedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/ReportLeakedKeys',
+            authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.ReportLeakedKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

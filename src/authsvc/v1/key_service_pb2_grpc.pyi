@@ -128,6 +128,39 @@ class KeyServiceStub:
     already revoked keep their `revoke_time` and `revoke_reason`. If an id is
     unknown, no key is revoked.
     """
+    RevokeSelf: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSelfRequest, _key_service_pb2.RevokeSelfResponse]
+    """Revokes the key that the call is made with, now. Whoever holds a key may end it,
+    so no policy forbids this. When the call has returned OK, no worker of any replica
+    accepts the key any more. If the caller is not a key, it fails with
+    FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+    If the call fails with DEADLINE_EXCEEDED, a repeated one may be refused, because
+    the key is revoked. ReportLeakedKeys with the key string waits for all workers.
+    """
+    RotateSelf: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateSelfRequest, _key_service_pb2.RotateSelfResponse]
+    """Replaces the key that the call is made with by a new key, as RotateKey does. The
+    new key has the same scopes. The owner's policy holds: where only sessions manage
+    keys, it fails with PERMISSION_DENIED, reason KEY_MANAGER_NOT_PERMITTED. If the
+    caller is not a key, it fails with FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+    If the response is lost, so is the new key string. With a `grace_period`, the old
+    key still works then, but a key is replaced once only: somebody with `keys:write`
+    has to rotate the new one.
+    """
+    ReportLeakedKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ReportLeakedKeysRequest, _key_service_pb2.ReportLeakedKeysResponse]
+    """Revokes the keys, and ends the sessions, whose key strings or session tokens were
+    found where others can read them. Anybody may report, also without a credential.
+
+    The answer is always the same, whatever the strings are. When the call has
+    returned OK, no worker of any replica accepts any of them. Strings that belong to
+    nothing are ignored, and so are keys that were revoked before: reports can be
+    repeated. Nothing that a policy says forbids it, and the last key of the owner
+    `authsvc` with `full_access` is revoked like any other: who has found it could do
+    everything; `authsvc bootstrap` creates another one.
+
+    The keys get the `revoke_cause` LEAKED; owners are told by the audit log, mail and
+    webhooks, with the place.
+    """
     DeleteKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DeleteKeyRequest, _key_service_pb2.DeleteKeyResponse]
     """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
     revocation has taken effect.
@@ -246,6 +279,39 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
     already revoked keep their `revoke_time` and `revoke_reason`. If an id is
     unknown, no key is revoked.
+    """
+    RevokeSelf: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSelfRequest, _key_service_pb2.RevokeSelfResponse]  # type: ignore[assignment]
+    """Revokes the key that the call is made with, now. Whoever holds a key may end it,
+    so no policy forbids this. When the call has returned OK, no worker of any replica
+    accepts the key any more. If the caller is not a key, it fails with
+    FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+    If the call fails with DEADLINE_EXCEEDED, a repeated one may be refused, because
+    the key is revoked. ReportLeakedKeys with the key string waits for all workers.
+    """
+    RotateSelf: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateSelfRequest, _key_service_pb2.RotateSelfResponse]  # type: ignore[assignment]
+    """Replaces the key that the call is made with by a new key, as RotateKey does. The
+    new key has the same scopes. The owner's policy holds: where only sessions manage
+    keys, it fails with PERMISSION_DENIED, reason KEY_MANAGER_NOT_PERMITTED. If the
+    caller is not a key, it fails with FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+    If the response is lost, so is the new key string. With a `grace_period`, the old
+    key still works then, but a key is replaced once only: somebody with `keys:write`
+    has to rotate the new one.
+    """
+    ReportLeakedKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ReportLeakedKeysRequest, _key_service_pb2.ReportLeakedKeysResponse]  # type: ignore[assignment]
+    """Revokes the keys, and ends the sessions, whose key strings or session tokens were
+    found where others can read them. Anybody may report, also without a credential.
+
+    The answer is always the same, whatever the strings are. When the call has
+    returned OK, no worker of any replica accepts any of them. Strings that belong to
+    nothing are ignored, and so are keys that were revoked before: reports can be
+    repeated. Nothing that a policy says forbids it, and the last key of the owner
+    `authsvc` with `full_access` is revoked like any other: who has found it could do
+    everything; `authsvc bootstrap` creates another one.
+
+    The keys get the `revoke_cause` LEAKED; owners are told by the audit log, mail and
+    webhooks, with the place.
     """
     DeleteKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DeleteKeyRequest, _key_service_pb2.DeleteKeyResponse]  # type: ignore[assignment]
     """Deletes a revoked key permanently. Fails with FAILED_PRECONDITION until the
@@ -416,6 +482,57 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
         already revoked keep their `revoke_time` and `revoke_reason`. If an id is
         unknown, no key is revoked.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeSelf(
+        self,
+        request: _key_service_pb2.RevokeSelfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.RevokeSelfResponse, _abc.Awaitable[_key_service_pb2.RevokeSelfResponse]]:
+        """Revokes the key that the call is made with, now. Whoever holds a key may end it,
+        so no policy forbids this. When the call has returned OK, no worker of any replica
+        accepts the key any more. If the caller is not a key, it fails with
+        FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+        If the call fails with DEADLINE_EXCEEDED, a repeated one may be refused, because
+        the key is revoked. ReportLeakedKeys with the key string waits for all workers.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateSelf(
+        self,
+        request: _key_service_pb2.RotateSelfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.RotateSelfResponse, _abc.Awaitable[_key_service_pb2.RotateSelfResponse]]:
+        """Replaces the key that the call is made with by a new key, as RotateKey does. The
+        new key has the same scopes. The owner's policy holds: where only sessions manage
+        keys, it fails with PERMISSION_DENIED, reason KEY_MANAGER_NOT_PERMITTED. If the
+        caller is not a key, it fails with FAILED_PRECONDITION, reason CALLER_NOT_A_KEY.
+
+        If the response is lost, so is the new key string. With a `grace_period`, the old
+        key still works then, but a key is replaced once only: somebody with `keys:write`
+        has to rotate the new one.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportLeakedKeys(
+        self,
+        request: _key_service_pb2.ReportLeakedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.ReportLeakedKeysResponse, _abc.Awaitable[_key_service_pb2.ReportLeakedKeysResponse]]:
+        """Revokes the keys, and ends the sessions, whose key strings or session tokens were
+        found where others can read them. Anybody may report, also without a credential.
+
+        The answer is always the same, whatever the strings are. When the call has
+        returned OK, no worker of any replica accepts any of them. Strings that belong to
+        nothing are ignored, and so are keys that were revoked before: reports can be
+        repeated. Nothing that a policy says forbids it, and the last key of the owner
+        `authsvc` with `full_access` is revoked like any other: who has found it could do
+        everything; `authsvc bootstrap` creates another one.
+
+        The keys get the `revoke_cause` LEAKED; owners are told by the audit log, mail and
+        webhooks, with the place.
         """
 
     @_abc_1.abstractmethod

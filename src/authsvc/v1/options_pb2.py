@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61uthsvc/v1/options.proto\x12\nauthsvc.v1\x1a google/protobuf/descriptor.proto*\x84\x01\n\x08TextKind\x12\x19\n\x15TEXT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTEXT_KIND_LINE\x10\x01\x12\x18\n\x14TEXT_KIND_PARAGRAPHS\x10\x02\x12\x13\n\x0fTEXT_KIND_QUERY\x10\x03\x12\x1a\n\x16TEXT_KIND_MAIL_ADDRESS\x10\x04:8\n\x0erequired_scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x88\x03 \x01(\t:C\n\x04text\x12\x1d.google.protobuf.FieldOptions\x18\xa2\x88\x03 \x01(\x0e\x32\x14.authsvc.v1.TextKindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61uthsvc/v1/options.proto\x12\nauthsvc.v1\x1a google/protobuf/descriptor.proto*\x84\x01\n\x08TextKind\x12\x19\n\x15TEXT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTEXT_KIND_LINE\x10\x01\x12\x18\n\x14TEXT_KIND_PARAGRAPHS\x10\x02\x12\x13\n\x0fTEXT_KIND_QUERY\x10\x03\x12\x1a\n\x16TEXT_KIND_MAIL_ADDRESS\x10\x04:8\n\x0erequired_scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x88\x03 \x01(\t:5\n\x0bopen_to_all\x12\x1e.google.protobuf.MethodOptions\x18\x99\x88\x03 \x01(\x08:C\n\x04text\x12\x1d.google.protobuf.FieldOptions\x18\xa2\x88\x03 \x01(\x0e\x32\x14.authsvc.v1.TextKindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

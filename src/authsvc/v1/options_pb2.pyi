@@ -55,10 +55,17 @@ TEXT_KIND_MAIL_ADDRESS: TextKind.ValueType  # 4
 Global___TextKind: _TypeAlias = TextKind  # noqa: Y015
 
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
+OPEN_TO_ALL_FIELD_NUMBER: _builtins.int
 TEXT_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The scope that a caller needs for this RPC. The API definition is therefore
-its own access table. The service does not start if an RPC has no scope.
+its own access table. The service does not start if an RPC has neither a scope nor
+`open_to_all`.
+"""
+open_to_all: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""Anybody may call this RPC, with any credential or none, and it requires no
+scope. What it answers must tell nothing. Its calls have a limit of their own,
+for each address and each owner.
 """
 text: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___TextKind.ValueType]
 """The kind of text that a field holds; for a map, the kind of its values. Texts

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RevokeCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RevokeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevokeCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVOKE_CAUSE_UNSPECIFIED: _RevokeCause.ValueType  # 0
+    """Not set: the key is not revoked."""
+    REVOKE_CAUSE_REQUESTED: _RevokeCause.ValueType  # 1
+    """Somebody who may manage the key, or its holder, wanted it, or has rotated the key:
+    see `rotated_to_key_id`.
+    """
+    REVOKE_CAUSE_LEAKED: _RevokeCause.ValueType  # 2
+    """Its key string was reported as leaked: ReportLeakedKeys, or a secret scanner."""
+
+class RevokeCause(_RevokeCause, metaclass=_RevokeCauseEnumTypeWrapper):
+    """What led to the revocation of a key."""
+
+REVOKE_CAUSE_UNSPECIFIED: RevokeCause.ValueType  # 0
+"""Not set: the key is not revoked."""
+REVOKE_CAUSE_REQUESTED: RevokeCause.ValueType  # 1
+"""Somebody who may manage the key, or its holder, wanted it, or has rotated the key:
+see `rotated_to_key_id`.
+"""
+REVOKE_CAUSE_LEAKED: RevokeCause.ValueType  # 2
+"""Its key string was reported as leaked: ReportLeakedKeys, or a secret scanner."""
+Global___RevokeCause: _TypeAlias = RevokeCause  # noqa: Y015
+
 class _KeyState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -205,6 +233,7 @@ class Key(_message.Message):
     DISABLER_ID_FIELD_NUMBER: _builtins.int
     DISABLE_REASON_FIELD_NUMBER: _builtins.int
     DISABLED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
+    REVOKE_CAUSE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -251,6 +280,10 @@ class Key(_message.Message):
     disabled_by_platform: _builtins.bool
     """Output only. Whether a caller of the owner `authsvc` disabled the key. Then no other
     caller can enable it.
+    """
+    revoke_cause: Global___RevokeCause.ValueType
+    """Output only. What led to the revocation, for programs; `revoke_reason` is for
+    people. Not set without a `revoke_time`.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -342,10 +375,11 @@ class Key(_message.Message):
         disabler_id: _builtins.str = ...,
         disable_reason: _builtins.str = ...,
         disabled_by_platform: _builtins.bool = ...,
+        revoke_cause: Global___RevokeCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -164,7 +164,7 @@ def _check_field(parent: dict[str, Any], name: str, field: FieldDescriptor, here
     if field.is_repeated:
         if not isinstance(value, dict if _is_map(field) else list):
             raise _undecodable(here, f"must be {'an object' if _is_map(field) else 'a list'}")
-        refuse_longer(len(value), here)
+        refuse_longer(len(value), field, here)
         if inner is None:
             return
         for index, item in enumerate(value):

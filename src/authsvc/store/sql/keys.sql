@@ -49,7 +49,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
        update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
        rotated_to_key_id, answer, version, disable_time, disabled_until, disabler_id, disable_reason, disabled_by_platform,
-       allowed_networks
+       allowed_networks, revoke_cause
   FROM authsvc.key_records
  WHERE key_id = ANY((SELECT $1::text[])::text[]) AND owner_id = coalesce((SELECT $2::text), owner_id);
 
@@ -70,6 +70,17 @@ WITH revoked AS (
      WHERE k.key_id = ANY($1::text[])
     RETURNING k.key_id)
 SELECT authsvc.record_audit($6::jsonb) FROM (SELECT count(*) FROM revoked) AS done;
+
+-- name: revoke_leaked_keys
+-- Revokes the locked keys $1 at $2, each for its reason in $4, and records the audit events $5, in one statement.
+WITH revoked AS (
+    UPDATE authsvc.keys k
+       SET update_time = $2, revoke_time = $2, revoker_id = $3, revoke_reason = l.reason, revoke_cause = 'leaked',
+           version = k.version + 1
+      FROM unnest($1::text[], $4::text[]) AS l (key_id, reason)
+     WHERE k.key_id = l.key_id
+    RETURNING k.key_id)
+SELECT authsvc.record_audit($5::jsonb) FROM (SELECT count(*) FROM revoked) AS done;
 
 -- name: revoke_owner
 -- All keys of an owner that are not revoked yet. The owner is locked, so only callers that use these keys have locked any.

@@ -92,11 +92,12 @@ def document() -> dict[str, Any]:
 def _operation(service: ServiceDescriptor, method: MethodDescriptor) -> Schema:
     told, scope = comment(method.full_name), required_scope(method)
     return {
+        **({} if scope else {"security": [{"bearer": []}, {}]}),
         "tags": [service.name],
         "operationId": f"{service.name}_{method.name}",
         "summary": told.partition(". ")[0].rstrip("."),
-        "description": f"{told}\n\nRequires the scope `{scope}`.",
-        "x-required-scope": [scope],
+        "description": f"{told}\n\n" + (f"Requires the scope `{scope}`." if scope else "Open to all."),
+        "x-required-scope": [scope] if scope else [],
         "parameters": [{"$ref": "#/components/parameters/Timeout"}],
         "requestBody": {
             "required": True,

@@ -41,7 +41,7 @@ def services() -> list[tuple[ServiceDescriptor, list[MethodDescriptor]]]:
 
 
 def required_scope(method: MethodDescriptor) -> str:
-    """Return the scope that a caller of an RPC needs."""
+    """Return the scope that a caller of an RPC needs; "" if it is open to all."""
     scope: str = method.GetOptions().Extensions[options_pb2.required_scope]
     return scope
 

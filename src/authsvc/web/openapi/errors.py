@@ -31,6 +31,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "DATABASE_QUEUE_FULL",
             "HASHER_QUEUE_FULL",
             "IN_FLIGHT_LIMIT",
+            "LEAK_REPORTS_FULL",
             "LOOK_UP_LIMIT",
             "MESSAGE_TOO_LARGE",
             "RATE_LIMITED",
@@ -42,6 +43,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
         (
             "API_KEYS_NOT_ENABLED",
             "BRAND_NOT_ALLOWED",
+            "CALLER_NOT_A_KEY",
             "CONTACTS_REQUIRED",
             "EXPIRATION_REQUIRED",
             "KEY_ALREADY_REVOKED",
