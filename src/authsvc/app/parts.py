@@ -21,6 +21,7 @@ from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.model.catalogue import Catalogue
+from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
 from authsvc.revocation.client_report import ClientReport
@@ -35,6 +36,7 @@ from authsvc.store.tag_keys import accepted as accepted_tag_keys
 from authsvc.telemetry import Metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 from authsvc.verify.verifier import Verifier
+from authsvc.web.scanning_keys import FileKeys, RemoteKeys, keys_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class App(Verification, UseCases):
     routes: ReloadedFiles[Routes] | None
     tls: Tls | None
     certified: ReloadedFiles[Callers] | None
+    scanning_keys: FileKeys | RemoteKeys | None
     # The URL of the database, for the connection that the feed is followed on.
     url: str
     # Only in a worker that is alone; otherwise the workers of a replica have one in a process of its own.
@@ -76,7 +79,8 @@ class App(Verification, UseCases):
     @property
     def reloaded_files(self) -> list[Tls | ReloadedFiles[Any]]:
         """The files that are reloaded when they change."""
-        files = (self.tls, self.certified, self.routes, self.oidc_secrets)
+        scanning = self.scanning_keys.file if isinstance(self.scanning_keys, FileKeys) else None
+        files = (self.tls, self.certified, self.routes, self.oidc_secrets, scanning)
         return [each for each in files if each is not None]
 
 
@@ -97,6 +101,7 @@ async def composed(
     locations = Locations(settings.geoip_db)
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
+    scanning_keys = keys_of(settings.secret_scanning_keys, AddressRules(settings.webhook_networks))
     async with served_database(settings, wait) as (database, url):
         default_policy = default_policy_of(settings)
         policies = PolicyStore(default_policy)
@@ -109,10 +114,8 @@ async def composed(
             stopwatch=stopwatch,
             note_lent=note_lent,
         )
-        clock = verification.clock
-        authority = Authority(
-            database, policies, clock, certified=certified, anonymous=anonymous_caller(settings)
-        )
+        clock, anonymous = verification.clock, anonymous_caller(settings)
+        authority = Authority(database, policies, clock, certified=certified, anonymous=anonymous)
         confirmations = Confirmations(database, clock)
         barrier = _barrier(database, authority, verification, confirmations, stopwatch)
         use_cases = use_cases_of(settings, database, policies, catalogue, verification, authority, barrier)
@@ -135,6 +138,7 @@ async def composed(
                 routes=routes,
                 tls=tls,
                 certified=certified,
+                scanning_keys=scanning_keys,
                 url=url,
             )
         finally:

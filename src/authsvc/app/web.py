@@ -13,6 +13,7 @@ from authsvc.app.drain import DrainPauses
 from authsvc.app.gauges import watch_web
 from authsvc.app.parts import App
 from authsvc.config.settings import ConfigError, Settings
+from authsvc.entrance.entrance import Entrance
 from authsvc.net.asgi_server import AsgiServer
 from authsvc.net.listen_address import ListenAddress
 from authsvc.rpc.arrivals import MAX_ARRIVAL_SECONDS
@@ -20,11 +21,13 @@ from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from authsvc.rpc.tls import Tls
 from authsvc.verify.lease import certainly_over
 from authsvc.web.application import WebApplication
+from authsvc.web.connect import client_of
 from authsvc.web.console import Oidc, SessionTimes, console
 from authsvc.web.console.oidc.client import CALLBACK, OidcClient
 from authsvc.web.console.oidc.http_client import HttpClient
 from authsvc.web.console.oidc.provider import Provider
 from authsvc.web.rpcs import Rpcs
+from authsvc.web.secret_scanning import SecretScanning
 
 
 class WebPort:
@@ -39,7 +42,9 @@ class WebPort:
         answer_seconds = certainly_over(settings.lease.total_seconds()) + MAX_ARRIVAL_SECONDS
         pages = _console(app, settings, rpcs, answer_seconds)
         # uvicorn has types of its own for what ASGI sends.
-        application: Any = WebApplication(rpcs, app.readiness, rpcs.entrance, pages)
+        application: Any = WebApplication(
+            rpcs, app.readiness, rpcs.entrance, pages, _secret_scanning(app, rpcs.entrance)
+        )
         self._server = AsgiServer(
             application,
             max_connections=connection_limits(settings).web,
@@ -104,6 +109,12 @@ def _oidc(app: App, settings: Settings) -> Oidc | None:
         secrets=lambda: secrets.value,
     )
     return Oidc(client, Provider(client, HttpClient()))
+
+
+def _secret_scanning(app: App, entrance: Entrance) -> ASGIApp | None:
+    if app.scanning_keys is None:
+        return None
+    return SecretScanning(entrance, app.leaks, app.scanning_keys, client_of)
 
 
 def _context(tls: Tls | None) -> Callable[[], ssl.SSLContext] | None:

@@ -1,4 +1,4 @@
-"""What is served at AUTHSVC_WEB_LISTEN, by path: the RPCs, OAuth, the OpenAPI document, probes, the console.
+"""What is served at AUTHSVC_WEB_LISTEN, by path: RPCs, OAuth, secret scanning, OpenAPI, probes, the console.
 
 Mechanism: calls of RPCs go straight to `Connect`; what has a path of its own goes through the routes of
 Starlette, and everything else to the console. Without it, and below `/authsvc.`, a path that nothing is
@@ -30,7 +30,12 @@ class WebApplication:
     """The one ASGI application of the port."""
 
     def __init__(
-        self, rpcs: Rpcs, readiness: Readiness, entrance: Entrance, console: ASGIApp | None = None
+        self,
+        rpcs: Rpcs,
+        readiness: Readiness,
+        entrance: Entrance,
+        console: ASGIApp | None = None,
+        secret_scanning: ASGIApp | None = None,
     ) -> None:
         self._readiness, self._entrance, self._console = readiness, entrance, console
         self._connect = Connect(rpcs)
@@ -40,6 +45,7 @@ class WebApplication:
                 Route("/readyz", self._ready, methods=["GET"]),
                 Route("/introspect", Introspection(rpcs, client_of)),
                 Route("/revoke", TokenRevocation(rpcs, client_of)),
+                *([Route("/secret-scanning", secret_scanning)] if secret_scanning else ()),
                 Route("/openapi.json", self._openapi, methods=["GET"]),
             ],
             redirect_slashes=False,
