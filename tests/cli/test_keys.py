@@ -14,7 +14,7 @@ from rich.console import Console
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
-from authsvc.cli.keys import _annotation, _mint
+from authsvc.cli.keys import _annotation, mint
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 
@@ -101,5 +101,5 @@ async def test_a_service_that_does_not_seal(
     monkeypatch.setattr(sys.modules[_mint.__module__], "_service", service)
     request = pb.CreateKeyRequest() if answer is pb.CreateKeyResponse else pb.RotateKeyRequest()
     with pytest.raises(ClientError, match=r"key_1 was not sealed, and is not shown; revoke this key"):
-        await _mint(request, "age1")
+        await mint(request, "age1")
     assert "4444" not in "".join(capsys.readouterr())

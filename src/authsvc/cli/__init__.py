@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
+from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
 from authsvc.cli.key_pauses import disable, enable
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
@@ -46,6 +47,8 @@ app.command(service.dev)
 app.command(migrate, validator=check_options)
 app.command(bootstrap)
 app.command(service.settings)
+for command in (disable, enable, revoke_self, rotate_self, report_leaked):
+    keys.command(command)
 app.command(keys)
 app.command(sessions)
 app.command(policies)
@@ -56,8 +59,6 @@ app.command(openapi)
 app.command(status)
 app.command(tag_key)
 app.command(webhooks)
-keys.command(disable)
-keys.command(enable)
 
 
 def main() -> None:

@@ -36,13 +36,16 @@ class ClientError(OperatorError):
 
 
 @asynccontextmanager
-async def calling() -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
-    """Yield a channel to the service and the metadata to call it with. Raise ClientError if a call fails."""
+async def calling(*, needs_key: bool = True) -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
+    """Yield a channel to the service and the metadata to call it with. Raise ClientError if a call fails.
+
+    Without `needs_key`, the call is made with a key only if AUTHSVC_KEY has one.
+    """
     settings = load_settings()
     address = settings.listen.reachable
     if settings.address:
         address = ListenAddress.parse(settings.address.removeprefix("https://"))
-    metadata = _metadata(settings, address)
+    metadata = _metadata(settings, address) if needs_key or settings.key is not None else []
     async with _channel(settings, address) as channel:
         try:
             yield channel, metadata

@@ -99,7 +99,7 @@ async def create(
         request_id=request_id,
     )
     _set_expiration(request, ttl, expires, preset)
-    await _mint(request, seal_to)
+    await mint(request, seal_to)
 
 
 @keys.command(name="list")
@@ -194,7 +194,7 @@ async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "", s
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:
         request.grace_period.FromTimedelta(grace)
-    await _mint(request, seal_to)
+    await mint(request, seal_to)
 
 
 @asynccontextmanager
@@ -226,7 +226,9 @@ def _annotation(text: str) -> tuple[str, str]:
     return name, value
 
 
-async def _mint(request: pb.CreateKeyRequest | pb.RotateKeyRequest, seal_to: str) -> None:
+async def mint(
+    request: pb.CreateKeyRequest | pb.RotateKeyRequest | pb.RotateSelfRequest, seal_to: str
+) -> None:
     """Create or rotate a key, and print the new key string, sealed if there is a recipient."""
     if redact(seal_to) != seal_to:  # Do not send it either.
         raise ClientError(
@@ -235,11 +237,14 @@ async def _mint(request: pb.CreateKeyRequest | pb.RotateKeyRequest, seal_to: str
         )
     request.seal_to = seal_to
     async with service() as (stub, metadata):
-        response = (
-            await stub.CreateKey(request, metadata=metadata)
-            if isinstance(request, pb.CreateKeyRequest)
-            else await stub.RotateKey(request, metadata=metadata)
-        )
+        response: pb.CreateKeyResponse | pb.RotateKeyResponse | pb.RotateSelfResponse
+        match request:
+            case pb.CreateKeyRequest():
+                response = await stub.CreateKey(request, metadata=metadata)
+            case pb.RotateKeyRequest():
+                response = await stub.RotateKey(request, metadata=metadata)
+            case pb.RotateSelfRequest():
+                response = await stub.RotateSelf(request, metadata=metadata)
     if seal_to and not response.sealed_key_string:
         raise ClientError(
             f"the service is too old for --seal-to: the key string of {response.key.key_id} was not sealed, "
