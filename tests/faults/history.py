@@ -40,6 +40,7 @@ class Operation(Enum):
     ROTATE = "RotateKey"
     BATCH_REVOKE = "BatchRevokeKeys"
     OWNER_REVOKE = "BatchRevokeKeys of the owner"
+    LEAK_REPORT = "ReportLeakedKeys"
     DELETE = "DeleteKey"
     SESSION_REVOKE = "RevokeSession"
     SESSION_REVOKE_ALL = "RevokeAllSessions"
@@ -66,6 +67,7 @@ KILLING = frozenset(
         Operation.ROTATE,
         Operation.BATCH_REVOKE,
         Operation.OWNER_REVOKE,
+        Operation.LEAK_REPORT,
         Operation.DELETE,
         Operation.SESSION_REVOKE,
         Operation.SESSION_REVOKE_ALL,

@@ -406,8 +406,10 @@ class Load:
                 await self._kill(_REVOKE[key.kind], [key])
             elif dice < 0.77:
                 await self._kill(Operation.ROTATE, [self._take(KEY)])
-            elif dice < 0.85:
+            elif dice < 0.83:
                 await self._kill(Operation.BATCH_REVOKE, [self._take(KEY) for _ in range(_TAKEN)])
+            elif dice < 0.88:
+                await self._kill(Operation.LEAK_REPORT, [self._take() for _ in range(_TAKEN)])
             else:
                 await self.revoke_owner()
 
@@ -580,12 +582,14 @@ class Load:
 def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = None) -> tuple[str, object]:
     """Return the method that makes this change to keys, and its request."""
     owner_id, key_id, key_ids = keys[0].owner_id, keys[0].key_id, [key.key_id for key in keys]
+    leaks = [pb.LeakedKey(key_string=key.key_string, place="a test of faults") for key in keys]
     but = spared.key_id if spared is not None and spared.kind is SESSION else ""
     return {
         Operation.REVOKE: ("RevokeKey", pb.RevokeKeyRequest(key_id=key_id)),
         Operation.ROTATE: ("RotateKey", pb.RotateKeyRequest(key_id=key_id)),
         Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
         Operation.OWNER_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(owner_id=owner_id)),
+        Operation.LEAK_REPORT: ("ReportLeakedKeys", pb.ReportLeakedKeysRequest(leaks=leaks)),
         Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_id)),
         Operation.DISABLE: ("DisableKey", pb.DisableKeyRequest(key_id=key_id)),
         Operation.ENABLE: ("EnableKey", pb.EnableKeyRequest(key_id=key_id)),

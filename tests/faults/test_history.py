@@ -11,6 +11,7 @@ KILLS = [
     Operation.ROTATE,
     Operation.BATCH_REVOKE,
     Operation.OWNER_REVOKE,
+    Operation.LEAK_REPORT,
     Operation.DELETE,
     Operation.SESSION_REVOKE,
     Operation.SESSION_REVOKE_ALL,
