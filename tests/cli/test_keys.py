@@ -98,7 +98,7 @@ async def test_a_service_that_does_not_seal(
     async def service() -> AsyncIterator[Any]:
         yield stub, ()
 
-    monkeypatch.setattr(sys.modules[_mint.__module__], "_service", service)
+    monkeypatch.setattr(sys.modules[mint.__module__], "service", service)
     request = pb.CreateKeyRequest() if answer is pb.CreateKeyResponse else pb.RotateKeyRequest()
     with pytest.raises(ClientError, match=r"key_1 was not sealed, and is not shown; revoke this key"):
         await mint(request, "age1")

@@ -2,13 +2,14 @@
 
 import json
 import re
+import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
 from tests import age
-from tests.e2e.process import Ended, Server, authsvc, free_port
+from tests.e2e.process import Ended, Server, authsvc, environment, free_port, run
 
 KEY_STRING = re.compile(r"authsvc_live_[0-9A-Za-z]{63}")
 KEY_ID = re.compile(r"key_[0-9a-z]{26}")
@@ -330,3 +331,30 @@ def test_a_wrong_usage_is_told(dev: Server, arguments: tuple[str, ...], told: st
     assert (done.code, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_key_replaces_and_ends_itself(dev: Server, owner: str) -> None:
+    """`rotate-self` prints the new key string alone; `revoke-self` ends what AUTHSVC_KEY has."""
+    key_id, key_string = create(dev, owner, "--scope", "keys:self")
+    turned = dev.run("keys", "rotate-self", "--grace", "1h", key=key_string)
+    assert KEY_STRING.fullmatch(turned.stdout.removesuffix("\n"))
+    assert turned.stdout.strip() not in turned.stderr
+    ended = dev.run("keys", "revoke-self", "--reason", "left on a laptop", key=key_string)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", f"{key_id} is revoked.\n")
+    states = {each["key_id"]: each["state"] for each in listed(dev, owner)}
+    assert states.pop(key_id) == "KEY_STATE_REVOKED"
+    assert list(states.values()) == ["KEY_STATE_ACTIVE"]
+
+
+def test_leaked_keys_are_reported(dev: Server, owner: str) -> None:
+    """One in each line, with its place or that of all; without AUTHSVC_KEY, and without any answer."""
+    (one, first), (two, second) = create(dev, owner), create(dev, owner)
+    command = (sys.executable, "-m", "authsvc.cli", "keys", "report-leaked", "--place", "a chat")
+    lines = f"{first} https://example.org/a b\n\n  {second}  \nmade-up\n"
+    done = run(*command, cwd=dev.directory, env=environment(address=dev.address), stdin=lines)
+    assert (done.code, done.stdout) == (0, "")
+    assert done.stderr == "3 reported. Those that are keys are revoked.\n"
+    reasons = {each["key_id"]: each["revoke_reason"] for each in listed(dev, owner)}
+    assert reasons == {one: "leaked: https://example.org/a b", two: "leaked: a chat"}
+    nothing = run(*command, cwd=dev.directory, env=environment(address=dev.address), stdin="\n")
+    assert "standard input" in refusal(nothing)

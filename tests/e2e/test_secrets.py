@@ -180,7 +180,7 @@ class Teller:
             self._story.note("errors", *(v for m in (await call.trailing_metadata(),) for _, v in m))
             self._story.note("errors", *(v for m in (await call.initial_metadata(),) for _, v in m))
             return None
-        if isinstance(answer, pb.CreateKeyResponse | pb.RotateKeyResponse):
+        if isinstance(answer, pb.CreateKeyResponse | pb.RotateKeyResponse | pb.RotateSelfResponse):
             sealed = answer.sealed_key_string
             self._story.learn(self._story.recipient.open(sealed) if sealed else answer.key_string)
             if sealed:
@@ -332,6 +332,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await call("RevokeKey", admin, key_id=key_id)
         await look(key_string)
         await call("BatchRevokeKeys", admin, key_ids=[key_id, "key_nobody"])
+        await tell_leaks(call, admin, (await create(scopes=["keys:self"])).key_string)
         await call("BatchDeleteKeys", admin, key_ids=[key_id, turned.key.key_id])
 
         cold = [(await create(scopes=["full_access"])).key_string for _ in range(5)]
@@ -363,6 +364,20 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await tell_sealed(story, call, admin)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
+
+
+async def tell_leaks(call: Teller, admin: str, key_string: str) -> None:
+    """Replace a key by itself, and report both; the places have the key strings."""
+    # From here, only credentials in memory are accepted after so many wrong ones.
+    await call("VerifyKey", admin, key_string=key_string)
+    turned = await call("RotateSelf", f"Bearer {key_string}", grace_period={"seconds": 60})
+    assert isinstance(turned, pb.RotateSelfResponse)
+    await call("VerifyKey", admin, key_string=key_string)
+    await call("RevokeSelf", admin, reason="a reason")
+    texts = [key_string, turned.key_string, key_string[:-1]]
+    leaks = [{"key_string": text, "place": f"https://example.org/?key={text}"} for text in texts]
+    for caller in ((), (admin,), (f"Bearer {key_string}",), (f"Bearer {turned.key_string}",)):
+        await call("ReportLeakedKeys", *caller, leaks=leaks)
 
 
 async def tell_sessions(call: Teller, admin: str) -> None:
