@@ -253,7 +253,9 @@ class Key(_message.Message):
     of a certificate (its SPIFFE id or subject), `anonymous` or `bootstrap`.
     """
     revoker_id: _builtins.str
-    """Output only. Who revoked the key, in the form of `creator_id`."""
+    """Output only. Who revoked the key, in the form of `creator_id`, or who reported it
+    as leaked, which may be `secret-scanning`.
+    """
     revoke_reason: _builtins.str
     """Output only. Why the key was revoked."""
     last_use_ip: _builtins.str
