@@ -144,6 +144,19 @@ async def test_a_wrong_secret_revokes_nothing(service: Service) -> None:  # rule
     assert (await service.admin.VerifyKey(key_string=text)).valid
 
 
+async def test_every_string_that_was_minted_waits_for_all_workers(service: Service) -> None:  # rule 15
+    """Also if its key is revoked or deleted: an earlier call may not have waited to the end."""
+    revoked, deleted = await key(service), await key(service)
+    for each in (revoked, deleted):
+        await service.admin.RevokeKey(key_id=each.key.key_id)
+    await service.admin.DeleteKey(key_id=deleted.key.key_id)
+    for text, entries in ((revoked.key_string, 1), (deleted.key_string, 1), ("x", 0)):
+        for _ in range(2):
+            before = service.app.holder.seq
+            await report(stranger(service), text)
+            assert service.app.holder.seq - before == entries
+
+
 async def test_what_has_ended_is_nothing_new_but_for_an_expired_key(service: Service) -> None:
     """A later expiry would make an expired key work again."""
     expiring = await key(service, ttl=timedelta(seconds=60))

@@ -35,7 +35,7 @@ class Limits:
         self._max_per_owner = max(1, max_in_flight // 8)
         self._in_flight: dict[str, int] = {}
         #: How many calls were refused, by the limit.
-        self.refused = {"caller": 0, "failure": 0, "open": 0}
+        self.refused = {"caller": 0, "failure": 0, "leak_report": 0}
 
     def enter(self, caller: Caller, *, is_open: bool = False) -> str:
         """Count a call that is not a verification; return the account, which is to `leave` when it is done.
@@ -57,7 +57,7 @@ class Limits:
             self.refused["caller"] += 1
             raise _limited("calls of one owner", "AUTHSVC_CALLER_LIMIT", wait)
         if is_open and (wait := self._open_calls.take(name)):
-            self.refused["open"] += 1
+            self.refused["leak_report"] += 1
             raise _limited("reports of one address or owner", "AUTHSVC_LEAK_REPORT_LIMIT", wait)
         self._in_flight[name] = in_flight + 1
         return name

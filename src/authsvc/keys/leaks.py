@@ -2,20 +2,21 @@
 
 Mechanism: memory and the tag say of most strings that they are nothing, without the database. The others are
 proved, and what they belong to is revoked in transactions of up to `_BATCH` credentials, through the barrier.
-What is revoked already takes the same way, so that a repeated report waits for workers that have not
-confirmed (R7). The service revokes in its own name, since a reporter has no authority; the reporter is named
-as who has done it.
+What is revoked already, or deleted, takes the same way, so that a repeated report waits for workers that
+have not confirmed (R7). The service revokes in its own name, since a reporter has no authority; the reporter
+is named as who has done it.
 
 Bound: `MAX_REPORTS` reports at a time, and `_PROOFS` proofs of all of them together, so that verification
 finds room in the queues of argon2 and of the database.
 
 Failure: a string that cannot be proved because its stored hash is damaged is left out. Any other error ends
-the search; what was found until then is revoked, and the error is raised. The report can be repeated.
+the search; what was found until then is revoked, and the error is raised. A transaction that fails does not
+keep the others from being made. The report can be repeated.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from authsvc import audit
@@ -88,18 +89,26 @@ class Leaks:
         self._reports += 1
         self.reported += len(leaks)
         try:
-            found, error = await self._find(leaks)
+            found, gone, error = await self._find(leaks)
             ids = sorted(found)
-            for start in range(0, len(ids), _BATCH):
-                await self._revoke(reporter, {each: found[each] for each in ids[start : start + _BATCH]})
+            for start in range(0, max(len(ids), bool(gone)), _BATCH):
+                batch = {each: found[each] for each in ids[start : start + _BATCH]}
+                try:
+                    await self._revoke(reporter, batch, () if start else gone)
+                except RetryableError as failure:  # for instance a lock that somebody holds
+                    error = error or failure
         finally:
             self._reports -= 1
         if error is not None:
             raise error
 
-    async def _find(self, leaks: Sequence[Leak]) -> tuple[dict[str, Leak], RetryableError | None]:
-        """Return the ids of credentials with how they have leaked, and the error that ended the search."""
+    async def _find(self, leaks: Sequence[Leak]) -> tuple[dict[str, Leak], set[str], RetryableError | None]:
+        """Return the ids of credentials with how they have leaked, and the error that ended the search.
+
+        Also the prefixes of strings that were minted here and belong to nothing: to deleted keys.
+        """
         found: dict[str, Leak] = {}
+        gone: set[str] = set()
         for number, leak in enumerate(leaks):
             if number % _STRINGS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
@@ -107,16 +116,18 @@ class Leaks:
                 credential = await self._identify(leak.text)
             except Unavailable as error:
                 if error.reason != "PROOF_UNREADABLE":
-                    return found, error
+                    return found, gone, error
                 _log.warning("a key that was reported as leaked cannot be proved: its hash is damaged")
                 continue
             except RetryableError as error:
-                return found, error
+                return found, gone, error
             if credential is not None:
                 known = found.setdefault(credential.credential_id, leak)
                 if not known.place:
                     found[credential.credential_id] = leak
-        return found, None
+            elif (parsed := self._mint.parse(leak.text)) is not None:
+                gone.add(parsed.prefix)
+        return found, gone, None
 
     async def _identify(self, text: str) -> Credential | None:
         proved = self._verifier.prove(text)
@@ -125,7 +136,7 @@ class Leaks:
         async with self._proofs:
             return await self._verifier.identify(text)
 
-    async def _revoke(self, reporter: Caller, found: Mapping[str, Leak]) -> None:
+    async def _revoke(self, reporter: Caller, found: Mapping[str, Leak], gone: Collection[str]) -> None:
         # A confirmation of its own: the trailers of the answer must not tell that something was revoked.
         confirmation = Confirmation()
         reporter = reporter._replace(confirmation=confirmation)
@@ -136,6 +147,7 @@ class Leaks:
         async with self._barrier.change(service, claim, done="revoked") as change:
             keys = await key_store.find(change.connection, list(found))
             sessions = await session_store.find(change.connection, list(found), owner_id=None)
+            change.key_prefixes.update(gone)
             change.key_prefixes.update(key.key_prefix for key in keys.values())
             change.key_prefixes.update(session.key_prefix for session in sessions.values())
             count = await self._write(change, reporter, found, keys.values(), sessions.values())
@@ -158,7 +170,9 @@ class Leaks:
             if key.state(now) is not KeyState.REVOKED
         ]
         over = [
-            session.revoked(now, by=by) for session in sessions if session.state(now) is SessionState.ACTIVE
+            session.revoked(now, by=by)
+            for session in sessions
+            if session.state(now) is not SessionState.REVOKED
         ]
         for session in over:
             await session_store.update_revocation(change.connection, session)

@@ -68,7 +68,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """
     AUDIT_ACTION_KEY_REVOKED: _AuditAction.ValueType  # 4
     """A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
-    `reason`.
+    `reason`. If it was reported as leaked, `cause` is `LEAKED`, and `place` is what
+    the report says of where it was found.
     """
     AUDIT_ACTION_KEY_DELETED: _AuditAction.ValueType  # 5
     """A key was deleted."""
@@ -80,7 +81,9 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     `signed_in_as`, `issuer` and `subject`.
     """
     AUDIT_ACTION_SESSION_REVOKED: _AuditAction.ValueType  # 8
-    """One device was logged out."""
+    """One device was logged out. If its token was reported as leaked: `reason`, `cause`
+    and `place`, as of a key.
+    """
     AUDIT_ACTION_OWNER_SESSIONS_REVOKED: _AuditAction.ValueType  # 9
     """All devices of an owner were logged out. Details: `count` of the sessions that
     were active, `except_session_id`.
@@ -159,7 +162,8 @@ key.
 """
 AUDIT_ACTION_KEY_REVOKED: AuditAction.ValueType  # 4
 """A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
-`reason`.
+`reason`. If it was reported as leaked, `cause` is `LEAKED`, and `place` is what
+the report says of where it was found.
 """
 AUDIT_ACTION_KEY_DELETED: AuditAction.ValueType  # 5
 """A key was deleted."""
@@ -171,7 +175,9 @@ annotations `signed-in-as`, `oidc-issuer` and `oidc-subject` of the session,
 `signed_in_as`, `issuer` and `subject`.
 """
 AUDIT_ACTION_SESSION_REVOKED: AuditAction.ValueType  # 8
-"""One device was logged out."""
+"""One device was logged out. If its token was reported as leaked: `reason`, `cause`
+and `place`, as of a key.
+"""
 AUDIT_ACTION_OWNER_SESSIONS_REVOKED: AuditAction.ValueType  # 9
 """All devices of an owner were logged out. Details: `count` of the sessions that
 were active, `except_session_id`.
