@@ -9,6 +9,9 @@ import asyncpg
 import grpc
 import pytest
 
+from authsvc.entrance.limits import MAX_PER_STRANGER, MAX_STRANGERS, Limits
+from authsvc.model.caller import STRANGER
+from authsvc.model.errors import Overloaded
 from authsvc.model.key_string import SESSION, TAIL_LENGTH, KeyMint
 from authsvc.model.rate import Rate
 from authsvc.v1 import key_service_pb2 as pb
@@ -277,6 +280,27 @@ async def test_a_flood_from_one_address_is_refused(database_url: str, clock: Clo
         assert (await service.admin.GetKey(key_id=made.key.key_id)).revoke_cause == LEAKED
 
 
+def test_reports_in_flight_are_bounded() -> None:
+    """Of strangers, since their messages are read: few of one address, and not many of all."""
+    limits = Limits(lambda: 0.0)
+
+    def enter(last: int) -> str:
+        return limits.enter(STRANGER._replace(client_ip=f"203.0.113.{last}"), is_open=True)
+
+    held = [enter(number // MAX_PER_STRANGER) for number in range(MAX_STRANGERS)]
+    for last in (0, 250):
+        with pytest.raises(Overloaded, match="unknown callers"):
+            enter(last)
+    limits.leave(held.pop(0))
+    limits.leave(held.pop())
+    held += [enter(0), enter(250)]
+    with pytest.raises(Overloaded):
+        enter(0)
+    for name in held:
+        limits.leave(name)
+    assert limits._strangers == 0
+
+
 async def test_reports_leave_argon2_to_verification(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +316,7 @@ async def test_reports_leave_argon2_to_verification(
         return await proved(self, secret, secret_hash)
 
     monkeypatch.setattr(type(hasher), "verify", watched)
-    await asyncio.gather(*(report(stranger(service), each.key_string) for each in made))
+    await asyncio.gather(*(report(service.admin, each.key_string) for each in made))
     assert 1 <= most <= 2
 
 

@@ -65,6 +65,8 @@ async def test_the_same_answers(web: Web, media_type: str, gzip: bool) -> None:
     at = await target(web.service)
     # What deletes comes last.
     for method in sorted(UNARY, key=lambda name: scope_of(name).endswith(":write")):
+        if scope_of(method) == "keys:self":  # It would end the key that all of this is called with.
+            continue
         if scope_of(method).endswith(":write"):
             heard = [
                 await ask(each, web.service, method, **ROWS[method].request(await target(web.service)))
@@ -110,22 +112,24 @@ async def test_who_may_call(web: Web) -> None:
 
     dead = await key(OWNER, "full_access")
     await service.admin.RevokeKey(key_id=dead.key.key_id)
-    other = await key("globex", "full_access")
     for method in UNARY:
         row, scope = ROWS[method], scope_of(method)
-        others = sorted({scope_of(other) for other in METHODS} - {scope})
-        session = await service.admin.CreateSession(owner_id=OWNER, scopes=[scope])
+        scopes, is_open = [scope] if scope else [], not scope
+        others = sorted({scope_of(other) for other in METHODS} - {scope, ""})
+        session = await service.admin.CreateSession(owner_id=OWNER, scopes=scopes)
+        # Some calls end the key that they are made with.
+        other = await key("globex", "full_access")
         callers = {
-            "no credential": (Caller(channel), "UNAUTHENTICATED CREDENTIAL_MISSING"),
+            "no credential": (Caller(channel), OK if is_open else "UNAUTHENTICATED CREDENTIAL_MISSING"),
             "revoked": (bearing(dead.key_string), "UNAUTHENTICATED CREDENTIAL_REVOKED"),
             "wrong scopes": (
                 bearing((await key(OWNER, *others)).key_string),
-                "PERMISSION_DENIED SCOPE_MISSING",
+                OK if is_open else "PERMISSION_DENIED SCOPE_MISSING",
             ),
             "other owner": (bearing(other.key_string), row.other),
-            "session": (bearing(session.session_token), row.own),
-            "own owner": (bearing((await key(OWNER, scope)).key_string), row.own),
-            "platform owner": (bearing((await key("authsvc", scope)).key_string), OK),
+            "session": (bearing(session.session_token), row.keyless or row.own),
+            "own owner": (bearing((await key(OWNER, *scopes)).key_string), row.own),
+            "platform owner": (bearing((await key("authsvc", *scopes)).key_string), OK),
         }
         heard = {
             name: await caller.ask(method, row.request(await target(service)))

@@ -13,6 +13,9 @@ from authsvc.model.rate import UNLIMITED, Limiter, Rate
 
 #: The reason of refusals beyond a rate.
 RATE_LIMITED = "RATE_LIMITED"
+#: Calls of strangers, whose messages are read, that may be in flight: of all, and of one address.
+MAX_STRANGERS, MAX_PER_STRANGER = 64, 4
+_STRANGER = "stranger at "
 
 
 class Limits:
@@ -34,6 +37,7 @@ class Limits:
         # Changes may wait long for other workers. Those of one owner leave room for three more like it.
         self._max_per_owner = max(1, max_in_flight // 8)
         self._in_flight: dict[str, int] = {}
+        self._strangers = 0
         #: How many calls were refused, by the limit.
         self.refused = {"caller": 0, "failure": 0, "leak_report": 0}
 
@@ -50,6 +54,14 @@ class Limits:
         if not name:
             return ""
         in_flight = self._in_flight.get(name, 0)
+        is_stranger = name.startswith(_STRANGER)
+        if is_stranger and (self._strangers >= MAX_STRANGERS or in_flight >= MAX_PER_STRANGER):
+            self.refused["leak_report"] += 1
+            raise Overloaded(
+                "too many calls of unknown callers are in flight; retry, or call with a credential",
+                reason="IN_FLIGHT_LIMIT",
+                retry_after=1,
+            )
         if in_flight >= self._max_per_owner:
             self.refused["caller"] += 1
             raise full("of one owner's ")
@@ -60,10 +72,12 @@ class Limits:
             self.refused["leak_report"] += 1
             raise _limited("reports of one address or owner", "AUTHSVC_LEAK_REPORT_LIMIT", wait)
         self._in_flight[name] = in_flight + 1
+        self._strangers += is_stranger
         return name
 
     def leave(self, name: str) -> None:
         """Count a call of this account as done."""
+        self._strangers -= name.startswith(_STRANGER)
         left = self._in_flight.pop(name) - 1
         if left:
             self._in_flight[name] = left
@@ -85,6 +99,8 @@ class Limits:
 
 def account_of(caller: Caller) -> str:
     """Return the account of a caller: its owner; its address if anonymous; "" for the platform's callers."""
+    if caller.is_stranger:
+        return f"{_STRANGER}{site(caller.client_ip)}"
     if caller.credential_id == ANONYMOUS and caller.kind is None:
         return f"address {site(caller.client_ip)}"
     return "" if caller.owner_id == PLATFORM_OWNER else caller.owner_id

@@ -180,7 +180,8 @@ class Endpoint(Generic[Answer]):
             context, call.peer, bounds.stopwatch, with_deadline=self._operation.has_deadline
         )
         caller = admission.enter(incoming) or await admission.authenticate(incoming)
-        bounds.connections.known(call.peer)
+        if not caller.is_stranger:
+            bounds.connections.known(call.peer)
         call.account = account_of(caller) or call.peer
         bounds.answers.check(call.account)
         admission.authorize(caller)
