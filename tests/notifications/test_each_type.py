@@ -164,7 +164,8 @@ async def _changes(scene: Scene) -> None:
     assert "allowed networks: 198.51.100.8." in mail.text
     assert data["details"] == {"address": "198.51.100.8", "count": "2"}
 
-    successor = (await admin.RotateKey(key_id=key.key_id, grace_period=Duration(seconds=3600))).key
+    rotated = await admin.RotateKey(key_id=key.key_id, grace_period=Duration(seconds=3600))
+    successor = rotated.key
     mail, data = await scene.notified("key.rotated")
     assert f"Successor: {successor.key_id}" in mail.text
     assert "The old key works until 2026-11-21 13:01 UTC." in mail.text
@@ -175,10 +176,12 @@ async def _changes(scene: Scene) -> None:
     assert mail.message["Subject"] == 'API key "Orders" will be revoked at 2026-11-22 12:01 UTC'
     assert (data["revoke_time"], data["details"]["reason"]) == ("2026-11-22T12:01:00Z", "moved")
 
-    await admin.RevokeKey(key_id=successor.key_id, reason="leaked")
+    await admin.ReportLeakedKeys(leaks=[{"key_string": rotated.key_string, "place": "a chat"}])
     mail, data = await scene.notified("key.revoked")
     assert mail.message["Subject"] == 'API key "Orders" was revoked'
-    assert "Reason: leaked" in mail.text
+    assert "reported it as leaked" in mail.text
+    assert "Reason: leaked: a chat" in mail.text
+    assert (data["details"]["cause"], data["details"]["place"]) == ("LEAKED", "a chat")
     assert data["revoke_time"] == "2026-11-21T12:01:00Z"
 
     await admin.DeleteKey(key_id=successor.key_id)
