@@ -193,6 +193,15 @@ def test_verdict_codes_are_all_known() -> None:
         assert verdict.of_key(pb.VerifyKeyResponse(code=newer, valid=valid)).code is VerdictCode.OTHER
 
 
+def test_a_service_that_does_not_know_any_of_scopes_is_not_relied_on() -> None:
+    """It answers VALID whatever was asked for."""
+    answer = pb.VerifyKeyResponse(code=resources_pb2.VERDICT_CODE_VALID, valid=True, scopes=["a"])
+    assert verdict.of_key(answer, ("a", "b")).valid
+    assert verdict.of_key(answer, ("b",)).code is VerdictCode.INSUFFICIENT_SCOPE
+    answer.scopes[:] = ["full_access"]
+    assert verdict.of_key(answer, ("b",)).valid
+
+
 def test_a_verdict_does_not_change() -> None:
     """A verdict cannot be made valid afterwards."""
     found = Verdict(VerdictCode.NOT_FOUND, CredentialType.KEY)

@@ -124,15 +124,30 @@ async def test_only_who_has_the_scopes_of_a_key_gives_it_more_networks(service: 
     await confine(service.admin)
 
 
+async def test_the_last_administrator_is_not_confined_by_accident(service: Service) -> None:
+    """One without networks has to be left: those of the others may be those of nobody."""
+    page = await service.admin.ListKeys(owner_id="authsvc")
+    [admin] = page.keys
+    other = await make(service, owner_id="authsvc", scopes=["full_access"])
+    await service.admin.VerifyKey(key_string=other.key_string)
+    await update(service, other.key.key_id, "allowed_networks", allowed_networks=[ELSEWHERE])
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMINISTRATOR_KEY"):
+        await update(service, admin.key_id, "allowed_networks", allowed_networks=["127.0.0.1"])
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMINISTRATOR_KEY"):
+        await service.admin.RevokeKey(key_id=admin.key_id)
+
+
 async def test_contacts_are_told_once_an_hour(service: Service, clock: Clock) -> None:
     """With the last address and the count; a wrong secret and an allowed address tell nothing."""
     made = await make(service, allowed_networks=[OFFICE])
     await code(service, made.key_string, "192.0.2.1")
     await code(service, made.key_string[:-6] + "000000", "198.51.100.1")
     assert await events(service) == []
-    for address in ("198.51.100.1", "198.51.100.2", ""):
+    await code(service, made.key_string)
+    assert await events(service) == []  # a service that passes no address does not use up the hour
+    for address in ("198.51.100.1", "198.51.100.2"):
         await code(service, made.key_string, address)
-    assert await events(service) == [{"address": "unknown", "count": "3"}]
+    assert await events(service) == [{"address": "198.51.100.2", "count": "2"}]
     clock.advance(minutes=59)
     await code(service, made.key_string, "198.51.100.3")
     assert len(await events(service)) == 1

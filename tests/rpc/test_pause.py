@@ -170,6 +170,19 @@ async def test_an_owner_ends_no_pause_of_the_platform(service: Service, clock: C
     assert await code_of(service, made.key_string) == "VALID"
 
 
+async def test_what_the_owner_has_disabled_for_longer_stays_disabled(service: Service, clock: Clock) -> None:
+    """The platform takes the pause over, and does not shorten it by that; its own it may shorten."""
+    manager = service.as_caller((await make(service, scopes=["keys:write"])).key_string)
+    made = await make(service)
+    key_id = made.key.key_id
+    await manager.DisableKey(key_id=key_id, reason="leaked?")
+    taken = await service.admin.DisableKey(key_id=key_id, disabled_until=at(clock, hours=2), reason="audit")
+    assert (taken.disable_reason, taken.disabled_by_platform) == ("audit", True)
+    assert not taken.HasField("disabled_until")
+    shortened = await service.admin.DisableKey(key_id=key_id, disabled_until=at(clock, hours=2))
+    assert shortened.HasField("disabled_until")
+
+
 async def test_only_who_has_the_scopes_of_a_key_lets_it_work_again(service: Service, clock: Clock) -> None:
     """Whoever may manage keys may disable it, and may not enable it, or end the pause sooner."""
     manager = service.as_caller((await make(service, scopes=["keys:write"])).key_string)

@@ -110,6 +110,7 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
         "ownerId": "acme",
         "displayName": "Orders",
         "scopes": ["orders:read"],
+        "allowedNetworks": ["192.0.2.0/24"],
         "technicalContacts": [contact],
     }
     created = await asked(
@@ -123,6 +124,10 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
     await service.flush()
     await asked("KeyService/GetKey", keyId=key_id)
     await asked("KeyService/UpdateKey", key={"keyId": key_id, "displayName": "New"}, updateMask="displayName")
+    await asked(
+        "KeyService/DisableKey", keyId=key_id, disabledUntil="2100-01-01T00:00:00Z", reason="a reason"
+    )
+    await asked("KeyService/EnableKey", keyId=key_id)
     rotated = await asked("KeyService/RotateKey", keyId=key_id, gracePeriod="0s")
     await asked("KeyService/RevokeKey", keyId=rotated.key.key_id, reason="a reason")
     more = [(await asked("KeyService/CreateKey", **new)).key.key_id for _ in range(2)]

@@ -2,9 +2,10 @@
 
 It is the best sign of a leak that there is, so contacts and webhooks are told (`key.address_refused`).
 
-Mechanism: verifications that end in ADDRESS_NOT_ALLOWED are counted by key. Every few seconds, and when the
-worker stops, each count becomes one KEY_ADDRESS_REFUSED event with the last address, unless there was one for
-this key within the hour. The database decides that, so it holds for all workers of all replicas.
+Mechanism: verifications that end in ADDRESS_NOT_ALLOWED are counted by key, if their address is known. Every
+few seconds, and when the worker stops, each count becomes one KEY_ADDRESS_REFUSED event with the last
+address, unless there was one for this key within the hour. The database decides that, so it holds for all
+workers of all replicas.
 
 Bound: each worker has counts for at most `MAX_KEYS` keys, and for half as many of one owner. Others are
 counted as dropped.
@@ -52,7 +53,12 @@ class RefusedAddresses:
         self.dropped = 0
 
     def note(self, credential: Credential, client_ip: str, now: datetime) -> None:
-        """Count a refusal. This only touches memory."""
+        """Count a refusal, unless the address is not known: that says nothing of the client.
+
+        This only touches memory.
+        """
+        if not client_ip:
+            return
         if (known := self._pending.get(credential.credential_id)) is not None:
             known.client_ip, known.last_time = client_ip, now
             known.count += 1
@@ -118,5 +124,5 @@ def _event(refused: _Refused) -> AuditEvent:
         at=refused.last_time,
         target_id=credential.credential_id,
         owner_id=credential.owner_id,
-        details={"address": refused.client_ip or "unknown", "count": str(refused.count)},
+        details={"address": refused.client_ip, "count": str(refused.count)},
     )

@@ -250,6 +250,12 @@ async def mint(
             f"the service is too old for --seal-to: the key string of {response.key.key_id} was not sealed, "
             "and is not shown; revoke this key"
         )
+    is_confined = isinstance(request, pb.CreateKeyRequest) and request.allowed_networks
+    if is_confined and not response.key.allowed_networks:
+        raise ClientError(
+            f"the service is too old for --network: {response.key.key_id} works from anywhere, and its key "
+            "string is not shown; revoke this key"
+        )
     if sys.stdout.isatty():
         sealed = ", sealed" if seal_to else ""
         notes.print(f"The key string{sealed}, which is shown only once:")

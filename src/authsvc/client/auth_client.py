@@ -158,7 +158,7 @@ class AuthClient:
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
             return await on.verify_key(request, metadata=metadata, timeout=timeout)
 
-        return verdict.of_key(await self._answered(ask, ends))
+        return verdict.of_key(await self._answered(ask, ends), tuple(question.any_of_scopes))
 
     def verify_key_now(
         self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
@@ -212,7 +212,7 @@ class AuthClient:
         answer = await self._answered(ask, ends, by_followed=is_known)
         if is_known and self._holding is not None:
             self._holding.look_again(session_token)
-        return verdict.of_session(answer)
+        return verdict.of_session(answer, tuple(question.any_of_scopes))
 
     def verify_session_now(
         self,

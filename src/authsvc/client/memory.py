@@ -96,7 +96,8 @@ class Memory:
     @property
     def answered(self) -> int:
         """How many verdicts were given."""
-        return sum(self._judge.counts.values())
+        counts = self._judge.counts
+        return sum(counts.values()) - counts[Code.ADDRESS_NOT_ALLOWED]  # those were asked about
 
     @property
     def lease_left(self) -> float:

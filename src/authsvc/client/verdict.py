@@ -1,6 +1,6 @@
 """Verdicts of authsvc on credentials. A negative verdict is an answer, not an error (rule 20)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -74,10 +74,10 @@ class Verdict:
         return () if FULL_ACCESS in self.scopes else tuple(s for s in scopes if s not in self.scopes)
 
 
-def of_key(answer: key_service_pb2.VerifyKeyResponse) -> Verdict:
+def of_key(answer: key_service_pb2.VerifyKeyResponse, any_of_scopes: tuple[str, ...] = ()) -> Verdict:
     """Return the verdict in a response of VerifyKey."""
     return Verdict(
-        code=_code(answer.valid, answer.code),
+        code=_code(answer.valid, answer.code, answer.scopes, any_of_scopes),
         type=CredentialType.KEY,
         credential_id=answer.key_id,
         owner_id=answer.owner_id,
@@ -87,10 +87,12 @@ def of_key(answer: key_service_pb2.VerifyKeyResponse) -> Verdict:
     )
 
 
-def of_session(answer: session_service_pb2.VerifySessionResponse) -> Verdict:
+def of_session(
+    answer: session_service_pb2.VerifySessionResponse, any_of_scopes: tuple[str, ...] = ()
+) -> Verdict:
     """Return the verdict in a response of VerifySession."""
     return Verdict(
-        code=_code(answer.valid, answer.code),
+        code=_code(answer.valid, answer.code, answer.scopes, any_of_scopes),
         type=CredentialType.SESSION,
         credential_id=answer.session_id,
         owner_id=answer.owner_id,
@@ -99,9 +101,14 @@ def of_session(answer: session_service_pb2.VerifySessionResponse) -> Verdict:
     )
 
 
-def _code(valid: bool, number: int) -> VerdictCode:
-    """Return the code. It is VALID only if both fields agree."""
+def _code(valid: bool, number: int, scopes: Collection[str], any_of_scopes: tuple[str, ...]) -> VerdictCode:
+    """Return the code. It is VALID only if both fields agree.
+
+    A service that is too old to know of `any_of_scopes` has not looked at them.
+    """
     code = _CODES.get(number, VerdictCode.OTHER)
+    if code is VerdictCode.VALID and any_of_scopes and not {FULL_ACCESS, *any_of_scopes}.intersection(scopes):
+        return VerdictCode.INSUFFICIENT_SCOPE
     return code if valid is (code is VerdictCode.VALID) else VerdictCode.OTHER
 
 

@@ -2,8 +2,9 @@
 
 An administrator key is a key of the platform's owner with full access. Without an active one, nobody can
 create another through the API. The key that is left must not be scheduled for revocation, and its key string
-must have been delivered, as far as is known. It may have an expiry. A key whose string was not delivered is
-protected nevertheless, since the service may be wrong about the delivery.
+must have been delivered, as far as is known. It must not be confined to networks either, which may be those
+of nobody. It may have an expiry. A key whose string was not delivered is protected nevertheless, since the
+service may be wrong about the delivery.
 """
 
 from collections.abc import Callable, Iterable

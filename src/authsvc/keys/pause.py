@@ -1,6 +1,7 @@
 """DisableKey and EnableKey."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -65,6 +66,9 @@ class KeyPauses(Protocol):
                 if key.pause.is_like(pause):
                     # This waits for the workers all the same: an earlier call may not have done so (R7).
                     return key
+                if pause.by_platform and not key.pause.by_platform and pause.ends_before(key.pause):
+                    # What the owner has disabled for longer stays disabled.
+                    pause = replace(pause, until=key.pause.until)
                 if pause.ends_before(key.pause):
                     self._refuse_to_give(change.caller, key)
             await refuse_to_end_last(change.connection, [key], self._clock, allowed=allow_last_administrator)
@@ -89,14 +93,17 @@ class KeyPauses(Protocol):
             now = self._clock()
             key.refuse_if_revoked(now)
             refuse_if_expired(key, now)
-            if key.pause is None or key.state(now) is not KeyState.DISABLED:
+            if key.pause is None:
                 return key
-            key.pause.refuse_owner(caller, key_id)
-            self._refuse_to_give(change.caller, key)
+            if lasts := key.pause.lasts(now):
+                key.pause.refuse_owner(caller, key_id)
+                self._refuse_to_give(change.caller, key)
+            # Also if it is over by this clock: that of another worker may differ by a moment.
             enabled = key.enabled(now)
             await key_store.update(change.connection, [enabled])
-            events = key_events(caller, Action.KEY_ENABLED, [enabled], at=now, reason=reason)
-            await audit.record_many(change.connection, events)
+            if lasts:
+                events = key_events(caller, Action.KEY_ENABLED, [enabled], at=now, reason=reason)
+                await audit.record_many(change.connection, events)
         return enabled
 
     def _refuse_to_give(self, caller: Caller, key: Key) -> None:

@@ -44,8 +44,8 @@ class Recipient:
     def parse(cls, path: str, text: str) -> "Recipient":
         """Return the recipient that a client chose (`age1…`).
 
-        Raises InvalidArgument, for the field `path`, for anything that no identity would open. The error does
-        not repeat the text, which may be a private key.
+        Raises InvalidArgument, for the field `path`, for anything else, and for points of low order. The
+        error does not repeat the text, which may be a private key.
         """
         refused = partial(FieldViolation, path, "string.age_recipient")
         try:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 
-from authsvc.model.address import network
 from authsvc.model.errors import FieldViolation, InvalidArgument
+from authsvc.model.memo import remembered
 
-#: How many networks a key, or a policy, may have.
-MAX_NETWORKS = 50
+# IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class AllowedNetworks:
@@ -25,7 +25,7 @@ class AllowedNetworks:
         """Take normalized networks. Those of an empty list contain all addresses."""
         self.of_key = tuple(of_key)
         self.of_owner = tuple(of_owner)
-        self._groups = tuple(_compared(group) for group in (self.of_key, self.of_owner) if group)
+        self._groups = tuple(_compared(*group) for group in (self.of_key, self.of_owner) if group)
         # The last address that they contained: most keys are used from few addresses.
         self._last = ""
 
@@ -53,10 +53,18 @@ class AllowedNetworks:
         return self.of_key + self.of_owner
 
 
-def _compared(texts: Iterable[str]) -> tuple[tuple[int, int, int], ...]:
-    """Return the length of an address in bytes, the first address and the mask of each network."""
-    networks = map(ip_network, texts)
-    return tuple((n.max_prefixlen // 8, int(n.network_address), int(n.netmask)) for n in networks)
+@remembered(max_entries=512, max_length=2200)  # those of a policy are those of all keys of an owner
+def _compared(*texts: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the length of an address in bytes, the first address and the mask of each normalized network."""
+    return tuple(map(_parsed, texts))
+
+
+def _parsed(text: str) -> tuple[int, int, int]:
+    # A fiftieth of the time of `ip_network`.
+    address, _, prefix = text.partition("/")
+    packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    bits = 8 * len(packed)
+    return len(packed), int.from_bytes(packed), (1 << bits) - (1 << bits - int(prefix))
 
 
 def checked_networks(texts: Sequence[str], path: str) -> tuple[str, ...]:
@@ -71,10 +79,19 @@ def checked_networks(texts: Sequence[str], path: str) -> tuple[str, ...]:
         if problem:
             violations.append(FieldViolation(f"{path}[{number}]", "network", problem))
         else:
-            found.add(network(text))
+            found.add(_network(text))
     if violations:
         raise InvalidArgument(*violations)
     return tuple(map(str, sorted(found, key=lambda n: (n.version, n.network_address, n.prefixlen))))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """Return a network; one of IPv4-mapped addresses becomes one of IPv4."""
+    found = ip_network(text)
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        address = int(found.network_address) & int(_MAPPED.hostmask)
+        return IPv4Network((address, found.prefixlen - _MAPPED.prefixlen))
+    return found
 
 
 def _problem(text: str) -> str:

@@ -48,8 +48,8 @@ _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - no secret
 _WEBHOOK_SECRET = re.compile(rf"({_WEBHOOK_SECRET_PREFIX})[0-9A-Za-z+/=_-]{{8,}}")
 
 # The private key of age, which somebody may send instead of a public one.
-_AGE_IDENTITY_PREFIX = "AGE-SECRET-KEY-"
-_AGE_IDENTITY = re.compile(rf"({_AGE_IDENTITY_PREFIX})[0-9A-Z-]{{8,}}")
+_AGE_IDENTITY_PREFIX = "age-secret-key-"
+_AGE_IDENTITY = re.compile(rf"({_AGE_IDENTITY_PREFIX})[0-9a-z-]{{8,}}", re.IGNORECASE)
 
 # Maps bytes to characters in one C call. 256 is not a multiple of 62, so some characters are more frequent
 # (5/256 instead of 1/62). For a filter, this does not matter.
@@ -121,7 +121,7 @@ def redact(text: str) -> str:
     So are the secrets of webhooks, and identities of age.
     """
     text = _ANYWHERE.sub(r"\1…", text)
-    if _AGE_IDENTITY_PREFIX in text:
+    if _AGE_IDENTITY_PREFIX in text.lower():
         text = _AGE_IDENTITY.sub(r"\1…", text)
     return _WEBHOOK_SECRET.sub(r"\1…", text) if _WEBHOOK_SECRET_PREFIX in text else text
 

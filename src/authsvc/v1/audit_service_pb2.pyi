@@ -57,10 +57,12 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_UNSPECIFIED: _AuditAction.ValueType  # 0
     """An action recorded by a later version."""
     AUDIT_ACTION_KEY_CREATED: _AuditAction.ValueType  # 1
-    """A key was created. Details: `scopes`; `expire_time` if the key expires."""
+    """A key was created. Details: `scopes`; `expire_time` if the key expires;
+    `allowed_networks` if it has some.
+    """
     AUDIT_ACTION_KEY_UPDATED: _AuditAction.ValueType  # 2
-    """A key was updated. Details: `fields`, comma-separated; the new `scopes` and
-    `expire_time` if they changed.
+    """A key was updated. Details: `fields`, comma-separated; the new `scopes`,
+    `expire_time` and `allowed_networks` if they changed.
     """
     AUDIT_ACTION_KEY_ROTATED: _AuditAction.ValueType  # 3
     """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
@@ -142,7 +144,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_KEY_ADDRESS_REFUSED: _AuditAction.ValueType  # 22
     """The key string was presented from an address that is not allowed. The key is the
     actor and the target. There is at most one such event an hour for each key.
-    Details: `address`, the last one, and `count`, the number of refusals.
+    Details: `address`, the last one, and `count`, how often one worker has seen that in
+    the seconds before. A request without an address is none.
     """
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
@@ -151,10 +154,12 @@ class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
 AUDIT_ACTION_UNSPECIFIED: AuditAction.ValueType  # 0
 """An action recorded by a later version."""
 AUDIT_ACTION_KEY_CREATED: AuditAction.ValueType  # 1
-"""A key was created. Details: `scopes`; `expire_time` if the key expires."""
+"""A key was created. Details: `scopes`; `expire_time` if the key expires;
+`allowed_networks` if it has some.
+"""
 AUDIT_ACTION_KEY_UPDATED: AuditAction.ValueType  # 2
-"""A key was updated. Details: `fields`, comma-separated; the new `scopes` and
-`expire_time` if they changed.
+"""A key was updated. Details: `fields`, comma-separated; the new `scopes`,
+`expire_time` and `allowed_networks` if they changed.
 """
 AUDIT_ACTION_KEY_ROTATED: AuditAction.ValueType  # 3
 """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
@@ -236,7 +241,8 @@ AUDIT_ACTION_KEY_ENABLED: AuditAction.ValueType  # 21
 AUDIT_ACTION_KEY_ADDRESS_REFUSED: AuditAction.ValueType  # 22
 """The key string was presented from an address that is not allowed. The key is the
 actor and the target. There is at most one such event an hour for each key.
-Details: `address`, the last one, and `count`, the number of refusals.
+Details: `address`, the last one, and `count`, how often one worker has seen that in
+the seconds before. A request without an address is none.
 """
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 

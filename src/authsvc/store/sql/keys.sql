@@ -118,10 +118,11 @@ SELECT EXISTS (
        AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4));
 
 -- name: has_lasting_key
--- The same without the keys $5 and without those that are scheduled to be revoked.
+-- The same without the keys $5, and without those that are scheduled to be revoked or that are confined to networks, which may be
+-- those of nobody.
 SELECT EXISTS (
     SELECT FROM authsvc.key_records
      WHERE owner_id = $1 AND $2 = ANY(scopes) AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $3)
-       AND (disable_time IS NULL OR disabled_until <= $3)
+       AND (disable_time IS NULL OR disabled_until <= $3) AND allowed_networks = '{}'
        AND (last_use_time IS NOT NULL OR answer IS NULL OR answer = 'pending' AND create_time >= $4)
        AND key_id <> ALL($5));

@@ -15,6 +15,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
     "permission_denied": (
         403,
         (
+            "DISABLED_BY_PLATFORM",
             "KEY_MANAGER_NOT_PERMITTED",
             "OWNER_NOT_PERMITTED",
             "PLATFORM_NEEDS_FULL_ACCESS",
@@ -48,6 +49,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "EXPIRATION_REQUIRED",
             "KEY_ALREADY_REVOKED",
             "KEY_ALREADY_ROTATED",
+            "KEY_DISABLED",
             "KEY_EDIT_NOT_ALLOWED",
             "KEY_EXPIRED",
             "KEY_LIFETIME_TOO_LONG",
@@ -91,6 +93,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
         401,
         (
             "CERTIFICATE_UNKNOWN",
+            "CREDENTIAL_ADDRESS_NOT_ALLOWED",
             "CREDENTIAL_AMBIGUOUS",
             "CREDENTIAL_DISABLED",
             "CREDENTIAL_EXPIRED",

@@ -119,7 +119,10 @@ class Provider:
             if secret:
                 fields["client_secret"] = secret
         answer = await self._http.post(metadata.token_endpoint, headers, urlencode(fields).encode())
-        if answer.status == 400 and _error_of(answer) == "invalid_grant":
+        error = _error_of(answer)
+        is_ours = answer.status in (401, 429) or error in ("invalid_client", "unauthorized_client")
+        if 400 <= answer.status < 500 and not is_ours:
+            # Mostly "invalid_grant". Whoever makes up codes counts as who guesses.
             raise Refused("the provider does not accept the code")
         found = _json_of(answer, "tokens")
         id_token, access_token = found.get("id_token"), found.get("access_token")
