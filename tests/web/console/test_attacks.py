@@ -93,6 +93,7 @@ async def test_no_link_changes_anything(site: Site) -> None:
         for path in (
             f"/keys/{made.key.key_id}/revoke",
             f"/keys/{made.key.key_id}/rotate",
+            f"/keys/{made.key.key_id}/disable",
             "/devices/log-out",
         ):
             await browser.open(path)
@@ -114,7 +115,7 @@ async def test_no_link_claims_that_something_was_done(site: Site) -> None:
     done = {
         "/keys": ("deleted",),
         "/devices": ("one", "others", "all"),
-        f"/keys/{made.key.key_id}": ("revoked", "scheduled", "updated"),
+        f"/keys/{made.key.key_id}": ("revoked", "scheduled", "updated", "disabled", "enabled"),
         f"/keys/{revoked.key.key_id}": ("revoked", "scheduled", "updated"),
         "/sign-in": ("",),
         "/policy?owner=acme": ("updated",),

@@ -126,6 +126,16 @@ async def test_all_stories_without_scripts(site: Site) -> None:
         await page.get_by_label("Name (required)").fill("Accounting")
         await page.get_by_role("button", name="Save").click()
         await page.get_by_role("heading", name="Accounting").wait_for()
+        await page.get_by_role("link", name="Disable").click()
+        await expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+        await page.get_by_label("Until a time, in UTC").check()
+        await page.get_by_label("Date and time, in UTC").fill("2090-01-31T08:30")
+        await page.get_by_role("button", name="Disable key").click()
+        await page.get_by_text("Disabled until 2090-01-31 08:30 UTC").wait_for()
+        assert not (await site.service.admin.VerifyKey(key_string=secret)).valid
+        await page.get_by_role("button", name="Enable").click()
+        await page.get_by_text("The key is enabled").wait_for()
+        assert (await site.service.admin.VerifyKey(key_string=secret)).valid
         await page.get_by_role("link", name="Rotate").click()
         await page.get_by_label("At once").check()
         await page.get_by_role("button", name="Rotate key").click()

@@ -7,10 +7,12 @@ import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from playwright.async_api import Page
 
 from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.v1 import resources_pb2
+from tests import age
 from tests.web.console.chromium import NARROW, WIDE, accessible, chromium, fits, page_of, picture, sign_in
 from tests.web.console.conftest import USER_AGENT, Site
 
@@ -50,6 +52,10 @@ async def _filled(site: Site, database_url: str) -> dict[str, str]:
     await create("Warehouse", 200, scopes=["orders:read", "orders:write"])
     await create("Mobile app", scopes=["orders:read"])
     await admin.RevokeKey(key_id=made["Mobile app"], revoke_in=Duration(seconds=5 * 3600), reason="Replaced")
+    await create("Partner", scopes=["orders:read"], allowed_networks=["192.0.2.0/24", "2001:db8::/48"])
+    until = Timestamp()
+    until.FromDatetime(service.clock.now + timedelta(days=7))
+    await admin.DisableKey(key_id=made["Partner"], disabled_until=until, reason="Who uses it?")
     await create("Full", scopes=["full_access", "keys:read", "keys:write", "orders:read", "sessions:read"])
     await admin.VerifyKey(key_string=used.key_string, client_ip="198.51.100.7")  # type: ignore[attr-defined]
     for agent in _AGENTS:
@@ -129,6 +135,8 @@ def _pages(made: dict[str, str]) -> dict[str, str]:
         "new-key": "/keys/new?owner=acme",
         "key": f"/keys/{billing}",
         "key-revoked": f"/keys/{leaked}",
+        "key-disabled": f"/keys/{made['Partner']}",
+        "disable-key": f"/keys/{billing}/disable",
         "edit-key": f"/keys/{billing}/edit",
         "rotate-key": f"/keys/{billing}/rotate",
         "revoke-key": f"/keys/{billing}/revoke",
@@ -195,9 +203,16 @@ async def _refused(page: Page, made: dict[str, str], look: str) -> None:
     """Look at forms that come back: with errors, a question, or a change by somebody else."""
     await page.goto(f"/keys/{made['Billing']}/edit")
     await page.get_by_label("Name of annotation 2").fill("not a name")
+    await page.get_by_label("Allowed networks").fill("192.0.2.0/24\nnonsense\n192.0.2.1/24")
     await page.get_by_role("button", name="Save").click()
     await page.get_by_text("This could not be done").wait_for()
     await _looked_at(page, f"edit-key-refused-{look}")
+    await page.goto(f"/keys/{made['Warehouse']}/rotate")
+    await page.get_by_label("Seal to").fill(age.Recipient().public)
+    await page.get_by_role("button", name="Rotate key").click()
+    await page.get_by_role("heading", name="Save your sealed key").wait_for()
+    await _looked_at(page, f"save-sealed-key-{look}")
+    page.once("dialog", lambda dialog: dialog.accept())
     await page.goto("/policy/edit?owner=acme")
     other = await page.context.new_page()
     await other.goto("/policy/edit?owner=acme")

@@ -39,9 +39,18 @@ async def test_every_field_is_saved_and_shown_as_it_was_typed(site: Site) -> Non
             rotation_period="1.5",
             rotation_period_unit="hour",
             brand="acme",
+            allowed_networks="198.51.100.7\r\n\r\n192.0.2.0/24\r\n",
         )
         assert "The policy is saved" in browser.text
-        for told in ("90 days", "90 minutes", "keys:read", "Name, description and contacts", "no key", ">5<"):
+        for told in (
+            "90 days",
+            "90 minutes",
+            "keys:read",
+            "Name, description and contacts",
+            "no key",
+            ">5<",
+            ">192.0.2.0/24<",
+        ):
             assert told in browser.text, told
         found = await _policy(site)
         expected = pb.OwnerPolicy(
@@ -56,18 +65,19 @@ async def test_every_field_is_saved_and_shown_as_it_was_typed(site: Site) -> Non
             key_managers=pb.KEY_MANAGERS_SESSIONS_ONLY,
             rotation_period=Duration(seconds=5400),
             brand="acme",
+            allowed_networks=["192.0.2.0/24", "198.51.100.7/32"],
             update_time=found.update_time,
             etag=found.etag,
         )
         assert found == expected
         await _save(browser)  # as it was shown
         assert await _policy(site) == expected
-        await _save(
-            browser, max_active_keys="", scope_which="all", max_key_lifetime="", rotation_period="", brand=""
-        )
+        emptied = ("max_active_keys", "max_key_lifetime", "rotation_period", "brand", "allowed_networks")
+        await _save(browser, scope_which="all", **dict.fromkeys(emptied, ""))
         found = await _policy(site)
         assert not found.max_active_keys
         assert not found.allowed_scopes
+        assert not found.allowed_networks
         assert not found.HasField("max_key_lifetime")
         assert not found.HasField("rotation_period")
         assert found.contacts_required

@@ -99,7 +99,14 @@ async def test_a_key_that_nobody_has() -> None:
     key = resources_pb2.Key(key_id="key_x", display_name="Lost", state=1, never_delivered=True)  # type: ignore[arg-type]
     assert badge_of(key, _NOW) == Badge("never_delivered", "bad")
     page = await _page(
-        "key.html", key=key, badge_found=badge_of(key, _NOW), is_revoked=False, actions=["rotate"], done=""
+        "key.html",
+        key=key,
+        badge_found=badge_of(key, _NOW),
+        is_revoked=False,
+        is_disabled=False,
+        hindrance="",
+        actions=["rotate"],
+        done="",
     )
     assert "Nobody has the key string" in page
 
@@ -115,7 +122,7 @@ def test_a_key_that_expires_soon(days: float, expected: tuple[str, str]) -> None
 
 def test_a_key_that_was_rotated_is_not_rotated_again() -> None:
     key = resources_pb2.Key(state=1, rotated_to_key_id="key_y")  # type: ignore[arg-type]
-    assert actions_of(key) == ["edit", "revoke"]
+    assert actions_of(key) == ["edit", "disable", "revoke"]
 
 
 async def test_an_answer_that_takes_too_long(site: Site) -> None:

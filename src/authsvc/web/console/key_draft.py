@@ -13,6 +13,7 @@ from authsvc.web.console.annotations import MORE as MORE_ANNOTATIONS
 from authsvc.web.console.annotations import Annotations, annotations_of, annotations_of_form
 from authsvc.web.console.contacts import Contacts, contacts_of, contacts_of_form
 from authsvc.web.console.forms import Form
+from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.shown import instant
 
@@ -41,6 +42,8 @@ class Draft(NamedTuple):
     date: str = ""
     environment: str = "live"
     annotations: Annotations = Annotations()
+    networks: Networks = Networks()
+    seal_to: str = ""
 
     @property
     def all_scopes(self) -> list[str]:
@@ -75,6 +78,8 @@ def draft_of_form(form: Form) -> Draft:
         form("date"),
         form("environment") or "live",
         annotations_of_form(form),
+        networks_of_form(form),
+        form("seal_to"),
     )
 
 
@@ -91,6 +96,7 @@ def draft_of_key(key: Key, offered: Collection[str]) -> Draft:
         # The day whose end is nearest; it only helps to choose another one.
         (instant(key.expire_time) - timedelta(days=1)).date().isoformat() if has_end else "",
         annotations=annotations_of(key.annotations),
+        networks=networks_of(key.allowed_networks),
     )
 
 
@@ -104,6 +110,8 @@ def create_request(draft: Draft, owner_id: str, request_id: str) -> CreateKeyReq
         technical_contacts=draft.contacts.messages,
         environment=draft.environment,
         annotations=draft.annotations.values(),
+        allowed_networks=draft.networks.values,
+        seal_to=draft.seal_to,
         request_id=request_id,
     )
     if draft.expiry == DATE:

@@ -19,6 +19,7 @@ from authsvc.web.console.key_draft import (
 )
 from authsvc.web.console.key_new import policy_of
 from authsvc.web.console.key_show import get_key
+from authsvc.web.console.networks import FIELD as NETWORKS
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
@@ -32,6 +33,7 @@ _LABELS = {
     "scopes": "new.scopes",
     "expire_time": "new.expiry",
     "annotations": "key.annotations",
+    NETWORKS: "key.networks",
 }
 
 
@@ -80,6 +82,10 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
         wanted.annotations.update(draft.annotations.values())
         if wanted.annotations != key.annotations:
             changed.append("annotations")
+    if NETWORKS in request.form:
+        wanted.allowed_networks.extend(draft.networks.values)
+        if wanted.allowed_networks != key.allowed_networks:
+            changed.append(NETWORKS)
     asked = pb.UpdateKeyRequest(key=wanted)
     asked.update_mask.paths.extend(changed)
     return asked

@@ -14,6 +14,7 @@ from authsvc.web.console.page_request import PageRequest
 _PAGE_SIZE = 25
 _STATES = {
     "active": KeyState.KEY_STATE_ACTIVE,
+    "disabled": KeyState.KEY_STATE_DISABLED,
     "expired": KeyState.KEY_STATE_EXPIRED,
     "revoked": KeyState.KEY_STATE_REVOKED,
 }
@@ -98,7 +99,7 @@ def _filter(request: PageRequest) -> pb.KeyFilter:
     if fields("expiring") in _EXPIRING:
         chosen.expire_time_before.FromDatetime(today + timedelta(days=int(fields("expiring"))))
         if not chosen.states:
-            chosen.states.append(KeyState.KEY_STATE_ACTIVE)
+            chosen.states.extend((KeyState.KEY_STATE_ACTIVE, KeyState.KEY_STATE_DISABLED))
     if fields("unused") in _UNUSED:
         chosen.unused_since.FromDatetime(today - timedelta(days=int(fields("unused"))))
     return chosen

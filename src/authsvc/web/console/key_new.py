@@ -47,17 +47,22 @@ async def create(request: PageRequest) -> Response:
         asked = create_request(draft, request.owner, request_id)
     except Problem as problem:
         return await refuse(problem)
-    return request.delivered("KeyService/CreateKey", asked, lambda answer: saved(request, answer), refuse)
+    return request.delivered(
+        "KeyService/CreateKey", asked, lambda answer: saved(request, answer, draft.seal_to), refuse
+    )
 
 
-def saved(request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyResponse) -> Response:
-    """Return the page with a new key string, which is shown nowhere else."""
+def saved(
+    request: PageRequest, answer: pb.CreateKeyResponse | pb.RotateKeyResponse, sealed_to: str
+) -> Response:
+    """Return the page with a new key string, which is shown nowhere else, sealed if that was asked for."""
     request.owner = answer.key.owner_id
     return request.page(
-        "save_key.html",
+        "save_sealed_key.html" if sealed_to else "save_key.html",
         section="keys",
         key=answer.key,
-        key_string=NewSecret(answer.key_string),
+        key_string=NewSecret(answer.sealed_key_string if sealed_to else answer.key_string),
+        sealed_to=sealed_to,
         at_once=True,
     )
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Key
-from authsvc.web.console.key_state import actions_of, badge_of, is_revoked
+from authsvc.web.console.key_state import actions_of, badge_of, hindrance, is_active, is_disabled, is_revoked
 from authsvc.web.console.page_request import PageRequest
 
 
@@ -26,6 +26,8 @@ async def show(request: PageRequest) -> Response:
         badge_found=badge_of(key, request.parts.clock()),
         actions=actions_of(key) if request.may("keys:write") else [],
         is_revoked=is_revoked(key),
+        is_disabled=is_disabled(key),
+        hindrance=hindrance(key, request),
         done=_done(request, key),
     )
 
@@ -36,6 +38,8 @@ def _done(request: PageRequest, key: Key) -> str:
         "revoked": is_revoked(key),
         "scheduled": key.HasField("revoke_time") and not is_revoked(key),
         "updated": True,
+        "disabled": is_disabled(key),
+        "enabled": is_active(key),
     }
     done = request.done
     return done if is_so.get(done) else ""

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from authsvc.v1.resources_pb2 import Key, KeyState
+from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.shown import instant
 
 _SOON, _VERY_SOON = timedelta(days=30), timedelta(days=7)
@@ -25,6 +26,10 @@ def badge_of(key: Key, now: datetime) -> Badge:
         return Badge("revoked", "off")
     if key.state == KeyState.KEY_STATE_EXPIRED:
         return Badge("expired", "off")
+    if is_disabled(key):
+        if key.HasField("disabled_until"):
+            return Badge("disabled_until", "warn", instant(key.disabled_until))
+        return Badge("disabled", "warn")
     if key.never_delivered:
         return Badge("never_delivered", "bad")
     if key.HasField("revoke_time"):
@@ -53,9 +58,26 @@ def is_active(key: Key) -> bool:
     return key.state == KeyState.KEY_STATE_ACTIVE
 
 
+def is_disabled(key: Key) -> bool:
+    """Return whether a key is disabled now."""
+    return key.state == KeyState.KEY_STATE_DISABLED
+
+
+def hindrance(key: Key, request: PageRequest) -> str:
+    """Return why the caller cannot enable a key that is disabled, by the name of a text; "" if it can."""
+    if not is_disabled(key):
+        return ""
+    if key.disabled_by_platform and not request.is_platform:
+        return "platform"
+    return "" if request.may(*key.scopes) else "scopes"
+
+
 def actions_of(key: Key) -> list[str]:
     """Return what can be done to a key in its state, by the names of the pages that do it."""
     if is_revoked(key):
         return ["delete"]
-    is_replaceable = is_active(key) and not key.rotated_to_key_id
-    return ["edit", "rotate", "revoke"] if is_replaceable else ["edit", "revoke"]
+    actions = ["edit", "revoke"]
+    if is_active(key):
+        # One that is disabled is enabled by a button of its page.
+        actions[1:1] = ["disable"] if key.rotated_to_key_id else ["rotate", "disable"]
+    return actions

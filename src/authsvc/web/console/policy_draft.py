@@ -9,6 +9,7 @@ import grpc
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.web.console.forms import Form
 from authsvc.web.console.length import Length, length_of, length_of_form
+from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.selection import Selection, selection_of, selection_of_form
 
@@ -27,6 +28,7 @@ FIELDS = (
     "key_managers",
     "rotation_period",
     "brand",
+    "allowed_networks",
 )
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -44,6 +46,7 @@ class PolicyDraft(NamedTuple):
     key_managers: str
     rotation_period: Length
     brand: str
+    networks: Networks
 
     def policy(self, before: pb.OwnerPolicy) -> pb.OwnerPolicy:
         """Return the policy that takes the place of the one `before`. Raises Problem."""
@@ -61,6 +64,7 @@ class PolicyDraft(NamedTuple):
             key_managers=managers.get(self.key_managers, pb.KEY_MANAGERS_UNSPECIFIED),
             rotation_period=self.rotation_period.duration("rotation_period"),
             brand=self.brand,
+            allowed_networks=self.networks.values,
         )
 
     def _most(self) -> int:
@@ -85,6 +89,7 @@ def draft_of_form(form: Form) -> PolicyDraft:
         form("key_managers"),
         length_of_form(form, "rotation_period"),
         form("brand"),
+        networks_of_form(form),
     )
 
 
@@ -101,6 +106,7 @@ def draft_of_policy(policy: pb.OwnerPolicy, offered: Collection[str]) -> PolicyD
         MANAGERS.get(policy.key_managers, ""),
         length_of(policy.rotation_period),
         policy.brand,
+        networks_of(policy.allowed_networks),
     )
 
 

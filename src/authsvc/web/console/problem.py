@@ -64,8 +64,8 @@ class Problem(Exception):
         """Return what is wrong with a field or with a part of it."""
         return self.fields[self._path(name) or ""]
 
-    def entry(self, name: str, key: str) -> str:
-        """Return what is wrong with one entry of a map: with `annotations['team']`; "" if nothing is."""
+    def entry(self, name: str, key: str | int) -> str:
+        """Return what is wrong with one entry of a map or list, `annotations['team']`; "" if nothing is."""
         return next((told for path, told in self.fields.items() if path.endswith(f"{name}[{key!r}]")), "")
 
     @property
