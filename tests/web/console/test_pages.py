@@ -203,9 +203,10 @@ async def _refused(page: Page, made: dict[str, str], look: str) -> None:
     """Look at forms that come back: with errors, a question, or a change by somebody else."""
     await page.goto(f"/keys/{made['Billing']}/edit")
     await page.get_by_label("Name of annotation 2").fill("not a name")
-    await page.get_by_label("Allowed networks").fill("192.0.2.0/24\nnonsense\n192.0.2.1/24")
+    await page.get_by_label("Allowed networks").fill("192.0.2.0/24\n" + "nonsense" * 9)
     await page.get_by_role("button", name="Save").click()
     await page.get_by_text("This could not be done").wait_for()
+    await page.get_by_text("Line 2:").wait_for()
     await _looked_at(page, f"edit-key-refused-{look}")
     await page.goto(f"/keys/{made['Warehouse']}/rotate")
     await page.get_by_label("Seal to").fill(age.Recipient().public)
