@@ -13,6 +13,7 @@ from rich.text import Text
 
 from authsvc import cli
 from authsvc.cli.call import when
+from authsvc.cli.key_table import key_table
 from authsvc.cli.table import Table, table
 from authsvc.v1 import (
     audit_service_pb2,
@@ -77,7 +78,7 @@ def table_of(command: str, shown: object) -> Table:
 POLICY = owner_policy_service_pb2.OwnerPolicy(owner_id=HOSTILE, brand=HOSTILE, update_time=MOMENT)
 # A table, the number of its cells with hostile text, and the number of its times.
 TABLES = {
-    "keys": (table_of("keys", [a_key(HOSTILE)]), 2, 4),
+    "keys": (key_table([a_key(HOSTILE)]), 2, 4),
     "sessions": (table_of("sessions", [a_session(HOSTILE)]), 3, 3),
     "audit": (table_of("audit", [an_event(HOSTILE)]), 4, 1),
     "scopes": (table_of("scopes", [scope_service_pb2.Scope(name=HOSTILE, description=HOSTILE)]), 2, 0),

@@ -32,6 +32,10 @@ keys = cyclopts.App(
     "of `authsvc dev` and its admin.key.",
 )
 # A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
+_RequestId = Annotated[str, Parameter(help="An id that makes the call safe to retry.")]
+_SealTo = Annotated[
+    str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
+]
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 
 
@@ -50,8 +54,8 @@ async def create(
     brand: str = "",
     environment: str = "",
     network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    request_id: str = "",
-    seal_to: str = "",
+    request_id: _RequestId = "",
+    seal_to: _SealTo = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -81,10 +85,6 @@ async def create(
         The second part of the key string: live or test.
     network
         A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
-    request_id
-        An id that makes the call safe to retry.
-    seal_to
-        A public key of age, age1...: print the key string encrypted to it, for `age -d`.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -177,7 +177,9 @@ async def revoke(
 
 
 @keys.command
-async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "", seal_to: str = "") -> None:
+async def rotate(
+    key_id: str, *, grace: Duration = None, request_id: _RequestId = "", seal_to: _SealTo = ""
+) -> None:
     """Replace a key with a new one and print the new key string, which is never shown again.
 
     Parameters
@@ -186,10 +188,6 @@ async def rotate(key_id: str, *, grace: Duration = None, request_id: str = "", s
         The id of the key to replace.
     grace
         How much longer the old key works, for instance 24h.
-    request_id
-        An id that makes the call safe to retry.
-    seal_to
-        A public key of age, age1...: print the key string encrypted to it, for `age -d`.
     """
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:

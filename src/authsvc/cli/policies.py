@@ -28,6 +28,9 @@ _Service = tuple["owner_policy_service_pb2_grpc.OwnerPolicyServiceAsyncStub", Me
 _AsJson = Annotated[
     bool, Parameter(name="--json", negative="", help="Print one JSON object instead of a table.")
 ]
+_Networks = Annotated[
+    str | None, Parameter(help='The networks that keys may be used from, comma-separated; "" for any.')
+]
 _Etag = Annotated[str, Parameter(help="Update the policy only if this is its current etag.")]
 
 
@@ -59,14 +62,13 @@ async def update(
     key_managers: Literal["any", "sessions-only"] | None = None,
     brand: str | None = None,
     rotation_period: Duration = None,
-    allowed_networks: str | None = None,
+    allowed_networks: _Networks = None,
     etag: _Etag = "",
     as_json: _AsJson = False,
 ) -> None:
     """Update the given fields of an owner's policy, and show the result.
 
-    Existing keys do not change. Only --no-keys-enabled and --allowed-networks affect them at once: when
-    the command has returned, they are refused everywhere, or everywhere but in these networks.
+    Existing keys do not change. Only --no-keys-enabled and --allowed-networks affect them, and at once.
 
     Parameters
     ----------
@@ -92,8 +94,6 @@ async def update(
         The first part of new key strings; "" for the service's default.
     rotation_period
         The age at which contacts are asked to rotate a key, for instance 90d; 0d for never.
-    allowed_networks
-        The networks that keys may be used from, comma-separated; "" for any.
     """
     given = {
         "keys_enabled": keys_enabled,

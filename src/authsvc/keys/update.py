@@ -80,9 +80,7 @@ class KeyUpdates(Protocol):
                 policy.refuse_if_disabled()
                 rotated = bool(key.rotated_to_key_id)
                 await refuse_more(change.connection, policy, now, excluding=key_id, rotated=rotated)
-            takes_access = FULL_ACCESS in set(key.scopes).difference(changed.scopes)
-            is_confined = widens(changed.allowed_networks, key.allowed_networks)
-            if takes_access or is_confined or key.outlives(changed):
+            if _takes(key, changed):
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
                 )
@@ -113,6 +111,12 @@ class KeyUpdates(Protocol):
             # A longer life grants all that the key may do for a longer time, and other networks elsewhere.
             self._catalogue.check_held(caller, changed.scopes)
         return changed
+
+
+def _takes(key: Key, changed: Key) -> bool:
+    """Return whether a change may end an administrator key."""
+    no_access = FULL_ACCESS in set(key.scopes).difference(changed.scopes)
+    return no_access or key.outlives(changed) or widens(changed.allowed_networks, key.allowed_networks)
 
 
 def _check_etag(key: Key, etag: str) -> None:

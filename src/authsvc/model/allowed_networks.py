@@ -12,6 +12,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.memo import remembered
 
+#: How many networks a key, or a policy, may have.
+MAX_NETWORKS = 50
 # IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
