@@ -20,7 +20,7 @@ def test_the_catalogue_of_a_deployment(directory: Path, database_url: str) -> No
             {"name": "orders:read", "description": "Read orders, and their items"},
             {"name": "orders:write"},
         ]
-        assert {"name": "keys:verify", "description": "Verify API keys"} in found
+        assert {"name": "keys:verify", "description": "Verify API keys and tokens"} in found
         done = server.run("scopes", key=key)
         assert (done.code, done.stderr) == (0, "")
         heading, first, *_ = done.stdout.splitlines()

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -22,11 +23,12 @@ from authsvc import v1
 from authsvc.model.webhook import Attempt
 from authsvc.notifications.webhooks.caller import WebhookCaller
 from authsvc.v1 import options_pb2, resources_pb2
+from authsvc.verify.token_keys import new_token_key
 from tests.certificates import Authority
 from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.secure import Files, Secure
 
-OWNER = "acme"
+OWNER, AUDIENCE = "acme", "https://orders.example"
 URL = "https://hooks.example.org/authsvc"
 OK = "OK"
 DENIED = "PERMISSION_DENIED OWNER_NOT_PERMITTED"
@@ -42,7 +44,7 @@ NO_VERDICT = "verdict NOT_FOUND"
 
 @dataclass
 class Target:
-    """What an RPC is about: keys, a session, a webhook and a delivery to it, all of one owner."""
+    """What an RPC is about: keys, a session, a token, a webhook and a delivery to it, all of one owner."""
 
     key_id: str
     key_string: str
@@ -50,6 +52,7 @@ class Target:
     disabled_key_id: str
     session_id: str
     session_token: str
+    token: str
     webhook_id: str
     delivery_id: str
 
@@ -57,13 +60,15 @@ class Target:
 class Row(NamedTuple):
     """The request, the outcome for a caller of another owner, and the outcome for one of the same owner.
 
-    `keyless` is the outcome for a session and a certificate, if it is another one.
+    `keyless` is the outcome for a session and a certificate, and `certified` that for a certificate, if it is
+    another one.
     """
 
     request: Callable[[Target], dict[str, Any]]
     other: str
     own: str = OK
     keyless: str = ""
+    certified: str = ""
 
 
 ROWS = {
@@ -91,6 +96,13 @@ ROWS = {
     "VerifyKey": Row(lambda at: {"key_string": at.key_string}, NO_VERDICT),
     "BatchVerifyKeys": Row(lambda at: {"requests": [{"key_string": at.key_string}]}, NO_VERDICT),
     "LookupKey": Row(lambda at: {"key_string": at.key_string}, NO_KEY),
+    # A caller derives tokens of itself.
+    "DeriveToken": Row(
+        lambda _: {"audience": AUDIENCE, "scopes": ["tokens:derive"]},
+        OK,
+        certified="FAILED_PRECONDITION CREDENTIAL_REQUIRED",
+    ),
+    "VerifyToken": Row(lambda at: {"token": at.token, "audience": AUDIENCE}, NO_VERDICT),
     "CreateSession": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "VerifySession": Row(lambda at: {"session_token": at.session_token}, NO_VERDICT),
     "GetSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
@@ -188,6 +200,15 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 
 @pytest.fixture(autouse=True)
+def token_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tokens are enabled."""
+    file = tmp_path / "token.key"
+    file.write_text(new_token_key())
+    monkeypatch.setenv("AUTHSVC_TOKEN_KEYS_FILE", str(file))
+    monkeypatch.setenv("AUTHSVC_TOKEN_ISSUER", "https://auth.example")
+
+
+@pytest.fixture(autouse=True)
 def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """No webhook is called: it is as if each had answered."""
 
@@ -227,6 +248,13 @@ _INSERT_DELIVERY = """
 """
 
 
+async def token_of(service: Service, admin: Client, owner_id: str) -> str:
+    """Return a token of a key of an owner."""
+    made = await admin.CreateKey(owner_id=owner_id, display_name="x", scopes=["tokens:derive"])
+    answer = await service.as_caller(made.key_string).DeriveToken(audience=AUDIENCE)
+    return str(answer.token)
+
+
 async def disabled_key(service: Service, admin: Client, owner_id: str) -> str:
     """Return the id of a key that its owner has disabled."""
     manager = await admin.CreateKey(owner_id=owner_id, display_name="x", scopes=["keys:write"])
@@ -250,6 +278,7 @@ async def target(service: Service) -> Target:
         disabled,
         session.session.session_id,
         session.session_token,
+        await token_of(service, admin, OWNER),
         *(await delivery_of(service, OWNER)),
     )
 
@@ -313,7 +342,7 @@ async def test_who_may_call(
         "platform owner": (bearing((await key("authsvc", *scopes)).key_string), OK),
     }
     async with certified(database_url, clock, authority, files, scope or "keys:read") as by_certificate:
-        callers["certificate"] = (by_certificate, keyless)
+        callers["certificate"] = (by_certificate, row.certified or keyless)
         heard = {
             name: await caller.ask(method, row.request(await target(service)))
             for name, (caller, _) in callers.items()

@@ -17,13 +17,23 @@ from grpc_status import rpc_status
 
 from authsvc.model.key_string import SESSION
 from tests.conftest import Service
-from tests.rpc.test_access_table import METHODS, OWNER, ROWS, delivery_of, no_calls, target
+from tests.rpc.test_access_table import (
+    METHODS,
+    OWNER,
+    ROWS,
+    delivery_of,
+    no_calls,
+    target,
+    token_keys,
+    token_of,
+)
 
-__all__ = ["no_calls"]
+__all__ = ["no_calls", "token_keys"]
 OTHER, NOBODY = "globex", "nobody"
 # Texts that the caller chooses freely: they do not name anything that exists.
 _WORDS = {
     "annotations",
+    "audience",
     "brand",
     "description",
     "device",
@@ -141,6 +151,7 @@ async def other_tenant(service: Service) -> Tenant:
         key_string=minted[0].key_string,
         session_id=session.session.session_id,
         session_token=session.session_token,
+        token=await token_of(service, admin, OTHER),
         page_token=page.next_page_token,
         webhook_id=webhook_id,
         delivery_id=delivery_id,
@@ -159,6 +170,7 @@ def nobody(service: Service, other: Tenant) -> Tenant:
         key_string=mint.mint("authsvc", "live").text,
         session_id=f"ses_{made_up}",
         session_token=mint.mint("authsvc", SESSION).text,
+        token=other.values["token"][::-1],
         page_token=other.values["page_token"][::-1],
         webhook_id=f"whk_{made_up}",
         delivery_id=f"dlv_{made_up}",

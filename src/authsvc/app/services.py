@@ -17,7 +17,7 @@ from authsvc.rpc.webhook_service import WebhookService
 def services_of(app: App) -> Sequence[Service]:
     """Return the services of a worker."""
     return (
-        KeyService(app.keys, app.leaks, app.verifier, app.clock),
+        KeyService(app.keys, app.leaks, app.verifier, app.tokens, app.clock),
         SessionService(app.sessions, app.verifier, app.locations, app.clock),
         OwnerPolicyService(app.policies),
         AuditService(app.audit),

@@ -3,6 +3,7 @@
 from authsvc.config.oidc import check_oidc
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
+from authsvc.config.tokens import check_tokens
 from authsvc.config.transport import check_transport
 from authsvc.entrance.callers import Callers, reloaded_callers
 from authsvc.rpc.tls import Tls
@@ -12,10 +13,11 @@ def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | 
     """Return TLS, and the callers that certificates identify; None for each that is not configured.
 
     Raises ConfigError for files that cannot be used, for plain text that is not explicitly allowed, and for
-    settings of the console that do not fit together.
+    settings of the console or of tokens that do not fit together.
     """
     check_transport(settings)
     check_oidc(settings)
+    check_tokens(settings)
     tls = certified = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         optional = settings.tls_client_auth == "optional"

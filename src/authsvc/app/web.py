@@ -26,6 +26,7 @@ from authsvc.web.console import Oidc, SessionTimes, console
 from authsvc.web.console.oidc.client import CALLBACK, OidcClient
 from authsvc.web.console.oidc.http_client import HttpClient
 from authsvc.web.console.oidc.provider import Provider
+from authsvc.web.published import Published
 from authsvc.web.rpcs import Rpcs
 from authsvc.web.secret_scanning import SecretScanning
 
@@ -43,7 +44,12 @@ class WebPort:
         pages = _console(app, settings, rpcs, answer_seconds)
         # uvicorn has types of its own for what ASGI sends.
         application: Any = WebApplication(
-            rpcs, app.readiness, rpcs.entrance, pages, _secret_scanning(app, rpcs.entrance)
+            rpcs,
+            app.readiness,
+            rpcs.entrance,
+            pages,
+            secret_scanning=_secret_scanning(app, rpcs.entrance),
+            published=_published(app, settings),
         )
         self._server = AsgiServer(
             application,
@@ -74,6 +80,12 @@ class WebPort:
         """Wait until calls have ended, if it was begun to stop."""
         if self._stopping is not None:
             await self._stopping
+
+
+def _published(app: App, settings: Settings) -> Published | None:
+    """Return what verifiers of tokens read; None if tokens are not enabled."""
+    keys = app.token_keys
+    return None if keys is None else Published(settings.token_issuer, lambda: keys.value.published)
 
 
 def _console(app: App, settings: Settings, rpcs: Rpcs, max_seconds: float) -> ASGIApp | None:

@@ -40,6 +40,7 @@ from authsvc.process.devpg import DevPostgres, kept_running
 from authsvc.store import migrate as migrations
 from authsvc.store.retention import Retention
 from authsvc.telemetry import configure_logging
+from authsvc.verify.token_keys import new_token_key
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ def dev(*, new_admin_key: Annotated[bool, Parameter(negative="")] = False, worke
     _make_data_dir(settings.data_dir)
     if not settings.webhook_keys:
         settings = settings.model_copy(update={"webhook_keys": _webhook_keys(settings.data_dir)})
+    if settings.token_keys_file is None:
+        settings = settings.model_copy(update={"token_keys_file": _token_keys_file(settings.data_dir)})
     return dev_process.serve(settings, partial(_dev_database, settings, new_admin_key), _welcome)
 
 
@@ -230,6 +233,17 @@ def _webhook_keys(data_dir: Path) -> tuple[SecretBytes, ...]:
             f"{file}: {error}, or remove the file, so that the next start makes a new one; then the secrets "
             "of all webhooks have to be rotated"
         ) from None
+
+
+def _token_keys_file(data_dir: Path) -> Path:
+    """Return the file in the data directory with the key that signs tokens; make it first."""
+    file = (data_dir / "token.key").resolve()
+    try:
+        if not file.exists():
+            _keep(file, new_token_key())
+    except OSError as error:
+        raise ConfigError(f"AUTHSVC_DATA_DIR: cannot use {file}: {error.strerror}") from error
+    return file
 
 
 def _make_data_dir(data_dir: Path) -> None:

@@ -16,7 +16,8 @@ _MAX_ISSUER, _MAX_LABEL, _MAX_ROLE, _MAX_ROLES, _MAX_SCOPES = 250, 60, 200, 100,
 _ROLES_REMEDY = 'use JSON like {"admins": ["full_access"], "support": ["keys:read", "sessions:read"]}'
 
 
-def _check_issuer(value: str) -> str:
+def check_issuer(value: str) -> str:
+    """Return the URL of an issuer, or an empty one; raise ValueError."""
     check_browser_url(value)
     if "?" in value or "#" in value:
         raise ValueError("has a query or a fragment, which issuers do not have")
@@ -79,7 +80,7 @@ Roles = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_read_ro
 class OidcSettings(BaseSettings):
     """A part of `Settings`."""
 
-    console_oidc_issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
+    console_oidc_issuer: Annotated[str, AfterValidator(check_issuer)] = Field(
         "",
         description="issuer of the OpenID provider that staff sign in to the console with, https://…; "
         "empty: no sign-in by OpenID Connect",

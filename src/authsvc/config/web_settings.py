@@ -6,13 +6,14 @@ from pydantic import Field
 
 from authsvc.config.address import OptionalListen
 from authsvc.config.oidc_settings import OidcSettings
+from authsvc.config.token_settings import TokenSettings
 from authsvc.net.listen_address import ListenAddress
 
 #: Where `authsvc dev` serves the RPCs over HTTP, or at the next free port. The proxies in deploy/ have 8080.
 DEV_LISTEN = ListenAddress("127.0.0.1", 8090)
 
 
-class WebSettings(OidcSettings):
+class WebSettings(OidcSettings, TokenSettings):
     """A part of `Settings`."""
 
     web_listen: OptionalListen = Field(

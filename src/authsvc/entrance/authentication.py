@@ -16,6 +16,7 @@ from authsvc.entrance.limits import Limits
 from authsvc.model.address import Proxies
 from authsvc.model.caller import STRANGER, Caller
 from authsvc.model.errors import Unauthenticated
+from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
@@ -71,8 +72,9 @@ class Authentication:
         if not call.credentials:
             return self._without_bearer(call.certificate_name, admits_all)._replace(client_ip=address)
         text = call.credentials[0] if len(call.credentials) == 1 else ""
-        verdict = self._verifier.recall(Question(None, None, (), address), text or self._only(call, address))
-        return None if verdict is None else self._judged(verdict, address)
+        text = text or self._only(call, address)
+        verdict = self._verifier.recall(Question(None, None, (), address), text)
+        return None if verdict is None else self._judged(verdict, address, text)
 
     async def verify(self, call: IncomingCall) -> Caller:
         """Return who calls with a credential that is not in memory.
@@ -83,7 +85,8 @@ class Authentication:
         address = self._proxies.client(call.address, call.forwarded_for)
         text = self._only(call, address)
         self._limits.check_failures(address)
-        return self._judged(await self._verifier.verify(Question(None, None, (), address), text), address)
+        verdict = await self._verifier.verify(Question(None, None, (), address), text)
+        return self._judged(verdict, address, text)
 
     def _only(self, call: IncomingCall, address: str) -> str:
         """Return the only credential of a call. Empty headers do not count, unless all are empty."""
@@ -103,9 +106,9 @@ class Authentication:
             reason="CREDENTIAL_SCHEME",
         )
 
-    def _judged(self, verdict: Verdict, address: str) -> Caller:
+    def _judged(self, verdict: Verdict, address: str, text: str) -> Caller:
         try:
-            return _known(verdict, address)
+            return _known(verdict, address, text)
         except Unauthenticated:
             self._limits.count_failure(address)
             raise
@@ -131,10 +134,17 @@ class Authentication:
         )
 
 
-def _known(verdict: Verdict, address: str) -> Caller:
+def _known(verdict: Verdict, address: str, text: str) -> Caller:
     code, known = verdict
     if known is not None:
-        caller = Caller(known.credential_id, known.owner_id, known.scopes, known.kind, address)
+        caller = Caller(
+            known.credential_id,
+            known.owner_id,
+            known.scopes,
+            known.kind,
+            address,
+            key_prefix=text[:-TAIL_LENGTH],
+        )
         if code is VerdictCode.VALID:
             return caller
     reason, problem = REFUSALS[code]

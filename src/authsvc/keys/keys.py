@@ -8,6 +8,7 @@ from authsvc.keys.change import Changes
 from authsvc.keys.create import KeyCreation
 from authsvc.keys.delete import KeyDeletion
 from authsvc.keys.deliveries import Deliveries
+from authsvc.keys.derive import NO_TOKENS, TokenDerivation, TokenIssue
 from authsvc.keys.minting import Minting
 from authsvc.keys.pause import KeyPauses
 from authsvc.keys.read import KeyReads
@@ -36,6 +37,7 @@ class Keys(
     KeyPauses,
     KeyRevocation,
     KeyDeletion,
+    TokenDerivation,
 ):
     """The use cases of KeyService except verification, which `verify.verifier` does.
 
@@ -56,6 +58,7 @@ class Keys(
         brand: str,
         catalogue: Catalogue,
         policies: PolicyStore,
+        token_issue: TokenIssue = NO_TOKENS,
     ) -> None:
         self.deliveries = Deliveries(database)
         self._database = database
@@ -66,6 +69,7 @@ class Keys(
         self._clock = clock
         self._catalogue = catalogue
         self._policies = policies
+        self._token_issue = token_issue
         self._changes = Changes(barrier, policies)
         self._revocations = Revocations(database, policies, barrier, clock)
         self._replacements = Replacements(database, clock)

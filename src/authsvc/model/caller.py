@@ -30,6 +30,8 @@ class Caller(NamedTuple):
     required_scopes: tuple[str, ...] = ()
     # Where it is noted what the change of this call waited for, if somebody wants to know.
     confirmation: Confirmation | None = None
+    # The public part of the credential that was presented; empty if `kind` is None.
+    key_prefix: str = ""
 
     def acts_on(self, owner_id: str) -> bool:
         """Return whether this caller may see and change what belongs to `owner_id`."""

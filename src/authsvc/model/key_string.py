@@ -15,6 +15,7 @@ import hmac
 import re
 import secrets
 import string
+from base64 import b64encode
 from dataclasses import dataclass
 from itertools import product
 
@@ -50,6 +51,10 @@ _WEBHOOK_SECRET = re.compile(rf"({_WEBHOOK_SECRET_PREFIX})[0-9A-Za-z+/=_-]{{8,}}
 # The private key of age, which somebody may send instead of a public one.
 _AGE_IDENTITY_PREFIX = "age-secret-key-"
 _AGE_IDENTITY = re.compile(rf"({_AGE_IDENTITY_PREFIX})[0-9a-z-]{{8,}}", re.IGNORECASE)
+
+# How each token begins that is derived from a key or a session (verify/token_keys.py): algorithm and type.
+_TOKEN_PREFIX = b64encode(b'{"alg":"EdDSA","typ":"at+jwt",').decode()
+_TOKEN = re.compile(rf"({_TOKEN_PREFIX})[0-9A-Za-z_.-]{{8,}}")
 
 # Maps bytes to characters in one C call. 256 is not a multiple of 62, so some characters are more frequent
 # (5/256 instead of 1/62). For a filter, this does not matter.
@@ -118,11 +123,13 @@ def has_form(text: str) -> bool:
 def redact(text: str) -> str:
     """Return the text with each key string in it, complete or truncated, cut down to its prefix.
 
-    So are the secrets of webhooks, and identities of age.
+    So are the secrets of webhooks, identities of age, and tokens.
     """
     text = _ANYWHERE.sub(r"\1…", text)
     if _AGE_IDENTITY_PREFIX in text.lower():
         text = _AGE_IDENTITY.sub(r"\1…", text)
+    if _TOKEN_PREFIX in text:
+        text = _TOKEN.sub(r"\1…", text)
     return _WEBHOOK_SECRET.sub(r"\1…", text) if _WEBHOOK_SECRET_PREFIX in text else text
 
 

@@ -16,10 +16,11 @@ _FORM = re.compile(r"[a-z0-9_.-]+(:[a-z0-9_.-]+)*")
 # The scopes that the RPCs of authsvc require; the protos say which one each RPC requires.
 OWN_SCOPES = {
     FULL_ACCESS: "Do everything that any scope allows",
-    "keys:verify": "Verify API keys",
+    "keys:verify": "Verify API keys and tokens",
     "keys:read": "Look at API keys, and list the scopes that they may have",
     "keys:self": "Revoke and rotate the key itself, and nothing else",
     MANAGES_KEYS: "Create, change, rotate, revoke and delete API keys",
+    "tokens:derive": "Derive short-lived tokens from itself",
     "sessions:verify": "Verify session tokens",
     "sessions:read": "Look at sessions, the devices that users are signed in on",
     "sessions:write": "Open sessions and end them",

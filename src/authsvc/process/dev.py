@@ -40,6 +40,8 @@ def serve(settings: Settings, context: Context, announce: Callable[[Settings, in
     with Children() as children, held_ports(settings, children, default_web=DEV_LISTEN) as settings:
         if not settings.console_url and settings.console == "on":
             settings = settings.model_copy(update={"console_url": web_url(settings)})
+        if not settings.token_issuer:
+            settings = settings.model_copy(update={"token_issuer": web_url(settings)})
         try:
             database = _Database(children, context)
         except OSError as error:

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc.keys.sealing import Recipient
 from authsvc.model.address import normalized
 from authsvc.model.allowed_networks import checked_networks
+from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, RevokeCause, TechnicalContact
@@ -18,6 +19,7 @@ from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
+from authsvc.verify.token_verifier import TokenVerdict
 
 _NOT_FOUND = service_pb.VerifyKeyResponse(code=pb.VERDICT_CODE_NOT_FOUND).SerializeToString()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,6 +137,25 @@ def verdict_answer(verdict: Verdict) -> bytes:
         answer = verdict_message(verdict).SerializeToString()
         credential.keep_answer(answer)
     return answer
+
+
+def token_message(told: TokenVerdict) -> service_pb.VerifyTokenResponse:
+    """Return a verdict on a token as a message."""
+    code, credential = told.verdict
+    if credential is None:
+        return service_pb.VerifyTokenResponse(code=CODES[code])
+    is_key = credential.kind is CredentialKind.KEY
+    return service_pb.VerifyTokenResponse(
+        valid=code is VerdictCode.VALID,
+        code=CODES[code],
+        key_id=credential.credential_id if is_key else "",
+        session_id="" if is_key else credential.credential_id,
+        owner_id=credential.owner_id,
+        scopes=credential.scopes,
+        expire_time=timestamp(credential.expire_time),
+        annotations=credential.annotations,
+        token_id=told.token_id,
+    )
 
 
 def presented(text: str) -> str:

@@ -25,11 +25,14 @@ from authsvc.rpc.convert import (
     recipient,
     successor_summary,
     timestamp,
+    token_message,
     verdict_answer,
     verdict_message,
 )
+from authsvc.rpc.endpoint import Recall
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
+from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.verifier import Question, Verifier
 
 _DEFAULT_PAGE_SIZE = 50
@@ -40,11 +43,19 @@ class KeyService:
 
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["KeyService"]
 
-    def __init__(self, keys: Keys, leaks: Leaks, verifier: Verifier, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        leaks: Leaks,
+        verifier: Verifier,
+        tokens: TokenVerifier,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._keys, self._leaks = keys, leaks
         self._verifier = verifier
+        self._tokens = tokens
         self._clock = clock
-        self.recalls = {"VerifyKey": self._recall}
+        self.recalls: dict[str, Recall] = {"VerifyKey": self._recall, "VerifyToken": self._recall_token}
 
     def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
         """Return the function to call with whether an answer with a new key string was sent."""
@@ -210,10 +221,33 @@ class KeyService:
         """Show the key of a key string."""
         return key_message(await self._keys.look_up(caller, presented(request.key_string)), self._clock())
 
+    async def DeriveToken(self, caller: Caller, request: pb.DeriveTokenRequest) -> pb.DeriveTokenResponse:
+        """Derive a token from the credential of the caller."""
+        text, token = await self._keys.derive_token(
+            caller, request.audience, tuple(request.scopes), request.lifetime.ToTimedelta()
+        )
+        return pb.DeriveTokenResponse(
+            token=text, token_id=token.token_id, expire_time=timestamp(token.expire_time)
+        )
 
-def _question(caller: Caller, request: pb.VerifyKeyRequest) -> Question:
+    async def VerifyToken(self, caller: Caller, request: pb.VerifyTokenRequest) -> pb.VerifyTokenResponse:
+        """Verify a token."""
+        question, text = _question(caller, request, None), presented(request.token)
+        return token_message(await self._tokens.verify(question, text, request.audience))
+
+    def _recall_token(self, caller: Caller, request: pb.VerifyTokenRequest) -> bytes | None:
+        question, text = _question(caller, request, None), presented(request.token)
+        verdict = self._tokens.recall(question, text, request.audience)
+        return None if verdict is None else token_message(verdict).SerializeToString()
+
+
+def _question(
+    caller: Caller,
+    request: pb.VerifyKeyRequest | pb.VerifyTokenRequest,
+    kind: CredentialKind | None = CredentialKind.KEY,
+) -> Question:
     return Question(
-        CredentialKind.KEY,
+        kind,
         caller,
         request.required_scopes,
         normalized(request.client_ip),

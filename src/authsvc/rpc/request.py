@@ -31,7 +31,7 @@ _MIN_COUNTED_BYTES = 1024
 def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
     """Return the function that reads requests of an RPC; it raises InvalidArgument."""
     request_type = GetMessageClass(method.input_type)
-    takes_key_string = not {"key_string", "session_token", "requests", "leaks"}.isdisjoint(
+    takes_key_string = not {"key_string", "session_token", "token", "requests", "leaks"}.isdisjoint(
         method.input_type.fields_by_name
     )
     check = validator(method.input_type)
@@ -68,8 +68,8 @@ def _secret(request: Message) -> FieldViolation:
         )
         return FieldViolation("seal_to", rule, problem)
     problem = (
-        "contains a key string, an identity of age or the secret of a webhook, which this field does not "
-        "allow; remove it, and revoke the key, or replace the secret, if others saw it"
+        "contains a key string, a token, an identity of age or the secret of a webhook, which this field "
+        "does not allow; remove it, and revoke the key, or replace the secret, if others saw it"
     )
     return FieldViolation("", rule, problem)
 

@@ -1187,3 +1187,210 @@ class LookupKeyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupKeyRequest: _TypeAlias = LookupKeyRequest  # noqa: Y015
+
+@_typing.final
+class DeriveTokenRequest(_message.Message):
+    """Request message for DeriveToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    audience: _builtins.str
+    """Whom the token is for: the service that will accept it, by any name that it knows
+    itself by, for instance `https://orders.example`. 1 to 255 visible ASCII
+    characters. A token is not valid for any other audience.
+    """
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the token may do: scopes that its credential has, at most 64. If empty, the
+        token has no scopes.
+        """
+
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """How long the token is valid, 1 second to 1 hour; 5 minutes if unset. It ends
+        earlier if its credential expires earlier, or is going to be revoked, and with the
+        idle timeout of its session.
+        """
+
+    def __init__(
+        self,
+        *,
+        audience: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "lifetime", b"lifetime", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeriveTokenRequest: _TypeAlias = DeriveTokenRequest  # noqa: Y015
+
+@_typing.final
+class DeriveTokenResponse(_message.Message):
+    """Response message for DeriveToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token. It is a secret until it expires."""
+    token_id: _builtins.str
+    """The id of the token, its claim `jti`. It is in no table."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token expires, in whole seconds."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeriveTokenResponse: _TypeAlias = DeriveTokenResponse  # noqa: Y015
+
+@_typing.final
+class VerifyTokenRequest(_message.Message):
+    """Request message for VerifyToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
+    ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
+    CLIENT_IP_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The text that the client presented, whatever it is. Leading and trailing
+    whitespace is ignored.
+    """
+    audience: _builtins.str
+    """The audience that the token must be for: the name of the service that asks."""
+    client_ip: _builtins.str
+    """The client's IPv4 or IPv6 address, as in VerifyKey: the `allowed_networks` of a
+    key are those of its tokens, too.
+    """
+    @_builtins.property
+    def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The scopes that the token must have, at most 64. It must have all of them."""
+
+    @_builtins.property
+    def any_of_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Scopes of which the token must have at least one, at most 64. If empty, none is
+        required.
+        """
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        required_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        client_ip: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "audience", b"audience", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyTokenRequest: _TypeAlias = VerifyTokenRequest  # noqa: Y015
+
+@_typing.final
+class VerifyTokenResponse(_message.Message):
+    """Response message for VerifyToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AnnotationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALID_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    valid: _builtins.bool
+    """Whether to accept the request. True if and only if `code` is VALID."""
+    code: _resources_pb2.VerdictCode.ValueType
+    """The verdict. NOT_FOUND: the token was not issued here, is for another audience, or
+    its credential was deleted. EXPIRED: the token or its credential has expired. The
+    other codes are about the credential.
+    """
+    key_id: _builtins.str
+    """The id of the key that the token was derived from; empty for a session. This and
+    the following fields are empty if `code` is NOT_FOUND.
+    """
+    session_id: _builtins.str
+    """The id of the session that the token was derived from; empty for a key."""
+    owner_id: _builtins.str
+    """The user or organization that the credential belongs to."""
+    token_id: _builtins.str
+    """The id of the token, its claim `jti`."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The scopes of the token that its credential still has, sorted."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token expires, or its credential if that is earlier."""
+
+    @_builtins.property
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The annotations of the credential."""
+
+    def __init__(
+        self,
+        *,
+        valid: _builtins.bool = ...,
+        code: _resources_pb2.VerdictCode.ValueType = ...,
+        key_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        token_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyTokenResponse: _TypeAlias = VerifyTokenResponse  # noqa: Y015

@@ -154,6 +154,16 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
                 _registered_method=True)
+        self.DeriveToken = channel.unary_unary(
+                '/authsvc.v1.KeyService/DeriveToken',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.DeriveTokenRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.DeriveTokenResponse.FromString,
+                _registered_method=True)
+        self.VerifyToken = channel.unary_unary(
+                '/authsvc.v1.KeyService/VerifyToken',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.VerifyTokenRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.VerifyTokenResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -375,6 +385,28 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeriveToken(self, request, context):
+        """Derives a short-lived token from the key or session that makes this call: a signed
+        JWT (RFC 9068) that anybody can verify with the published keys, at
+        `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
+        with it. Nothing is stored. A call that presents no key and no session fails with
+        FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
+        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyToken(self, request, context):
+        """Verifies a token that DeriveToken returned, and the key or session that it was
+        derived from: a token whose credential is revoked, disabled or expired is refused
+        from the moment at which its credential is. Like VerifyKey, it returns a verdict:
+        UNAVAILABLE never means that the token is not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -462,6 +494,16 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.LookupKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'DeriveToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeriveToken,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.DeriveTokenRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.DeriveTokenResponse.SerializeToString,
+            ),
+            'VerifyToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyToken,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.VerifyTokenRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.VerifyTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -957,6 +999,60 @@ class KeyService:
             '/authsvc.v1.KeyService/LookupKey',
             authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeriveToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/DeriveToken',
+            authsvc_dot_v1_dot_key__service__pb2.DeriveTokenRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.DeriveTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/VerifyToken',
+            authsvc_dot_v1_dot_key__service__pb2.VerifyTokenRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.VerifyTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

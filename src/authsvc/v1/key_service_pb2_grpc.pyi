@@ -180,6 +180,20 @@ class KeyServiceStub:
     """Looks up the key of a key string, whatever its state, for instance to revoke a
     leaked key. Does not count as a use of the key.
     """
+    DeriveToken: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DeriveTokenRequest, _key_service_pb2.DeriveTokenResponse]
+    """Derives a short-lived token from the key or session that makes this call: a signed
+    JWT (RFC 9068) that anybody can verify with the published keys, at
+    `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
+    with it. Nothing is stored. A call that presents no key and no session fails with
+    FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
+    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+    """
+    VerifyToken: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.VerifyTokenRequest, _key_service_pb2.VerifyTokenResponse]
+    """Verifies a token that DeriveToken returned, and the key or session that it was
+    derived from: a token whose credential is revoked, disabled or expired is refused
+    from the moment at which its credential is. Like VerifyKey, it returns a verdict:
+    UNAVAILABLE never means that the token is not valid.
+    """
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
@@ -331,6 +345,20 @@ class KeyServiceAsyncStub(KeyServiceStub):
     LookupKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.LookupKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Looks up the key of a key string, whatever its state, for instance to revoke a
     leaked key. Does not count as a use of the key.
+    """
+    DeriveToken: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DeriveTokenRequest, _key_service_pb2.DeriveTokenResponse]  # type: ignore[assignment]
+    """Derives a short-lived token from the key or session that makes this call: a signed
+    JWT (RFC 9068) that anybody can verify with the published keys, at
+    `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
+    with it. Nothing is stored. A call that presents no key and no session fails with
+    FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
+    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+    """
+    VerifyToken: _aio.UnaryUnaryMultiCallable[_key_service_pb2.VerifyTokenRequest, _key_service_pb2.VerifyTokenResponse]  # type: ignore[assignment]
+    """Verifies a token that DeriveToken returned, and the key or session that it was
+    derived from: a token whose credential is revoked, disabled or expired is refused
+    from the moment at which its credential is. Like VerifyKey, it returns a verdict:
+    UNAVAILABLE never means that the token is not valid.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -582,6 +610,32 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Looks up the key of a key string, whatever its state, for instance to revoke a
         leaked key. Does not count as a use of the key.
+        """
+
+    @_abc_1.abstractmethod
+    def DeriveToken(
+        self,
+        request: _key_service_pb2.DeriveTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.DeriveTokenResponse, _abc.Awaitable[_key_service_pb2.DeriveTokenResponse]]:
+        """Derives a short-lived token from the key or session that makes this call: a signed
+        JWT (RFC 9068) that anybody can verify with the published keys, at
+        `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
+        with it. Nothing is stored. A call that presents no key and no session fails with
+        FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
+        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyToken(
+        self,
+        request: _key_service_pb2.VerifyTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.VerifyTokenResponse, _abc.Awaitable[_key_service_pb2.VerifyTokenResponse]]:
+        """Verifies a token that DeriveToken returned, and the key or session that it was
+        derived from: a token whose credential is revoked, disabled or expired is refused
+        from the moment at which its credential is. Like VerifyKey, it returns a verdict:
+        UNAVAILABLE never means that the token is not valid.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

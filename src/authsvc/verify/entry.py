@@ -9,12 +9,16 @@ _BYTES_PER_WEIGHT = 1024
 # A text, a tuple, and two numbers of up to 128 bits.
 _BYTES_PER_NETWORK = 256
 
+#: Equal to no digest.
+UNPROVED = b""
+
 
 class Entry:
     """What the cache knows of a prefix.
 
-    `digest` is that of the proved string. `credential` is None when no credential has this prefix. `used` is
-    set by each hit. `since` is the second on the stopwatch in which the entry was added or `used` was reset.
+    `digest` is that of the proved string, and UNPROVED when no string was proved yet: then the entry says
+    nothing about any string. `credential` is None when no credential has this prefix. `used` is set by each
+    hit. `since` is the second on the stopwatch in which the entry was added or `used` was reset.
     """
 
     # A fifth slot would make each entry 16 bytes larger.

@@ -12,20 +12,23 @@ stays in use.
 
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind, StoredCredential
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.feed import Place
 from authsvc.model.key_string import KeyString
-from authsvc.verify.entry import Entry
+from authsvc.verify.entry import UNPROVED, Entry
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.session_digest import session_digest
 
 _log = logging.getLogger(__name__)
+
+_Load: TypeAlias = Callable[[], Awaitable[Entry | None]]
 
 # How often one load reads the row, when the node that answers is behind.
 _MAX_READS = 3
@@ -83,9 +86,24 @@ class Loader:
         Raises Overloaded when too many loads are under way, and Unavailable when the database cannot answer.
         """
         digest = self._cache.digest(key.text)
+        return await self._shared(key.prefix, digest, caller, lambda: self._load(key, digest))
+
+    async def load_unproved(self, key_prefix: str, caller: Caller | None) -> None:
+        """Remember what the database says about a prefix, for a verification that is not shown the secret.
+
+        Nothing is said about any key string: whoever presents one has to prove it. Raises what `load` raises.
+        """
+        # No key string is as short as a prefix, so the digest is that of no other fill.
+        digest = self._cache.digest(key_prefix)
+        await self._shared(key_prefix, digest, caller, lambda: self._load_unproved(key_prefix))
+
+    async def _shared(
+        self, key_prefix: str, digest: bytes, caller: Caller | None, load: _Load
+    ) -> Entry | None:
+        """Fill the cache, within the loads of the caller's owner."""
         owner_id = caller.confined_to if caller is not None else None
         if owner_id is None or self._cache.is_filling(digest):
-            return await self._cache.fill(key.prefix, digest, lambda: self._load(key, digest))
+            return await self._cache.fill(key_prefix, digest, load)
         if self._loads[owner_id] >= self._max_loads_per_owner:
             raise Overloaded(
                 "too many unknown keys are being looked up for callers of this owner; retry after the delay "
@@ -95,11 +113,11 @@ class Loader:
             )
         # Counted until the load ends, which may be after the caller has gone.
         self._loads[owner_id] += 1
-        return await self._cache.fill(key.prefix, digest, lambda: self._load_for(owner_id, key, digest))
+        return await self._cache.fill(key_prefix, digest, lambda: self._load_for(owner_id, load))
 
-    async def _load_for(self, owner_id: str, key: KeyString, digest: bytes) -> Entry | None:
+    async def _load_for(self, owner_id: str, load: _Load) -> Entry | None:
         try:
-            return await self._load(key, digest)
+            return await load()
         finally:
             self._loads[owner_id] -= 1
             if not self._loads[owner_id]:
@@ -119,6 +137,10 @@ class Loader:
         if self._hasher.is_outdated(stored.secret_hash, stored.secret_origin):
             await self._renew_hash(key, stored)
         return Entry(digest, stored.credential)
+
+    async def _load_unproved(self, key_prefix: str) -> Entry:
+        stored = await self._find(key_prefix)
+        return Entry(UNPROVED, None if stored is None else stored.credential)
 
     async def _renew_hash(self, key: KeyString, stored: StoredCredential) -> None:
         try:

@@ -1,5 +1,7 @@
 """The prefix cache: for each key prefix, the one string that was proved, and its credential.
 
+A credential that was looked up for a token has no proved string yet (`Entry.digest`).
+
 Mechanism: a dictionary in the order of arrival, with CLOCK eviction and second chances (Corbató 1968). A hit
 sets one flag and moves nothing, so it costs one look-up. Concurrent misses of one string share one fill.
 
@@ -160,11 +162,16 @@ class PrefixCache:
         try:
             entry = await load()
             if entry is not None and not fill.outdated and not fill.concerns(entry.credential):
-                self.admit(fill.prefix, entry)
+                self._admit_loaded(fill.prefix, entry)
             return entry
         finally:
             if not fill.outdated:
                 del self._fills[digest]
+
+    def _admit_loaded(self, prefix: str, entry: Entry) -> None:
+        # What was proved meanwhile is as recent, and would have to be proved again.
+        if entry.digest or prefix not in self._entries:
+            self.admit(prefix, entry)
 
     def admit(self, prefix: str, entry: Entry) -> None:
         """Remember an entry that is up to date with every change that was applied here."""

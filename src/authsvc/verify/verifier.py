@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hmac import compare_digest
+from typing import TypeAlias
 
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
@@ -14,6 +15,7 @@ from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
+from authsvc.verify.entry import Entry
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.judge import Judge, NoteMisplaced
 from authsvc.verify.lease import Lease
@@ -23,6 +25,9 @@ from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageLog
 
 __all__ = ["Question", "Verifier"]
+
+# Returns what a credential is judged as, with some of its rights, or None.
+Restrict: TypeAlias = Callable[[Credential], Credential | None]
 
 
 class Verifier:
@@ -128,7 +133,8 @@ class Verifier:
         Returns its parts if memory does not know it.
 
         An entry whose digest equals that of the string has proved its form and tag before. A different digest
-        means a wrong secret, and costs the same time (rule 21).
+        means a wrong secret, and costs the same time (rule 21). If no string was proved yet, this one is to
+        be, as if there were no entry.
         """
         if len(presented) > MAX_LENGTH:
             return None
@@ -137,7 +143,41 @@ class Verifier:
             return self._mint.parse(presented)
         if compare_digest(entry.digest, self._cache.digest(presented)):
             return entry.credential
-        return None
+        return None if entry.digest else self._mint.parse(presented)
+
+    def recall_known(self, question: Question, key_prefix: str, restrict: Restrict) -> Verdict | None:
+        """Return the verdict from memory on a credential that was proved by other means than its secret.
+
+        `restrict` returns what is to be judged in its place, with fewer rights, or None for NOT_FOUND. It
+        must not await. Returns None when `verify_known` has to look further. Raises Unavailable without a
+        lease.
+        """
+        entry = self._cache.get(key_prefix)
+        return None if entry is None else self._judge.verdict(question, _restricted(entry, restrict))
+
+    async def verify_known(self, question: Question, key_prefix: str, restrict: Restrict) -> Verdict:
+        """Return the verdict of `recall_known`, and load what memory does not know.
+
+        Raises what `verify` raises.
+        """
+        while True:
+            entry = self._cache.get(key_prefix)
+            if entry is None:
+                await self._loader.load_unproved(key_prefix, question.caller)
+                # Read memory again: a change that was applied meanwhile has removed the entry.
+                continue
+            credential = _restricted(entry, restrict)
+            verdict = self._judge.verdict(question, credential)
+            if verdict is not None:
+                return verdict
+            await self._activity_check.check(question, credential)
+
+    def refuse(self, question: Question) -> Verdict:
+        """Return the verdict on what is no credential, NOT_FOUND. Raises Unavailable without a lease."""
+        verdict = self._judge.verdict(question, None)
+        if verdict is None:
+            raise AssertionError("only the activity of a session can be uncertain")
+        return verdict
 
     @property
     def may_answer(self) -> bool:
@@ -153,3 +193,7 @@ class Verifier:
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self.prove(presented), KeyString)
+
+
+def _restricted(entry: Entry, restrict: Restrict) -> Credential | None:
+    return None if entry.credential is None else restrict(entry.credential)

@@ -1,4 +1,4 @@
-"""What is served at AUTHSVC_WEB_LISTEN, by path: RPCs, OAuth, secret scanning, OpenAPI, probes, the console.
+"""What is served at AUTHSVC_WEB_LISTEN, by path: RPCs, OAuth, scanners, documents, probes, the console.
 
 Mechanism: calls of RPCs go straight to `Connect`; what has a path of its own goes through the routes of
 Starlette, and everything else to the console. Without it, and below `/authsvc.`, a path that nothing is
@@ -18,6 +18,7 @@ from authsvc.rpc.peer import address_of
 from authsvc.web import openapi
 from authsvc.web.connect import Connect, client_of, peer
 from authsvc.web.introspection import Introspection
+from authsvc.web.published import Published
 from authsvc.web.rpcs import Rpcs
 from authsvc.web.token_revocation import TokenRevocation
 
@@ -36,6 +37,7 @@ class WebApplication:
         entrance: Entrance,
         console: ASGIApp | None = None,
         secret_scanning: ASGIApp | None = None,
+        published: Published | None = None,
     ) -> None:
         self._readiness, self._entrance, self._console = readiness, entrance, console
         self._connect = Connect(rpcs)
@@ -47,6 +49,7 @@ class WebApplication:
                 Route("/revoke", TokenRevocation(rpcs, client_of)),
                 *([Route("/secret-scanning", secret_scanning)] if secret_scanning else ()),
                 Route("/openapi.json", self._openapi, methods=["GET"]),
+                *(() if published is None else published.routes(entrance.probes)),
             ],
             redirect_slashes=False,
             default=self._others,
