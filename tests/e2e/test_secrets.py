@@ -67,6 +67,9 @@ class Story:
     key_strings: list[str] = field(default_factory=list)
     # The secrets of webhooks, `whsec_` and base64, and the key that they are derived from.
     webhook_secrets: list[str] = field(default_factory=list)
+    # Tokens, and the private key that signs them.
+    tokens: list[str] = field(default_factory=list)
+    token_key: str = ""
     # To whom key strings are sealed.
     recipient: age.Recipient = field(default_factory=age.Recipient)
     # The address of the HTTP check for proxies, and that of the RPCs over HTTP and the console.
@@ -186,6 +189,9 @@ class Teller:
             if sealed:
                 self._story.note("answers", answer, answer.SerializeToString())
             self._story.note("answers", answer.key, answer.key.SerializeToString())
+        elif isinstance(answer, pb.DeriveTokenResponse):
+            self._story.tokens.append(answer.token)
+            self._story.note("answers", answer.token_id)
         elif isinstance(answer, session_pb.CreateSessionResponse):
             self._story.learn(answer.session_token)
             self._story.note("answers", answer.session, answer.session.SerializeToString())
@@ -243,6 +249,7 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
         with running("dev", directory, **settings) as server:
             story.learn(server.admin_key)
             story.webhook_secrets.append((directory / "data" / "webhook.key").read_text().strip())
+            story.token_key = (directory / "data" / "token.key").read_text().splitlines()[1]
             yield story, server, postgres.url
             story.note("metrics", server.metrics())
             server.end()
@@ -253,6 +260,24 @@ async def telling(directory: Path, log_format: str) -> AsyncIterator[tuple[Story
     story.note("postgresql log", (directory / "postgres" / "log").read_bytes())
     cluster = directory / "postgres" / "cluster"
     story.note("files", *(file.read_bytes() for file in cluster.glob("**/*") if file.is_file()))
+
+
+async def tell_tokens(call: Teller, admin: str, key_id: str) -> None:
+    """Derive a token, and present it everywhere, also with another signature."""
+    answer = await call("DeriveToken", admin, audience="orders", scopes=["orders:read"])
+    assert isinstance(answer, pb.DeriveTokenResponse)
+    for text in (answer.token, answer.token[:-4] + "AAAA", f'"{answer.token}"', answer.token[:-4]):
+        for audience in ("orders", "others", text):
+            await call("VerifyToken", admin, token=text, audience=audience, named=text)
+        await call("VerifyToken", admin, token=text, audience="orders", client_ip=text, any_of_scopes=[text])
+        await call("VerifyKey", admin, key_string=text)
+        await call("GetKey", f"Bearer {text}", key_id=key_id, named=text)
+        await call("GetKey", admin, key_id=text)
+        await call("CreateKey", admin, owner_id="acme", display_name=text)
+        await call("CreateKey", admin, owner_id="acme", display_name="Orders", request_id=text)
+        await call("CreateSession", admin, owner_id="acme", user_agent=text)
+        await call("DeriveToken", admin, audience=text)
+        await call("DeriveToken", f"Bearer {text}", audience="orders")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -310,6 +335,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         for text in (*wrong, key_string, *wrong):  # cold, then warm
             await look(text)
         await paste(call, admin, key_id, key_string)
+        await tell_tokens(call, admin, key_id)
 
         await call("GetKey", admin, key_id=key_id)
         await call(
@@ -736,6 +762,20 @@ async def test_no_identity_of_a_recipient_leaves(story: Story, source: str) -> N
     secret = story.recipient.secret.removeprefix("AGE-SECRET-KEY-1")
     text = COLOURS.sub(b"", story.text(source)).upper()
     parts = [secret[start : start + STRETCH] for start in range(0, len(secret) - STRETCH, STRETCH)]
+    assert [part for part in parts if part.encode() in text] == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_no_token_leaves(story: Story, source: str) -> None:
+    """No part of the signature of a token, with which others could use it, nor of the key that signs."""
+    assert story.tokens
+    text = COLOURS.sub(b"", story.text(source))
+    secrets = [story.token_key[-44:], *(token.rpartition(".")[2] for token in story.tokens)]
+    parts = [
+        secret[start : start + STRETCH]
+        for secret in secrets
+        for start in range(0, len(secret) - STRETCH, STRETCH)
+    ]
     assert [part for part in parts if part.encode() in text] == []
 
 

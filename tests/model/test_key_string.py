@@ -8,9 +8,11 @@ import string
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from joserfc.jwk import OKPKey
 
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString, redact
 from authsvc.model.tag_key import AcceptedTagKeys
+from authsvc.verify.token_keys import TokenKeys, new_token_key
 
 BASE62 = string.digits + string.ascii_letters
 MINT = KeyMint(b"k" * 32)
@@ -230,6 +232,16 @@ def test_redact_cuts_secrets_of_webhooks(secret: str) -> None:
     """Complete or truncated, in either alphabet of base64, and beside key strings."""
     assert redact(f"a {secret}, b {KEY.text}.") == f"a whsec_…, b {KEY.prefix}…."
     assert redact("the secret begins with whsec_ and is long") == "the secret begins with whsec_ and is long"
+
+
+def test_redact_cuts_tokens() -> None:
+    """Those that are derived from keys and sessions, complete or truncated, but no others."""
+    token = TokenKeys([OKPKey.import_key(new_token_key())]).sign(b'{"iss":"x"}')
+    head = redact(token).removesuffix("…")
+    assert token.startswith(head)
+    assert (len(head), redact(f"a {token}, b")) == (40, f"a {head}…, b")
+    assert redact(token[:60]) == f"{head}…"
+    assert redact(f"eyJhbGciOiJIUzI1NiJ9{token[90:]}") == f"eyJhbGciOiJIUzI1NiJ9{token[90:]}"
 
 
 def test_redact_leaves_the_rest_of_the_text() -> None:

@@ -249,9 +249,9 @@ _INSERT_DELIVERY = """
 
 
 async def token_of(service: Service, admin: Client, owner_id: str) -> str:
-    """Return a token of a key of an owner."""
-    made = await admin.CreateKey(owner_id=owner_id, display_name="x", scopes=["tokens:derive"])
-    answer = await service.as_caller(made.key_string).DeriveToken(audience=AUDIENCE)
+    """Return a token of a session of an owner; the policy bounds the number of keys."""
+    opened = await admin.CreateSession(owner_id=owner_id, scopes=["tokens:derive"])
+    answer = await service.as_caller(opened.session_token).DeriveToken(audience=AUDIENCE)
     return str(answer.token)
 
 

@@ -27,6 +27,7 @@ from authsvc.v1 import replica_service_pb2 as replica_pb
 from authsvc.v1 import scope_service_pb2 as scope_pb
 from authsvc.v1.replica_service_pb2_grpc import ReplicaServiceStub
 from authsvc.v1.scope_service_pb2_grpc import ScopeServiceStub
+from authsvc.verify.token_keys import MAX_LENGTH
 from tests.conftest import Clock, Service, serving
 from tests.rpc.largest import Sizes, field_of, methods, name_of
 from tests.rpc.refusal import refused
@@ -431,6 +432,12 @@ _VALUES = {
     "RotateSelfResponse.sealed_key_string": 1024,
     "VerifyKeyResponse.key_id": 64,
     "VerifyKeyResponse.owner_id": 128,
+    "DeriveTokenResponse.token": MAX_LENGTH,
+    "DeriveTokenResponse.token_id": 64,
+    "VerifyTokenResponse.key_id": 64,
+    "VerifyTokenResponse.session_id": 64,
+    "VerifyTokenResponse.owner_id": 128,
+    "VerifyTokenResponse.token_id": 64,
     "Session.session_id": 64,
     "Session.owner_id": 128,
     "Session.key_prefix": 31,
@@ -498,6 +505,8 @@ _LIKE = {
     "Key.revoke_reason": "RevokeKeyRequest.reason",
     "VerifyKeyResponse.scopes": "Key.scopes",
     "VerifyKeyResponse.annotations": "Key.annotations",
+    "VerifyTokenResponse.scopes": "Key.scopes",
+    "VerifyTokenResponse.annotations": "Key.annotations",
     "VerifySessionResponse.scopes": "CreateSessionRequest.scopes",
     "Session.scopes": "CreateSessionRequest.scopes",
     "HeldCredential.scopes": "Key.scopes",

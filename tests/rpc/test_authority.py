@@ -148,6 +148,7 @@ async def target_of(service: Service, admin: Client, owner_id: str) -> Target:
         disabled,
         session.session.session_id,
         session.session_token,
+        "",  # No change is about a token.
         *(await delivery_of(service, owner_id, admin)),
     )
 

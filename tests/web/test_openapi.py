@@ -27,7 +27,10 @@ from authsvc.web.openapi.errors import CODES
 from authsvc.web.openapi.schemas import name_of
 from authsvc.web.rpcs import Client, Rpcs
 from tests.conftest import Service
+from tests.rpc.test_access_table import token_keys
 from tests.web.mounted import client_of, mounted, rpcs_of
+
+__all__ = ["token_keys"]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +124,8 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
     await asked("KeyService/VerifyKey", **verified)
     await asked("KeyService/BatchVerifyKeys", requests=[verified, {"keyString": "x"}])
     await asked("KeyService/LookupKey", keyString=created.key_string)
+    token = (await asked("KeyService/DeriveToken", audience="orders", lifetime="60s")).token
+    await asked("KeyService/VerifyToken", token=token, audience="orders", clientIp="192.0.2.1")
     await service.flush()
     await asked("KeyService/GetKey", keyId=key_id)
     await asked("KeyService/UpdateKey", key={"keyId": key_id, "displayName": "New"}, updateMask="displayName")
