@@ -259,6 +259,19 @@ async def test_what_ends_a_key_ends_its_tokens(service: Service, clock: Clock, w
     await expect(token, "REVOKED")
 
 
+async def test_a_revocation_is_true_for_tokens_on_every_replica(
+    service: Service, database_url: str, clock: Clock, key_file: Path
+) -> None:  # rule 15
+    """From its answer on, also where the key is in memory by its token only."""
+    async with serving(database_url, clock, token_keys_file=key_file, token_issuer=ISSUER) as other:
+        for _ in range(5):
+            made, token = await derived(service)
+            there = other.as_caller(service.admin_key)
+            assert await code(other, token, client=there) == "VALID"
+            await service.admin.RevokeKey(key_id=made.key.key_id)
+            assert await code(other, token, client=there) == "REVOKED"
+
+
 async def test_another_owner_is_told_nothing(service: Service) -> None:  # rule 19
     """A verifier of a tenant knows tokens of its own owner only."""
     _, token = await derived(service)

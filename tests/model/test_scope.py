@@ -63,7 +63,7 @@ def test_own_scopes() -> None:
     policies = {"policies:read", "policies:write"}
     keys = {"keys:verify", "keys:read", "keys:self", "keys:write"}
     webhooks = {"webhooks:read", "webhooks:write"}
-    others = {"full_access", "audit_logs:read", "replicas:read", "holders:follow"}
+    others = {"full_access", "tokens:derive", "audit_logs:read", "replicas:read", "holders:follow"}
     assert set(OWN_SCOPES) == keys | sessions | policies | webhooks | others
     assert all(OWN_SCOPES.values())
 

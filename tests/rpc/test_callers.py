@@ -50,6 +50,8 @@ def test_every_rpc_names_its_scope() -> None:
         "DeleteKey": "keys:write",
         "BatchDeleteKeys": "keys:write",
         "VerifyKey": "keys:verify",
+        "DeriveToken": "tokens:derive",
+        "VerifyToken": "keys:verify",
         "BatchVerifyKeys": "keys:verify",
         "LookupKey": "keys:read",
     }

@@ -20,7 +20,6 @@ from authsvc.entrance.readiness import Readiness
 from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
-from authsvc.keys.derive import TokenIssue
 from authsvc.model.catalogue import Catalogue
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.revocation.authority import Authority
@@ -36,8 +35,6 @@ from authsvc.store.pool import Database
 from authsvc.store.tag_keys import accepted as accepted_tag_keys
 from authsvc.telemetry import Metrics
 from authsvc.verify.clock import Clock, Stopwatch, boottime
-from authsvc.verify.token_keys import TokenKeys, reloaded_token_keys
-from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.verifier import Verifier
 from authsvc.web.scanning_keys import FileKeys, RemoteKeys, keys_of
 
@@ -62,8 +59,6 @@ class App(Verification, UseCases):
     tls: Tls | None
     certified: ReloadedFiles[Callers] | None
     scanning_keys: FileKeys | RemoteKeys | None
-    tokens: TokenVerifier
-    token_keys: ReloadedFiles[TokenKeys] | None
     # The URL of the database, for the connection that the feed is followed on.
     url: str
     # Only in a worker that is alone; otherwise the workers of a replica have one in a process of its own.
@@ -107,8 +102,6 @@ async def composed(
     catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
     scanning_keys = keys_of(settings.secret_scanning_keys, AddressRules(settings.webhook_networks))
-    token_keys = None if settings.token_keys_file is None else reloaded_token_keys(settings.token_keys_file)
-    token_issue = TokenIssue(lambda: None if token_keys is None else token_keys.value, settings.token_issuer)
     async with served_database(settings, wait) as (database, url):
         default_policy = default_policy_of(settings)
         policies = PolicyStore(default_policy)
@@ -125,9 +118,7 @@ async def composed(
         authority = Authority(database, policies, clock, certified=certified, anonymous=anonymous)
         confirmations = Confirmations(database, clock)
         barrier = _barrier(database, authority, verification, confirmations, stopwatch)
-        use_cases = use_cases_of(
-            settings, database, policies, catalogue, verification, authority, barrier, token_issue
-        )
+        use_cases = use_cases_of(settings, database, policies, catalogue, verification, authority, barrier)
         try:
             yield App(
                 **vars(verification),
@@ -148,8 +139,6 @@ async def composed(
                 tls=tls,
                 certified=certified,
                 scanning_keys=scanning_keys,
-                tokens=TokenVerifier(verification.verifier, *token_issue),
-                token_keys=token_keys,
                 url=url,
             )
         finally:

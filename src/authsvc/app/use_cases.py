@@ -7,7 +7,6 @@ from authsvc.app.webhooks import webhooks_of
 from authsvc.audit import Audit
 from authsvc.config.settings import Settings
 from authsvc.keys import Keys, Leaks
-from authsvc.keys.derive import TokenIssue
 from authsvc.keys.policies import Policies
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.session import SessionBounds
@@ -39,7 +38,6 @@ def use_cases_of(
     verification: Verification,
     authority: Authority,
     barrier: Barrier,
-    token_issue: TokenIssue,
 ) -> UseCases:
     """Return the use cases on one database, with the same authority, barrier and clock."""
     clock, page_tokens, mint = verification.clock, verification.page_tokens, verification.mint
@@ -55,7 +53,7 @@ def use_cases_of(
         brand=settings.brand,
         catalogue=catalogue,
         policies=policy_store,
-        token_issue=token_issue,
+        token_issue=verification.token_issue,
     )
     sessions = Sessions(
         database=database,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from authsvc.audit.refused_addresses import RefusedAddresses
+from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
+from authsvc.keys.derive import TokenIssue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
@@ -20,6 +22,8 @@ from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.token_keys import TokenKeys, reloaded_token_keys
+from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
 
@@ -43,6 +47,9 @@ class Verification:
     page_tokens: PageTokens
     database_clock: DatabaseClock
     clock: Clock
+    tokens: TokenVerifier
+    token_issue: TokenIssue
+    token_keys: ReloadedFiles[TokenKeys] | None
 
 
 def verification_of(
@@ -111,6 +118,9 @@ class _Verifying(TypedDict):
     usage: UsageLog
     activity: UsageLog
     refused_addresses: RefusedAddresses
+    tokens: TokenVerifier
+    token_issue: TokenIssue
+    token_keys: ReloadedFiles[TokenKeys] | None
 
 
 def _verifying(
@@ -129,6 +139,7 @@ def _verifying(
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
     refused_addresses = RefusedAddresses(database, clock)
+    token_keys, issue = _token_keys(settings)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     verifier = Verifier(
         mint=mint,
@@ -150,4 +161,13 @@ def _verifying(
         "usage": usage,
         "activity": activity,
         "refused_addresses": refused_addresses,
+        "tokens": TokenVerifier(verifier, *issue),
+        "token_issue": issue,
+        "token_keys": token_keys,
     }
+
+
+def _token_keys(settings: Settings) -> tuple[ReloadedFiles[TokenKeys] | None, TokenIssue]:
+    file = settings.token_keys_file
+    keys = None if file is None else reloaded_token_keys(file)
+    return keys, TokenIssue(lambda: None if keys is None else keys.value, settings.token_issuer)

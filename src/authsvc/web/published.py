@@ -35,9 +35,8 @@ class Published:
             {
                 "issuer": issuer,
                 "jwks_uri": issuer.rstrip("/") + _JWKS,
-                # Tokens are derived by an RPC: there is no authorization endpoint, and no token endpoint.
-                "response_types_supported": [],
-                "grant_types_supported": [],
+                # Required, and not empty. Tokens are derived by an RPC: there is no authorization endpoint.
+                "response_types_supported": ["none"],
             }
         ).encode()
 
