@@ -253,6 +253,7 @@ def test_no_text_is_forgotten() -> None:
         "VerifySessionRequest.client_ip",
         "VerifySessionRequest.user_agent",
         "VerifyKeyRequest.client_ip",
+        "VerifyTokenRequest.client_ip",
         *(f"ClientHints.{field.name}" for field in session_service_pb2.ClientHints.DESCRIPTOR.fields),
     }
     # Only compared with stored values, and never stored.
@@ -271,6 +272,10 @@ def test_no_text_is_forgotten() -> None:
         "VerifyKeyRequest.required_scopes",
         "VerifySessionRequest.required_scopes",
         "VerifySessionRequest.session_token",
+        "VerifyTokenRequest.any_of_scopes",
+        "VerifyTokenRequest.audience",
+        "VerifyTokenRequest.required_scopes",
+        "VerifyTokenRequest.token",
     }
     # Output only.
     output = {
@@ -292,6 +297,7 @@ def test_no_text_is_forgotten() -> None:
         "brand_rule",
         "age_recipient_rule",
         "in:",
+        'pattern: "^[!-~]*$"',  # an audience
     )
     files = (key_service_pb2, session_service_pb2, owner_policy_service_pb2, audit_service_pb2)
     pool = protos.pool(protos.read())
