@@ -43,6 +43,8 @@ def test_every_rpc_names_its_scope() -> None:
         "UpdateKey": "keys:write",
         "RotateKey": "keys:write",
         "RevokeKey": "keys:write",
+        "DisableKey": "keys:write",
+        "EnableKey": "keys:write",
         "RevokeSelf": "keys:self",
         "RotateSelf": "keys:self",
         "ReportLeakedKeys": "",  # open to all

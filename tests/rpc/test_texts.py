@@ -253,6 +253,7 @@ def test_no_text_is_forgotten() -> None:
         "VerifySessionRequest.client_ip",
         "VerifySessionRequest.user_agent",
         "VerifyKeyRequest.client_ip",
+        "LeakedKey.place",
         "VerifyTokenRequest.client_ip",
         *(f"ClientHints.{field.name}" for field in session_service_pb2.ClientHints.DESCRIPTOR.fields),
     }
@@ -262,10 +263,13 @@ def test_no_text_is_forgotten() -> None:
         "AuditEventFilter.target_id",
         "Key.etag",
         "KeyFilter.creator_id",
+        "VerifyKeyRequest.any_of_scopes",
+        "VerifySessionRequest.any_of_scopes",
         "ListAuditEventsRequest.page_token",
         "ListKeysRequest.order_by",
         "ListKeysRequest.page_token",
         "ListSessionsRequest.page_token",
+        "LeakedKey.key_string",
         "LookupKeyRequest.key_string",
         "OwnerPolicy.etag",
         "VerifyKeyRequest.key_string",
@@ -277,6 +281,12 @@ def test_no_text_is_forgotten() -> None:
         "VerifyTokenRequest.required_scopes",
         "VerifyTokenRequest.token",
     }
+    # Read as networks, and stored in their normal form.
+    networks = {
+        "CreateKeyRequest.allowed_networks",
+        "Key.allowed_networks",
+        "OwnerPolicy.allowed_networks",
+    }
     # Output only.
     output = {
         "Key.owner_id",
@@ -284,6 +294,8 @@ def test_no_text_is_forgotten() -> None:
         "Key.creator_id",
         "Key.revoker_id",
         "Key.revoke_reason",
+        "Key.disable_reason",
+        "Key.disabler_id",
         "Key.last_use_ip",
         "Key.rotated_from_key_id",
         "Key.rotated_to_key_id",
@@ -323,4 +335,4 @@ def test_no_text_is_forgotten() -> None:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 look(method.input_type)
-    assert found == cleaned | compared | output
+    assert found == cleaned | compared | networks | output

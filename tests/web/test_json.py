@@ -178,7 +178,8 @@ def test_other_types() -> None:
     ):
         assert refusal(text, policy)[::2] == told
     assert refusal('{"filter": {"states": ["ACTIVE"]}}', pb.ListKeysRequest)[2].endswith(
-        "each must be one of KEY_STATE_UNSPECIFIED, KEY_STATE_ACTIVE, KEY_STATE_EXPIRED, KEY_STATE_REVOKED"
+        "each must be one of KEY_STATE_UNSPECIFIED, KEY_STATE_ACTIVE, KEY_STATE_EXPIRED, KEY_STATE_REVOKED, "
+        "KEY_STATE_DISABLED"
     )
 
 

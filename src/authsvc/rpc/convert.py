@@ -1,10 +1,9 @@
 """Converts protobuf messages to values of the model, and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.keys.sealing import Recipient
@@ -17,6 +16,7 @@ from authsvc.model.key import Key, KeyState, RevokeCause, TechnicalContact
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
 from authsvc.verify.token_verifier import TokenVerdict
@@ -239,35 +239,6 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
         "allowed_networks": checked_networks(key.allowed_networks, "key.allowed_networks"),
     }
     return {name: values[name] for name in names}
-
-
-def mask_violations(
-    paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor
-) -> list[FieldViolation]:
-    """Return what is wrong with an update mask for a message of which some fields are `editable`."""
-    problems = _mask_problems(paths, editable, descriptor)
-    return [FieldViolation("update_mask", "update_mask.path", problem) for problem in problems]
-
-
-def _mask_problems(paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor) -> list[str]:
-    if not paths:
-        return [f"is empty; name the fields to change: {', '.join(editable)}, or * for all of them"]
-    problems = []
-    if "*" in paths and len(paths) > 1:
-        problems.append("* means all fields and must be the only path")
-    for path in paths:
-        field, _, below = path.partition(".")
-        if path == "*" or path in editable:
-            continue
-        if below and field in editable:
-            problems.append(f"{path} is a subfield; use the path {field} and send the whole field")
-        elif field in descriptor.fields_by_name:
-            problems.append(f"{path} cannot be changed; only {', '.join(editable)} can")
-        else:
-            problems.append(f"{path} is not a field of {descriptor.name}")
-    if len(set(paths)) < len(paths):
-        problems.append("a path is listed twice")
-    return problems
 
 
 def instant(timestamp: Timestamp) -> datetime:

@@ -9,7 +9,8 @@ from authsvc.model.allowed_networks import checked_networks
 from authsvc.model.caller import Caller
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
-from authsvc.rpc.convert import mask_violations, timestamp
+from authsvc.rpc.convert import timestamp
+from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import owner_policy_service_pb2 as pb
 
 _EDITS = {edits: pb.KeyEdits.Value(f"KEY_EDITS_{edits.name}") for edits in KeyEdits}

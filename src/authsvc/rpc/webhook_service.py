@@ -12,7 +12,8 @@ from authsvc.model.webhook import USUAL_OVERLAP, DisableReason, Webhook, Webhook
 from authsvc.model.webhook_delivery import DeliveryQuery, DeliveryState, WebhookDelivery
 from authsvc.notifications.webhooks import Webhooks
 from authsvc.rpc.answer_size import shown
-from authsvc.rpc.convert import contact_messages, contacts, mask_violations, timestamp
+from authsvc.rpc.convert import contact_messages, contacts, timestamp
+from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import webhook_service_pb2 as pb
 
 _DEFAULT_PAGE_SIZE = 50

@@ -16,6 +16,9 @@ from tests.faults.model.explore import explore
 from tests.faults.model.protocol import Model
 from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
 
+# They compute, and wait for nothing. The largest has half a million states.
+pytestmark = pytest.mark.timeout(300)
+
 
 def told(trace: list[str] | None) -> str:
     return "\n".join(trace or [])
