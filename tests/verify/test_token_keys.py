@@ -39,6 +39,7 @@ OTHER_JWK = OKPKey.import_key(pem(TWO)).as_dict(private=True)
         json.dumps([JWK]),
         json.dumps({"keys": [JWK]}),
     ],
+    ids=["PEM", "PEM and a comment", "PEM of Windows", "JWK", "list", "JWK Set"],
 )
 def test_a_key(tmp_path: Path, content: str) -> None:
     """PEM and JWK are read; only the public part is published, under its thumbprint (RFC 7638)."""
@@ -91,6 +92,7 @@ def test_several_keys(tmp_path: Path) -> None:
         ((pem(ONE) + pem(TWO) + pem(ONE)).encode(), "keys 1 and 3 of"),
         ("".join(new_token_key() for _ in range(17)).encode(), "has 17 keys"),
     ],
+    ids=range(18),  # keys are random, and processes have to agree on the names of tests
 )
 def test_what_is_no_file_of_keys(tmp_path: Path, content: bytes, told: str) -> None:
     """The message names the setting, the file and the key, and shows nothing of it."""
@@ -104,7 +106,7 @@ def test_what_is_no_file_of_keys(tmp_path: Path, content: bytes, told: str) -> N
     assert pem(ONE).splitlines()[1] not in message
 
 
-@pytest.mark.parametrize("given", [pem(ONE), json.dumps(JWK)])
+@pytest.mark.parametrize("given", [pem(ONE), json.dumps(JWK)], ids=["PEM", "JWK"])
 def test_a_key_instead_of_a_path(given: str) -> None:
     with pytest.raises(ConfigError) as refused:
         reloaded_token_keys(Path(given))
