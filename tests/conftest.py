@@ -197,6 +197,10 @@ class Client:
         if key_string is not None:
             self._metadata.append(("authorization", f"Bearer {key_string}"))
 
+    def with_key(self, key_string: str) -> "Client":
+        """Return a client on the same channel that calls with this key string."""
+        return Client(self._channel, key_string)
+
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         messages, stub = _METHODS[method]
         request_type = getattr(messages, f"{method}Request")

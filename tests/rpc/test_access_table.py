@@ -255,11 +255,11 @@ async def token_of(service: Service, admin: Client, owner_id: str) -> str:
     return str(answer.token)
 
 
-async def disabled_key(service: Service, admin: Client, owner_id: str) -> str:
+async def disabled_key(admin: Client, owner_id: str) -> str:
     """Return the id of a key that its owner has disabled."""
     manager = await admin.CreateKey(owner_id=owner_id, display_name="x", scopes=["keys:write"])
     made = await admin.CreateKey(owner_id=owner_id, display_name="x")
-    await service.as_caller(manager.key_string).DisableKey(key_id=made.key.key_id)
+    await admin.with_key(manager.key_string).DisableKey(key_id=made.key.key_id)
     return str(made.key.key_id)
 
 
@@ -270,7 +270,7 @@ async def target(service: Service) -> Target:
     revoked = await admin.CreateKey(owner_id=OWNER, display_name="x")
     await admin.RevokeKey(key_id=revoked.key.key_id)
     session = await admin.CreateSession(owner_id=OWNER)
-    disabled = await disabled_key(service, admin, OWNER)
+    disabled = await disabled_key(admin, OWNER)
     return Target(
         key.key.key_id,
         key.key_string,

@@ -74,6 +74,22 @@ async def revoke_key(service: Service, caller: Client) -> Left:
     return [("KEY_REVOKED", key_id, {"revoke_time": "2026-11-21T12:01:00+00:00", "reason": "leaked"})]
 
 
+async def disable_key(service: Service, caller: Client) -> Left:
+    made = await make(service)
+    await caller.DisableKey(key_id=made.key.key_id, reason="audit")
+    return [("KEY_DISABLED", made.key.key_id, {"reason": "audit"})]
+
+
+async def enable_key(service: Service, caller: Client) -> Left:
+    made = await make(service)
+    await caller.DisableKey(key_id=made.key.key_id)
+    await caller.EnableKey(key_id=made.key.key_id, reason="all is well")
+    return [
+        ("KEY_DISABLED", made.key.key_id, {}),
+        ("KEY_ENABLED", made.key.key_id, {"reason": "all is well"}),
+    ]
+
+
 async def batch_revoke_keys(service: Service, caller: Client) -> Left:
     before = await revoked(service)
     ids = sorted([(await make(service)).key.key_id for _ in range(3)])
@@ -174,6 +190,8 @@ CHANGES: dict[str, Callable[[Service, Client], Awaitable[Left]]] = {
     "UpdateKey": update_key,
     "RotateKey": rotate_key,
     "RevokeKey": revoke_key,
+    "DisableKey": disable_key,
+    "EnableKey": enable_key,
     "BatchRevokeKeys": batch_revoke_keys,
     "DeleteKey": delete_key,
     "BatchDeleteKeys": batch_delete_keys,

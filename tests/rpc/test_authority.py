@@ -140,7 +140,7 @@ async def target_of(service: Service, admin: Client, owner_id: str) -> Target:
     gone = await admin.CreateKey(owner_id=owner_id, display_name="x")
     await admin.RevokeKey(key_id=gone.key.key_id)
     session = await admin.CreateSession(owner_id=owner_id)
-    disabled = await disabled_key(service, admin, owner_id)
+    disabled = await disabled_key(admin, owner_id)
     return Target(
         key.key.key_id,
         key.key_string,
