@@ -125,6 +125,18 @@ CASES: list[tuple[Notification, str, list[str]]] = [
         ["An API key of acme was deleted.", "Last used: 2026-12-01 09:30 UTC"],
     ),
     (
+        about("key.disabled", details={"disabled_until": DAY, "reason": "audit"}),
+        'API key "job 1" was disabled',
+        ["was disabled until 2026-12-01 09:30 UTC.", "Reason: audit"],
+    ),
+    (about("key.disabled"), 'API key "job 1" was disabled', ["It works again when it is enabled."]),
+    (about("key.enabled"), 'API key "job 1" was enabled', ["that was disabled works again."]),
+    (
+        about("key.address_refused", details={"address": "192.0.2.1", "count": "2"}),
+        'API key "job 1" was refused at another address',
+        ["allowed networks: 192.0.2.1.", "rotate it now."],
+    ),
+    (
         about("key.expiring", WARNED, details={"remaining_days": "7", "threshold_days": "7"}),
         'API key "job 1" expires in 7 days',
         ["expires at 2026-12-01 09:30 UTC", "extend or rotate it", "If it is not, revoke it."],
