@@ -1,7 +1,6 @@
 """DisableKey and EnableKey."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -44,7 +43,8 @@ class KeyPauses(Protocol):
             InvalidArgument: INVALID_FIELD, if `until` is not in the future.
             NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
             AlreadyDone: KEY_ALREADY_REVOKED.
-            FailedPrecondition: KEY_EXPIRED; LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`.
+            FailedPrecondition: KEY_EXPIRED; DISABLED_BY_OWNER_FOR_LONGER; LAST_ADMINISTRATOR_KEY, unless
+                `allow_last_administrator`.
             PermissionDenied: DISABLED_BY_PLATFORM; KEY_MANAGER_NOT_PERMITTED, by the owner's policy. If the
                 key gets an earlier end, SCOPE_NOT_GRANTABLE or PLATFORM_NEEDS_FULL_ACCESS.
         """
@@ -66,10 +66,8 @@ class KeyPauses(Protocol):
                 if key.pause.is_like(pause):
                     # This waits for the workers all the same: an earlier call may not have done so (R7).
                     return key
-                if pause.by_platform and not key.pause.by_platform and pause.ends_before(key.pause):
-                    # What the owner has disabled for longer stays disabled.
-                    pause = replace(pause, until=key.pause.until)
                 if pause.ends_before(key.pause):
+                    key.pause.refuse_platform(change.caller, key_id)
                     self._refuse_to_give(change.caller, key)
             await refuse_to_end_last(change.connection, [key], self._clock, allowed=allow_last_administrator)
             disabled = key.disabled(now, pause)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from authsvc.model.caller import PLATFORM_OWNER, Caller
-from authsvc.model.errors import PermissionDenied
+from authsvc.model.errors import FailedPrecondition, PermissionDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +38,20 @@ class Pause:
                 f"key {key_id} was disabled by the owner {PLATFORM_OWNER!r}, which alone can enable it; "
                 "ask the operator",
                 reason="DISABLED_BY_PLATFORM",
+                key_id=key_id,
+            )
+
+    def refuse_platform(self, caller: Caller, key_id: str) -> None:
+        """Raise FailedPrecondition (DISABLED_BY_OWNER_FOR_LONGER) for the platform and a pause of the owner.
+
+        For a call that would take the pause over with an earlier end. To keep the later end silently would
+        let a repetition of the call end the pause early.
+        """
+        if not self.by_platform and caller.confined_to is None:
+            end = "it is enabled" if self.until is None else f"{self.until:%Y-%m-%dT%H:%M:%SZ}"
+            raise FailedPrecondition(
+                f"the owner has disabled key {key_id} until {end}; choose that time or a later one, or leave "
+                "disabled_until unset",
+                reason="DISABLED_BY_OWNER_FOR_LONGER",
                 key_id=key_id,
             )

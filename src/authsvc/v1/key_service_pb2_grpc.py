@@ -275,7 +275,8 @@ class KeyServiceServicer:
         counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
         not rotated. A second call changes the time and the reason. A key that a caller of
         the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
-        reason DISABLED_BY_PLATFORM.
+        reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
+        disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

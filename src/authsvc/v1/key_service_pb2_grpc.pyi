@@ -115,7 +115,8 @@ class KeyServiceStub:
     counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
     not rotated. A second call changes the time and the reason. A key that a caller of
     the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
-    reason DISABLED_BY_PLATFORM.
+    reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
+    disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
     """
     EnableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
@@ -281,7 +282,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
     not rotated. A second call changes the time and the reason. A key that a caller of
     the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
-    reason DISABLED_BY_PLATFORM.
+    reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
+    disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
     """
     EnableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
@@ -486,7 +488,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         counts for `max_active_keys`, expires, and can be updated, revoked and deleted, but
         not rotated. A second call changes the time and the reason. A key that a caller of
         the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
-        reason DISABLED_BY_PLATFORM.
+        reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
+        disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
         """
 
     @_abc_1.abstractmethod

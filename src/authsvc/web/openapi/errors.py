@@ -47,6 +47,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "CALLER_NOT_A_KEY",
             "CONTACTS_REQUIRED",
             "CREDENTIAL_REQUIRED",
+            "DISABLED_BY_OWNER_FOR_LONGER",
             "EXPIRATION_REQUIRED",
             "KEY_ALREADY_REVOKED",
             "KEY_ALREADY_ROTATED",
