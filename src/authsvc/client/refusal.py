@@ -4,25 +4,11 @@ import grpc
 
 from authsvc.client import rich_status
 from authsvc.client.verdict import VerdictCode
+from authsvc.model.refusal import REFUSALS
 
 _MAX_METADATA_LENGTH = 3200
-
-_BAD = {
-    VerdictCode.NOT_FOUND: ("CREDENTIAL_INVALID", "is not known; check that it was copied completely"),
-    VerdictCode.REVOKED: ("CREDENTIAL_REVOKED", "was revoked; create a new key, or sign in again"),
-    VerdictCode.EXPIRED: (
-        "CREDENTIAL_EXPIRED",
-        "has expired; create or rotate to a new key, or sign in again",
-    ),
-    VerdictCode.DISABLED: (
-        "CREDENTIAL_DISABLED",
-        "is a key that is disabled, or the policy of its owner has switched keys off; enable it, or sign in",
-    ),
-    VerdictCode.ADDRESS_NOT_ALLOWED: (
-        "CREDENTIAL_ADDRESS_NOT_ALLOWED",
-        "may not be used from this address; call from one of its allowed_networks, or change these",
-    ),
-}
+# The service refuses its own callers in the same words.
+_BAD = {VerdictCode[code.name]: refusal for code, refusal in REFUSALS.items()}
 
 
 class Refusal(Exception):

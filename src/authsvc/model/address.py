@@ -17,7 +17,7 @@ Network = IPv4Network | IPv6Network
 # The characters of "[", an IPv6 address with a short zone, "]:" and a port.
 MAX_ADDRESS_LENGTH = 64
 # IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
-_MAPPED = IPv6Network("::ffff:0:0/96")
+MAPPED = IPv6Network("::ffff:0:0/96")
 # The longest chain of proxies. A client may put any number of addresses before it.
 _MAX_HOPS = 64
 # Providers assign a whole /64 to a customer, so an attacker can use all of it.
@@ -64,9 +64,9 @@ def network(text: str) -> Network:
     A network of IPv4-mapped addresses becomes one of IPv4; one that contains all of them becomes 0.0.0.0/0.
     """
     found = ip_network(text)
-    if isinstance(found, IPv6Network) and found.overlaps(_MAPPED):
-        address = int(found.network_address) & int(_MAPPED.hostmask)
-        return IPv4Network((address, max(found.prefixlen - _MAPPED.prefixlen, 0)))
+    if isinstance(found, IPv6Network) and found.overlaps(MAPPED):
+        address = int(found.network_address) & int(MAPPED.hostmask)
+        return IPv4Network((address, max(found.prefixlen - MAPPED.prefixlen, 0)))
     return found
 
 

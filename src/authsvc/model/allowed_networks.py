@@ -5,17 +5,18 @@ address of the client. Addresses are normalized, so IPv4-mapped IPv6 addresses a
 is not known is in no network.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 
+from authsvc.model.address import MAPPED, network
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.memo import remembered
 
 #: How many networks a key, or a policy, may have.
 MAX_NETWORKS = 50
-# IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
-_MAPPED = IPv6Network("::ffff:0:0/96")
+# A network as it is compared: the length of its addresses in bytes, the first one, and the mask.
+_Compared = tuple[int, int, int]
 
 
 class AllowedNetworks:
@@ -56,13 +57,13 @@ class AllowedNetworks:
 
 
 @remembered(max_entries=512, max_length=2200)  # those of a policy are those of all keys of an owner
-def _compared(*texts: str) -> tuple[tuple[int, int, int], ...]:
-    """Return the length of an address in bytes, the first address and the mask of each normalized network."""
+def _compared(*texts: str) -> tuple[_Compared, ...]:
+    """Return each normalized network as it is compared."""
     return tuple(map(_parsed, texts))
 
 
-def _parsed(text: str) -> tuple[int, int, int]:
-    # A fiftieth of the time of `ip_network`.
+def _parsed(text: str) -> _Compared:
+    # 1 to 2 µs, and `ip_network` needs 7: a worker reads those of all keys that it loads.
     address, _, prefix = text.partition("/")
     packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
     bits = 8 * len(packed)
@@ -90,10 +91,8 @@ def checked_networks(texts: Sequence[str], path: str) -> tuple[str, ...]:
 def _network(text: str) -> IPv4Network | IPv6Network:
     """Return a network; one of IPv4-mapped addresses becomes one of IPv4."""
     found = ip_network(text)
-    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
-        address = int(found.network_address) & int(_MAPPED.hostmask)
-        return IPv4Network((address, found.prefixlen - _MAPPED.prefixlen))
-    return found
+    # `network` would make one of all addresses of IPv4 from ::/0, which has those of IPv6.
+    return network(text) if isinstance(found, IPv6Network) and found.subnet_of(MAPPED) else found
 
 
 def _problem(text: str) -> str:
@@ -112,18 +111,18 @@ def _problem(text: str) -> str:
 
 
 def widens(before: Sequence[str], after: Sequence[str]) -> bool:
-    """Return whether networks contain an address that earlier ones did not; an empty list contains all."""
+    """Return whether normalized networks contain an address that earlier ones did not.
+
+    An empty list contains all. A network counts as contained if one of the earlier ones contains it.
+    """
     if not before:
         return False
     if not after:
         return True
-    old = [ip_network(text) for text in before]
-    return not all(_is_within(ip_network(text), old) for text in after)
+    outer = _compared(*before)
+    return not all(any(_is_within(each, one) for one in outer) for each in map(_parsed, after))
 
 
-def _is_within(inner: IPv4Network | IPv6Network, outer: Iterable[IPv4Network | IPv6Network]) -> bool:
-    return any(
-        (isinstance(inner, IPv4Network) and isinstance(each, IPv4Network) and inner.subnet_of(each))
-        or (isinstance(inner, IPv6Network) and isinstance(each, IPv6Network) and inner.subnet_of(each))
-        for each in outer
-    )
+def _is_within(inner: _Compared, outer: _Compared) -> bool:
+    (size, first, mask), (outer_size, outer_first, outer_mask) = inner, outer
+    return size == outer_size and first & outer_mask == outer_first and mask & outer_mask == outer_mask
