@@ -5,11 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from authsvc.cli.call import ClientError, calling, notes
-from authsvc.cli.keys import mint
+from authsvc.cli.call import ClientError, notes
+from authsvc.cli.keys import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1 import key_service_pb2_grpc
 
 _STRINGS_PER_CALL = 1000
 # A string with its place is far shorter.
@@ -29,23 +28,18 @@ async def revoke_self(
         Revoke even the last administrator key; only `authsvc bootstrap` can create another then.
     """
     request = pb.RevokeSelfRequest(reason=reason, allow_last_administrator=allow_last_administrator)
-    async with calling() as (channel, metadata):
-        stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
+    async with service() as (stub, metadata):
         answer = await stub.RevokeSelf(request, metadata=metadata)
     notes.print(f"{answer.key_id} is revoked.")
 
 
-async def rotate_self(*, grace: Duration = None, request_id: str = "", seal_to: str = "") -> None:
+async def rotate_self(*, grace: Duration = None, request_id: RequestId = "", seal_to: SealTo = "") -> None:
     """Replace the key in AUTHSVC_KEY itself and print the new key string. It needs the scope keys:self.
 
     Parameters
     ----------
     grace
         How much longer the old key works, for instance 24h.
-    request_id
-        An id that makes the call safe to retry.
-    seal_to
-        Print the key string encrypted to this recipient of age (age1...).
     """
     request = pb.RotateSelfRequest(request_id=request_id)
     if grace is not None:
@@ -69,8 +63,7 @@ async def report_leaked(*, place: str = "") -> None:
     leaks = [_leak(line, place) for line in sys.stdin if line.strip()]
     if not leaks:
         raise ClientError("no key strings in the standard input; write one per line")
-    async with calling(needs_key=False) as (channel, metadata):
-        stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
+    async with service(needs_key=False) as (stub, metadata):
         for start in range(0, len(leaks), _STRINGS_PER_CALL):
             request = pb.ReportLeakedKeysRequest(leaks=leaks[start : start + _STRINGS_PER_CALL])
             await stub.ReportLeakedKeys(request, metadata=metadata)

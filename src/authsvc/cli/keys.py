@@ -1,8 +1,7 @@
 """`authsvc keys`: calls the key service.
 
 Commands that create a key print only the key string to standard output, or the age file with it, so that it
-can be piped.
-Tables and notes go to standard error then.
+can be piped. Tables and notes go to standard error then.
 """
 
 import sys
@@ -31,11 +30,11 @@ keys = cyclopts.App(
     "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
     "of `authsvc dev` and its admin.key.",
 )
-# A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
-_RequestId = Annotated[str, Parameter(help="An id that makes the call safe to retry.")]
-_SealTo = Annotated[
+RequestId = Annotated[str, Parameter(help="An id that makes the call safe to retry.")]
+SealTo = Annotated[
     str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
 ]
+# A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 
 
@@ -54,8 +53,8 @@ async def create(
     brand: str = "",
     environment: str = "",
     network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    request_id: _RequestId = "",
-    seal_to: _SealTo = "",
+    request_id: RequestId = "",
+    seal_to: SealTo = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -178,7 +177,7 @@ async def revoke(
 
 @keys.command
 async def rotate(
-    key_id: str, *, grace: Duration = None, request_id: _RequestId = "", seal_to: _SealTo = ""
+    key_id: str, *, grace: Duration = None, request_id: RequestId = "", seal_to: SealTo = ""
 ) -> None:
     """Replace a key with a new one and print the new key string, which is never shown again.
 
@@ -196,9 +195,9 @@ async def rotate(
 
 
 @asynccontextmanager
-async def service() -> AsyncIterator[_Service]:
+async def service(*, needs_key: bool = True) -> AsyncIterator[_Service]:
     """Yield a stub of the key service, and the metadata to call it with."""
-    async with calling() as (channel, metadata):
+    async with calling(needs_key=needs_key) as (channel, metadata):
         stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
         yield stub, metadata
 
