@@ -1,10 +1,19 @@
-"""One connection to another server: to addresses that were checked, and with a bound for what is read."""
+"""One connection to another server: to addresses that were checked, and with a bound for what is read.
+
+TLS verifies the certificate for the name. Redirects are not followed, and proxies of the
+environment are not used.
+"""
 
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
+import anyio
 import httpcore
+
+USER_AGENT = f"authsvc/{version('authsvc')}"
 
 #: The most bytes of a response that are read. A response head that is larger is an error.
 MAX_RESPONSE_BYTES = 64 * 1024
@@ -15,6 +24,37 @@ _MAX_ADDRESSES = 4
 
 class TooLargeError(Exception):
     """A response head is larger than `MAX_RESPONSE_BYTES`."""
+
+
+#: What the network and the other server may cause, beside TooLargeError.
+NETWORK_ERRORS = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    OSError,
+)
+
+
+@asynccontextmanager
+async def exchange(
+    request: httpcore.Request, addresses: Sequence[str], tls: ssl.SSLContext
+) -> AsyncIterator[httpcore.Response]:
+    """Send a request on a connection of its own, which is closed afterwards; yield the response.
+
+    `tls` is used for https://, from TLS 1.2 on.
+
+    Raises one of `NETWORK_ERRORS`, or TooLargeError, also when the response is read.
+    """
+    tls.minimum_version = max(tls.minimum_version, ssl.TLSVersion.TLSv1_2)
+    backend = CheckedAddresses(addresses)
+    connection = httpcore.AsyncHTTPConnection(request.url.origin, ssl_context=tls, network_backend=backend)
+    try:
+        yield await connection.handle_async_request(request)
+    finally:
+        await backend.aclose()
 
 
 class CheckedAddresses(httpcore.AsyncNetworkBackend):

@@ -18,11 +18,9 @@ import json
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
 import httpcore
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -31,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from authsvc.config.reloaded_files import Contents, ReloadedFiles
 from authsvc.config.settings import ConfigError
 from authsvc.model.errors import Unavailable
-from authsvc.net.checked_connection import CheckedAddresses, TooLargeError
+from authsvc.net.checked_connection import NETWORK_ERRORS, USER_AGENT, TooLargeError, exchange
 from authsvc.net.resolver import Resolve, Resolver
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.notifications.webhooks.target import read_target
@@ -45,18 +43,7 @@ _MAX_KEYS = 100
 _FETCH_SECONDS = 15.0
 # How long a list is used before it is fetched again; the pause before the next attempt.
 _LIFETIME_SECONDS, _PAUSE_SECONDS = 3600.0, 60.0
-_FAILURES = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    OSError,
-    TimeoutError,
-    TooLargeError,
-    ValueError,
-)
+_FAILURES = (*NETWORK_ERRORS, TooLargeError, ValueError)
 
 
 class ScanningKeys(Protocol):
@@ -168,14 +155,6 @@ class Fetch:
         found = [target.host] if target.address else await self._resolve(target.host, target.port)
         if not found or not all(self._addresses.allows(each, is_plain=False) for each in found):
             raise ValueError("its name does not resolve, or has an address that is not allowed")
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
-        backend = CheckedAddresses(found)
-        connection = httpcore.AsyncHTTPConnection(
-            httpcore.Origin(b"https", target.host.encode(), target.port),
-            ssl_context=self._tls,
-            network_backend=backend,
-        )
         request = httpcore.Request(
             b"GET",
             httpcore.URL(scheme=b"https", host=target.host, port=target.port, target=target.path),
@@ -183,16 +162,15 @@ class Fetch:
                 ("host", target.authority),
                 ("connection", "close"),
                 ("accept", "application/json"),
-                ("user-agent", f"authsvc/{version('authsvc')}"),
+                ("user-agent", USER_AGENT),
             ],
         )
-        try:
-            response = await connection.handle_async_request(request)
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        async with exchange(request, found, self._tls) as response:
             if response.status != 200:
                 raise ValueError(f"answered {response.status}")
             return await response.aread()
-        finally:
-            await backend.aclose()
 
 
 def keys_of(setting: str, addresses: AddressRules) -> FileKeys | RemoteKeys | None:

@@ -14,14 +14,12 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from importlib.metadata import version
 
-import anyio
 import httpcore
 
 from authsvc.model.retry_schedule import retry_after_of
 from authsvc.model.webhook import Attempt, Outcome, Webhook
-from authsvc.net.checked_connection import CheckedAddresses, TooLargeError
+from authsvc.net.checked_connection import NETWORK_ERRORS, USER_AGENT, TooLargeError, exchange
 from authsvc.net.resolver import Resolve, Resolver
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.notifications.webhooks.signature import signature_headers
@@ -30,7 +28,6 @@ from authsvc.notifications.webhooks.target import Target, read_target
 
 #: For one call: look-up, connection, TLS, request and response head.
 SECONDS = 15.0
-_USER_AGENT = f"authsvc/{version('authsvc')}"
 # What OpenSSL says of a certificate (x509_vfy.h): expired, for another name, for another address.
 _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 10, 62, 64
 _GONE = (
@@ -77,7 +74,7 @@ class WebhookCaller:
             return Attempt(error=_GONE, outcome=Outcome.UNSIGNED)
         headers = {
             "content-type": "application/json",
-            "user-agent": _USER_AGENT,
+            "user-agent": USER_AGENT,
             **signature_headers(message_id, now, body, secrets),
         }
         try:
@@ -92,7 +89,6 @@ class WebhookCaller:
         """Return the context of TLS. Loading the authorities of the system takes time, so it is done once."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
-        self._tls.minimum_version = max(self._tls.minimum_version, ssl.TLSVersion.TLSv1_2)
         return self._tls
 
     def _secrets(self, webhook: Webhook, now: datetime) -> list[bytes]:
@@ -112,12 +108,6 @@ class WebhookCaller:
             raise _Failed(f"the URL {error}", Outcome.NOT_ALLOWED) from None
         addresses = await self._checked(target)
         scheme = b"http" if target.is_plain else b"https"
-        backend = CheckedAddresses(addresses)
-        connection = httpcore.AsyncHTTPConnection(
-            httpcore.Origin(scheme, target.host.encode(), target.port),
-            ssl_context=None if target.is_plain else self._tls_context(),
-            network_backend=backend,
-        )
         request = httpcore.Request(
             b"POST",
             httpcore.URL(scheme=scheme, host=target.host, port=target.port, target=target.path),
@@ -130,14 +120,12 @@ class WebhookCaller:
             content=body,
         )
         try:
-            response = await connection.handle_async_request(request)
-            return self._attempt(response)
+            async with exchange(request, addresses, self._tls_context()) as response:
+                return self._attempt(response)
         except TooLargeError:
             raise _Failed("the header of the answer is too large") from None
-        except _NETWORK_ERRORS as error:
+        except NETWORK_ERRORS as error:
             raise _Failed(_phrase(error)) from None
-        finally:
-            await backend.aclose()
 
     async def _checked(self, target: Target) -> list[str]:
         """Return the addresses of the target, all of which may be called."""
@@ -168,18 +156,6 @@ class WebhookCaller:
             retry_after_of(after.decode("latin-1"), self._clock()),
             Outcome.ANSWERED,
         )
-
-
-# What the network and the receiver may cause.
-_NETWORK_ERRORS = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    OSError,
-)
 
 
 def _phrase(error: Exception) -> str:

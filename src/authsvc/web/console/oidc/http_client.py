@@ -1,8 +1,6 @@
 """Calls of the OpenID provider over HTTP.
 
-Mechanism: as calls of webhooks, each has a connection of its own, which is closed afterwards. TLS verifies
-the certificate by the authorities of the system. Redirects are not followed, and proxies of the environment
-are not used.
+Mechanism: as calls of webhooks, each has a connection of its own (`authsvc.net.checked_connection`).
 
 Bound: 64 KiB of an answer, and `_AT_ONCE` calls at a time; others wait. The time is bounded by the caller.
 
@@ -12,29 +10,17 @@ Failure: ProviderUnavailable. Its message has no part of a request or an answer.
 import asyncio
 import ssl
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import anyio
 import httpcore
 
-from authsvc.net.checked_connection import CheckedAddresses, TooLargeError
+from authsvc.net.checked_connection import NETWORK_ERRORS, USER_AGENT, TooLargeError, exchange
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.resolver import Resolver
 from authsvc.web.console.oidc.failure import ProviderUnavailable
 
 _AT_ONCE = 4
-_USER_AGENT = f"authsvc/{version('authsvc')}"
-_NETWORK_ERRORS = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    OSError,
-)
 
 
 class HttpAnswer(NamedTuple):
@@ -92,7 +78,7 @@ class HttpClient:
             headers=[
                 ("host", parts.netloc),
                 ("connection", "close"),
-                ("user-agent", _USER_AGENT),
+                ("user-agent", USER_AGENT),
                 ("accept", "application/json"),
                 *length.items(),
                 *headers.items(),
@@ -104,29 +90,14 @@ class HttpClient:
                 return await self._exchange(request, host, port)
             except TooLargeError:
                 raise ProviderUnavailable(f"an answer of {host} is larger than 64 KiB") from None
-            except _NETWORK_ERRORS as error:
+            except NETWORK_ERRORS as error:
                 raise ProviderUnavailable(f"{host} cannot be called: {type(error).__name__}") from None
 
     async def _exchange(self, request: httpcore.Request, host: str, port: int) -> HttpAnswer:
         addresses = await self._resolve(host, port)
         if not addresses:
             raise ProviderUnavailable(f"{host} does not resolve")
-        is_plain = request.url.scheme == b"http"
-        backend = CheckedAddresses(addresses)
-        connection = httpcore.AsyncHTTPConnection(
-            httpcore.Origin(request.url.scheme, host.encode(), port),
-            ssl_context=None if is_plain else await self._tls_context(),
-            network_backend=backend,
-        )
-        try:
-            response = await connection.handle_async_request(request)
-            return HttpAnswer(response.status, await response.aread())
-        finally:
-            await backend.aclose()
-
-    async def _tls_context(self) -> ssl.SSLContext:
-        """Return the context of TLS. Loading the authorities of the system takes time, so it is done once."""
         if self._tls is None:
             self._tls = await asyncio.to_thread(ssl.create_default_context)
-            self._tls.minimum_version = max(self._tls.minimum_version, ssl.TLSVersion.TLSv1_2)
-        return self._tls
+        async with exchange(request, addresses, self._tls) as response:
+            return HttpAnswer(response.status, await response.aread())
