@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from authsvc.gateway import access, http_check
-from authsvc.gateway.access import MAX_HEADERS, MAX_SCOPES, Access, GatewayRequest
+from authsvc.gateway import http_check, required
+from authsvc.gateway.access import MAX_HEADERS, Access, GatewayRequest
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.ext_authz import MAX_BYTES, ExtAuthz
 from authsvc.gateway.identities import Identities
 from authsvc.gateway.path import canonical
 from authsvc.gateway.presented import CredentialSources
+from authsvc.gateway.required import MAX_SCOPES
 from authsvc.model import address
 from authsvc.model.address import Proxies
 from authsvc.model.caller import BOOTSTRAP
@@ -32,7 +33,7 @@ MEGABYTE = 1_000_000
     "memo",
     [
         address.normalized,
-        access.required_scopes,
+        required.required_scopes,
         http_check._scopes,
         address._written,
         address.site,
@@ -111,10 +112,13 @@ async def test_very_many_headers_are_refused() -> None:
 def test_a_route_needs_so_many_scopes_at_most(separator: str) -> None:
     """As many as VerifyKey takes, each of the greatest length of a scope."""
     longest = [f"{number:064}" for number in range(MAX_SCOPES)]
-    assert access.required_scopes(separator.join(longest)) == tuple(longest)
-    assert access.required_scopes(separator.join([*longest, "a"])) is None
-    assert http_check._scopes("&".join(f"scope={scope}" for scope in longest)) == tuple(longest)
+    assert required.required_scopes(separator.join(longest)) == tuple(longest)
+    assert required.required_scopes(separator.join([*longest, "a"])) is None
+    assert http_check._scopes("&".join(f"scope={scope}" for scope in longest)) == (tuple(longest), ())
     assert http_check._scopes("&".join(f"scope={scope}" for scope in [*longest, "a"])) is None
+    both = "&".join(f"{name}={scope}" for name in ("scope", "any_of_scopes") for scope in longest)
+    assert http_check._scopes(both) == (tuple(longest), tuple(longest))
+    assert http_check._scopes(f"{both}&any_of_scopes=a") is None
 
 
 def test_a_long_path_has_no_route() -> None:

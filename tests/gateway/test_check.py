@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -182,6 +183,9 @@ async def test_who_may_ask(service: Service) -> None:
         {"authsvc.required_scopes": "a;b"},
         {"authsvc.required_scope": "a"},
         {"authsvc.required_scopes": "a", "authsvc.public": "true"},
+        {"authsvc.any_of_scopes": "A"},
+        {"authsvc.any_of_scopes": ""},
+        {"authsvc.required_scopes": "a", "authsvc.any_of_scopes": " "},
     ],
 )
 async def test_settings_that_say_nothing_let_nobody_through(
@@ -190,6 +194,54 @@ async def test_settings_that_say_nothing_let_nobody_through(
     """A mistake in Envoy's configuration is 500 and a log entry; it does not open the route."""
     text, _ = await key(service, "full_access")
     assert _outcome(await envoy.ask(_bearer(text), extensions=extensions)) == 500
+
+
+async def test_one_of_several_scopes(service: Service, envoy: Envoy) -> None:
+    """Beside those that are all required; the refusal names what would be enough."""
+    text, _ = await key(service, "a", "b")
+    for settings, status in (
+        ({"authsvc.any_of_scopes": "c b"}, 200),
+        ({"authsvc.any_of_scopes": "c, d"}, 403),
+        ({"authsvc.required_scopes": "a", "authsvc.any_of_scopes": "c b"}, 200),
+        ({"authsvc.required_scopes": "e", "authsvc.any_of_scopes": "a"}, 403),
+    ):
+        assert _outcome(await envoy.ask(_bearer(text), extensions=settings)) == status
+    full, _ = await key(service, "full_access")
+    assert _outcome(await envoy.ask(_bearer(full), extensions={"authsvc.any_of_scopes": "c"})) == 200
+    denied = (await envoy.ask(_bearer(text), extensions={"authsvc.any_of_scopes": "c d"})).denied_response
+    problem = json.loads(denied.body)
+    assert problem["any_of_scopes"] == ["c", "d"]
+    assert problem["detail"] == "This request requires the scope c or d; use a credential that has it."
+    headers = {option.header.key: option.header.value for option in denied.headers}
+    assert headers["www-authenticate"].endswith('scope="c d"')
+    as_grpc = {**_bearer(text), "content-type": "application/grpc"}
+    denied = (await envoy.ask(as_grpc, extensions={"authsvc.any_of_scopes": "c d"})).denied_response
+    headers = {option.header.key: option.header.value for option in denied.headers}
+    details = headers["grpc-status-details-bin"]
+    assert b"any_of_scopes" in b64decode(details + "=" * (-len(details) % 4))
+
+
+async def test_the_table_and_the_proxy_name_alternatives(
+    database_url: str, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only one of them may: there is no telling what both together would allow."""
+    table = tmp_path / "routes.toml"
+    table.write_text(
+        '[[route]]\nmethods = ["GET"]\npath = "/files/*"\nscopes = ["a"]\nany_of_scopes = ["b", "c"]\n'
+        '[[route]]\npath = "/health"\npublic = true\n'
+    )
+    async with serving(database_url, clock, routes=table) as service:
+        envoy = Envoy(service, (await key(service, *ASKS, owner_id="authsvc"))[0])
+        for scopes, status in ((("a", "c"), 200), (("a",), 403), (("b",), 403), (("full_access",), 200)):
+            text, _ = await key(service, *scopes)
+            assert _outcome(await envoy.ask(_bearer(text), path="/files/1")) == status
+            assert _outcome(await envoy.ask(_bearer(text), "d", path="/files/1")) in (403, status)
+        settings = {"authsvc.any_of_scopes": "a"}
+        assert _outcome(await envoy.ask(_bearer(text), path="/files/1", extensions=settings)) == 500
+        assert "any_of_scopes; name them in one" in caplog.text
+        # The proxy's alternatives count on a public route, too.
+        assert _outcome(await envoy.ask({}, path="/health")) == 200
+        assert _outcome(await envoy.ask({}, path="/health", extensions=settings)) == 401
 
 
 @pytest.mark.parametrize("shown", [1, 25, 45, 60])

@@ -7,8 +7,9 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from authsvc.gateway.access import FAULT, MAX_SCOPES
+from authsvc.gateway.access import FAULT
 from authsvc.gateway.denied import Denied, grpc_media_type
+from authsvc.gateway.required import MAX_SCOPES
 from authsvc.model.scope import MAX_LENGTH
 
 

@@ -68,10 +68,21 @@ async def test_a_good_key_and_who_it_is(http: Service, ask: Ask) -> None:
         ("?a", 500),
         ("?scope=A", 500),
         ("?scope=a&scope=", 500),
+        ("?any_of_scopes=a", 200),
+        ("?any_of_scopes=c+a", 200),
+        ("?any_of_scopes=c&any_of_scopes=b", 200),
+        ("?any_of_scopes=c", 403),
+        ("?any_of_scopes=c,d", 403),
+        ("?scope=a&any_of_scopes=b+c", 200),
+        ("?scope=c&any_of_scopes=a", 403),
+        ("?scope=a&any_of_scopes=c", 403),
+        ("?any_of_scopes=", 500),
+        ("?any_of_scopes=A", 500),
+        ("?any_of_scope=a", 500),
     ],
 )
 async def test_scopes_in_the_question(http: Service, ask: Ask, query: str, status: int) -> None:
-    """All of them are required; a mistake in the proxy's configuration allows nothing."""
+    """All of one list, and one of the other; a mistake in the proxy's configuration allows nothing."""
     text, _ = await key(http, "a", "b")
     assert (await ask(bearer(text), f"/check{query}")).status == status
 

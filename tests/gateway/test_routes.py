@@ -35,6 +35,17 @@ path = "/admin/**"
 scopes = ["admin"]
 
 [[route]]
+methods = ["PATCH"]
+path = "/files/**"
+any_of_scopes = ["files:write", "files:owner"]
+
+[[route]]
+methods = ["DELETE"]
+path = "/files/**"
+scopes = ["files:write"]
+any_of_scopes = ["files:owner", "admin"]
+
+[[route]]
 path = "/files/**"
 any = true
 
@@ -63,6 +74,8 @@ def _read(text: str) -> Routes:
         ("GET", "/orders/", Access(False, ("orders:read",))),
         ("HEAD", "/orders/1/lines/2", Access(False, ("orders:read",))),
         ("GET", "/admin", Access(False, ("admin",))),
+        ("PATCH", "/files/Ab", Access(False, (), ("files:write", "files:owner"))),
+        ("DELETE", "/files/Ab", Access(False, ("files:write",), ("files:owner", "admin"))),
         ("GET", "/files/Ab", _ANY),
         ("GET", "/files/a%20b", _ANY),
     ],
@@ -149,16 +162,22 @@ def test_capital_letters_do_not_lead_around_a_route() -> None:
         ("[[route]]\npath = '/a%20b'\nany = true", "write it decoded"),
         ("[[route]]\npath = '/a//b'\nany = true", "'' is not a valid segment"),
         ("[[route]]\npath = '/../b'\nany = true", "'..' is not a valid segment"),
-        ("[[route]]\npath = '/a'", "give exactly one of scopes, any, public"),
-        ("[[route]]\npath = '/a'\nany = true\npublic = true", "give exactly one of scopes, any, public"),
+        ("[[route]]\npath = '/a'", "give exactly one of scopes and/or any_of_scopes, any, public"),
+        (
+            "[[route]]\npath = '/a'\nany = true\npublic = true",
+            "give exactly one of scopes and/or any_of_scopes, any, public",
+        ),
         ("[[route]]\npath = '/a'\npublic = false", "public: use true"),
         ("[[route]]\npath = '/a'\npublic = 'yes'", "public: use true"),
         ("[[route]]\npath = '/a'\nscopes = []", "scopes: use a list"),
+        ("[[route]]\npath = '/a'\nany_of_scopes = []", "any_of_scopes: use a list"),
+        ("[[route]]\npath = '/a'\nany_of_scopes = ['A b']", "any_of_scopes: 'A b' is not a valid scope"),
+        ("[[route]]\npath = '/a'\nany = true\nany_of_scopes = ['a']", "give exactly one of scopes and/or"),
         ("[[route]]\npath = '/a'\nscopes = 'a'", "scopes: use a list"),
         ("[[route]]\npath = '/a'\nscopes = ['A b']", "'A b' is not a valid scope"),
         (
             "[[route]]\npath = '/a'\nscope = ['a']",
-            "'scope' is not known; known are path, methods, scopes, public, any",
+            "'scope' is not known; known are path, methods, scopes, any_of_scopes, public, any",
         ),
         ("[[route]]\npath = '/a'\nany = true\nmethods = []", "methods: use a list"),
         ("[[route]]\npath = '/a'\nany = true\nmethods = 'GET'", "methods: use a list"),
@@ -202,8 +221,8 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once() -> None:
         "route 1 (a): methods: 'put' is not a method; use capital letters, like GET",
         "route 1 (a): methods: 1 is not a method; use capital letters, like GET",
         "route 1 (a): public: use true, or leave it out",
-        "route 3: give exactly one of scopes, any, public (any = true: any valid credential; "
-        "public = true: none)",
+        "route 3: give exactly one of scopes and/or any_of_scopes, any, public (any = true: any valid "
+        "credential; public = true: none)",
         'route 3: path: use a path that starts with a slash, for instance path = "/orders/*"',
         "route 4 (/a/b): is never reached, since route 2 covers it; move it before that one",
     ]
@@ -247,7 +266,7 @@ async def test_a_broken_file_keeps_the_one_before(tmp_path: Path, caplog: pytest
     watched = reloaded_routes(file, _ANY_SCOPE)
     file.write_text('[[route]]\npath = "/health"\n')
     await watched.look()
-    assert "route 1 (/health): give exactly one of scopes, any, public" in caplog.text
+    assert "route 1 (/health): give exactly one of scopes and/or any_of_scopes, any, public" in caplog.text
     assert watched.value.find("GET", "/health") == _PUBLIC
     file.unlink()
     await watched.look()

@@ -27,8 +27,8 @@ class TomlTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    #: Of these keys a table has exactly one, with what to say of them besides.
-    exactly_one_of: ClassVar[tuple[str, ...]] = ()
+    #: A table has keys of exactly one of these groups; and what to say of them besides.
+    exactly_one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
     exactly_one_hint: ClassVar[str] = ""
     #: The first of these keys that a table has is shown besides its number.
     label_keys: ClassVar[tuple[str, ...]] = ()
@@ -91,8 +91,10 @@ class TomlTables(Generic[M]):
             return
         self._labels[number] = _label(table, model)
         found: list[str] = []
-        if model.exactly_one_of and sum(key in table for key in model.exactly_one_of) != 1:
-            found.append(f"give exactly one of {', '.join(model.exactly_one_of)}{model.exactly_one_hint}")
+        groups = model.exactly_one_of
+        if groups and sum(any(key in table for key in group) for group in groups) != 1:
+            named = ", ".join(" and/or ".join(group) for group in groups)
+            found.append(f"give exactly one of {named}{model.exactly_one_hint}")
         try:
             valid = model.model_validate(table, context=context)
         except ValidationError as error:

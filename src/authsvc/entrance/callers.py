@@ -76,7 +76,7 @@ def _check_twice(scopes: list[str]) -> list[str]:
 
 
 class _CallerTable(TomlTable):
-    exactly_one_of = ("spiffe_id", "subject")
+    exactly_one_of = (("spiffe_id",), ("subject",))
     label_keys = ("spiffe_id", "subject")
 
     spiffe_id: Annotated[str, AfterValidator(_check_spiffe_id)] = Field(

@@ -1,5 +1,6 @@
 """The decision whether a request may pass, and on whose behalf."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,17 +15,14 @@ from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
 from authsvc.model.errors import RetryableError
 from authsvc.model.key_string import redact
-from authsvc.model.memo import remembered
 from authsvc.model.refusal import REFUSALS
-from authsvc.model.scope import MAX_LENGTH as MAX_SCOPE_LENGTH
-from authsvc.model.scope import is_scope, missing
+from authsvc.model.scope import missing
 from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
-# Scopes that a route may require, as in VerifyKey; and the length of the text that lists them.
-MAX_SCOPES = 64
-MAX_SCOPES_LENGTH = MAX_SCOPES * (MAX_SCOPE_LENGTH + 2)
+_log = logging.getLogger(__name__)
+
 # Headers of a request. Servers and proxies accept 100 to 200 by default.
 MAX_HEADERS = 1000
 # The scopes that a proxy needs to ask for decisions.
@@ -53,6 +51,8 @@ class GatewayRequest(NamedTuple):
     client_ip: str = ""
     # Whether the proxy removes the headers that we name. If not, requests with such headers are refused.
     removes_headers: bool = True
+    # Scopes of which the proxy requires one.
+    any_of_scopes: Sequence[str] = ()
 
 
 class Allowed(NamedTuple):
@@ -130,7 +130,7 @@ class Access:
 
     def _credentials(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied | Presentation:
         """Return the credentials that decide about a request, or the answer if none does."""
-        required, headers = asked.required_scopes, asked.headers
+        required, any_of, headers = asked.required_scopes, asked.any_of_scopes, asked.headers
         if len(headers) > MAX_HEADERS:
             return _TOO_MANY_HEADERS
         if not asked.removes_headers and self._deceptive(asked):
@@ -143,10 +143,15 @@ class Access:
             if access is None:
                 return _NO_ROUTE
             # The scopes that the proxy requires are added.
-            if access.public and not required:
+            if access.public and not required and not any_of:
                 return self._public(asked)
             if access.scopes:
                 required = (*required, *access.scopes)
+            if access.any_of_scopes:
+                if any_of:
+                    _log.error("a proxy and its route in AUTHSVC_ROUTES name any_of_scopes; name them in one")
+                    return FAULT
+                any_of = access.any_of_scopes
         presented = self._sources.find(headers)
         if not presented.texts:
             return self._missing()
@@ -159,6 +164,7 @@ class Access:
             asked.client_ip,
             of_a_user(headers.get("user-agent", "")),
             ClientHints.of_headers(headers),
+            any_of,
         )
         return Presentation(question, presented)
 
@@ -174,12 +180,12 @@ class Access:
             # If none is valid, the first one that was minted here: its refusal is more specific.
             known = [text for text, (code, _) in verdicts.items() if code is not VerdictCode.NOT_FOUND]
             text = next(iter((*good, *known, text)))
-        return self._answer(verdicts[text], question.required_scopes, asked, presented, text)
+        return self._answer(verdicts[text], question, asked, presented, text)
 
     def _answer(
         self,
         verdict: Verdict,
-        required: Sequence[str],
+        question: Question,
         asked: GatewayRequest,
         presented: Presented,
         text: str,
@@ -188,15 +194,19 @@ class Access:
         if code is VerdictCode.VALID and credential is not None:
             return self._cleaned(credential, asked, presented, text)
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
-            lacking = missing(credential.scopes, dict.fromkeys(required))
+            lacking = missing(credential.scopes, dict.fromkeys(question.required_scopes))
+            # What is refused first is told first.
+            any_of = () if lacking else tuple(dict.fromkeys(question.any_of_scopes))
+            named = " and ".join(lacking) or " or ".join(any_of)
             return Denied(
                 403,
                 "SCOPE_MISSING",
                 "A scope is missing",
-                f"This request requires the scope {' and '.join(lacking)}; use a credential that has it.",
+                f"This request requires the scope {named}; use a credential that has it.",
                 "insufficient_scope",
                 self._sources.scheme,
                 lacking,
+                any_of_scopes=any_of,
             )
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
@@ -231,7 +241,7 @@ class Access:
         # In one pass, since most requests have many headers, and none of these.
         suspects = [name for name in asked.headers if "_" in name or name[:2] == "x-"]
         names = identity.imitations(suspects)
-        if self._routes is not None or asked.required_scopes:
+        if self._routes is not None or asked.required_scopes or asked.any_of_scopes:
             names += [name for name in suspects if name.replace("_", "-") in REWRITING]
         return names
 
@@ -280,15 +290,3 @@ FAULT = Denied(
     "The gateway is misconfigured",
     "The request could not be checked; the log of authsvc says why.",
 )
-
-
-@remembered(max_entries=1024, max_length=512)
-def required_scopes(text: str) -> tuple[str, ...] | None:
-    """Return the scopes in a setting of a proxy, separated by spaces or commas.
-
-    None if one is not a valid scope, or if there are too many.
-    """
-    if len(text) > MAX_SCOPES_LENGTH:
-        return None
-    scopes = tuple(text.replace(",", " ").split())
-    return scopes if len(scopes) <= MAX_SCOPES and all(map(is_scope, scopes)) else None

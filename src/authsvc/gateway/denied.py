@@ -48,6 +48,8 @@ class Denied:
     scheme: str = ""
     missing_scopes: Sequence[str] = ()
     retry_after: float = 0
+    # Scopes of which one is required.
+    any_of_scopes: Sequence[str] = ()
 
     @classmethod
     def of(cls, error: RetryableError) -> Self:
@@ -73,6 +75,8 @@ class Denied:
     def grpc_headers(self, media_type: str) -> list[tuple[str, str]]:
         """Return the headers of a gRPC answer without a body ("Trailers-Only")."""
         metadata = {"required_scope": " ".join(self.missing_scopes)} if self.missing_scopes else {}
+        if self.any_of_scopes:
+            metadata["any_of_scopes"] = " ".join(self.any_of_scopes)
         retry_after = self.retry_after or None
         status = rich_status(self.code, self.detail, self.reason, metadata, retry_after=retry_after)
         return [
@@ -94,12 +98,14 @@ class Denied:
         }
         if self.missing_scopes:
             problem["missing_scopes"] = list(self.missing_scopes)
+        if self.any_of_scopes:
+            problem["any_of_scopes"] = list(self.any_of_scopes)
         return json.dumps(problem)
 
     def _challenge(self) -> str:
         told = f'{self.scheme} realm="authsvc"'
         if self.error:
             told += f', error="{self.error}", error_description="{self.detail}"'
-        if self.missing_scopes:
-            told += f', scope="{" ".join(self.missing_scopes)}"'
+        if scopes := self.missing_scopes or self.any_of_scopes:
+            told += f', scope="{" ".join(scopes)}"'
         return told

@@ -1,8 +1,8 @@
 """Envoy's external authorization over gRPC, `envoy.service.auth.v3.Authorization/Check`.
 
 In Envoy's configuration, a route lists the scopes that it requires in `context_extensions`, under the key
-`authsvc.required_scopes`. To Envoy an answer without a status is a pass, so answers are built in only two
-places.
+`authsvc.required_scopes`, and those of which it requires one under `authsvc.any_of_scopes`. To Envoy an
+answer without a status is a pass, so answers are built in only two places.
 """
 
 import logging
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from authsvc.gateway.access import FAULT, Access, Allowed, GatewayRequest, required_scopes
+from authsvc.gateway.access import FAULT, Access, Allowed, GatewayRequest
 from authsvc.gateway.denied import Denied, grpc_media_type
 from authsvc.gateway.identities import OVERWRITE, Identities
+from authsvc.gateway.required import required_scopes
 from authsvc.gateway.v1.ext_authz_pb2 import (
     CheckRequest,
     CheckResponse,
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"
 _PREFIX = "authsvc."
-_REQUIRED = "authsvc.required_scopes"
+_REQUIRED, _ANY_OF = "authsvc.required_scopes", "authsvc.any_of_scopes"
 
 # Characters of an invalid setting that the log shows.
 _MAX_SHOWN_LENGTH = 200
@@ -95,7 +96,8 @@ class ExtAuthz:
         address = self._proxies.client(address, [forwarded] if forwarded else ())
         # As bytes in ISO-8859-1; Envoy writes them as UTF-8.
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
-        return GatewayRequest(http.method, target, headers, scopes, address), headers
+        required, any_of = scopes
+        return GatewayRequest(http.method, target, headers, required, address, any_of_scopes=any_of), headers
 
 
 def _parsed(data: bytes) -> CheckRequest:
@@ -112,22 +114,30 @@ def _parsed(data: bytes) -> CheckRequest:
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
 
 
-def _required(extensions: Mapping[str, str]) -> Sequence[str] | None:
-    """Return the scopes in the settings of a route; None for invalid settings."""
+def _required(extensions: Mapping[str, str]) -> tuple[Sequence[str], Sequence[str]] | None:
+    """Return the scopes in the settings of a route: all that are required, and those of which one is.
+
+    None for invalid settings.
+    """
     if not extensions:
-        return ()
-    scopes = required_scopes(extensions[_REQUIRED]) if _REQUIRED in extensions else ()
-    unknown = [key for key in extensions if key.startswith(_PREFIX) and key != _REQUIRED]
-    if scopes is None or unknown:
-        _log.error(
-            "Envoy's context_extensions: %s; write %s: orders:read orders:write",
-            f"{cut(unknown[0], _MAX_SHOWN_LENGTH)} is not known"
-            if unknown
-            else f"{cut(extensions[_REQUIRED], _MAX_SHOWN_LENGTH)!r} are not valid scopes",
-            _REQUIRED,
-        )
-        return None
-    return scopes
+        return (), ()
+    listed: dict[str, Sequence[str]] = {_REQUIRED: (), _ANY_OF: ()}
+    for key, text in extensions.items():
+        if not key.startswith(_PREFIX):
+            continue
+        scopes = required_scopes(text) if key in listed else None
+        # One of none would be no requirement.
+        if scopes is None or (key == _ANY_OF and not scopes):
+            problem = (
+                f"{cut(text, _MAX_SHOWN_LENGTH)!r} are not valid scopes"
+                if key in listed
+                else f"{cut(key, _MAX_SHOWN_LENGTH)} is not known"
+            )
+            remedy = f"write {_REQUIRED}: orders:read orders:write, or {_ANY_OF} for one of them"
+            _log.error("Envoy's context_extensions: %s; %s", problem, remedy)
+            return None
+        listed[key] = scopes
+    return listed[_REQUIRED], listed[_ANY_OF]
 
 
 @remembered(max_entries=256, max_length=64)

@@ -1,10 +1,10 @@
 """The check over HTTP, for nginx `auth_request` and for Caddy and Traefik `forward_auth`.
 
 `GET /check` has the headers of the request in question, its method and target in `X-Forwarded-Method` and
-`X-Forwarded-Uri`, and in its query the scopes that the route requires: `/check?scope=orders:read`. The
-answer is 200 with headers for the upstream, or 401, 403 or 503 for the client. A 200 always has all
-headers, so that a proxy that copies them overwrites forged ones. The proxy sends its own key in
-`X-Authsvc-Key`.
+`X-Forwarded-Uri`, and in its query the scopes that the route requires: `/check?scope=orders:read`, or, for
+one of several, `/check?any_of_scopes=orders:read+orders:write`. The answer is 200 with headers for the
+upstream, or 401, 403 or 503 for the client. A 200 always has all headers, so that a proxy that copies them
+overwrites forged ones. The proxy sends its own key in `X-Authsvc-Key`.
 """
 
 import logging
@@ -19,15 +19,13 @@ from authsvc.entrance.readiness import Readiness
 from authsvc.gateway import identity
 from authsvc.gateway.access import (
     FAULT,
-    MAX_SCOPES,
-    MAX_SCOPES_LENGTH,
     SCOPES,
     Access,
     Allowed,
     GatewayRequest,
-    required_scopes,
 )
 from authsvc.gateway.denied import Denied
+from authsvc.gateway.required import MAX_SCOPES, MAX_SCOPES_LENGTH, required_scopes
 from authsvc.model.address import Proxies
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError, RetryableError
@@ -46,11 +44,13 @@ PROBLEM = "x-authsvc-problem"
 #: The header with the cookies without the credential, for the upstream; sent if a cookie may hold one.
 COOKIE = "x-auth-cookie"
 
+# The parameters of the query: the scopes that are required, and those of which one is.
+_LISTS = ("scope", "any_of_scopes")
 _METHOD, _TARGET = "x-forwarded-method", "x-forwarded-uri"
 # Characters of an invalid query that the log shows.
 _MAX_SHOWN_LENGTH = 200
-# `scope=` and `&` for each scope, with each character escaped to three.
-_MAX_QUERY_LENGTH = 3 * MAX_SCOPES_LENGTH + 7 * MAX_SCOPES
+# `scope=` and `&` for each scope, with each character escaped to three; twice, for `any_of_scopes`.
+_MAX_QUERY_LENGTH = 2 * (3 * MAX_SCOPES_LENGTH + 7 * MAX_SCOPES)
 
 
 class HttpCheck:
@@ -131,7 +131,8 @@ class HttpCheck:
         # The last address is the peer of our proxy.
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
         address = self._proxies.client(last, [forwarded])
-        asked = GatewayRequest(method, target, headers, scopes, address, removes_headers=False)
+        required, any_of = scopes
+        asked = GatewayRequest(method, target, headers, required, address, False, any_of)
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
 
@@ -151,17 +152,23 @@ class HttpCheck:
 
 
 @remembered(max_entries=1024, max_length=512)
-def _scopes(query: str) -> Sequence[str] | None:
-    """Return the scopes in a query; None for one that is invalid or too long."""
+def _scopes(query: str) -> tuple[Sequence[str], Sequence[str]] | None:
+    """Return the scopes in a query: all that are required, and those of which one is.
+
+    None for a query that is invalid or too long.
+    """
     if len(query) > _MAX_QUERY_LENGTH:
         return None
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_SCOPES)
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=2 * MAX_SCOPES)
     except ValueError:
         return None
-    if any(name != "scope" or not value.strip() for name, value in pairs) or (query and not pairs):
+    if any(name not in _LISTS or not value.strip() for name, value in pairs) or (query and not pairs):
         return None
-    return required_scopes(" ".join(value for _, value in pairs))
+    required, any_of = (
+        required_scopes(" ".join(value for key, value in pairs if key == name)) for name in _LISTS
+    )
+    return None if required is None or any_of is None else (required, any_of)
 
 
 def _joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:

@@ -10,6 +10,11 @@
     scopes = ["orders:write"]
 
     [[route]]
+    methods = ["GET"]
+    path = "/orders/**"
+    any_of_scopes = ["orders:read", "orders:write"]
+
+    [[route]]
     path = "/orders/**"
     any = true
 
@@ -22,7 +27,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
@@ -44,10 +49,14 @@ _TRUE_REMEDY = "true, or leave it out"
 
 
 class Access(NamedTuple):
-    """What a route needs: nothing if it is public, or else a credential with these scopes."""
+    """What a route needs: nothing if it is public, or else a credential with these scopes.
+
+    With `any_of_scopes`, one of those, too.
+    """
 
     public: bool
     scopes: tuple[str, ...] = ()
+    any_of_scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +155,12 @@ def _check_true(value: bool) -> bool:
     return value
 
 
+# The scopes that a route names.
+_Named: TypeAlias = list[Annotated[str, BeforeValidator(checked_scope), AfterValidator(_check_known)]]
+
+
 class _RouteTable(TomlTable):
-    exactly_one_of = ("scopes", "any", "public")
+    exactly_one_of = (("scopes", "any_of_scopes"), ("any",), ("public",))
     exactly_one_hint = " (any = true: any valid credential; public = true: none)"
     label_keys = ("path",)
 
@@ -155,8 +168,9 @@ class _RouteTable(TomlTable):
     methods: list[Annotated[str, BeforeValidator(_read_method)]] = Field(
         [], min_length=1, description='a list like ["GET", "POST"], or leave it out for all methods'
     )
-    scopes: list[Annotated[str, BeforeValidator(checked_scope), AfterValidator(_check_known)]] = Field(
-        [], min_length=1, description='a list like ["orders:read"], or any = true'
+    scopes: _Named = Field([], min_length=1, description='a list like ["orders:read"], or any = true')
+    any_of_scopes: _Named = Field(
+        [], min_length=1, description='a list like ["orders:read", "orders:write"], or leave it out'
     )
     public: Annotated[bool, AfterValidator(_check_true)] = Field(False, description=_TRUE_REMEDY)
     any_credential: Annotated[bool, AfterValidator(_check_true)] = Field(
@@ -166,7 +180,8 @@ class _RouteTable(TomlTable):
     def route(self) -> _Route:
         # A HEAD is a GET without the body of the response.
         methods = frozenset(self.methods) | ({"HEAD"} if "GET" in self.methods else frozenset())
-        return _Route(methods, self.path, Access(self.public, tuple(self.scopes)))
+        access = Access(self.public, tuple(self.scopes), tuple(self.any_of_scopes))
+        return _Route(methods, self.path, access)
 
 
 def reloaded_routes(path: Path, catalogue: Catalogue) -> ReloadedFiles[Routes]:
