@@ -36,8 +36,8 @@ def test_a_table_that_is_wrong(reachable_dir: Path) -> None:
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="routes.toml", workers=1)
     assert ended.code != 0
     assert (
-        "AUTHSVC_ROUTES: routes.toml: route 1 (/health): give exactly one of scopes and/or any_of_scopes, any, public"
-        in ended.stderr
+        "AUTHSVC_ROUTES: routes.toml: route 1 (/health): give exactly one of scopes and/or any_of_scopes, "
+        "any, public" in ended.stderr
     )
     ended = authsvc("dev", cwd=directory, listen="127.0.0.1:0", routes="none.toml", workers=1)
     assert "AUTHSVC_ROUTES: there is no file none.toml" in ended.stderr
