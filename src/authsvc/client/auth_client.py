@@ -1,16 +1,17 @@
 """The asyncio client of authsvc."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import grpc
 
 from authsvc.client import client_info, verdict
 from authsvc.client.backoff import wait
 from authsvc.client.channels import Channels, Connection, Tls, is_local
+from authsvc.client.derived import Answer, Ask, DerivedTokens
 from authsvc.client.errors import Unavailable, closed, error_of
 from authsvc.client.hold_state import HoldState
 from authsvc.client.holding import Holding
@@ -30,11 +31,8 @@ _HANGING_AFTER_SECONDS = 0.1
 _MAX_CREDENTIAL_LENGTH = 1024
 _MAX_HOLD_CAPACITY = 1_000_000
 
-Answer = TypeVar("Answer")
-_Ask = Callable[[Connection, Metadata, float], Awaitable[Answer]]
 
-
-class AuthClient:
+class AuthClient(DerivedTokens):
     """Verifies credentials with authsvc, inside its `async with` block.
 
     One client is enough for a process; any number of calls can be in flight.
@@ -249,7 +247,7 @@ class AuthClient:
     def _ends(self, deadline: float | None) -> float:
         return asyncio.get_running_loop().time() + (self._deadline if deadline is None else deadline)
 
-    async def _answered(self, ask: _Ask[Answer], ends: float, *, by_followed: bool = False) -> Answer:
+    async def _answered(self, ask: Ask[Answer], ends: float, *, by_followed: bool = False) -> Answer:
         """Call until there is an answer, no attempts are left, or the deadline would pass.
 
         Only UNAVAILABLE is retried, almost at once, since another worker may be able to answer.

@@ -139,6 +139,22 @@ class BlockingAuthClient:
         )
         return self._answer(question, deadline)
 
+    def verify_token(
+        self,
+        token: str,
+        audience: str,
+        required_scopes: Scopes = (),
+        client_ip: str = "",
+        *,
+        any_of_scopes: Scopes = (),
+        deadline: float | None = None,
+    ) -> Verdict:
+        """Return the verdict on a presented token, as `AuthClient.verify_token` does."""
+        question = self._client.verify_token(
+            token, audience, required_scopes, client_ip, any_of_scopes=any_of_scopes, deadline=deadline
+        )
+        return self._answer(question, deadline)
+
     def verify_key_now(
         self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
     ) -> Verdict | None:

@@ -125,7 +125,8 @@ class Connection:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
-        self.verify_key = KeyServiceStub(channel).VerifyKey
+        keys = KeyServiceStub(channel)
+        self.verify_key, self.verify_token = keys.VerifyKey, keys.VerifyToken
         self.verify_session = SessionServiceStub(channel).VerifySession
         self.follow = HolderServiceStub(channel).Follow
         self._paused_until = -math.inf

@@ -101,6 +101,19 @@ def of_session(
     )
 
 
+def of_token(answer: key_service_pb2.VerifyTokenResponse) -> Verdict:
+    """Return the verdict in a response of VerifyToken."""
+    return Verdict(
+        code=_code(answer.valid, answer.code, answer.scopes, ()),
+        type=CredentialType.SESSION if answer.session_id else CredentialType.KEY,
+        credential_id=answer.key_id or answer.session_id,
+        owner_id=answer.owner_id,
+        scopes=tuple(answer.scopes),
+        expire_time=_instant(answer.expire_time) if answer.HasField("expire_time") else None,
+        annotations=dict(answer.annotations),
+    )
+
+
 def _code(valid: bool, number: int, scopes: Collection[str], any_of_scopes: tuple[str, ...]) -> VerdictCode:
     """Return the code. It is VALID only if both fields agree.
 
