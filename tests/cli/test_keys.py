@@ -14,7 +14,8 @@ from rich.console import Console
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
-from authsvc.cli.keys import _annotation, mint
+from authsvc.cli.keys import _annotation, _tell_cascade, mint
+from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 
@@ -82,6 +83,27 @@ def test_a_list_says_what_was_never_delivered(key: resources_pb2.Key, told: str)
     # The key has no other text and no creation time.
     assert told in row
     assert ("delivered" in row) == key.never_delivered
+
+
+@pytest.mark.parametrize(
+    ("keys", "sessions", "said"),
+    [
+        ("1", "2", "Revoked with it: 1 key and 2 sessions."),
+        ("0", "1", "Revoked with it: 0 keys and 1 session."),
+    ],
+)
+def test_what_a_cascade_has_ended(
+    capsys: pytest.CaptureFixture[str], keys: str, sessions: str, said: str
+) -> None:
+    """It is said after the table."""
+    _tell_cascade("key_1", {CASCADE_KEYS: keys, CASCADE_SESSIONS: sessions})
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_a_service_that_knows_no_cascade() -> None:
+    """An older release ignores the field, and the answer does not say what has ended."""
+    with pytest.raises(ClientError, match=r"too old for --cascade: key_1 is revoked, and what it created is"):
+        _tell_cascade("key_1", {"authsvc-wait-ms": "1.0"})
 
 
 @pytest.mark.parametrize("answer", [pb.CreateKeyResponse, pb.RotateKeyResponse])

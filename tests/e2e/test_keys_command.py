@@ -191,6 +191,18 @@ def test_revoke_is_final(dev: Server, owner: str) -> None:  # rules 15, 16, 17
     assert key["revoke_reason"] == "leaked"
 
 
+def test_what_a_key_created_is_revoked_with_it(dev: Server, owner: str) -> None:
+    """The command says how much that was; for later it is refused."""
+    key_id, key_string = create(dev, owner, "--scope", "keys:write")
+    made = dev.run("keys", "create", owner, "Created", key=key_string)
+    assert made.code == 0
+    told = refusal(dev.run("keys", "revoke", key_id, "--cascade", "--in", "2h"))
+    assert "a revocation with cascade cannot be scheduled" in told
+    done = dev.run("keys", "revoke", key_id, "--cascade")
+    assert (done.code, done.stderr) == (0, "Revoked with it: 1 key and 0 sessions.\n")
+    assert {key["state"] for key in listed(dev, owner)} == {"KEY_STATE_REVOKED"}
+
+
 def test_the_last_administrator_key_is_kept(dev: Server) -> None:
     """Its revocation is refused with the remedy, and allowed with the option for it."""
     [own] = listed(dev, "authsvc", "--scope", "full_access", "--state", "active")

@@ -1,12 +1,13 @@
-"""Each part of R9 is left out in turn, in a scenario in which it matters.
+"""Each part of R9 and of R17 is left out in turn, in a scenario in which it matters.
 
-With all of R9, no change is made too late. Without a part, the checker finds such a change.
+With all of them, no change is made too late. Without a part, the checker finds such a change.
 """
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias
 from unittest import mock
@@ -14,8 +15,11 @@ from unittest import mock
 import asyncpg
 
 from authsvc.model.policy import OwnerPolicy
+from authsvc.revocation import descendants
 from authsvc.revocation.authority import Authority, Authorized
+from authsvc.revocation.descendants import Descendants
 from authsvc.store import authority as authority_store
+from authsvc.store import descendants as descendant_store
 from authsvc.store.authority import Claim
 from authsvc.store.policies import PolicyStore
 from tests.faults.authority_course import (
@@ -32,6 +36,11 @@ from tests.faults.authority_course import (
     course,
 )
 from tests.faults.caller_history import CallerHistory, Taking
+from tests.faults.cascade_course import (
+    a_creator_ends_by_schedule_under_a_cascade,
+    a_descendant_creates_under_a_cascade,
+    a_key_is_created_under_a_cascade,
+)
 
 Mutation: TypeAlias = Callable[[Course], AbstractAsyncContextManager[None]]
 _hold, _find, _session_owners = authority_store.hold, PolicyStore.find, authority_store._session_owners
@@ -112,6 +121,18 @@ def _both(one: Mutation, other: Mutation) -> Mutation:
             yield
 
     return both
+
+
+async def _known_only(*given: Any) -> Any:
+    return given[-1]
+
+
+async def _as_if_locked(*_: Any) -> bool:
+    return True
+
+
+async def _hold_the_key_only(connection: Any, callers: Any, claim: Claim, default: Any) -> Any:
+    return await _hold(connection, callers, replace(claim, changes=list(claim.changes)[:1]), default)
 
 
 _NO_LOOK = (r"PERFORM authsvc.refuse_from\([^;]*;", "")
@@ -224,6 +245,24 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[Course], Awaitable[None]]]] = {
     "no last look at the clock": (
         _both(_patched(Authorized, "refuse_if_gone", lambda *_: None), _function(_NO_LOOK, name="publish")),
         partial(a_key_expires_under_way, by=By.ROTATION),
+    ),
+    "a cascade that reads once": (
+        _patched(Descendants, "lock_all", _known_only),
+        a_key_is_created_under_a_cascade,
+    ),
+    "a cascade without locks": (_no_claim(changes=()), a_key_is_created_under_a_cascade),
+    "a cascade whose creators do not share": (_function(*_SHARED), a_key_is_created_under_a_cascade),
+    "a cascade that locks the key only": (
+        _patched(authority_store, "hold", _hold_the_key_only),
+        a_descendant_creates_under_a_cascade,
+    ),
+    "a cascade that does not lock what is new": (
+        _patched(descendant_store, "lock_free", _as_if_locked),
+        partial(a_descendant_creates_under_a_cascade, is_known=False),
+    ),
+    "a cascade that does not lock creators whose time is over": (
+        _patched(descendants, "_SETTLED_AFTER", timedelta()),
+        a_creator_ends_by_schedule_under_a_cascade,
     ),
     "no last look at the file": (
         _patched(Authority, "read_caller_file", _not_read),

@@ -1,5 +1,7 @@
 """What callers did whose authority was revoked, and whether they did it too late.
 
+And what keys had created that were revoked with `cascade`: it is all revoked when that is answered.
+
 The guarantee: a caller's change is committed before the commit that revoked its authority, or not
 at all. It is checked in three ways, each of which uses only responses to clients:
 
@@ -23,6 +25,7 @@ class Taking(Enum):
     ROTATED = "RotateKey"
     REDUCED = "UpdateKey that leaves no scope"
     DISABLED = "DisableKey"
+    CASCADED = "RevokeKey with cascade of its creator"
     CONFINED = "UpdateKey that confines the key to other networks"
     OWNER_CONFINED = "UpdateOwnerPolicy that confines keys to other networks"
     OWNER_REVOKED = "BatchRevokeKeys of the owner"
@@ -61,6 +64,15 @@ class Look(NamedTuple):
     made: frozenset[str]
 
 
+class Cascade(NamedTuple):
+    """A key was revoked with all that it created, and this was answered; `alive` is what was valid later."""
+
+    key: str
+    worker: str
+    answered: float
+    alive: frozenset[str]
+
+
 class Positions(NamedTuple):
     """Positions in the owner's audit chain: of the event that revoked the authority, and of the caller's."""
 
@@ -90,17 +102,23 @@ class CallerHistory:
     refused_after: int = 0
     looks: list[Look] = field(default_factory=list)
     positions: list[Positions] = field(default_factory=list)
+    cascades: list[Cascade] = field(default_factory=list)
 
     def violations(self) -> list[LateChange]:
         """Return all changes that came too late."""
         gone = {taken.caller: taken for taken in sorted(self.taken, key=lambda taken: -taken.answered)}
-        return [*self._by_answers(gone), *self._by_lists(gone), *self._by_the_chain(gone)]
+        return [
+            *self._by_answers(gone),
+            *self._by_lists(gone),
+            *self._by_the_chain(gone),
+            *self._by_cascades(),
+        ]
 
     def comparisons(self) -> int:
         """Return how many lists were compared with earlier ones, and how many chains were read."""
         gone = {taken.caller: taken.answered for taken in self.taken}
         asked = [look for look in self.looks if look.caller in gone and look.invoked > gone[look.caller]]
-        return len(asked) - len({look.caller for look in asked}) + len(self.positions)
+        return len(asked) - len({look.caller for look in asked}) + len(self.positions) + len(self.cascades)
 
     def _by_answers(self, gone: dict[str, Taken]) -> Iterator[LateChange]:
         for call in self.calls:
@@ -127,6 +145,12 @@ class CallerHistory:
             if late := [position for position in done if position > taken]:
                 text = f" committed events {late}, and {taken} took its authority away"
                 yield LateChange(caller, text, gone[caller].invoked if caller in gone else 0.0)
+
+    def _by_cascades(self) -> Iterator[LateChange]:
+        for key, worker, answered, alive in self.cascades:
+            if alive:
+                text = f" created {', '.join(sorted(alive))}, alive after a cascade answered OK on {worker}"
+                yield LateChange(key, text, answered)
 
 
 def _told(taken: Taken) -> str:

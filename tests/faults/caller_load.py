@@ -14,7 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from authsvc.v1 import audit_service_pb2, owner_policy_service_pb2, resources_pb2
 from tests.conftest import Client
-from tests.faults.caller_history import Call, CallerHistory, Look, Positions, Taken, Taking
+from tests.faults.caller_history import Call, CallerHistory, Cascade, Look, Positions, Taken, Taking
 from tests.faults.workers import Fleet, Worker
 
 # The errors of a caller without permission; the last one when keys are disabled.
@@ -35,6 +35,7 @@ _SCOPES = ["keys:write", "sessions:write", *(f"orders:{number}" for number in ra
 _ELSEWHERE = "203.0.113.0/24"
 # Not the name of any RPC.
 _BY_OTHERS = {Taking.EXPIRED, Taking.UNLISTED}
+_REVOKED, _ENDED = resources_pb2.KEY_STATE_REVOKED, resources_pb2.SESSION_STATE_REVOKED
 _SESSIONS = {Taking.SESSION_REVOKED, Taking.SESSIONS_REVOKED}
 # The audit events of a revocation, if another caller did it.
 # What the service records of a caller after the fact: that it was refused, and when a change was confirmed.
@@ -71,6 +72,8 @@ class Caller:
     text: str = field(repr=False)
     targets: tuple[str, ...]
     victims: tuple[str, ...]
+    # The key that created it, if a cascade of this ends it.
+    root_id: str = ""
 
 
 class CallerLoad:
@@ -130,8 +133,14 @@ class CallerLoad:
 
     async def _make(self, taking: Taking) -> Caller | None:
         owner_id = f"caller-{next(self._owners)}"
-        fields = {"owner_id": owner_id, "scopes": _SCOPES}
-        if taking in _SESSIONS:
+        fields: dict[str, Any] = {"owner_id": owner_id, "scopes": _SCOPES}
+        root = None
+        if taking is Taking.CASCADED:
+            root = await self._ask("CreateKey", display_name="root", **fields)
+            if root is None:
+                return None
+            made = await self._ask("CreateKey", by=root.key_string, display_name="caller", **fields)
+        elif taking in _SESSIONS:
             made = await self._ask("CreateSession", **fields)
         else:
             made = await self._ask("CreateKey", display_name="caller", **fields)
@@ -146,7 +155,8 @@ class CallerLoad:
             caller_id, text = made.session.session_id, made.session_token
         else:
             caller_id, text = made.key.key_id, made.key_string
-        return Caller(caller_id, owner_id, text, ids[:_CALLS], ids[_CALLS:])
+        root_id = root.key.key_id if root is not None else ""
+        return Caller(caller_id, owner_id, text, ids[:_CALLS], ids[_CALLS:], root_id)
 
     async def _call(self, caller: Caller, number: int, over: asyncio.Event, let: asyncio.Semaphore) -> None:
         """Call one worker after another until the caller is refused."""
@@ -193,8 +203,9 @@ class CallerLoad:
         """Revoke the authority, repeatedly until that is answered; return whether it was."""
         policy = owner_policy_service_pb2.OwnerPolicy(owner_id=caller.owner_id, keys_enabled=False)
         policy.allowed_networks.append(_ELSEWHERE)
-        method, fields = {
+        ways: dict[Taking, tuple[str, dict[str, Any]]] = {
             Taking.REVOKED: ("RevokeKey", {"key_id": caller.caller_id}),
+            Taking.CASCADED: ("RevokeKey", {"key_id": caller.root_id, "cascade": True}),
             Taking.ROTATED: ("RotateKey", {"key_id": caller.caller_id}),
             Taking.REDUCED: ("UpdateKey", _scopes(caller.caller_id, [])),
             Taking.DISABLED: ("DisableKey", {"key_id": caller.caller_id}),
@@ -210,7 +221,8 @@ class CallerLoad:
             ),
             Taking.SESSION_REVOKED: ("RevokeSession", {"session_id": caller.caller_id}),
             Taking.SESSIONS_REVOKED: ("RevokeAllSessions", {"owner_id": caller.owner_id}),
-        }[taking]
+        }
+        method, fields = ways[taking]
         while not self._stopping and (worker := await self._worker()) is not None:
             invoked = time.monotonic()
             try:
@@ -238,6 +250,11 @@ class CallerLoad:
             return
         assert not keys.next_page_token
         assert not sessions.next_page_token
+        if caller.root_id:
+            alive = {key.key_id for key in keys.keys if key.state != _REVOKED and _is_by(caller, key)}
+            alive |= {s.session_id for s in sessions.sessions if s.state != _ENDED and _is_by(caller, s)}
+            cascade = Cascade(caller.root_id, "the last worker asked", invoked, frozenset(alive))
+            self._history.cascades.append(cascade)
         made = {key.key_id for key in keys.keys if key.creator_id == caller.caller_id}
         made |= {s.session_id for s in sessions.sessions if s.creator_id == caller.caller_id}
         made |= {f"revocation of {k.key_id}" for k in keys.keys if k.revoker_id == caller.caller_id}
@@ -272,19 +289,25 @@ class CallerLoad:
             await asyncio.sleep(0.02)
         return self._random.choice(workers)
 
-    async def _ask(self, method: str, deadline: float = 0.0, /, **fields: Any) -> Any:
-        """Return the response to the administrator; None if the load ends first."""
+    async def _ask(self, method: str, deadline: float = 0.0, /, by: str = "", **fields: Any) -> Any:
+        """Return the response to a key, or to the administrator; None if the load ends first."""
         while deadline or not self._stopping:
             worker = await self._worker()
             if worker is None or 0 < deadline < time.monotonic():
                 return None
             try:
-                return await getattr(self._fleet.client(worker), method)(timeout=_TIMEOUT, **fields)
+                client = Client(worker.channel, by) if by else self._fleet.client(worker)
+                return await getattr(client, method)(timeout=_TIMEOUT, **fields)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _PASSING:
                     raise
             await asyncio.sleep(0.02)
         return None
+
+
+def _is_by(caller: Caller, made: Any) -> bool:
+    """Return whether a key or a session was created by a caller, or by the key that created the caller."""
+    return made.creator_id in (caller.caller_id, caller.root_id)
 
 
 def _confined(key_id: str) -> dict[str, Any]:

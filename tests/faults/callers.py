@@ -116,6 +116,35 @@ async def managers_opened_by_a_key(lane: Lane) -> Found:
     return found
 
 
+async def what_a_cascade_leaves(lane: Lane) -> Found:
+    """A key, and one that it created, create keys and sessions until a cascade ends both: none is left."""
+    root = await lane.create_key("keys:write", "sessions:write")
+    by_root = partial(lane.client(lane.trial, root.key_string).CreateKey, owner_id=lane.owner_id)
+    child = await answered(partial(by_root, display_name="child", scopes=["keys:write", "sessions:write"]))
+    creators = root, child
+
+    async def look() -> Collection[object]:
+        """Return nothing: whatever was there when the cascade was answered is compared, too."""
+        return ()
+
+    async def alive() -> list[str]:
+        ids = {each.key.key_id for each in creators}
+        found = [key for each in ids for key in await lane.keys_by(each, is_alive=True)]
+        return found + [session for each in ids for session in await lane.sessions_by(each)]
+
+    calls = [
+        call
+        for creator in creators
+        for call in (
+            *_calls(lane, creator.key_string, "CreateKey", owner_id=lane.owner_id, display_name="x")[:2],
+            *_calls(lane, creator.key_string, "CreateSession", owner_id=lane.owner_id)[:2],
+        )
+    ]
+    end = partial(lane.ask, "RevokeKey", key_id=root.key.key_id, cascade=True)
+    done, _ = await lane.against(calls, end, look)
+    return done, len(await alive())
+
+
 async def keys_beyond_the_limit(lane: Lane) -> Found:
     """One active key is allowed; its revocation is postponed when it is due, while others are created."""
     if lane.trial == 0:
@@ -154,6 +183,7 @@ KINDS: dict[str, Callable[[Lane], Awaitable[Found]]] = {
     "CreateSession": sessions_of_a_revoked_key,
     "CreateKey": keys_of_a_revoked_key,
     "UpdateKey": scopes_by_a_revoked_key,
+    "cascade": what_a_cascade_leaves,
     "SESSIONS_ONLY": managers_opened_by_a_key,
     "max_active_keys": keys_beyond_the_limit,
 }

@@ -60,6 +60,7 @@ def scene(
                 record_property("verifications", len(history.verifications))
                 of_sessions = sum(seen.key.startswith("ses_") for seen in history.verifications)
                 record_property("of_sessions", of_sessions)
+                record_property("of_tokens", clients.by_token)
                 record_property("unavailable", history.count(Outcome.UNAVAILABLE))
                 record_property("callers", len(history.callers.taken))
                 record_property("caller_calls", len(history.callers.calls) + history.callers.refused_after)

@@ -41,6 +41,8 @@ class Operation(Enum):
     BATCH_REVOKE = "BatchRevokeKeys"
     OWNER_REVOKE = "BatchRevokeKeys of the owner"
     LEAK_REPORT = "ReportLeakedKeys"
+    SELF_REVOKE = "RevokeSelf"
+    CASCADE = "RevokeKey with cascade"
     DELETE = "DeleteKey"
     SESSION_REVOKE = "RevokeSession"
     SESSION_REVOKE_ALL = "RevokeAllSessions"
@@ -50,6 +52,8 @@ class Operation(Enum):
     ENABLE = "EnableKey"
     CONFINE = "UpdateKey that confines the key to other networks"
     FREE = "UpdateKey that confines the key to none"
+    CONFINE_OWNER = "UpdateOwnerPolicy that confines the keys to other networks"
+    FREE_OWNER = "UpdateOwnerPolicy that confines the keys to none"
 
 
 class Ending(Enum):
@@ -68,6 +72,8 @@ KILLING = frozenset(
         Operation.BATCH_REVOKE,
         Operation.OWNER_REVOKE,
         Operation.LEAK_REPORT,
+        Operation.SELF_REVOKE,
+        Operation.CASCADE,
         Operation.DELETE,
         Operation.SESSION_REVOKE,
         Operation.SESSION_REVOKE_ALL,
@@ -77,7 +83,13 @@ KILLING = frozenset(
 _Switch: TypeAlias = Mapping[Operation, bool]
 _SCOPE: _Switch = {Operation.TAKE_SCOPE: False, Operation.GIVE_SCOPE: True}
 _PAUSE: _Switch = {Operation.DISABLE: False, Operation.ENABLE: True}
-_PLACE: _Switch = {Operation.CONFINE: False, Operation.FREE: True}
+# No key is confined itself while its owner is.
+_PLACE: _Switch = {
+    Operation.CONFINE: False,
+    Operation.FREE: True,
+    Operation.CONFINE_OWNER: False,
+    Operation.FREE_OWNER: True,
+}
 _DEAD = frozenset({Outcome.REVOKED, Outcome.NOT_FOUND})
 # Verdicts that are given only if the key is considered alive.
 _ALIVE = frozenset({Outcome.VALID, Outcome.INSUFFICIENT_SCOPE, Outcome.DISABLED, Outcome.ADDRESS_NOT_ALLOWED})

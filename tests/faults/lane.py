@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from authsvc.v1 import resources_pb2
 from tests.conftest import Client
 from tests.faults.workers import Fleet
 
@@ -75,15 +76,16 @@ class Lane:
         """Create a key of the owner."""
         return await self.ask("CreateKey", owner_id=self.owner_id, display_name="caller", scopes=scopes)
 
-    async def keys_by(self, creator_id: str) -> set[str]:
-        """Return the ids of all keys that a caller has created."""
+    async def keys_by(self, creator_id: str, *, is_alive: bool = False) -> set[str]:
+        """Return the ids of all keys that a caller has created, or of those that are alive."""
+        states = [resources_pb2.KEY_STATE_ACTIVE] if is_alive else []
         found: set[str] = set()
         token = ""
         while True:
             page = await self.ask(
                 "ListKeys",
                 owner_id=self.owner_id,
-                filter={"creator_id": creator_id},
+                filter={"creator_id": creator_id, "states": states},
                 page_size=1000,
                 page_token=token,
             )

@@ -9,28 +9,36 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from math import inf
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from authsvc.model.credential import CredentialKind
 from authsvc.v1 import key_service_pb2 as pb
+from authsvc.v1 import owner_policy_service_pb2 as policy_pb
 from authsvc.v1 import resources_pb2
 from authsvc.v1 import session_service_pb2 as session_pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
+from authsvc.v1.owner_policy_service_pb2_grpc import OwnerPolicyServiceStub
 from authsvc.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.faults.caller_load import CallerLoad
 from tests.faults.history import Change, Ending, History, Operation, Outcome, Verification
 from tests.faults.workers import Fleet, Worker
 
 SCOPE = "orders:write"
-_SCOPES = ["orders:read", SCOPE]
+_SCOPES = ["orders:read", SCOPE, "tokens:derive"]
+# What it takes to create more.
+_CREATES = ["keys:write", "sessions:write"]
+# Where nobody is.
+_ELSEWHERE = "203.0.113.0/24"
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -54,8 +62,16 @@ _HOT = 24
 _TAKEN = 3
 # How many callers lose their authority at a time.
 _CALLERS = 2
+# The part of the keys and sessions that a token is derived from, and of their verifications that use it. A
+# token lives for longer than a load.
+_TOKENS, _BY_TOKEN = 0.4, 0.5
+_AUDIENCE, _TOKEN_LIFETIME = "https://orders.example", Duration(seconds=3600)
 # What a machine that is not busy may add to the duration of a call.
 _SLACK = 0.5
+
+
+class _NotLet(Exception):
+    """A caller may not create anything any more."""
 
 
 @dataclass(eq=False)
@@ -71,6 +87,8 @@ class Key:
     doubtful: bool = False
     # When it expires by the database's clock, in seconds since the epoch; 0: never.
     expiry: float = 0.0
+    # Derived from it; "" if none was.
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,8 @@ class Load:
     ) -> None:
         self.history = History()
         self.refusals: Counter[str] = Counter()
+        # How many verifications are of tokens.
+        self.by_token = 0
         self.begun = time.monotonic()
         self._fleet = fleet
         self._wanted = keys
@@ -122,7 +142,7 @@ class Load:
         self._hot: deque[Key] = deque(maxlen=_HOT)
         #: What is called with each new key or session, before anybody verifies it.
         self.on_made: list[Callable[[Key], object]] = []
-        self._stubs: dict[Worker, tuple[grpc.aio.Channel, Any, Any]] = {}
+        self._stubs: dict[Worker, tuple[grpc.aio.Channel, Sequence[Any]]] = {}
         self._metadata = [("authorization", f"Bearer {fleet.admin_key}")]
         self._tasks: list[asyncio.Task[None]] = []
         self._probes: set[asyncio.Task[None]] = set()
@@ -161,10 +181,14 @@ class Load:
         worker: Worker | None = None,
         owner_id: str = "acme",
         kind: CredentialKind | None = None,
+        by: Key | None = None,
         warm: bool = True,
         **fields: Any,
     ) -> Key:
-        """Create a key or a session, and verify it on every worker that serves, unless it stays cold."""
+        """Create a key or a session, and verify it on every worker that serves, unless it stays cold.
+
+        It is created by the administrator, or `by` another one. Raises _NotLet if that is revoked.
+        """
         kind = kind or next(self._kinds)
         given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
         method, request = (
@@ -174,9 +198,15 @@ class Load:
         )
         while True:
             try:
-                made = await self._call(worker or self._revoker(), method, request, self._change_timeout)
+                made = await self._call(
+                    worker or self._revoker(), method, request, self._change_timeout, by=by
+                )
             except grpc.aio.AioRpcError as error:
+                if by is not None and error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    raise _NotLet from error
                 self._expect_passing(error)
+                if by is not None and self._stopping:
+                    raise _NotLet from error
                 await asyncio.sleep(0.05)
                 continue
             if kind is SESSION:
@@ -186,10 +216,26 @@ class Load:
             if kind is KEY and made.key.HasField("expire_time"):
                 key.expiry = made.key.expire_time.ToNanoseconds() / 1e9
                 self.history.mortal.add(key.key_id)
+            elif self._random.random() < _TOKENS:
+                await self._derive(key)
             self._tell(key)
             if warm:
                 await self.verify_everywhere(key)
             return key
+
+    async def _derive(self, key: Key) -> None:
+        """Derive a token from a key or session, if a worker can do it now."""
+        asked = pb.DeriveTokenRequest(
+            audience=_AUDIENCE, scopes=["orders:read", SCOPE], lifetime=_TOKEN_LIFETIME
+        )
+        try:
+            told = await self._call(self._revoker(), "DeriveToken", asked, self._verify_timeout, by=key)
+        except grpc.aio.AioRpcError as error:
+            # Of a cascade that has ended it before.
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                self._expect_passing(error)
+        else:
+            key.token = told.token
 
     async def revoke(self, key: Key, worker: Worker, *, timeout: float = 60) -> Answer:
         """Revoke a key or a session, once."""
@@ -213,11 +259,16 @@ class Load:
     ) -> Outcome:
         """Verify a key on a worker."""
         given: dict[str, Any] = {"required_scopes": [SCOPE] if scoped else [], "client_ip": "192.0.2.1"}
-        method, request = (
-            ("VerifySession", session_pb.VerifySessionRequest(session_token=key.key_string, **given))
-            if key.kind is SESSION
-            else ("VerifyKey", pb.VerifyKeyRequest(key_string=key.key_string, **given))
-        )
+        request: Any
+        if key.token and self._random.random() < _BY_TOKEN:
+            method = "VerifyToken"
+            request = pb.VerifyTokenRequest(token=key.token, audience=_AUDIENCE, **given)
+            self.by_token += 1
+        elif key.kind is SESSION:
+            method = "VerifySession"
+            request = session_pb.VerifySessionRequest(session_token=key.key_string, **given)
+        else:
+            method, request = "VerifyKey", pb.VerifyKeyRequest(key_string=key.key_string, **given)
         invoked = time.monotonic()
         outcome = Outcome.UNAVAILABLE
         try:
@@ -408,8 +459,14 @@ class Load:
                 await self._kill(Operation.ROTATE, [self._take(KEY)])
             elif dice < 0.83:
                 await self._kill(Operation.BATCH_REVOKE, [self._take(KEY) for _ in range(_TAKEN)])
-            elif dice < 0.88:
+            elif dice < 0.87:
                 await self._kill(Operation.LEAK_REPORT, [self._take() for _ in range(_TAKEN)])
+            elif dice < 0.91:
+                await self.cascade()
+            elif dice < 0.93:
+                await self.revoke_self()
+            elif dice < 0.95:
+                await self.confine_owner()
             else:
                 await self.revoke_owner()
 
@@ -432,6 +489,67 @@ class Load:
         operation = Operation.OWNER_REVOKE if kind is KEY else Operation.SESSION_REVOKE_ALL
         await self._kill(operation, keys, spared)
         self._alive.append(spared)
+
+    async def revoke_self(self) -> None:
+        """Create a key that may end itself, and let it do so; if the outcome is unknown, end it otherwise."""
+        key = await self.make(kind=KEY, scopes=[*_SCOPES, "keys:self"])
+        self._hot.append(key)
+        asked = _request(Operation.SELF_REVOKE, [key])
+        answer, _ = await self._change(
+            Operation.SELF_REVOKE, [key], self._revoker(), *asked, self._change_timeout, by=key
+        )
+        self._look_everywhere(key)
+        if answer.ending is Ending.UNKNOWN:
+            # A repeated call may be refused before all workers have confirmed.
+            await self._kill(Operation.REVOKE, [key])
+
+    async def confine_owner(self) -> None:
+        """Create an owner with keys and a session, and confine the keys to networks where nobody is."""
+        self._owners += 1
+        kinds = (KEY, KEY, SESSION)
+        made = await asyncio.gather(
+            *(self.make(owner_id=f"owner-{self._owners}", kind=kind) for kind in kinds)
+        )
+        self._hot.extend(made)
+        for operation in (Operation.CONFINE_OWNER, Operation.FREE_OWNER):
+            await self._until_known(operation, made[:2])
+            self._look_everywhere(made[2])
+        self._alive += made
+
+    async def cascade(self) -> None:
+        """Create a key, let it create others and sessions, and go on with that while all of it is ended."""
+        self._owners += 1
+        given: dict[str, Any] = {"owner_id": f"owner-{self._owners}", "scopes": [*_SCOPES, *_CREATES]}
+        root = await self.make(kind=KEY, **given)
+        child = await self.make(kind=KEY, by=root, **given)
+        opened = await self.make(kind=SESSION, by=child, **given)
+        keys = [root, child, opened, await self.make(kind=KEY, by=opened, **given)]
+        over, late = asyncio.Event(), list[Key]()
+
+        async def go_on(by: Key) -> None:
+            with suppress(_NotLet):
+                while not (over.is_set() or self._stopping):
+                    late.append(await self.make(by=by, warm=False, **given))
+
+        creating = [asyncio.create_task(go_on(key)) for key in keys]
+        before = len(self.history.changes)
+        try:
+            await self._kill(Operation.CASCADE, keys)
+            over.set()
+            await asyncio.gather(*creating)
+        finally:
+            for task in creating:
+                task.cancel()
+        # What the cascade is said to have done to the key, it has done to what was created.
+        done = [
+            change
+            for change in self.history.changes[before:]
+            if change.key == root.key_id and change.operation is Operation.CASCADE
+        ]
+        self.history.changes += [change._replace(key=key.key_id) for change in done for key in late]
+        self._hot.extend(late)
+        for key in late:
+            self._look_everywhere(key)
 
     async def _kill(self, operation: Operation, keys: list[Key], spared: Key | None = None) -> None:
         """Revoke in one of several ways, repeatedly until the outcome is known; then verify everywhere."""
@@ -481,17 +599,20 @@ class Load:
         """Make a key useless for a moment: it is disabled, or confined to networks where nobody is."""
         self._hot.append(key)
         for operation in next(self._pairs):
-            ending = Ending.UNKNOWN
-            while ending is Ending.UNKNOWN and not self._stopping:
-                asked = _request(operation, [key])
-                answer, _ = await self._change(
-                    operation, [key], self._revoker(), *asked, self._change_timeout
-                )
-                ending = answer.ending
-                self._look_everywhere(key)
-                if ending is Ending.UNKNOWN:
-                    await asyncio.sleep(0.02)
+            await self._until_known(operation, [key])
         self._alive.append(key)
+
+    async def _until_known(self, operation: Operation, keys: Sequence[Key]) -> None:
+        """Make a change repeatedly until the outcome is known, and verify everywhere after each call."""
+        ending = Ending.UNKNOWN
+        while ending is Ending.UNKNOWN and not self._stopping:
+            asked = _request(operation, keys)
+            answer, _ = await self._change(operation, keys, self._revoker(), *asked, self._change_timeout)
+            ending = answer.ending
+            for key in keys:
+                self._look_everywhere(key)
+            if ending is Ending.UNKNOWN:
+                await asyncio.sleep(0.02)
 
     async def _change(
         self,
@@ -501,17 +622,19 @@ class Load:
         method: str,
         request: object,
         timeout: float,
+        *,
+        by: Key | None = None,
     ) -> tuple[Answer, Any]:
         invoked, answered, ending, reason, message = time.monotonic(), inf, Ending.UNKNOWN, "", ""
         told, waits = None, self._fleet.waits()
         try:
-            told = await self._call(worker, method, request, timeout)
+            told = await self._call(worker, method, request, timeout, by=by)
             answered, ending = time.monotonic(), Ending.OK
         except grpc.aio.AioRpcError as error:
             answered, reason, message = time.monotonic(), reason_of(error), error.details() or ""
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason in _ALREADY:
                 ending = Ending.ALREADY
-            elif reason not in _GONE:
+            elif reason not in {*_GONE, "DESCENDANTS_CHANGED"}:
                 self._expect_passing(error)
         finally:
             self.history.changes.extend(
@@ -550,16 +673,19 @@ class Load:
     def _revoker(self) -> Worker:
         return self._random.choice(self._changing())
 
-    async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
+    async def _call(
+        self, worker: Worker, method: str, request: object, timeout: float, *, by: Key | None = None
+    ) -> Any:
         if not worker.serves:  # Killed, and not yet back.
             raise _nobody_there()
-        channel, keys, sessions = self._stubs.get(worker, (None, None, None))
+        channel, stubs = self._stubs.get(worker, (None, ()))
         if channel is not worker.channel:
             channel = worker.channel
-            keys, sessions = KeyServiceStub(channel), SessionServiceStub(channel)
-            self._stubs[worker] = channel, keys, sessions
-        stub = sessions if "Session" in method else keys
-        return await getattr(stub, method)(request, metadata=self._metadata, timeout=timeout)
+            stubs = SessionServiceStub(channel), OwnerPolicyServiceStub(channel), KeyServiceStub(channel)
+            self._stubs[worker] = channel, stubs
+        stub = next(each for each in stubs if hasattr(each, method))
+        metadata = self._metadata if by is None else [("authorization", f"Bearer {by.key_string}")]
+        return await getattr(stub, method)(request, metadata=metadata, timeout=timeout)
 
     def _note(self, key: Key, worker: Worker, invoked: float, outcome: Outcome, scoped: bool) -> None:
         self._verified_by[worker] += 1
@@ -590,10 +716,14 @@ def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = Non
         Operation.BATCH_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(key_ids=key_ids)),
         Operation.OWNER_REVOKE: ("BatchRevokeKeys", pb.BatchRevokeKeysRequest(owner_id=owner_id)),
         Operation.LEAK_REPORT: ("ReportLeakedKeys", pb.ReportLeakedKeysRequest(leaks=leaks)),
+        Operation.CASCADE: ("RevokeKey", pb.RevokeKeyRequest(key_id=key_id, cascade=True)),
         Operation.DELETE: ("DeleteKey", pb.DeleteKeyRequest(key_id=key_id)),
         Operation.DISABLE: ("DisableKey", pb.DisableKeyRequest(key_id=key_id)),
         Operation.ENABLE: ("EnableKey", pb.EnableKeyRequest(key_id=key_id)),
-        Operation.CONFINE: ("UpdateKey", _confined(key_id, "203.0.113.0/24")),
+        Operation.SELF_REVOKE: ("RevokeSelf", pb.RevokeSelfRequest()),
+        Operation.CONFINE_OWNER: ("UpdateOwnerPolicy", _confined_owner(owner_id, _ELSEWHERE)),
+        Operation.FREE_OWNER: ("UpdateOwnerPolicy", _confined_owner(owner_id)),
+        Operation.CONFINE: ("UpdateKey", _confined(key_id, _ELSEWHERE)),
         Operation.FREE: ("UpdateKey", _confined(key_id)),
         Operation.SESSION_REVOKE: ("RevokeSession", session_pb.RevokeSessionRequest(session_id=key_id)),
         Operation.SESSION_REVOKE_ALL: (
@@ -606,6 +736,13 @@ def _request(operation: Operation, keys: Sequence[Key], spared: Key | None = Non
 def _confined(key_id: str, *networks: str) -> pb.UpdateKeyRequest:
     key = resources_pb2.Key(key_id=key_id, allowed_networks=networks)
     return pb.UpdateKeyRequest(key=key, update_mask=FieldMask(paths=["allowed_networks"]))
+
+
+def _confined_owner(owner_id: str, *networks: str) -> policy_pb.UpdateOwnerPolicyRequest:
+    policy = policy_pb.OwnerPolicy(owner_id=owner_id, allowed_networks=networks)
+    return policy_pb.UpdateOwnerPolicyRequest(
+        policy=policy, update_mask=FieldMask(paths=["allowed_networks"])
+    )
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

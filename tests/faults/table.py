@@ -10,6 +10,7 @@ _COLUMNS = (
     "verifications",
     "in_callers",
     "of_sessions",
+    "of_tokens",
     "unavailable",
     "callers",
     "caller_calls",

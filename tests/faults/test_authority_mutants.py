@@ -1,4 +1,4 @@
-"""The checker detects each part of R9 that is left out, and finds nothing if none is."""
+"""The checker detects each part of R9 and R17 that is left out, and finds nothing if none is."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The checker of callers' histories: what it detects, and what it accepts."""
 
-from tests.faults.caller_history import Call, CallerHistory, Look, Positions, Taken, Taking
+from tests.faults.caller_history import Call, CallerHistory, Cascade, Look, Positions, Taken, Taking
 from tests.faults.history import History
 
 
@@ -72,6 +72,17 @@ def test_the_order_in_the_audit_chain_is_the_order_of_commits() -> None:
     assert found(taken(1, 2), Positions("A", 7, (3, 6, 8))) == [
         "caller A committed events [8], and 7 took its authority away"
     ]
+
+
+def test_what_a_cascade_has_left_is_found() -> None:
+    """Whatever a key created, and is alive after the answer."""
+    history = CallerHistory(cascades=[Cascade("A", "worker 0", 2, frozenset())])
+    assert history.violations() == []
+    history.cascades.append(Cascade("A", "worker 0", 2, frozenset({"key 2", "key 1"})))
+    assert [str(violation) for violation in history.violations()] == [
+        "caller A created key 1, key 2, alive after a cascade answered OK on worker 0"
+    ]
+    assert history.comparisons() == 2
 
 
 def test_comparisons_are_counted() -> None:

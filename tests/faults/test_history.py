@@ -12,6 +12,8 @@ KILLS = [
     Operation.BATCH_REVOKE,
     Operation.OWNER_REVOKE,
     Operation.LEAK_REPORT,
+    Operation.SELF_REVOKE,
+    Operation.CASCADE,
     Operation.DELETE,
     Operation.SESSION_REVOKE,
     Operation.SESSION_REVOKE_ALL,
@@ -126,6 +128,19 @@ def test_a_scope_that_was_taken_is_missed() -> None:
         assert not violations(taken, given, seen(outcome, 5.5, 7, scoped=True))
     assert violations(taken, given, seen(Outcome.INSUFFICIENT_SCOPE, 7, 8, scoped=True))
     assert not violations(taken, given, seen(Outcome.VALID, 7, 8, scoped=True))
+
+
+@pytest.mark.parametrize(
+    ("confined", "freed"),
+    [(Operation.CONFINE, Operation.FREE), (Operation.CONFINE_OWNER, Operation.FREE_OWNER)],
+)
+def test_a_key_at_another_address(confined: Operation, freed: Operation) -> None:
+    """Whether it is confined itself or by its owner: valid only before and after that."""
+    taken, given = changed(confined, 1, 2), changed(freed, 5, 6)
+    assert violations(taken, given, seen(Outcome.VALID, 3, 4))
+    assert not violations(taken, given, seen(Outcome.ADDRESS_NOT_ALLOWED, 3, 4))
+    assert violations(taken, given, seen(Outcome.ADDRESS_NOT_ALLOWED, 7, 8))
+    assert not violations(taken, given, seen(Outcome.VALID, 7, 8))
 
 
 def test_a_scope_change_without_an_answer_leaves_both() -> None:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.config.settings import Settings
+from authsvc.verify.token_keys import new_token_key
 from tests.conftest import Client
 from tests.e2e import forks
 from tests.e2e.process import environment, eventually
@@ -222,6 +223,10 @@ class Fleet:
         self.workers: list[Worker] = []
         self.admin_key = admin_key
         self._directory = directory
+        token_key = directory / "token.key"
+        token_key.write_text(new_token_key())
+        #: With which workers sign tokens.
+        self.token_settings = {"token_keys_file": token_key, "token_issuer": "https://auth.example"}
         self._settings = {
             "lease": lease,
             "database_pool_size": 6,
@@ -231,6 +236,7 @@ class Fleet:
             "scopes": "*",
             # Network namespaces have no loopback between them.
             "insecure": "plaintext-beyond-loopback",
+            **self.token_settings,
             **settings,
         }
 

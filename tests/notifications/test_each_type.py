@@ -184,6 +184,17 @@ async def _changes(scene: Scene) -> None:
     assert (data["details"]["cause"], data["details"]["place"]) == ("LEAKED", "a chat")
     assert data["revoke_time"] == "2026-11-21T12:01:00Z"
 
+    root = await admin.CreateKey(owner_id="authsvc", display_name="Root", scopes=["full_access"])
+    await scene.service.as_caller(root.key_string).CreateKey(
+        owner_id="acme", display_name="Created", technical_contacts=[{"name": "Ann", "email": ANN}]
+    )
+    await scene.notified("key.created")
+    await admin.RevokeKey(key_id=root.key.key_id, cascade=True, reason="lost")
+    mail, data = await scene.notified("key.revoked")
+    assert mail.message["Subject"] == 'API key "Created" was revoked'
+    assert "The key that had created it was revoked, together with all that it had created." in mail.text
+    assert data["details"]["revoked_with_key_id"] == root.key.key_id
+
     await admin.DeleteKey(key_id=successor.key_id)
     mail, data = await scene.notified("key.deleted")
     assert mail.message["Subject"] == 'API key "Orders" was deleted'

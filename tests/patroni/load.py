@@ -119,8 +119,10 @@ class ClusterLoad(Load):
         await asyncio.sleep(_PAUSE)
         return outcome
 
-    async def _call(self, worker: Worker, method: str, request: object, timeout: float) -> Any:
-        told = await super()._call(worker, method, request, timeout)
+    async def _call(
+        self, worker: Worker, method: str, request: object, timeout: float, *, by: Key | None = None
+    ) -> Any:
+        told = await super()._call(worker, method, request, timeout, by=by)
         if method in ("CreateKey", "RotateKey"):
             self.created[told.key.key_id] = Key(told.key.key_id, told.key_string, told.key.owner_id)
         elif method == "CreateSession":

@@ -91,6 +91,7 @@ async def replicas(
                 drain_grace=1,
                 log_format="json",
                 scopes="*",
+                **found.token_settings,
                 caller_limit="0",
                 connection_age=0,  # Or connections would move to other workers.
             )

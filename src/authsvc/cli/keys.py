@@ -19,7 +19,7 @@ from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
 from authsvc.cli.parameters import Duration, Time
 from authsvc.model.key_string import redact
-from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
+from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS, HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import key_service_pb2_grpc, resources_pb2
 
@@ -147,6 +147,7 @@ async def revoke(
     *,
     reason: str = "",
     revoke_in: Annotated[Duration, Parameter(name="--in")] = None,
+    cascade: Annotated[bool, Parameter(negative="")] = False,
     allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Revoke a key permanently, now or later.
@@ -159,20 +160,27 @@ async def revoke(
         The reason, for people who read the list later.
     revoke_in
         How much longer the key works, for instance 24h.
+    cascade
+        Also revoke every key and session that it created, what these created, and so on.
     allow_last_administrator
         Revoke even the last administrator key; only `authsvc bootstrap` can create another then.
     """
     request = pb.RevokeKeyRequest(
-        key_id=key_id, reason=reason, allow_last_administrator=allow_last_administrator
+        key_id=key_id,
+        reason=reason,
+        allow_last_administrator=allow_last_administrator,
+        cascade=cascade,
     )
     if revoke_in is not None:
         request.revoke_in.FromTimedelta(revoke_in)
     async with service() as (stub, metadata):
         call = stub.RevokeKey(request, metadata=metadata)
         key = await call
-        trailers = await call.trailing_metadata()
+        trailers = dict(await call.trailing_metadata() or ())
     output.print(key_table([key]))
-    tell_confirmation(dict(trailers or ()))
+    if cascade:
+        _tell_cascade(key_id, trailers)
+    tell_confirmation(trailers)
 
 
 @keys.command
@@ -258,6 +266,20 @@ async def mint(
         notes.print(f"The key string{sealed}, which is shown only once:")
     print(response.key_string or response.sealed_key_string.rstrip("\n"))
     notes.print(key_table([response.key]))
+
+
+def _tell_cascade(key_id: str, trailers: Mapping[str, str | bytes]) -> None:
+    """Say what has ended with a key."""
+    if CASCADE_KEYS not in trailers:
+        raise ClientError(
+            f"the service is too old for --cascade: {key_id} is revoked, and what it created is not"
+        )
+    counts = int(trailers[CASCADE_KEYS]), int(trailers[CASCADE_SESSIONS])
+    keys, sessions = (
+        f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+        for count, noun in zip(counts, ("key", "session"), strict=True)
+    )
+    notes.print(f"Revoked with it: {keys} and {sessions}.")
 
 
 def tell_confirmation(trailers: Mapping[str, str | bytes]) -> None:

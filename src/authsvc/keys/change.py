@@ -1,6 +1,6 @@
 """What all changes of keys have in common: locks, the check of the caller, and the wait for all workers."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from authsvc.keys.naming import key_metadata, listed
@@ -55,9 +55,13 @@ class Changes:
         done: str,
         affects_verification: bool = True,
         revokes: bool = False,
+        also: Collection[str] = (),
     ) -> AsyncIterator[tuple[Change, Sequence[Key]]]:
-        """Yield keys in the given order. Revoking and deleting need no policy: no policy forbids them."""
-        claim = Claim(changes=key_ids, revokes=revokes)
+        """Yield keys in the given order. Revoking and deleting need no policy: no policy forbids them.
+
+        `also` are the ids of keys and sessions that are locked with them.
+        """
+        claim = Claim(changes=[*key_ids, *also], revokes=revokes)
         async with self._barrier.change(caller, claim, done=done) as change:
             if caller.confined_to is not None:
                 # Also if the key is unknown, so that the error does not tell whether it exists.

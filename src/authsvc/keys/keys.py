@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from authsvc.keys.administrator import AdministratorCreation
+from authsvc.keys.cascade import KeyCascade
 from authsvc.keys.change import Changes
 from authsvc.keys.create import KeyCreation
 from authsvc.keys.delete import KeyDeletion
@@ -22,6 +23,7 @@ from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
+from authsvc.revocation.descendants import Descendants
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.verify.hasher import Hasher
@@ -36,6 +38,7 @@ class Keys(
     KeyUpdates,
     KeyPauses,
     KeyRevocation,
+    KeyCascade,
     KeyDeletion,
     TokenDerivation,
 ):
@@ -72,6 +75,7 @@ class Keys(
         self._token_issue = token_issue
         self._changes = Changes(barrier, policies)
         self._revocations = Revocations(database, policies, barrier, clock)
+        self._descendants = Descendants(database, clock)
         self._replacements = Replacements(database, clock)
         self._minting = Minting(
             database, mint=mint, hasher=hasher, policies=policies, clock=clock, brand=brand

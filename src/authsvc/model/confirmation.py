@@ -12,6 +12,13 @@ class Recorded(NamedTuple):
     owner_id: str
 
 
+class Ended(NamedTuple):
+    """How many keys and sessions were revoked with a key, besides the key itself."""
+
+    keys: int
+    sessions: int
+
+
 @dataclass(slots=True, eq=False)
 class Confirmation:
     """What the changes of one call waited for. Filled while the call goes on."""
@@ -24,6 +31,8 @@ class Confirmation:
     seconds: float | None = None
     # How many registrations of workers had not confirmed when it stopped waiting.
     unconfirmed: int = 0
+    # What a cascade has ended; None for any other change.
+    ended: Ended | None = None
 
     def begin(self) -> None:
         """Forget what was tried before and not committed."""

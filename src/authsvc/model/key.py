@@ -37,6 +37,8 @@ class RevokeCause(Enum):
 
     REQUESTED = ""
     LEAKED = "leaked"
+    #: The key that created this one, directly or not, was revoked with all its descendants.
+    CREATOR_REVOKED = "creator revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Key:
     revoker_id: str = ""
     revoke_reason: str = ""
     revoke_cause: RevokeCause = RevokeCause.REQUESTED
+    # The key with which it was revoked, for CREATOR_REVOKED.
+    revoked_with_key_id: str = ""
     last_use_time: datetime | None = None
     last_use_ip: str = ""
     rotated_from_key_id: str = ""
@@ -151,6 +155,11 @@ class Key:
         """Return the key as revoked now, since others know its secret. Raises AlreadyDone when it is."""
         revoked = self.revoked(now, at=now, by=by, reason=reason)
         return replace(revoked, revoke_cause=RevokeCause.LEAKED)
+
+    def revoked_with(self, creator_id: str, now: datetime, *, by: str, reason: str) -> Self:
+        """Return the key as revoked now, with the key that created it. Raises AlreadyDone when it is."""
+        revoked = self.revoked(now, at=now, by=by, reason=reason)
+        return replace(revoked, revoke_cause=RevokeCause.CREATOR_REVOKED, revoked_with_key_id=creator_id)
 
     def replaced(self, now: datetime, *, at: datetime, by: str, successor_id: str) -> Self:
         """Return the key as rotated: revoked at `at`, or earlier if that was scheduled (rule 30)."""

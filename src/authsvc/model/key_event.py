@@ -5,7 +5,7 @@ from datetime import datetime
 
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
-from authsvc.model.key import Key
+from authsvc.model.key import Key, RevokeCause
 
 
 def key_events(
@@ -42,13 +42,21 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
         case Action.KEY_ROTATED:
             return {"rotated_to_key_id": key.rotated_to_key_id, "revoke_time": _instant(key.revoke_time)}
         case Action.KEY_REVOKED:
-            return {"revoke_time": _instant(key.revoke_time), "reason": key.revoke_reason}
+            details = {"revoke_time": _instant(key.revoke_time), "reason": key.revoke_reason}
+            if key.revoke_cause is RevokeCause.CREATOR_REVOKED:
+                details |= revoked_with(key.revoked_with_key_id)
+            return details
         case Action.KEY_DISABLED if key.pause is not None:
             return {"disabled_until": _instant(key.pause.until), "reason": key.pause.reason}
         case Action.KEY_ENABLED:
             return {"reason": reason}
         case _:
             return {}
+
+
+def revoked_with(key_id: str) -> dict[str, str]:
+    """Return the details of what was revoked because the key was that had created it, directly or not."""
+    return {"cause": RevokeCause.CREATOR_REVOKED.name, "revoked_with_key_id": key_id}
 
 
 def _instant(moment: datetime | None) -> str:

@@ -36,6 +36,8 @@ proof.
                     sub-leases that it has granted are over.                      Predecessors.removable
     R16 Answer in   The process that follows has the entry, and the sub-lease.    Memory.recall
         the client.
+    R17 Cascade.    What a key created is read again when all of it is locked,    Descendants.find,
+                    and what is new then is locked if it is free.                 Descendants.lock_all
 
 Bound: a change is answered within milliseconds while all workers are well, and within one lease plus a margin
 while a worker is unreachable.

@@ -1,4 +1,4 @@
-"""What a change waited for, in trailing metadata."""
+"""What a change waited for, and what a cascade has ended, in trailing metadata."""
 
 from authsvc.model.caller import Caller
 
@@ -6,6 +6,9 @@ from authsvc.model.caller import Caller
 HOLDERS = "authsvc-holders"
 #: How long the call waited after the commit, in milliseconds.
 WAIT_MS = "authsvc-wait-ms"
+#: How many keys and sessions a cascade has revoked besides the key itself. Workers that know no cascade leave
+#: them out.
+CASCADE_KEYS, CASCADE_SESSIONS = "authsvc-cascade-keys", "authsvc-cascade-sessions"
 
 
 Trailers = tuple[tuple[str, str], ...]
@@ -16,5 +19,10 @@ def confirmation_trailers(caller: Caller) -> Trailers:
     confirmation = caller.confirmation
     if confirmation is None or confirmation.seconds is None:
         return ()
-    wait = WAIT_MS, f"{1000 * confirmation.seconds:.1f}"
-    return (wait,) if confirmation.holders is None else ((HOLDERS, str(confirmation.holders)), wait)
+    trailers = [(WAIT_MS, f"{1000 * confirmation.seconds:.1f}")]
+    if confirmation.holders is not None:
+        trailers.insert(0, (HOLDERS, str(confirmation.holders)))
+    if confirmation.ended is not None:
+        keys, sessions = confirmation.ended
+        trailers += [(CASCADE_KEYS, str(keys)), (CASCADE_SESSIONS, str(sessions))]
+    return tuple(trailers)

@@ -116,13 +116,19 @@ class KeyService:
 
     async def RevokeKey(self, caller: Caller, request: pb.RevokeKeyRequest) -> resources_pb2.Key:
         """Revoke a key."""
-        key = await self._keys.revoke(
-            caller,
-            request.key_id,
-            reason=request.reason,
-            revoke_in=request.revoke_in.ToTimedelta(),
-            allow_last_administrator=request.allow_last_administrator,
-        )
+        reason, allow_last = request.reason, request.allow_last_administrator
+        if request.cascade:
+            key = await self._keys.revoke_with_descendants(
+                caller, request.key_id, reason=reason, allow_last_administrator=allow_last
+            )
+        else:
+            key = await self._keys.revoke(
+                caller,
+                request.key_id,
+                reason=reason,
+                revoke_in=request.revoke_in.ToTimedelta(),
+                allow_last_administrator=allow_last,
+            )
         return key_message(key, self._clock())
 
     async def DisableKey(self, caller: Caller, request: pb.DisableKeyRequest) -> resources_pb2.Key:

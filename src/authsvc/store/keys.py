@@ -209,7 +209,8 @@ def from_row(row: asyncpg.Record) -> Key:
         revoke_time=row["revoke_time"],
         revoker_id=row["revoker_id"],
         revoke_reason=row["revoke_reason"],
-        revoke_cause=RevokeCause(row["revoke_cause"]),
+        revoke_cause=_cause(row),
+        revoked_with_key_id=row["revoked_with_key_id"],
         last_use_time=row["last_use_time"],
         last_use_ip=row["last_use_ip"],
         rotated_from_key_id=row["rotated_from_key_id"],
@@ -219,6 +220,10 @@ def from_row(row: asyncpg.Record) -> Key:
         pause=_pause(row),
         version=row["version"],
     )
+
+
+def _cause(row: asyncpg.Record) -> RevokeCause:
+    return RevokeCause.CREATOR_REVOKED if row["revoked_with_key_id"] else RevokeCause(row["revoke_cause"])
 
 
 def _pause(row: asyncpg.Record) -> Pause | None:

@@ -538,6 +538,7 @@ class RevokeKeyRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REVOKE_IN_FIELD_NUMBER: _builtins.int
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id of the key to revoke."""
     reason: _builtins.str
@@ -548,6 +549,22 @@ class RevokeKeyRequest(_message.Message):
     """Allows the last working key of the owner `authsvc` with `full_access` to be
     revoked, now or at a scheduled time. After that, only `authsvc bootstrap` can
     create another one.
+    """
+    cascade: _builtins.bool
+    """Also revokes, in the same transaction, every key and session that the key created,
+    what these created, and so on. Cannot be scheduled. If there are sessions among
+    them, the caller needs `sessions:write`, too. A key that is revoked already keeps
+    its revocation, and what it created is revoked now.
+
+    The successor that a rotation creates was created by the caller that rotated. A
+    caller that is not of the owner `authsvc` revokes what belongs to its own owner.
+    What has ended is said in the trailing metadata `authsvc-cascade-keys` and
+    `authsvc-cascade-sessions`. Workers of earlier versions ignore this field, and send
+    neither.
+
+    Fails with FAILED_PRECONDITION, reason CASCADE_TOO_LARGE, if there are more than
+    5,000 keys and sessions, and with ABORTED, reason DESCENDANTS_CHANGED, if more was
+    being created all the time. Nothing is revoked then.
     """
     @_builtins.property
     def revoke_in(self) -> _duration_pb2.Duration:
@@ -562,10 +579,11 @@ class RevokeKeyRequest(_message.Message):
         reason: _builtins.str = ...,
         revoke_in: _duration_pb2.Duration | None = ...,
         allow_last_administrator: _builtins.bool = ...,
+        cascade: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_in", b"revoke_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "cascade", b"cascade", "key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -263,7 +263,7 @@ class KeyServiceServicer:
         revocation cannot be undone. Until a scheduled revocation takes effect, another
         call can reschedule it; only a caller that has all scopes of the key can choose
         a later time. After that, the call fails with FAILED_PRECONDITION, reason
-        KEY_ALREADY_REVOKED.
+        KEY_ALREADY_REVOKED. With `cascade`, what the key created is revoked, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

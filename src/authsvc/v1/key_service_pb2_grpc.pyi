@@ -107,7 +107,7 @@ class KeyServiceStub:
     revocation cannot be undone. Until a scheduled revocation takes effect, another
     call can reschedule it; only a caller that has all scopes of the key can choose
     a later time. After that, the call fails with FAILED_PRECONDITION, reason
-    KEY_ALREADY_REVOKED.
+    KEY_ALREADY_REVOKED. With `cascade`, what the key created is revoked, too.
     """
     DisableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DisableKeyRequest, _resources_pb2.Key]
     """Disables a key, until a time or until EnableKey enables it. When the call has
@@ -274,7 +274,7 @@ class KeyServiceAsyncStub(KeyServiceStub):
     revocation cannot be undone. Until a scheduled revocation takes effect, another
     call can reschedule it; only a caller that has all scopes of the key can choose
     a later time. After that, the call fails with FAILED_PRECONDITION, reason
-    KEY_ALREADY_REVOKED.
+    KEY_ALREADY_REVOKED. With `cascade`, what the key created is revoked, too.
     """
     DisableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DisableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Disables a key, until a time or until EnableKey enables it. When the call has
@@ -474,7 +474,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         revocation cannot be undone. Until a scheduled revocation takes effect, another
         call can reschedule it; only a caller that has all scopes of the key can choose
         a later time. After that, the call fails with FAILED_PRECONDITION, reason
-        KEY_ALREADY_REVOKED.
+        KEY_ALREADY_REVOKED. With `cascade`, what the key created is revoked, too.
         """
 
     @_abc_1.abstractmethod

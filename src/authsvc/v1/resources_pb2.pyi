@@ -35,6 +35,10 @@ class _RevokeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevokeCau
     """
     REVOKE_CAUSE_LEAKED: _RevokeCause.ValueType  # 2
     """Its key string was reported as leaked: ReportLeakedKeys, or a secret scanner."""
+    REVOKE_CAUSE_CREATOR_REVOKED: _RevokeCause.ValueType  # 3
+    """The key that created it, directly or not, was revoked with `cascade`. The audit
+    event names that key.
+    """
 
 class RevokeCause(_RevokeCause, metaclass=_RevokeCauseEnumTypeWrapper):
     """What led to the revocation of a key."""
@@ -47,6 +51,10 @@ see `rotated_to_key_id`.
 """
 REVOKE_CAUSE_LEAKED: RevokeCause.ValueType  # 2
 """Its key string was reported as leaked: ReportLeakedKeys, or a secret scanner."""
+REVOKE_CAUSE_CREATOR_REVOKED: RevokeCause.ValueType  # 3
+"""The key that created it, directly or not, was revoked with `cascade`. The audit
+event names that key.
+"""
 Global___RevokeCause: _TypeAlias = RevokeCause  # noqa: Y015
 
 class _KeyState:

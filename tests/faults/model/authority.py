@@ -1,4 +1,4 @@
-"""Rule R9 as a state and its steps: what a caller does whose authority is being revoked.
+"""Rules R9 and R17 as a state and its steps: what a caller does whose authority is being revoked.
 
 There are a few calls, each of which is one transaction. It is authenticated, takes its locks one by one,
 reads its authority, writes, takes the last locks (the ends of the audit
@@ -9,6 +9,10 @@ end of the feed and checks the clock, so in truth there are fewer pauses.)
 The creation of a key is judged before it locks anything, by a policy that it reads for this, and so is a
 revocation by one statement, by the policy and by the key that it revokes. Under its locks, the statement
 compares what was judged with what is there, and does nothing if they differ.
+
+A key may create another one, and a cascade revokes a key with its descendants. It reads them without locks,
+locks them in the order of all, reads them again, and locks those that are new if they are free. If they are
+not, it begins again.
 
 The database is PostgreSQL at READ COMMITTED:
 
@@ -35,9 +39,9 @@ SHARED, UPDATE, EXCLUSIVE = "shared", "by UPDATE", "exclusively"
 _COMPATIBLE = ({SHARED}, {SHARED, UPDATE})
 _FEED = ("lock", "feed", EXCLUSIVE)
 # The one order in which locks are taken. P is the platform, O its tenant.
-ORDER = ("owner P", "owner O", "sessions of O", "row p", "row a", "row b", "row s")
+ORDER = ("owner P", "owner O", "sessions of O", "row p", "row a", "row b", "row c", "row s")
 # The row that holds a fact; others are in rows that no call locks.
-_ROW = {"key a": "row a", "key a, later": "row a", "key b": "row b", "session s": "row s"}
+_ROW = {"key a": "row a", "key a, later": "row a", "key b": "row b", "key c": "row c", "session s": "row s"}
 # What forbids a call without a commit: what is checked, and the event.
 CLOCK, FILE = "clock", "file"
 _HAPPENS = {CLOCK: "the instant passes", FILE: "the certificate is taken off the file"}
@@ -58,6 +62,8 @@ class Plan(NamedTuple):
     opens_session: bool = False
     ends_sessions: bool = False
     judged_first: bool = False
+    creates: str = ""
+    cascades: str = ""  # the key that is revoked with its descendants; `exclusive` has the rows of all
     after: tuple[int, ...] = ()
 
 
@@ -76,6 +82,9 @@ class Call(NamedTuple):
     found: bool = False
     overdue: frozenset[str] = frozenset()
     overtaken: bool = False
+    # The descendants that a cascade has read, and those of them that it knew when it locked.
+    descendants: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
 
 
 class Lock(NamedTuple):
@@ -95,12 +104,16 @@ class Lock(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole state. `gone` and `sessions` (their epochs) are committed; `queue` is in order of arrival."""
+    """The whole state. `gone`, `sessions` (their epochs) and `made` (keys that were created) are committed.
+
+    `queue` is in order of arrival.
+    """
 
     calls: tuple[Call, ...]
     gone: frozenset[str]
     epoch: int
     sessions: frozenset[int]
+    made: frozenset[str]
     passed: frozenset[str]
     held: frozenset[Lock]
     queue: tuple[Lock, ...]
@@ -118,6 +131,8 @@ class Model:
     plans: tuple[Plan, ...]
     gone: frozenset[str] = frozenset()
     sessions: frozenset[int] = frozenset()
+    made: frozenset[str] = frozenset()
+    creators: tuple[tuple[str, str], ...] = ()  # a key that may be created, and its creator
     outside: frozenset[str] = frozenset()  # CLOCK: the time passes; FILE: the certificate is removed
     changes: frozenset[str] = frozenset()
 
@@ -133,7 +148,14 @@ class Model:
         """Return the state in which no call has been made yet."""
         calls = tuple(Call() for _ in self.plans)
         nothing: frozenset[Lock] = frozenset()
-        return State(calls, self.gone, 0, self.sessions, frozenset(), nothing, (), "")
+        return State(calls, self.gone, 0, self.sessions, self.made, frozenset(), nothing, (), "")
+
+    def descendants(self, key: str, made: frozenset[str]) -> frozenset[str]:
+        """Return the keys that a key created, those that these created, and so on."""
+        found: set[str] = set()
+        while more := {k for k, by in self.creators if k in made and by in {key, *found}} - found:
+            found |= more
+        return frozenset(found)
 
     def successors(self, state: State) -> Steps:
         """Return every step that is possible."""
@@ -155,6 +177,15 @@ class Model:
         """Return the steps of a call: by the rules, or with one of them broken."""
         locks: list[tuple[str, ...]] = [("lock", *lock) for lock in self._locks(plan)]
         read: list[tuple[str, ...]] = [("read",)]
+        if plan.cascades:
+            rows = {row: key for key, row in _ROW.items() if "later" not in key}
+            locks = [
+                ("lock-known", thing, rows[thing]) if mode == EXCLUSIVE else ("lock", thing, mode)
+                for _, thing, mode in locks
+            ]
+            locks.insert(0, ("gather",))
+            if not self.has("cascade-reads-once"):
+                read += [("gather-again",), ("lock-new",)]
         if plan.judged_first:
             locks, read = [("snapshot",), *locks], [("compare",)]
             if self.has("compare-before-lock"):
@@ -195,6 +226,8 @@ class Model:
         if self.has("order-of-arrival"):
             things.sort(key=lambda thing: thing != plan.own)
         locks = [(thing, modes[thing]) for thing in things]
+        if self.has("cascade-locks-as-it-finds") and plan.cascades:
+            locks.sort(key=lambda each: each[0] in plan.exclusive and each[0] != _ROW[plan.cascades])
         if self.has("share-first") and plan.own in plan.exclusive:
             locks.insert(0, (plan.own, SHARED))
         return locks
@@ -208,6 +241,8 @@ def authenticate(model: Model, state: State, number: int) -> Steps:
     plan = model.plans[number]
     if any(state.calls[earlier].place != len(model.program(model.plans[earlier])) for earlier in plan.after):
         return
+    if {key for key, _ in model.creators if key in plan.needs} - state.made:
+        return  # It has not been created yet.
     if _lost(plan, state.gone) or _forbidden(plan, state.gone, state.passed):
         yield "is refused at once", _ended(state, number, REFUSED)
     else:
@@ -250,6 +285,52 @@ def compare(model: Model, state: State, number: int) -> Steps:
         yield "sees that what it was judged by has changed", _ended(state, number, REFUSED)
     else:
         yield from _judge(model, state, number, state.gone)
+
+
+def gather(model: Model, state: State, number: int) -> Steps:
+    """Read the descendants, before anything is locked."""
+    found = model.descendants(model.plans[number].cascades, state.made)
+    yield f"finds {_listed(found)}", _next(state, number, descendants=found, known=found)
+
+
+def lock_known(model: Model, state: State, number: int, thing: str, key: str) -> Steps:
+    """Lock the key, or a descendant that is known."""
+    plan = model.plans[number]
+    wanted = {plan.cascades}
+    if not model.has("cascade-locks-only-the-key"):
+        wanted |= state.calls[number].known
+    if key in wanted:
+        yield from lock(model, state, number, thing, EXCLUSIVE)
+    else:
+        yield f"passes {thing}", _next(state, number)
+
+
+def gather_again(model: Model, state: State, number: int) -> Steps:
+    """Read the descendants under the locks, in a later snapshot."""
+    found = model.descendants(model.plans[number].cascades, state.made)
+    yield f"finds {_listed(found)} again", _next(state, number, descendants=found)
+
+
+def lock_new(model: Model, state: State, number: int) -> Steps:
+    """Lock what is new if it is free, and read again; begin again if it is not free."""
+    call = state.calls[number]
+    new = sorted(call.descendants - call.known)
+    steps = model.program(model.plans[number])
+    if not new:
+        yield "finds nothing new", _next(state, number)
+        return
+    asked = {Lock(_ROW[key], EXCLUSIVE, number) for key in new}
+    if any(mine.conflicts(held) for mine in asked for held in state.held):
+        if model.has("cascade-waits-for-what-is-new"):
+            waiting = tuple(sorted(asked - set(state.queue)))
+            if waiting:
+                yield "waits for what is new", state._replace(queue=(*state.queue, *waiting))
+            return
+        yield "begins again", _ended(state, number, steps.index(("gather",)))
+        return
+    queue = tuple(waiting for waiting in state.queue if waiting not in asked)
+    again = call._replace(place=steps.index(("gather-again",)), known=call.descendants)
+    yield "locks what is new", _with(state._replace(held=state.held | asked, queue=queue), number, again)
 
 
 def release(model: Model, state: State, number: int) -> Steps:
@@ -304,9 +385,12 @@ def commit(model: Model, state: State, number: int) -> Steps:
             for index, other in enumerate(calls)
         ]
     if not plan.ends_sessions or call.found:
-        gone |= set(plan.takes)
+        gone |= set(plan.takes) | call.descendants
+    made = state.made | {plan.creates} if plan.creates else state.made
+    if plan.cascades and model.descendants(plan.cascades, made) - gone:
+        wrong = wrong or "a descendant outlives the cascade"
     after = state._replace(
-        calls=tuple(calls), gone=gone, epoch=epoch, sessions=sessions, wrong=state.wrong or wrong
+        calls=tuple(calls), gone=gone, epoch=epoch, sessions=sessions, made=made, wrong=state.wrong or wrong
     )
     yield "commits", _ended(after, number, call.place + 1)
 
@@ -323,6 +407,10 @@ _OPERATIONS: dict[str, Callable[..., Steps]] = {
     "snapshot": snapshot,
     "read-snapshot": read_snapshot,
     "compare": compare,
+    "gather": gather,
+    "lock-known": lock_known,
+    "gather-again": gather_again,
+    "lock-new": lock_new,
     "release": release,
     "glance": glance,
     "write": write,
@@ -372,6 +460,10 @@ def _is_in_order(model: Model, number: int, call: Call) -> bool:
     return steps.index(("write",)) <= call.place <= steps.index(("commit",))
 
 
+def _listed(keys: frozenset[str]) -> str:
+    return " and ".join(sorted(keys)) or "no descendant"
+
+
 def _next(state: State, number: int, **known: object) -> State:
     call = state.calls[number]
     return _with(state, number, call._replace(place=call.place + 1, **known))  # type: ignore[arg-type]
@@ -392,7 +484,7 @@ def _with(state: State, number: int, call: Call) -> State:
 
 
 def broken(state: State) -> bool:
-    """Return whether something was committed that R9 forbids."""
+    """Return whether something was committed that R9 or R17 forbids."""
     return bool(state.wrong)
 
 

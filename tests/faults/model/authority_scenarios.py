@@ -1,6 +1,7 @@
-"""Which caller revokes whose authority while it is used, and R9 with one of its parts left out.
+"""Which caller revokes whose authority while it is used, and R9 and R17 with one of their parts left out.
 
-A and B are callers of the tenant O, by the keys a and b or the session s. P is the platform's administrator.
+A, B and C are callers of the tenant O, by the keys a, b and c or the session s. P is the platform's
+administrator.
 """
 
 from collections.abc import Callable
@@ -98,6 +99,24 @@ A_REVOKES_B_AT_ONCE = A_REVOKES_B._replace(
 B_REVOKES_A_AT_ONCE = B_REVOKES_A._replace(
     name="RevokeKey of a by B, by one statement", needs=("key a", "policy", "key b"), judged_first=True
 )
+# Keys that create keys, and a revocation that ends all of them.
+A_CREATES_B = CREATION._replace(name="CreateKey of b by A", creates="key b")
+B_CREATES_C = CREATION._replace(
+    name="CreateKey of c by B",
+    own="row b",
+    needs=("key b", "policy"),
+    shared=("owner O", "row b"),
+    creates="key c",
+)
+B_CREATES_A = B_CREATES_C._replace(name="CreateKey of a by B", creates="key a")
+CASCADE = REVOKE_KEY._replace(
+    name="RevokeKey of a with cascade", exclusive=("row a", "row b", "row c"), cascades="key a"
+)
+CASCADE_OF_B = CASCADE._replace(
+    name="RevokeKey of b with cascade", exclusive=("row a", "row b"), takes=("key b",), cascades="key b"
+)
+_A_THEN_B = (("key b", "key a"), ("key c", "key b"))
+_B_THEN_A = (("key a", "key b"),)
 
 SIGNED_IN = frozenset({0})
 REVOKED = Model("a key is revoked", (BY_KEY, REVOKE_KEY))
@@ -145,6 +164,27 @@ ONE_ANOTHER_AT_ONCE = Model(
 ONE_ANOTHER = Model("two keys revoke each other", (A_REVOKES_B, B_REVOKES_A))
 EACH_ALL = Model("two keys revoke all", (A_REVOKES_ALL, B_REVOKES_ALL, BY_KEY))
 ALL_AT_ONCE = Model("all of it at once", (OPENING, A_REVOKES_ALL, REVOKE_KEY, END_SESSIONS))
+CASCADED = Model("a key is created under a cascade", (A_CREATES_B, CASCADE), creators=_A_THEN_B)
+CASCADED_DEEP = Model(
+    "keys create keys under a cascade", (A_CREATES_B, B_CREATES_C, CASCADE), creators=_A_THEN_B
+)
+CASCADED_TWICE = Model(
+    "two cascades, and a key is created",
+    (B_CREATES_C, CASCADE, CASCADE._replace(name="another cascade")),
+    made=frozenset({"key b"}),
+    creators=_A_THEN_B,
+)
+CASCADED_BACK = Model(
+    "a key revokes its creator under a cascade",
+    (A_REVOKES_B, CASCADE_OF_B),
+    made=frozenset({"key a"}),
+    creators=_B_THEN_A,
+)
+CASCADED_BACK_AT_ONCE = Model(
+    "a new key revokes its creator under a cascade",
+    (B_CREATES_A, A_REVOKES_B, CASCADE_OF_B),
+    creators=_B_THEN_A,
+)
 
 # The minimum number of states of each scenario: fewer mean that a step does not happen any more.
 FLOORS = {
@@ -171,17 +211,22 @@ FLOORS = {
     ONE_ANOTHER: 100,
     EACH_ALL: 750,
     ALL_AT_ONCE: 15_000,
+    CASCADED: 190,
+    CASCADED_DEEP: 700,
+    CASCADED_TWICE: 3_500,
+    CASCADED_BACK: 170,
+    CASCADED_BACK_AT_ONCE: 650,
 }
 
 
 def any_violation(state: State) -> bool:
-    """Return whether a state violates R9."""
+    """Return whether a state violates R9 or R17."""
     return broken(state) or deadlocked(state)
 
 
 @dataclass(frozen=True)
 class Variant(Changed[State]):
-    """R9 without one of its parts; it commits a forbidden change unless another violation is named."""
+    """R9 or R17 without one of its parts; it commits a forbidden change unless another violation is named."""
 
     violated: Callable[[State], bool] = broken
 
@@ -205,6 +250,12 @@ MUTANTS = {
     "never-compare-the-key": Variant(ONE_ANOTHER_AT_ONCE, "a key is revoked as it was read without a lock"),
     "no-look-at-file": Variant(CERTIFICATE, "nobody looks at the file when the last wait is over"),
     "order-of-arrival": Variant(ONE_ANOTHER, "everybody locks its own credential first", deadlocked),
+    "cascade-reads-once": Variant(CASCADED, "what is read before the locks is all that is revoked"),
+    "cascade-locks-only-the-key": Variant(CASCADED_DEEP, "descendants create while they are read"),
+    "cascade-locks-as-it-finds": Variant(CASCADED_BACK, "a creator is locked before its key", deadlocked),
+    "cascade-waits-for-what-is-new": Variant(
+        CASCADED_BACK_AT_ONCE, "what is new is locked after the rest, with a wait", deadlocked
+    ),
     "share-first": Variant(SELF, "who revokes itself shares its row, then locks it", deadlocked),
 }
 

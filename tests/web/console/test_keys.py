@@ -273,6 +273,33 @@ async def test_a_revocation_may_be_scheduled(site: Site, clock: Clock) -> None: 
         assert not (await admin.VerifyKey(key_string=made.key_string)).valid
 
 
+async def test_what_a_key_created_is_revoked_with_it(site: Site) -> None:
+    """The page offers it with the number of keys, where there may be something; not for later."""
+    admin = site.service.admin
+    made = await admin.CreateKey(owner_id="acme", display_name="Builder", scopes=["keys:write"])
+    by_key = site.service.as_caller(made.key_string)
+    created = await by_key.CreateKey(owner_id="acme", display_name="Built")
+    gone = await by_key.CreateKey(owner_id="acme", display_name="Gone")
+    await admin.RevokeKey(key_id=gone.key.key_id)
+    plain = await admin.CreateKey(owner_id="acme", display_name="Plain")
+    async with site.browser(site.service.admin_key) as browser:
+        await browser.open(f"/keys/{plain.key.key_id}/revoke")
+        assert 'name="cascade"' not in browser.page.text
+        await site.service.flush()
+        await browser.open(f"/keys/{made.key.key_id}/revoke")
+        assert "It has created 1 key of this owner that is not revoked." in browser.text
+        assert 'name="cascade" value="1" aria-describedby="cascade-hint"' in browser.page.text
+        await browser.send(cascade="1", when="hour", typed="Builder")
+        assert browser.page.status_code == 400
+        assert "What the key created can end only now" in browser.text
+        assert 'name="cascade" value="1" checked' in browser.page.text
+        assert (await admin.VerifyKey(key_string=created.key_string)).valid
+        await browser.send(cascade="1", when="now", typed="Builder")
+        assert "The key is revoked" in browser.text
+    assert not (await admin.VerifyKey(key_string=created.key_string)).valid
+    assert (await admin.VerifyKey(key_string=plain.key_string)).valid
+
+
 async def test_the_last_administrator_key_is_kept(site: Site) -> None:
     [key] = (await site.service.admin.ListKeys(owner_id="authsvc")).keys
     async with site.browser(site.service.admin_key) as browser:

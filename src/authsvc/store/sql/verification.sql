@@ -42,7 +42,11 @@ UPDATE authsvc.sessions
 RETURNING last_activity_time;
 
 -- name: record_activities
--- Never moves a last activity back, and never extends a session that is over.
+-- Never moves a last activity back, and never extends a session that is over. Locks in the order of hold_authority, because a
+-- revocation may lock many sessions.
+WITH locked AS MATERIALIZED (
+    SELECT session_id FROM authsvc.sessions WHERE session_id = ANY($1::text[])
+     ORDER BY owner_id <> 'authsvc', session_id FOR NO KEY UPDATE)
 UPDATE authsvc.sessions s
    SET last_activity_time = a.time,
        ip_address = coalesce(nullif(a.ip_address, ''), s.ip_address),
@@ -50,4 +54,5 @@ UPDATE authsvc.sessions s
        client_hints = CASE WHEN a.user_agent IN ('', s.user_agent) THEN s.client_hints ELSE '{}' END || a.client_hints::jsonb
   FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[])
        AS a (session_id, time, ip_address, user_agent, client_hints)
+  JOIN locked USING (session_id)
  WHERE s.session_id = a.session_id AND s.last_activity_time < a.time AND NOT s.is_over;
