@@ -251,5 +251,6 @@ def _question(
         caller,
         request.required_scopes,
         normalized(request.client_ip),
+        "" if isinstance(request, pb.VerifyTokenRequest) else request.user_agent,
         any_of_scopes=request.any_of_scopes,
     )
