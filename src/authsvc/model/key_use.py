@@ -5,7 +5,7 @@ from datetime import date, datetime
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from authsvc.model.address import MAX_ADDRESS_LENGTH, Network, network, read
+from authsvc.model.address import MAX_ADDRESS_LENGTH, read
 from authsvc.model.memo import remembered
 from authsvc.model.text import fault
 from authsvc.model.use import noted
@@ -78,13 +78,3 @@ def _of_browser(agent: UserAgent) -> Product | None:
         return own
     names = [product for product in agent.products if product.name in ("Chrome", "Safari")]
     return names[0] if names else None
-
-
-def overlaps(one: Network, other: Network) -> bool:
-    """Return whether two networks have an address in common."""
-    return one.version == other.version and one.overlaps(other)
-
-
-def network_in(text: str) -> Network | None:
-    """Return the network of a row; None for one without a network."""
-    return None if text in ("", OTHER) else network(text)

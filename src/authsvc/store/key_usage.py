@@ -2,26 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple
 
 import asyncpg
 
 from authsvc.model.key_usage import Place, UsageGroup, UsageQuery, UsageRow
 from authsvc.model.key_use import DETAILED_ROWS, OTHER_ROWS, KeyUse
+from authsvc.model.network_preview import NetworkUse
 from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 
 _SQL = load_queries("key_usage.sql")
-
-
-class NetworkUse(NamedTuple):
-    """The uses from a network, and of how many keys they are."""
-
-    network: str
-    uses: int
-    last_use_time: datetime
-    keys: int
 
 
 class KeyUsageStore:

@@ -56,3 +56,24 @@ WITH gone AS (
      WHERE ctid = ANY(ARRAY(SELECT ctid FROM authsvc.key_usage WHERE day < $1 ORDER BY day LIMIT $2))
     RETURNING true)
 SELECT count(*) FROM gone;
+
+-- name: insert_grace_end
+INSERT INTO authsvc.grace_ends (key_id, rotate_time, when_unused_for) VALUES ($1, $2, $3);
+
+-- name: find_grace_end
+SELECT key_id, rotate_time, when_unused_for FROM authsvc.grace_ends WHERE key_id = $1;
+
+-- name: list_grace_ends
+-- A batch of the old keys whose grace period may end by itself, with whether it is over, and whether the old key has been unused
+-- long enough at $3, which leaves uses the time to be written.
+SELECT g.key_id,
+       (k.revoke_time > greatest($2, k.update_time) AND k.revoke_reason = 'rotated') IS NOT TRUE AS is_over,
+       greatest(u.last_use_time, g.rotate_time) + g.when_unused_for <= $3 AND s.last_use_time IS NOT NULL AS is_due
+  FROM (SELECT key_id, rotate_time, when_unused_for FROM authsvc.grace_ends WHERE key_id > $1 ORDER BY key_id LIMIT $4) AS g
+  JOIN authsvc.keys k ON k.key_id = g.key_id
+  JOIN authsvc.key_uses u ON u.key_id = g.key_id
+  LEFT JOIN authsvc.key_uses s ON s.key_id = k.rotated_to_key_id
+ ORDER BY g.key_id;
+
+-- name: delete_grace_ends
+DELETE FROM authsvc.grace_ends WHERE key_id = ANY($1::text[]);
