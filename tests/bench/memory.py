@@ -24,10 +24,12 @@ from authsvc.model.feed import Place
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key_string import SESSION, KeyMint
 from authsvc.store.activity import ActivityStore
+from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import VerificationStore
 from authsvc.verify.clock import DatabaseClock
 from authsvc.verify.hasher import MINTED, Hasher
+from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.session_digest import session_digest
@@ -166,7 +168,7 @@ def made_up_verifier(capacity: int, rows: MadeUpRows | None = None) -> tuple[Ver
         cache=cache,
         hasher=_Trusting(threads=1, queue_limit=1),
         store=store,
-        usage=UsageLog(store),
+        usage=KeyUseLog(KeyUsageStore(database)),
         activities=activities,
         activity=UsageLog(activities),
         lease=lease,

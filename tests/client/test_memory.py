@@ -370,7 +370,8 @@ def test_what_is_evicted_is_released(watch: Watch) -> None:
 def uses(memory: Memory) -> list[tuple[str, datetime, str]]:
     taken = memory.take_uses()
     memory.keep_uses(taken)
-    return [(note[0], note[1][0], note[1][1]) for note in (*taken.keys, *taken.sessions)]
+    of_keys = [(use.key_id, use.last_use_time, use.client_ip) for use in taken.keys]
+    return of_keys + [(note[0], note[1][0], note[1][1]) for note in taken.sessions]
 
 
 def test_uses_are_noted_and_kept(memory: Memory, watch: Watch) -> None:

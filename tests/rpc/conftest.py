@@ -26,11 +26,13 @@ _OF_USE_CASES = {
     "policy_limits",
     "revoke",
     "rotate",
+    "rotation_status",
     "scopes",
     "sealed",
     "self_service",
     "sessions",
     "update",
+    "usage",
 }
 
 

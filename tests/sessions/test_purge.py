@@ -32,7 +32,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def job(database: Database, clock: Clock) -> Purge:
     """The purge of another worker."""
-    return Purge(database, retention=RETENTION, clock=clock)
+    return Purge(database, retention=RETENTION, usage_retention=RETENTION, clock=clock)
 
 
 async def sign_in(service: Service, owner_id: str = "alice", **lengths: timedelta) -> Any:
@@ -225,7 +225,7 @@ async def test_many_workers_at_once(
     """With many workers at the same time, each session is deleted once."""
     monkeypatch.setattr(purge, "BATCH_ROWS", 2)
     await open_many(service, clock, 20, excluding=-1)
-    jobs = [Purge(database, retention=RETENTION, clock=clock) for _ in range(5)]
+    jobs = [Purge(database, retention=RETENTION, usage_retention=RETENTION, clock=clock) for _ in range(5)]
     while await kept(database):
         await asyncio.gather(*(job.step() for job in jobs))
     assert sum(job.deleted for job in jobs) == 20

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from authsvc.model.errors import Unavailable
+from authsvc.model.key_use import KeyUse
 from authsvc.model.use import Use
 from authsvc.store.activity import ActivityStore
 from authsvc.store.batch_writer import BatchWriter
+from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
-from authsvc.store.verification import VerificationStore
 from tests.conftest import Clock, Service, eventually
 
 AWAY = Unavailable("away", reason="DATABASE_UNAVAILABLE", retry_after=1)
@@ -133,8 +134,8 @@ async def test_last_uses(
             "192.0.2.68",
         ]
     assert errors(caplog) == [
-        f"a last use of {ids[2]} is dropped, because the database refuses it: CheckViolationError (23514), "
-        "constraint newer, table key_uses; PostgreSQL's log has the details"
+        f"a count of uses of {ids[2]} is dropped, because the database refuses it: "
+        "CheckViolationError (23514), constraint newer, table key_uses; PostgreSQL's log has the details"
     ]
     page = generate_latest(service.app.metrics.registry).decode()
     assert 'authsvc_rows_refused_total{kind="last_use"} 1.0' in page
@@ -194,23 +195,26 @@ async def test_the_delivery_status_of_new_keys(
 
 
 @pytest.mark.parametrize("bad", ["192.0.2.1\0", "\ud800"], ids=["NUL", "surrogate"])
-@pytest.mark.parametrize("store_of", [VerificationStore, ActivityStore])
-async def test_a_text_that_is_none(
-    service: Service, store_of: type[VerificationStore] | type[ActivityStore], bad: str, database_url: str
-) -> None:
+async def test_a_text_that_is_none(service: Service, bad: str, database_url: str) -> None:
     """One that PostgreSQL does not take, and one that the driver cannot encode."""
-    key = await service.admin.CreateKey(owner_id="acme", display_name="Orders")
-    session = await service.admin.CreateSession(owner_id="alice")
+    key_id = (await service.admin.CreateKey(owner_id="acme", display_name="Orders")).key.key_id
+    session_id = (await service.admin.CreateSession(owner_id="alice")).session.session_id
     late = datetime(2030, 1, 1, tzinfo=UTC)
-    good = [Use(each, late, "192.0.2.9") for each in (key.key.key_id, session.session.session_id)]
+    good = Use(session_id, late, "192.0.2.9")
+    counted = KeyUse(key_id, late.date(), "key_v", "192.0.2.0/24", "curl/8", 3, late, "192.0.2.9", "acme")
+    later = late + timedelta(1)
     async with Database.open(database_url) as database:
-        store = store_of(database)
-        await store.record_uses([good[0]._replace(time=late + timedelta(1), client_ip=bad), *good])
-    assert store.refused == 1
+        activities, counts = ActivityStore(database), KeyUsageStore(database)
+        await activities.record_uses([good._replace(time=later, client_ip=bad), good])
+        await counts.record_key_uses([counted._replace(last_use_time=later, client_ip=bad), counted])
+        await counts.record_key_uses([counted._replace(last_use_time=later, program=bad), counted])
+    assert (activities.refused, counts.refused) == (1, 2)
     found = await sql(
         database_url,
         "SELECT last_use_ip AS ip FROM authsvc.key_uses WHERE last_use_time = $1"
         " UNION ALL SELECT ip_address FROM authsvc.sessions WHERE last_activity_time = $1",
         late,
     )
-    assert [row["ip"] for row in found] == ["192.0.2.9"]
+    assert [row["ip"] for row in found] == ["192.0.2.9"] * 2
+    [row] = await sql(database_url, "SELECT program, uses FROM authsvc.key_usage")
+    assert tuple(row) == ("curl/8", 6)

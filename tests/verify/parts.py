@@ -16,9 +16,11 @@ from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.credential import Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.key_string import SESSION, KeyMint, KeyString
+from authsvc.model.key_use import KeyUse
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.hasher import IMPORTED, MINTED, Hasher
+from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.session_digest import session_digest
@@ -208,6 +210,7 @@ class FakeUseStore:
 
     def __init__(self) -> None:
         self.batches: list[list[Use]] = []
+        self.counts: list[KeyUse] = []
         self.faults: list[BaseException | None] = []
         self.pause: Pause | None = None
 
@@ -217,6 +220,14 @@ class FakeUseStore:
         if self.faults and (fault := self.faults.pop(0)) is not None:
             raise fault
         self.batches.append(list(uses))
+
+    async def record_key_uses(self, uses: Sequence[KeyUse]) -> None:
+        """Store the counts, and the last use of each key."""
+        latest: dict[str, Use] = {}
+        for use in sorted(uses, key=lambda use: use.last_use_time):
+            latest[use.key_id] = Use(use.key_id, use.last_use_time, use.client_ip)
+        await self.record_uses(list(latest.values()))
+        self.counts += uses
 
     @property
     def uses(self) -> list[Use]:
@@ -233,7 +244,7 @@ class Parts:
     hasher: PausingHasher
     store: FakeCredentialStore
     use_store: FakeUseStore
-    usage: UsageLog
+    usage: KeyUseLog
     lease: Lease
     feed: FakeHistory
     activities: FakeActivityStore
@@ -358,7 +369,7 @@ def make_parts(*, capacity: int = 100, queue_limit: int = 64, beside: Parts | No
         hasher=PausingHasher(threads=2, queue_limit=queue_limit),
         store=beside.store if beside else FakeCredentialStore(activities),
         use_store=use_store,
-        usage=UsageLog(use_store),
+        usage=KeyUseLog(use_store),
         lease=lease,
         feed=FakeHistory(),
         activities=activities,

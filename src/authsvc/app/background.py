@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from authsvc.model.errors import RetryableError
@@ -11,6 +12,11 @@ from authsvc.model.errors import RetryableError
 _log = logging.getLogger(__name__)
 
 Step = Callable[[], Awaitable[object]]
+
+
+def each(seconds: float) -> Step:
+    """Return a tick of this length."""
+    return partial(asyncio.sleep, seconds)
 
 
 async def run_forever(step: Step, tick: Step, what: str, *, level: int = logging.DEBUG) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
-from authsvc.app.use_cases import UseCases, use_cases_of
+from authsvc.app.use_cases import UseCases, grace_margin, use_cases_of
 from authsvc.app.verification import Verification, verification_of
 from authsvc.audit.confirmations import Confirmations
 from authsvc.audit.months import AuditMonths
@@ -20,6 +20,7 @@ from authsvc.entrance.readiness import Readiness
 from authsvc.gateway.access import Access
 from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
+from authsvc.keys.grace_ends import GraceEnds
 from authsvc.model.catalogue import Catalogue
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.revocation.authority import Authority
@@ -48,6 +49,7 @@ class App(Verification, UseCases):
     client_report: ClientReport
     audit_months: AuditMonths
     purge: Purge
+    grace_ends: GraceEnds
     reaper: Reaper
     catalogue: Catalogue
     locations: Locations
@@ -127,7 +129,8 @@ async def composed(
                 confirmations=confirmations,
                 client_report=ClientReport(database, verification.holder.clients, stopwatch=stopwatch),
                 audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
-                purge=Purge(database, retention=settings.session_retention, clock=clock),
+                purge=_purge(settings, database, clock),
+                grace_ends=GraceEnds(database, barrier, clock, margin=grace_margin(settings)),
                 reaper=Reaper(database, stopwatch=stopwatch),
                 catalogue=catalogue,
                 locations=locations,
@@ -159,6 +162,15 @@ def _barrier(
         hint=verification.holder.hint,
         note_confirmed=confirmations.note,
         stopwatch=stopwatch,
+    )
+
+
+def _purge(settings: Settings, database: Database, clock: Clock) -> Purge:
+    return Purge(
+        database,
+        retention=settings.session_retention,
+        usage_retention=settings.usage_retention,
+        clock=clock,
     )
 
 

@@ -7,13 +7,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.background import Step, each, flush_at_end, in_background, run_forever
 from authsvc.app.connection_limits import connection_limits
 from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
@@ -54,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds between two looks for sessions to purge, and between two batches.
 _PURGE_SECONDS, _PURGE_PAUSE_SECONDS = 60.0, 0.1
+# Seconds between two looks for grace periods that end by themselves.
+_GRACE_SECONDS = 10.0
 # Seconds between two looks for a newer file of locations.
 _LOCATIONS_SECONDS = 10.0
 # Seconds before it is tried again to write which answers were sent.
@@ -75,8 +77,6 @@ _TRANSPORTS: "dict[str, type[lane.Server] | type[grpcio.Server]]" = {
     "grpcio": grpcio.Server,
 }
 
-Tick = Callable[[], Awaitable[object]]
-
 
 @asynccontextmanager
 async def running(
@@ -84,7 +84,7 @@ async def running(
     *,
     clock: Clock | None = None,
     stopwatch: Stopwatch = boottime,
-    tick: Tick | None = None,
+    tick: Step | None = None,
     slot: int = 0,
     registration: Registration | None = None,
     follower_listener: PrivateListener | None = None,
@@ -139,7 +139,7 @@ async def running(
 def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
     """Have what is written behind written when the stack ends."""
     for flush, what in (
-        (app.usage.flush, "most recent last-use times"),
+        (app.usage.flush, "most recent uses of keys"),
         (app.activity.flush, "most recent activities"),
         (app.refusals.flush, "most recent refused attempts"),
         (app.refused_addresses.flush, "most recent refusals by address"),
@@ -188,11 +188,6 @@ async def _leased(app: App) -> None:
         ) from error
 
 
-def each(seconds: float) -> Tick:
-    """Return a tick of this length."""
-    return partial(asyncio.sleep, seconds)
-
-
 def _reaping(app: App, settings: Settings) -> Sequence[Coroutine[Any, Any, None]]:
     """Return what one worker of a replica is enough for."""
     look = each(min(settings.lease.total_seconds() / 5, _MAX_REAPER_SECONDS))
@@ -202,16 +197,21 @@ def _reaping(app: App, settings: Settings) -> Sequence[Coroutine[Any, Any, None]
     )
 
 
-async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stack: AsyncExitStack) -> None:
+async def _work(app: App, settings: Settings, tick: Step | None, slot: int, stack: AsyncExitStack) -> None:
     """Do what runs beside requests, until the stack ends."""
     usage_tick = tick or each(settings.usage_interval.total_seconds())
     activity_tick = tick or each(settings.activity_interval.total_seconds())
     deliveries = app.keys.deliveries
     for work in (
-        run_forever(app.usage.flush, usage_tick, "writing last uses", level=logging.WARNING),
+        run_forever(app.usage.flush, usage_tick, "writing uses of keys", level=logging.WARNING),
         run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
         *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
+        run_forever(
+            partial(app.grace_ends.work, each(_PURGE_PAUSE_SECONDS)),
+            each(_GRACE_SECONDS),
+            "ending grace periods",
+        ),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(
             app.refused_addresses.flush, each(_REFUSED_ADDRESSES_SECONDS), "writing refusals by address"

@@ -1,6 +1,7 @@
 """The use cases of keys, sessions, policies, the audit log and webhooks."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from authsvc.app.verification import Verification
 from authsvc.app.webhooks import webhooks_of
@@ -16,6 +17,7 @@ from authsvc.revocation.barrier import Barrier
 from authsvc.sessions import Sessions
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
+from authsvc.verify.lease import certainly_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,16 @@ class UseCases:
     policies: Policies
     audit: Audit
     webhooks: Webhooks
+
+
+def grace_margin(settings: Settings) -> timedelta:
+    """Return how long ago a use of a key may have been that is not written yet.
+
+    A worker writes after each interval, and once more if that fails, of what clients reported a sub-lease ago
+    at most. One that is cut off from the database sees no uses any more when its lease is over.
+    """
+    seconds = certainly_over(settings.lease.total_seconds())
+    return timedelta(seconds=seconds) + settings.holder_lease + 2 * settings.usage_interval
 
 
 def use_cases_of(
@@ -54,6 +66,7 @@ def use_cases_of(
         catalogue=catalogue,
         policies=policy_store,
         token_issue=verification.token_issue,
+        grace_margin=grace_margin(settings),
     )
     sessions = Sessions(
         database=database,

@@ -16,10 +16,12 @@ from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
+from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.hasher import Hasher
+from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.token_keys import TokenKeys, reloaded_token_keys
@@ -39,7 +41,7 @@ class Verification:
     cache: PrefixCache
     hasher: Hasher
     lease: Lease
-    usage: UsageLog
+    usage: KeyUseLog
     activity: UsageLog
     refused_addresses: RefusedAddresses
     holder: Holder
@@ -115,7 +117,7 @@ def verification_of(
 class _Verifying(TypedDict):
     verifier: Verifier
     hasher: Hasher
-    usage: UsageLog
+    usage: KeyUseLog
     activity: UsageLog
     refused_addresses: RefusedAddresses
     tokens: TokenVerifier
@@ -135,7 +137,7 @@ def _verifying(
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
     store, activities = VerificationStore(database, default_policy), ActivityStore(database)
-    usage = UsageLog(store)
+    usage = KeyUseLog(KeyUsageStore(database))
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
     refused_addresses = RefusedAddresses(database, clock)

@@ -20,6 +20,8 @@ from authsvc.client.held import KINDS, RULES, instant_of, seconds_of, uses_messa
 from authsvc.client.look_ups import LookUps
 from authsvc.client.memory import Memory, Uses
 from authsvc.client.outbox import Outbox
+from authsvc.model.key_use import KeyUse
+from authsvc.model.use import Use
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.verify.clock import Stopwatch
 from authsvc.verify.usage import use_of
@@ -157,11 +159,11 @@ class FollowStream:
     def _report(self) -> None:
         """Send the uses since the last report. The next renewal that is granted shows that they arrived."""
         uses = self._memory.take_uses()
-        noted = [*uses.keys, *uses.sessions]
+        noted: list[KeyUse | Use] = [*uses.keys, *map(use_of, uses.sessions)]
         if noted:
             self._reported.append((self._renewal, uses))
         for start in range(0, len(noted), _MAX_ITEMS):
-            message = uses_message([use_of(each) for each in noted[start : start + _MAX_ITEMS]])
+            message = uses_message(noted[start : start + _MAX_ITEMS])
             self._outbox.put(pb.FollowRequest(uses=message))
 
     async def _carry_out(self, call: Call) -> str:

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc.model.activity import Activity
 from authsvc.model.allowed_networks import AllowedNetworks
 from authsvc.model.credential import FOREVER, Credential, CredentialKind
+from authsvc.model.key_use import KeyUse
 from authsvc.model.use import Use
 from authsvc.v1 import holder_service_pb2 as pb
 from authsvc.v1.session_service_pb2 import ClientHints
@@ -70,10 +71,16 @@ def seconds_of(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def uses_message(uses: Sequence[Use]) -> pb.FollowRequest.Uses:
+def uses_message(uses: Sequence[KeyUse | Use]) -> pb.FollowRequest.Uses:
     """Return the report of some uses."""
     message = pb.FollowRequest.Uses()
     for use in uses:
+        if isinstance(use, KeyUse):
+            counted = message.uses.add(
+                credential_id=use.key_id, client_ip=use.client_ip, user_agent=use.program, uses=use.uses
+            )
+            counted.use_time.FromDatetime(use.last_use_time)
+            continue
         one = message.uses.add(
             credential_id=use.credential_id, client_ip=use.client_ip, user_agent=use.user_agent
         )

@@ -26,11 +26,13 @@ from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.errors import Unavailable
 from authsvc.model.key_string import TAIL_LENGTH
+from authsvc.model.key_use import KeyUse
 from authsvc.model.verdict import Verdict as Judgement
 from authsvc.model.verdict import VerdictCode as Code
 from authsvc.verify.clock import DatabaseClock, Stopwatch, boottime
 from authsvc.verify.entry import Entry
 from authsvc.verify.judge import Judge
+from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.question import Question
@@ -43,9 +45,9 @@ _USED_CAPACITY = 15 / 16
 
 
 class Uses(NamedTuple):
-    """The last uses of keys and of sessions."""
+    """The uses of keys, and the last uses of sessions."""
 
-    keys: Sequence[Noted]
+    keys: Sequence[KeyUse]
     sessions: Sequence[Noted]
 
 
@@ -60,9 +62,15 @@ class Memory:
         self._pid = 0
         self._lease = Lease(stopwatch)
         self._clock = DatabaseClock(stopwatch)
-        self._keys = UsageNotes(limit=2 * capacity)
+        self._keys = KeyUses(limit=2 * capacity)
         self._sessions = UsageNotes(limit=2 * capacity, fills_in=True)
-        self._judge = Judge(lease=self._lease, clock=self._clock, usage=self._keys, activity=self._sessions)
+        self._judge = Judge(
+            lease=self._lease,
+            clock=self._clock,
+            usage=self._keys,
+            activity=self._sessions,
+            verifier_id="",  # The worker knows it.
+        )
         # How many credentials it was sent.
         self.admitted = 0
         self._evicted: list[str] = []
@@ -152,7 +160,7 @@ class Memory:
             self._empty(reason)
 
     def take_uses(self) -> Uses:
-        """Return the last uses that were not reported yet."""
+        """Return the uses that were not reported yet."""
         with self._lock:
             return Uses(self._keys.take(), self._sessions.take())
 

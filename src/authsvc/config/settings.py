@@ -21,6 +21,7 @@ from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
 from authsvc.config.unknown_setting import remedy
+from authsvc.config.usage_settings import UsageSettings
 from authsvc.config.web_settings import WebSettings
 from authsvc.model.activity import MAX_INTERVAL_SECONDS, SHORTEST_TIMEOUT
 from authsvc.model.errors import OperatorError
@@ -39,7 +40,7 @@ class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 
-class Settings(LeakSettings, NotificationSettings, WebSettings):
+class Settings(LeakSettings, NotificationSettings, UsageSettings, WebSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
@@ -193,9 +194,6 @@ class Settings(LeakSettings, NotificationSettings, WebSettings):
     )
     argon2_queue: int = Field(
         1024, ge=1, description="secrets waiting to be verified, per worker, before calls are refused"
-    )
-    usage_interval: Annotated[Duration, between(_MS, _HOUR)] = Field(
-        timedelta(seconds=5), description="how often last uses are written"
     )
     activity_interval: Annotated[Duration, between(_MS, _MAX_ACTIVITY_INTERVAL)] = Field(
         timedelta(seconds=5), description="how often the last activity of sessions is written"

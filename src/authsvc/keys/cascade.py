@@ -7,6 +7,7 @@ from typing import Protocol
 
 from authsvc.keys.change import Changes
 from authsvc.keys.last_administrator import refuse_to_end_last
+from authsvc.keys.usage import refuse_outdated
 from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.confirmation import Ended
@@ -36,7 +37,13 @@ class KeyCascade(Protocol):
     _clock: Callable[[], datetime]
 
     async def revoke_with_descendants(
-        self, caller: Caller, key_id: str, *, reason: str, allow_last_administrator: bool = False
+        self,
+        caller: Caller,
+        key_id: str,
+        *,
+        reason: str,
+        etag: str = "",
+        allow_last_administrator: bool = False,
     ) -> Key:
         """Revoke a key and its descendants now, in one transaction (R17); return the key as revoked.
 
@@ -49,13 +56,16 @@ class KeyCascade(Protocol):
             PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy; SCOPE_MISSING, if there are
                 sessions to end and the caller may not do this.
             FailedPrecondition: CASCADE_TOO_LARGE; LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`.
-            Conflict: DESCENDANTS_CHANGED, if more was being created each time it was tried.
+            Conflict: DESCENDANTS_CHANGED, if more was being created each time it was tried; ETAG_MISMATCH,
+                if `etag` is not that of a preview which is still true.
         """
         known = await self._descendants.find(caller, key_id)
         for _ in range(_ATTEMPTS):
             changing = self._changes.of_keys(caller, [key_id], done="revoked", revokes=True, also=known)
             try:
                 async with changing as (change, [key]):
+                    if etag:
+                        await refuse_outdated(change.connection, key, etag)
                     found = await self._descendants.lock_all(change.connection, caller, key_id, known)
                     revoked, ended = await self._end_all(
                         change, caller, key, found, reason=reason, allow_last=allow_last_administrator

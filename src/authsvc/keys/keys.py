@@ -1,7 +1,7 @@
 """All use cases of KeyService in one class."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authsvc.keys.administrator import AdministratorCreation
 from authsvc.keys.cascade import KeyCascade
@@ -12,12 +12,12 @@ from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.derive import NO_TOKENS, TokenDerivation, TokenIssue
 from authsvc.keys.minting import Minting
 from authsvc.keys.pause import KeyPauses
-from authsvc.keys.read import KeyReads
 from authsvc.keys.replacement import Replacements
 from authsvc.keys.revocations import Revocations
 from authsvc.keys.revoke import KeyRevocation
 from authsvc.keys.self_service import SelfService
 from authsvc.keys.update import KeyUpdates
+from authsvc.keys.usage import KeyUsageReads
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
@@ -34,7 +34,7 @@ class Keys(
     AdministratorCreation,
     KeyCreation,
     SelfService,
-    KeyReads,
+    KeyUsageReads,
     KeyUpdates,
     KeyPauses,
     KeyRevocation,
@@ -62,6 +62,7 @@ class Keys(
         catalogue: Catalogue,
         policies: PolicyStore,
         token_issue: TokenIssue = NO_TOKENS,
+        grace_margin: timedelta = timedelta(),
     ) -> None:
         self.deliveries = Deliveries(database)
         self._database = database
@@ -73,6 +74,7 @@ class Keys(
         self._catalogue = catalogue
         self._policies = policies
         self._token_issue = token_issue
+        self._grace_margin = grace_margin
         self._changes = Changes(barrier, policies)
         self._revocations = Revocations(database, policies, barrier, clock)
         self._descendants = Descendants(database, clock)

@@ -9,6 +9,7 @@ from authsvc.keys.change import Changes
 from authsvc.keys.last_administrator import refuse_to_end_all, refuse_to_end_last
 from authsvc.keys.minting import refuse_more
 from authsvc.keys.revocations import Revocations
+from authsvc.keys.usage import refuse_outdated
 from authsvc.model import platform
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
@@ -41,26 +42,33 @@ class KeyRevocation(Protocol):
         *,
         reason: str,
         revoke_in: timedelta,
+        etag: str = "",
         allow_last_administrator: bool = False,
     ) -> Key:
         """Revoke a key after `revoke_in`, zero for now; return it as revoked (rules 14 to 17).
 
-        A revocation that has not taken effect yet may be moved.
+        A revocation that has not taken effect yet may be moved. With the `etag` of a preview, the key is
+        revoked only if the preview is still true.
 
         Raises:
             NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
             AlreadyDone: KEY_ALREADY_REVOKED, if its revocation has taken effect.
             PermissionDenied: KEY_MANAGER_NOT_PERMITTED, by the owner's policy. If an earlier revocation is
                 moved to a later time, SCOPE_NOT_GRANTABLE or PLATFORM_NEEDS_FULL_ACCESS.
+            Conflict: ETAG_MISMATCH, if the key was changed, or used elsewhere, since the preview.
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. If an earlier
                 revocation is moved to a later time, MAX_ACTIVE_KEYS.
         """
-        if at_once := await self._revocations.revoke(caller, [key_id], reason=reason, revoke_in=revoke_in):
-            return at_once[0]
+        if not etag:  # which is compared under locks
+            at_once = await self._revocations.revoke(caller, [key_id], reason=reason, revoke_in=revoke_in)
+            if at_once:
+                return at_once[0]
         async with self._changes.of_keys(caller, [key_id], done="revoked", revokes=True) as (change, [key]):
             now = self._clock()  # After the wait for the lock: a revocation may have taken effect meanwhile.
             by = caller.credential_id
             revoked = key.revoked(now, at=now + revoke_in, by=by, reason=reason)
+            if etag:
+                await refuse_outdated(change.connection, key, etag)
             if revoked.outlives(key):
                 # Postponing a revocation grants all that the key may do for a longer time. The key also
                 # counts for longer, and another may have been created because this one was about to end.

@@ -18,6 +18,8 @@ from authsvc.model.errors import NotFound
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
+from authsvc.model.rotation import GraceEnd, checked_wait
+from authsvc.store import grace_ends as grace_store
 from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
 
@@ -39,14 +41,17 @@ class KeyRotation(KeyReads, Protocol):
         request_id: str = "",
         *,
         seal_to: Recipient | None = None,
+        end_grace_when_unused_for: timedelta | None = None,
     ) -> tuple[Key, NewKeyString]:
         """Replace an active key by a new one; return the new key with its key string (rules 1, 30).
 
         With `seal_to`, the key string is returned only sealed to this recipient.
 
         The old key is revoked at the end of the grace period. It never works for longer than it would have.
+        With `end_grace_when_unused_for`, the grace period ends earlier, see `keys.grace_ends`.
 
         Raises:
+            InvalidArgument: INVALID_FIELD, if `end_grace_when_unused_for` is longer than the grace period.
             NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
             AlreadyDone: KEY_ALREADY_REVOKED or KEY_ALREADY_ROTATED.
             FailedPrecondition: KEY_EXPIRED or KEY_DISABLED. By the owner's policy, API_KEYS_NOT_ENABLED,
@@ -58,7 +63,7 @@ class KeyRotation(KeyReads, Protocol):
             Conflict: POLICY_CHANGED, if the policy got another brand during the call.
             Overloaded: HASHER_QUEUE_FULL.
         """
-        now = self._clock()
+        wait, now = checked_wait(end_grace_when_unused_for, grace_period), self._clock()
         try:
             before = await self.get(caller, key_id)
         except NotFound:
@@ -71,7 +76,7 @@ class KeyRotation(KeyReads, Protocol):
         )
         new_id = new_identifier("key", now)
         with self.deliveries.lost_on_failure(new_id):
-            return await self._replace(caller, key_id, new_id, minted, grace_period, request_id)
+            return await self._replace(caller, key_id, new_id, minted, grace_period, request_id, wait)
 
     async def _replace(
         self,
@@ -81,6 +86,7 @@ class KeyRotation(KeyReads, Protocol):
         minted: Minted,
         grace_period: timedelta,
         request_id: str,
+        wait: timedelta | None,
     ) -> tuple[Key, NewKeyString]:
         done = f"rotated to {new_id}, whose key string cannot be shown again (rotate it, too)"
         async with self._changes.of_key(caller, key_id, done=done) as (change, old, policy):
@@ -117,5 +123,7 @@ class KeyRotation(KeyReads, Protocol):
             at, by = now + grace_period, caller.credential_id
             replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
             await key_store.update(connection, [replaced])
+            if wait is not None and replaced.revoke_time == at:  # not an earlier one, of another cause
+                await grace_store.insert(connection, GraceEnd(key_id, now, wait))
             await audit.record_many(connection, key_events(caller, Action.KEY_ROTATED, [replaced], at=now))
         return key, minted.string

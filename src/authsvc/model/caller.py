@@ -94,5 +94,8 @@ STRANGER = Caller(ANONYMOUS, "", ())
 # Revokes what was reported as leaked, whoever has reported it.
 LEAK_REPORT = Caller("leak-report", PLATFORM_OWNER, (FULL_ACCESS,))
 
+# Ends the grace period of keys that were rotated and are not used any more.
+GRACE_END = Caller("rotation", PLATFORM_OWNER, (FULL_ACCESS,))
+
 # Who acts for the service itself, by their ids.
-INTERNAL = frozenset(caller.credential_id for caller in (BOOTSTRAP, LEAK_REPORT))
+INTERNAL = frozenset(caller.credential_id for caller in (BOOTSTRAP, LEAK_REPORT, GRACE_END))

@@ -22,6 +22,9 @@ from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.pause import Pause
 
+#: Why the old key of a rotation is going to be revoked. Another reason is that of another revocation.
+ROTATED = "rotated"
+
 
 class KeyState(Enum):
     """Whether a key can be used."""
@@ -166,7 +169,7 @@ class Key:
         changed = self.changed(now, rotated_to_key_id=successor_id)
         if self.revoke_time is not None and self.revoke_time <= at:
             return changed
-        return replace(changed, revoke_time=at, revoker_id=by, revoke_reason="rotated")
+        return replace(changed, revoke_time=at, revoker_id=by, revoke_reason=ROTATED)
 
     def disabled(self, now: datetime, pause: Pause) -> Self:
         """Return the key as disabled; an earlier pause is replaced. Raises AlreadyDone when it is revoked."""

@@ -234,6 +234,8 @@ class Following:
                         use.user_agent,
                         ClientHints.of_message(use.client_hints),
                     ),
+                    verifier_id=self._client.member.credential_id,
+                    uses=use.uses or 1,
                 )
 
     # The way to the client.

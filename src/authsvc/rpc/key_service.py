@@ -30,6 +30,7 @@ from authsvc.rpc.convert import (
     verdict_message,
 )
 from authsvc.rpc.endpoint import Recall
+from authsvc.rpc.key_usage import KeyUsageRpcs
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from authsvc.verify.token_verifier import TokenVerifier
@@ -38,7 +39,7 @@ from authsvc.verify.verifier import Question, Verifier
 _DEFAULT_PAGE_SIZE = 50
 
 
-class KeyService:
+class KeyService(KeyUsageRpcs):
     """Serves `authsvc.v1.KeyService`; the comments in the proto are its specification."""
 
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["KeyService"]
@@ -106,9 +107,16 @@ class KeyService:
 
     async def RotateKey(self, caller: Caller, request: pb.RotateKeyRequest) -> pb.RotateKeyResponse:
         """Replace a key."""
-        seal_to = recipient(request.seal_to)
+        seal_to, wait = recipient(request.seal_to), request.end_grace_when_unused_for
         key, minted = await self._keys.rotate(
-            caller, request.key_id, request.grace_period.ToTimedelta(), request.request_id, seal_to=seal_to
+            caller,
+            request.key_id,
+            request.grace_period.ToTimedelta(),
+            request.request_id,
+            seal_to=seal_to,
+            end_grace_when_unused_for=wait.ToTimedelta()
+            if request.HasField("end_grace_when_unused_for")
+            else None,
         )
         return pb.RotateKeyResponse(
             key=key_message(key, self._clock()), key_string=minted.text, sealed_key_string=minted.sealed
@@ -119,7 +127,7 @@ class KeyService:
         reason, allow_last = request.reason, request.allow_last_administrator
         if request.cascade:
             key = await self._keys.revoke_with_descendants(
-                caller, request.key_id, reason=reason, allow_last_administrator=allow_last
+                caller, request.key_id, reason=reason, etag=request.etag, allow_last_administrator=allow_last
             )
         else:
             key = await self._keys.revoke(
@@ -127,6 +135,7 @@ class KeyService:
                 request.key_id,
                 reason=reason,
                 revoke_in=request.revoke_in.ToTimedelta(),
+                etag=request.etag,
                 allow_last_administrator=allow_last,
             )
         return key_message(key, self._clock())
@@ -257,5 +266,6 @@ def _question(
         caller,
         request.required_scopes,
         normalized(request.client_ip),
+        "" if isinstance(request, pb.VerifyTokenRequest) else request.user_agent,
         any_of_scopes=request.any_of_scopes,
     )

@@ -1,4 +1,4 @@
-"""Deletes sessions that ended before the retention time, and request ids of keys deleted 30 days ago.
+"""Deletes what is not kept any longer: ended sessions, counts of uses, request ids of keys deleted long ago.
 
 A row that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the
 newest of the owner. DeleteKey deletes all else that belongs to a key.
@@ -7,7 +7,7 @@ Mechanism: a scan over the sessions in the order of their ids, in batches. Each 
 holds the lock of the job's row. So one worker of all replicas works at a time, and any worker continues where
 another stopped. An hour after a scan has ended, the next one begins.
 
-Bound: `BATCH_ROWS` sessions and `BATCH_ROWS` request ids in a transaction, with a pause after each.
+Bound: `BATCH_ROWS` each of sessions, request ids and counts in a transaction, with a pause after each.
 
 Failure: a batch that fails is tried again. A transaction that was interrupted is rolled back.
 """
@@ -16,6 +16,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from authsvc.model.key_usage import utc_day
+from authsvc.store import key_usage
 from authsvc.store import purge as purge_store
 from authsvc.store.pool import Database
 
@@ -29,11 +31,19 @@ REQUEST_ID_RETENTION = timedelta(days=30)
 
 
 class Purge:
-    """Deletes sessions that ended `retention` ago, and request ids of deleted keys."""
+    """Deletes sessions that ended `retention` ago, request ids of deleted keys, and counts of old uses."""
 
-    def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        retention: timedelta,
+        usage_retention: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._database = database
         self._retention = retention
+        self._usage_retention = usage_retention
         self._clock = clock
         self.deleted = 0
 
@@ -50,7 +60,10 @@ class Purge:
             freed = await purge_store.delete_key_requests(
                 connection, deleted_before=now - REQUEST_ID_RETENTION, size=BATCH_ROWS
             )
-            more = bool(position) or freed == BATCH_ROWS
+            uncounted = await key_usage.delete_old(
+                connection, before=utc_day(now - self._usage_retention), size=BATCH_ROWS
+            )
+            more = bool(position) or BATCH_ROWS in (freed, uncounted)
             await purge_store.put_back(connection, "purge", position, now if more else now + SCAN_INTERVAL)
         self.deleted += deleted
         return more

@@ -1,4 +1,4 @@
-"""The credentials and last uses that verification reads and writes. Implements protocols of `verify`."""
+"""The credentials that verification reads. Implements a protocol of `verify`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,6 @@ from authsvc.model.activity import Activity
 from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
 from authsvc.model.policy import OwnerPolicy
-from authsvc.model.use import Use
-from authsvc.store.batch_writer import BatchWriter
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
@@ -32,7 +30,7 @@ _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class VerificationStore:
-    """Implements `CredentialStore` and `UseStore`. Each statement is a transaction of its own."""
+    """Implements `CredentialStore`. Each statement is a transaction of its own."""
 
     def __init__(self, database: Database, default_policy: OwnerPolicy = _NO_LIMITS) -> None:
         self._database = database
@@ -40,7 +38,6 @@ class VerificationStore:
         self._finding = SharedStatement(
             self._find, max_waiting=MAX_WAITING_LOOK_UPS, full="too many keys are being looked up"
         )
-        self._uses = BatchWriter("a last use", self._record_uses, lambda use: use.credential_id)
         self._scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shared_length = 0
 
@@ -99,17 +96,3 @@ class VerificationStore:
         """Replace the hash of a secret, unless it is no longer `old`."""
         async with self._database.connection() as connection:
             await connection.execute(_SQL["replace_secret_hash"], key_prefix, old, new)
-
-    async def record_uses(self, uses: Sequence[Use]) -> None:
-        """Record each use that is later than the recorded one; set aside what the database refuses."""
-        await self._uses.write(uses)
-
-    @property
-    def refused(self) -> int:
-        """How many last uses were set aside."""
-        return self._uses.refused
-
-    async def _record_uses(self, uses: Sequence[Use]) -> None:
-        ids, times, addresses, *_ = zip(*uses, strict=True)
-        async with self._database.connection() as connection:
-            await connection.execute(_SQL["record_uses"], ids, times, addresses)

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61uthsvc/v1/holder_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a authsvc/v1/session_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x07\n\rFollowRequest\x12.\n\x04join\x18\x01 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.JoinH\x00\x12\x30\n\x05renew\x18\x02 \x01(\x0b\x32\x1f.authsvc.v1.FollowRequest.RenewH\x00\x12.\n\x04hold\x18\x03 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.HoldH\x00\x12\x34\n\x07\x63onfirm\x18\x04 \x01(\x0b\x32!.authsvc.v1.FollowRequest.ConfirmH\x00\x12.\n\x04uses\x18\x05 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.UsesH\x00\x12\x34\n\x07release\x18\x06 \x01(\x0b\x32!.authsvc.v1.FollowRequest.ReleaseH\x00\x12\x30\n\x05leave\x18\x07 \x01(\x0b\x32\x1f.authsvc.v1.FollowRequest.LeaveH\x00\x1aX\n\x04Join\x12\x19\n\x08instance\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84= \x00\x12\x16\n\x05rules\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x1a\x17\n\x05Renew\x12\x0e\n\x06number\x18\x01 \x01(\x03\x1ap\n\x04Hold\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1c\n\ncredential\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12:\n\x04kind\x18\x03 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x1a\x19\n\x07\x43onfirm\x12\x0e\n\x06number\x18\x01 \x01(\x03\x1a\xbc\x01\n\x03Use\x12\x1e\n\rcredential_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12,\n\x08use_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tclient_ip\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1c\n\nuser_agent\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\x12-\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\x1a>\n\x04Uses\x12\x36\n\x04uses\x18\x01 \x03(\x0b\x32\x1d.authsvc.v1.FollowRequest.UseB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x1a*\n\x07Release\x12\x1f\n\x0ckey_prefixes\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x1a\x07\n\x05LeaveB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xd4\x05\n\x0e\x46ollowResponse\x12\x33\n\x06joined\x18\x01 \x01(\x0b\x32!.authsvc.v1.FollowResponse.JoinedH\x00\x12\x31\n\x05grant\x18\x02 \x01(\x0b\x32 .authsvc.v1.FollowResponse.GrantH\x00\x12/\n\x04held\x18\x03 \x01(\x0b\x32\x1f.authsvc.v1.FollowResponse.HeldH\x00\x12\x33\n\x06\x66orget\x18\x04 \x01(\x0b\x32!.authsvc.v1.FollowResponse.ForgetH\x00\x12-\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1e.authsvc.v1.FollowResponse.EndH\x00\x1a\x44\n\x06Joined\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x1aj\n\x05Grant\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aZ\n\x04Held\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.authsvc.v1.HeldCredential\x12\x12\n\nunanswered\x18\x03 \x01(\x08\x1a\x84\x01\n\x06\x46orget\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0ckey_prefixes\x18\x02 \x03(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKind\x12\x12\n\neverything\x18\x05 \x01(\x08\x1a%\n\x03\x45nd\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\tB\t\n\x07message\"\xb5\x05\n\x0eHeldCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12.\n\x04kind\x18\x03 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKind\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x07 \x01(\x08\x12@\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32+.authsvc.v1.HeldCredential.AnnotationsEntry\x12\x35\n\x08\x61\x63tivity\x18\t \x01(\x0b\x32#.authsvc.v1.HeldCredential.Activity\x12\x32\n\x0e\x64isabled_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61llowed_networks\x18\x0b \x03(\t\x12\x16\n\x0eowner_networks\x18\x0c \x03(\t\x1a\xb2\x01\n\x08\x41\x63tivity\x12\x36\n\x12last_activity_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04over\x18\x04 \x01(\x08\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x82\x01\n\x14HolderCredentialKind\x12&\n\"HOLDER_CREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aHOLDER_CREDENTIAL_KIND_KEY\x10\x01\x12\"\n\x1eHOLDER_CREDENTIAL_KIND_SESSION\x10\x02\x32h\n\rHolderService\x12W\n\x06\x46ollow\x12\x19.authsvc.v1.FollowRequest\x1a\x1a.authsvc.v1.FollowResponse\"\x12\xc2\xc1\x18\x0eholders:follow(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61uthsvc/v1/holder_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a authsvc/v1/session_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x07\n\rFollowRequest\x12.\n\x04join\x18\x01 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.JoinH\x00\x12\x30\n\x05renew\x18\x02 \x01(\x0b\x32\x1f.authsvc.v1.FollowRequest.RenewH\x00\x12.\n\x04hold\x18\x03 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.HoldH\x00\x12\x34\n\x07\x63onfirm\x18\x04 \x01(\x0b\x32!.authsvc.v1.FollowRequest.ConfirmH\x00\x12.\n\x04uses\x18\x05 \x01(\x0b\x32\x1e.authsvc.v1.FollowRequest.UsesH\x00\x12\x34\n\x07release\x18\x06 \x01(\x0b\x32!.authsvc.v1.FollowRequest.ReleaseH\x00\x12\x30\n\x05leave\x18\x07 \x01(\x0b\x32\x1f.authsvc.v1.FollowRequest.LeaveH\x00\x1aX\n\x04Join\x12\x19\n\x08instance\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84= \x00\x12\x16\n\x05rules\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x1a\x17\n\x05Renew\x12\x0e\n\x06number\x18\x01 \x01(\x03\x1ap\n\x04Hold\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1c\n\ncredential\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12:\n\x04kind\x18\x03 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x1a\x19\n\x07\x43onfirm\x12\x0e\n\x06number\x18\x01 \x01(\x03\x1a\xd9\x01\n\x03Use\x12\x1e\n\rcredential_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12,\n\x08use_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tclient_ip\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1c\n\nuser_agent\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\x12-\n\x0c\x63lient_hints\x18\x05 \x01(\x0b\x32\x17.authsvc.v1.ClientHints\x12\x1b\n\x04uses\x18\x06 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00\x1a>\n\x04Uses\x12\x36\n\x04uses\x18\x01 \x03(\x0b\x32\x1d.authsvc.v1.FollowRequest.UseB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x1a*\n\x07Release\x12\x1f\n\x0ckey_prefixes\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x1a\x07\n\x05LeaveB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xd4\x05\n\x0e\x46ollowResponse\x12\x33\n\x06joined\x18\x01 \x01(\x0b\x32!.authsvc.v1.FollowResponse.JoinedH\x00\x12\x31\n\x05grant\x18\x02 \x01(\x0b\x32 .authsvc.v1.FollowResponse.GrantH\x00\x12/\n\x04held\x18\x03 \x01(\x0b\x32\x1f.authsvc.v1.FollowResponse.HeldH\x00\x12\x33\n\x06\x66orget\x18\x04 \x01(\x0b\x32!.authsvc.v1.FollowResponse.ForgetH\x00\x12-\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1e.authsvc.v1.FollowResponse.EndH\x00\x1a\x44\n\x06Joined\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x1aj\n\x05Grant\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x03now\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aZ\n\x04Held\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.authsvc.v1.HeldCredential\x12\x12\n\nunanswered\x18\x03 \x01(\x08\x1a\x84\x01\n\x06\x46orget\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0ckey_prefixes\x18\x02 \x03(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKind\x12\x12\n\neverything\x18\x05 \x01(\x08\x1a%\n\x03\x45nd\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\tB\t\n\x07message\"\xb5\x05\n\x0eHeldCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x10\n\x08owner_id\x18\x02 \x01(\t\x12.\n\x04kind\x18\x03 \x01(\x0e\x32 .authsvc.v1.HolderCredentialKind\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64isabled\x18\x07 \x01(\x08\x12@\n\x0b\x61nnotations\x18\x08 \x03(\x0b\x32+.authsvc.v1.HeldCredential.AnnotationsEntry\x12\x35\n\x08\x61\x63tivity\x18\t \x01(\x0b\x32#.authsvc.v1.HeldCredential.Activity\x12\x32\n\x0e\x64isabled_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61llowed_networks\x18\x0b \x03(\t\x12\x16\n\x0eowner_networks\x18\x0c \x03(\t\x1a\xb2\x01\n\x08\x41\x63tivity\x12\x36\n\x12last_activity_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04over\x18\x04 \x01(\x08\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x82\x01\n\x14HolderCredentialKind\x12&\n\"HOLDER_CREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aHOLDER_CREDENTIAL_KIND_KEY\x10\x01\x12\"\n\x1eHOLDER_CREDENTIAL_KIND_SESSION\x10\x02\x32h\n\rHolderService\x12W\n\x06\x46ollow\x12\x19.authsvc.v1.FollowRequest\x1a\x1a.authsvc.v1.FollowResponse\"\x12\xc2\xc1\x18\x0eholders:follow(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWREQUEST_USE'].fields_by_name['client_ip']._serialized_options = b'\272H\004r\002\030d'
   _globals['_FOLLOWREQUEST_USE'].fields_by_name['user_agent']._loaded_options = None
   _globals['_FOLLOWREQUEST_USE'].fields_by_name['user_agent']._serialized_options = b'\272H\005r\003\030\200@'
+  _globals['_FOLLOWREQUEST_USE'].fields_by_name['uses']._loaded_options = None
+  _globals['_FOLLOWREQUEST_USE'].fields_by_name['uses']._serialized_options = b'\272H\n\"\010\030\200\224\353\334\003(\000'
   _globals['_FOLLOWREQUEST_USES'].fields_by_name['uses']._loaded_options = None
   _globals['_FOLLOWREQUEST_USES'].fields_by_name['uses']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_FOLLOWREQUEST_RELEASE'].fields_by_name['key_prefixes']._loaded_options = None
@@ -61,10 +63,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELDCREDENTIAL_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_HOLDERSERVICE'].methods_by_name['Follow']._loaded_options = None
   _globals['_HOLDERSERVICE'].methods_by_name['Follow']._serialized_options = b'\302\301\030\016holders:follow'
-  _globals['_HOLDERCREDENTIALKIND']._serialized_start=2548
-  _globals['_HOLDERCREDENTIALKIND']._serialized_end=2678
+  _globals['_HOLDERCREDENTIALKIND']._serialized_start=2577
+  _globals['_HOLDERCREDENTIALKIND']._serialized_end=2707
   _globals['_FOLLOWREQUEST']._serialized_start=173
-  _globals['_FOLLOWREQUEST']._serialized_end=1122
+  _globals['_FOLLOWREQUEST']._serialized_end=1151
   _globals['_FOLLOWREQUEST_JOIN']._serialized_start=542
   _globals['_FOLLOWREQUEST_JOIN']._serialized_end=630
   _globals['_FOLLOWREQUEST_RENEW']._serialized_start=632
@@ -74,31 +76,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWREQUEST_CONFIRM']._serialized_start=771
   _globals['_FOLLOWREQUEST_CONFIRM']._serialized_end=796
   _globals['_FOLLOWREQUEST_USE']._serialized_start=799
-  _globals['_FOLLOWREQUEST_USE']._serialized_end=987
-  _globals['_FOLLOWREQUEST_USES']._serialized_start=989
-  _globals['_FOLLOWREQUEST_USES']._serialized_end=1051
-  _globals['_FOLLOWREQUEST_RELEASE']._serialized_start=1053
-  _globals['_FOLLOWREQUEST_RELEASE']._serialized_end=1095
-  _globals['_FOLLOWREQUEST_LEAVE']._serialized_start=1097
-  _globals['_FOLLOWREQUEST_LEAVE']._serialized_end=1104
-  _globals['_FOLLOWRESPONSE']._serialized_start=1125
-  _globals['_FOLLOWRESPONSE']._serialized_end=1849
-  _globals['_FOLLOWRESPONSE_JOINED']._serialized_start=1396
-  _globals['_FOLLOWRESPONSE_JOINED']._serialized_end=1464
-  _globals['_FOLLOWRESPONSE_GRANT']._serialized_start=1466
-  _globals['_FOLLOWRESPONSE_GRANT']._serialized_end=1572
-  _globals['_FOLLOWRESPONSE_HELD']._serialized_start=1574
-  _globals['_FOLLOWRESPONSE_HELD']._serialized_end=1664
-  _globals['_FOLLOWRESPONSE_FORGET']._serialized_start=1667
-  _globals['_FOLLOWRESPONSE_FORGET']._serialized_end=1799
-  _globals['_FOLLOWRESPONSE_END']._serialized_start=1801
-  _globals['_FOLLOWRESPONSE_END']._serialized_end=1838
-  _globals['_HELDCREDENTIAL']._serialized_start=1852
-  _globals['_HELDCREDENTIAL']._serialized_end=2545
-  _globals['_HELDCREDENTIAL_ACTIVITY']._serialized_start=2315
-  _globals['_HELDCREDENTIAL_ACTIVITY']._serialized_end=2493
-  _globals['_HELDCREDENTIAL_ANNOTATIONSENTRY']._serialized_start=2495
-  _globals['_HELDCREDENTIAL_ANNOTATIONSENTRY']._serialized_end=2545
-  _globals['_HOLDERSERVICE']._serialized_start=2680
-  _globals['_HOLDERSERVICE']._serialized_end=2784
+  _globals['_FOLLOWREQUEST_USE']._serialized_end=1016
+  _globals['_FOLLOWREQUEST_USES']._serialized_start=1018
+  _globals['_FOLLOWREQUEST_USES']._serialized_end=1080
+  _globals['_FOLLOWREQUEST_RELEASE']._serialized_start=1082
+  _globals['_FOLLOWREQUEST_RELEASE']._serialized_end=1124
+  _globals['_FOLLOWREQUEST_LEAVE']._serialized_start=1126
+  _globals['_FOLLOWREQUEST_LEAVE']._serialized_end=1133
+  _globals['_FOLLOWRESPONSE']._serialized_start=1154
+  _globals['_FOLLOWRESPONSE']._serialized_end=1878
+  _globals['_FOLLOWRESPONSE_JOINED']._serialized_start=1425
+  _globals['_FOLLOWRESPONSE_JOINED']._serialized_end=1493
+  _globals['_FOLLOWRESPONSE_GRANT']._serialized_start=1495
+  _globals['_FOLLOWRESPONSE_GRANT']._serialized_end=1601
+  _globals['_FOLLOWRESPONSE_HELD']._serialized_start=1603
+  _globals['_FOLLOWRESPONSE_HELD']._serialized_end=1693
+  _globals['_FOLLOWRESPONSE_FORGET']._serialized_start=1696
+  _globals['_FOLLOWRESPONSE_FORGET']._serialized_end=1828
+  _globals['_FOLLOWRESPONSE_END']._serialized_start=1830
+  _globals['_FOLLOWRESPONSE_END']._serialized_end=1867
+  _globals['_HELDCREDENTIAL']._serialized_start=1881
+  _globals['_HELDCREDENTIAL']._serialized_end=2574
+  _globals['_HELDCREDENTIAL_ACTIVITY']._serialized_start=2344
+  _globals['_HELDCREDENTIAL_ACTIVITY']._serialized_end=2522
+  _globals['_HELDCREDENTIAL_ANNOTATIONSENTRY']._serialized_start=2524
+  _globals['_HELDCREDENTIAL_ANNOTATIONSENTRY']._serialized_end=2574
+  _globals['_HOLDERSERVICE']._serialized_start=2709
+  _globals['_HOLDERSERVICE']._serialized_end=2813
 # @@protoc_insertion_point(module_scope)

@@ -154,7 +154,7 @@ class FollowRequest(_message.Message):
 
     @_typing.final
     class Use(_message.Message):
-        """A successful verification, the last one of its credential since the last report."""
+        """Successful verifications of a credential since the last report, by the last of them."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -163,12 +163,15 @@ class FollowRequest(_message.Message):
         CLIENT_IP_FIELD_NUMBER: _builtins.int
         USER_AGENT_FIELD_NUMBER: _builtins.int
         CLIENT_HINTS_FIELD_NUMBER: _builtins.int
+        USES_FIELD_NUMBER: _builtins.int
         credential_id: _builtins.str
         """A credential that the client holds, or held until a moment ago."""
         client_ip: _builtins.str
         """The address that presented the credential; empty if it is not known."""
         user_agent: _builtins.str
-        """The browser or program of the user of a session; empty if it is not known."""
+        """The browser or program that presented the credential; empty if it is not known."""
+        uses: _builtins.int
+        """How many verifications of a key these were; 0 counts as one. Not used for sessions."""
         @_builtins.property
         def use_time(self) -> _timestamp_pb2.Timestamp:
             """When it was, by the time in the grants."""
@@ -185,10 +188,11 @@ class FollowRequest(_message.Message):
             client_ip: _builtins.str = ...,
             user_agent: _builtins.str = ...,
             client_hints: _session_service_pb2.ClientHints | None = ...,
+            uses: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "use_time", b"use_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "client_ip", b"client_ip", "credential_id", b"credential_id", "use_time", b"use_time", "user_agent", b"user_agent"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["client_hints", b"client_hints", "client_ip", b"client_ip", "credential_id", b"credential_id", "use_time", b"use_time", "user_agent", b"user_agent", "uses", b"uses"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,7 +205,7 @@ class FollowRequest(_message.Message):
         USES_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowRequest.Use]:
-            """At most one for each credential."""
+            """Of a key, one for each network and program; of a session, one."""
 
         def __init__(
             self,

@@ -62,6 +62,66 @@ EXPIRATION_PRESET_ONE_YEAR: ExpirationPreset.ValueType  # 5
 """Twelve calendar months."""
 Global___ExpirationPreset: _TypeAlias = ExpirationPreset  # noqa: Y015
 
+class _UsageGroup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
+    """Not used."""
+    USAGE_GROUP_DAY: _UsageGroup.ValueType  # 1
+    """The day, in UTC."""
+    USAGE_GROUP_VERIFIER: _UsageGroup.ValueType  # 2
+    """Who verified the key."""
+    USAGE_GROUP_NETWORK: _UsageGroup.ValueType  # 3
+    """The network of the client."""
+    USAGE_GROUP_PROGRAM: _UsageGroup.ValueType  # 4
+    """The program of the client."""
+
+class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
+    """What uses are grouped by."""
+
+USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
+"""Not used."""
+USAGE_GROUP_DAY: UsageGroup.ValueType  # 1
+"""The day, in UTC."""
+USAGE_GROUP_VERIFIER: UsageGroup.ValueType  # 2
+"""Who verified the key."""
+USAGE_GROUP_NETWORK: UsageGroup.ValueType  # 3
+"""The network of the client."""
+USAGE_GROUP_PROGRAM: UsageGroup.ValueType  # 4
+"""The program of the client."""
+Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
+
+class _NetworkRefusal:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NetworkRefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NetworkRefusal.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NETWORK_REFUSAL_UNSPECIFIED: _NetworkRefusal.ValueType  # 0
+    """Not used."""
+    NETWORK_REFUSAL_WHOLE: _NetworkRefusal.ValueType  # 1
+    """All addresses."""
+    NETWORK_REFUSAL_PART: _NetworkRefusal.ValueType  # 2
+    """Some addresses. Those that were used may be among them."""
+    NETWORK_REFUSAL_UNKNOWN: _NetworkRefusal.ValueType  # 3
+    """Not known: these networks were not counted separately."""
+
+class NetworkRefusal(_NetworkRefusal, metaclass=_NetworkRefusalEnumTypeWrapper):
+    """How much of a network would be refused."""
+
+NETWORK_REFUSAL_UNSPECIFIED: NetworkRefusal.ValueType  # 0
+"""Not used."""
+NETWORK_REFUSAL_WHOLE: NetworkRefusal.ValueType  # 1
+"""All addresses."""
+NETWORK_REFUSAL_PART: NetworkRefusal.ValueType  # 2
+"""Some addresses. Those that were used may be among them."""
+NETWORK_REFUSAL_UNKNOWN: NetworkRefusal.ValueType  # 3
+"""Not known: these networks were not counted separately."""
+Global___NetworkRefusal: _TypeAlias = NetworkRefusal  # noqa: Y015
+
 @_typing.final
 class CreateKeyRequest(_message.Message):
     """Request message for CreateKey."""
@@ -457,6 +517,7 @@ class RotateKeyRequest(_message.Message):
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEAL_TO_FIELD_NUMBER: _builtins.int
+    END_GRACE_WHEN_UNUSED_FOR_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id of the key to replace. The key must be active and not yet rotated."""
     request_id: _builtins.str
@@ -476,6 +537,13 @@ class RotateKeyRequest(_message.Message):
         revoked at once.
         """
 
+    @_builtins.property
+    def end_grace_when_unused_for(self) -> _duration_pb2.Duration:
+        """Ends the grace period by itself when the old key was not used for this long, 5
+        minutes up to `grace_period`, and the new key works and was used. If unset, the old
+        key works until the end of the grace period. docs/usage.md has what counts.
+        """
+
     def __init__(
         self,
         *,
@@ -483,10 +551,11 @@ class RotateKeyRequest(_message.Message):
         grace_period: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
         seal_to: _builtins.str = ...,
+        end_grace_when_unused_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_grace_when_unused_for", b"end_grace_when_unused_for", "grace_period", b"grace_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "key_id", b"key_id", "request_id", b"request_id", "seal_to", b"seal_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_grace_when_unused_for", b"end_grace_when_unused_for", "grace_period", b"grace_period", "key_id", b"key_id", "request_id", b"request_id", "seal_to", b"seal_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -539,6 +608,7 @@ class RevokeKeyRequest(_message.Message):
     REVOKE_IN_FIELD_NUMBER: _builtins.int
     ALLOW_LAST_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     CASCADE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The id of the key to revoke."""
     reason: _builtins.str
@@ -566,6 +636,10 @@ class RevokeKeyRequest(_message.Message):
     5,000 keys and sessions, and with ABORTED, reason DESCENDANTS_CHANGED, if more was
     being created all the time. Nothing is revoked then.
     """
+    etag: _builtins.str
+    """The `etag` of PreviewRevocation. If it is set, and the preview is not true any more,
+    the key is not revoked: ABORTED, reason ETAG_MISMATCH. Preview the revocation again.
+    """
     @_builtins.property
     def revoke_in(self) -> _duration_pb2.Duration:
         """How much longer the key works, at most 365 days. If unset, the key is revoked at
@@ -580,10 +654,11 @@ class RevokeKeyRequest(_message.Message):
         revoke_in: _duration_pb2.Duration | None = ...,
         allow_last_administrator: _builtins.bool = ...,
         cascade: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_in", b"revoke_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "cascade", b"cascade", "key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_last_administrator", b"allow_last_administrator", "cascade", b"cascade", "etag", b"etag", "key_id", b"key_id", "reason", b"reason", "revoke_in", b"revoke_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1025,6 +1100,7 @@ class VerifyKeyRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
+    USER_AGENT_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored, as in the `authorization` header.
@@ -1033,6 +1109,10 @@ class VerifyKeyRequest(_message.Message):
     """The client's IPv4 or IPv6 address, stored as `last_use_ip`. A key with
     `allowed_networks` is refused without it. A port and a zone are removed; a value
     that is not an address is ignored.
+    """
+    user_agent: _builtins.str
+    """The user agent of the program that presented the key, for GetKeyUsage. Only the name
+    and the version of the program are kept. Empty if it is not known.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1051,10 +1131,11 @@ class VerifyKeyRequest(_message.Message):
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
         any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        user_agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1205,6 +1286,445 @@ class LookupKeyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupKeyRequest: _TypeAlias = LookupKeyRequest  # noqa: Y015
+
+@_typing.final
+class KeyUsage(_message.Message):
+    """Successful verifications of a key that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    VERIFIER_ID_FIELD_NUMBER: _builtins.int
+    VERIFIER_NAME_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day in UTC, as in `2026-01-31`. Empty if uses are not grouped by it."""
+    verifier_id: _builtins.str
+    """Who verified the key: the id of the calling key or session, or the name of the
+    caller's certificate; `authsvc` if the key was used to call authsvc itself. `other`
+    stands for verifiers that came when too many were counted on that day. Empty if uses
+    are not grouped by it.
+    """
+    verifier_name: _builtins.str
+    """The display name of the verifying key, if the caller may see that key."""
+    network: _builtins.str
+    """The network of the client, a /24 of IPv4 or a /48 of IPv6. Empty if its address was
+    not given, or uses are not grouped by it. `other` stands for networks that came when
+    too many were counted on that day.
+    """
+    program: _builtins.str
+    """The program that the user agent of the client names first, with its version, for
+    instance `curl/8.5`. Empty if it was not given, or uses are not grouped by it. If
+    the network is `other`, the program is, too.
+    """
+    uses: _builtins.int
+    """How many uses there were."""
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last one was."""
+
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        verifier_id: _builtins.str = ...,
+        verifier_name: _builtins.str = ...,
+        network: _builtins.str = ...,
+        program: _builtins.str = ...,
+        uses: _builtins.int = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "last_use_time", b"last_use_time", "network", b"network", "program", b"program", "uses", b"uses", "verifier_id", b"verifier_id", "verifier_name", b"verifier_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyUsage: _TypeAlias = KeyUsage  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageRequest(_message.Message):
+    """Request message for GetKeyUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DAY_FIELD_NUMBER: _builtins.int
+    LAST_DAY_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key."""
+    first_day: _builtins.str
+    """The first day, in UTC, as in `2026-01-31`. If empty, 30 days are listed."""
+    last_day: _builtins.str
+    """The last day. If empty, it is today. At most 400 days can be listed."""
+    page_size: _builtins.int
+    """The maximum number of rows to return, 1 to 1000. If 0, at most 50 are returned."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page. The other fields other than `page_size`
+    must be the same as in that call; so name both days, if the day may change meanwhile.
+    """
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
+        """What to group by. If empty, by all."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        first_day: _builtins.str = ...,
+        last_day: _builtins.str = ...,
+        group_by: _abc.Iterable[Global___UsageGroup.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_day", b"first_day", "group_by", b"group_by", "key_id", b"key_id", "last_day", b"last_day", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageRequest: _TypeAlias = GetKeyUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetKeyUsageResponse(_message.Message):
+    """Response message for GetKeyUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_USES_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` for the next page. Empty on the last page."""
+    total_uses: _builtins.int
+    """The number of uses on all of these days, on all pages."""
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUsage]:
+        """One page of uses, newest days first."""
+
+    def __init__(
+        self,
+        *,
+        usage: _abc.Iterable[Global___KeyUsage] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_uses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "total_uses", b"total_uses", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyUsageResponse: _TypeAlias = GetKeyUsageResponse  # noqa: Y015
+
+@_typing.final
+class PreviewRevocationRequest(_message.Message):
+    """Request message for PreviewRevocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key."""
+    days: _builtins.int
+    """Of how many days to show the uses, 1 to 400. If 0, 30 days."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewRevocationRequest: _TypeAlias = PreviewRevocationRequest  # noqa: Y015
+
+@_typing.final
+class PreviewRevocationResponse(_message.Message):
+    """Response message for PreviewRevocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    MORE_USERS_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_KEY_ID_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_KEYS_FIELD_NUMBER: _builtins.int
+    CREATED_SESSIONS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    more_users: _builtins.bool
+    """Whether there are more rows. GetKeyUsage lists all."""
+    successor_key_id: _builtins.str
+    """The key that replaces this one, if it was rotated."""
+    created_keys: _builtins.int
+    """How many keys that this key has created are neither revoked nor expired, up to 1000.
+    They go on. Unset if they cannot be counted quickly.
+    """
+    created_sessions: _builtins.int
+    """How many sessions that this key has opened are active, up to 1000. They go on. Unset
+    if they cannot be counted quickly.
+    """
+    etag: _builtins.str
+    """Stands for what is shown, for RevokeKey: the version of the key, as its `etag` does;
+    and the verifiers and networks of the uses in these days. A use by another verifier,
+    or from another network, makes it outdated. More uses by those that are shown do
+    not, nor does another program.
+    """
+    @_builtins.property
+    def key(self) -> _resources_pb2.Key:
+        """The key."""
+
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUsage]:
+        """Who has used the key in these days, the latest first; at most 100 rows."""
+
+    @_builtins.property
+    def successor_last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When the successor was last used. Unset if it was never used."""
+
+    def __init__(
+        self,
+        *,
+        key: _resources_pb2.Key | None = ...,
+        users: _abc.Iterable[Global___KeyUsage] | None = ...,
+        more_users: _builtins.bool = ...,
+        successor_key_id: _builtins.str = ...,
+        successor_last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        created_keys: _builtins.int | None = ...,
+        created_sessions: _builtins.int | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_keys", b"_created_keys", "_created_sessions", b"_created_sessions", "created_keys", b"created_keys", "created_sessions", b"created_sessions", "key", b"key", "successor_last_use_time", b"successor_last_use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_keys", b"_created_keys", "_created_sessions", b"_created_sessions", "created_keys", b"created_keys", "created_sessions", b"created_sessions", "etag", b"etag", "key", b"key", "more_users", b"more_users", "successor_key_id", b"successor_key_id", "successor_last_use_time", b"successor_last_use_time", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_keys: _TypeAlias = _typing.Literal["created_keys"]  # noqa: Y015
+    _WhichOneofArgType__created_keys: _TypeAlias = _typing.Literal["_created_keys", b"_created_keys"]  # noqa: Y015
+    _WhichOneofReturnType__created_sessions: _TypeAlias = _typing.Literal["created_sessions"]  # noqa: Y015
+    _WhichOneofArgType__created_sessions: _TypeAlias = _typing.Literal["_created_sessions", b"_created_sessions"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_keys) -> _WhichOneofReturnType__created_keys | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_sessions) -> _WhichOneofReturnType__created_sessions | None: ...
+
+Global___PreviewRevocationResponse: _TypeAlias = PreviewRevocationResponse  # noqa: Y015
+
+@_typing.final
+class GetRotationStatusRequest(_message.Message):
+    """Request message for GetRotationStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the old or of the new key. A key that is both counts as the old one."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRotationStatusRequest: _TypeAlias = GetRotationStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetRotationStatusResponse(_message.Message):
+    """Response message for GetRotationStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_KEY_FIELD_NUMBER: _builtins.int
+    NEW_KEY_FIELD_NUMBER: _builtins.int
+    ROTATE_TIME_FIELD_NUMBER: _builtins.int
+    GRACE_END_TIME_FIELD_NUMBER: _builtins.int
+    END_GRACE_WHEN_UNUSED_FOR_FIELD_NUMBER: _builtins.int
+    EARLIEST_GRACE_END_TIME_FIELD_NUMBER: _builtins.int
+    OLD_KEY_USERS_FIELD_NUMBER: _builtins.int
+    MORE_OLD_KEY_USERS_FIELD_NUMBER: _builtins.int
+    more_old_key_users: _builtins.bool
+    """Whether there are more rows."""
+    @_builtins.property
+    def old_key(self) -> _resources_pb2.Key:
+        """The key that was replaced. Unset if it was deleted."""
+
+    @_builtins.property
+    def new_key(self) -> _resources_pb2.Key:
+        """The key that replaced it. Unset if it was deleted."""
+
+    @_builtins.property
+    def rotate_time(self) -> _timestamp_pb2.Timestamp:
+        """When the key was rotated. Unset if that is not known, because the new key was
+        deleted.
+        """
+
+    @_builtins.property
+    def grace_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the old key stops working, or stopped."""
+
+    @_builtins.property
+    def end_grace_when_unused_for(self) -> _duration_pb2.Duration:
+        """How long the old key has to be unused until its grace period ends by itself. Unset
+        if it does not.
+        """
+
+    @_builtins.property
+    def earliest_grace_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the grace period ends by itself at the earliest, if the old key is not used any
+        more. Unset if it does not, or the new key was not used or does not work.
+        """
+
+    @_builtins.property
+    def old_key_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUsage]:
+        """Who has used the old key since the rotation, the latest first; at most 100 rows.
+        `uses` are those since the beginning of the day of the rotation.
+        """
+
+    def __init__(
+        self,
+        *,
+        old_key: _resources_pb2.Key | None = ...,
+        new_key: _resources_pb2.Key | None = ...,
+        rotate_time: _timestamp_pb2.Timestamp | None = ...,
+        grace_end_time: _timestamp_pb2.Timestamp | None = ...,
+        end_grace_when_unused_for: _duration_pb2.Duration | None = ...,
+        earliest_grace_end_time: _timestamp_pb2.Timestamp | None = ...,
+        old_key_users: _abc.Iterable[Global___KeyUsage] | None = ...,
+        more_old_key_users: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest_grace_end_time", b"earliest_grace_end_time", "end_grace_when_unused_for", b"end_grace_when_unused_for", "grace_end_time", b"grace_end_time", "new_key", b"new_key", "old_key", b"old_key", "rotate_time", b"rotate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest_grace_end_time", b"earliest_grace_end_time", "end_grace_when_unused_for", b"end_grace_when_unused_for", "grace_end_time", b"grace_end_time", "more_old_key_users", b"more_old_key_users", "new_key", b"new_key", "old_key", b"old_key", "old_key_users", b"old_key_users", "rotate_time", b"rotate_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRotationStatusResponse: _TypeAlias = GetRotationStatusResponse  # noqa: Y015
+
+@_typing.final
+class PreviewAllowedNetworksRequest(_message.Message):
+    """Request message for PreviewAllowedNetworks. Either `key_id` or `owner_id` must be set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key whose networks they are to be."""
+    owner_id: _builtins.str
+    """The owner whose policy they are to be in."""
+    days: _builtins.int
+    """Of how many days to look at the uses, 1 to 400. If 0, 30 days."""
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks, as in Key. If empty, all addresses are allowed."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "days", b"days", "key_id", b"key_id", "owner_id", b"owner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAllowedNetworksRequest: _TypeAlias = PreviewAllowedNetworksRequest  # noqa: Y015
+
+@_typing.final
+class PreviewAllowedNetworksResponse(_message.Message):
+    """Response message for PreviewAllowedNetworks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSED_NETWORKS_FIELD_NUMBER: _builtins.int
+    MORE_NETWORKS_FIELD_NUMBER: _builtins.int
+    ALLOWED_USES_FIELD_NUMBER: _builtins.int
+    more_networks: _builtins.bool
+    """Whether there are more networks. Only the latest 1000 networks are looked at."""
+    allowed_uses: _builtins.int
+    """How many of the uses in these days were from networks that would be allowed."""
+    @_builtins.property
+    def refused_networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedNetwork]:
+        """The networks that would be refused, wholly or in part, the latest first; at most
+        100.
+        """
+
+    def __init__(
+        self,
+        *,
+        refused_networks: _abc.Iterable[Global___RefusedNetwork] | None = ...,
+        more_networks: _builtins.bool = ...,
+        allowed_uses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_uses", b"allowed_uses", "more_networks", b"more_networks", "refused_networks", b"refused_networks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAllowedNetworksResponse: _TypeAlias = PreviewAllowedNetworksResponse  # noqa: Y015
+
+@_typing.final
+class RefusedNetwork(_message.Message):
+    """A network that a key was used from, and would be refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    network: _builtins.str
+    """The network, as in KeyUsage. If empty, the verifier did not give an address, which
+    is refused wherever `allowed_networks` are set.
+    """
+    refusal: Global___NetworkRefusal.ValueType
+    """How much of it would be refused."""
+    uses: _builtins.int
+    """How many uses there were from it."""
+    keys: _builtins.int
+    """Of how many keys they are."""
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last one was."""
+
+    def __init__(
+        self,
+        *,
+        network: _builtins.str = ...,
+        refusal: Global___NetworkRefusal.ValueType = ...,
+        uses: _builtins.int = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        keys: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "last_use_time", b"last_use_time", "network", b"network", "refusal", b"refusal", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedNetwork: _TypeAlias = RefusedNetwork  # noqa: Y015
 
 @_typing.final
 class DeriveTokenRequest(_message.Message):

@@ -154,6 +154,26 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
                 _registered_method=True)
+        self.GetKeyUsage = channel.unary_unary(
+                '/authsvc.v1.KeyService/GetKeyUsage',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.FromString,
+                _registered_method=True)
+        self.PreviewRevocation = channel.unary_unary(
+                '/authsvc.v1.KeyService/PreviewRevocation',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationResponse.FromString,
+                _registered_method=True)
+        self.GetRotationStatus = channel.unary_unary(
+                '/authsvc.v1.KeyService/GetRotationStatus',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusResponse.FromString,
+                _registered_method=True)
+        self.PreviewAllowedNetworks = channel.unary_unary(
+                '/authsvc.v1.KeyService/PreviewAllowedNetworks',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksResponse.FromString,
+                _registered_method=True)
         self.DeriveToken = channel.unary_unary(
                 '/authsvc.v1.KeyService/DeriveToken',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.DeriveTokenRequest.SerializeToString,
@@ -386,6 +406,40 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKeyUsage(self, request, context):
+        """Lists how often a key was used, by whom, from which networks and with which
+        programs. Uses are counted for days in UTC, and appear some seconds later. What is
+        counted, and for how long it is kept, is in docs/usage.md.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewRevocation(self, request, context):
+        """Shows who would be cut off if a key was revoked. Nothing is changed. RevokeKey with
+        the `etag` of the response revokes the key only if that is still true.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRotationStatus(self, request, context):
+        """Shows how far a rotation is: who still shows the old key, and whether the new one
+        was used. For a key that was not rotated and is not the successor of one, fails with
+        FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewAllowedNetworks(self, request, context):
+        """Shows which of the networks that a key, or any key of an owner, was used from would
+        be refused by other `allowed_networks`. Nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeriveToken(self, request, context):
         """Derives a short-lived token from the key or session that makes this call: a signed
         JWT (RFC 9068) that anybody can verify with the published keys, at
@@ -495,6 +549,26 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.LookupKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'GetKeyUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeyUsage,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.SerializeToString,
+            ),
+            'PreviewRevocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewRevocation,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationResponse.SerializeToString,
+            ),
+            'GetRotationStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRotationStatus,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusResponse.SerializeToString,
+            ),
+            'PreviewAllowedNetworks': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewAllowedNetworks,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksResponse.SerializeToString,
             ),
             'DeriveToken': grpc.unary_unary_rpc_method_handler(
                     servicer.DeriveToken,
@@ -1000,6 +1074,114 @@ class KeyService:
             '/authsvc.v1.KeyService/LookupKey',
             authsvc_dot_v1_dot_key__service__pb2.LookupKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKeyUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/GetKeyUsage',
+            authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.GetKeyUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewRevocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/PreviewRevocation',
+            authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.PreviewRevocationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRotationStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/GetRotationStatus',
+            authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.GetRotationStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewAllowedNetworks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/PreviewAllowedNetworks',
+            authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.PreviewAllowedNetworksResponse.FromString,
             options,
             channel_credentials,
             insecure,

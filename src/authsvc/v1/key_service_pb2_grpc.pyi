@@ -181,6 +181,24 @@ class KeyServiceStub:
     """Looks up the key of a key string, whatever its state, for instance to revoke a
     leaked key. Does not count as a use of the key.
     """
+    GetKeyUsage: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]
+    """Lists how often a key was used, by whom, from which networks and with which
+    programs. Uses are counted for days in UTC, and appear some seconds later. What is
+    counted, and for how long it is kept, is in docs/usage.md.
+    """
+    PreviewRevocation: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PreviewRevocationRequest, _key_service_pb2.PreviewRevocationResponse]
+    """Shows who would be cut off if a key was revoked. Nothing is changed. RevokeKey with
+    the `etag` of the response revokes the key only if that is still true.
+    """
+    GetRotationStatus: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]
+    """Shows how far a rotation is: who still shows the old key, and whether the new one
+    was used. For a key that was not rotated and is not the successor of one, fails with
+    FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+    """
+    PreviewAllowedNetworks: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]
+    """Shows which of the networks that a key, or any key of an owner, was used from would
+    be refused by other `allowed_networks`. Nothing is changed.
+    """
     DeriveToken: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.DeriveTokenRequest, _key_service_pb2.DeriveTokenResponse]
     """Derives a short-lived token from the key or session that makes this call: a signed
     JWT (RFC 9068) that anybody can verify with the published keys, at
@@ -347,6 +365,24 @@ class KeyServiceAsyncStub(KeyServiceStub):
     LookupKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.LookupKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Looks up the key of a key string, whatever its state, for instance to revoke a
     leaked key. Does not count as a use of the key.
+    """
+    GetKeyUsage: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyUsageRequest, _key_service_pb2.GetKeyUsageResponse]  # type: ignore[assignment]
+    """Lists how often a key was used, by whom, from which networks and with which
+    programs. Uses are counted for days in UTC, and appear some seconds later. What is
+    counted, and for how long it is kept, is in docs/usage.md.
+    """
+    PreviewRevocation: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PreviewRevocationRequest, _key_service_pb2.PreviewRevocationResponse]  # type: ignore[assignment]
+    """Shows who would be cut off if a key was revoked. Nothing is changed. RevokeKey with
+    the `etag` of the response revokes the key only if that is still true.
+    """
+    GetRotationStatus: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]  # type: ignore[assignment]
+    """Shows how far a rotation is: who still shows the old key, and whether the new one
+    was used. For a key that was not rotated and is not the successor of one, fails with
+    FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+    """
+    PreviewAllowedNetworks: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]  # type: ignore[assignment]
+    """Shows which of the networks that a key, or any key of an owner, was used from would
+    be refused by other `allowed_networks`. Nothing is changed.
     """
     DeriveToken: _aio.UnaryUnaryMultiCallable[_key_service_pb2.DeriveTokenRequest, _key_service_pb2.DeriveTokenResponse]  # type: ignore[assignment]
     """Derives a short-lived token from the key or session that makes this call: a signed
@@ -613,6 +649,48 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Looks up the key of a key string, whatever its state, for instance to revoke a
         leaked key. Does not count as a use of the key.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKeyUsage(
+        self,
+        request: _key_service_pb2.GetKeyUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.GetKeyUsageResponse, _abc.Awaitable[_key_service_pb2.GetKeyUsageResponse]]:
+        """Lists how often a key was used, by whom, from which networks and with which
+        programs. Uses are counted for days in UTC, and appear some seconds later. What is
+        counted, and for how long it is kept, is in docs/usage.md.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewRevocation(
+        self,
+        request: _key_service_pb2.PreviewRevocationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.PreviewRevocationResponse, _abc.Awaitable[_key_service_pb2.PreviewRevocationResponse]]:
+        """Shows who would be cut off if a key was revoked. Nothing is changed. RevokeKey with
+        the `etag` of the response revokes the key only if that is still true.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRotationStatus(
+        self,
+        request: _key_service_pb2.GetRotationStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.GetRotationStatusResponse, _abc.Awaitable[_key_service_pb2.GetRotationStatusResponse]]:
+        """Shows how far a rotation is: who still shows the old key, and whether the new one
+        was used. For a key that was not rotated and is not the successor of one, fails with
+        FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewAllowedNetworks(
+        self,
+        request: _key_service_pb2.PreviewAllowedNetworksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.PreviewAllowedNetworksResponse, _abc.Awaitable[_key_service_pb2.PreviewAllowedNetworksResponse]]:
+        """Shows which of the networks that a key, or any key of an owner, was used from would
+        be refused by other `allowed_networks`. Nothing is changed.
         """
 
     @_abc_1.abstractmethod

@@ -12,8 +12,10 @@ from typing import TypeAlias
 
 from authsvc.model.activity import Activity
 from authsvc.model.credential import Credential, CredentialKind
+from authsvc.model.key_use import ITSELF
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
+from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
@@ -29,19 +31,22 @@ class Judge:
         *,
         lease: Lease,
         clock: Callable[[], datetime],
-        usage: UsageNotes,
+        usage: KeyUses,
         activity: UsageNotes,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
+        verifier_id: str = ITSELF,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
 
-        `note_misplaced` is told who shows the right secret at an address that is not allowed.
+        `note_misplaced` is told who shows the right secret at an address that is not allowed. `verifier_id`
+        is who asks where a question has no caller.
         """
         self._lease = lease
         self._clock = clock
         self._usage = usage
         self._activity = activity
         self._note_misplaced = note_misplaced
+        self._verifier_id = verifier_id
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
         self.counts = dict.fromkeys(VerdictCode, 0)
 
@@ -66,7 +71,14 @@ class Judge:
             return None
         if code is VerdictCode.VALID:
             if activity is None:
-                self._usage.note(credential.credential_id, now, client_ip, "", credential.owner_id)
+                self._usage.note(
+                    credential.credential_id,
+                    now,
+                    client_ip,
+                    user_agent,
+                    credential.owner_id,
+                    self._verifier_id if caller is None else caller.credential_id,
+                )
             else:
                 activity.note(now)
                 self._activity.note(
@@ -77,11 +89,16 @@ class Judge:
         self.counts[code] += 1
         return verdict
 
-    def note(self, kind: CredentialKind, owner_id: str, use: Use) -> None:
-        """Note a use that a client has seen, which judges by the same rules. One of the future is of now."""
+    def note(self, kind: CredentialKind, owner_id: str, use: Use, verifier_id: str, uses: int) -> None:
+        """Note uses that a client has seen, which judges by the same rules. Those of the future are of now.
+
+        `use` is the last of them.
+        """
         now = min(use.time, self._clock())
         if kind is CredentialKind.KEY:
-            self._usage.note(use.credential_id, now, use.client_ip, "", owner_id)
+            self._usage.note(
+                use.credential_id, now, use.client_ip, use.user_agent, owner_id, verifier_id, uses
+            )
         else:
             self._activity.note(
                 use.credential_id, now, use.client_ip, use.user_agent, owner_id, use.client_hints

@@ -1,4 +1,4 @@
-"""The last use of keys and the last activity of sessions, written to the database in batches.
+"""The last activity of sessions, written to the database in batches.
 
 Mechanism: a verification notes the time and the address of the client in a dictionary; the latest use wins.
 Every few seconds, and when the worker stops, the notes are written in batches. The store never moves a last

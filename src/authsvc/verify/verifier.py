@@ -18,6 +18,7 @@ from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.entry import Entry
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.judge import Judge, NoteMisplaced
+from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.loader import AppliedFeed, CredentialStore, Loader
 from authsvc.verify.prefix_cache import PrefixCache
@@ -40,7 +41,7 @@ class Verifier:
         cache: PrefixCache,
         hasher: Hasher,
         store: CredentialStore,
-        usage: UsageLog,
+        usage: KeyUseLog,
         activities: ActivityStore,
         activity: UsageLog,
         lease: Lease,
@@ -184,12 +185,17 @@ class Verifier:
         """Whether this worker holds the lease."""
         return self._lease.left > 0
 
-    def note_use(self, kind: CredentialKind, owner_id: str, prefix: str, use: Use) -> None:
-        """Note a use of a credential that a client has verified which holds it (R12)."""
+    def note_use(
+        self, kind: CredentialKind, owner_id: str, prefix: str, use: Use, *, verifier_id: str, uses: int
+    ) -> None:
+        """Note the last of some uses of a credential that a client has verified which holds it (R12).
+
+        `verifier_id` is the client's.
+        """
         entry = self._cache.get(prefix)
         if entry is not None and entry.credential is not None and entry.credential.activity is not None:
             entry.credential.activity.note(use.time)
-        self._judge.note(kind, owner_id, use)
+        self._judge.note(kind, owner_id, use, verifier_id, uses)
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self.prove(presented), KeyString)

@@ -14,13 +14,6 @@ SELECT pg_logical_emit_message(true, 'authsvc', '') FROM set_config('synchronous
 -- The same secret hashed at another cost. This is not a change of the key.
 UPDATE authsvc.keys SET secret_hash = $3 WHERE key_prefix = $1 AND secret_hash = $2;
 
--- name: record_uses
--- Never moves a last use back. Uses of deleted keys are ignored.
-UPDATE authsvc.key_uses k
-   SET last_use_time = u.use_time, last_use_ip = u.client_ip
-  FROM unnest($1::text[], $2::timestamptz[], $3::text[]) AS u (key_id, use_time, client_ip)
- WHERE k.key_id = u.key_id AND (k.last_use_time IS NULL OR k.last_use_time < u.use_time);
-
 -- name: end_idle
 -- Done before anybody is told that a session is over, so that nothing can extend it. No row if it is not over, or was already.
 UPDATE authsvc.sessions SET is_over = true
