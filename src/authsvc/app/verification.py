@@ -19,6 +19,7 @@ from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
+from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
@@ -37,6 +38,7 @@ class Verification:
 
     verifier: Verifier
     cache: PrefixCache
+    foreign: ForeignStrings
     hasher: Hasher
     lease: Lease
     usage: UsageLog
@@ -100,15 +102,19 @@ def verification_of(
             stopwatch=stopwatch,
         ),
     )
+    store = VerificationStore(database, default_policy)
+    foreign = ForeignStrings(cache, store, holder)
+    holder.keep(foreign)
     return Verification(
         cache=cache,
+        foreign=foreign,
         lease=lease,
         holder=holder,
         mint=mint,
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock),
+        **_verifying(settings, database, store, mint, cache, foreign, lease, holder, clock),
     )
 
 
@@ -126,15 +132,16 @@ class _Verifying(TypedDict):
 def _verifying(
     settings: Settings,
     database: Database,
-    default_policy: OwnerPolicy,
+    store: VerificationStore,
     mint: KeyMint,
     cache: PrefixCache,
+    foreign: ForeignStrings,
     lease: Lease,
     holder: Holder,
     clock: Clock,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
-    store, activities = VerificationStore(database, default_policy), ActivityStore(database)
+    activities = ActivityStore(database)
     usage = UsageLog(store)
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
@@ -154,6 +161,7 @@ def _verifying(
         clock=clock,
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
+        foreign=foreign,
     )
     return {
         "verifier": verifier,

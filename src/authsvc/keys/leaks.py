@@ -127,6 +127,8 @@ class Leaks:
                     found[credential.credential_id] = leak
             elif (parsed := self._mint.parse(leak.text)) is not None:
                 gone.add(parsed.prefix)
+            elif digest := self._verifier.imported_digest(leak.text):
+                gone.add(digest)
         return found, gone, None
 
     async def _identify(self, text: str) -> Credential | None:
