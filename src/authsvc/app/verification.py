@@ -102,24 +102,21 @@ def verification_of(
             stopwatch=stopwatch,
         ),
     )
-    store = VerificationStore(database, default_policy)
-    foreign = ForeignStrings(cache, store, holder)
-    holder.keep(foreign)
     return Verification(
         cache=cache,
-        foreign=foreign,
         lease=lease,
         holder=holder,
         mint=mint,
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, store, mint, cache, foreign, lease, holder, clock),
+        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock),
     )
 
 
 class _Verifying(TypedDict):
     verifier: Verifier
+    foreign: ForeignStrings
     hasher: Hasher
     usage: UsageLog
     activity: UsageLog
@@ -132,16 +129,17 @@ class _Verifying(TypedDict):
 def _verifying(
     settings: Settings,
     database: Database,
-    store: VerificationStore,
+    default_policy: OwnerPolicy,
     mint: KeyMint,
     cache: PrefixCache,
-    foreign: ForeignStrings,
     lease: Lease,
     holder: Holder,
     clock: Clock,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
-    activities = ActivityStore(database)
+    store, activities = VerificationStore(database, default_policy), ActivityStore(database)
+    foreign = ForeignStrings(cache, store, holder)
+    holder.keep(foreign)
     usage = UsageLog(store)
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
@@ -165,6 +163,7 @@ def _verifying(
     )
     return {
         "verifier": verifier,
+        "foreign": foreign,
         "hasher": hasher,
         "usage": usage,
         "activity": activity,

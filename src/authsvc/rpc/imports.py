@@ -15,7 +15,8 @@ from authsvc.rpc.convert import contacts, instant
 from authsvc.rpc.validation import validator
 from authsvc.v1 import key_service_pb2 as pb
 
-_MAX_MESSAGE_LENGTH = 500
+# Characters of an answer.
+_MAX_MESSAGE_LENGTH, _MAX_FIELD_LENGTH = 500, 100
 _check: Callable[[Message], None] = validator(pb.ImportedKey.DESCRIPTOR)
 
 
@@ -59,5 +60,7 @@ def result(told: Key | AuthsvcError, *, validate_only: bool) -> pb.ImportKeyResu
     if isinstance(told, Key):
         return pb.ImportKeyResult(key_id="" if validate_only else told.key_id)
     field = told.violations[0].field if isinstance(told, InvalidArgument) else ""
-    error = pb.ImportError(reason=told.reason, message=told.message[:_MAX_MESSAGE_LENGTH], field=field)
+    error = pb.ImportError(
+        reason=told.reason, message=told.message[:_MAX_MESSAGE_LENGTH], field=field[:_MAX_FIELD_LENGTH]
+    )
     return pb.ImportKeyResult(key_id=told.metadata.get("key_id", ""), error=error)

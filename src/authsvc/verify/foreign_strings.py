@@ -1,10 +1,10 @@
 """Strings that were made elsewhere, and whose keys were imported or created from a digest.
 
 Mechanism: a filter in memory has the look-ups of all such keys, so that made-up strings are refused without
-the database. It is read from the database once after each start, at the latest by the first string that may be foreign.
-From then on it gets the look-ups that entries of the feed name: each import has an entry, which this worker
-applies before the import is answered (R6). The rows are read by the rule for all rows that are remembered
-(R5), so what the filter lacks is in an entry that was not applied yet. Deleted keys stay in it.
+the database. It is read from the database once after each start, at the latest by the first string that may
+be foreign. From then on it gets the look-ups that entries of the feed name: each import has an entry, which
+this worker applies before the import is answered (R6). The rows are read by the rule for all rows that are
+remembered (R5), so what the filter lacks is in an entry that was not applied yet. Deleted keys stay in it.
 
 What a look-up finds is remembered in the prefix cache, with the look-up as the prefix. That there is nothing
 is remembered, too, until an entry names the look-up.
