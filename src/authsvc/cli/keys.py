@@ -55,6 +55,7 @@ async def create(
     network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     request_id: RequestId = "",
     seal_to: SealTo = "",
+    key_hash: str = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -84,6 +85,8 @@ async def create(
         The second part of the key string: live or test.
     network
         A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
+    key_hash
+        sha256: and the SHA-256 of a key string that you have made and keep; then none is printed.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -96,6 +99,7 @@ async def create(
         environment=environment,
         allowed_networks=network,
         request_id=request_id,
+        key_hash=key_hash,
     )
     _set_expiration(request, ttl, expires, preset)
     await mint(request, seal_to)
@@ -253,6 +257,14 @@ async def mint(
             f"the service is too old for --network: {response.key.key_id} works from anywhere, and its key "
             "string is not shown; revoke this key"
         )
+    if isinstance(request, pb.CreateKeyRequest) and request.key_hash:
+        if response.key_string:
+            raise ClientError(
+                f"the service is too old for --key-hash: {response.key.key_id} has another key string, which "
+                "is not shown; revoke this key"
+            )
+        notes.print(key_table([response.key]))
+        return
     if sys.stdout.isatty():
         sealed = ", sealed" if seal_to else ""
         notes.print(f"The key string{sealed}, which is shown only once:")
