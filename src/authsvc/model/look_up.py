@@ -15,7 +15,6 @@ imported.
 """
 
 import re
-from collections.abc import Iterator
 from hashlib import sha256
 
 from authsvc.model.key_string import PREFIX_PATTERN
@@ -62,15 +61,12 @@ def prefix_fault(prefix: str) -> str:
     return ""
 
 
-def look_ups_of(text: str) -> Iterator[str]:
-    """Yield all that a foreign string may be found by: its digest, then its beginnings, the longest first.
+def look_ups_of(text: str) -> list[str]:
+    """Return all that a foreign string may be found by: its digest, then its beginnings, the longest first.
 
     The longest is the one that others have the least chance to have imported on purpose.
     """
-    yield digest_of(text)
-    for length in LENGTHS:
-        if len(text) > length:
-            yield text[:length]
+    return [digest_of(text), *(text[:length] for length in LENGTHS if length < len(text))]
 
 
 def shown(key_prefix: str) -> str:

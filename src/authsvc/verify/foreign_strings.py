@@ -4,7 +4,8 @@ Mechanism: a filter in memory has the look-ups of all such keys, so that made-up
 the database. It is read from the database once after each start, at the latest by the first string that may
 be foreign. From then on it gets the look-ups that entries of the feed name: each import has an entry, which
 this worker applies before the import is answered (R6). The rows are read by the rule for all rows that are
-remembered (R5), so what the filter lacks is in an entry that was not applied yet. Deleted keys stay in it.
+remembered (R5), so what the filter lacks is in an entry that was not applied yet. Deleted keys stay in it
+until the next start.
 
 What a look-up finds is remembered in the prefix cache, with the look-up as the prefix. That there is nothing
 is remembered, too, until an entry names the look-up.
@@ -16,6 +17,7 @@ Failure: until the filter was read, a string that may be foreign is not known, a
 """
 
 import asyncio
+from array import array
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from hmac import compare_digest
@@ -70,6 +72,8 @@ class ForeignStrings:
         self._is_read = False
         self._starts = 0
         self._reading: asyncio.Task[None] | None = None
+        # What entries named while the filter is read.
+        self._arrived: list[str] = []
         #: How often look-ups were added by entries of the feed.
         self.additions = 0
 
@@ -95,8 +99,11 @@ class ForeignStrings:
 
     def apply(self, key_prefixes: Collection[str]) -> None:
         """Add the look-ups among the prefixes that an entry names, if they are new."""
-        if self._filter.add(filter(is_foreign, key_prefixes)):
-            self.additions += 1
+        if look_ups := list(filter(is_foreign, key_prefixes)):
+            if self._reading is not None:
+                self._arrived += look_ups
+            if self._filter.add(look_ups):
+                self.additions += 1
 
     def prove(self, text: str, wrong: Collection[str] = ()) -> Credential | ForeignString | None:
         """Return the credential that memory has for exactly this string; None if it is none of ours.
@@ -109,8 +116,8 @@ class ForeignStrings:
         if not self._is_read:
             return ForeignString("", text, text)
         digest = b""
-        for look_up in look_ups_of(text):
-            if look_up not in self._filter or look_up in wrong:
+        for look_up in filter(self._filter.__contains__, look_ups_of(text)):
+            if look_up in wrong:
                 continue
             entry = self._cache.get(look_up)
             if entry is None or not entry.digest:
@@ -143,13 +150,19 @@ class ForeignStrings:
     async def _read(self) -> None:
         while not self._is_read:
             starts, after = self._starts, ""
+            self._arrived = []
+            hashes = array("q")
             while True:
                 look_ups, after = await self._page(after)
-                for first in range(0, len(look_ups), _AT_A_TIME):
-                    self._filter.add(look_ups[first : first + _AT_A_TIME])
-                    await asyncio.sleep(0)
+                hashes.extend(map(hash, look_ups))
                 if not after:
                     break
+            known = LookUpFilter(len(hashes))
+            for first in range(0, len(hashes), _AT_A_TIME):
+                known.add_hashes(hashes[first : first + _AT_A_TIME])
+                await asyncio.sleep(0)
+            known.add(self._arrived)
+            self._filter, self._arrived = known, []
             self._is_read = self._starts == starts
 
     async def _page(self, after: str) -> tuple[Sequence[str], str]:

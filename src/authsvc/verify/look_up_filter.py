@@ -1,58 +1,34 @@
 """A filter that knows of a text whether it may have been added: a Bloom filter (Bloom 1970).
 
-Mechanism: layers of bits, each twice as large as the one before. A text sets `_PROBES` bits, which its hash
-chooses. The hash is Python's own (SipHash), under a key that this process has drawn, so nobody outside can
-choose texts that fall together.
+Mechanism: a layer of bits for what is known at first, and another one, four times as large, each time that
+the last one is full. A text sets `_PROBES` bits, which its hash chooses. The hash is Python's own (SipHash),
+under a key that this process has drawn, so nobody outside can choose texts that fall together.
 
-Bound: 32 bits for each text, at most twice that while a layer fills: 4 to 8 MB for a million. Of texts that
-were never added, one in 100,000 is taken for added in a full layer.
+Bound: 64 bits for each text that is known at first, rounded up to a power of two: 8 to 16 MiB for a million.
+As many again can be added to the same layer. Of texts that were never added, one in 40,000 is taken for added
+by a full layer, and one in two million by one that is half full.
 
 Failure: what was added is never denied. What is not there any more stays.
 """
 
 from collections.abc import Iterable
 
+# Of a full layer.
 _BITS_PER_TEXT = 32
-_PROBES = 8
+_PROBES = 6
 _MIN_CAPACITY = 1 << 12
-
-
-class _Layer:
-    __slots__ = ("_bits", "_mask", "left")
-
-    def __init__(self, capacity: int) -> None:
-        size = 1 << (capacity * _BITS_PER_TEXT - 1).bit_length()
-        self._bits = bytearray(size // 8)
-        self._mask = size - 1
-        self.left = size // _BITS_PER_TEXT
-
-    def add(self, start: int, step: int) -> None:
-        bits, mask = self._bits, self._mask
-        for _ in range(_PROBES):
-            place = start & mask
-            bits[place >> 3] |= 1 << (place & 7)
-            start += step
-        self.left -= 1
-
-    def has(self, start: int, step: int) -> bool:
-        bits, mask = self._bits, self._mask
-        for _ in range(_PROBES):
-            place = start & mask
-            if not bits[place >> 3] & 1 << (place & 7):
-                return False
-            start += step
-        return True
-
-    @property
-    def size(self) -> int:
-        return len(self._bits)
+_GROWTH = 4
 
 
 class LookUpFilter:
     """The texts that were added, more or less."""
 
-    def __init__(self) -> None:
-        self._layers: list[_Layer] = []
+    def __init__(self, expected: int = 0) -> None:
+        """Take how many texts are added at first."""
+        # The bits of each layer, and the mask that makes a number a place among them; the newest first.
+        self._layers: list[tuple[bytearray, int]] = []
+        self._expected = 2 * expected
+        self._room = 0  # in the newest layer
         self._count = 0
 
     def __len__(self) -> int:
@@ -62,28 +38,57 @@ class LookUpFilter:
     @property
     def size(self) -> int:
         """The memory that it takes, in bytes."""
-        return sum(layer.size for layer in self._layers)
+        return sum(len(bits) for bits, _ in self._layers)
 
     def __contains__(self, text: str) -> bool:
-        """Return True for each text that was added, and for few others."""
-        start, step = _places(text)
-        return any(layer.has(start, step) for layer in self._layers)
+        """Return True for each text that was added, and for few others. The hot path of made-up strings."""
+        start = hash(text)
+        for bits, mask in self._layers:
+            place = start & mask
+            # Most texts that were not added are told by one bit.
+            if bits[place >> 3] & 1 << (place & 7) and _has(bits, mask, start):
+                return True
+        return False
 
     def add(self, texts: Iterable[str]) -> int:
         """Add texts; return how many of them were new."""
         before = self._count
         for text in texts:
-            start, step = _places(text)
-            if any(layer.has(start, step) for layer in self._layers):
-                continue
-            if not self._layers or not self._layers[-1].left:
-                self._layers.append(_Layer(max(_MIN_CAPACITY, 2 * self._count)))
-            self._layers[-1].add(start, step)
-            self._count += 1
+            if text not in self:
+                self.add_hashes((hash(text),))
         return self._count - before
 
+    def add_hashes(self, hashes: Iterable[int]) -> None:
+        """Add texts by their hashes, which were not added before."""
+        for start in hashes:
+            if not self._room:
+                self._grow()
+            bits, mask = self._layers[0]
+            step = _step(start)
+            place = start & mask
+            for _ in range(_PROBES):
+                bits[place >> 3] |= 1 << (place & 7)
+                place = place + step & mask
+            self._room -= 1
+            self._count += 1
 
-def _places(text: str) -> tuple[int, int]:
-    """Return where the bits of a text begin, and how far apart they are (Kirsch and Mitzenmacher 2006)."""
-    hashed = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
-    return hashed, (hash((hashed, _PROBES)) & 0xFFFF_FFFF_FFFF_FFFF) | 1
+    def _grow(self) -> None:
+        wanted = max(_MIN_CAPACITY, self._expected, _GROWTH * self._count)
+        size = 1 << (wanted * _BITS_PER_TEXT - 1).bit_length()
+        self._layers.insert(0, (bytearray(size // 8), size - 1))
+        self._room = size // _BITS_PER_TEXT
+
+
+def _has(bits: bytearray, mask: int, start: int) -> bool:
+    step = _step(start)
+    place = start & mask
+    for _ in range(_PROBES):
+        if not bits[place >> 3] & 1 << (place & 7):
+            return False
+        place = place + step & mask
+    return True
+
+
+def _step(start: int) -> int:
+    """Return how far apart the bits of a text are (Kirsch and Mitzenmacher 2006)."""
+    return hash((start, _PROBES)) | 1
