@@ -81,7 +81,7 @@ async def measure(bench: Bench) -> list[Row]:
             f"{size / 1024:,.0f} KiB",
             f"{count} keys",
             size / count,
-            AtMost(16),
+            AtMost(24),
         ),
         Row(
             _PART,
@@ -89,7 +89,7 @@ async def measure(bench: Bench) -> list[Row]:
             f"{million / 1024:,.0f} KiB",
             "1,000,000 keys",
             million / 1_000_000,
-            AtMost(16),
+            AtMost(24),
         ),
         Row(
             _PART,

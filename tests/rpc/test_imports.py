@@ -193,6 +193,18 @@ async def test_the_policy_and_the_scopes_of_the_caller_limit_it(service: Service
     assert reasons(await import_keys(service.admin, imported(new_string()))) == ["API_KEYS_NOT_ENABLED"]
 
 
+async def test_only_the_platform_imports_salted_hashes(service: Service) -> None:
+    """A tenant could otherwise have strings of others proved, at its cost: all JWTs begin alike."""
+    manager = await service.admin.CreateKey(owner_id="acme", display_name="m", scopes=["full_access"])
+    caller = service.as_caller(manager.key_string)
+    texts = [new_string("eyJhbGciOiJI"), new_string()]
+    keys = [by_prefix(texts[0]), imported(texts[1])]
+    for validate_only in (True, False):
+        told = await import_keys(caller, *keys, validate_only=validate_only)
+        assert reasons(told) == ["PLATFORM_ONLY", ""]
+    assert [await code_of(service, text) for text in texts] == ["NOT_FOUND", "VALID"]
+
+
 async def test_a_thousand_at_most(service: Service) -> None:
     keys = [imported(new_string()) for _ in range(1001)]
     with refused(INVALID, "INVALID_FIELD") as refusal:

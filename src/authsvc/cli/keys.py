@@ -34,6 +34,10 @@ RequestId = Annotated[str, Parameter(help="An id that makes the call safe to ret
 SealTo = Annotated[
     str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
 ]
+Environment = Annotated[str, Parameter(help="The second part of the key string: live or test.")]
+KeyHash = Annotated[
+    str, Parameter(help="sha256: and the SHA-256 of a key string that you have made; then none is printed.")
+]
 # A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 
@@ -51,11 +55,11 @@ async def create(
     expires: Time = None,
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
-    environment: str = "",
+    environment: Environment = "",
     network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     request_id: RequestId = "",
     seal_to: SealTo = "",
-    key_hash: str = "",
+    key_hash: KeyHash = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -81,12 +85,8 @@ async def create(
         The lifetime of the key as a calendar period.
     brand
         The first part of the key string.
-    environment
-        The second part of the key string: live or test.
     network
         A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
-    key_hash
-        sha256: and the SHA-256 of a key string that you have made and keep; then none is printed.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,

@@ -27,6 +27,7 @@ from authsvc.model.foreign_secret import ForeignSecret
 from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
+from authsvc.model.look_up import is_digest
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority, Claim
 from authsvc.revocation.barrier import Barrier
@@ -104,7 +105,8 @@ class KeyImport(Protocol):
     ) -> list[Key | AuthsvcError]:
         """Import keys of an owner; return each key, or what is wrong with it, in order.
 
-        A candidate may be an error already, which is its result. With `validate_only`, nothing is imported.
+        A candidate may be an error already, which is its result. A salted hash of a caller that is not the
+        platform's is PLATFORM_ONLY. With `validate_only`, nothing is imported.
         The keys are in the results as they would be, without anybody having them.
 
         Raises:
@@ -156,6 +158,10 @@ class KeyImport(Protocol):
                 )
                 continue
             try:
+                if not is_digest(secret.look_up):
+                    # All owners share the look-up prefixes, and each string that begins with one costs a
+                    # proof.
+                    caller.refuse_tenant("import salted hashes")
                 self._catalogue.check_grant(caller, new.scopes)
                 results.append(_Prepared(_key(caller, new, secret, now), secret))
             except AuthsvcError as error:

@@ -331,7 +331,8 @@ class ImportedKey(_message.Message):
     look_up_prefix: _builtins.str
     """For a salted hash, the public first characters of the key string, by which the key is
     found: 6, 8, 10, 12, 16, 20, 24 or 32 characters of visible ASCII without commas. No
-    other key may have the same.
+    other key may have the same. All owners share them, so only callers of the owner
+    `authsvc` import salted hashes: PLATFORM_ONLY.
     """
     display_name: _builtins.str
     """The human-readable name of the key, as in CreateKeyRequest."""

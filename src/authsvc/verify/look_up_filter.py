@@ -4,9 +4,8 @@ Mechanism: a layer of bits for what is known at first, and another one, four tim
 the last one is full. A text sets `_PROBES` bits, which its hash chooses. The hash is Python's own (SipHash),
 under a key that this process has drawn, so nobody outside can choose texts that fall together.
 
-Bound: 64 bits for each text that is known at first, rounded up to a power of two: 8 to 16 MiB for a million.
-As many again can be added to the same layer. Of texts that were never added, one in 40,000 is taken for added
-by a full layer, and one in two million by one that is half full.
+Bound: 80 bits for each text that is known at first, rounded up to a power of two: 10 to 20 MB for a million.
+Of texts that were never added, one in two million is taken for added by a full layer.
 
 Failure: what was added is never denied. What is not there any more stays.
 """
@@ -14,7 +13,7 @@ Failure: what was added is never denied. What is not there any more stays.
 from collections.abc import Iterable
 
 # Of a full layer.
-_BITS_PER_TEXT = 32
+_BITS_PER_TEXT = 64
 _PROBES = 6
 _MIN_CAPACITY = 1 << 12
 _GROWTH = 4
@@ -27,7 +26,7 @@ class LookUpFilter:
         """Take how many texts are added at first."""
         # The bits of each layer, and the mask that makes a number a place among them; the newest first.
         self._layers: list[tuple[bytearray, int]] = []
-        self._expected = 2 * expected
+        self._expected = expected + expected // 4
         self._room = 0  # in the newest layer
         self._count = 0
 
